@@ -1,0 +1,87 @@
+# One verb a chore; `make` alone lists them. Everything is made below .venv, .matrix and dist, and needs no questions answered.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+# An interpreter of your choice; without it the newest from 3.10 up is taken.
+PYTHON =
+# With SLOW=1 `make test` runs the slow tests too. ARGS goes as it stands to pytest, the benchmarks or the matrix.
+SLOW =
+ARGS =
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# The parts that the 95 % hold for; they run in this process, in threads at most.
+COVERED := loopai/_core/*,loopai/client.py,loopai/models.py,loopai/exceptions.py
+
+.PHONY: help demo test lint format types bench matrix build clean same-python
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PYTHON=/path/to/python chooses the interpreter, SLOW=1 adds the slow tests, ARGS='...' goes to pytest, the benchmarks or the matrix."
+
+demo: .venv/.demo ## Classify 1,452 real e-mails on an embedded server
+	@$(BIN)/python example_projects/scripts/demo.py
+
+test: .venv/.dev ## Run the tests, and check the coverage of the core
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(if $(SLOW),-m "slow or not slow") $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --include='$(COVERED)' --fail-under=95
+
+lint: .venv/.dev ## Check style, formatting, import contracts and references
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/lint-imports --no-logo
+	.ci/check-references
+
+format: .venv/.dev ## Put code into the project's format
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/ruff format .
+
+types: .venv/.dev ## Check the types, with mypy and pyright
+	$(BIN)/mypy
+	$(BIN)/mypy tests/typing
+	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
+
+bench: .venv/.dev ## Measure, and compare with baselines of the same run
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+matrix: .venv/.dev ## Run the fitting tests on each Python found, from 3.9 up
+	@$(BIN)/python .ci/matrix $(ARGS)
+
+build: .venv/.dev ## Build sdist and wheel, and try the wheel in a fresh environment
+	@rm -rf dist
+	$(BIN)/python -m build --quiet
+	@.ci/check-wheel $(BIN)/python
+
+clean: ## Remove whatever the other verbs made
+	rm -rf .venv .matrix dist build *.egg-info .coverage .coverage.* htmlcov .hypothesis
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find loopai tests benchmarks example_projects .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Both stamps share one environment; the larger one covers the smaller.
+
+.venv/.demo: pyproject.toml $(BIN)/python
+	@echo "Installing what the demo needs into .venv"
+	@$(PIP) install -qq --editable '.[cli,server]'
+	@touch $@
+
+.venv/.dev: pyproject.toml $(BIN)/python
+	@echo "Installing the development environment into .venv (under a minute)"
+	@$(PIP) install -qq --editable '.[dev]'
+	@touch .venv/.demo $@
+
+# Also made anew when its interpreter has been removed: then the link .venv/bin/python leads nowhere.
+$(BIN)/python: | $(if $(PYTHON),same-python)
+	@python="$(PYTHON)"; \
+	python=$${python:-$$(.ci/find-python 3.10+)} || exit 1; \
+	echo "Making .venv with $$("$$python" --version)"; \
+	"$$python" -m venv --clear .venv
+
+same-python:
+	@[ ! -x $(BIN)/python ] || [ "$$($(BIN)/python --version)" = "$$($(PYTHON) --version)" ] || { \
+		echo ".venv has $$($(BIN)/python --version), not $$($(PYTHON) --version): run 'make clean' first" >&2; exit 1; }

@@ -1,0 +1,532 @@
+"""One function an endpoint: what to ask, and how to read the reply. Nothing is sent here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, Generic, Optional, TypeVar, Union
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from .. import models
+from ..exceptions import ExecutionException, LoopaiException, ValidationException
+from .wire import Reply
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+PROGRAM_TIMEOUT_MS = 5000
+"""Milliseconds the server gives a program that was given no `timeout_ms` (the contract's default)."""
+
+_OK = frozenset(range(200, 300))
+_OK_OR_UNAVAILABLE = _OK | {503}
+
+
+@dataclass(frozen=True)
+class Operation(Generic[T]):
+    """One call before it is made.
+
+    `repeats` says whether it may be sent again when an earlier attempt may have arrived; `pure`
+    marks those that do so only because programs are pure, which `retry_unknown=False` holds back.
+    `rationed` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
+    to the time an attempt may take. `addition` marks what only the embedded server has.
+    """
+
+    name: str
+    method: str
+    path: str
+    read: Callable[[Reply], T]
+    content: bytes = field(default=b"", repr=False)
+    repeats: bool = True
+    pure: bool = False
+    rationed: bool = False
+    addition: bool = False
+    accepts: frozenset[int] = _OK
+    seconds: float = 0.0
+    refuse: Optional[Callable[[T], Optional[LoopaiException]]] = None
+    task_id: Optional[str] = None
+    version: Optional[int] = None
+    items: int = 1
+
+
+def encode(body: Any, field_name: str) -> bytes:
+    """`body` as JSON; pydantic models, dates, UUIDs and the like included.
+
+    Raises `ValidationException` naming `field_name` for what JSON cannot say (sets of objects, NaN, lone surrogates).
+    """
+    try:
+        content = to_json(body)
+        if b"NaN" in content or b"Infinity" in content:
+            # The words may stand inside a text; the strict reader of the standard library tells.
+            json.loads(content, parse_constant=_refuse_constant)
+    except (PydanticSerializationError, UnicodeError, ValueError, RecursionError) as error:
+        raise ValidationException(
+            f"{field_name} cannot be sent as JSON: {error}", errors={field_name: [str(error)]}
+        ) from None
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def schema_of(schema: Any) -> Any:
+    """A JSON schema: of a pydantic model or any other type its own, of anything else the thing itself."""
+    return TypeAdapter(schema).json_schema() if isinstance(schema, type) else schema
+
+
+def _model(kind: type[M]) -> Callable[[Reply], M]:
+    return lambda reply: kind.model_validate_json(reply.content)
+
+
+def _models(kind: type[M]) -> Callable[[Reply], models.ReplyList[M]]:
+    def read(reply: Reply) -> models.ReplyList[M]:
+        found = from_json(reply.content)
+        if not isinstance(found, list):
+            raise ValueError(f"a list was expected, not {type(found).__name__}")
+        return models.ReplyList(kind.model_validate_json(to_json(item)) for item in found)
+
+    return read
+
+
+def _text(reply: Reply) -> models.ReplyText:
+    return models.ReplyText(reply.content.decode("utf-8", "replace"))
+
+
+def _nothing(_: Reply) -> None:
+    return None
+
+
+def _task_path(task_id: str, rest: str = "") -> str:
+    return f"/api/v1/tasks/{quote(task_id, safe='')}{rest}"
+
+
+def _checked(errors: Mapping[str, Optional[str]]) -> None:
+    found = {name: [text] for name, text in errors.items() if text}
+    if found:
+        raise ValidationException("the request is not valid and was not sent", errors=found)
+
+
+# Tasks and artifacts
+
+
+def create_task(
+    name: str,
+    description: str,
+    input_schema: Any,
+    output_schema: Any,
+    examples: Optional[Iterable[Any]],
+    accuracy_target: Optional[float],
+    latency_target_ms: Optional[int],
+    sampling_rate: Optional[float],
+) -> Operation[models.Task]:
+    body = {
+        "name": name,
+        "description": description,
+        "input_schema": schema_of(input_schema),
+        "output_schema": schema_of(output_schema),
+        "examples": None if examples is None else list(examples),
+        "accuracy_target": accuracy_target,
+        "latency_target_ms": latency_target_ms,
+        "sampling_rate": sampling_rate,
+    }
+    schemas = ("input_schema", "output_schema")
+    given = {key: value for key, value in body.items() if value is not None or key in schemas}
+    content = encode(given, "task")
+    return Operation("create_task", "POST", "/api/v1/tasks", _model(models.Task), content, repeats=False, rationed=True)
+
+
+def get_task(task_id: str) -> Operation[models.Task]:
+    return Operation("get_task", "GET", _task_path(task_id), _model(models.Task), rationed=True, task_id=task_id)
+
+
+def list_tasks() -> Operation[models.ReplyList[models.Task]]:
+    return Operation("list_tasks", "GET", "/api/v1/tasks", _models(models.Task), addition=True)
+
+
+def get_task_by_name(name: str) -> Operation[models.Task]:
+    path = f"/api/v1/tasks/by-name/{quote(name, safe='')}"
+    return Operation("get_task_by_name", "GET", path, _model(models.Task), addition=True)
+
+
+def list_artifacts(task_id: str) -> Operation[models.ReplyList[models.ProgramArtifact]]:
+    return Operation(
+        "list_artifacts",
+        "GET",
+        _task_path(task_id, "/artifacts"),
+        _models(models.ProgramArtifact),
+        rationed=True,
+        task_id=task_id,
+    )
+
+
+def get_artifact(task_id: str, version: int) -> Operation[models.ProgramArtifact]:
+    path = _task_path(task_id, f"/artifacts/{version}")
+    read = _model(models.ProgramArtifact)
+    return Operation("get_artifact", "GET", path, read, rationed=True, task_id=task_id, version=version)
+
+
+def push_program(task_id: str, code: str, language: str, activate: bool) -> Operation[models.ProgramArtifact]:
+    return Operation(
+        "push_program",
+        "POST",
+        _task_path(task_id, "/artifacts"),
+        _model(models.ProgramArtifact),
+        encode({"code": code, "language": language, "activate": activate}, "code"),
+        repeats=False,
+        addition=True,
+        task_id=task_id,
+    )
+
+
+# Executions
+
+
+def execute(
+    task_id: str,
+    input_data: Any,
+    version: Optional[int],
+    timeout_ms: Optional[int],
+    force_validation: bool,
+    raise_on_error: bool,
+) -> Operation[models.ExecutionResult]:
+    content = encode(input_data, "input_data")
+    return Operation(
+        "execute",
+        "POST",
+        _task_path(task_id, "/execute"),
+        _model(models.ExecutionResult),
+        _execution(task_id, content, version, timeout_ms, force_validation),
+        pure=True,
+        rationed=True,
+        refuse=failed_program if raise_on_error else None,
+        task_id=task_id,
+        version=version,
+    )
+
+
+def _execution(
+    task_id: str, content: bytes, version: Optional[int], timeout_ms: Optional[int], force_validation: bool
+) -> bytes:
+    options = {"task_id": task_id, **_run_options(version, timeout_ms)}
+    if force_validation:
+        options["force_validation"] = True
+    return to_json(options)[:-1] + b',"input":' + content + b"}"
+
+
+def _run_options(version: Optional[int], timeout_ms: Optional[int]) -> dict[str, Any]:
+    given = {"version": version, "timeout_ms": timeout_ms}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def execute_group(
+    task_id: str,
+    contents: Sequence[bytes],
+    version: Optional[int],
+    timeout_ms: Optional[int],
+    force_validation: bool,
+) -> Operation[models.ReplyList[models.ExecutionResult]]:
+    """Several executions, their inputs encoded already, as one request; a single one goes as it would alone."""
+    if len(contents) == 1:
+        path = _task_path(task_id, "/execute")
+        body = _execution(task_id, contents[0], version, timeout_ms, force_validation)
+        read = _single_result
+    else:
+        path = "/api/v1/batch/execute"
+        forced = b',"force_validation":true' if force_validation else b""
+        items = b",".join(b'{"id":"%d","input":%b%b}' % (n, content, forced) for n, content in enumerate(contents))
+        # At most 100 items travel together, and the server runs as many at once.
+        options = {"task_id": task_id, "max_concurrency": len(contents), **_run_options(version, timeout_ms)}
+        body = to_json(options)[:-1] + b',"items":[' + items + b"]}"
+        read = _batch_results(len(contents), version)
+    return Operation(
+        "execute",
+        "POST",
+        path,
+        read,
+        body,
+        pure=True,
+        rationed=True,
+        seconds=0.0 if len(contents) == 1 else (timeout_ms or PROGRAM_TIMEOUT_MS) / 1000,
+        task_id=task_id,
+        version=version,
+        items=len(contents),
+    )
+
+
+def _single_result(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
+    return models.ReplyList([models.ExecutionResult.model_validate_json(reply.content)])
+
+
+def _batch_results(count: int, version: Optional[int]) -> Callable[[Reply], models.ReplyList[models.ExecutionResult]]:
+    def read(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
+        batch = models.BatchExecuteResponse.model_validate_json(reply.content)
+        found = {item.id: item for item in batch.results}
+        if found.keys() != {str(number) for number in range(count)}:
+            raise ValueError(f"{count} items were sent, and these came back: {', '.join(found) or 'none'}")
+        items = (found[str(number)] for number in range(count))
+        return models.ReplyList(_execution_result(batch.task_id, item, version) for item in items)
+
+    return read
+
+
+def _execution_result(task_id: UUID, item: models.BatchExecuteResult, version: Optional[int]) -> models.ExecutionResult:
+    values = {
+        "execution_id": item.execution_id,
+        "task_id": task_id,
+        "version": version,
+        "status": "success" if item.success else "error",
+        "output": item.output,
+        "error_message": item.error_message,
+        "latency_ms": item.latency_ms,
+        "sampled_for_validation": item.sampled_for_validation,
+    }
+    absent = "output" if not item.success else "error_message"
+    return models.ExecutionResult.model_construct(_fields_set=set(values) - {absent}, **values)
+
+
+def failed_program(result: models.ExecutionResult) -> Optional[ExecutionException]:
+    """The exception for an execution whose program failed, `None` for one that succeeded."""
+    if result.succeeded:
+        return None
+    execution_id = None if result.execution_id is None else str(result.execution_id)
+    status = None if result.reply is None else result.reply.status_code
+    message = result.error_message or f"the program ended with status {result.status!r}"
+    return ExecutionException(message, execution_id=execution_id, result=result, status_code=status)
+
+
+def batch_execute(request: models.BatchExecuteRequest) -> Operation[models.BatchExecuteResponse]:
+    concurrency = 10 if request.max_concurrency is None else request.max_concurrency
+    _checked({"max_concurrency": None if 1 <= concurrency <= 100 else "must be between 1 and 100"})
+    limit_ms = PROGRAM_TIMEOUT_MS if request.timeout_ms is None else max(request.timeout_ms, 0)
+    return Operation(
+        "batch_execute",
+        "POST",
+        "/api/v1/batch/execute",
+        _model(models.BatchExecuteResponse),
+        encode(request, "items"),
+        pure=True,
+        rationed=True,
+        seconds=math.ceil(len(request.items) / concurrency) * limit_ms / 1000,
+        task_id=str(request.task_id),
+        version=request.version,
+        items=len(request.items),
+    )
+
+
+def batch_of(task_id: str, inputs: Iterable[Any], max_concurrency: int) -> models.BatchExecuteRequest:
+    """The batch of bare inputs, numbered "0", "1", … in their order."""
+    items = [models.BatchExecuteItem(id=str(number), input=item) for number, item in enumerate(inputs)]
+    return models.BatchExecuteRequest(task_id=task_id, items=items, max_concurrency=max_concurrency)
+
+
+Item = Union[BaseModel, Mapping[str, Any]]
+
+
+def items_of(kind: type[M], items: Iterable[Item]) -> list[M]:
+    """Items as models; raises `ValidationException` naming item and field for what does not fit or is unknown."""
+    found, errors = [], {}
+    for number, item in enumerate(items):
+        if isinstance(item, kind):
+            found.append(item)
+            continue
+        known = kind.model_fields
+        values = dict(item) if isinstance(item, Mapping) else item
+        if isinstance(values, dict):
+            for name in values.keys() - known.keys():
+                errors[f"items[{number}].{name}"] = [f"unknown member; an item has {', '.join(known)}"]
+        try:
+            found.append(kind.model_validate(values))
+        except ValidationError as error:
+            for problem in error.errors(include_url=False, include_input=False):
+                place = ".".join(str(part) for part in problem["loc"])
+                errors[f"items[{number}]" + (f".{place}" if place else "")] = [problem["msg"]]
+    if errors:
+        raise ValidationException("the items are not valid and were not sent", errors=errors)
+    return found
+
+
+def batch_validate(task_id: str, items: Iterable[Item]) -> Operation[models.BatchValidateResponse]:
+    request = models.BatchValidateRequest(task_id=task_id, items=items_of(models.BatchValidateItem, items))
+    return Operation(
+        "batch_validate",
+        "POST",
+        "/api/v1/batch/validate",
+        _model(models.BatchValidateResponse),
+        encode(request, "items"),
+        rationed=True,
+        task_id=task_id,
+        items=len(request.items),
+    )
+
+
+# Health
+
+
+def get_health() -> Operation[models.HealthResponse]:
+    return Operation("get_health", "GET", "/api/v1/health", _model(models.HealthResponse))
+
+
+def get_detailed_health() -> Operation[models.DetailedHealthResponse]:
+    read = _model(models.DetailedHealthResponse)
+    return Operation("get_detailed_health", "GET", "/api/v1/health/detailed", read, accepts=_OK_OR_UNAVAILABLE)
+
+
+def get_ready() -> Operation[models.ReadyResponse]:
+    read = _model(models.ReadyResponse)
+    return Operation("get_ready", "GET", "/api/v1/health/ready", read, accepts=_OK_OR_UNAVAILABLE)
+
+
+def get_live() -> Operation[models.LiveResponse]:
+    return Operation("get_live", "GET", "/api/v1/health/live", _model(models.LiveResponse))
+
+
+def _plain_health(reply: Reply) -> models.HealthResponse:
+    text = reply.content.decode("utf-8", "replace").strip()
+    # The earlier server answers this path with the JSON of /api/v1/health.
+    if text.startswith("{"):
+        return models.HealthResponse.model_validate_json(text)
+    if not text.isalpha():
+        raise ValueError("one word was expected")
+    return models.HealthResponse(status=text.lower())
+
+
+def get_plain_health() -> Operation[models.HealthResponse]:
+    return Operation("get_plain_health", "GET", "/health", _plain_health)
+
+
+def get_metrics() -> Operation[models.ReplyText]:
+    return Operation("get_metrics", "GET", "/metrics", _text)
+
+
+# Validation, comparison, canaries
+
+
+def _program_path(program_id: str, rest: str) -> str:
+    return f"/api/v1/validation/programs/{quote(program_id, safe='')}/{rest}"
+
+
+def get_validation_summary(program_id: str) -> Operation[models.ValidationSummary]:
+    path = _program_path(program_id, "summary")
+    return Operation("get_validation_summary", "GET", path, _model(models.ValidationSummary))
+
+
+def get_recommendations(program_id: str) -> Operation[models.ImprovementRecommendation]:
+    path = _program_path(program_id, "recommendations")
+    return Operation("get_recommendations", "GET", path, _model(models.ImprovementRecommendation))
+
+
+def improve_program(program_id: str) -> Operation[models.ImprovementResult]:
+    path = _program_path(program_id, "improve")
+    return Operation("improve_program", "POST", path, _model(models.ImprovementResult), repeats=False)
+
+
+def compare_programs(
+    control_program_id: str,
+    treatment_program_id: str,
+    configuration: Union[models.ComparisonConfiguration, Mapping[str, Any], None],
+) -> Operation[models.ComparisonResult]:
+    body: dict[str, Any] = {
+        "control_program_id": control_program_id,
+        "treatment_program_id": treatment_program_id,
+    }
+    if configuration is not None:
+        body["configuration"] = configuration
+    return Operation(
+        "compare_programs",
+        "POST",
+        "/api/v1/validation/programs/compare",
+        _model(models.ComparisonResult),
+        encode(body, "configuration"),
+    )
+
+
+def start_canary(task_id: str, new_program_id: str) -> Operation[models.CanaryDeployment]:
+    content = encode({"task_id": task_id, "new_program_id": new_program_id}, "new_program_id")
+    path = "/api/v1/validation/programs/canary/start"
+    read = _model(models.CanaryDeployment)
+    return Operation("start_canary", "POST", path, read, content, repeats=False, task_id=task_id)
+
+
+def progress_canary(canary_id: str) -> Operation[models.CanaryDeployment]:
+    path = f"/api/v1/validation/programs/canary/{quote(canary_id, safe='')}/progress"
+    return Operation("progress_canary", "POST", path, _model(models.CanaryDeployment), repeats=False)
+
+
+def rollback_canary(canary_id: str, reason: str) -> Operation[models.CanaryDeployment]:
+    path = f"/api/v1/validation/programs/canary/{quote(canary_id, safe='')}/rollback"
+    content = encode({"reason": reason}, "reason")
+    return Operation("rollback_canary", "POST", path, _model(models.CanaryDeployment), content, repeats=False)
+
+
+def _canary_or_none(reply: Reply) -> Optional[models.CanaryDeployment]:
+    return None if reply.status == 204 else models.CanaryDeployment.model_validate_json(reply.content)
+
+
+def get_canary(task_id: str) -> Operation[Optional[models.CanaryDeployment]]:
+    path = f"/api/v1/validation/tasks/{quote(task_id, safe='')}/canary"
+    return Operation("get_canary", "GET", path, _canary_or_none, task_id=task_id)
+
+
+# Webhooks
+
+
+def subscribe_webhook(
+    url: str,
+    event_types: Sequence[Union[str, int]],
+    secret: Optional[str],
+    max_retries: Optional[int],
+    timeout_seconds: Optional[int],
+    headers: Optional[Mapping[str, str]],
+) -> Operation[models.WebhookSubscription]:
+    try:
+        names = [str(models.event_type(kind)) for kind in event_types]
+    except ValueError as error:
+        raise ValidationException(str(error), errors={"event_types": [str(error)]}) from None
+    body = {
+        "url": url,
+        "event_types": names,
+        "secret": secret,
+        "max_retries": max_retries,
+        "timeout_seconds": timeout_seconds,
+        "headers": headers,
+    }
+    return Operation(
+        "subscribe_webhook",
+        "POST",
+        "/api/v1/webhooks/subscribe",
+        _model(models.WebhookSubscription),
+        encode({key: value for key, value in body.items() if value is not None}, "headers"),
+        repeats=False,
+    )
+
+
+def unsubscribe_webhook(subscription_id: str) -> Operation[None]:
+    path = f"/api/v1/webhooks/{quote(subscription_id, safe='')}"
+    return Operation("unsubscribe_webhook", "DELETE", path, _nothing)
+
+
+def list_webhooks() -> Operation[models.ReplyList[models.WebhookSubscription]]:
+    return Operation("list_webhooks", "GET", "/api/v1/webhooks", _models(models.WebhookSubscription))
+
+
+def get_webhook_history(subscription_id: str, limit: int) -> Operation[models.ReplyList[models.WebhookDelivery]]:
+    path = f"/api/v1/webhooks/{quote(subscription_id, safe='')}/history?{urlencode({'limit': limit})}"
+    return Operation("get_webhook_history", "GET", path, _models(models.WebhookDelivery))
+
+
+def id_of(value: Union[str, UUID], what: str, names: Mapping[str, str]) -> str:
+    """The id that `value` is or, through `names`, stands for; raises `ValidationException` naming `what`."""
+    text = names.get(value, value) if isinstance(value, str) else str(value)
+    try:
+        return str(UUID(text))
+    except (ValueError, AttributeError, TypeError):
+        known = f", nor one of the names {', '.join(sorted(names))}" if names else ""
+        hint = "; pass tasks={name: id} to use names" if what == "task_id" and not names else ""
+        text = f"{value!r} is not a UUID{known}{hint}"
+        raise ValidationException(f"{what}: {text}", errors={what: [text]}) from None

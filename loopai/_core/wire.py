@@ -1,0 +1,60 @@
+"""What crosses the transport seam: a request out, and a reply, or word that none came, back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Optional, Union
+
+
+class Headers(dict[str, str]):
+    """Headers whose repr shows names only, so that no key ends in a log or a traceback with locals."""
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(sorted(self))}>"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One attempt of one call.
+
+    `url` is absolute. `timeout` bounds the attempt in seconds from the moment it is admitted to a
+    connection; `queue_timeout` bounds the wait for admission. `None` is without bound.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(repr=False)
+    timeout: Optional[float] = None
+    queue_timeout: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole response: status, headers (names in lower case), body as sent, decoded from its coding.
+
+    `queued` is how long the attempt waited for a connection, in seconds.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes = field(repr=False)
+    queued: float = 0.0
+
+
+@dataclass(frozen=True)
+class NoReply:
+    """No response came.
+
+    `arrived` says whether the server may have seen the request; only where it may is repeating a
+    POST a question. `timed_out` is true where our own bound ended the attempt, not the network.
+    """
+
+    error: BaseException
+    arrived: bool
+    timed_out: bool = False
+    queued: float = 0.0
+
+
+Answer = Union[Reply, NoReply]

@@ -1,0 +1,957 @@
+"""`LoopaiClient` and `SyncLoopaiClient`: signatures, and the driver each. What a call does is in `_core`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, Union, overload
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import Self
+
+from . import models
+from ._core import operations
+from ._core.flow import Policy, Sleep, Steps, call
+from ._core.hooks import Hooks, observed
+from ._core.operations import Item, Operation, encode, failed_program, id_of
+from ._core.wire import Answer, Headers
+from ._version import __version__
+from .coalescing import Coalescer, Key, SyncCoalescer
+from .config import NOT_GIVEN, Config, Maybe, NotGiven, resolve
+from .exceptions import ConfigurationError, ExecutionException, ValidationException
+from .transports import AsyncTransport, Transport, open_async, open_sync
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
+Id = Union[str, UUID]
+
+_OF_CONNECTIONS = frozenset({"base_url", "transport", "max_connections", "verify", "trust_env", "local"})
+
+
+class _Client(ABC):
+    """What both clients are made of, and what needs no I/O."""
+
+    def __init__(self, arguments: dict[str, Any], hooks: Sequence[Hooks], brought: Any) -> None:
+        config = resolve(arguments)
+        if brought is not None:
+            given = [name for name in ("transport", "local") if config.sources[name] == "argument"]
+            if given:
+                raise ConfigurationError(f"http_client and {given[0]} exclude each other")
+        self._hooks = tuple(hooks)
+        self._owns_transport = brought is None and isinstance(config.transport, str)
+        self._closed = False
+        self._configure(config)
+
+    def _configure(self, config: Config) -> None:
+        self._config = config
+        headers = {
+            "accept": "application/json",
+            "accept-encoding": "gzip, deflate",
+            "user-agent": f"loopai-python/{__version__}",
+        }
+        if config.api_key is not None:
+            headers["authorization"] = f"Bearer {config.api_key}"
+        headers.update({name.lower(): text for name, text in config.headers.items()})
+        self._policy = Policy(
+            config.base_url,
+            Headers(headers),
+            config.timeout,
+            config.deadline,
+            config.max_retries,
+            config.retry_unknown,
+            config.retry_waits,
+            config.api_key,
+        )
+
+    @property
+    def base_url(self) -> str:
+        """Address of the server, without trailing slash."""
+        return self._config.base_url
+
+    @property
+    def api_key(self) -> Optional[str]:
+        """The key sent as bearer token; `None` if there is none."""
+        return self._config.api_key
+
+    @property
+    def timeout(self) -> Optional[float]:
+        """Seconds one attempt may take; `None` is without bound."""
+        return self._config.timeout
+
+    @property
+    def max_retries(self) -> Optional[int]:
+        """Repetitions after the first attempt; `None` is without limit."""
+        return self._config.max_retries
+
+    @property
+    def config(self) -> Config:
+        """All options, and in `config.sources` where each came from."""
+        return self._config
+
+    def __repr__(self) -> str:
+        key = "set" if self.api_key else "none"
+        return f"{type(self).__name__}({self.base_url!r}, api_key={key}, timeout={self.timeout})"
+
+    def __getstate__(self) -> None:
+        raise TypeError(f"{type(self).__name__} holds connections and cannot be pickled: make one in each process")
+
+    def with_options(self, **options: Any) -> Self:
+        """A copy on the same connections with other options (`timeout=5`, `deadline=2`, `max_retries=0`, …).
+
+        Closing the copy leaves the connections to this client. Raises `ConfigurationError` for an unknown option
+        and for what belongs to the connections (`base_url`, `transport`, …).
+        """
+        fixed = sorted(_OF_CONNECTIONS & options.keys())
+        if fixed:
+            raise ConfigurationError(f"{fixed[0]} belongs to the connections: make a client of its own with it")
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy._owns_transport = False
+        copy._configure(self._config.changed(**options))
+        copy._gather()
+        return copy
+
+    @abstractmethod
+    def _gather(self) -> None:
+        """Gather calls that run by this client's options, not by those of the client it is a copy of."""
+
+    def _flow(self, operation: Operation[T]) -> Steps[T]:
+        if self._closed:
+            raise RuntimeError(f"this {type(self).__name__} is closed: make a new one")
+        flow = call(operation, self._policy)
+        return observed(flow, operation, self._hooks) if self._hooks else flow
+
+    def _names(self) -> Mapping[str, str]:
+        known: Mapping[str, str] = getattr(self._config.transport, "tasks", None) or {}
+        return {**self._config.tasks, **known} if known else self._config.tasks
+
+    def _task(self, task_id: Id) -> str:
+        return id_of(task_id, "task_id", self._names())
+
+    def _raises(self, raise_on_error: Maybe[bool]) -> bool:
+        return self._config.raise_on_error if isinstance(raise_on_error, NotGiven) else raise_on_error
+
+    def _batch(
+        self, request: Union[models.BatchExecuteRequest, Mapping[str, Any], None], parts: dict[str, Any]
+    ) -> Operation[models.BatchExecuteResponse]:
+        given = {name: value for name, value in parts.items() if value is not NOT_GIVEN}
+        if isinstance(request, Mapping):
+            given = {**request, **given}
+        elif request is not None:
+            given = {**{name: getattr(request, name) for name in request.model_fields_set}, **given}
+        missing = {name: ["is needed"] for name in ("task_id", "items") if name not in given}
+        unknown = {name: ["is no member of a batch"] for name in given.keys() - parts.keys()}
+        if missing or unknown:
+            raise ValidationException("the batch is not valid and was not sent", errors={**missing, **unknown})
+        given["task_id"] = self._task(given["task_id"])
+        given["items"] = operations.items_of(models.BatchExecuteItem, given["items"])
+        try:
+            made = models.BatchExecuteRequest.model_validate(given)
+        except ValidationError as error:
+            errors = {str(problem["loc"][0]): [problem["msg"]] for problem in error.errors()}
+            raise ValidationException("the batch is not valid and was not sent", errors=errors) from None
+        return operations.batch_execute(made)
+
+
+class _Bound(Generic[In, Out]):
+    """A task with types: checks what goes in, and makes what comes out into `output`."""
+
+    def __init__(self, task_id: str, given: type[In], made: type[Out]) -> None:
+        self.task_id = task_id
+        self._given = TypeAdapter(given)
+        self._made = TypeAdapter(made)
+
+    def _input(self, value: Any) -> Any:
+        try:
+            return self._given.dump_python(self._given.validate_python(value), mode="json", by_alias=True)
+        except ValidationError as error:
+            errors: dict[str, list[str]] = {}
+            for problem in error.errors(include_url=False, include_input=False):
+                place = ".".join(str(part) for part in problem["loc"]) or "input"
+                errors.setdefault(place, []).append(problem["msg"])
+            raise ValidationException("the input is not what the task was bound to", errors=errors) from None
+
+    def _output(self, result: models.ExecutionResult) -> Out:
+        try:
+            return self._made.validate_python(result.output)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in problem["loc"])
+            raise ExecutionException(
+                f"the output is not what the task was bound to: {place + ': ' if place else ''}{problem['msg']}",
+                execution_id=None if result.execution_id is None else str(result.execution_id),
+                result=result,
+            ) from None
+
+
+class BoundTask(_Bound[In, Out]):
+    """What `LoopaiClient.bind` gives: call it with an input, get an output."""
+
+    def __init__(self, client: LoopaiClient, task_id: str, given: type[In], made: type[Out]) -> None:
+        super().__init__(task_id, given, made)
+        self._client = client
+
+    async def __call__(self, value: In, *, version: Optional[int] = None, timeout_ms: Optional[int] = None) -> Out:
+        """Run the task on `value`.
+
+        Raises `ValidationException` for an input that is not of the bound type, `ExecutionException` for a program
+        that failed or gave something else than the bound output, and what `execute` raises.
+        """
+        sent = self._input(value)
+        result = await self._client.execute(self.task_id, sent, version, timeout_ms, raise_on_error=True)
+        return self._output(result)
+
+
+class LoopaiClient(_Client):
+    """The asynchronous client: `async with LoopaiClient(...) as client: await client.execute(...)`.
+
+    Argument beats environment (`LOOPAI_BASE_URL`, `LOOPAI_API_KEY`, …) beats default. `timeout` bounds one attempt
+    and `deadline` a whole call, both in seconds; `None` is without bound. `transport` is a name (`"httpx"`) or an
+    object; `http_client` is an `httpx.AsyncClient` of yours, which stays yours to close.
+    `tasks` gives names to task ids.
+    One client serves any number of tasks, event loops and forked children.
+
+    Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
+    """
+
+    def __init__(
+        self,
+        base_url: Maybe[str] = NOT_GIVEN,
+        api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        timeout: Maybe[Optional[float]] = NOT_GIVEN,
+        max_retries: Maybe[Optional[int]] = NOT_GIVEN,
+        *,
+        deadline: Maybe[Optional[float]] = NOT_GIVEN,
+        max_connections: Maybe[int] = NOT_GIVEN,
+        transport: Maybe[Union[str, AsyncTransport]] = NOT_GIVEN,
+        coalesce: Maybe[bool] = NOT_GIVEN,
+        tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
+        http_client: Optional[httpx.AsyncClient] = None,
+        raise_on_error: Maybe[bool] = NOT_GIVEN,
+        retry_unknown: Maybe[bool] = NOT_GIVEN,
+        retry_waits: Maybe[bool] = NOT_GIVEN,
+        verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
+        trust_env: Maybe[bool] = NOT_GIVEN,
+        headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
+        local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        hooks: Sequence[Hooks] = (),
+    ) -> None:
+        arguments = {
+            "base_url": base_url,
+            "api_key": api_key,
+            "timeout": timeout,
+            "max_retries": max_retries,
+            "deadline": deadline,
+            "max_connections": max_connections,
+            "transport": transport,
+            "coalesce": coalesce,
+            "tasks": tasks,
+            "raise_on_error": raise_on_error,
+            "retry_unknown": retry_unknown,
+            "retry_waits": retry_waits,
+            "verify": verify,
+            "trust_env": trust_env,
+            "headers": headers,
+            "local": local,
+        }
+        super().__init__(arguments, hooks, http_client)
+        self._transport: AsyncTransport
+        if http_client is not None:
+            from .transports.httpx import BroughtAsyncClient
+
+            self._transport = BroughtAsyncClient(http_client)
+        else:
+            self._transport = open_async(self._config)
+        self._gather()
+
+    def _gather(self) -> None:
+        self._coalescer = Coalescer(self._run)
+
+    @classmethod
+    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Any) -> Self:
+        """A client on an embedded server in this process: the same calls, nothing else to run.
+
+        `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
+        long as the process. `options` are those of the class. Raises `ConfigurationError` where what the server
+        needs is not installed.
+        """
+        return cls(local=True if path is None else path, **options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections that this client opened. Closing twice is no error."""
+        self._closed = True
+        if self._owns_transport:
+            await self._transport.aclose()
+
+    async def _run(self, operation: Operation[T]) -> T:
+        flow = self._flow(operation)
+        answer: Optional[Answer] = None
+        try:
+            while True:
+                step = flow.send(answer)
+                if isinstance(step, Sleep):
+                    answer = None
+                    await asyncio.sleep(step.seconds)
+                else:
+                    answer = await self._transport.asend(step)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            flow.close()
+
+    # Tasks and artifacts
+
+    async def create_task(
+        self,
+        name: str,
+        description: str,
+        input_schema: Any,
+        output_schema: Any,
+        examples: Optional[Iterable[Any]] = None,
+        accuracy_target: Optional[float] = None,
+        latency_target_ms: Optional[int] = None,
+        sampling_rate: Optional[float] = None,
+    ) -> models.Task:
+        """Create a task. A schema is a JSON schema or a pydantic model class; examples are
+        `{"input": …, "output": …}`. What is `None` takes the server's default.
+
+        Raises `ValidationException` (`.errors` by field) and `ConflictException` for a name that is taken.
+        """
+        return await self._run(
+            operations.create_task(
+                name,
+                description,
+                input_schema,
+                output_schema,
+                examples,
+                accuracy_target,
+                latency_target_ms,
+                sampling_rate,
+            )
+        )
+
+    async def get_task(self, task_id: Id) -> models.Task:
+        """The task. Raises `NotFoundException`."""
+        return await self._run(operations.get_task(self._task(task_id)))
+
+    async def list_tasks(self) -> models.ReplyList[models.Task]:
+        """All tasks, oldest first. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
+        return await self._run(operations.list_tasks())
+
+    async def get_task_by_name(self, name: str) -> models.Task:
+        """The task of that name. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
+        return await self._run(operations.get_task_by_name(name))
+
+    async def list_artifacts(self, task_id: Id) -> models.ReplyList[models.ProgramArtifact]:
+        """The task's programs by ascending version; empty for an unknown task."""
+        return await self._run(operations.list_artifacts(self._task(task_id)))
+
+    async def get_artifact(self, task_id: Id, version: int) -> models.ProgramArtifact:
+        """One version of the task's program. Raises `NotFoundException`."""
+        return await self._run(operations.get_artifact(self._task(task_id), version))
+
+    async def push_program(
+        self, task_id: Id, code: str, language: str = "python", *, activate: bool = True
+    ) -> models.ProgramArtifact:
+        """Add a program of your own as the task's next version; it becomes the active one unless `activate=False`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`. Raises `ValidationException` for
+        code that does not load or defines no `main`.
+        """
+        return await self._run(operations.push_program(self._task(task_id), code, language, activate))
+
+    # Executions
+
+    async def execute(
+        self,
+        task_id: Id,
+        input_data: Any,
+        version: Optional[int] = None,
+        timeout_ms: Optional[int] = None,
+        force_validation: bool = False,
+        *,
+        raise_on_error: Maybe[bool] = NOT_GIVEN,
+    ) -> models.ExecutionResult:
+        """Run the task's active program, or `version` of it, on one input (any JSON value or pydantic model).
+
+        `timeout_ms` bounds the program, in milliseconds (server's default 5000). Raises `ExecutionException` for a
+        program that failed, with the result on it; `raise_on_error=False` returns that result instead.
+
+        With `coalesce=True` calls of the same moment travel as one batch request, whose slowest item delays them;
+        `program_id` and `executed_at` are then `None`, and a refused input is an `ExecutionException`.
+        """
+        task, raises = self._task(task_id), self._raises(raise_on_error)
+        if not self._config.coalesce:
+            return await self._run(operations.execute(task, input_data, version, timeout_ms, force_validation, raises))
+        key = Key(task, version, timeout_ms, force_validation)
+        result = await self._coalescer.execute(key, encode(input_data, "input_data"))
+        error = failed_program(result) if raises else None
+        if error is not None:
+            raise error
+        return result
+
+    async def batch_execute(
+        self, task_id: Id, inputs: Iterable[Any], max_concurrency: int = 10
+    ) -> models.BatchExecuteResponse:
+        """Run many inputs in one request; results come in their order, numbered "0", "1", ….
+
+        Never raises for an item: see `success` on each result. `max_concurrency` is the server's, 1–100.
+        """
+        request = operations.batch_of(self._task(task_id), inputs, max_concurrency)
+        return await self._run(operations.batch_execute(request))
+
+    @overload
+    async def batch_execute_advanced(
+        self, request: Union[models.BatchExecuteRequest, Mapping[str, Any]]
+    ) -> models.BatchExecuteResponse: ...
+
+    @overload
+    async def batch_execute_advanced(
+        self,
+        *,
+        task_id: Id,
+        items: Iterable[Item],
+        version: Maybe[Optional[int]] = NOT_GIVEN,
+        max_concurrency: Maybe[int] = NOT_GIVEN,
+        stop_on_first_error: Maybe[bool] = NOT_GIVEN,
+        timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+    ) -> models.BatchExecuteResponse: ...
+
+    async def batch_execute_advanced(
+        self,
+        request: Union[models.BatchExecuteRequest, Mapping[str, Any], None] = None,
+        *,
+        task_id: Maybe[Id] = NOT_GIVEN,
+        items: Maybe[Iterable[Item]] = NOT_GIVEN,
+        version: Maybe[Optional[int]] = NOT_GIVEN,
+        max_concurrency: Maybe[int] = NOT_GIVEN,
+        stop_on_first_error: Maybe[bool] = NOT_GIVEN,
+        timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+    ) -> models.BatchExecuteResponse:
+        """Run items with ids of your own, given as one request or by its parts; items as models or dicts.
+
+        `timeout_ms` bounds each item, in milliseconds. Never raises for an item that failed; raises
+        `ValidationException` naming item and field for one that cannot be sent.
+        """
+        parts = {
+            "task_id": task_id,
+            "items": items,
+            "version": version,
+            "max_concurrency": max_concurrency,
+            "stop_on_first_error": stop_on_first_error,
+            "timeout_ms": timeout_ms,
+        }
+        return await self._run(self._batch(request, parts))
+
+    async def batch_validate(self, task_id: Id, items: Iterable[Item]) -> models.BatchValidateResponse:
+        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
+        return await self._run(operations.batch_validate(self._task(task_id), items))
+
+    def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
+        """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
+        return BoundTask(self, self._task(task_id), input, output)
+
+    # Health
+
+    async def get_health(self) -> models.HealthResponse:
+        """The server's word that it runs, with version and environment."""
+        return await self._run(operations.get_health())
+
+    async def get_detailed_health(self) -> models.DetailedHealthResponse:
+        """Health by component; a degraded server's answer (503) is a result."""
+        return await self._run(operations.get_detailed_health())
+
+    async def get_ready(self) -> models.ReadyResponse:
+        """Whether the server takes work; `not_ready` (503) is a result."""
+        return await self._run(operations.get_ready())
+
+    async def get_live(self) -> models.LiveResponse:
+        """The server's process answers."""
+        return await self._run(operations.get_live())
+
+    async def get_plain_health(self) -> models.HealthResponse:
+        """`GET /health`, one word, made into a `HealthResponse`; what load balancers ask."""
+        return await self._run(operations.get_plain_health())
+
+    async def get_metrics(self) -> models.ReplyText:
+        """The server's metrics as Prometheus text."""
+        return await self._run(operations.get_metrics())
+
+    # Validation, comparison, canaries
+
+    async def get_validation_summary(self, program_id: Id) -> models.ValidationSummary:
+        """A program's validation statistics; zeros for an unknown program."""
+        return await self._run(operations.get_validation_summary(id_of(program_id, "program_id", {})))
+
+    async def get_recommendations(self, program_id: Id) -> models.ImprovementRecommendation:
+        """Whether a program should be improved, and why."""
+        return await self._run(operations.get_recommendations(id_of(program_id, "program_id", {})))
+
+    async def improve_program(self, program_id: Id) -> models.ImprovementResult:
+        """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
+        return await self._run(operations.improve_program(id_of(program_id, "program_id", {})))
+
+    async def compare_programs(
+        self,
+        control_program_id: Id,
+        treatment_program_id: Id,
+        configuration: Union[models.ComparisonConfiguration, Mapping[str, Any], None] = None,
+    ) -> models.ComparisonResult:
+        """Compare two programs by their recent executions."""
+        control = id_of(control_program_id, "control_program_id", {})
+        treatment = id_of(treatment_program_id, "treatment_program_id", {})
+        return await self._run(operations.compare_programs(control, treatment, configuration))
+
+    async def start_canary(self, task_id: Id, new_program_id: Id) -> models.CanaryDeployment:
+        """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
+        return await self._run(
+            operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id", {}))
+        )
+
+    async def progress_canary(self, canary_id: Id) -> models.CanaryDeployment:
+        """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
+        return await self._run(operations.progress_canary(id_of(canary_id, "canary_id", {})))
+
+    async def rollback_canary(self, canary_id: Id, reason: str) -> models.CanaryDeployment:
+        """Take a canary back, in any state, for a `reason` of at most 500 characters."""
+        return await self._run(operations.rollback_canary(id_of(canary_id, "canary_id", {}), reason))
+
+    async def get_canary(self, task_id: Id) -> Optional[models.CanaryDeployment]:
+        """The task's canary in progress; `None` if there is none."""
+        return await self._run(operations.get_canary(self._task(task_id)))
+
+    # Webhooks
+
+    async def subscribe_webhook(
+        self,
+        url: str,
+        event_types: Sequence[Union[str, int]],
+        secret: Optional[str] = None,
+        max_retries: Optional[int] = None,
+        timeout_seconds: Optional[int] = None,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> models.WebhookSubscription:
+        """Have events delivered to `url`, signed with `secret`.
+
+        `max_retries` is the server's total of attempts a delivery, `timeout_seconds` the bound of each.
+
+        Raises `ValidationException` for an unknown event type or an address that is none.
+        """
+        return await self._run(
+            operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers)
+        )
+
+    async def unsubscribe_webhook(self, subscription_id: Id) -> None:
+        """End a subscription. Raises `NotFoundException`."""
+        await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id", {})))
+
+    async def list_webhooks(self) -> models.ReplyList[models.WebhookSubscription]:
+        """All subscriptions, in no order. The server gives their secrets in clear."""
+        return await self._run(operations.list_webhooks())
+
+    async def get_webhook_history(
+        self, subscription_id: Id, limit: int = 100
+    ) -> models.ReplyList[models.WebhookDelivery]:
+        """The latest attempts to deliver, newest first; empty for an unknown subscription."""
+        return await self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id", {}), limit))
+
+
+class SyncBoundTask(_Bound[In, Out]):
+    """What `SyncLoopaiClient.bind` gives: call it with an input, get an output."""
+
+    def __init__(self, client: SyncLoopaiClient, task_id: str, given: type[In], made: type[Out]) -> None:
+        super().__init__(task_id, given, made)
+        self._client = client
+
+    def __call__(self, value: In, *, version: Optional[int] = None, timeout_ms: Optional[int] = None) -> Out:
+        """Run the task on `value`.
+
+        Raises `ValidationException` for an input that is not of the bound type, `ExecutionException` for a program
+        that failed or gave something else than the bound output, and what `execute` raises.
+        """
+        sent = self._input(value)
+        result = self._client.execute(self.task_id, sent, version, timeout_ms, raise_on_error=True)
+        return self._output(result)
+
+
+class SyncLoopaiClient(_Client):
+    """The synchronous client: `with SyncLoopaiClient(...) as client: client.execute(...)`.
+
+    Argument beats environment (`LOOPAI_BASE_URL`, `LOOPAI_API_KEY`, …) beats default. `timeout` bounds one attempt
+    and `deadline` a whole call, both in seconds; `None` is without bound. `transport` is a name (`"httpx"`) or an
+    object; `http_client` is an `httpx.Client` of yours, which stays yours to close.
+    `tasks` gives names to task ids.
+    One client serves any number of threads and forked children.
+
+    Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
+    """
+
+    def __init__(
+        self,
+        base_url: Maybe[str] = NOT_GIVEN,
+        api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        timeout: Maybe[Optional[float]] = NOT_GIVEN,
+        max_retries: Maybe[Optional[int]] = NOT_GIVEN,
+        *,
+        deadline: Maybe[Optional[float]] = NOT_GIVEN,
+        max_connections: Maybe[int] = NOT_GIVEN,
+        transport: Maybe[Union[str, Transport]] = NOT_GIVEN,
+        coalesce: Maybe[bool] = NOT_GIVEN,
+        tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
+        http_client: Optional[httpx.Client] = None,
+        raise_on_error: Maybe[bool] = NOT_GIVEN,
+        retry_unknown: Maybe[bool] = NOT_GIVEN,
+        retry_waits: Maybe[bool] = NOT_GIVEN,
+        verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
+        trust_env: Maybe[bool] = NOT_GIVEN,
+        headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
+        local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        hooks: Sequence[Hooks] = (),
+    ) -> None:
+        arguments = {
+            "base_url": base_url,
+            "api_key": api_key,
+            "timeout": timeout,
+            "max_retries": max_retries,
+            "deadline": deadline,
+            "max_connections": max_connections,
+            "transport": transport,
+            "coalesce": coalesce,
+            "tasks": tasks,
+            "raise_on_error": raise_on_error,
+            "retry_unknown": retry_unknown,
+            "retry_waits": retry_waits,
+            "verify": verify,
+            "trust_env": trust_env,
+            "headers": headers,
+            "local": local,
+        }
+        super().__init__(arguments, hooks, http_client)
+        self._transport: Transport
+        if http_client is not None:
+            from .transports.httpx import BroughtClient
+
+            self._transport = BroughtClient(http_client)
+        else:
+            self._transport = open_sync(self._config)
+        self._gather()
+
+    def _gather(self) -> None:
+        self._coalescer = SyncCoalescer(self._run)
+
+    @classmethod
+    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Any) -> Self:
+        """A client on an embedded server in this process: the same calls, nothing else to run.
+
+        `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
+        long as the process. `options` are those of the class. Raises `ConfigurationError` where what the server
+        needs is not installed.
+        """
+        return cls(local=True if path is None else path, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that this client opened. Closing twice is no error."""
+        self._closed = True
+        if self._owns_transport:
+            self._transport.close()
+
+    def _run(self, operation: Operation[T]) -> T:
+        flow = self._flow(operation)
+        answer: Optional[Answer] = None
+        try:
+            while True:
+                step = flow.send(answer)
+                if isinstance(step, Sleep):
+                    answer = None
+                    time.sleep(step.seconds)
+                else:
+                    answer = self._transport.send(step)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            flow.close()
+
+    # Tasks and artifacts
+
+    def create_task(
+        self,
+        name: str,
+        description: str,
+        input_schema: Any,
+        output_schema: Any,
+        examples: Optional[Iterable[Any]] = None,
+        accuracy_target: Optional[float] = None,
+        latency_target_ms: Optional[int] = None,
+        sampling_rate: Optional[float] = None,
+    ) -> models.Task:
+        """Create a task. A schema is a JSON schema or a pydantic model class; examples are
+        `{"input": …, "output": …}`. What is `None` takes the server's default.
+
+        Raises `ValidationException` (`.errors` by field) and `ConflictException` for a name that is taken.
+        """
+        return self._run(
+            operations.create_task(
+                name,
+                description,
+                input_schema,
+                output_schema,
+                examples,
+                accuracy_target,
+                latency_target_ms,
+                sampling_rate,
+            )
+        )
+
+    def get_task(self, task_id: Id) -> models.Task:
+        """The task. Raises `NotFoundException`."""
+        return self._run(operations.get_task(self._task(task_id)))
+
+    def list_tasks(self) -> models.ReplyList[models.Task]:
+        """All tasks, oldest first. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
+        return self._run(operations.list_tasks())
+
+    def get_task_by_name(self, name: str) -> models.Task:
+        """The task of that name. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
+        return self._run(operations.get_task_by_name(name))
+
+    def list_artifacts(self, task_id: Id) -> models.ReplyList[models.ProgramArtifact]:
+        """The task's programs by ascending version; empty for an unknown task."""
+        return self._run(operations.list_artifacts(self._task(task_id)))
+
+    def get_artifact(self, task_id: Id, version: int) -> models.ProgramArtifact:
+        """One version of the task's program. Raises `NotFoundException`."""
+        return self._run(operations.get_artifact(self._task(task_id), version))
+
+    def push_program(
+        self, task_id: Id, code: str, language: str = "python", *, activate: bool = True
+    ) -> models.ProgramArtifact:
+        """Add a program of your own as the task's next version; it becomes the active one unless `activate=False`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`. Raises `ValidationException` for
+        code that does not load or defines no `main`.
+        """
+        return self._run(operations.push_program(self._task(task_id), code, language, activate))
+
+    # Executions
+
+    def execute(
+        self,
+        task_id: Id,
+        input_data: Any,
+        version: Optional[int] = None,
+        timeout_ms: Optional[int] = None,
+        force_validation: bool = False,
+        *,
+        raise_on_error: Maybe[bool] = NOT_GIVEN,
+    ) -> models.ExecutionResult:
+        """Run the task's active program, or `version` of it, on one input (any JSON value or pydantic model).
+
+        `timeout_ms` bounds the program, in milliseconds (server's default 5000). Raises `ExecutionException` for a
+        program that failed, with the result on it; `raise_on_error=False` returns that result instead.
+
+        With `coalesce=True` calls of the same moment travel as one batch request, whose slowest item delays them;
+        `program_id` and `executed_at` are then `None`, and a refused input is an `ExecutionException`.
+        """
+        task, raises = self._task(task_id), self._raises(raise_on_error)
+        if not self._config.coalesce:
+            return self._run(operations.execute(task, input_data, version, timeout_ms, force_validation, raises))
+        key = Key(task, version, timeout_ms, force_validation)
+        result = self._coalescer.execute(key, encode(input_data, "input_data"))
+        error = failed_program(result) if raises else None
+        if error is not None:
+            raise error
+        return result
+
+    def batch_execute(
+        self, task_id: Id, inputs: Iterable[Any], max_concurrency: int = 10
+    ) -> models.BatchExecuteResponse:
+        """Run many inputs in one request; results come in their order, numbered "0", "1", ….
+
+        Never raises for an item: see `success` on each result. `max_concurrency` is the server's, 1–100.
+        """
+        request = operations.batch_of(self._task(task_id), inputs, max_concurrency)
+        return self._run(operations.batch_execute(request))
+
+    @overload
+    def batch_execute_advanced(
+        self, request: Union[models.BatchExecuteRequest, Mapping[str, Any]]
+    ) -> models.BatchExecuteResponse: ...
+
+    @overload
+    def batch_execute_advanced(
+        self,
+        *,
+        task_id: Id,
+        items: Iterable[Item],
+        version: Maybe[Optional[int]] = NOT_GIVEN,
+        max_concurrency: Maybe[int] = NOT_GIVEN,
+        stop_on_first_error: Maybe[bool] = NOT_GIVEN,
+        timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+    ) -> models.BatchExecuteResponse: ...
+
+    def batch_execute_advanced(
+        self,
+        request: Union[models.BatchExecuteRequest, Mapping[str, Any], None] = None,
+        *,
+        task_id: Maybe[Id] = NOT_GIVEN,
+        items: Maybe[Iterable[Item]] = NOT_GIVEN,
+        version: Maybe[Optional[int]] = NOT_GIVEN,
+        max_concurrency: Maybe[int] = NOT_GIVEN,
+        stop_on_first_error: Maybe[bool] = NOT_GIVEN,
+        timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+    ) -> models.BatchExecuteResponse:
+        """Run items with ids of your own, given as one request or by its parts; items as models or dicts.
+
+        `timeout_ms` bounds each item, in milliseconds. Never raises for an item that failed; raises
+        `ValidationException` naming item and field for one that cannot be sent.
+        """
+        parts = {
+            "task_id": task_id,
+            "items": items,
+            "version": version,
+            "max_concurrency": max_concurrency,
+            "stop_on_first_error": stop_on_first_error,
+            "timeout_ms": timeout_ms,
+        }
+        return self._run(self._batch(request, parts))
+
+    def batch_validate(self, task_id: Id, items: Iterable[Item]) -> models.BatchValidateResponse:
+        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
+        return self._run(operations.batch_validate(self._task(task_id), items))
+
+    def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
+        """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
+        return SyncBoundTask(self, self._task(task_id), input, output)
+
+    # Health
+
+    def get_health(self) -> models.HealthResponse:
+        """The server's word that it runs, with version and environment."""
+        return self._run(operations.get_health())
+
+    def get_detailed_health(self) -> models.DetailedHealthResponse:
+        """Health by component; a degraded server's answer (503) is a result."""
+        return self._run(operations.get_detailed_health())
+
+    def get_ready(self) -> models.ReadyResponse:
+        """Whether the server takes work; `not_ready` (503) is a result."""
+        return self._run(operations.get_ready())
+
+    def get_live(self) -> models.LiveResponse:
+        """The server's process answers."""
+        return self._run(operations.get_live())
+
+    def get_plain_health(self) -> models.HealthResponse:
+        """`GET /health`, one word, made into a `HealthResponse`; what load balancers ask."""
+        return self._run(operations.get_plain_health())
+
+    def get_metrics(self) -> models.ReplyText:
+        """The server's metrics as Prometheus text."""
+        return self._run(operations.get_metrics())
+
+    # Validation, comparison, canaries
+
+    def get_validation_summary(self, program_id: Id) -> models.ValidationSummary:
+        """A program's validation statistics; zeros for an unknown program."""
+        return self._run(operations.get_validation_summary(id_of(program_id, "program_id", {})))
+
+    def get_recommendations(self, program_id: Id) -> models.ImprovementRecommendation:
+        """Whether a program should be improved, and why."""
+        return self._run(operations.get_recommendations(id_of(program_id, "program_id", {})))
+
+    def improve_program(self, program_id: Id) -> models.ImprovementResult:
+        """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
+        return self._run(operations.improve_program(id_of(program_id, "program_id", {})))
+
+    def compare_programs(
+        self,
+        control_program_id: Id,
+        treatment_program_id: Id,
+        configuration: Union[models.ComparisonConfiguration, Mapping[str, Any], None] = None,
+    ) -> models.ComparisonResult:
+        """Compare two programs by their recent executions."""
+        control = id_of(control_program_id, "control_program_id", {})
+        treatment = id_of(treatment_program_id, "treatment_program_id", {})
+        return self._run(operations.compare_programs(control, treatment, configuration))
+
+    def start_canary(self, task_id: Id, new_program_id: Id) -> models.CanaryDeployment:
+        """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
+        return self._run(operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id", {})))
+
+    def progress_canary(self, canary_id: Id) -> models.CanaryDeployment:
+        """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
+        return self._run(operations.progress_canary(id_of(canary_id, "canary_id", {})))
+
+    def rollback_canary(self, canary_id: Id, reason: str) -> models.CanaryDeployment:
+        """Take a canary back, in any state, for a `reason` of at most 500 characters."""
+        return self._run(operations.rollback_canary(id_of(canary_id, "canary_id", {}), reason))
+
+    def get_canary(self, task_id: Id) -> Optional[models.CanaryDeployment]:
+        """The task's canary in progress; `None` if there is none."""
+        return self._run(operations.get_canary(self._task(task_id)))
+
+    # Webhooks
+
+    def subscribe_webhook(
+        self,
+        url: str,
+        event_types: Sequence[Union[str, int]],
+        secret: Optional[str] = None,
+        max_retries: Optional[int] = None,
+        timeout_seconds: Optional[int] = None,
+        headers: Optional[Mapping[str, str]] = None,
+    ) -> models.WebhookSubscription:
+        """Have events delivered to `url`, signed with `secret`.
+
+        `max_retries` is the server's total of attempts a delivery, `timeout_seconds` the bound of each.
+
+        Raises `ValidationException` for an unknown event type or an address that is none.
+        """
+        return self._run(operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers))
+
+    def unsubscribe_webhook(self, subscription_id: Id) -> None:
+        """End a subscription. Raises `NotFoundException`."""
+        self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id", {})))
+
+    def list_webhooks(self) -> models.ReplyList[models.WebhookSubscription]:
+        """All subscriptions, in no order. The server gives their secrets in clear."""
+        return self._run(operations.list_webhooks())
+
+    def get_webhook_history(self, subscription_id: Id, limit: int = 100) -> models.ReplyList[models.WebhookDelivery]:
+        """The latest attempts to deliver, newest first; empty for an unknown subscription."""
+        return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id", {}), limit))

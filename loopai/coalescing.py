@@ -1,0 +1,212 @@
+"""Calls of `execute` made at the same moment for the same task travel as one batch request, and come back one by one.
+
+The two coalescers gather them: by the turn of an event loop, and among threads. How a group is asked for and read is
+an operation like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import threading
+import time
+import weakref
+from collections.abc import Awaitable
+from typing import Callable, Generic, NamedTuple, Optional, TypeVar
+
+from . import models
+from ._core.operations import Operation, execute_group
+from .exceptions import ConnectionException, LoopaiException
+
+LARGEST_GROUP = 100
+"""Items: as many as the server runs at once (`max_concurrency`), so that none waits for another's turn."""
+
+LARGEST_BODY = 1_000_000
+"""Bytes of inputs after which a group is sent; far below the server's 30,000,000 a request."""
+
+GATHERING = 0.0005
+"""Seconds a thread waits for others to join it, and only while others are calling already."""
+
+Results = models.ReplyList[models.ExecutionResult]
+W = TypeVar("W")
+
+
+class Key(NamedTuple):
+    """What calls must share to travel together."""
+
+    task_id: str
+    version: Optional[int]
+    timeout_ms: Optional[int]
+    force_validation: bool
+
+
+class _Group(Generic[W]):
+    """Encoded inputs that travel together, and who waits for each."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.members: list[tuple[bytes, W]] = []
+        self.size = 0
+
+    def add(self, content: bytes, waiter: W) -> None:
+        self.members.append((content, waiter))
+        self.size += len(content)
+
+    def has_room_for(self, content: bytes) -> bool:
+        return len(self.members) < LARGEST_GROUP and self.size + len(content) <= LARGEST_BODY
+
+    def operation(self) -> Operation[Results]:
+        return execute_group(self.key.task_id, [content for content, _ in self.members], *self.key[1:])
+
+
+def _own(result: models.ExecutionResult, results: Results) -> models.ExecutionResult:
+    object.__setattr__(result, "_reply", results.reply)
+    return result
+
+
+def _own_error(error: LoopaiException) -> LoopaiException:
+    """The error for one of several callers: what each adds to its traceback is its own."""
+    mine = copy.copy(error)
+    mine.__cause__ = error.__cause__
+    return mine
+
+
+class _LoopGroup(_Group["asyncio.Future[models.ExecutionResult]"]):
+    task: Optional[asyncio.Task[None]] = None
+
+
+class Coalescer:
+    """Gathers the calls of one turn of an event loop, each loop for itself."""
+
+    def __init__(self, run: Callable[[Operation[Results]], Awaitable[Results]]) -> None:
+        self._run = run
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, _LoopGroup]]
+        self._loops = weakref.WeakKeyDictionary()
+
+    async def execute(self, key: Key, content: bytes) -> models.ExecutionResult:
+        """Run one encoded input; raises what its group's request raises, and nothing of other items."""
+        loop = asyncio.get_running_loop()
+        gathering = self._loops.get(loop)
+        if gathering is None:
+            gathering = self._loops[loop] = {}
+        group = gathering.get(key)
+        if group is None or not group.has_room_for(content):
+            if group is not None:
+                self._send(gathering, group)
+            group = gathering[key] = _LoopGroup(key)
+            loop.call_soon(self._send, gathering, group)
+        waiter: asyncio.Future[models.ExecutionResult] = loop.create_future()
+        group.add(content, waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            waiter.cancel()
+            if group.task is not None and all(other.done() for _, other in group.members):
+                group.task.cancel()
+            raise
+
+    def _send(self, gathering: dict[Key, _LoopGroup], group: _LoopGroup) -> None:
+        if group.task is not None:
+            return
+        if gathering.get(group.key) is group:
+            del gathering[group.key]
+        group.members = [(content, waiter) for content, waiter in group.members if not waiter.done()]
+        if group.members:
+            # The loop keeps only weak references to tasks; the members' frames hold the group, and it its task.
+            group.task = asyncio.get_running_loop().create_task(self._exchange(group))
+
+    async def _exchange(self, group: _LoopGroup) -> None:
+        try:
+            results = await self._run(group.operation())
+        except LoopaiException as error:
+            for _, waiter in group.members:
+                if not waiter.done():
+                    waiter.set_exception(_own_error(error))
+        except BaseException as error:
+            # Not ours to keep: the callers get it, and a cancellation of this task ends theirs.
+            for _, waiter in group.members:
+                if not waiter.done():
+                    if isinstance(error, asyncio.CancelledError):
+                        waiter.cancel()
+                    else:
+                        waiter.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for (_, waiter), result in zip(group.members, results):
+                if not waiter.done():
+                    waiter.set_result(_own(result, results))
+
+
+class _ThreadGroup(_Group[None]):
+    def __init__(self, key: Key) -> None:
+        super().__init__(key)
+        self.done = threading.Event()
+        self.results: Optional[Results] = None
+        self.error: Optional[BaseException] = None
+
+
+class SyncCoalescer:
+    """Gathers the calls of threads: the first sends for those who joined it, and hands back their results."""
+
+    def __init__(self, run: Callable[[Operation[Results]], Results]) -> None:
+        self._run = run
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._gathering: dict[Key, _ThreadGroup] = {}
+        self._calling: dict[Key, int] = {}
+
+    def execute(self, key: Key, content: bytes) -> models.ExecutionResult:
+        """Run one encoded input; raises what its group's request raises, and nothing of other items."""
+        if self._pid != os.getpid():  # the parent's threads, and whatever lock they held, are not here
+            self._reset()
+        with self._lock:
+            others = self._calling.get(key, 0)
+            self._calling[key] = others + 1
+            group = self._gathering.get(key)
+            leads = group is None or not group.has_room_for(content)
+            if group is None or leads:
+                group = self._gathering[key] = _ThreadGroup(key)
+            place = len(group.members)
+            group.add(content, None)
+        try:
+            if leads:
+                self._lead(group, alone=others == 0)
+            else:
+                group.done.wait()
+        finally:
+            with self._lock:
+                self._calling[key] -= 1
+                if not self._calling[key]:
+                    del self._calling[key]
+        if group.results is not None:
+            return _own(group.results[place], group.results)
+        if isinstance(group.error, LoopaiException):
+            raise _own_error(group.error)
+        # The leading thread was interrupted (KeyboardInterrupt, SystemExit): that is its own, the request is not.
+        raise ConnectionException(
+            "the thread that sent this call with its own was interrupted: execute it again",
+            original_exception=group.error,
+        )
+
+    def _lead(self, group: _ThreadGroup, *, alone: bool) -> None:
+        try:
+            if not alone:
+                time.sleep(GATHERING)
+            self._close(group)
+            group.results = self._run(group.operation())
+        except BaseException as error:
+            group.error = error
+            raise
+        finally:
+            self._close(group)
+            group.done.set()
+
+    def _close(self, group: _ThreadGroup) -> None:
+        with self._lock:
+            if self._gathering.get(group.key) is group:
+                del self._gathering[group.key]

@@ -1,0 +1,205 @@
+"""What goes wrong, as classes.
+
+LoopaiException                 anything a call can raise
+├── ValidationException         400, 413, 415, 422, and input that cannot be sent: `.errors`
+├── AuthenticationException     401, 403
+├── NotFoundException           404
+├── ConflictException           409
+├── RateLimitException          429, and the limiter's 500: `.retry_after`
+├── ExecutionException          the program failed, or could not be run: `.execution_id`, `.result`
+├── ServerException             other 5xx, and replies that are not the server's
+├── NotSupportedException       the server lacks the operation
+└── ConnectionException         no reply: `.original_exception`
+    └── TimeoutException        no reply in time
+
+ConfigurationError              wrong settings; no LoopaiException, so that none hides it
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional
+
+__all__ = [
+    "AuthenticationException",
+    "ConfigurationError",
+    "ConflictException",
+    "ConnectionException",
+    "ExecutionException",
+    "LoopaiException",
+    "NotFoundException",
+    "NotSupportedException",
+    "RateLimitException",
+    "ServerException",
+    "TimeoutException",
+    "ValidationException",
+]
+
+
+class ConfigurationError(Exception):
+    """A setting, argument or environment variable is wrong or missing; the message names it."""
+
+
+class LoopaiException(Exception):
+    """Base of everything a call raises.
+
+    `message` is for people; `status_code` is the HTTP status, `None` where no reply came; `response` is
+    the decoded body, or the start of its text where it was not JSON; `code` and `trace_id` are the
+    server's, where it gave any; `request` says what was asked of whom (`POST http://…`). None holds a key.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: Optional[int] = None,
+        response: Any = None,
+        code: Optional[str] = None,
+        trace_id: Optional[str] = None,
+        request: Optional[str] = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status_code = status_code
+        self.response = response
+        self.code = code
+        self.trace_id = trace_id
+        self.request = request
+
+    def __str__(self) -> str:
+        facts = [
+            str(fact)
+            for fact in (
+                self.status_code and f"HTTP {self.status_code}",
+                self.code,
+                self.trace_id and f"trace {self.trace_id}",
+                self.request,
+            )
+            if fact
+        ]
+        return f"{self.message} [{', '.join(facts)}]" if facts else self.message
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.__getstate__())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "__notes__"}
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return bool(self.__getstate__() == other.__getstate__())
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.message, self.status_code))
+
+
+def _rebuild(kind: type[LoopaiException], message: str, state: Mapping[str, Any]) -> LoopaiException:
+    exception = kind.__new__(kind, message)
+    exception.args = (message,)
+    exception.__dict__.update(state)
+    return exception
+
+
+class ValidationException(LoopaiException):
+    """The request was refused as invalid, or could not be sent as it is.
+
+    `errors` maps Python field names (`latency_target_ms`, `items[0].id`, `input.subject`) to lists of texts,
+    whichever of the server's error shapes they came in.
+    """
+
+    def __init__(self, message: str, *, errors: Optional[Mapping[str, Sequence[str]]] = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.errors: dict[str, list[str]] = {name: list(texts) for name, texts in (errors or {}).items()}
+
+    def __str__(self) -> str:
+        details = "; ".join(f"{name or 'body'}: {' '.join(texts)}" for name, texts in self.errors.items())
+        return f"{super().__str__()} {details}" if details else super().__str__()
+
+
+class AuthenticationException(LoopaiException):
+    """401 or 403: the API key is missing, wrong, or not allowed to do this."""
+
+
+class NotFoundException(LoopaiException):
+    """404: the server has no such task, artifact or subscription."""
+
+
+class ConflictException(LoopaiException):
+    """409: it exists already, or its state does not allow this."""
+
+
+class RateLimitException(LoopaiException):
+    """Requests are rationed. `retry_after` is the seconds the server asked to wait, `None` if it did not say."""
+
+    def __init__(self, message: str, *, retry_after: Optional[float] = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.retry_after = retry_after
+
+
+class ExecutionException(LoopaiException):
+    """The program failed (`result` is the execution as the server reported it) or could not be run."""
+
+    def __init__(self, message: str, *, execution_id: Optional[str] = None, result: Any = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.execution_id = execution_id
+        self.result = result
+
+
+class ServerException(LoopaiException):
+    """The server failed (5xx), or something that is not a Loopai server answered.
+
+    `retry_after` is the seconds a 503 asked to wait, `None` if it did not say.
+    """
+
+    def __init__(self, message: str, *, retry_after: Optional[float] = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.retry_after = retry_after
+
+
+class NotSupportedException(LoopaiException):
+    """The server lacks this operation; the message names both."""
+
+
+class ConnectionException(LoopaiException):
+    """No reply came: the network or the server's process failed. `original_exception` is what the transport raised."""
+
+    def __init__(self, message: str, *, original_exception: Optional[BaseException] = None, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.original_exception = original_exception
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state["original_exception"] = _portable(self.original_exception)
+        return state
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        mine, theirs = self.__getstate__(), other.__getstate__()
+        # Exceptions compare by identity, which no copy keeps: what they say is what can be equal.
+        return {**mine, "original_exception": repr(mine["original_exception"])} == {
+            **theirs,
+            "original_exception": repr(theirs["original_exception"]),
+        }
+
+    __hash__ = LoopaiException.__hash__
+
+
+class TimeoutException(ConnectionException):
+    """No reply within `timeout` (one attempt) or `deadline` (the whole call); the message says how the time went."""
+
+
+def _portable(error: Optional[BaseException]) -> Optional[BaseException]:
+    """The exception if it survives pickle, otherwise an `OSError` that says the same."""
+    if error is None:
+        return None
+    try:
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    except (pickle.PicklingError, AttributeError, TypeError, ValueError):
+        return OSError(f"{type(error).__name__}: {error}")
+    return error if type(copy) is type(error) else OSError(f"{type(error).__name__}: {error}")

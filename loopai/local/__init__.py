@@ -1,0 +1,1 @@
+"""The embedded server: `loopai serve` and `LoopaiClient.local()`."""

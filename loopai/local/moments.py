@@ -1,0 +1,21 @@
+"""Moments as the store keeps them (100 ns since 1970, UTC) and as the wire writes them."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+TICKS_A_SECOND = 10_000_000
+"""The contract's dates have up to seven digits after the second."""
+
+
+def now() -> int:
+    """This moment."""
+    return time.time_ns() // 100
+
+
+def written(moment: int) -> str:
+    """ISO 8601 in UTC, ending in `Z`; trailing zeros of the fraction are left out, and so is a fraction of zero."""
+    seconds, fraction = divmod(moment, TICKS_A_SECOND)
+    text = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{fraction:07d}".rstrip("0").rstrip(".") + "Z" if fraction else f"{text}Z"

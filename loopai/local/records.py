@@ -1,0 +1,191 @@
+"""Tasks, artifacts and executions as the store keeps them; field order is column order. Nothing is read or written here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from pydantic_core import from_json, to_json
+
+from . import moments
+
+
+def new_id() -> str:
+    """A fresh GUID as the wire writes it."""
+    return str(uuid4())
+
+
+def number(value: float) -> float | int:
+    """A double as the contract writes it: an integral one without a fraction."""
+    return int(value) if value.is_integer() and abs(value) < 1e15 else value
+
+
+def milliseconds(seconds: float) -> float | int:
+    """Milliseconds with four digits, as the wire writes durations."""
+    return number(round(seconds * 1000, 4))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task. Schemas and examples are JSON texts, kept as they were sent."""
+
+    id: str
+    name: str
+    description: str
+    input_schema: bytes
+    output_schema: bytes
+    examples: bytes
+    accuracy_target: float
+    latency_target_ms: int
+    sampling_rate: float
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """A task and its programs: the highest active version, `None` if none is active, and how many there are."""
+
+    task: Task
+    active_version: int | None = None
+    total_versions: int = 0
+
+    def wire(self) -> dict[str, Any]:
+        """The contract's Task."""
+        task = self.task
+        body = {
+            "id": task.id,
+            "name": task.name,
+            "description": task.description,
+            "input_schema": from_json(task.input_schema),
+            "output_schema": from_json(task.output_schema),
+            "examples": from_json(task.examples),
+            "accuracy_target": number(task.accuracy_target),
+            "latency_target_ms": task.latency_target_ms,
+            "sampling_rate": number(task.sampling_rate),
+            "active_version": self.active_version,
+            "total_versions": self.total_versions,
+            "created_at": moments.written(task.created_at),
+            "updated_at": moments.written(task.updated_at),
+        }
+        if self.active_version is None:
+            del body["active_version"]
+        return body
+
+
+@dataclass(frozen=True)
+class NewArtifact:
+    """A program before it has a version."""
+
+    task_id: str
+    code: str
+    language: str
+    status: str
+    synthesis_strategy: str = "auto"
+    confidence_score: float = 0.5
+    cyclomatic_complexity: int | None = None
+    lines_of_code: int | None = None
+    estimated_latency_ms: float | None = None
+    llm_provider: str = "local"
+    llm_model: str = "none"
+    generation_cost: float = 0.0
+    generation_time_sec: float = 0.0
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One version of a task's program."""
+
+    id: str
+    task_id: str
+    version: int
+    language: str
+    code: str
+    synthesis_strategy: str
+    confidence_score: float
+    cyclomatic_complexity: int | None
+    lines_of_code: int | None
+    estimated_latency_ms: float | None
+    llm_provider: str
+    llm_model: str
+    generation_cost: float
+    generation_time_sec: float
+    status: str
+    deployment_percentage: float
+    created_at: int
+    deployed_at: int | None
+
+    def wire(self) -> dict[str, Any]:
+        """The contract's ProgramArtifact."""
+        measured = {
+            "cyclomatic_complexity": self.cyclomatic_complexity,
+            "lines_of_code": self.lines_of_code,
+            "estimated_latency_ms": self.estimated_latency_ms,
+        }
+        metrics = {name: value for name, value in measured.items() if value is not None}
+        body = {
+            "id": self.id,
+            "task_id": self.task_id,
+            "version": self.version,
+            "language": self.language,
+            "code": self.code,
+            "synthesis_strategy": self.synthesis_strategy,
+            "confidence_score": number(self.confidence_score),
+            "complexity_metrics": metrics or None,
+            "llm_provider": self.llm_provider,
+            "llm_model": self.llm_model,
+            "generation_cost": number(self.generation_cost),
+            "generation_time_sec": number(self.generation_time_sec),
+            "status": self.status,
+            "deployment_percentage": number(self.deployment_percentage),
+            "created_at": moments.written(self.created_at),
+            "deployed_at": None if self.deployed_at is None else moments.written(self.deployed_at),
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run of a program. `output` is the JSON text of the value, `None` where the program failed."""
+
+    id: str
+    task_id: str
+    program_id: str
+    version: int
+    input: bytes
+    output: bytes | None
+    error_message: str | None
+    latency_ms: float
+    sampled: bool
+    executed_at: int
+
+    @property
+    def status(self) -> str:
+        """`success` or `error`; the contract's `timeout` is never given."""
+        return "success" if self.error_message is None else "error"
+
+    def wire(self) -> bytes:
+        """The contract's ExecuteResponse, as JSON: the output's text goes in as it is."""
+        head = {
+            "execution_id": self.id,
+            "task_id": self.task_id,
+            "program_id": self.program_id,
+            "version": self.version,
+            "status": self.status,
+        }
+        tail = {
+            "latency_ms": number(self.latency_ms),
+            "sampled_for_validation": self.sampled,
+            "executed_at": moments.written(self.executed_at),
+        }
+        if self.output is not None:
+            outcome = b'"output":' + self.output
+        else:
+            outcome = b'"error_message":' + to_json(self.error_message)
+        return to_json(head)[:-1] + b"," + outcome + b"," + to_json(tail)[1:]
+
+
+def guid(text: str) -> str:
+    """A GUID's text as the wire writes it: lower case, hyphenated."""
+    return str(UUID(text))

@@ -1,0 +1,279 @@
+"""The database: SQLite in WAL mode, in one folder that several processes may share. No rules of the business here.
+
+Every write is one transaction. A commit reaches the operating system before the caller goes on, so that nothing
+acknowledged is lost when the process is killed; a power cut may take the last moments (`synchronous=NORMAL`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+
+from ..exceptions import ConfigurationError
+from . import moments, tables
+from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
+
+Transaction = DBAPICursor
+"""A cursor of a connection on which a write transaction is open."""
+
+FILE = "loopai.db"
+BUSY_SECONDS = 30.0
+"""How long a statement waits for another process's transaction; they last milliseconds."""
+PROBE_SECONDS = 2.0
+"""How long a probe waits for it."""
+
+
+class NameTaken(Exception):
+    """Another task has this name."""
+
+
+class Store:
+    """The tables of one data folder; may be used from any number of threads.
+
+    `folder` is made where it is missing; `None` is a private folder that `close` removes. Raises `ConfigurationError`
+    for a folder that cannot be used.
+    """
+
+    def __init__(self, folder: Path | None, connections: int = 32) -> None:
+        self._private = folder is None
+        self.folder = Path(tempfile.mkdtemp(prefix="loopai-")) if folder is None else folder
+        self._file = self.folder / FILE
+        # Threads queue here rather than in SQLite, which waits by sleeping.
+        self._one_writer = threading.Lock()
+        self._engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(self._file)),
+            connect_args={"isolation_level": None, "check_same_thread": False, "timeout": BUSY_SECONDS},
+            poolclass=sa.QueuePool,
+            pool_size=connections,
+            max_overflow=-1,
+            pool_reset_on_return=None,
+        )
+        sa.event.listen(self._engine, "connect", _set_up)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            raise ConfigurationError(f"the data folder {self.folder} cannot be used: {error}") from error
+        except ConfigurationError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connections; a private folder goes with them."""
+        self._engine.dispose()
+        if self._private:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _prepare(self) -> None:
+        give_up = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                with self._cursor() as cursor:
+                    # Not covered by SQLite's own waiting where another process is doing the same.
+                    cursor.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.02)
+        with self.transaction() as cursor:
+            found = _first(cursor, "PRAGMA user_version")[0]
+            if found > tables.SCHEMA:
+                raise ConfigurationError(
+                    f"the data folder {self.folder} was written by a newer loopai (schema {found}, this one knows "
+                    f"{tables.SCHEMA}): upgrade loopai or use another folder"
+                )
+            if found < tables.SCHEMA:
+                for statement in tables.CREATE:
+                    cursor.execute(statement)
+                cursor.execute(f"PRAGMA user_version = {tables.SCHEMA}")
+
+    @contextmanager
+    def _cursor(self) -> Iterator[DBAPICursor]:
+        connection = self._engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            try:
+                yield cursor
+            finally:
+                # An unfinished SELECT would hold its snapshot, and with it the log.
+                cursor.close()
+        finally:
+            connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A write transaction: committed at the end, rolled back where the block raises."""
+        with self._one_writer, self._cursor() as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                cursor.execute("ROLLBACK")
+                raise
+
+    def _row(self, statement: str, **values: Any) -> Any:
+        with self._cursor() as cursor:
+            return _first(cursor, statement, **values)
+
+    def _rows(self, statement: str, **values: Any) -> list[Any]:
+        with self._cursor() as cursor:
+            cursor.execute(statement, values)
+            return list(cursor.fetchall())
+
+    def probe(self) -> None:
+        """Open the database's file anew, read it and take its write lock. Raises `sqlite3.Error` where that fails."""
+        uri = f"{self._file.resolve().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=PROBE_SECONDS, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(tables.COUNT_TASKS).fetchone()
+            connection.execute("ROLLBACK")
+
+    # Tasks
+
+    def add_task(self, transaction: Transaction, task: Task) -> None:
+        """Raises `NameTaken`."""
+        if _first(transaction, tables.TASK_ID_BY_NAME, name=task.name) is not None:
+            raise NameTaken(task.name)
+        transaction.execute(tables.INSERT_TASK, vars(task))
+
+    def task(self, task_id: str) -> TaskState | None:
+        """The task of that id."""
+        return _state(self._row(tables.TASK_BY_ID, id=task_id))
+
+    def task_by_name(self, name: str) -> TaskState | None:
+        """The task of that name."""
+        return _state(self._row(tables.TASK_BY_NAME, name=name))
+
+    def tasks(self) -> list[TaskState]:
+        """All tasks, oldest first."""
+        return [TaskState(Task(*row[:-2]), *row[-2:]) for row in self._rows(tables.ALL_TASKS)]
+
+    def count_tasks(self) -> int:
+        """How many tasks there are."""
+        return int(self._row(tables.COUNT_TASKS)[0])
+
+    def running_of(self, task_id: str) -> tuple[float, bytes] | None:
+        """What an execution needs of a task, which never changes: sampling rate and input schema."""
+        row = self._row(tables.RUNNING_OF_TASK, id=task_id)
+        return None if row is None else (row[0], row[1])
+
+    # Artifacts
+
+    def add_artifact(self, transaction: Transaction, new: NewArtifact) -> Artifact:
+        """The program as its task's next version; deployed in full where its status is active."""
+        moment = moments.now()
+        highest = _first(transaction, tables.HIGHEST_VERSION, task_id=new.task_id)[0]
+        active = new.status == "active"
+        artifact = Artifact(
+            id=new_id(),
+            version=(highest or 0) + 1,
+            deployment_percentage=100.0 if active else 0.0,
+            created_at=moment,
+            deployed_at=moment if active else None,
+            **vars(new),
+        )
+        transaction.execute(tables.INSERT_ARTIFACT, vars(artifact))
+        return artifact
+
+    def artifacts(self, task_id: str) -> list[Artifact]:
+        """A task's programs by ascending version; none for an unknown task."""
+        return [Artifact(*row) for row in self._rows(tables.ARTIFACTS_OF_TASK, task_id=task_id)]
+
+    def artifact(self, task_id: str, version: int) -> Artifact | None:
+        """That version of the task's program."""
+        row = self._row(tables.ARTIFACT, task_id=task_id, version=version)
+        return None if row is None else Artifact(*row)
+
+    def active_program(self, task_id: str, transaction: Transaction | None = None) -> tuple[str, int] | None:
+        """Id and version of the task's highest active program. Read each time: another process may have added one."""
+        values = {"task_id": task_id}
+        row = (
+            self._row(tables.ACTIVE_PROGRAM, **values)
+            if transaction is None
+            else _first(transaction, tables.ACTIVE_PROGRAM, **values)
+        )
+        return None if row is None else (row[0], row[1])
+
+    def program_of_version(self, task_id: str, version: int) -> tuple[str, int] | None:
+        """Id and version of that version of the task's program."""
+        row = self._row(tables.PROGRAM_OF_VERSION, task_id=task_id, version=version)
+        return None if row is None else (row[0], row[1])
+
+    def code(self, program_id: str) -> tuple[str, str]:
+        """Source and language of a program."""
+        code, language = self._row(tables.CODE, id=program_id)
+        return code, language
+
+    def versions_by_task(self) -> list[tuple[str, int]]:
+        """How many programs each task has; tasks without any are left out."""
+        return [(row[0], row[1]) for row in self._rows(tables.VERSIONS_BY_TASK)]
+
+    # Executions
+
+    def add_executions(self, transaction: Transaction, executions: Iterable[Execution]) -> None:
+        """Record runs."""
+        transaction.executemany(tables.INSERT_EXECUTION, [vars(execution) for execution in executions])
+
+    # Replies kept by idempotency key
+
+    def keep_reply(
+        self,
+        transaction: Transaction,
+        key: str,
+        fingerprint: bytes,
+        status: int,
+        location: str | None,
+        body: bytes,
+        since: int,
+    ) -> bool:
+        """Keep a reply under its key; False where one is there already that was kept after `since`."""
+        transaction.execute(tables.DROP_OLD_REPLY, {"key": key, "since": since})
+        values = {
+            "key": key,
+            "fingerprint": fingerprint,
+            "status": status,
+            "location": location,
+            "body": body,
+            "kept_at": moments.now(),
+        }
+        transaction.execute(tables.INSERT_REPLY, values)
+        return transaction.rowcount == 1
+
+    def reply(self, key: str, since: int) -> tuple[bytes, int, str | None, bytes] | None:
+        """Fingerprint, status, location and body kept under a key after `since`."""
+        row = self._row(tables.REPLY, key=key, since=since)
+        return None if row is None else (row[0], row[1], row[2], row[3])
+
+    def drop_replies(self, since: int) -> None:
+        """Forget replies kept until `since`."""
+        with self.transaction() as cursor:
+            cursor.execute(tables.DROP_OLD_REPLIES, {"since": since})
+
+
+def _set_up(connection: DBAPIConnection, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _first(cursor: DBAPICursor, statement: str, **values: Any) -> Any:
+    cursor.execute(statement, values)
+    return cursor.fetchone()
+
+
+def _state(row: Any) -> TaskState | None:
+    return None if row is None else TaskState(Task(*row[:-2]), row[-2], row[-1])

@@ -1,0 +1,153 @@
+"""The database's tables, and the statements on them as SQL. Nothing is run here.
+
+Webhooks, validations and canaries will be tables of their own beside these; `SCHEMA` counts what was changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from .records import Artifact, Execution, Task
+
+SCHEMA = 1
+"""Number of the tables' shape, kept in the database's `user_version`; a database of a higher one is refused."""
+
+metadata = sa.MetaData()
+
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("input_schema", sa.LargeBinary, nullable=False),
+    sa.Column("output_schema", sa.LargeBinary, nullable=False),
+    sa.Column("examples", sa.LargeBinary, nullable=False),
+    sa.Column("accuracy_target", sa.Float, nullable=False),
+    sa.Column("latency_target_ms", sa.Integer, nullable=False),
+    sa.Column("sampling_rate", sa.Float, nullable=False),
+    sa.Column("created_at", sa.Integer, nullable=False),
+    sa.Column("updated_at", sa.Integer, nullable=False),
+)
+
+artifacts = sa.Table(
+    "artifacts",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("task_id", sa.Text, sa.ForeignKey("tasks.id"), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("synthesis_strategy", sa.Text, nullable=False),
+    sa.Column("confidence_score", sa.Float, nullable=False),
+    sa.Column("cyclomatic_complexity", sa.Integer),
+    sa.Column("lines_of_code", sa.Integer),
+    sa.Column("estimated_latency_ms", sa.Float),
+    sa.Column("llm_provider", sa.Text, nullable=False),
+    sa.Column("llm_model", sa.Text, nullable=False),
+    sa.Column("generation_cost", sa.Float, nullable=False),
+    sa.Column("generation_time_sec", sa.Float, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("deployment_percentage", sa.Float, nullable=False),
+    sa.Column("created_at", sa.Integer, nullable=False),
+    sa.Column("deployed_at", sa.Integer),
+    sa.UniqueConstraint("task_id", "version"),
+)
+
+executions = sa.Table(
+    "executions",
+    metadata,
+    # Rows are written far more often than read: the order of writing is the only key.
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("task_id", sa.Text, nullable=False),
+    sa.Column("program_id", sa.Text, nullable=False, index=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("input", sa.LargeBinary, nullable=False),
+    sa.Column("output", sa.LargeBinary),
+    sa.Column("error_message", sa.Text),
+    sa.Column("latency_ms", sa.Float, nullable=False),
+    sa.Column("sampled", sa.Boolean, nullable=False),
+    sa.Column("executed_at", sa.Integer, nullable=False),
+)
+
+replies = sa.Table(
+    "idempotent_replies",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("location", sa.Text),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("kept_at", sa.Integer, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+CREATE = tuple(
+    str(made(item).compile(dialect=sqlite.dialect()))
+    for table in metadata.sorted_tables
+    for made, item in [(sa.schema.CreateTable, table), *((sa.schema.CreateIndex, index) for index in table.indexes)]
+)
+"""What makes the tables."""
+
+
+def _sql(statement: sa.ClauseElement) -> str:
+    """The statement's text with named parameters: compiled once, so that a run costs what SQLite costs."""
+    return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
+
+
+def _columns(table: sa.Table, record: type[Any]) -> list[sa.Column[Any]]:
+    return [table.c[field.name] for field in fields(record)]
+
+
+_of_task = artifacts.c.task_id == sa.bindparam("task_id")
+_is_active = artifacts.c.status == sa.literal_column("'active'")
+_versions = sa.select(sa.func.count()).where(artifacts.c.task_id == tasks.c.id).scalar_subquery()
+_highest_active = (
+    sa.select(sa.func.max(artifacts.c.version)).where(artifacts.c.task_id == tasks.c.id, _is_active).scalar_subquery()
+)
+_task_states = sa.select(*_columns(tasks, Task), _highest_active, _versions)
+
+INSERT_TASK = _sql(tasks.insert())
+TASK_BY_ID = _sql(_task_states.where(tasks.c.id == sa.bindparam("id")))
+TASK_BY_NAME = _sql(_task_states.where(tasks.c.name == sa.bindparam("name")))
+ALL_TASKS = _sql(_task_states.order_by(tasks.c.created_at, tasks.c.id))
+COUNT_TASKS = _sql(sa.select(sa.func.count()).select_from(tasks))
+TASK_ID_BY_NAME = _sql(sa.select(tasks.c.id).where(tasks.c.name == sa.bindparam("name")))
+RUNNING_OF_TASK = _sql(
+    sa.select(tasks.c.sampling_rate, tasks.c.input_schema).where(tasks.c.id == sa.bindparam("id"))
+)
+
+INSERT_ARTIFACT = _sql(artifacts.insert())
+ARTIFACTS_OF_TASK = _sql(sa.select(*_columns(artifacts, Artifact)).where(_of_task).order_by(artifacts.c.version))
+ARTIFACT = _sql(
+    sa.select(*_columns(artifacts, Artifact)).where(_of_task, artifacts.c.version == sa.bindparam("version"))
+)
+HIGHEST_VERSION = _sql(sa.select(sa.func.max(artifacts.c.version)).where(_of_task))
+VERSIONS_BY_TASK = _sql(sa.select(artifacts.c.task_id, sa.func.count()).group_by(artifacts.c.task_id))
+ACTIVE_PROGRAM = _sql(
+    sa.select(artifacts.c.id, artifacts.c.version)
+    .where(_of_task, _is_active)
+    .order_by(artifacts.c.version.desc())
+)
+PROGRAM_OF_VERSION = _sql(
+    sa.select(artifacts.c.id, artifacts.c.version).where(_of_task, artifacts.c.version == sa.bindparam("version"))
+)
+CODE = _sql(sa.select(artifacts.c.code, artifacts.c.language).where(artifacts.c.id == sa.bindparam("id")))
+
+INSERT_EXECUTION = _sql(executions.insert().values({field.name: sa.bindparam(field.name) for field in fields(Execution)}))
+
+INSERT_REPLY = _sql(replies.insert().prefix_with("OR IGNORE"))
+REPLY = _sql(
+    sa.select(replies.c.fingerprint, replies.c.status, replies.c.location, replies.c.body).where(
+        replies.c.key == sa.bindparam("key"), replies.c.kept_at > sa.bindparam("since")
+    )
+)
+DROP_OLD_REPLIES = _sql(replies.delete().where(replies.c.kept_at <= sa.bindparam("since")))
+DROP_OLD_REPLY = _sql(
+    replies.delete().where(replies.c.key == sa.bindparam("key"), replies.c.kept_at <= sa.bindparam("since"))
+)

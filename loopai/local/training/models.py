@@ -1,0 +1,152 @@
+"""The kinds of model a program can hold: each is fitted with scikit-learn and handed on as plain data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from .features import Array, Encoder, Recipe, Table
+from .learnt import LinearModel, Node, TreeModel
+
+_ITERATIONS = 2000  # enough for scaled columns; what is not quite there by then answers the same
+_ROUNDS = 100
+_LEARNING_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to learn.
+
+    `size` is for "linear" twice the logarithm (base 10) of C, that is of 1/alpha; for "tree" the number of leaves, for
+    "boosted" the depth of each tree.
+    """
+
+    family: str
+    size: int
+    recipe: Recipe | None = None
+
+
+class Fit(Protocol):
+    """A fitted candidate."""
+
+    def predict(self, rows: Array) -> Array:
+        """Each answer's probability, one row an example, or the amounts."""
+
+    def model(self) -> LinearModel | TreeModel:
+        """The same as plain data."""
+
+
+def fit(candidate: Candidate, table: Table, rows: Array, answers: Array, labels: int, random_state: int) -> Fit:
+    """Fits `candidate` to these rows. `answers`: indices below `labels`, or amounts where `labels` is 0."""
+    encoder = Encoder(table, candidate.recipe, rows, answers, is_class=labels > 0)
+    if candidate.family == "linear":
+        return _Linear(encoder, rows, answers, labels, candidate.size, random_state)
+    return _Trees(candidate, encoder, rows, answers, labels, random_state)
+
+
+class _Linear:
+    def __init__(
+        self, encoder: Encoder, rows: Array, answers: Array, labels: int, size: int, random_state: int
+    ) -> None:
+        self._encoder, self._labels = encoder, labels
+        matrix = encoder.matrix(rows)
+        strength = 10 ** (size / 2)
+        if labels:
+            # liblinear is several times faster on words; it knows two answers only.
+            solver = "liblinear" if encoder.recipe is not None and labels == 2 else "lbfgs"
+            self._estimator: Any = LogisticRegression(
+                C=strength, solver=solver, max_iter=_ITERATIONS, random_state=random_state
+            )
+        else:
+            self._estimator = Ridge(alpha=1 / strength, solver="auto" if encoder.recipe is None else "sparse_cg")
+        with _no_convergence_warning():
+            self._estimator.fit(matrix, answers)
+
+    def predict(self, rows: Array) -> Array:
+        matrix = self._encoder.matrix(rows)
+        return self._estimator.predict_proba(matrix) if self._labels else self._estimator.predict(matrix)
+
+    def model(self) -> LinearModel:
+        weights = np.atleast_2d(self._estimator.coef_)
+        return self._encoder.linear_model(weights, np.atleast_1d(self._estimator.intercept_))
+
+
+class _Trees:
+    def __init__(
+        self,
+        candidate: Candidate,
+        encoder: Encoder,
+        rows: Array,
+        answers: Array,
+        labels: int,
+        random_state: int,
+    ) -> None:
+        self._encoder, self._labels, self._summed = encoder, labels, candidate.family == "boosted"
+        self._matrix = encoder.plain(rows)
+        self._start = 0.0
+        if not self._summed:
+            kind: Any = DecisionTreeClassifier if labels else DecisionTreeRegressor
+            self._estimator: Any = kind(max_leaf_nodes=candidate.size, min_samples_leaf=2, random_state=random_state)
+        else:
+            kind = GradientBoostingClassifier if labels else GradientBoostingRegressor
+            # Sums start from nothing (amounts: from their mean), so that the trees alone are the model.
+            self._start = 0.0 if labels else float(answers.mean())
+            self._estimator = kind(
+                n_estimators=_ROUNDS,
+                learning_rate=_LEARNING_RATE,
+                max_depth=candidate.size,
+                init="zero",
+                random_state=random_state,
+            )
+        self._estimator.fit(self._matrix, answers - self._start if not labels else answers)
+
+    def predict(self, rows: Array) -> Array:
+        matrix = self._encoder.plain(rows)
+        if self._labels:
+            return self._estimator.predict_proba(matrix)
+        return self._estimator.predict(matrix) + self._start
+
+    def model(self) -> TreeModel:
+        columns = self._encoder.columns()
+        names = [*columns.numbers, *columns.missing, *columns.choices]
+        rounds = self._estimator.estimators_ if self._summed else [[self._estimator]]
+        trees = tuple(tuple(self._node(tree.tree_, 0, names) for tree in trees) for trees in rounds)
+        return TreeModel((self._start,) * len(trees[0]), columns, trees, self._summed)
+
+    def _node(self, tree: Any, place: int, names: list[str]) -> Node:
+        below, above = int(tree.children_left[place]), int(tree.children_right[place])
+        if below == above:
+            value = tree.value[place]
+            if self._summed:
+                return float(value[0][0]) * _LEARNING_RATE
+            return float(np.argmax(value[0])) if self._labels else float(value[0][0])
+        column = int(tree.feature[place])
+        limit = _shortest(float(tree.threshold[place]), self._matrix[:, column])
+        return (names[column], limit, self._node(tree, below, names), self._node(tree, above, names))
+
+
+def _shortest(limit: float, values: Array) -> float:
+    """The limit with the fewest digits that parts these values as scikit-learn's does (which compares as float32)."""
+    parted = values.astype(np.float32) <= limit
+    for digits in range(1, 17):
+        rounded = float(f"{limit:.{digits}g}")
+        if np.array_equal(values <= rounded, parted):
+            return rounded
+    return limit
+
+
+@contextmanager
+def _no_convergence_warning() -> Iterator[None]:
+    """A fit that has not quite converged is judged by cross-validation like any other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield

@@ -1,0 +1,183 @@
+"""Which model and which words: chosen by cross-validation inside the examples, scored on other folds than these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .features import Array, Recipe, Table
+from .models import Candidate, fit
+
+_FOLDS = 5
+_FOLDS_OF_FEW = 10  # fewer than _FEW examples: each fit needs nearly all of them
+_FEW = 50
+_MOST_ROWS = 3000  # choosing takes as long as its rows; fitting takes all of them
+_SIZES = (-8, 8)  # C from 1e-4 to 1e4
+_START_BINARY, _START_WEIGHTED = 0, 3  # where the search for C begins: rows of weighted words have length 1
+_BETTER = 0.99  # what replaces a simpler recipe must lower the loss by this factor
+_MOST_NUMBERS = 9000  # weights of words in a program, over all answers: about 150 KB
+_SHORT_TEXT = 300  # characters on average: longer ones take Monty too long to cut into trigrams
+_MOST_BOOSTING = 6_000_000  # rows × columns × answers × rounds: about 2 s a fit
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The candidate to fit, with its score and that of answering always the same (0 for amounts)."""
+
+    candidate: Candidate
+    score: float
+    baseline: float
+    folds: int
+
+
+def choose(table: Table, answers: Array, labels: int, random_state: int) -> Choice:
+    """The candidate whose answers for held-back examples are best; a simpler one where the difference is chance."""
+    rows = _sample(answers, labels, random_state)
+    search = _Search(table, answers, labels, rows, random_state)
+    best = search.linear()
+    if not table.of_kind("text"):
+        errors = search.errors(best)
+        for rivals in search.tree_families():
+            rival = min(rivals, key=lambda candidate: float(search.errors(candidate).mean()), default=None)
+            if rival is not None and _clearly_less(search.errors(rival), errors):
+                best, errors = rival, search.errors(rival)
+    fresh = _Search(table, answers, labels, rows, random_state + 1)
+    baseline = float(np.bincount(answers[rows].astype(int)).max()) / len(rows) if labels else 0.0
+    return Choice(best, fresh.score(best), baseline, fresh.folds)
+
+
+class _Search:
+    """Cross-validates candidates on one division of the examples; each is fitted once."""
+
+    def __init__(self, table: Table, answers: Array, labels: int, rows: Array, random_state: int) -> None:
+        self.table, self.answers, self.labels, self.rows = table, answers, labels, rows
+        self.random_state = random_state
+        self.folds = _FOLDS if len(rows) >= _FEW else min(_FOLDS_OF_FEW, len(rows) // 2)
+        self._fold_of = _divide(answers[rows], labels, self.folds, random_state)
+        self._predictions: dict[Candidate, Array] = {}
+
+    def linear(self) -> Candidate:
+        """The best of the linear models."""
+        texts = self.table.of_kind("text")
+        if not texts:
+            return self._climb(Candidate("linear", 0))
+        limit = min(3000, max(300, _MOST_NUMBERS // max(1, self.labels)))
+        best = Candidate("linear", _START_WEIGHTED, Recipe(limit=limit))
+        for recipe in self._recipes(limit):
+            best = self._better(best, self._with(best, recipe))
+        shorter = self._with(best, replace(best.recipe or Recipe(), limit=limit // 3))
+        best = self._better(best, shorter)
+        # These make the program slower, so they must do more than shift probabilities.
+        for change in ("measured", "pairs"):
+            recipe = best.recipe or Recipe()
+            slower = replace(recipe, measured=True) if change == "measured" else replace(recipe, pairs=True)
+            rival = self._with(best, slower)
+            if _clearly_less(self.errors(rival), self.errors(best)):
+                best = self._better(best, rival)
+        return self._climb(best)
+
+    def tree_families(self) -> Iterator[list[Candidate]]:
+        """Single trees, then sums of trees, unless those would take too long."""
+        yield [Candidate("tree", leaves) for leaves in (4, 8, 16, 32) if leaves <= len(self.rows) // 2]
+        categories = sum(len(set(self.table.values[field.name])) for field in self.table.of_kind("choice", "code"))
+        columns = len(self.table.fields) + categories
+        boosting = len(self.rows) * columns * (self.labels if self.labels > 2 else 1) * 100
+        yield [Candidate("boosted", depth) for depth in (2, 3)] if boosting <= _MOST_BOOSTING else []
+
+    def predictions(self, candidate: Candidate) -> Array:
+        """What fits without an example's fold say of it."""
+        if candidate not in self._predictions:
+            shape = (len(self.rows), self.labels) if self.labels else (len(self.rows),)
+            predictions = np.zeros(shape)
+            for fold in range(self.folds):
+                held = self._fold_of == fold
+                known, asked = self.rows[~held], self.rows[held]
+                fitted = fit(candidate, self.table, known, self.answers[known], self.labels, self.random_state)
+                predictions[held] = fitted.predict(asked)
+            self._predictions[candidate] = predictions
+        return self._predictions[candidate]
+
+    def errors(self, candidate: Candidate) -> Array:
+        """Each example's error: 0 or 1 for an answer, squared for an amount."""
+        predictions, answers = self.predictions(candidate), self.answers[self.rows]
+        if self.labels:
+            return (predictions.argmax(axis=1) != answers).astype(float)
+        return (predictions - answers) ** 2
+
+    def loss(self, candidate: Candidate) -> float:
+        """Log loss of answers, mean squared error of amounts: finer than counting wrong answers."""
+        if not self.labels:
+            return float(self.errors(candidate).mean())
+        own = self.predictions(candidate)[np.arange(len(self.rows)), self.answers[self.rows].astype(int)]
+        return float(-np.log(np.maximum(own, _TINY)).mean())
+
+    def score(self, candidate: Candidate) -> float:
+        """Accuracy, or R² (at least 0)."""
+        error = float(self.errors(candidate).mean())
+        if self.labels:
+            return 1.0 - error
+        return max(0.0, 1.0 - error / max(float(self.answers[self.rows].var()), _TINY))
+
+    def _recipes(self, limit: int) -> Iterator[Recipe]:
+        texts = self.table.of_kind("text")
+        lengths = [len(value) for field in texts for value in self.table.values[field.name]]
+        short = sum(lengths) / len(lengths) <= _SHORT_TEXT
+        for tokens in ("words", "words_and_marks", *(("trigrams",) if short else ())):
+            for joined in (False, True) if len(texts) > 1 else (False,):
+                for weighting in ("binary", "log", "tf-idf"):
+                    yield Recipe(tokens=tokens, weighting=weighting, joined=joined, limit=limit)
+
+    @staticmethod
+    def _with(candidate: Candidate, recipe: Recipe) -> Candidate:
+        size = _START_BINARY if recipe.weighting == "binary" else _START_WEIGHTED
+        return replace(candidate, recipe=recipe, size=size)
+
+    def _better(self, best: Candidate, rival: Candidate) -> Candidate:
+        return rival if self.loss(rival) < self.loss(best) * _BETTER else best
+
+    def _climb(self, start: Candidate) -> Candidate:
+        """From `start` towards the better strength of regularisation, as long as it gets better."""
+        best = start
+        for step in (-1, 1):
+            while _SIZES[0] <= best.size + step <= _SIZES[1]:
+                rival = replace(best, size=best.size + step)
+                if self.loss(rival) >= self.loss(best) * 0.999:
+                    break
+                best = rival
+            if best != start:
+                break
+        return best
+
+
+def _clearly_less(errors: Array, than: Array) -> bool:
+    """Whether the mean difference is more than two of its standard errors: else it may be chance."""
+    differences = than - errors
+    return bool(differences.mean() > 2 * differences.std() / np.sqrt(len(differences)))
+
+
+def _divide(answers: Array, labels: int, folds: int, random_state: int) -> Array:
+    """Each row's fold; every answer is spread over the folds as evenly as it can be."""
+    order = np.random.RandomState(random_state).permutation(len(answers))
+    if labels:
+        order = order[np.argsort(answers[order], kind="stable")]
+    fold_of = np.empty(len(answers), dtype=int)
+    fold_of[order] = np.arange(len(answers)) % folds
+    return fold_of
+
+
+def _sample(answers: Array, labels: int, random_state: int) -> Array:
+    """At most `_MOST_ROWS` rows, with each answer's share kept and at least two of each."""
+    if len(answers) <= _MOST_ROWS:
+        return np.arange(len(answers))
+    order = np.random.RandomState(random_state).permutation(len(answers))
+    if not labels:
+        return np.sort(order[:_MOST_ROWS])
+    share = _MOST_ROWS / len(answers)
+    kept = []
+    for label in range(labels):
+        own = order[answers[order] == label]
+        kept.append(own[: max(2, int(len(own) * share))])
+    return np.sort(np.concatenate(kept))

@@ -1,0 +1,681 @@
+"""Requests and replies of the server, as pydantic models.
+
+Every model reads snake_case and camelCase, keeps members it does not know as attributes, and dumps to JSON what
+the wire held: `model_dump(mode="json")` writes snake_case, leaves out what the sender left out, and gives dates
+back as they were written; `model_dump()` has every field. Naive dates are UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
+from uuid import UUID
+
+from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_serializer,
+)
+from pydantic.alias_generators import to_camel
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ReplyInfo:
+    """How a call was answered: the last reply's status and headers (lower-case names), and where the time went.
+
+    `elapsed` is the whole call in seconds: `queued` waiting for a connection, `paused` between attempts, the
+    rest on the wire. `attempts` counts requests sent, the last one included.
+    """
+
+    status_code: int
+    headers: Mapping[str, str] = field(repr=False)
+    elapsed: float
+    attempts: int
+    queued: float = 0.0
+    paused: float = 0.0
+
+
+class WireTime(datetime):
+    """An aware `datetime` that remembers how the server wrote it (a seventh digit, no offset)."""
+
+    wire: Optional[str] = None
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _wire_time, (datetime.combine(self.date(), self.timetz()), self.wire)
+
+
+def _wire_time(moment: datetime, wire: Optional[str]) -> WireTime:
+    time = WireTime(
+        moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond,
+        moment.tzinfo or timezone.utc, fold=moment.fold,
+    )  # fmt: skip
+    time.wire = wire
+    return time
+
+
+def _read_time(value: Any, handler: ValidatorFunctionWrapHandler) -> WireTime:
+    return _wire_time(handler(value), value if isinstance(value, str) else None)
+
+
+def _write_time(value: datetime) -> str:
+    wire = getattr(value, "wire", None)
+    return wire if wire is not None else value.isoformat().replace("+00:00", "Z")
+
+
+Timestamp = Annotated[
+    datetime, WrapValidator(_read_time), PlainSerializer(_write_time, return_type=str, when_used="json")
+]
+"""A moment, always aware: what came without offset is UTC."""
+
+EVENT_TYPES = (
+    "programExecutionFailed",
+    "validationFailed",
+    "programImproved",
+    "canaryRollback",
+    "canaryCompleted",
+    "abTestCompleted",
+)
+"""Webhook event types in the order of the server's enumeration: a delivery writes the index."""
+
+
+class EventType(str):
+    """A webhook event type by its camelCase name; remembers whether it was written as number or in PascalCase."""
+
+    __slots__ = ("wire",)
+    wire: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return event_type, (self.wire,)
+
+
+def event_type(value: Union[int, str]) -> EventType:
+    """The event type that `value` names: 0–5, `canaryRollback` or `CanaryRollback`. Raises `ValueError` otherwise."""
+    name: Optional[str] = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        name = EVENT_TYPES[value] if 0 <= value < len(EVENT_TYPES) else None
+    elif isinstance(value, str):
+        name = next((known for known in EVENT_TYPES if known.lower() == value.lower()), None)
+        if value.isdigit() and int(value) < len(EVENT_TYPES):
+            name = EVENT_TYPES[int(value)]
+    if name is None:
+        raise ValueError(f"unknown event type {value!r}: one of {', '.join(EVENT_TYPES)}, or its number 0–5")
+    known_type = EventType(name)
+    known_type.wire = value
+    return known_type
+
+
+def _read_event_type(value: Any, handler: ValidatorFunctionWrapHandler) -> EventType:
+    return value if isinstance(value, EventType) else event_type(handler(value))
+
+
+EventTypeField = Annotated[
+    Union[int, str],
+    WrapValidator(_read_event_type),
+    PlainSerializer(lambda value: getattr(value, "wire", value), when_used="json"),
+]
+
+
+def _both_spellings(name: str) -> AliasChoices:
+    return AliasChoices(name, to_camel(name))
+
+
+class LoopaiModel(BaseModel):
+    """Base of all models: both spellings in, what was sent out, and the reply it came with."""
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=_both_spellings),
+        defer_build=True,
+        extra="allow",
+        protected_namespaces=(),
+        ser_json_inf_nan="constants",
+    )
+    # A slot and not a private attribute: those cost every instance a microsecond, and would be compared.
+    __slots__ = ("_reply",)
+
+    @property
+    def reply(self) -> Optional[ReplyInfo]:
+        """Status, headers and timing of the reply this came with; `None` on its parts and on your own objects."""
+        return getattr(self, "_reply", None)
+
+    # Without a return type pydantic's JSON schema stays the model's own; with one it would be a bare object.
+    @model_serializer(mode="wrap", when_used="json")
+    def _as_sent(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # see above
+        given = self.model_fields_set
+        return {name: value for name, value in handler(self).items() if name in given}
+
+
+class ReplyList(list[T], Generic[T]):
+    """A list that came as one reply; `reply` has its status, headers and timing."""
+
+    reply: Optional[ReplyInfo] = None
+
+
+class ReplyText(str):
+    """A text that came as one reply; `reply` has its status, headers and timing."""
+
+    reply: Optional[ReplyInfo] = None
+
+
+# Tasks, programs, executions
+
+
+class CreateTaskRequest(LoopaiModel):
+    """What `create_task` sends. `latency_target_ms` is in milliseconds; target and rate are shares from 0 to 1."""
+
+    name: str
+    description: str
+    input_schema: Any
+    output_schema: Any
+    examples: list[Any] = Field(default_factory=list)
+    accuracy_target: float = 0.9
+    latency_target_ms: int = 10
+    sampling_rate: float = 0.1
+
+
+class Task(LoopaiModel):
+    """A task as the server keeps it. `active_version` is `None` while no program is active."""
+
+    id: UUID
+    name: str
+    description: str
+    input_schema: Any = None
+    output_schema: Any = None
+    examples: list[Any] = Field(default_factory=list)
+    accuracy_target: float = 0.9
+    latency_target_ms: int = 10
+    sampling_rate: float = 0.1
+    active_version: Optional[int] = None
+    total_versions: int = 0
+    created_at: Timestamp
+    updated_at: Optional[Timestamp] = None
+
+
+class ExecuteRequest(LoopaiModel):
+    """What `execute` sends. `timeout_ms` bounds the program, not the call."""
+
+    task_id: UUID
+    version: Optional[int] = None
+    input: Any
+    force_validation: bool = False
+    timeout_ms: Optional[int] = None
+
+
+class ExecutionResult(LoopaiModel):
+    """One run of a program. `status` is `success`, `error` or `timeout`; `output` is any JSON value.
+
+    From a coalesced call, `program_id`, `version` and `executed_at` are `None`: a batch reply does not say.
+    """
+
+    execution_id: Optional[UUID] = Field(
+        default=None, validation_alias=AliasChoices("execution_id", "executionId", "id")
+    )
+    task_id: UUID
+    program_id: Optional[UUID] = None
+    version: Optional[int] = None
+    status: str = "success"
+    output: Any = None
+    error_message: Optional[str] = None
+    latency_ms: float = 0.0
+    memory_usage_mb: Optional[float] = None
+    sampled_for_validation: bool = False
+    executed_at: Optional[Timestamp] = None
+
+    @property
+    def id(self) -> Optional[UUID]:
+        """`execution_id` under the name that the earlier SDK gave it."""
+        return self.execution_id
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the program gave an output."""
+        return self.status == "success"
+
+
+class ComplexityMetrics(LoopaiModel):
+    """What was measured of a program's source; `None` where it was not."""
+
+    cyclomatic_complexity: Optional[int] = None
+    lines_of_code: Optional[int] = None
+    estimated_latency_ms: Optional[float] = None
+
+
+class ProgramArtifact(LoopaiModel):
+    """One version of a task's program. `deployment_percentage` is 100 after generation, a 0–1 share after a canary."""
+
+    id: UUID
+    task_id: UUID
+    version: int
+    language: str = "python"
+    code: str
+    synthesis_strategy: str = "auto"
+    confidence_score: float = 0.5
+    complexity_metrics: Optional[ComplexityMetrics] = None
+    llm_provider: Optional[str] = None
+    llm_model: Optional[str] = None
+    generation_cost: float = 0.0
+    generation_time_sec: float = 0.0
+    status: str = "draft"
+    deployment_percentage: float = 0.0
+    created_at: Timestamp
+    deployed_at: Optional[Timestamp] = None
+
+
+class GeneratorRequest(LoopaiModel):
+    """What a server asks a program generator (`POST /generate`)."""
+
+    task_id: UUID
+    task_name: str
+    input_schema: Any
+    output_schema: Any
+    description: str
+    examples: list[Any] = Field(default_factory=list)
+    constraints: Optional[str] = None
+    target_runtime: str = "deno"
+
+
+class GeneratorComplexity(LoopaiModel):
+    """A generator's own measure of the program it wrote."""
+
+    lines_of_code: Optional[int] = None
+    cyclomatic_complexity: Optional[int] = None
+    estimated_tokens: Optional[int] = None
+
+
+class GeneratorResponse(LoopaiModel):
+    """What a program generator answers."""
+
+    success: bool
+    code: Optional[str] = None
+    language: str = "typescript"
+    complexity: Optional[GeneratorComplexity] = None
+    error_message: Optional[str] = None
+    metadata: Any = None
+    generated_at: Optional[Timestamp] = None
+
+
+# Batches
+
+
+class BatchExecuteItem(LoopaiModel):
+    """One row of a batch; `id` is yours and comes back on its result."""
+
+    id: str
+    input: Any
+    force_validation: bool = False
+
+
+class BatchExecuteRequest(LoopaiModel):
+    """A batch as sent. `max_concurrency` is 1–100; `timeout_ms` bounds each item, in milliseconds."""
+
+    task_id: Union[UUID, str]
+    items: list[BatchExecuteItem]
+    version: Optional[int] = None
+    max_concurrency: Optional[int] = 10
+    stop_on_first_error: bool = False
+    timeout_ms: Optional[int] = None
+
+
+class BatchExecuteResult(LoopaiModel):
+    """One row's outcome. `execution_id` is `None` where the row failed before it ran."""
+
+    id: str
+    execution_id: Optional[UUID] = None
+    success: bool
+    output: Any = None
+    error_message: Optional[str] = None
+    latency_ms: float = 0.0
+    sampled_for_validation: bool = False
+
+
+class BatchExecuteResponse(LoopaiModel):
+    """A batch's outcome, row by row in the order sent. `version` is 0 where none was asked for."""
+
+    batch_id: UUID
+    task_id: UUID
+    version: int = 0
+    total_items: int
+    success_count: int
+    failure_count: int
+    total_duration_ms: float = 0.0
+    avg_latency_ms: float = 0.0
+    results: list[BatchExecuteResult] = Field(default_factory=list)
+    started_at: Optional[Timestamp] = None
+    completed_at: Optional[Timestamp] = None
+
+    def failures(self) -> Iterator[BatchExecuteResult]:
+        """The rows that failed, in the order sent."""
+        return (result for result in self.results if not result.success)
+
+
+class BatchValidateItem(LoopaiModel):
+    """An output beside the one that was expected."""
+
+    id: str
+    input: Any
+    output: Any
+    expected_output: Any
+
+
+class BatchValidateRequest(LoopaiModel):
+    """What `batch_validate` sends."""
+
+    task_id: Union[UUID, str]
+    items: list[BatchValidateItem]
+
+
+class BatchValidateResult(LoopaiModel):
+    """Whether one output equals the expected one."""
+
+    id: str
+    is_valid: bool
+    message: Optional[str] = None
+    confidence_score: float = 0.0
+
+
+class BatchValidateResponse(LoopaiModel):
+    """How many outputs equal the expected ones; `accuracy_rate` is a share from 0 to 1."""
+
+    batch_id: UUID
+    task_id: UUID
+    total_items: int
+    valid_count: int
+    invalid_count: int
+    accuracy_rate: float
+    results: list[BatchValidateResult] = Field(default_factory=list)
+    total_duration_ms: float = 0.0
+
+
+# Health
+
+
+class HealthResponse(LoopaiModel):
+    """The server's word that it runs. `environment` decides whether errors carry their reason."""
+
+    status: str
+    timestamp: Optional[Timestamp] = None
+    version: Optional[str] = None
+    environment: Optional[str] = None
+
+
+class ComponentHealth(LoopaiModel):
+    """One part of the server; `response_time` in milliseconds."""
+
+    status: str
+    response_time: Optional[float] = None
+    message: Optional[str] = None
+
+
+class DetailedHealthResponse(HealthResponse):
+    """Health by component. A degraded server answers 503 with this same shape, which is a result, not an error."""
+
+    components: dict[str, ComponentHealth] = Field(default_factory=dict)
+
+
+class ReadyResponse(LoopaiModel):
+    """Whether the server takes work; `not_ready` comes with 503 and is a result, not an error."""
+
+    status: str
+    database: Optional[bool] = None
+    redis: Optional[bool] = None
+    error: Optional[str] = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether `status` says so."""
+        return self.status == "ready"
+
+
+class LiveResponse(LoopaiModel):
+    """The server's process answers."""
+
+    status: str
+
+
+# Validation, comparison, canaries
+
+
+class ImprovementRecommendation(LoopaiModel):
+    """Whether a program should be improved, and why. `confidence` is `high`, `medium` or `low`."""
+
+    should_improve: bool
+    validation_rate: float
+    failed_validations_count: int
+    common_errors: list[str] = Field(default_factory=list)
+    suggested_fixes: list[str] = Field(default_factory=list)
+    confidence: str = "low"
+
+
+class ValidationStatistics(LoopaiModel):
+    """Counts over a program's validated executions; rate and score are shares from 0 to 1."""
+
+    total_validations: int
+    valid_count: int
+    invalid_count: int
+    average_score: float
+    validation_rate: float
+
+
+class ValidationSummary(LoopaiModel):
+    """A program's validation statistics and what follows from them."""
+
+    program_id: UUID
+    statistics: ValidationStatistics
+    recommendations: ImprovementRecommendation
+
+
+class ImprovementResult(LoopaiModel):
+    """The draft that an improvement made."""
+
+    success: bool
+    new_program_id: Optional[UUID] = None
+    new_version: Optional[int] = None
+    changes_applied: list[str] = Field(default_factory=list)
+
+
+class ComparisonConfiguration(LoopaiModel):
+    """Thresholds of a comparison; a member left out takes the server's default."""
+
+    minimum_sample_size: int = 100
+    required_confidence: float = 0.95
+    max_degradation_threshold: float = 0.05
+    min_improvement_threshold: float = 0.02
+    test_duration_hours: int = 24
+
+
+class CompareProgramsRequest(LoopaiModel):
+    """Which two programs to compare, and by which thresholds."""
+
+    control_program_id: UUID
+    treatment_program_id: UUID
+    configuration: Optional[ComparisonConfiguration] = None
+
+
+class ProgramMetrics(LoopaiModel):
+    """One program's recent executions; latencies in milliseconds, rates as shares from 0 to 1."""
+
+    average_latency_ms: float
+    p50_latency_ms: float
+    p95_latency_ms: float
+    p99_latency_ms: float
+    validation_rate: float
+    error_rate: float
+    total_executions: int
+    successful_executions: int
+    failed_executions: int
+
+
+class ComparisonStatistics(LoopaiModel):
+    """Two programs' figures side by side, and whether the difference is significant."""
+
+    control_metrics: ProgramMetrics
+    treatment_metrics: ProgramMetrics
+    performance_delta: float
+    p_value: float
+    is_significant: bool
+    control_sample_size: int
+    treatment_sample_size: int
+
+
+class ComparisonResult(LoopaiModel):
+    """`recommendation` is `promote`, `rollback`, `continue` or `manual_review`."""
+
+    task_id: UUID
+    control_program_id: UUID
+    treatment_program_id: UUID
+    statistics: ComparisonStatistics
+    recommendation: str
+    confidence: str
+    compared_at: Timestamp
+
+
+class StartCanaryRequest(LoopaiModel):
+    """Which draft to bring in beside a task's active program."""
+
+    task_id: UUID
+    new_program_id: UUID
+
+
+class RollbackCanaryRequest(LoopaiModel):
+    """Why a canary is rolled back; at most 500 characters."""
+
+    reason: str
+
+
+class CanaryStep(LoopaiModel):
+    """One entry of a canary's history; `percentage` is a share from 0 to 1."""
+
+    stage: str
+    percentage: float
+    action: str
+    reason: Optional[str] = None
+    timestamp: Timestamp
+
+
+class CanaryDeployment(LoopaiModel):
+    """A new program brought in by stages. Stages and `status` (`InProgress`, `Paused`, …) are PascalCase."""
+
+    id: UUID
+    task_id: UUID
+    new_program_id: UUID
+    current_program_id: UUID
+    current_stage: str
+    current_percentage: float
+    status: str
+    status_reason: Optional[str] = None
+    history: list[CanaryStep] = Field(default_factory=list)
+    started_at: Timestamp
+    completed_at: Optional[Timestamp] = None
+
+
+# Webhooks
+
+
+class SubscribeRequest(LoopaiModel):
+    """A subscription as asked for. `max_retries` is the server's total number of attempts a delivery."""
+
+    url: str
+    event_types: list[EventTypeField]
+    secret: Optional[str] = Field(default=None, repr=False)
+    max_retries: int = 3
+    timeout_seconds: int = 30
+    headers: Optional[dict[str, str]] = Field(default=None, repr=False)
+
+
+class WebhookSubscription(SubscribeRequest):
+    """A subscription as the server keeps it. The server returns `secret` in clear; no repr shows it."""
+
+    id: UUID
+    is_active: bool = True
+    created_at: Timestamp
+
+
+class WebhookDelivery(LoopaiModel):
+    """One attempt to deliver an event; `duration_ms` in milliseconds."""
+
+    id: UUID
+    subscription_id: UUID
+    event_id: UUID
+    url: str
+    success: bool
+    status_code: Optional[int] = None
+    response_body: Optional[str] = None
+    error_message: Optional[str] = None
+    attempt_number: int
+    attempted_at: Timestamp
+    duration_ms: float
+
+
+class WebhookEvent(LoopaiModel):
+    """An event as delivered. `event_type` compares equal to its camelCase name, however it was written."""
+
+    id: UUID
+    event_type: EventTypeField
+    task_id: Optional[UUID] = None
+    program_id: Optional[UUID] = None
+    message: Optional[str] = None
+    data: Any = None
+    timestamp: Timestamp
+    severity: Optional[Union[Literal["info", "warning", "error", "critical"], str]] = None
+
+
+# Errors
+
+
+class ErrorDetail(LoopaiModel):
+    """One broken rule; `property_name` is the server's own name (`LatencyTargetMs`)."""
+
+    property_name: str
+    error_message: str
+
+
+class ErrorResponse(LoopaiModel):
+    """The server's own error object. `details` is a text in Development, a list where validation failed."""
+
+    code: Optional[str] = None
+    message: str
+    details: Optional[Union[list[ErrorDetail], str, Any]] = None
+    trace_id: Optional[str] = None
+    timestamp: Optional[Timestamp] = None
+    # The earlier server's dialect.
+    errors: Optional[dict[str, list[str]]] = None
+    execution_id: Optional[str] = None
+
+
+class ProblemDetails(LoopaiModel):
+    """What model binding answers before an operation is reached (RFC 9457; `traceId` is camelCase on the wire)."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    type: Optional[str] = None
+    title: str
+    status: int
+    detail: Optional[str] = None
+    instance: Optional[str] = None
+    errors: Optional[dict[str, list[str]]] = None
+    traceId: Optional[str] = None  # noqa: N815  # the wire's own spelling, kept so that it dumps back equal
+
+    @property
+    def trace_id(self) -> Optional[str]:
+        """The trace id under the name that everything else gives it."""
+        return self.traceId
+
+
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def python_name(server_name: str) -> str:
+    """The Python name of a field that the server names in C# or as a JSON path: `$.items[0].Id` → `items[0].id`."""
+    path = server_name[1:].lstrip(".") if server_name.startswith("$") else server_name
+    return _WORD.sub("_", path).lower() if path else ""

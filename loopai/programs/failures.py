@@ -1,0 +1,79 @@
+"""What went wrong in the sandbox, as the text an outcome carries and as what it means for the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from types import ModuleType
+
+__all__ = ["LONGEST_MESSAGE", "Failure", "Kind", "explain", "message_of", "timed_out"]
+
+# Of an exception's message, so that a program cannot make a log or a reply grow without end.
+LONGEST_MESSAGE = 2000
+
+_CUT = " …"
+
+
+class Kind(Enum):
+    """Whose fault a failure is; everything but PROGRAM leaves a session that must not be used again."""
+
+    PROGRAM = "the program raised"
+    TIMEOUT = "the time was up"
+    SPENT = "the session ran out of memory or of questions to its host, perhaps through earlier runs"
+    CRASH = "the worker is gone"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run gave no value: the text for the outcome, and the kind."""
+
+    text: str
+    kind: Kind
+
+
+def timed_out(timeout_ms: int) -> Failure:
+    """The failure of a run that took longer than its time-out."""
+    return Failure(f"Execution timeout after {timeout_ms}ms", Kind.TIMEOUT)
+
+
+def message_of(name: str, message: str) -> str:
+    """The text for an exception of the type `name`: its message, at most `LONGEST_MESSAGE` characters of it.
+
+    The type stands in where the message is empty, and before it where the message alone says nothing: a
+    KeyError's is just the key.
+    """
+    name = name.rpartition(".")[2]
+    text = message.strip()
+    if not text:
+        return name
+    if name == "KeyError":
+        text = f"KeyError: {text}"
+    if name == "NameError" and text == "name 'main' is not defined":
+        text = "main is not defined"
+    return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + _CUT
+
+
+def explain(error: Exception, monty: ModuleType, *, timeout_ms: int, max_memory_mb: int, loading: bool) -> Failure:
+    """Read an error of the sandbox library; an error met while `loading` gets the line it stands in."""
+    if isinstance(error, monty.MontyCrashedError):
+        if error.timed_out:
+            return timed_out(timeout_ms)
+        return Failure(f"Execution error: the sandbox's worker ended unexpectedly ({error})", Kind.CRASH)
+    if not isinstance(error, (monty.MontySyntaxError, monty.MontyRuntimeError)):
+        return Failure(f"Execution error: {error}", Kind.CRASH)
+    name, _, message = error.display("type-msg").partition(":")
+    message = message.strip()
+    if name == "TimeoutError" and message.startswith("feed time limit exceeded"):
+        return timed_out(timeout_ms)
+    if name == "MemoryError":
+        return Failure(f"Memory limit of {max_memory_mb} MB exceeded", Kind.SPENT)
+    if name == "RuntimeError" and message.startswith("suspension limit"):
+        return Failure("Too many attempts to reach files, clocks or names outside the program", Kind.SPENT)
+    if name == "UnicodeEncodeError" and not error.traceback():
+        return Failure(f"Input is not valid Unicode: {message}", Kind.PROGRAM)
+    text = message_of(name, message)
+    if loading:
+        frames = error.traceback()
+        line = f" (line {frames[-1].line})" if frames else ""
+        text = f"{name}: {text}{line}" if isinstance(error, monty.MontySyntaxError) else f"{text}{line}"
+    return Failure(text, Kind.PROGRAM)

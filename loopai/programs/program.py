@@ -1,0 +1,46 @@
+"""What is run and what comes of it: `Program`, `Outcome`, `UnsupportedLanguage`. Nothing here runs anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Outcome", "Program", "UnsupportedLanguage"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The source of a program that defines `main(input)`, plain or async, and the language it is written in."""
+
+    code: str
+    language: str = "python"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run gave: a JSON value in `output`, or the reason in `error` (then `output` is None).
+
+    `latency_ms` is the time of the run, with loading where the program was not loaded yet, without the wait
+    for a free worker. For an input that ran in a group it is the input's own time in the sandbox plus an
+    equal share of what the group cost besides.
+    """
+
+    output: Any
+    error: str | None
+    latency_ms: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the program returned a value."""
+        return self.error is None
+
+
+class UnsupportedLanguage(ValueError):
+    """The program is in a language that cannot be run here; `language` names it."""
+
+    def __init__(self, language: str) -> None:
+        super().__init__(language)
+        self.language = language
+
+    def __str__(self) -> str:
+        return f"programs in {self.language!r} cannot be run here; write it in 'python'"

@@ -1,0 +1,53 @@
+"""JSON values on their way into and out of the sandbox. Programs see JSON and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+__all__ = ["NotJSON", "copied", "from_output", "to_input"]
+
+_SCALARS = {bool, float, int, str, type(None)}
+
+
+class NotJSON(ValueError):
+    """A value that JSON cannot carry; the message says why."""
+
+
+def to_input(value: Any) -> Any:
+    """The value as the program is to see it: tuples as lists, keys as strings. Raises `NotJSON`."""
+    try:
+        return value if _is_plain(value) else copied(value)
+    except RecursionError:
+        raise NotJSON("Input is nested too deeply") from None
+
+
+def copied(value: Any) -> Any:
+    """A copy with nothing shared inside it, for a program that may change its input. Raises `NotJSON`."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError) as error:
+        raise NotJSON(f"Input is not JSON: {error}") from None
+    except RecursionError:
+        raise NotJSON("Input is nested too deeply") from None
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is dict:
+        return all(type(key) is str and (type(item) in _SCALARS or _is_plain(item)) for key, item in value.items())
+    return kind is list and all(type(item) in _SCALARS or _is_plain(item) for item in value)
+
+
+def from_output(text: object) -> Any:
+    """Read what a program returned, which the sandbox has written as JSON. Raises `NotJSON`."""
+    if not isinstance(text, str):
+        raise NotJSON("Output is not JSON: the program replaced what writes it")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise NotJSON(f"Output is not JSON: {error}") from None
+    except RecursionError:
+        raise NotJSON("Output is nested too deeply") from None

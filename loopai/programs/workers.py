@@ -1,0 +1,171 @@
+"""The workers of one process: which sessions are loaded and idle, who may start another, who has to wait."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from .engine import engine, keep_out_of_children
+from .failures import Failure, Kind
+from .program import Program
+from .session import Session, slack_ms
+
+__all__ = ["LONGEST_TIMEOUT_MS", "Nature", "Workers"]
+
+# The wire contract allows no more, and it is where "no limit" ends.
+LONGEST_TIMEOUT_MS = 60_000
+# The sandbox stops a program itself at its time-out and is killed a second later (the library's grace). Behind
+# both stands this limit for any request, for the case that the first two fail.
+_REQUEST_SECONDS = LONGEST_TIMEOUT_MS / 1000 + 5
+# How long the library may take to bring up a worker; it takes 2 ms.
+_START_SECONDS = 30.0
+# CPython's own default.
+_RECURSION = 1000
+# Programs whose nature is remembered, oldest out first.
+_MOST_PROGRAMS = 256
+
+
+@dataclass
+class Nature:
+    """What is known of a program: whether its sessions may be used again, and how long a call takes."""
+
+    stateless: bool | None = None
+    ms: float | None = None
+
+    def learn(self, ms: float) -> None:
+        """Take in the time of one more call."""
+        self.ms = ms if self.ms is None else 0.8 * self.ms + 0.2 * ms
+
+
+class Workers:
+    """At most `processes` sessions, busy and idle together; the idle one that was used longest ago goes first."""
+
+    def __init__(self, processes: int, max_memory_mb: int) -> None:
+        self._processes = processes
+        self._max_memory_mb = max_memory_mb
+        self._changed = threading.Condition()
+        self._idle: list[Session] = []
+        self._busy: set[Session] = set()
+        self._taken = 0
+        self._closed = False
+        self._monty: Any = None
+        self._natures: dict[Program, Nature] = {}
+
+    def inherited(self) -> list[Any]:
+        """The library's objects, for a forked child, which must not drop them."""
+        return [self._monty, *(session.checkout for session in (*self._idle, *self._busy))]
+
+    def nature(self, program: Program) -> Nature:
+        """What is known of the program so far, for the caller to add to."""
+        with self._changed:
+            nature = self._natures.get(program)
+            if nature is None:
+                nature = self._natures[program] = Nature()
+                if len(self._natures) > _MOST_PROGRAMS:
+                    del self._natures[next(iter(self._natures))]
+            return nature
+
+    def take(self, program: Program, timeout_ms: int) -> Session | None:
+        """A session with the program loaded; None, and the right to `start` one, where there is none.
+
+        Waits while all workers are busy. Raises RuntimeError when closed.
+        """
+        with self._changed:
+            while True:
+                self._raise_if_closed()
+                for session in reversed(self._idle):
+                    if session.timeout_ms == timeout_ms and session.program == program:
+                        self._idle.remove(session)
+                        self._busy.add(session)
+                        return session
+                if self._taken < self._processes:
+                    self._taken += 1
+                    return None
+                if self._idle:
+                    oldest = self._idle.pop(0)
+                    break
+                self._changed.wait()
+        oldest.close()
+        return None
+
+    def start(self, program: Program, timeout_ms: int) -> Session | Failure:
+        """Load the program in a worker; the right to that comes from `take`, and is gone after a failure."""
+        try:
+            session = self._start(program, timeout_ms)
+            failure = session.load()
+        except OSError as error:
+            self._free()
+            return Failure(f"Execution error: the sandbox cannot start a worker: {error}", Kind.CRASH)
+        except BaseException:
+            self._free()
+            raise
+        if failure is not None:
+            self.give_back(session, keep=False)
+            return failure
+        return session
+
+    def _start(self, program: Program, timeout_ms: int) -> Session:
+        monty = engine()
+        with self._changed:
+            self._raise_if_closed()
+            if self._monty is None:
+                pool = monty.Monty(
+                    min_processes=0,
+                    max_processes=self._processes,
+                    checkout_timeout=_START_SECONDS,
+                    request_timeout=_REQUEST_SECONDS,
+                )
+                pool.__enter__()
+                self._monty = pool
+                keep_out_of_children(self)
+            pool = self._monty
+        checkout = pool.checkout(
+            limits={
+                "max_feed_duration_secs": (timeout_ms + slack_ms(timeout_ms)) / 1000,
+                "max_memory": self._max_memory_mb * 1024 * 1024,
+                "max_recursion_depth": _RECURSION,
+            },
+            # Sleeping is no work: a program that sleeps goes on at once.
+            os_policy={"sleep": "zero"},
+            assert_message_annotations=False,
+        )
+        session = Session(monty, checkout, program, timeout_ms, self._max_memory_mb)
+        checkout.__enter__()
+        with self._changed:
+            self._busy.add(session)
+        return session
+
+    def give_back(self, session: Session, *, keep: bool) -> None:
+        """Keep the session for the next call of its program, or end it and free its worker."""
+        with self._changed:
+            self._busy.discard(session)
+            if keep and session.usable and not self._closed:
+                self._idle.append(session)
+                self._changed.notify()
+                return
+        session.close()
+        self._free()
+
+    def _free(self) -> None:
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End all workers, those at work as soon as they are done; whoever waits for one gets a RuntimeError."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            idle, self._idle = self._idle, []
+            pool, self._monty = self._monty, None
+            self._changed.notify_all()
+        for session in idle:
+            session.close()
+        if pool is not None:
+            pool.__exit__(None, None, None)
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("this ProgramPool is closed; make a new one")

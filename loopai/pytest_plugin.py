@@ -1,0 +1,1 @@
+"""The pytest plugin of `loopai.testing`; pytest loads it through its entry point."""

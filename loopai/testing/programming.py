@@ -1,0 +1,233 @@
+"""What a test programs into a `FakeLoopai`: a task's answers, an operation's reply, and faults on the way to them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, Callable, Optional
+
+from pydantic_core import from_json, to_json
+from typing_extensions import Self
+
+from .._core.wire import Answer, NoReply, Reply
+
+_CODES = {
+    400: "VALIDATION_ERROR",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    409: "INVALID_OPERATION",
+    429: "RATE_LIMIT_EXCEEDED",
+    # Not INTERNAL_ERROR, by which the server's rate limiter is known.
+    500: "EXECUTION_ERROR",
+}
+
+
+class ProgramError(Exception):
+    """The program fails with this text: raised by a function given to `computes`, or an entry of `returns_each`."""
+
+
+class NotProgrammed(AssertionError):
+    """The code under test ran a task for which the test gave no answer; the message says what to write.
+
+    Not a `LoopaiException`, so that no error handling of the code under test hides it.
+    """
+
+
+@dataclass(frozen=True)
+class Call:
+    """One input given to a task, alone or in a batch, where `item_id` is the row's own id."""
+
+    task: str
+    input: Any
+    version: Optional[int] = None
+    timeout_ms: Optional[int] = None
+    force_validation: bool = False
+    item_id: Optional[str] = None
+
+
+def reply(status: int, body: Any, headers: Optional[Mapping[str, str]] = None) -> Reply:
+    """A reply with `body` as JSON; bytes are sent as they are, a text as plain text, nothing at 204."""
+    kind = "text/plain" if isinstance(body, str) else "application/json; charset=utf-8"
+    content = b"" if status == 204 else body if isinstance(body, bytes) else to_json(body)
+    if isinstance(body, str):
+        content = body.encode()
+    return Reply(status, {"content-type": kind, **{k.lower(): v for k, v in (headers or {}).items()}}, content)
+
+
+class Faulty:
+    """What can be made to fail: all of the server, an operation or a task.
+
+    `times` counts requests; without it the fault lasts until `recovers()`. Faults come in the order programmed, and
+    whatever else is programmed goes on after them.
+    """
+
+    def __init__(self, lock: RLock) -> None:  # type: ignore[valid-type]  # a factory below Python 3.13, a class from there
+        self._lock: Any = lock
+        self._faults: list[tuple[Callable[[], Answer], Optional[int]]] = []
+
+    def raises(
+        self,
+        status: int,
+        *,
+        times: Optional[int] = None,
+        retry_after: Optional[float] = None,
+        code: Optional[str] = None,
+        message: str = "programmed by the test",
+        errors: Optional[Mapping[str, Sequence[str]]] = None,
+    ) -> Self:
+        """Answer with an error status. `errors` are texts by field, `retry_after` is in seconds."""
+        if status < 300:
+            raise ValueError(f"{status} is no error: program what is answered with `returns`, or an operation's `replies`")
+        details = [{"property_name": name, "error_message": text} for name in errors or {} for text in (errors or {})[name]]
+        body = {"code": code or _CODES.get(status), "message": message, "details": details, "trace_id": "fake"}
+        headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
+        return self._fault(lambda: reply(status, {name: part for name, part in body.items() if part}, headers), times)
+
+    def rate_limits(self, times: Optional[int] = None, retry_after: float = 1) -> Self:
+        """Answer 429 with `Retry-After` in seconds."""
+        return self.raises(429, times=times, retry_after=retry_after, message="Rate limit exceeded.")
+
+    def unreachable(self, times: Optional[int] = None, *, arrived: bool = False) -> Self:
+        """Let no reply come: the connection is refused or, with `arrived`, lost after the request was sent."""
+        error, text = (ConnectionResetError, "Connection reset") if arrived else (ConnectionRefusedError, "Refused")
+        return self._fault(lambda: NoReply(error(f"{text} (programmed by the test)"), arrived), times)
+
+    def times_out(self, times: Optional[int] = None) -> Self:
+        """Let the client's bound on an attempt run out, at once: nobody waits."""
+        return self._fault(lambda: NoReply(TimeoutError("programmed by the test"), True, timed_out=True), times)
+
+    def recovers(self) -> Self:
+        """Forget the faults programmed here."""
+        with self._lock:
+            self._faults.clear()
+        return self
+
+    def _fault(self, answer: Callable[[], Answer], times: Optional[int]) -> Self:
+        if times is not None and times < 1:
+            raise ValueError("times counts from 1; leave it out for a fault that lasts")
+        with self._lock:
+            self._faults.append((answer, times))
+        return self
+
+    def next_fault(self) -> Optional[Answer]:
+        """What the next request meets instead of an answer, used up by asking."""
+        with self._lock:
+            if not self._faults:
+                return None
+            answer, times = self._faults[0]
+            if times is not None:
+                self._faults[0:1] = [(answer, times - 1)] if times > 1 else []
+            return answer()
+
+
+class FakeOperation(Faulty):
+    """One operation under the client's name for it, as made by `FakeLoopai.operation`."""
+
+    def __init__(self, name: str, lock: Any) -> None:
+        super().__init__(lock)
+        self.name = name
+        self.reply: Optional[Reply] = None
+
+    def __repr__(self) -> str:
+        return f"<FakeOperation {self.name!r}>"
+
+    def replies(self, body: Any, status: int = 200, headers: Optional[Mapping[str, str]] = None) -> Self:
+        """Answer this from now on: any JSON value or model, or bytes as they are (what a proxy may send)."""
+        self.reply = reply(status, body, headers)
+        return self
+
+
+class FakeTask(Faulty):
+    """One task, as made by `FakeLoopai.task`. `id` is what the client sends for `name`."""
+
+    def __init__(self, name: str, task_id: str, lock: Any) -> None:
+        super().__init__(lock)
+        self.name = name
+        self.id = task_id
+        self.unknown = False
+        self.record: dict[str, Any] = {}
+        self.artifacts: list[dict[str, Any]] = []
+        self._program: Optional[Callable[[Any], Any]] = None
+        self._calls: list[Call] = []
+
+    def __repr__(self) -> str:
+        return f"<FakeTask {self.name!r}>"
+
+    def returns(self, output: Any) -> Self:
+        """Let the program give `output` for each input: any JSON value, or a pydantic model."""
+        kept = from_json(to_json(output))
+        return self.computes(lambda _: kept)
+
+    def returns_each(self, outputs: Iterable[Any]) -> Self:
+        """Let the program give these in turn; a `ProgramError` among them fails. After the last one, running is an error."""
+        kept = [out if isinstance(out, ProgramError) else from_json(to_json(out)) for out in outputs]
+        left = iter(kept)
+
+        def program(_: Any) -> Any:
+            with self._lock:
+                try:
+                    output = next(left)
+                except StopIteration:
+                    text = f"task {self.name!r} was run more often than the {len(kept)} outputs of returns_each"
+                    raise NotProgrammed(text) from None
+            if isinstance(output, ProgramError):
+                raise output
+            return output
+
+        return self.computes(program)
+
+    def computes(self, function: Callable[[Any], Any]) -> Self:
+        """Let the program give `function(input)`. A `ProgramError` that it raises is the program's failure, anything else
+        is the test's and goes through to the caller. It runs in the caller's thread, without a lock.
+        """
+        if inspect.iscoroutinefunction(function):
+            raise TypeError("computes takes a plain function, as programs are: the same fake serves sync and async code")
+        self._program = function
+        return self
+
+    def fails(self, message: str) -> Self:
+        """Let the program fail with `message`: `execute` raises `ExecutionException`, a batch item is not a success."""
+
+        def program(_: Any) -> Any:
+            raise ProgramError(message)
+
+        return self.computes(program)
+
+    def is_unknown(self) -> Self:
+        """Let the server not have this task, and answer everything about it as it does then."""
+        self.unknown = True
+        return self
+
+    @property
+    def calls(self) -> list[Call]:
+        """The inputs given to this task so far, in their order, with how they were given."""
+        with self._lock:
+            return list(self._calls)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The inputs given to this task so far, in their order."""
+        return [call.input for call in self.calls]
+
+    @property
+    def call_count(self) -> int:
+        """How many inputs were given to this task so far; rows of batches count each, repeated attempts once more."""
+        return len(self.calls)
+
+    def run(self, call: Call) -> Any:
+        """The program's output for a call. Raises `ProgramError` for its failure and `NotProgrammed` where there is none."""
+        if self._program is None:
+            raise NotProgrammed(how_to_program(self.name))
+        with self._lock:
+            self._calls.append(call)
+        return self._program(call.input)
+
+
+def how_to_program(name: str) -> str:
+    """What to write so that a task has an answer."""
+    return (
+        f"task {name!r} was run, and the test has not said what it gives: write fake.task({name!r}).returns(…), "
+        "or .computes(function), .returns_each([…]), .fails(text), .is_unknown()"
+    )

@@ -1,0 +1,76 @@
+"""The transport seam: bytes out, status, headers and bytes back. Only this package imports HTTP libraries."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Protocol, runtime_checkable
+
+from .._core.wire import Answer, NoReply, Reply, Request
+from ..config import Config
+from ..exceptions import ConfigurationError
+
+__all__ = ["Answer", "AsyncTransport", "NoReply", "Reply", "Request", "Transport", "open_async", "open_sync"]
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """Sends requests for `SyncLoopaiClient`, from any thread.
+
+    `send` gives a `Reply` for every response, whatever its status, and a `NoReply` where none came; it keeps the
+    request's `timeout` and `queue_timeout`. It may have `tasks`, a mapping of the task names that it knows to ids.
+    """
+
+    def send(self, request: Request) -> Answer:
+        """Send one request and wait for its reply."""
+
+    def close(self) -> None:
+        """Let go of connections; closing twice is no error."""
+
+
+@runtime_checkable
+class AsyncTransport(Protocol):
+    """Sends requests for `LoopaiClient`, from any event loop. See `Transport`."""
+
+    async def asend(self, request: Request) -> Answer:
+        """Send one request and wait for its reply."""
+
+    async def aclose(self) -> None:
+        """Let go of connections; closing twice is no error."""
+
+
+def _httpx(config: Config, asynchronous: bool) -> Any:
+    from . import httpx
+
+    return httpx.open_async(config) if asynchronous else httpx.open_sync(config)
+
+
+_BY_NAME: dict[str, Callable[[Config, bool], Any]] = {"httpx": _httpx}
+
+
+def _open(config: Config, asynchronous: bool) -> Any:
+    method = "asend" if asynchronous else "send"
+    if not isinstance(config.transport, str):
+        if not callable(getattr(config.transport, method, None)):
+            kind = "LoopaiClient" if asynchronous else "SyncLoopaiClient"
+            raise ConfigurationError(f"transport: {config.transport!r} has no `{method}`, which {kind} needs")
+        return config.transport
+    if config.local:
+        from ..local import open_transport
+
+        return open_transport(None if config.local is True else str(config.local))
+    if config.transport not in _BY_NAME:
+        raise ConfigurationError(
+            f"transport: {config.transport!r} is not one of {', '.join(map(repr, _BY_NAME))}, nor an object"
+        )
+    return _BY_NAME[config.transport](config, asynchronous)
+
+
+def open_sync(config: Config) -> Transport:
+    """The transport that `config` names, for `SyncLoopaiClient`. Raises `ConfigurationError`."""
+    transport: Transport = _open(config, asynchronous=False)
+    return transport
+
+
+def open_async(config: Config) -> AsyncTransport:
+    """The transport that `config` names, for `LoopaiClient`. Raises `ConfigurationError`."""
+    transport: AsyncTransport = _open(config, asynchronous=True)
+    return transport

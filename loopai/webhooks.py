@@ -1,0 +1,167 @@
+"""Webhook deliveries: signing, verifying and reading them. No framework, no network: views call these functions.
+
+Of a delivery only the body is signed, so the body, byte for byte as it came, is what counts::
+
+    >>> from loopai import webhooks
+    >>> body = (
+    ...     b'{"id":"af1b2c3d-4e5f-4061-8273-940516273849","event_type":3,'
+    ...     b'"task_id":null,"timestamp":"2025-11-03T08:15:30Z"}'
+    ... )
+    >>> headers = {"X-Loopai-Signature": webhooks.sign(body, "old secret")}
+    >>> event = webhooks.parse_event(body, headers, ["new secret", "old secret"])
+    >>> event.event_type == "canaryRollback"
+    True
+
+WebhookError                the delivery is refused
+├── SignatureError          unsigned, signed with another secret, or changed on the way
+├── PayloadError            signed, and yet no event
+└── MismatchError           the unsigned headers say something else than the signed body
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from typing import Optional, Union
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from . import models
+from .exceptions import ConfigurationError
+
+__all__ = [
+    "DELIVERY_ATTEMPT_HEADER",
+    "EVENT_ID_HEADER",
+    "EVENT_TYPE_HEADER",
+    "SIGNATURE_HEADER",
+    "MismatchError",
+    "PayloadError",
+    "SignatureError",
+    "WebhookError",
+    "parse_event",
+    "sign",
+    "verify",
+]
+
+# Names as the server writes them.
+SIGNATURE_HEADER = "X-Loopai-Signature"
+EVENT_ID_HEADER = "X-Loopai-Event-Id"
+EVENT_TYPE_HEADER = "X-Loopai-Event-Type"
+DELIVERY_ATTEMPT_HEADER = "X-Loopai-Delivery-Attempt"
+
+
+class WebhookError(Exception):
+    """A delivery is refused: answer 400 and change nothing. The message holds no secret and no signature."""
+
+
+class SignatureError(WebhookError):
+    """No secret of ours signed this body."""
+
+
+class PayloadError(WebhookError):
+    """The signature is right and the body is no event; the message names the member."""
+
+
+class MismatchError(WebhookError):
+    """A header's event id or type is not the signed body's: an old delivery sent again as a new one looks like that."""
+
+
+def sign(body: bytes, secret: str) -> str:
+    """The `X-Loopai-Signature` of a body: `sha256=` and the HMAC-SHA256 in lower-case hexadecimal.
+
+    Raises `TypeError` for a body that is not bytes, `ConfigurationError` for an empty secret.
+    """
+    return _signature(_raw(body), _keys([secret])[0])
+
+
+def verify(body: bytes, signature: Optional[str], secrets: Union[str, Iterable[str]]) -> bool:
+    """Whether one of `secrets` signed `body`. Give several while you rotate: the new one and the old.
+
+    The time taken tells neither which secret fitted nor how much of the signature did. Raises `TypeError` for a body
+    that is not bytes, `ConfigurationError` for no secret or an empty one.
+    """
+    raw, keys = _raw(body), _keys(secrets)
+    given = (signature or "").encode("utf-8", "replace")
+    genuine = False
+    for key in keys:
+        # No early exit: it would tell by its time which secret fitted.
+        genuine |= hmac.compare_digest(_signature(raw, key).encode(), given)
+    return genuine
+
+
+def parse_event(body: bytes, headers: Mapping[str, str], secrets: Union[str, Iterable[str]]) -> models.WebhookEvent:
+    """The event that a delivery brings, once its signature is verified.
+
+    `headers` may spell names in any case; event id and type may be missing from them, but not differ from the body. Use
+    `event.id` to recognise a repeated delivery. Raises `SignatureError`, `PayloadError` or `MismatchError`, and what
+    `verify` raises.
+    """
+    signatures = _values(headers, SIGNATURE_HEADER)
+    # A header given twice is refused: which one counts would be up to the server in front of us.
+    genuine = verify(body, signatures[0] if len(signatures) == 1 else None, secrets)
+    del secrets  # an error below is shown with this frame's variables by debug pages and error trackers
+    if not signatures:
+        raise SignatureError(f"the delivery has no {SIGNATURE_HEADER}: was the subscription made with a secret?")
+    if not genuine:
+        raise SignatureError(
+            f"{SIGNATURE_HEADER} fits none of the secrets: these must be the subscription's, "
+            "and the body the bytes as they came"
+        )
+    try:
+        event = models.WebhookEvent.model_validate_json(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise PayloadError(f"the body is no event: {place + ': ' if place else ''}{problem['msg']}") from None
+    for given in _values(headers, EVENT_ID_HEADER):
+        if not _is_id(given, event.id):
+            raise MismatchError(f"{EVENT_ID_HEADER} is not the id in the signed body")
+    for given in _values(headers, EVENT_TYPE_HEADER):
+        if not _is_type(given, event.event_type):
+            raise MismatchError(f"{EVENT_TYPE_HEADER} is not the event_type in the signed body ({event.event_type})")
+    return event
+
+
+def _signature(body: bytes, key: bytes) -> str:
+    return "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest()
+
+
+def _raw(body: bytes) -> bytes:
+    if not isinstance(body, bytes):
+        raise TypeError(
+            f"pass the raw body as bytes, not {type(body).__name__}: request.body in Django, await request.body() in "
+            "FastAPI; decoded and written anew it has another signature"
+        )
+    return body
+
+
+def _keys(secrets: Union[str, Iterable[str]]) -> list[bytes]:
+    found = [secrets] if isinstance(secrets, (str, bytes)) else list(secrets)
+    if not found:
+        raise ConfigurationError("no webhook secret is set: anybody could send events")
+    for secret in found:
+        if not isinstance(secret, str):
+            raise TypeError(f"a webhook secret is a text, not {type(secret).__name__}")
+        if not secret.strip():
+            raise ConfigurationError("a webhook secret is empty: anybody could sign with it")
+    return [secret.encode() for secret in found]
+
+
+def _values(headers: Mapping[str, str], name: str) -> list[str]:
+    return [value for given, value in headers.items() if given.lower() == name.lower()]
+
+
+def _is_id(text: str, event_id: UUID) -> bool:
+    try:
+        return UUID(text) == event_id
+    except ValueError:
+        return False
+
+
+def _is_type(text: str, kind: object) -> bool:
+    try:
+        return models.event_type(text) == kind
+    except ValueError:
+        return False
