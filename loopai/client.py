@@ -36,7 +36,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 Id = Union[str, UUID]
 
-_OF_CONNECTIONS = frozenset({"base_url", "transport", "max_connections", "verify", "trust_env", "local"})
+_OF_CONNECTIONS = frozenset({"base_url", "transport", "max_connections", "verify", "trust_env", "local", "telemetry"})
 
 
 class _Client(ABC):
@@ -48,7 +48,11 @@ class _Client(ABC):
             given = [name for name in ("transport", "local") if config.sources[name] == "argument"]
             if given:
                 raise ConfigurationError(f"http_client and {given[0]} exclude each other")
-        self._hooks = tuple(hooks)
+        self._hooks: tuple[Hooks, ...] = tuple(hooks)
+        if config.telemetry:
+            from .telemetry import OpenTelemetryHooks
+
+            self._hooks += (OpenTelemetryHooks(),)
         self._owns_transport = brought is None and isinstance(config.transport, str)
         self._closed = False
         self._configure(config)
@@ -244,6 +248,7 @@ class LoopaiClient(_Client):
         verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
+        telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
@@ -263,6 +268,7 @@ class LoopaiClient(_Client):
             "verify": verify,
             "trust_env": trust_env,
             "headers": headers,
+            "telemetry": telemetry,
             "local": local,
         }
         super().__init__(arguments, hooks, http_client)
@@ -628,6 +634,7 @@ class SyncLoopaiClient(_Client):
         verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
+        telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
@@ -647,6 +654,7 @@ class SyncLoopaiClient(_Client):
             "verify": verify,
             "trust_env": trust_env,
             "headers": headers,
+            "telemetry": telemetry,
             "local": local,
         }
         super().__init__(arguments, hooks, http_client)

@@ -191,6 +191,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("verify", True, _verify, "TLS: True, False, a file of certificates, or an SSLContext"),
     Option("trust_env", True, _flag, "whether proxies are taken from the environment"),
     Option("headers", MappingProxyType({}), _headers, "headers sent with every request", secret=True),
+    Option("telemetry", False, _flag, "whether calls make OpenTelemetry spans and metrics"),
     Option("local", False, _local, "run on an embedded server: True, or its data folder"),
 )
 """The one table of options: argument, environment variable and Django key of each."""
@@ -217,6 +218,7 @@ class Config:
     verify: Union[bool, str, ssl.SSLContext]
     trust_env: bool
     headers: Mapping[str, str] = field(repr=False)
+    telemetry: bool
     local: Union[bool, str]
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 

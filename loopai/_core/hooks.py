@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Optional, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Optional, TypeVar
 
 from .flow import Steps
 from .operations import Operation
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass
 class CallInfo:
-    """One call as hooks see it. `attempts` counts up; nothing here holds the key."""
+    """One call as hooks see it. `attempts` counts up; `notes` is for hooks, under keys of their own."""
 
     operation: str
     method: str
@@ -24,6 +24,7 @@ class CallInfo:
     version: Optional[int]
     items: int
     attempts: int = 0
+    notes: dict[Any, Any] = field(default_factory=dict, repr=False)
 
 
 class Hooks:

@@ -24,7 +24,7 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
     content: bytes = field(repr=False)
     timeout: Optional[float] = None
     queue_timeout: Optional[float] = None

@@ -1,0 +1,95 @@
+"""OpenTelemetry on the client's hooks: a span a call, trace context upstream, and metrics.
+
+Needs `opentelemetry-api`, which is imported when the hooks are made and not before:
+
+    LoopaiClient(telemetry=True)                              # or LOOPAI_TELEMETRY=1; the global providers
+    LoopaiClient(hooks=[OpenTelemetryHooks(tracer_provider=…, meter_provider=…)])
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Optional
+from urllib.parse import urlsplit
+
+from ._core.hooks import CallInfo, Hooks
+from ._core.wire import Answer, Reply, Request
+from ._version import __version__
+from .exceptions import ConfigurationError, LoopaiException
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Span, TracerProvider
+
+
+class OpenTelemetryHooks(Hooks):
+    """Spans `loopai.<operation>` of kind client, and four metrics; one object may serve many clients.
+
+    A span has `loopai.task.id`, `loopai.task.version`, `loopai.items`, `loopai.attempts`, `http.response.status_code`,
+    `server.address`, and `error.type` where the call raised. Metrics: `loopai.client.duration` and
+    `loopai.client.queue_wait` (histograms, seconds), `loopai.client.in_flight`, `loopai.client.retries`.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: Optional[TracerProvider] = None,
+        meter_provider: Optional[MeterProvider] = None,
+    ) -> None:
+        try:
+            from opentelemetry import metrics, propagate, trace
+        except ImportError:
+            raise ConfigurationError("telemetry needs OpenTelemetry's API: pip install opentelemetry-api") from None
+        self._trace = trace
+        self._inject = propagate.inject
+        self._tracer = trace.get_tracer("loopai", __version__, tracer_provider)
+        meter = metrics.get_meter("loopai", __version__, meter_provider)
+        self._duration = meter.create_histogram(
+            "loopai.client.duration", "s", "Whole calls, attempts and pauses included"
+        )
+        self._queue_wait = meter.create_histogram(
+            "loopai.client.queue_wait", "s", "Waiting for a connection, an attempt"
+        )
+        self._in_flight = meter.create_up_down_counter("loopai.client.in_flight", "{call}", "Calls under way")
+        self._retries = meter.create_counter("loopai.client.retries", "{attempt}", "Attempts after the first")
+
+    def call_started(self, call: CallInfo) -> None:
+        """Open the call's span, under whatever span is current where the call is made."""
+        attributes: dict[str, Any] = {"loopai.operation": call.operation, "loopai.items": call.items}
+        if call.task_id is not None:
+            attributes["loopai.task.id"] = call.task_id
+        if call.version is not None:
+            attributes["loopai.task.version"] = call.version
+        name = f"loopai.{call.operation}"
+        call.notes[self] = self._tracer.start_span(name, kind=self._trace.SpanKind.CLIENT, attributes=attributes)
+        call.notes[self, "began"] = time.perf_counter()
+        self._in_flight.add(1, {"loopai.operation": call.operation})
+
+    def attempt_started(self, call: CallInfo, request: Request) -> None:
+        """Send the trace's context with the request."""
+        span: Span = call.notes[self]
+        if call.attempts == 1:
+            span.set_attribute("server.address", urlsplit(request.url).hostname or "")
+        else:
+            self._retries.add(1, {"loopai.operation": call.operation})
+            span.add_event("retry", {"loopai.attempt": call.attempts})
+        self._inject(request.headers, context=self._trace.set_span_in_context(span))
+
+    def attempt_ended(self, call: CallInfo, answer: Answer) -> None:
+        """Note the status, and how long the attempt waited for its connection."""
+        if isinstance(answer, Reply):
+            call.notes[self].set_attribute("http.response.status_code", answer.status)
+        self._queue_wait.record(answer.queued, {"loopai.operation": call.operation})
+
+    def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
+        """Close the span; a call that raised is an error, by its class."""
+        span: Span = call.notes.pop(self)
+        labels = {"loopai.operation": call.operation}
+        span.set_attribute("loopai.attempts", call.attempts)
+        if error is not None:
+            labels["error.type"] = "cancelled" if isinstance(error, GeneratorExit) else type(error).__name__
+            span.set_attribute("error.type", labels["error.type"])
+            message = error.message if isinstance(error, LoopaiException) else type(error).__name__
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, message))
+        span.end()
+        self._in_flight.add(-1, {"loopai.operation": call.operation})
+        self._duration.record(time.perf_counter() - call.notes.pop((self, "began")), labels)

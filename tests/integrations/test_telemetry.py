@@ -1,0 +1,134 @@
+"""OpenTelemetry: what a call leaves in traces and metrics, and what it costs where it is not wanted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from loopai import LoopaiClient, NotFoundException, ServerException, SyncLoopaiClient
+from loopai.telemetry import OpenTelemetryHooks
+from loopai.transports import Answer, Reply, Request
+
+TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
+RESULT = b'{"execution_id":"%b","task_id":"%b","status":"success","output":1}' % (TASK.encode(), TASK.encode())
+
+
+class Scripted:
+    """A transport that gives the replies it was made with, in turn."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self.replies = list(replies)
+        self.headers: list[dict[str, str]] = []
+
+    def send(self, request: Request) -> Answer:
+        self.headers.append(dict(request.headers))
+        return self.replies.pop(0)
+
+    def close(self) -> None:
+        pass
+
+    async def asend(self, request: Request) -> Answer:
+        return self.send(request)
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Watched:
+    def __init__(self) -> None:
+        self.spans = InMemorySpanExporter()
+        self.metrics = InMemoryMetricReader()
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(SimpleSpanProcessor(self.spans))
+        self.meters = MeterProvider([self.metrics])
+        self.hooks = OpenTelemetryHooks(self.tracers, self.meters)
+
+    def measured(self) -> dict[str, Any]:
+        data = self.metrics.get_metrics_data()
+        assert data is not None
+        found = data.resource_metrics[0].scope_metrics[0].metrics
+        return {metric.name: list(metric.data.data_points) for metric in found}
+
+
+@pytest.fixture
+def watched() -> Any:
+    watched = Watched()
+    yield watched
+    watched.tracers.shutdown()
+    watched.meters.shutdown()
+
+
+async def test_a_call_is_a_span_with_task_attempts_and_status(watched: Watched) -> None:
+    """Retries are events of the one span; metrics count them."""
+    transport = Scripted(Reply(503, {}, b""), Reply(200, {}, RESULT, queued=0.25))
+    client = LoopaiClient("http://api.test", transport=transport, hooks=[watched.hooks], retry_waits=False)
+    await client.execute(TASK, 1, version=3)
+    (span,) = watched.spans.get_finished_spans()
+    assert (span.name, span.kind) == ("loopai.execute", SpanKind.CLIENT)
+    assert dict(span.attributes or {}) == {
+        "loopai.operation": "execute",
+        "loopai.items": 1,
+        "loopai.task.id": TASK,
+        "loopai.task.version": 3,
+        "loopai.attempts": 2,
+        "server.address": "api.test",
+        "http.response.status_code": 200,
+    }
+    assert [event.name for event in span.events] == ["retry"]
+    measured = watched.measured()
+    assert measured["loopai.client.retries"][0].value == 1
+    assert measured["loopai.client.in_flight"][0].value == 0
+    assert measured["loopai.client.duration"][0].count == 1
+    assert measured["loopai.client.queue_wait"][0].sum == 0.25
+
+
+def test_the_trace_goes_upstream_under_the_callers_span(watched: Watched) -> None:
+    """The request carries a traceparent whose trace is the caller's."""
+    transport = Scripted(Reply(200, {}, RESULT))
+    client = SyncLoopaiClient(transport=transport, hooks=[watched.hooks])
+    with watched.tracers.get_tracer("test").start_as_current_span("view") as view:
+        client.execute(TASK, 1)
+    trace_id = format(view.get_span_context().trace_id, "032x")
+    assert transport.headers[0]["traceparent"].split("-")[1] == trace_id
+    call = next(span for span in watched.spans.get_finished_spans() if span.name == "loopai.execute")
+    assert call.parent is not None
+    assert call.parent.span_id == view.get_span_context().span_id
+
+
+def test_a_call_that_raises_is_an_error_by_class(watched: Watched) -> None:
+    """Status, class and message; the duration is labelled with the class."""
+    transport = Scripted(Reply(404, {}, b'{"code":"TASK_NOT_FOUND","message":"no such task"}'))
+    client = SyncLoopaiClient(transport=transport, hooks=[watched.hooks])
+    with pytest.raises(NotFoundException):
+        client.get_task(TASK)
+    (span,) = watched.spans.get_finished_spans()
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "no such task")
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "NotFoundException"
+    assert watched.measured()["loopai.client.duration"][0].attributes["error.type"] == "NotFoundException"
+
+
+def test_no_key_in_a_span(watched: Watched) -> None:
+    """What the server echoes of the key is masked before it reaches a trace."""
+    transport = Scripted(Reply(500, {}, b'{"code":"X","message":"bad key s3cret-key"}'))
+    client = SyncLoopaiClient(api_key="s3cret-key", transport=transport, hooks=[watched.hooks], max_retries=0)
+    with pytest.raises(ServerException):
+        client.get_task(TASK)
+    assert "s3cret-key" not in watched.spans.get_finished_spans()[0].to_json()
+
+
+def test_telemetry_is_one_option() -> None:
+    """`telemetry=True` hangs the hooks on the global providers; without it nothing of OpenTelemetry is imported."""
+    client = SyncLoopaiClient(telemetry=True, transport=Scripted(Reply(200, {}, RESULT)))
+    assert client.execute(TASK, 1).output == 1
+    code = "import sys, loopai; loopai.LoopaiClient(); sys.exit(any('opentelemetry' in name for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
