@@ -1,0 +1,1 @@
+"""Integrations, one package a framework; nothing here is imported by `import loopai`."""

@@ -1,0 +1,55 @@
+"""FastAPI: one lifespan, one annotation.
+
+app = FastAPI(lifespan=loopai_lifespan)
+
+@app.post("/check")
+async def check(email: Email, ai: LoopaiDep) -> Verdict: ...
+"""
+
+try:
+    import fastapi as _fastapi
+    import pydantic_settings as _settings
+except ImportError as _error:
+    from ...exceptions import ConfigurationError as _ConfigurationError
+
+    raise _ConfigurationError(
+        f"loopai.contrib.fastapi needs {_error.name}: pip install fastapi pydantic-settings"
+    ) from None
+
+from .dependencies import (
+    LoopaiDep,
+    SyncLoopaiDep,
+    get_loopai,
+    get_loopai_for,
+    get_sync_loopai,
+    get_sync_loopai_for,
+)
+from .disconnects import CancelOnDisconnectRoute
+from .health import health_router
+from .lifespan import LoopaiLifespan, LoopaiState, loopai_lifespan
+from .problems import Problem, install_error_handlers
+from .settings import LoopaiSettings
+from .webhooks import EventStore, MemoryEventStore, webhook_event, webhook_router
+
+del _fastapi, _settings
+
+__all__ = [
+    "CancelOnDisconnectRoute",
+    "EventStore",
+    "LoopaiDep",
+    "LoopaiLifespan",
+    "LoopaiSettings",
+    "LoopaiState",
+    "MemoryEventStore",
+    "Problem",
+    "SyncLoopaiDep",
+    "get_loopai",
+    "get_loopai_for",
+    "get_sync_loopai",
+    "get_sync_loopai_for",
+    "health_router",
+    "install_error_handlers",
+    "loopai_lifespan",
+    "webhook_event",
+    "webhook_router",
+]

@@ -1,0 +1,144 @@
+"""`LoopaiLifespan`: one client a process and loop for each alias, made at start-up and closed after its last call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Callable, Optional, Union
+
+from ..._core.hooks import CallInfo, Hooks
+from ...client import LoopaiClient, SyncLoopaiClient
+from ...exceptions import ConfigurationError
+from .settings import LoopaiSettings
+
+STATE_KEY = "loopai"
+"""The key of our part in the lifespan's state, which mounted applications inherit."""
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Optional[Mapping[str, Any]]]]
+Source = Union[LoopaiSettings, LoopaiClient, None]
+
+
+class _InFlight(Hooks):
+    """Counts a client's calls under way, so that closing can wait for them."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.none = asyncio.Event()
+        self.none.set()
+        self._loop = asyncio.get_running_loop()
+
+    def call_started(self, call: CallInfo) -> None:
+        self.calls += 1
+        self.none.clear()
+
+    def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
+        self.calls -= 1
+        if not self.calls:
+            self.none.set()
+
+
+class LoopaiState:
+    """The clients of one running application, by alias. Made by the lifespan; read it through the dependencies."""
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self._settings: dict[str, LoopaiSettings] = {}
+        self._clients: dict[str, LoopaiClient] = {}
+        self._sync: dict[str, SyncLoopaiClient] = {}
+        self._in_flight: dict[str, _InFlight] = {}
+        for alias, source in sources.items():
+            if isinstance(source, LoopaiClient):
+                self._clients[alias] = source
+                continue
+            settings = self._settings[alias] = source if source is not None else LoopaiSettings()
+            in_flight = self._in_flight[alias] = _InFlight()
+            self._clients[alias] = LoopaiClient(**settings.arguments(), hooks=[in_flight])
+
+    def client(self, alias: str = "default") -> LoopaiClient:
+        """The asynchronous client of that alias. Raises `ConfigurationError` naming those there are."""
+        try:
+            return self._clients[alias]
+        except KeyError:
+            raise ConfigurationError(
+                f"no Loopai alias {alias!r}: the lifespan has {', '.join(sorted(self._clients))}; "
+                f"add it as LoopaiLifespan(aliases={{{alias!r}: LoopaiSettings(...)}})"
+            ) from None
+
+    def sync_client(self, alias: str = "default") -> SyncLoopaiClient:
+        """The synchronous client of that alias, for routes that run in threads; made when first asked for."""
+        if alias not in self._sync:
+            brought = self.client(alias)
+            settings = self._settings.get(alias)
+            if settings is None:
+                raise ConfigurationError(
+                    f"alias {alias!r} is a client of yours ({brought!r}): a synchronous one needs LoopaiSettings"
+                )
+            # Routes ask on the event loop, one after the other: no two are made.
+            self._sync[alias] = SyncLoopaiClient(**settings.arguments())
+        return self._sync[alias]
+
+    def settings(self, alias: str = "default") -> Optional[LoopaiSettings]:
+        """What that alias was configured with; `None` for a client of the user's."""
+        self.client(alias)
+        return self._settings.get(alias)
+
+    async def check(self) -> None:
+        """Ask each server that is to be checked at start-up whether it lives; raises what the call raises."""
+        for alias, settings in self._settings.items():
+            if settings.check_on_startup:
+                await self._clients[alias].get_live()
+
+    async def close(self) -> None:
+        """Close the clients made here, after their calls in flight or their grace, whichever ends first."""
+        await asyncio.gather(*(self._close(alias) for alias in self._in_flight))
+
+    async def _close(self, alias: str) -> None:
+        in_flight, grace = self._in_flight[alias], self._settings[alias].close_grace
+        if in_flight.calls and grace > 0:
+            await asyncio.wait({asyncio.ensure_future(in_flight.none.wait())}, timeout=grace)
+        await self._clients[alias].close()
+        if alias in self._sync:
+            await asyncio.to_thread(self._sync[alias].close)
+
+
+@dataclass(frozen=True)
+class LoopaiLifespan:
+    """What to give to `FastAPI(lifespan=…)`: `LoopaiLifespan()`, or with settings, aliases and your own lifespan.
+
+    `settings` configures the default alias (`None` reads environment and `.env` at start-up); `aliases` adds others,
+    as settings or as clients of yours, which stay yours to close. `inner` is your own lifespan: it runs inside, with
+    the clients there, and may yield state of its own. Frozen: whatever runs belongs to the application it runs in, so
+    one object may serve many.
+    """
+
+    settings: Source = None
+    aliases: Mapping[str, Source] = field(default_factory=dict)
+    inner: Optional[Lifespan] = None
+
+    def __post_init__(self) -> None:
+        if "default" in self.aliases:
+            raise ConfigurationError("aliases: 'default' is what `settings` configures: LoopaiLifespan(settings)")
+        object.__setattr__(self, "aliases", MappingProxyType(dict(self.aliases)))
+
+    def __call__(self, app: Any) -> AbstractAsyncContextManager[Mapping[str, Any]]:
+        """Run for `app`: what Starlette calls at start-up."""
+        return self._run(app)
+
+    @asynccontextmanager
+    async def _run(self, app: Any) -> AsyncIterator[Mapping[str, Any]]:
+        state = LoopaiState({"default": self.settings, **self.aliases})
+        try:
+            await state.check()
+            if self.inner is None:
+                yield {STATE_KEY: state}
+            else:
+                async with self.inner(app) as theirs:
+                    yield {**(theirs or {}), STATE_KEY: state}
+        finally:
+            await state.close()
+
+
+loopai_lifespan = LoopaiLifespan()
+"""The lifespan configured by environment and `.env` alone."""

@@ -1,0 +1,66 @@
+"""`LoopaiSettings`: the core's options from arguments, `LOOPAI_` variables and `.env`, validated by the one table."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Optional, Union
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ...config import OPTIONS
+
+_TABLE = {option.argument: option for option in OPTIONS}
+
+
+def _by_table(argument: str) -> BeforeValidator:
+    read = _TABLE[argument].read
+    return BeforeValidator(lambda value: read(value.get_secret_value() if isinstance(value, SecretStr) else value))
+
+
+def _secrets(value: Any) -> tuple[SecretStr, ...]:
+    if isinstance(value, (list, tuple)):
+        value = [item.get_secret_value() if isinstance(item, SecretStr) else item for item in value]
+    return tuple(SecretStr(secret) for secret in _TABLE["webhook_secrets"].read(value))
+
+
+class LoopaiSettings(BaseSettings):
+    """What a client runs by. Argument beats environment (`LOOPAI_BASE_URL`, …) beats `.env` beats default.
+
+    Times are in seconds, `None` (or `none` in the environment) is without bound. `tasks` reads `name=id,name=id` and
+    `webhook_secrets` reads `new,old` from the environment. Two are the lifespan's own: `check_on_startup` asks the
+    server once whether it lives, and fails the start if it does not; `close_grace` bounds the wait for calls in
+    flight at shutdown.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="LOOPAI_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    base_url: Annotated[str, _by_table("base_url")] = "http://localhost:8080"
+    api_key: Annotated[Optional[SecretStr], _by_table("api_key")] = None
+    timeout: Annotated[Optional[float], _by_table("timeout")] = 30.0
+    max_retries: Annotated[Optional[int], _by_table("max_retries")] = 3
+    deadline: Annotated[Optional[float], _by_table("deadline")] = None
+    max_connections: Annotated[int, _by_table("max_connections")] = 100
+    transport: Annotated[Any, _by_table("transport")] = "httpx"
+    coalesce: Annotated[bool, _by_table("coalesce")] = False
+    tasks: Annotated[Any, NoDecode, _by_table("tasks")] = Field(default_factory=dict)
+    raise_on_error: Annotated[bool, _by_table("raise_on_error")] = True
+    retry_unknown: Annotated[bool, _by_table("retry_unknown")] = True
+    retry_waits: Annotated[bool, _by_table("retry_waits")] = True
+    verify: Annotated[Any, _by_table("verify")] = True
+    trust_env: Annotated[bool, _by_table("trust_env")] = True
+    headers: Annotated[Any, _by_table("headers")] = Field(default_factory=dict, repr=False)
+    telemetry: Annotated[bool, _by_table("telemetry")] = False
+    local: Annotated[Union[bool, str], _by_table("local")] = False
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_secrets)] = ()
+    check_on_startup: bool = False
+    close_grace: Annotated[float, AfterValidator(lambda seconds: max(0.0, seconds))] = 10.0
+
+    def arguments(self) -> dict[str, Any]:
+        """What was set, as arguments of a client; the key in clear."""
+        given = {name: getattr(self, name) for name in self.model_fields_set & _TABLE.keys()}
+        if self.api_key is not None:
+            given["api_key"] = self.api_key.get_secret_value()
+        given["webhook_secrets"] = [secret.get_secret_value() for secret in self.webhook_secrets]
+        return given

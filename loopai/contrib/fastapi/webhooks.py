@@ -1,0 +1,139 @@
+"""`webhook_router` and the `webhook_event` dependency: raw bytes, rotation, a size limit, each event handled once."""
+
+# ruff: noqa: FA100  # see below
+# No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Iterable
+from typing import Annotated, Callable, Optional, Protocol, Union
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+
+from ...exceptions import ConfigurationError
+from ...models import WebhookEvent
+from ...webhooks import WebhookError, parse_event
+from .dependencies import loopai_state
+
+LARGEST_DELIVERY = 1_000_000
+"""Bytes; the server's events are some hundred, and their `data` a program's input at most."""
+
+REMEMBERED = 10_000
+"""Event ids that a process remembers: at some events a second, longer than any server repeats a delivery."""
+
+Secrets = Union[str, Iterable[str], None]
+
+
+class EventStore(Protocol):
+    """Which events were handled. Several processes need one store among them (a database row, a Redis key)."""
+
+    async def claim(self, event_id: UUID) -> bool:
+        """Take the event for handling; `False` if it was taken before."""
+
+    async def release(self, event_id: UUID) -> None:
+        """Give back an event whose handling failed, so that a repetition is handled."""
+
+
+class MemoryEventStore:
+    """Remembers the latest events of this process."""
+
+    def __init__(self, size: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
+        self._size = size
+        self._clock = clock
+        self._taken: OrderedDict[UUID, float] = OrderedDict()
+
+    async def claim(self, event_id: UUID) -> bool:
+        """Take the event; see `EventStore`."""
+        if event_id in self._taken:
+            return False
+        self._taken[event_id] = self._clock()
+        if len(self._taken) > self._size:
+            self._taken.popitem(last=False)
+        return True
+
+    async def release(self, event_id: UUID) -> None:
+        """Give it back; see `EventStore`."""
+        self._taken.pop(event_id, None)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise HTTPException(413)
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise HTTPException(413)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def webhook_event(
+    secrets: Secrets = None, *, max_bytes: int = LARGEST_DELIVERY, alias: str = "default"
+) -> Callable[[Request], Awaitable[WebhookEvent]]:
+    """A dependency that gives the verified event: `event: Annotated[WebhookEvent, Depends(webhook_event(...))]`.
+
+    Without `secrets` those of `LoopaiSettings.webhook_secrets` count. Answers 400 to what is not signed by one of
+    them or is no event, 413 to what is larger than `max_bytes`; the answer does not say why. Telling repeated
+    deliveries apart by `event.id` is the route's business; `webhook_router` does it.
+    """
+    given = None if secrets is None else [secrets] if isinstance(secrets, str) else list(secrets)
+    if given is not None and not (given and all(given)):
+        raise ConfigurationError("webhook_event: secrets are empty, so that anybody could send events")
+
+    async def verified_event(request: Request) -> WebhookEvent:
+        keys = given if given is not None else _configured(request, alias)
+        body = await _body(request, max_bytes)
+        try:
+            return parse_event(body, request.headers, keys)
+        except WebhookError:
+            # The sender learns nothing: a forger would learn what to mend.
+            raise HTTPException(400) from None
+
+    return verified_event
+
+
+def _configured(request: Request, alias: str) -> list[str]:
+    settings = loopai_state(request).settings(alias)
+    secrets = [] if settings is None else [secret.get_secret_value() for secret in settings.webhook_secrets]
+    if not secrets:
+        raise ConfigurationError(
+            "no webhook secrets: pass webhook_router(secrets=...) or set LOOPAI_WEBHOOK_SECRETS (new,old)"
+        )
+    return secrets
+
+
+def webhook_router(
+    secrets: Secrets = None,
+    on_event: Optional[Callable[[WebhookEvent], Awaitable[None]]] = None,
+    *,
+    path: str = "/webhooks/loopai",
+    max_bytes: int = LARGEST_DELIVERY,
+    store: Optional[EventStore] = None,
+    alias: str = "default",
+) -> APIRouter:
+    """A router that hands each event once to `on_event` and answers 204, to a repetition too.
+
+    Where `on_event` raises, the event is given back and the server's next delivery is handled. `store` remembers
+    handled events, by default in this process.
+    """
+    if on_event is None:
+        raise ConfigurationError("webhook_router needs on_event, an async function that takes the event")
+    handle = on_event
+    events = MemoryEventStore() if store is None else store
+    verified = webhook_event(secrets, max_bytes=max_bytes, alias=alias)
+    router = APIRouter(tags=["webhooks"])
+
+    @router.post(path, status_code=204, response_class=Response)
+    async def receive(event: Annotated[WebhookEvent, Depends(verified)]) -> None:
+        """Take a delivery of a Loopai server."""
+        if not await events.claim(event.id):
+            return
+        try:
+            await handle(event)
+        except BaseException:  # a cancelled handler did not handle it either
+            await events.release(event.id)
+            raise
+
+    return router
