@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 
 from loopai.local.training import TrainedProgram, train  # noqa: E402
+from loopai.programs.stateless import is_stateless  # noqa: E402
 
 DATA = Path(__file__).parents[2] / "example_projects" / "data"
 
@@ -38,6 +39,7 @@ def run() -> Iterator[Run]:
         def both(program: TrainedProgram, inputs: Sequence[Any]) -> list[Any]:
             scope: dict[str, Any] = {}
             exec(program.code, scope)
+            assert is_stateless(program.code)  # so that it is loaded once and run many times
             here = [scope["main"](value) for value in inputs]
             with pool.checkout() as session:
                 session.feed_run(program.code)
@@ -77,11 +79,15 @@ def tic_tac_toe() -> tuple[list[list[str]], list[bool]]:
     """Every board on which a game can end, and whether the first player has won."""
     lines = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]
     ended: dict[tuple[str, ...], bool] = {}
+    seen: set[tuple[str, ...]] = set()
 
     def has_line(board: tuple[str, ...], player: str) -> bool:
         return any(all(board[place] == player for place in line) for line in lines)
 
     def play(board: tuple[str, ...], player: str) -> None:
+        if board in seen:
+            return
+        seen.add(board)
         if has_line(board, "x") or has_line(board, "o") or "empty" not in board:
             ended[board] = has_line(board, "x")
             return

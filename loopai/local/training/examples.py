@@ -39,7 +39,10 @@ def check_examples(inputs: Sequence[Any], targets: Sequence[Target]) -> None:
     problems = []
     count = len(inputs)
     if count < MIN_EXAMPLES:
-        problems.append(f"{count} examples are too few: give at least {MIN_EXAMPLES}, better 50 or more.")
+        problems.append(
+            f"{count} example{'s are' if count > 1 else ' is'} too few: give at least {MIN_EXAMPLES}, better "
+            "50 or more."
+        )
     if all(target.is_constant for target in targets):
         value = json.dumps(
             {target.key: target.labels[0] for target in targets}

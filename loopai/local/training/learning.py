@@ -18,6 +18,7 @@ from .writing import describe, write_program
 
 try:
     import numpy as np
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it, without types
 
     from .features import Table
     from .models import Candidate, fit
@@ -49,10 +50,13 @@ def learn(
         )
     table = Table(inputs, fields)
     learnt, folds = [], 0
-    for target in targets:
-        one, divided = _learn_target(target, table, fields, random_state)
-        learnt.append(one)
-        folds = max(folds, divided)
+    # The matrices are small: threads of the linear algebra would spend most of their time waiting for each other,
+    # several times what the work itself takes on a busy machine.
+    with threadpool_limits(limits=1):
+        for target in targets:
+            one, divided = _learn_target(target, table, fields, random_state)
+            learnt.append(one)
+            folds = max(folds, divided)
     code = write_program(name=name, description=description, examples=len(inputs), folds=folds, learnt=learnt)
     varying = [one for one in learnt if one.model is not None]
     summary = f"Learnt from {len(inputs):,} examples. " + " ".join(

@@ -41,6 +41,8 @@ def choose(table: Table, answers: Array, labels: int, random_state: int) -> Choi
     if not table.of_kind("text"):
         errors = search.errors(best)
         for rivals in search.tree_families():
+            if not _clearly_less(np.zeros(len(rows)), errors):
+                break  # not even a rival without an error would be clearly better
             rival = min(rivals, key=lambda candidate: float(search.errors(candidate).mean()), default=None)
             if rival is not None and _clearly_less(search.errors(rival), errors):
                 best, errors = rival, search.errors(rival)

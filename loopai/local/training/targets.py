@@ -53,8 +53,8 @@ def find_targets(outputs: Sequence[Any], output_schema: Any) -> list[Target]:
         for index, output in enumerate(outputs):
             if isinstance(output, (dict, list)):
                 raise CannotLearn(
-                    f"The output of example {index} is {_described(output)} and others are not: give outputs of one "
-                    "shape, a string, a number, a boolean or an object of these."
+                    f"The output of example {index} is {_described(output)}: give outputs of one shape, a string, a "
+                    "number, a boolean or an object of these, or push a program of your own."
                 )
         return [_target(None, list(outputs), stated(output_schema))]
     keys = list(outputs[0])

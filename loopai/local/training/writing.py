@@ -41,9 +41,9 @@ def write_program(*, name: str, description: str, examples: int, folds: int, lea
         if isinstance(one.model, TreeModel):
             if one.model.summed and FOLLOW not in bodies:
                 bodies.append(FOLLOW)
-            bodies.append(trees_source(one, function, prefix))
+            bodies.append(trees_source(one, one.model, function, prefix))
         else:
-            bodies.append(linear_source(one, function, prefix))
+            bodies.append(linear_source(one, one.model, function, prefix))
         answers.append(f"{function}(fields)")
     carried = "\n\n\n".join(_carried(fields, learnt))
     main = _main(learnt, answers)
@@ -99,7 +99,7 @@ def describe(one: Learnt, folds: int) -> str:
     if one.target.is_class:
         return (
             f"{one.method}; cross-validated accuracy ({folds} folds) {one.score:.3f}, "
-            f"always the commonest answer {one.baseline:.3f}"
+            f"always giving the commonest answer {one.baseline:.3f}"
         )
     return f"{one.method}; cross-validated R² ({folds} folds) {one.score:.3f}"
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from .learnt import TIMES, Learnt, LinearModel, Words, WordTerms
+from .learnt import TIMES, Learnt, LinearModel, Row, Words, WordTerms
 from .literals import literal, rounded, row, table
 from .reading import MEASURE_NAMES
 
 _WORD_DIGITS = 3  # of a word's weight: thousands of them add up, and their last digits cancel out
 
 
-def linear_source(one: Learnt, function: str, prefix: str) -> str:
+def linear_source(one: Learnt, model: LinearModel, function: str, prefix: str) -> str:
     """Tables and function of one output field."""
-    model = one.model
-    assert isinstance(model, LinearModel)  # noqa: S101  # the caller chose by type
     many = len(model.start) > 1
     tables = [f"# {_legend(one)}", *_tables(model, prefix, one)]
     if model.words is not None:
@@ -20,7 +18,7 @@ def linear_source(one: Learnt, function: str, prefix: str) -> str:
     body = [
         f"def {function}(fields):",
         f'    """{_told(one)}"""',
-        f"    scores = list({prefix}START)" if many else f"    score = {prefix}START",
+        start_line(model.start),
         *_sums(model, prefix, many=many),
         *answer_lines(one, prefix, many=many),
     ]
@@ -34,6 +32,12 @@ def answer_lines(one: Learnt, prefix: str, *, many: bool) -> list[str]:
     if one.target.is_class:
         return [f"    return {prefix}LABELS[1] if score > 0 else {prefix}LABELS[0]"]
     return ["    return round(score)" if one.target.whole else "    return score"]
+
+
+def start_line(start: Row) -> str:
+    """What the sums begin with: literals, as a name would make Monty's host fear for a shared value."""
+    shown = [rounded(value, 6) for value in start]
+    return f"    scores = [{', '.join(shown)}]" if len(shown) > 1 else f"    score = {shown[0]}"
 
 
 def labels_line(one: Learnt, prefix: str) -> str:
@@ -58,7 +62,6 @@ def _told(one: Learnt) -> str:
 
 def _tables(model: LinearModel, prefix: str, one: Learnt) -> list[str]:
     lines = [labels_line(one, prefix)] if one.target.is_class else []
-    lines.append(f"{prefix}START = {row(model.start)}")
     if model.numbers:
         lines.append("# A number's mean, and what each unit above it adds.")
         entries = [f"{literal(term.field)}: ({rounded(term.mean, 7)}, {row(term.weights)})" for term in model.numbers]

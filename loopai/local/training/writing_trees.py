@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .learnt import Columns, Learnt, Node, TreeModel
-from .literals import literal, rounded, row
-from .writing_linear import answer_lines, labels_line
+from .literals import literal, rounded
+from .writing_linear import answer_lines, labels_line, start_line
 
 # The function that programs with several trees share.
 FOLLOW = '''def follow(tree, columns):
@@ -15,10 +15,8 @@ FOLLOW = '''def follow(tree, columns):
     return tree'''
 
 
-def trees_source(one: Learnt, function: str, prefix: str) -> str:
+def trees_source(one: Learnt, model: TreeModel, function: str, prefix: str) -> str:
     """Tables and functions of one output field."""
-    model = one.model
-    assert isinstance(model, TreeModel)  # noqa: S101  # the caller chose by type
     used = {column for trees in model.trees for tree in trees for column in _used(tree)}
     look = function.replace("answer", "columns_of", 1) if one.target.key is not None else "columns_of"
     columns = _columns(model.columns, used, look)
@@ -36,7 +34,6 @@ def trees_source(one: Learnt, function: str, prefix: str) -> str:
 def _table(one: Learnt, model: TreeModel, prefix: str) -> str:
     many = len(model.start) > 1
     lines = [labels_line(one, prefix)] if one.target.is_class else []
-    lines.append(f"{prefix}START = {row(model.start, 9)}")
     lines.append("# Each tree is (column, limit, at most the limit, above it), down to the number that a branch adds.")
     if many:
         lines.append("# Each round has one tree for each answer.")
@@ -51,13 +48,13 @@ def _sum(one: Learnt, model: TreeModel, function: str, prefix: str, look: str) -
     many = len(model.start) > 1
     if many:
         steps = [
-            f"    scores = list({prefix}START)",
+            start_line(model.start),
             f"    for trees in {prefix}TREES:",
             "        scores = [score + follow(tree, columns) for score, tree in zip(scores, trees)]",
         ]
     else:
         steps = [
-            f"    score = {prefix}START",
+            start_line(model.start),
             f"    for tree in {prefix}TREES:",
             "        score += follow(tree, columns)",
         ]
