@@ -1,0 +1,135 @@
+"""System checks of `settings.LOOPAI`, with ids and hints. Only `check --deploy --tag loopai` asks the network."""
+
+from __future__ import annotations
+
+import importlib.util
+import ipaddress
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import NoReverseMatch, reverse
+
+from ...config import Config
+from ...exceptions import LoopaiException
+from .clients import get_client
+from .conf import aliases, config_of
+
+TAG = "loopai"
+
+_LIBRARIES = {"httpx": "httpx", "httpx2": "httpx2", "pyreqwest": "pyreqwest"}
+
+
+def check_settings(**_: Any) -> list[checks.CheckMessage]:
+    """What can be told from settings alone: no network."""
+    try:
+        names = aliases()
+    except ImproperlyConfigured as error:
+        return [checks.Error(str(error), hint="See LOOPAI in your settings.", id="loopai.E001")]
+    return [message for alias in names for message in _of_alias(alias)]
+
+
+def _of_alias(alias: str) -> Iterator[checks.CheckMessage]:
+    try:
+        config = config_of(alias)
+    except ImproperlyConfigured as error:
+        yield checks.Error(str(error), hint="Correct the key that the message names.", id="loopai.E002")
+        return
+    where = f"LOOPAI[{alias!r}]"
+    if config.sources["base_url"] == "default" and not config.local and isinstance(config.transport, str):
+        yield checks.Warning(
+            f"{where} names no server; {config.base_url} is assumed.",
+            hint=f'Set {where}["BASE_URL"], or {where}["LOCAL"] to run on an embedded server.',
+            id="loopai.W001",
+        )
+    yield from _of_transport(where, config)
+    if settings.DEBUG:
+        return
+    if config.api_key is not None and config.api_key not in os.environ.values():
+        yield checks.Warning(
+            f"{where} holds its key in plain text.",
+            hint=f'Take it from the environment: {where}["API_KEY"] = os.environ["LOOPAI_API_KEY"].',
+            id="loopai.W002",
+        )
+    if config.verify is False:
+        yield checks.Warning(
+            f"{where} does not verify the server's certificate.",
+            hint=f'Set {where}["VERIFY"] to the file of your certificate authority.',
+            id="loopai.W004",
+        )
+    parts = urlsplit(config.base_url)
+    if parts.scheme == "http" and not config.local and not _is_near(parts.hostname or ""):
+        yield checks.Warning(
+            f"{where} reaches {parts.hostname} over http: inputs and key can be read on the way.",
+            hint=f'Use https in {where}["BASE_URL"].',
+            id="loopai.W003",
+        )
+
+
+def _of_transport(where: str, config: Config) -> Iterator[checks.CheckMessage]:
+    if not isinstance(config.transport, str):
+        return
+    library = _LIBRARIES.get(config.transport)
+    if library is None:
+        yield checks.Error(
+            f"{where} names the transport {config.transport!r}, which there is not.",
+            hint=f"One of {', '.join(_LIBRARIES)}.",
+            id="loopai.E003",
+        )
+    elif importlib.util.find_spec(library) is None:
+        yield checks.Error(
+            f"{where} names the transport {config.transport!r}, whose library is not installed.",
+            hint=f"pip install {library}",
+            id="loopai.E004",
+        )
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host is this machine or on a private network: names without a dot are a compose file's or cluster's."""
+    if host == "localhost" or "." not in host.strip("[]") and ":" not in host:
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host.endswith((".localhost", ".local", ".internal"))
+    return address.is_private or address.is_loopback
+
+
+def check_webhooks(**_: Any) -> list[checks.CheckMessage]:
+    """A webhook view without secrets refuses every delivery."""
+    try:
+        reverse("loopai:webhook")
+    except (NoReverseMatch, ImproperlyConfigured):
+        return []
+    try:
+        if any(config_of(alias).webhook_secrets for alias in aliases()):
+            return []
+    except ImproperlyConfigured:
+        return []  # check_settings says what is wrong
+    return [
+        checks.Error(
+            "The webhook view is in your URLs, and no alias has WEBHOOK_SECRETS.",
+            hint='Set LOOPAI["default"]["WEBHOOK_SECRETS"] = [new, old] to the secrets of your subscriptions.',
+            id="loopai.E005",
+        )
+    ]
+
+
+def check_servers(**_: Any) -> list[checks.CheckMessage]:
+    """Whether each alias's server answers; asks the network."""
+    try:
+        names = aliases()
+    except ImproperlyConfigured:
+        return []  # check_settings says what is wrong
+    found: list[checks.CheckMessage] = []
+    for alias in names:
+        try:
+            get_client(alias).with_options(deadline=5.0, max_retries=0).get_live()
+        except (LoopaiException, ImproperlyConfigured) as error:
+            hint = "Start the server, or correct BASE_URL and API_KEY of this alias."
+            found.append(checks.Error(f"LOOPAI[{alias!r}] does not answer: {error}", hint=hint, id="loopai.E006"))
+    return found
