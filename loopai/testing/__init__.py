@@ -20,7 +20,7 @@ Whatever makes its own client takes the fake as `transport`: `LoopaiClient(trans
     >>> fake.task("turns").returns_each(["first", ProgramError("no second")])
     <FakeTask 'turns'>
     >>> fake.rate_limits(times=2, retry_after=1)
-    <FakeLoopai: 3 tasks, 1 request>
+    <FakeLoopai tasks=3 requests=1>
     >>> with fake.client(raise_on_error=False) as client:
     ...     [result.output for result in client.batch_execute("count", [{"text": "a"}, {"text": "bc"}]).results]
     ...     [client.execute("turns", None).error_message for _ in range(2)]

@@ -42,9 +42,9 @@ def signed_webhook(
 ) -> SignedWebhook:
     """A delivery of an event of that type, byte for byte as the server writes and signs one.
 
-    `members` set the body's other members (`id`, `program_id`, `message`, `data`, `timestamp`, `severity`); `attempt` is
-    the delivery's number, from 1. With `secret=None` it is unsigned, as from a subscription without a secret. Raises
-    `ValueError` for an event type that the server does not have.
+    `members` set the body's other members (`id`, `program_id`, `message`, `data`, `timestamp`, `severity`); `attempt`
+    is the delivery's number, from 1. With `secret=None` it is unsigned, as from a subscription without a secret.
+    Raises `ValueError` for an event type that the server does not have.
     """
     name = str(models.event_type(event_type))
     body = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from threading import RLock
 from typing import Any, Callable, Optional
 
 from pydantic_core import from_json, to_json
@@ -26,6 +26,10 @@ _CODES = {
 
 class ProgramError(Exception):
     """The program fails with this text: raised by a function given to `computes`, or an entry of `returns_each`."""
+
+
+class UnknownTask(Exception):
+    """The server has no such task: how `FakeTask.run` says so to the server, which makes a reply of it."""
 
 
 class NotProgrammed(AssertionError):
@@ -63,8 +67,8 @@ class Faulty:
     whatever else is programmed goes on after them.
     """
 
-    def __init__(self, lock: RLock) -> None:  # type: ignore[valid-type]  # a factory below Python 3.13, a class from there
-        self._lock: Any = lock
+    def __init__(self, lock: AbstractContextManager[Any]) -> None:
+        self._lock = lock
         self._faults: list[tuple[Callable[[], Answer], Optional[int]]] = []
 
     def raises(
@@ -79,8 +83,9 @@ class Faulty:
     ) -> Self:
         """Answer with an error status. `errors` are texts by field, `retry_after` is in seconds."""
         if status < 300:
-            raise ValueError(f"{status} is no error: program what is answered with `returns`, or an operation's `replies`")
-        details = [{"property_name": name, "error_message": text} for name in errors or {} for text in (errors or {})[name]]
+            raise ValueError(f"{status} is no error: use a task's `returns` or an operation's `replies`")
+        found = [(name, text) for name, texts in (errors or {}).items() for text in texts]
+        details = [{"property_name": name, "error_message": text} for name, text in found]
         body = {"code": code or _CODES.get(status), "message": message, "details": details, "trace_id": "fake"}
         headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
         return self._fault(lambda: reply(status, {name: part for name, part in body.items() if part}, headers), times)
@@ -125,7 +130,7 @@ class Faulty:
 class FakeOperation(Faulty):
     """One operation under the client's name for it, as made by `FakeLoopai.operation`."""
 
-    def __init__(self, name: str, lock: Any) -> None:
+    def __init__(self, name: str, lock: AbstractContextManager[Any]) -> None:
         super().__init__(lock)
         self.name = name
         self.reply: Optional[Reply] = None
@@ -142,7 +147,7 @@ class FakeOperation(Faulty):
 class FakeTask(Faulty):
     """One task, as made by `FakeLoopai.task`. `id` is what the client sends for `name`."""
 
-    def __init__(self, name: str, task_id: str, lock: Any) -> None:
+    def __init__(self, name: str, task_id: str, lock: AbstractContextManager[Any], log: list[Call]) -> None:
         super().__init__(lock)
         self.name = name
         self.id = task_id
@@ -150,7 +155,7 @@ class FakeTask(Faulty):
         self.record: dict[str, Any] = {}
         self.artifacts: list[dict[str, Any]] = []
         self._program: Optional[Callable[[Any], Any]] = None
-        self._calls: list[Call] = []
+        self._log = log
 
     def __repr__(self) -> str:
         return f"<FakeTask {self.name!r}>"
@@ -161,7 +166,7 @@ class FakeTask(Faulty):
         return self.computes(lambda _: kept)
 
     def returns_each(self, outputs: Iterable[Any]) -> Self:
-        """Let the program give these in turn; a `ProgramError` among them fails. After the last one, running is an error."""
+        """Let the program give these in turn; a `ProgramError` among them fails. One run more is `NotProgrammed`."""
         kept = [out if isinstance(out, ProgramError) else from_json(to_json(out)) for out in outputs]
         left = iter(kept)
 
@@ -179,12 +184,13 @@ class FakeTask(Faulty):
         return self.computes(program)
 
     def computes(self, function: Callable[[Any], Any]) -> Self:
-        """Let the program give `function(input)`. A `ProgramError` that it raises is the program's failure, anything else
-        is the test's and goes through to the caller. It runs in the caller's thread, without a lock.
+        """Let the program give `function(input)`, in the caller's thread and without a lock.
+
+        A `ProgramError` that it raises is the program's failure; anything else is the test's, and goes through.
         """
         if inspect.iscoroutinefunction(function):
-            raise TypeError("computes takes a plain function, as programs are: the same fake serves sync and async code")
-        self._program = function
+            raise TypeError("computes takes a plain function: a program has nothing to wait for")
+        self._program, self.unknown = function, False
         return self
 
     def fails(self, message: str) -> Self:
@@ -204,7 +210,7 @@ class FakeTask(Faulty):
     def calls(self) -> list[Call]:
         """The inputs given to this task so far, in their order, with how they were given."""
         with self._lock:
-            return list(self._calls)
+            return [call for call in self._log if call.task == self.name]
 
     @property
     def inputs(self) -> list[Any]:
@@ -217,11 +223,17 @@ class FakeTask(Faulty):
         return len(self.calls)
 
     def run(self, call: Call) -> Any:
-        """The program's output for a call. Raises `ProgramError` for its failure and `NotProgrammed` where there is none."""
+        """The program's output for a call, which is kept on record.
+
+        Raises `ProgramError` where the program fails, `UnknownTask` for one that the server lacks, and
+        `NotProgrammed` where nothing was programmed.
+        """
+        with self._lock:
+            self._log.append(call)
+        if self.unknown:
+            raise UnknownTask(f"Task with ID {self.id} not found")
         if self._program is None:
             raise NotProgrammed(how_to_program(self.name))
-        with self._lock:
-            self._calls.append(call)
         return self._program(call.input)
 
 

@@ -1,1 +1,0 @@
-"""The pytest plugin of `loopai.testing`; pytest loads it through its entry point."""
