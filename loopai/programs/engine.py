@@ -7,7 +7,9 @@ may a child drop what it inherited: that would take the parent's workers out of 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import importlib.util
 import os
 import shutil
@@ -19,7 +21,7 @@ from typing import Any, Protocol
 
 from loopai.exceptions import ConfigurationError
 
-__all__ = ["Inheritance", "engine", "keep_out_of_children"]
+__all__ = ["Inheritance", "engine", "keep_out_of_children", "require"]
 
 # Process id → the library as that process uses it. The first entry is the process that may use it as imported.
 _ENGINES: dict[int, ModuleType] = {}
@@ -35,18 +37,29 @@ class Inheritance(Protocol):
 _INHERITANCES: weakref.WeakSet[Inheritance] = weakref.WeakSet()
 
 
-def engine() -> ModuleType:
-    """The library for this process. Raises `ConfigurationError` where it is not installed."""
-    known = _ENGINES.get(os.getpid())
-    if known is not None:
-        return known
+def require() -> ModuleType:
+    """Import the library, which starts nothing yet. Raises `ConfigurationError` where it is not installed."""
     try:
         import pydantic_monty
     except ImportError as error:
         raise ConfigurationError(
             "running programs needs Python 3.10 or newer and pydantic-monty: pip install pydantic-monty"
         ) from error
-    module = pydantic_monty if not _ENGINES else _private_copy(pydantic_monty._monty.__file__)
+    # The library asks for this at its first request, where it is installed. A child that was forked in the middle
+    # of that import, by another thread, would wait for its end for ever.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("opentelemetry.context")
+    return pydantic_monty
+
+
+def engine() -> ModuleType:
+    """The library for this process, which is now expected to start its threads."""
+    known = _ENGINES.get(os.getpid())
+    if known is not None:
+        return known
+    module = require()
+    if _ENGINES:
+        module = _private_copy(module._monty.__file__)
     return _ENGINES.setdefault(os.getpid(), module)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from .engine import require
 from .failures import Failure, Kind, timed_out
 from .program import Outcome, Program, UnsupportedLanguage
 from .session import Reply, Session, slack_ms
@@ -20,10 +21,10 @@ from .workers import LONGEST_TIMEOUT_MS, Workers
 
 __all__ = ["ProgramPool"]
 
-# Beyond this a larger group saves nothing more: 30 µs of a request's 80 are left to share.
+# Beyond this a larger group saves nothing more: a request costs some 50 µs, an input in a group 12 µs.
 _LARGEST_GROUP = 64
-# Below this a batch is done before a second thread has started.
-_WORTH_A_THREAD_MS = 2.0
+# Measured on two cores: below this more threads make a batch slower, not faster.
+_WORTH_A_THREAD_MS = 10.0
 # So that a few programs stay warm side by side on a machine with one core; a worker takes about 9 MB.
 _FEWEST_PROCESSES = 4
 
@@ -33,8 +34,8 @@ class ProgramPool:
 
     `processes` bounds the workers, and with them how many programs run at once and stay loaded (by default as
     many as there are cores, at least 4). `max_memory_mb` bounds what one program may hold, input included.
-    May be used by several threads; a forked child gets workers of its own. Raises `ConfigurationError` at the
-    first run where the sandbox is not installed, `UnsupportedLanguage` for a program that is not Python, and
+    May be used by several threads; a forked child gets workers of its own. Raises `ConfigurationError` where the
+    sandbox is not installed; its methods raise `UnsupportedLanguage` for a program that is not Python, and
     RuntimeError once closed.
     """
 
@@ -43,6 +44,8 @@ class ProgramPool:
             raise ValueError(f"processes must be at least 1, not {processes}")
         if max_memory_mb < 1:
             raise ValueError(f"max_memory_mb must be at least 1, not {max_memory_mb}")
+        # Here and not at the first run, since that may be on a thread, and a fork in the middle of an import blocks.
+        require()
         self._processes = processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
         self._max_memory_mb = max_memory_mb
         # By process id, so that a child neither finds its parent's workers nor a lock that was held at the fork.
@@ -153,10 +156,9 @@ class ProgramPool:
             return Reply(reply.output, reply.failure, loading_ms + reply.ms)
 
     def _run_batch(self, workers: Workers, program: Program, batch: _Batch, most_threads: int) -> None:
-        first = batch.take(1)
-        if first:
-            self._run_singly(workers, program, batch, first)
         nature = workers.nature(program)
+        if nature.ms is None:
+            self._run_singly(workers, program, batch, batch.take(1))
         expected_ms = (nature.ms or 0.0) * len(batch.waiting)
         helpers = min(most_threads, len(batch.waiting)) - 1
         if helpers < 1 or expected_ms < _WORTH_A_THREAD_MS:

@@ -16,7 +16,8 @@ STATELESS = {
     "constant": "def main(x):\n return {'label': 'ham'}",
     "weights": "W = {'a': 1.0}\ndef main(x):\n s = 0.0\n for t in x.lower().split():\n  s += W.get(t, 0.0)\n return s",
     "counts": "def main(x):\n c = {}\n for t in x.split():\n  c[t] = c.get(t, 0) + 1\n return c",
-    "counts added": "def main(x):\n c = {}\n for t in x.split():\n  if t not in c:\n   c[t] = 0\n  c[t] += 1\n return c",
+    "counts added": "def main(x):\n c = {}\n"
+    " for t in x.split():\n  if t not in c:\n   c[t] = 0\n  c[t] += 1\n return c",
     "counter": "from collections import Counter\ndef main(x):\n c = Counter(x.split())\n c['a'] += 1\n return c",
     "regex": "import re\nR = re.compile('a')\ndef main(x):\n return [m.group(0) for m in R.finditer(x)]",
     "scores": "B = [0.5, 1]\ndef main(x):\n s = list(B)\n for i in range(2):\n  s[i] += x[i]\n return s",
@@ -45,11 +46,13 @@ STATEFUL = {
     "looped over": "N = [[]]\ndef main(x):\n for n in N:\n  n.append(1)\n return len(N[0])",
     "unpacked": "N = [[]]\ndef main(x):\n n, = N\n n += [1]\n return len(N[0])",
     "method taken": "N = []\ndef main(x):\n list(map(lambda v: N.append(v), [1]))\n return len(N)",
-    "default dict": "from collections import defaultdict\nN = defaultdict(int)\ndef main(x):\n N[len(N)]\n return len(N)",
+    "default dict": "from collections import defaultdict\n"
+    "N = defaultdict(int)\ndef main(x):\n N[len(N)]\n return len(N)",
     "made by a function": "from collections import defaultdict\ndef f():\n return defaultdict(int)\nN = f()\n"
     "def main(x):\n N[len(N)]\n return len(N)",
     "iterator": "N = iter([1, 2])\ndef main(x):\n return [n for n in N]",
-    "closure": "def f():\n n = []\n def g():\n  n.append(1)\n  return len(n)\n return g\nG = f()\ndef main(x):\n return G()",
+    "closure": "def f():\n n = []\n def g():\n  n.append(1)\n  return len(n)\n return g\nG = f()\n"
+    "def main(x):\n return G()",
     "class": "class A:\n pass\nA.n = 0\ndef main(x):\n A.n += 1\n return A.n",
     "instance": "class A:\n def __init__(self):\n  self.n = 0\nN = A()\ndef main(x):\n N.n += 1\n return N.n",
     "seeded": "import random\nrandom.seed(1)\ndef main(x):\n return random.random()",
