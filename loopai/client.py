@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from .edge import EdgeProgram, SyncEdgeProgram
+
 T = TypeVar("T")
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -136,12 +138,12 @@ class _Client(ABC):
         flow = call(operation, self._policy)
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
-    def _names(self) -> Mapping[str, str]:
-        known: Mapping[str, str] = getattr(self._config.transport, "tasks", None) or {}
-        return {**self._config.tasks, **known} if known else self._config.tasks
-
     def _task(self, task_id: Id) -> str:
-        return id_of(task_id, "task_id", self._names())
+        known = getattr(self._config.transport, "tasks", None)
+        if known is not None and task_id in known:
+            # Asked, not only listed: a fake knows every name, so that it can say which one was not programmed.
+            return str(known[task_id])
+        return id_of(task_id, "task_id", self._config.tasks)
 
     def _raises(self, raise_on_error: Maybe[bool]) -> bool:
         return self._config.raise_on_error if isinstance(raise_on_error, NotGiven) else raise_on_error
@@ -248,6 +250,7 @@ class LoopaiClient(_Client):
         verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
+        webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
@@ -268,6 +271,7 @@ class LoopaiClient(_Client):
             "verify": verify,
             "trust_env": trust_env,
             "headers": headers,
+            "webhook_secrets": webhook_secrets,
             "telemetry": telemetry,
             "local": local,
         }
@@ -480,6 +484,23 @@ class LoopaiClient(_Client):
         """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
         return BoundTask(self, self._task(task_id), input, output)
 
+    async def load_program(
+        self, task_id: Id, version: Optional[int] = None, *, refresh_interval: Optional[float] = 60.0
+    ) -> EdgeProgram:
+        """The task's active program, or `version` of it, to run in this process: `program(input)`, `program.map(…)`.
+
+        A newer version is looked for every `refresh_interval` seconds (`None`: never) unless `version` is given.
+        Raises `NotSupportedException` for a program that is not Python, `ConfigurationError` without a sandbox.
+        """
+        from . import edge
+
+        edge.program_pool()
+        task = await self.get_task(task_id)
+        artifact = await self.get_artifact(task.id, edge.version_to_load(task, version))
+        loaded = edge.Loaded(task, artifact)
+        pinned = version is not None
+        return edge.EdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
+
     # Health
 
     async def get_health(self) -> models.HealthResponse:
@@ -634,6 +655,7 @@ class SyncLoopaiClient(_Client):
         verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
+        webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
@@ -654,6 +676,7 @@ class SyncLoopaiClient(_Client):
             "verify": verify,
             "trust_env": trust_env,
             "headers": headers,
+            "webhook_secrets": webhook_secrets,
             "telemetry": telemetry,
             "local": local,
         }
@@ -865,6 +888,23 @@ class SyncLoopaiClient(_Client):
     def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
         """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
         return SyncBoundTask(self, self._task(task_id), input, output)
+
+    def load_program(
+        self, task_id: Id, version: Optional[int] = None, *, refresh_interval: Optional[float] = 60.0
+    ) -> SyncEdgeProgram:
+        """The task's active program, or `version` of it, to run in this process: `program(input)`, `program.map(…)`.
+
+        A newer version is looked for every `refresh_interval` seconds (`None`: never) unless `version` is given.
+        Raises `NotSupportedException` for a program that is not Python, `ConfigurationError` without a sandbox.
+        """
+        from . import edge
+
+        edge.program_pool()
+        task = self.get_task(task_id)
+        artifact = self.get_artifact(task.id, edge.version_to_load(task, version))
+        loaded = edge.Loaded(task, artifact)
+        pinned = version is not None
+        return edge.SyncEdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Health
 

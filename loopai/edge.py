@@ -1,0 +1,323 @@
+"""Edge execution: a task's active program, fetched once and run in this process's sandbox instead of by the server.
+
+Python programs only. Executions leave no record on the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Optional
+
+from pydantic_core import from_json
+
+from . import models
+from ._core.operations import PROGRAM_TIMEOUT_MS, encode, failed_program
+from .config import NOT_GIVEN, Maybe, NotGiven
+from .exceptions import (
+    ConfigurationError,
+    LoopaiException,
+    NotFoundException,
+    NotSupportedException,
+    ValidationException,
+)
+
+if TYPE_CHECKING:
+    from .client import LoopaiClient, SyncLoopaiClient
+    from .programs import Outcome, Program, ProgramPool
+
+logger = logging.getLogger("loopai")
+
+REFRESH_INTERVAL = 60.0
+"""Seconds between looks for a new version."""
+
+LONGEST_TIMEOUT_MS = 60_000
+"""Milliseconds; the server's own limit, so that what runs here runs there."""
+
+_NEW_PROGRAM = frozenset({"programImproved", "canaryCompleted", "canaryRollback"})
+
+_pool: Optional[ProgramPool] = None
+_pool_lock = threading.Lock()
+
+
+def program_pool() -> ProgramPool:
+    """This process's sandbox workers, shared by all edge programs. Raises `ConfigurationError` where it is missing."""
+    global _pool  # noqa: PLW0603  # one sandbox a process; it keys its workers by process itself
+    with _pool_lock:
+        if _pool is None:
+            if sys.version_info < (3, 10):
+                raise ConfigurationError("edge execution needs Python 3.10 or newer, as its sandbox does")
+            from .programs import ProgramPool
+
+            _pool = ProgramPool()
+        return _pool
+
+
+class Loaded:
+    """One version of a program with what checking its inputs needs."""
+
+    def __init__(self, task: models.Task, artifact: models.ProgramArtifact) -> None:
+        from .local.schemas import InputCheck
+        from .programs import Program
+
+        if artifact.language.lower() != "python":
+            raise NotSupportedException(
+                f"version {artifact.version} of {task.name!r} is written in {artifact.language}, and only Python runs "
+                "at the edge: execute it on the server"
+            )
+        self.artifact = artifact
+        self.program: Program = Program(artifact.code)
+        self.check = InputCheck(task.input_schema)
+
+
+class _EdgeProgram:
+    """What both kinds of edge program share: running, and knowing when to look for a newer version."""
+
+    def __init__(self, task_id: str, loaded: Loaded, raises: bool, pinned: bool, interval: Optional[float]) -> None:
+        self.task_id = task_id
+        self._loaded = loaded
+        self._raises = raises
+        self._interval = None if pinned else interval
+        self._looked = time.monotonic()
+        self._told = False
+        self._pool = program_pool()
+
+    @property
+    def version(self) -> int:
+        """The version that runs now."""
+        return self._loaded.artifact.version
+
+    @property
+    def artifact(self) -> models.ProgramArtifact:
+        """The artifact that runs now, code and scores included."""
+        return self._loaded.artifact
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.task_id} version {self.version}>"
+
+    def notify(self, event: models.WebhookEvent) -> None:
+        """Take a webhook event into account: one that tells of a new program has the next call look for it."""
+        if str(event.task_id) == self.task_id and event.event_type in _NEW_PROGRAM:
+            self._told = True
+
+    def _is_due(self) -> bool:
+        if self._interval is None:
+            return False
+        return self._told or time.monotonic() - self._looked >= self._interval
+
+    def _looking(self) -> None:
+        self._looked, self._told = time.monotonic(), False
+
+    def _run(self, value: Any, timeout_ms: Optional[int], raise_on_error: Maybe[bool]) -> models.ExecutionResult:
+        loaded, limit = self._loaded, _limit(timeout_ms)
+        value = _as_json(value)
+        wrong: dict[str, list[str]] = {}
+        for path, text in loaded.check.errors(value):
+            wrong.setdefault(path, []).append(text)
+        if wrong:
+            raise ValidationException("Request validation failed", errors=wrong, code="VALIDATION_ERROR")
+        result = self._result(loaded, self._pool.run(loaded.program, value, timeout_ms=limit))
+        raises = self._raises if isinstance(raise_on_error, NotGiven) else raise_on_error
+        error = failed_program(result) if raises else None
+        if error is not None:
+            raise error
+        return result
+
+    def _run_many(
+        self, values: Iterable[Any], timeout_ms: Optional[int], max_concurrency: int
+    ) -> list[models.ExecutionResult]:
+        from .programs import Outcome
+
+        loaded, limit = self._loaded, _limit(timeout_ms)
+        listed = [_as_json(value) for value in values]
+        refused = {}
+        for place, value in enumerate(listed):
+            wrong = loaded.check.errors(value)
+            if wrong:
+                refused[place] = "; ".join(f"{path}: {text}" for path, text in wrong)
+        fitting = [value for place, value in enumerate(listed) if place not in refused]
+        ran = iter(self._pool.run_many(loaded.program, fitting, timeout_ms=limit, max_concurrency=max_concurrency))
+        return [
+            self._result(loaded, Outcome(None, refused[place], 0.0) if place in refused else next(ran))
+            for place in range(len(listed))
+        ]
+
+    def _result(self, loaded: Loaded, outcome: Outcome) -> models.ExecutionResult:
+        artifact = loaded.artifact
+        values = {
+            "execution_id": uuid.uuid4(),
+            "task_id": artifact.task_id,
+            "program_id": artifact.id,
+            "version": artifact.version,
+            "status": "success" if outcome.ok else "error",
+            "output": outcome.output,
+            "error_message": outcome.error,
+            "latency_ms": outcome.latency_ms,
+            "sampled_for_validation": False,
+            "executed_at": datetime.now(timezone.utc),
+        }
+        absent = "error_message" if outcome.ok else "output"
+        return models.ExecutionResult.model_construct(_fields_set=set(values) - {absent}, **values)
+
+
+class EdgeProgram(_EdgeProgram):
+    """A program at the edge, loaded by a `LoopaiClient`.
+
+    Calls run where they are made and block: for some hundred microseconds, and up to `timeout_ms` for a program that
+    hangs. In an event loop that serves others, use `execute` and `execute_many`, which run in a thread. A newer
+    version is fetched in the background while the one at hand goes on.
+    """
+
+    def __init__(
+        self,
+        client: LoopaiClient,
+        task_id: str,
+        loaded: Loaded,
+        raises: bool,
+        pinned: bool,
+        interval: Optional[float],
+    ) -> None:
+        super().__init__(task_id, loaded, raises, pinned, interval)
+        self._client = client
+        self._refreshing: Optional[asyncio.Task[bool]] = None
+
+    def __call__(
+        self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
+    ) -> models.ExecutionResult:
+        """Run one input; results, errors and limits as `execute` of the client has them."""
+        self._refresh_in_background()
+        return self._run(value, timeout_ms, raise_on_error)
+
+    def map(
+        self, values: Iterable[Any], *, timeout_ms: Optional[int] = None, max_concurrency: int = 10
+    ) -> list[models.ExecutionResult]:
+        """Run many inputs; one result each, in order. Never raises for an input: read `status`."""
+        self._refresh_in_background()
+        return self._run_many(values, timeout_ms, max_concurrency)
+
+    async def execute(
+        self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
+    ) -> models.ExecutionResult:
+        """As calling it, in a thread."""
+        self._refresh_in_background()
+        return await asyncio.to_thread(self._run, value, timeout_ms, raise_on_error)
+
+    async def execute_many(
+        self, values: Iterable[Any], *, timeout_ms: Optional[int] = None, max_concurrency: int = 10
+    ) -> list[models.ExecutionResult]:
+        """As `map`, in a thread."""
+        self._refresh_in_background()
+        return await asyncio.to_thread(self._run_many, values, timeout_ms, max_concurrency)
+
+    async def refresh(self) -> bool:
+        """Look for a new version now; `True` if there was one. Raises what the client raises."""
+        self._looking()
+        task = await self._client.get_task(self.task_id)
+        if task.active_version in {None, self.version}:
+            return False
+        self._loaded = Loaded(task, await self._client.get_artifact(self.task_id, task.active_version or 0))
+        return True
+
+    def _refresh_in_background(self) -> None:
+        if not self._is_due():
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # called from a thread: the next call in a loop looks
+            return
+        self._looking()
+        self._refreshing = loop.create_task(self.refresh())
+        self._refreshing.add_done_callback(_told_of)
+
+
+class SyncEdgeProgram(_EdgeProgram):
+    """A program at the edge, loaded by a `SyncLoopaiClient`; may be called by any number of threads.
+
+    A newer version is looked for by the call that finds the interval over.
+    """
+
+    def __init__(
+        self,
+        client: SyncLoopaiClient,
+        task_id: str,
+        loaded: Loaded,
+        raises: bool,
+        pinned: bool,
+        interval: Optional[float],
+    ) -> None:
+        super().__init__(task_id, loaded, raises, pinned, interval)
+        self._client = client
+
+    def __call__(
+        self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
+    ) -> models.ExecutionResult:
+        """Run one input; results, errors and limits as `execute` of the client has them."""
+        self._refresh_if_due()
+        return self._run(value, timeout_ms, raise_on_error)
+
+    def map(
+        self, values: Iterable[Any], *, timeout_ms: Optional[int] = None, max_concurrency: int = 10
+    ) -> list[models.ExecutionResult]:
+        """Run many inputs; one result each, in order. Never raises for an input: read `status`."""
+        self._refresh_if_due()
+        return self._run_many(values, timeout_ms, max_concurrency)
+
+    def refresh(self) -> bool:
+        """Look for a new version now; `True` if there was one. Raises what the client raises."""
+        self._looking()
+        task = self._client.get_task(self.task_id)
+        if task.active_version in {None, self.version}:
+            return False
+        self._loaded = Loaded(task, self._client.get_artifact(self.task_id, task.active_version or 0))
+        return True
+
+    def _refresh_if_due(self) -> None:
+        if self._is_due():
+            try:
+                self.refresh()
+            except LoopaiException as error:
+                _not_refreshed(error)
+
+
+def _told_of(refreshing: asyncio.Task[bool]) -> None:
+    if not refreshing.cancelled() and refreshing.exception() is not None:
+        _not_refreshed(refreshing.exception())
+
+
+def _not_refreshed(error: Optional[BaseException]) -> None:
+    logger.warning("a program at the edge was not refreshed and goes on as it is: %s", error)
+
+
+def _limit(timeout_ms: Optional[int]) -> int:
+    if timeout_ms is None:
+        return PROGRAM_TIMEOUT_MS
+    if not 1 <= timeout_ms <= LONGEST_TIMEOUT_MS:
+        text = f"Timeout must be between 1 and {LONGEST_TIMEOUT_MS} milliseconds"
+        raise ValidationException("Request validation failed", errors={"timeout_ms": [text]}, code="VALIDATION_ERROR")
+    return timeout_ms
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _as_json(value: Any) -> Any:
+    """The value as a server would read it from the wire: models, dates and tuples become what JSON has for them."""
+    if type(value) is dict and all(type(key) is str and type(item) in _PLAIN for key, item in value.items()):
+        return value
+    return from_json(encode(value, "input_data"))
+
+
+def version_to_load(task: models.Task, version: Optional[int]) -> int:
+    """The version to fetch. Raises `NotFoundException` where the task has no active program."""
+    found = task.active_version if version is None else version
+    if found is None:
+        raise NotFoundException(
+            f"task {task.name!r} has no active program yet: execute it once, which makes one, or push one"
+        )
+    return found

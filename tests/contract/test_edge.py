@@ -1,0 +1,128 @@
+"""A program runs at the edge as it runs on the server: results, errors and limits, by one suite over both."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections.abc import Awaitable
+from typing import Any, Callable
+
+import pytest
+
+from loopai import ExecutionException, LoopaiClient, NotFoundException, NotSupportedException, ValidationException
+from loopai.models import WebhookEvent
+from loopai.testing import FakeLoopai
+
+from .conftest import PROGRAM, Calls
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 10), reason="the sandbox needs Python 3.10")
+
+Run = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture(params=["remote", "edge"])
+async def run(request: pytest.FixtureRequest, calls: Calls, task: Any) -> Run:
+    """Executes the task's program, on the server or here."""
+    if request.param == "remote":
+        return lambda value, **options: calls.execute(task.id, value, **options)
+    program = await calls.load_program(task.id)
+    return lambda value, **options: asyncio.to_thread(program, value, **options)
+
+
+async def test_results_are_the_same(run: Run, task: Any) -> None:
+    """Output, status, version and program."""
+    result = await run({"text": "claim your prize"})
+    assert (result.status, result.output, result.version, result.task_id) == ("success", {"label": "spam"}, 1, task.id)
+    assert result.program_id is not None
+    assert result.execution_id is not None
+    assert (await run({"text": "null"})).output is None
+
+
+async def test_a_failed_program_is_the_same(run: Run) -> None:
+    """The exception, its text and its result."""
+    with pytest.raises(ExecutionException, match="asked to fail") as caught:
+        await run({"text": "raise"})
+    assert caught.value.message == "asked to fail"
+    result = await run({"text": "raise"}, raise_on_error=False)
+    assert (result.status, result.error_message) == ("error", "asked to fail")
+
+
+async def test_limits_are_the_same(run: Run) -> None:
+    """A program that hangs ends with the same words, and a limit out of range is refused with the same words."""
+    result = await run({"text": "loop"}, timeout_ms=50, raise_on_error=False)
+    assert result.error_message == "Execution timeout after 50ms"
+    with pytest.raises(ValidationException) as caught:
+        await run({"text": "x"}, timeout_ms=60001)
+    assert caught.value.errors == {"timeout_ms": ["Timeout must be between 1 and 60000 milliseconds"]}
+
+
+async def test_inputs_are_checked_the_same(run: Run) -> None:
+    """An input against the schema is refused by its path, with the same text."""
+    with pytest.raises(ValidationException) as caught:
+        await run({"text": 5})
+    assert caught.value.errors == {"input.text": ['5 is not of type "string"']}
+    assert caught.value.code == "VALIDATION_ERROR"
+
+
+async def test_many_are_the_same_as_a_batch(calls: Calls, task: Any) -> None:
+    """`map` gives what a batch gives, item by item, and never raises for one."""
+    texts: list[Any] = ["prize", "raise", "lunch", 7, "null"]
+    program = await calls.load_program(task.id)
+    here = await asyncio.to_thread(program.map, [{"text": text} for text in texts])
+    there = await calls.batch_execute(task.id, [{"text": text} for text in texts])
+    assert [(r.succeeded, r.output, r.error_message) for r in here] == [
+        (r.success, r.output, r.error_message) for r in there.results
+    ]
+
+
+async def test_a_new_version_is_taken_up(calls: Calls, task: Any) -> None:
+    """When looked for, when told by a webhook, and not where a version was asked for."""
+    program = await calls.load_program(task.id, refresh_interval=None)
+    pinned = await calls.load_program(task.id, 1)
+    await calls.push_program(task.id, "def main(input):\n    return 'new'\n")
+    refresh = program.refresh
+    assert await refresh() if asyncio.iscoroutinefunction(refresh) else await asyncio.to_thread(refresh)
+    assert program.version == 2
+    assert (await asyncio.to_thread(program, {"text": "x"})).output == "new"
+    assert (await asyncio.to_thread(pinned, {"text": "x"})).version == 1
+
+
+async def test_a_webhook_tells_of_a_new_version(name: str, server_url: str) -> None:
+    """The next call looks for it, and goes on with the version at hand meanwhile."""
+    async with LoopaiClient(server_url) as client:
+        task = await client.create_task(name, "d", {}, {})
+        await client.push_program(task.id, "def main(input):\n    return 'old'\n")
+        program = await client.load_program(task.id)
+        await client.push_program(task.id, "def main(input):\n    return 'new'\n")
+        event = {"id": str(uuid.uuid4()), "event_type": 2, "task_id": str(task.id), "timestamp": "2025-11-03T08:15:30Z"}
+        program.notify(WebhookEvent.model_validate({**event, "task_id": str(uuid.uuid4())}))
+        assert (await program.execute("x")).output == "old"
+        program.notify(WebhookEvent.model_validate(event))
+        assert program("x").output == "old"
+
+        async def taken_up() -> None:
+            while program.version == 1:
+                await asyncio.sleep(0)
+
+        await asyncio.wait_for(taken_up(), 10)
+        assert (await program.execute_many(["x"]))[0].output == "new"
+
+
+async def test_what_cannot_run_here_says_so(calls: Calls, name: str) -> None:
+    """No active program, and no such task."""
+    made = await calls.create_task(name, "d", {}, {})
+    with pytest.raises(NotFoundException, match="no active program"):
+        await calls.load_program(made.id)
+    with pytest.raises(NotFoundException):
+        await calls.load_program(uuid.uuid4())
+
+
+async def test_another_language_is_named() -> None:
+    """TypeScript, which the real server makes, is run by the server."""
+    fake = FakeLoopai()
+    fake.task("spam").returns("x")
+    client = fake.client()
+    client.push_program("spam", "async function main(input) {}", "typescript")
+    with pytest.raises(NotSupportedException, match="typescript"):
+        client.load_program("spam")
