@@ -185,7 +185,7 @@ class EdgeProgram(_EdgeProgram):
     ) -> None:
         super().__init__(task_id, loaded, raises, pinned, interval)
         self._client = client
-        self._refreshing: Optional[asyncio.Task[bool]] = None
+        self.refreshing: Optional[asyncio.Task[bool]] = None
 
     def __call__(
         self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
@@ -232,8 +232,8 @@ class EdgeProgram(_EdgeProgram):
         except RuntimeError:  # called from a thread: the next call in a loop looks
             return
         self._looking()
-        self._refreshing = loop.create_task(self.refresh())
-        self._refreshing.add_done_callback(_told_of)
+        self.refreshing = loop.create_task(self.refresh())
+        self.refreshing.add_done_callback(_told_of)
 
 
 class SyncEdgeProgram(_EdgeProgram):
