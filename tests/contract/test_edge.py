@@ -10,7 +10,15 @@ from typing import Any, Callable
 
 import pytest
 
-from loopai import ExecutionException, LoopaiClient, NotFoundException, NotSupportedException, ValidationException
+from loopai import (
+    ExecutionException,
+    LoopaiClient,
+    NotFoundException,
+    NotSupportedException,
+    SyncLoopaiClient,
+    ValidationException,
+)
+from loopai.edge import EdgeTransport
 from loopai.models import WebhookEvent
 from loopai.testing import FakeLoopai
 
@@ -122,3 +130,18 @@ async def test_another_language_is_named() -> None:
     client.push_program("spam", "async function main(input) {}", "typescript")
     with pytest.raises(NotSupportedException, match="typescript"):
         client.load_program("spam")
+
+
+async def test_a_client_on_the_edge_transport_runs_batches_here(calls: Calls, task: Any, server_url: str) -> None:
+    """Same results as the server's batch, and no request for it; everything else goes on."""
+    if not isinstance(calls.client, SyncLoopaiClient):
+        pytest.skip("the edge transport is synchronous")
+    here = Calls(SyncLoopaiClient(calls.client.base_url, transport=EdgeTransport(calls.client)))
+    inputs = [{"text": text} for text in ("prize", "raise", "lunch", "null")]
+    mine = await here.batch_execute(task.id, inputs)
+    theirs = await calls.batch_execute(task.id, inputs)
+    assert [(r.id, r.success, r.output, r.error_message) for r in mine.results] == [
+        (r.id, r.success, r.output, r.error_message) for r in theirs.results
+    ]
+    assert (mine.success_count, mine.failure_count) == (3, 1)
+    assert (await here.get_task(task.id)).name == task.name
