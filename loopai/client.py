@@ -1,29 +1,30 @@
-"""`LoopaiClient` and `SyncLoopaiClient`: signatures, and the driver each. What a call does is in `_core`."""
+"""`LoopaiClient` and `SyncLoopaiClient`: signatures, and the driver each. What a call does is in `_core`.
+
+To add an endpoint: one operation in `_core/operations.py`, one method in each class here, one test.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, Union, overload
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union, overload
 
-from pydantic import TypeAdapter, ValidationError
 from typing_extensions import Self
 
 from . import models
 from ._core import operations
-from ._core.flow import Policy, Sleep, Steps, call
-from ._core.hooks import Hooks, observed
-from ._core.operations import Item, Operation, encode, failed_program, id_of
-from ._core.wire import Answer, Headers
-from ._version import __version__
+from ._core.encoding import encode
+from ._core.flow import Sleep
+from ._core.hooks import Hooks
+from ._core.operations import Item, Operation, failed_program, id_of
+from ._core.wire import Answer
+from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer
-from .config import NOT_GIVEN, Config, Maybe, NotGiven, resolve
-from .exceptions import ConfigurationError, ExecutionException, ValidationException
+from .config import NOT_GIVEN, Arguments, Maybe
+from .preparation import Id, PreparedClient
 from .transports import AsyncTransport, Transport, open_async, open_sync
 
 if TYPE_CHECKING:
@@ -34,174 +35,9 @@ if TYPE_CHECKING:
     from .edge import EdgeProgram, SyncEdgeProgram
 
 T = TypeVar("T")
-In = TypeVar("In")
-Out = TypeVar("Out")
-Id = Union[str, UUID]
-
-_OF_CONNECTIONS = frozenset({"base_url", "transport", "max_connections", "verify", "trust_env", "local", "telemetry"})
 
 
-class _Client(ABC):
-    """What both clients are made of, and what needs no I/O."""
-
-    def __init__(self, arguments: dict[str, Any], hooks: Sequence[Hooks], brought: Any) -> None:
-        config = resolve(arguments)
-        if brought is not None:
-            given = [name for name in ("transport", "local") if config.sources[name] == "argument"]
-            if given:
-                raise ConfigurationError(f"http_client and {given[0]} exclude each other")
-        self._hooks: tuple[Hooks, ...] = tuple(hooks)
-        if config.telemetry:
-            from .telemetry import OpenTelemetryHooks
-
-            self._hooks += (OpenTelemetryHooks(),)
-        self._owns_transport = brought is None and isinstance(config.transport, str)
-        self._closed = False
-        self._configure(config)
-
-    def _configure(self, config: Config) -> None:
-        self._config = config
-        headers = {
-            "accept": "application/json",
-            "accept-encoding": "gzip, deflate",
-            "user-agent": f"loopai-python/{__version__}",
-        }
-        if config.api_key is not None:
-            headers["authorization"] = f"Bearer {config.api_key}"
-        headers.update({name.lower(): text for name, text in config.headers.items()})
-        self._policy = Policy(
-            config.base_url,
-            Headers(headers),
-            config.timeout,
-            config.deadline,
-            config.max_retries,
-            config.retry_unknown,
-            config.retry_waits,
-            config.api_key,
-        )
-
-    @property
-    def base_url(self) -> str:
-        """Address of the server, without trailing slash."""
-        return self._config.base_url
-
-    @property
-    def api_key(self) -> Optional[str]:
-        """The key sent as bearer token; `None` if there is none."""
-        return self._config.api_key
-
-    @property
-    def timeout(self) -> Optional[float]:
-        """Seconds one attempt may take; `None` is without bound."""
-        return self._config.timeout
-
-    @property
-    def max_retries(self) -> Optional[int]:
-        """Repetitions after the first attempt; `None` is without limit."""
-        return self._config.max_retries
-
-    @property
-    def config(self) -> Config:
-        """All options, and in `config.sources` where each came from."""
-        return self._config
-
-    def __repr__(self) -> str:
-        key = "set" if self.api_key else "none"
-        return f"{type(self).__name__}({self.base_url!r}, api_key={key}, timeout={self.timeout})"
-
-    def __getstate__(self) -> None:
-        raise TypeError(f"{type(self).__name__} holds connections and cannot be pickled: make one in each process")
-
-    def with_options(self, **options: Any) -> Self:
-        """A copy on the same connections with other options (`timeout=5`, `deadline=2`, `max_retries=0`, …).
-
-        Closing the copy leaves the connections to this client. Raises `ConfigurationError` for an unknown option
-        and for what belongs to the connections (`base_url`, `transport`, …).
-        """
-        fixed = sorted(_OF_CONNECTIONS & options.keys())
-        if fixed:
-            raise ConfigurationError(f"{fixed[0]} belongs to the connections: make a client of its own with it")
-        copy = object.__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        copy._owns_transport = False
-        copy._configure(self._config.changed(**options))
-        copy._gather()
-        return copy
-
-    @abstractmethod
-    def _gather(self) -> None:
-        """Gather calls that run by this client's options, not by those of the client it is a copy of."""
-
-    def _flow(self, operation: Operation[T]) -> Steps[T]:
-        if self._closed:
-            raise RuntimeError(f"this {type(self).__name__} is closed: make a new one")
-        flow = call(operation, self._policy)
-        return observed(flow, operation, self._hooks) if self._hooks else flow
-
-    def _task(self, task_id: Id) -> str:
-        known = getattr(self._config.transport, "tasks", None)
-        if known is not None and task_id in known:
-            # Asked, not only listed: a fake knows every name, so that it can say which one was not programmed.
-            return str(known[task_id])
-        return id_of(task_id, "task_id", self._config.tasks)
-
-    def _raises(self, raise_on_error: Maybe[bool]) -> bool:
-        return self._config.raise_on_error if isinstance(raise_on_error, NotGiven) else raise_on_error
-
-    def _batch(
-        self, request: Union[models.BatchExecuteRequest, Mapping[str, Any], None], parts: dict[str, Any]
-    ) -> Operation[models.BatchExecuteResponse]:
-        given = {name: value for name, value in parts.items() if value is not NOT_GIVEN}
-        if isinstance(request, Mapping):
-            given = {**request, **given}
-        elif request is not None:
-            given = {**{name: getattr(request, name) for name in request.model_fields_set}, **given}
-        missing = {name: ["is needed"] for name in ("task_id", "items") if name not in given}
-        unknown = {name: ["is no member of a batch"] for name in given.keys() - parts.keys()}
-        if missing or unknown:
-            raise ValidationException("the batch is not valid and was not sent", errors={**missing, **unknown})
-        given["task_id"] = self._task(given["task_id"])
-        given["items"] = operations.items_of(models.BatchExecuteItem, given["items"])
-        try:
-            made = models.BatchExecuteRequest.model_validate(given)
-        except ValidationError as error:
-            errors = {str(problem["loc"][0]): [problem["msg"]] for problem in error.errors()}
-            raise ValidationException("the batch is not valid and was not sent", errors=errors) from None
-        return operations.batch_execute(made)
-
-
-class _Bound(Generic[In, Out]):
-    """A task with types: checks what goes in, and makes what comes out into `output`."""
-
-    def __init__(self, task_id: str, given: type[In], made: type[Out]) -> None:
-        self.task_id = task_id
-        self._given = TypeAdapter(given)
-        self._made = TypeAdapter(made)
-
-    def _input(self, value: Any) -> Any:
-        try:
-            return self._given.dump_python(self._given.validate_python(value), mode="json", by_alias=True)
-        except ValidationError as error:
-            errors: dict[str, list[str]] = {}
-            for problem in error.errors(include_url=False, include_input=False):
-                place = ".".join(str(part) for part in problem["loc"]) or "input"
-                errors.setdefault(place, []).append(problem["msg"])
-            raise ValidationException("the input is not what the task was bound to", errors=errors) from None
-
-    def _output(self, result: models.ExecutionResult) -> Out:
-        try:
-            return self._made.validate_python(result.output)
-        except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in problem["loc"])
-            raise ExecutionException(
-                f"the output is not what the task was bound to: {place + ': ' if place else ''}{problem['msg']}",
-                execution_id=None if result.execution_id is None else str(result.execution_id),
-                result=result,
-            ) from None
-
-
-class BoundTask(_Bound[In, Out]):
+class BoundTask(TypedTask[In, Out]):
     """What `LoopaiClient.bind` gives: call it with an input, get an output."""
 
     def __init__(self, client: LoopaiClient, task_id: str, given: type[In], made: type[Out]) -> None:
@@ -219,7 +55,7 @@ class BoundTask(_Bound[In, Out]):
         return self._output(result)
 
 
-class LoopaiClient(_Client):
+class LoopaiClient(PreparedClient):
     """The asynchronous client: `async with LoopaiClient(...) as client: await client.execute(...)`.
 
     Argument beats environment (`LOOPAI_BASE_URL`, `LOOPAI_API_KEY`, …) beats default. `timeout` bounds one attempt
@@ -255,26 +91,30 @@ class LoopaiClient(_Client):
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
-        arguments = {
-            "base_url": base_url,
-            "api_key": api_key,
-            "timeout": timeout,
-            "max_retries": max_retries,
-            "deadline": deadline,
-            "max_connections": max_connections,
-            "transport": transport,
-            "coalesce": coalesce,
-            "tasks": tasks,
-            "raise_on_error": raise_on_error,
-            "retry_unknown": retry_unknown,
-            "retry_waits": retry_waits,
-            "verify": verify,
-            "trust_env": trust_env,
-            "headers": headers,
-            "webhook_secrets": webhook_secrets,
-            "telemetry": telemetry,
-            "local": local,
-        }
+        arguments = Arguments(
+            {
+                "base_url": base_url,
+                "api_key": api_key,
+                "timeout": timeout,
+                "max_retries": max_retries,
+                "deadline": deadline,
+                "max_connections": max_connections,
+                "transport": transport,
+                "coalesce": coalesce,
+                "tasks": tasks,
+                "raise_on_error": raise_on_error,
+                "retry_unknown": retry_unknown,
+                "retry_waits": retry_waits,
+                "verify": verify,
+                "trust_env": trust_env,
+                "headers": headers,
+                "webhook_secrets": webhook_secrets,
+                "telemetry": telemetry,
+                "local": local,
+            }
+        )
+        # A traceback that shows variables shows those of this frame.
+        del base_url, api_key, headers, webhook_secrets
         super().__init__(arguments, hooks, http_client)
         self._transport: AsyncTransport
         if http_client is not None:
@@ -587,9 +427,9 @@ class LoopaiClient(_Client):
 
         Raises `ValidationException` for an unknown event type or an address that is none.
         """
-        return await self._run(
-            operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers)
-        )
+        operation = operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers)
+        del secret, headers  # a traceback that shows variables shows those of this frame
+        return await self._run(operation)
 
     async def unsubscribe_webhook(self, subscription_id: Id) -> None:
         """End a subscription. Raises `NotFoundException`."""
@@ -606,7 +446,7 @@ class LoopaiClient(_Client):
         return await self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id", {}), limit))
 
 
-class SyncBoundTask(_Bound[In, Out]):
+class SyncBoundTask(TypedTask[In, Out]):
     """What `SyncLoopaiClient.bind` gives: call it with an input, get an output."""
 
     def __init__(self, client: SyncLoopaiClient, task_id: str, given: type[In], made: type[Out]) -> None:
@@ -624,7 +464,7 @@ class SyncBoundTask(_Bound[In, Out]):
         return self._output(result)
 
 
-class SyncLoopaiClient(_Client):
+class SyncLoopaiClient(PreparedClient):
     """The synchronous client: `with SyncLoopaiClient(...) as client: client.execute(...)`.
 
     Argument beats environment (`LOOPAI_BASE_URL`, `LOOPAI_API_KEY`, …) beats default. `timeout` bounds one attempt
@@ -660,26 +500,30 @@ class SyncLoopaiClient(_Client):
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
-        arguments = {
-            "base_url": base_url,
-            "api_key": api_key,
-            "timeout": timeout,
-            "max_retries": max_retries,
-            "deadline": deadline,
-            "max_connections": max_connections,
-            "transport": transport,
-            "coalesce": coalesce,
-            "tasks": tasks,
-            "raise_on_error": raise_on_error,
-            "retry_unknown": retry_unknown,
-            "retry_waits": retry_waits,
-            "verify": verify,
-            "trust_env": trust_env,
-            "headers": headers,
-            "webhook_secrets": webhook_secrets,
-            "telemetry": telemetry,
-            "local": local,
-        }
+        arguments = Arguments(
+            {
+                "base_url": base_url,
+                "api_key": api_key,
+                "timeout": timeout,
+                "max_retries": max_retries,
+                "deadline": deadline,
+                "max_connections": max_connections,
+                "transport": transport,
+                "coalesce": coalesce,
+                "tasks": tasks,
+                "raise_on_error": raise_on_error,
+                "retry_unknown": retry_unknown,
+                "retry_waits": retry_waits,
+                "verify": verify,
+                "trust_env": trust_env,
+                "headers": headers,
+                "webhook_secrets": webhook_secrets,
+                "telemetry": telemetry,
+                "local": local,
+            }
+        )
+        # A traceback that shows variables shows those of this frame.
+        del base_url, api_key, headers, webhook_secrets
         super().__init__(arguments, hooks, http_client)
         self._transport: Transport
         if http_client is not None:
@@ -990,7 +834,9 @@ class SyncLoopaiClient(_Client):
 
         Raises `ValidationException` for an unknown event type or an address that is none.
         """
-        return self._run(operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers))
+        operation = operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers)
+        del secret, headers  # a traceback that shows variables shows those of this frame
+        return self._run(operation)
 
     def unsubscribe_webhook(self, subscription_id: Id) -> None:
         """End a subscription. Raises `NotFoundException`."""

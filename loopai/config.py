@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -34,6 +35,9 @@ class NotGiven(Enum):
 NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 Maybe = Union[T, NotGiven]
 
+LONGEST_BOUND = 1e9
+"""Seconds (31 years); what waits for a lock or a socket takes little more than that."""
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -46,14 +50,20 @@ def _text(value: Any) -> str:
 
 def _base_url(value: Any) -> str:
     url = _text(value).rstrip("/")
+    if "@" in url:
+        raise _Untold("must not carry a user or password, so no @: pass the key as api_key")
     parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"must be an http:// or https:// address, not {url!r}")
-    if parts.username or parts.password:
-        raise ValueError("must not carry a user or password: pass the key as api_key")
-    if parts.query or parts.fragment:
-        raise ValueError("must end with its path: no query, no fragment")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or any(not letter.isprintable() for letter in url):
+        raise ValueError("must be an http:// or https:// address")
+    if " " in url or "?" in url or "#" in url:
+        raise ValueError("must end with its path: no query, no fragment, no spaces")
+    if parts.port == 0:  # and for one that is no port, the question itself raises
+        raise ValueError("must name a port from 1 to 65535")
     return url
+
+
+class _Untold(ValueError):
+    """What is wrong with a value that must not be shown, as it holds a secret."""
 
 
 def _api_key(value: Any) -> Optional[str]:
@@ -69,7 +79,7 @@ def _seconds(value: Any) -> Optional[float]:
     if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
         return None
     seconds = math.nan if isinstance(value, bool) else _number(float, value)
-    if not seconds > 0 or math.isinf(seconds):
+    if not 0 < seconds <= LONGEST_BOUND:
         raise ValueError("must be a number of seconds above 0, or None for no bound")
     return seconds
 
@@ -93,8 +103,8 @@ def _count(value: Any) -> int:
 def _number(kind: Callable[[Any], T], value: Any) -> T:
     try:
         return kind(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"must be a number, not {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("must be a number") from None
 
 
 def _flag(value: Any) -> bool:
@@ -102,14 +112,20 @@ def _flag(value: Any) -> bool:
         return value
     text = str(value).strip().lower()
     if text not in _TRUE | _FALSE:
-        raise ValueError(f"must be true or false, not {value!r}")
+        raise ValueError("must be true or false")
     return text in _TRUE
 
 
+def _pairs(value: Any) -> Any:
+    """`name=text,name=text`, as an environment variable holds it, as a mapping; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
 def _tasks(value: Any) -> Mapping[str, str]:
-    if isinstance(value, str):
-        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
-        value = {name.strip(): task_id.strip() for name, _, task_id in pairs}
+    value = _pairs(value)
     if not isinstance(value, Mapping):
         raise ValueError("must map names to task ids, or read name=id,name=id")
     for name, task_id in value.items():
@@ -120,11 +136,21 @@ def _tasks(value: Any) -> Mapping[str, str]:
     return MappingProxyType({str(name): str(UUID(str(task_id))) for name, task_id in value.items()})
 
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110: token
+_HEADERS_OF_A_CALL = frozenset({"content-length", "content-type", "idempotency-key", "transfer-encoding"})
+
+
 def _headers(value: Any) -> Mapping[str, str]:
-    if not isinstance(value, Mapping) or not all(
-        isinstance(name, str) and isinstance(text, str) for name, text in value.items()
-    ):
-        raise ValueError("must map header names to texts")
+    value = _pairs(value)
+    if not isinstance(value, Mapping):
+        raise ValueError("must map header names to texts, or read name=text,name=text")
+    for name, text in value.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"has {name!r}, which is no header name")
+        if not isinstance(text, str) or not text.isascii() or not text.isprintable():
+            raise ValueError(f"must have printable ASCII text for {name!r}")
+        if name.lower() in _HEADERS_OF_A_CALL:
+            raise ValueError(f"must not have {name!r}, which each call sets for itself")
     return MappingProxyType(dict(value))
 
 
@@ -135,16 +161,25 @@ def _verify(value: Any) -> Union[bool, str, ssl.SSLContext]:
     if text.lower() in _TRUE | _FALSE:
         return _flag(text)
     if not os.path.exists(text):
-        raise ValueError(f"names a file of certificates that is not there: {text}")
+        raise ValueError("names a file of certificates that is not there")
     return str(text)
 
 
 def _transport(value: Any) -> Any:
     if isinstance(value, str):
         return _text(value).lower()
+    if type(value).__module__.partition(".")[0] == "httpx":
+        raise ValueError("is an object of httpx's own: pass an httpx client as http_client")
     if callable(getattr(value, "send", None)) or callable(getattr(value, "asend", None)):
         return value
     raise ValueError("must be the name of a transport, or an object with `send` or `asend`")
+
+
+def _webhook_secrets(value: Any) -> tuple[str, ...]:
+    secrets = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+    if not all(isinstance(secret, str) and secret for secret in secrets):
+        raise _Untold("must be texts that are not empty, the newest first, or read new,old")
+    return tuple(secrets)
 
 
 def _local(value: Any) -> Union[bool, str]:
@@ -191,6 +226,13 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("verify", True, _verify, "TLS: True, False, a file of certificates, or an SSLContext"),
     Option("trust_env", True, _flag, "whether proxies are taken from the environment"),
     Option("headers", MappingProxyType({}), _headers, "headers sent with every request", secret=True),
+    Option(
+        "webhook_secrets",
+        (),
+        _webhook_secrets,
+        "what webhook deliveries are signed with, the newest first",
+        secret=True,
+    ),
     Option("telemetry", False, _flag, "whether calls make OpenTelemetry spans and metrics"),
     Option("local", False, _local, "run on an embedded server: True, or its data folder"),
 )
@@ -218,6 +260,7 @@ class Config:
     verify: Union[bool, str, ssl.SSLContext]
     trust_env: bool
     headers: Mapping[str, str] = field(repr=False)
+    webhook_secrets: tuple[str, ...] = field(repr=False)
     telemetry: bool
     local: Union[bool, str]
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -226,7 +269,14 @@ class Config:
         """A copy with these options, validated; raises `ConfigurationError`."""
         known = {name: _read(_BY_ARGUMENT[_known(name)], value, name) for name, value in arguments.items()}
         sources = {**self.sources, **dict.fromkeys(known, "argument")}
-        return _checked(replace(self, **known, sources=MappingProxyType(sources)))
+        return replace(self, **known, sources=MappingProxyType(sources))
+
+
+class Arguments(dict[str, Any]):
+    """Arguments as they were given, by name; the repr shows no value, as one is the key."""
+
+    def __repr__(self) -> str:
+        return f"<arguments {', '.join(sorted(self))}>"
 
 
 def resolve(
@@ -238,7 +288,17 @@ def resolve(
     An argument that is `NOT_GIVEN` was not given; an environment variable that is empty is not set. Raises
     `ConfigurationError`, naming argument or variable.
     """
-    environ = os.environ if environ is None else environ
+    try:
+        return _resolved(arguments, os.environ if environ is None else environ)
+    except ConfigurationError as error:
+        wrong = error.with_traceback(None)
+        wrong.__context__ = None
+    # Tracebacks may be shown with their locals: neither key nor environment is to be among them.
+    del arguments, environ
+    raise wrong
+
+
+def _resolved(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for name in arguments:
@@ -252,7 +312,19 @@ def resolve(
         else:
             source, value = "default", option.default
         values[option.argument], sources[option.argument] = value, source
-    return _checked(Config(**values, sources=MappingProxyType(sources)))
+    _settle(values, sources)
+    return Config(**values, sources=MappingProxyType(sources))
+
+
+def _settle(values: dict[str, Any], sources: dict[str, str]) -> None:
+    """Of `transport` and `local`, which exclude each other, the one from the stronger source stays."""
+    ranks = {name: {"default": 0, "argument": 2}.get(sources[name], 1) for name in ("transport", "local")}
+    if not values["local"] or not ranks["transport"]:
+        return
+    if ranks["local"] == ranks["transport"]:
+        raise ConfigurationError("local and transport exclude each other, as the embedded server is one: give one only")
+    loser = min(ranks, key=lambda name: ranks[name])
+    values[loser], sources[loser] = _BY_ARGUMENT[loser].default, "default"
 
 
 def from_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -285,14 +357,8 @@ def _read(option: Option, value: Any, source: str) -> Any:
     try:
         return option.read(value)
     except (TypeError, ValueError) as error:
-        shown = "" if option.secret or repr(value) in str(error) else f" (it is {value!r})"
-        raise ConfigurationError(f"{source} {error}{shown}: {option.help}") from None
-
-
-def _checked(config: Config) -> Config:
-    if config.local and not isinstance(config.transport, str):
-        raise ConfigurationError("local and transport exclude each other: the embedded server is a transport")
-    return config
+        shown = "" if option.secret or isinstance(error, _Untold) else f", not {value!r}"
+        raise ConfigurationError(f"{source} {error}{shown} ({option.help})") from None
 
 
 assert {option.argument for option in OPTIONS} == {item.name for item in fields(Config)} - {"sources"}  # noqa: S101  # one table

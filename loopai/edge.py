@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Optional
 from pydantic_core import from_json, to_json
 
 from . import models
-from ._core.operations import PROGRAM_TIMEOUT_MS, encode, failed_program
+from ._core.encoding import encode
+from ._core.operations import PROGRAM_TIMEOUT_MS, failed_program
 from ._core.wire import Answer, Reply, Request
 from .config import NOT_GIVEN, Maybe, NotGiven
 from .exceptions import (

@@ -194,12 +194,19 @@ class TimeoutException(ConnectionException):
     """No reply within `timeout` (one attempt) or `deadline` (the whole call); the message says how the time went."""
 
 
+# What the objects on a foreign exception raise when they are taken apart, and put together again.
+_UNPORTABLE = (
+    pickle.PickleError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+
+
 def _portable(error: Optional[BaseException]) -> Optional[BaseException]:
     """The exception if it survives pickle, otherwise an `OSError` that says the same."""
     if error is None:
         return None
     try:
         copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
-    except (pickle.PicklingError, AttributeError, TypeError, ValueError):
+    except _UNPORTABLE:
         return OSError(f"{type(error).__name__}: {error}")
     return error if type(copy) is type(error) else OSError(f"{type(error).__name__}: {error}")

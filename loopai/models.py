@@ -36,7 +36,7 @@ class ReplyInfo:
     """How a call was answered: the last reply's status and headers (lower-case names), and where the time went.
 
     `elapsed` is the whole call in seconds: `queued` waiting for a connection, `paused` between attempts, the
-    rest on the wire. `attempts` counts requests sent, the last one included.
+    rest on the wire. `attempts` counts the last one too; a redirect that was followed belongs to its attempt.
     """
 
     status_code: int
@@ -107,7 +107,7 @@ def event_type(value: Union[int, str]) -> EventType:
         name = EVENT_TYPES[value] if 0 <= value < len(EVENT_TYPES) else None
     elif isinstance(value, str):
         name = next((known for known in EVENT_TYPES if known.lower() == value.lower()), None)
-        if value.isdigit() and int(value) < len(EVENT_TYPES):
+        if value.isdecimal() and int(value) < len(EVENT_TYPES):
             name = EVENT_TYPES[int(value)]
     if name is None:
         raise ValueError(f"unknown event type {value!r}: one of {', '.join(EVENT_TYPES)}, or its number 0–5")
@@ -147,7 +147,12 @@ class LoopaiModel(BaseModel):
     @property
     def reply(self) -> Optional[ReplyInfo]:
         """Status, headers and timing of the reply this came with; `None` on its parts and on your own objects."""
-        return getattr(self, "_reply", None)
+        try:
+            # Not `self._reply`: where the slot is empty, a server's member of that name would stand in for it.
+            found: Optional[ReplyInfo] = object.__getattribute__(self, "_reply")
+        except AttributeError:
+            return None
+        return found
 
     # Without a return type pydantic's JSON schema stays the model's own; with one it would be a bare object.
     @model_serializer(mode="wrap", when_used="json")
@@ -672,10 +677,18 @@ class ProblemDetails(LoopaiModel):
         return self.traceId
 
 
-_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_INSIDE_INPUT = re.compile(r"(?:^|\.)input(?=[.\[])", re.IGNORECASE)
 
 
 def python_name(server_name: str) -> str:
-    """The Python name of a field that the server names in C# or as a JSON path: `$.items[0].Id` → `items[0].id`."""
-    path = server_name[1:].lstrip(".") if server_name.startswith("$") else server_name
-    return _WORD.sub("_", path).lower() if path else ""
+    """The Python name of a field that the server names in C# or as a JSON path.
+
+    `Items[0].LatencyMs` → `items[0].latency_ms`; `$.items[0].id` → `items[0].id`. The names in a JSON path are those
+    that were sent, and below `input` they are the caller's own: both stay as they are.
+    """
+    if server_name.startswith("$"):
+        return server_name[1:].lstrip(".")
+    inside = _INSIDE_INPUT.search(server_name)
+    end = inside.end() if inside else len(server_name)
+    return _WORD.sub("_", server_name[:end]).lower() + server_name[end:]

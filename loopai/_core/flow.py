@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import time
-import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Callable, Generic, NoReturn, Optional, TypeVar, Union
@@ -22,7 +22,9 @@ from ..exceptions import (
     NotFoundException,
     NotSupportedException,
     RateLimitException,
+    ServerException,
     TimeoutException,
+    ValidationException,
 )
 from ..models import ReplyInfo
 from . import replies, retries
@@ -46,7 +48,7 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Policy:
-    """What a call runs by. Times in seconds; clock, time of day and randomness are handed in."""
+    """What a call runs by. Times in seconds; clocks and randomness are handed in."""
 
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -59,6 +61,7 @@ class Policy:
     clock: Callable[[], float] = time.monotonic
     time_of_day: Callable[[], float] = time.time
     random: Callable[[], float] = random.random
+    new_key: Callable[[], str] = secrets.token_hex
 
 
 Step = Union[Request, Sleep]
@@ -80,6 +83,7 @@ class _Call(Generic[T]):
         self.attempts = 0
         self.queued = 0.0
         self.paused = 0.0
+        self.ends_with_deadline = False
         self.url = policy.base_url + operation.path
         self.asked = f"{operation.method} {self.url}"
         headers = Headers(policy.headers)
@@ -87,16 +91,20 @@ class _Call(Generic[T]):
             headers["content-type"] = "application/json"
         if operation.method == "POST":
             # One key a logical call, the same on every attempt: a server that honours it runs the call once.
-            headers.setdefault("idempotency-key", str(uuid.uuid4()))
+            headers["idempotency-key"] = policy.new_key()
         self.headers = headers
 
     def run(self) -> Steps[T]:
         policy = self.policy
         while True:
-            self.attempts += 1
             answer = yield from self.attempt()
             if isinstance(answer, Reply) and answer.status in self.operation.accepts:
-                return self.result(answer)
+                try:
+                    return self.result(answer)
+                except ServerException:
+                    # A 503 may be the server's own answer, or that of a proxy before it.
+                    if answer.status < 400:
+                        raise
             error = self.error(answer)
             pause = self.pause_after(answer, error)
             if pause is None:
@@ -110,43 +118,54 @@ class _Call(Generic[T]):
                 pause,
             )
             if pause > 0:
-                self.paused += pause
+                began = policy.clock()
                 yield Sleep(pause)
+                self.paused += policy.clock() - began
 
     def attempt(self) -> Steps[Answer]:
-        url, origin = self.url, _origin(self.url)
-        redirects = 0
+        """One attempt, with the redirects it meets; all of them share its timeout."""
+        url, redirects = self.url, 0
+        timeout = self.policy.timeout
+        left = None if timeout is None else timeout + self.operation.seconds
         while True:
             remaining = self.remaining()
             if remaining is not None and remaining <= 0:
                 self.out_of_time(None)
-            bound = self.policy.timeout
-            if bound is not None:
-                bound += self.operation.seconds
-            if remaining is not None:
-                bound = remaining if bound is None else min(bound, remaining)
+            bound = left
+            self.ends_with_deadline = remaining is not None and (left is None or remaining <= left)
+            if self.ends_with_deadline:
+                bound = remaining
+            if not redirects:
+                self.attempts += 1
+            began = self.policy.clock()
             answer = yield Request(self.operation.method, url, self.headers, self.operation.content, bound, remaining)
             if answer is None:
                 raise RuntimeError("the driver sent no answer for a request")
             self.queued += answer.queued
             if not isinstance(answer, Reply) or answer.status not in {307, 308}:
                 return answer
-            target = urljoin(url, answer.headers.get("location", ""))
+            target = _redirected(url, answer.headers.get("location", ""))
             redirects += 1
-            if _origin(target) != origin or "location" not in answer.headers or redirects > LONGEST_REDIRECT_CHAIN:
+            if target is None or redirects > LONGEST_REDIRECT_CHAIN:
                 return answer
             url = target
+            if left is not None:
+                # Not less than a moment: an attempt whose time is up ends as any other does, in the transport.
+                left = max(0.001, left - (self.policy.clock() - began - answer.queued))
 
     def result(self, reply: Reply) -> T:
+        reason = None
         try:
             result = self.operation.read(reply)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in problem["loc"])
             reason = f"{place}: {problem['msg']}" if place else problem["msg"]
-            raise replies.unreadable(reply, self.asked, reason, self.policy.secret) from None
         except ValueError as error:
-            raise replies.unreadable(reply, self.asked, str(error), self.policy.secret) from None
+            reason = str(error)
+        if reason is not None:
+            # Not in the handler: what was read, and a key in it, would stay on the exception as its context.
+            raise replies.unreadable(reply, self.asked, reason, self.secrets())
         if result is not None:
             object.__setattr__(result, "reply" if isinstance(result, (list, str)) else "_reply", self.info(reply))
         if self.operation.refuse is not None:
@@ -168,15 +187,13 @@ class _Call(Generic[T]):
                 rationed=self.operation.rationed,
                 sent=len(self.operation.content),
                 now=self.policy.time_of_day(),
-                secret=self.policy.secret,
+                secrets=self.secrets(),
             )
-            missing = isinstance(found, (NotFoundException, NotSupportedException)) and found.code is None
-            if self.operation.addition and missing:
+            if self.operation.addition and found.code is None and _is_missing(found):
                 message = f"{self.policy.base_url} has no {self.operation.name}: only the embedded server adds it"
                 return NotSupportedException(message, status_code=answer.status, request=self.asked)
             return found
-        # Its frames hold the headers, and with them the key.
-        cause = answer.error.with_traceback(None)
+        cause = _without_frames(answer.error)
         if answer.timed_out:
             return self.timed_out(cause)
         told = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
@@ -191,8 +208,11 @@ class _Call(Generic[T]):
         limit = self.policy.max_retries
         if (limit is not None and self.attempts > limit) or not self.may_repeat(answer, error):
             return None
-        asked = getattr(error, "retry_after", None)
-        pause: float = retries.backoff(self.attempts, self.policy.random()) if asked is None else asked
+        if isinstance(answer, NoReply) and answer.timed_out and self.ends_with_deadline:
+            return None
+        asked = None if isinstance(answer, NoReply) else retries.retry_after(answer.headers, self.policy.time_of_day())
+        # 0 is no pause at all, which unlimited retries would turn into a storm.
+        pause = asked or retries.backoff(self.attempts, self.policy.random())
         remaining = self.remaining()
         if remaining is None:
             if pause > retries.LONGEST_RETRY_AFTER:
@@ -215,14 +235,16 @@ class _Call(Generic[T]):
             return True
         return unknown and answer.status in retries.PASSING_STATUSES
 
+    def secrets(self) -> list[str]:
+        return replies.secrets_of(self.policy.headers, self.policy.secret, self.operation.secret)
+
     def remaining(self) -> Optional[float]:
         if self.policy.deadline is None:
             return None
         return self.policy.deadline - (self.policy.clock() - self.began)
 
     def timed_out(self, cause: BaseException) -> TimeoutException:
-        remaining = self.remaining()
-        if remaining is not None and remaining <= 0:
+        if self.ends_with_deadline:
             bound = f"deadline of {self.policy.deadline:g} s"
         else:
             seconds = (self.policy.timeout or 0.0) + self.operation.seconds
@@ -253,6 +275,30 @@ class _Call(Generic[T]):
             f"{attempts} in {elapsed:.2f} s, of which {self.queued:.2f} s waiting for a connection, "
             f"{wire:.2f} s for replies, {self.paused:.2f} s between attempts"
         )
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """The error without tracebacks, its causes' included: their frames hold the headers, and with them the key."""
+    chain = [error]
+    for link in chain:
+        link.__traceback__ = None
+        chain += [other for other in (link.__cause__, link.__context__) if other is not None and other not in chain]
+    return error
+
+
+def _is_missing(error: LoopaiException) -> bool:
+    # Where a path has more to it, the server may take a part of it for a task's id, and refuse that.
+    in_the_path = isinstance(error, ValidationException) and "task_id" in error.errors
+    return in_the_path or isinstance(error, (NotFoundException, NotSupportedException))
+
+
+def _redirected(url: str, location: str) -> Optional[str]:
+    """Where a redirect leads, or `None` where it leads to another origin or nowhere."""
+    try:
+        target = urljoin(url, location)
+        return target if location and _origin(target) == _origin(url) else None
+    except ValueError:  # no address
+        return None
 
 
 def _origin(url: str) -> tuple[str, Optional[str], Optional[int]]:

@@ -37,7 +37,7 @@ class Hooks:
         """A request is about to wait for its connection; `request.headers` may be added to."""
 
     def attempt_ended(self, call: CallInfo, answer: Answer) -> None:
-        """A reply came, or word that none did."""
+        """A reply came, or word that none did; not called where the call was cancelled meanwhile."""
 
     def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
         """The call is over; `error` is what it raises, `GeneratorExit` where it was cancelled."""
@@ -53,11 +53,13 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
         operation.version,
         operation.items,
     )
-    for hook in hooks:
-        hook.call_started(call)
+    told: list[Hooks] = []
     answer: Optional[Answer] = None
     error: Optional[BaseException] = None
     try:
+        for hook in hooks:
+            hook.call_started(call)
+            told.append(hook)
         while True:
             try:
                 step = flow.send(answer)
@@ -79,5 +81,5 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
         raise
     finally:
         flow.close()
-        for hook in hooks:
+        for hook in told:
             hook.call_ended(call, error)

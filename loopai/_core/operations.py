@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Callable, Generic, Optional, TypeVar, Union
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json, to_json
 
 from .. import models
 from ..exceptions import ExecutionException, LoopaiException, ValidationException
+from .encoding import encode, schema_of
 from .wire import Reply
 
 T = TypeVar("T")
@@ -34,7 +35,8 @@ class Operation(Generic[T]):
     `repeats` says whether it may be sent again when an earlier attempt may have arrived; `pure`
     marks those that do so only because programs are pure, which `retry_unknown=False` holds back.
     `rationed` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
-    to the time an attempt may take. `addition` marks what only the embedded server has.
+    to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
+    in the body, and no error shows it should it come back.
     """
 
     name: str
@@ -52,32 +54,7 @@ class Operation(Generic[T]):
     task_id: Optional[str] = None
     version: Optional[int] = None
     items: int = 1
-
-
-def encode(body: Any, field_name: str) -> bytes:
-    """`body` as JSON; pydantic models, dates, UUIDs and the like included.
-
-    Raises `ValidationException` naming `field_name` for what JSON cannot say (sets of objects, NaN, lone surrogates).
-    """
-    try:
-        content = to_json(body)
-        if b"NaN" in content or b"Infinity" in content:
-            # The words may stand inside a text; the strict reader of the standard library tells.
-            json.loads(content, parse_constant=_refuse_constant)
-    except (PydanticSerializationError, UnicodeError, ValueError, RecursionError) as error:
-        raise ValidationException(
-            f"{field_name} cannot be sent as JSON: {error}", errors={field_name: [str(error)]}
-        ) from None
-    return content
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def schema_of(schema: Any) -> Any:
-    """A JSON schema: of a pydantic model or any other type its own, of anything else the thing itself."""
-    return TypeAdapter(schema).json_schema() if isinstance(schema, type) else schema
+    secret: Optional[str] = field(default=None, repr=False)
 
 
 def _model(kind: type[M]) -> Callable[[Reply], M]:
@@ -102,6 +79,7 @@ def _nothing(_: Reply) -> None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def _task_path(task_id: str, rest: str = "") -> str:
     return f"/api/v1/tasks/{quote(task_id, safe='')}{rest}"
 
@@ -128,8 +106,8 @@ def create_task(
     body = {
         "name": name,
         "description": description,
-        "input_schema": schema_of(input_schema),
-        "output_schema": schema_of(output_schema),
+        "input_schema": schema_of(input_schema, "input_schema"),
+        "output_schema": schema_of(output_schema, "output_schema"),
         "examples": None if examples is None else list(examples),
         "accuracy_target": accuracy_target,
         "latency_target_ms": latency_target_ms,
@@ -137,7 +115,7 @@ def create_task(
     }
     schemas = ("input_schema", "output_schema")
     given = {key: value for key, value in body.items() if value is not None or key in schemas}
-    content = encode(given, "task")
+    content = encode(given)
     return Operation("create_task", "POST", "/api/v1/tasks", _model(models.Task), content, repeats=False, rationed=True)
 
 
@@ -150,7 +128,9 @@ def list_tasks() -> Operation[models.ReplyList[models.Task]]:
 
 
 def get_task_by_name(name: str) -> Operation[models.Task]:
-    path = f"/api/v1/tasks/by-name/{quote(name, safe='')}"
+    _checked({"name": None if name else "is needed"})
+    # A name of dots alone is a name to the server, and a way up to every URL parser in between.
+    path = f"/api/v1/tasks/by-name/{quote(name, safe='') if name.strip('.') else name.replace('.', '%2E')}"
     return Operation("get_task_by_name", "GET", path, _model(models.Task), addition=True)
 
 
@@ -166,7 +146,7 @@ def list_artifacts(task_id: str) -> Operation[models.ReplyList[models.ProgramArt
 
 
 def get_artifact(task_id: str, version: int) -> Operation[models.ProgramArtifact]:
-    path = _task_path(task_id, f"/artifacts/{version}")
+    path = _task_path(task_id, f"/artifacts/{quote(str(version), safe='')}")
     read = _model(models.ProgramArtifact)
     return Operation("get_artifact", "GET", path, read, rationed=True, task_id=task_id, version=version)
 
@@ -177,7 +157,7 @@ def push_program(task_id: str, code: str, language: str, activate: bool) -> Oper
         "POST",
         _task_path(task_id, "/artifacts"),
         _model(models.ProgramArtifact),
-        encode({"code": code, "language": language, "activate": activate}, "code"),
+        encode({"code": code, "language": language, "activate": activate}),
         repeats=False,
         addition=True,
         task_id=task_id,
@@ -232,6 +212,7 @@ def execute_group(
     force_validation: bool,
 ) -> Operation[models.ReplyList[models.ExecutionResult]]:
     """Several executions, their inputs encoded already, as one request; a single one goes as it would alone."""
+    read: Callable[[Reply], models.ReplyList[models.ExecutionResult]]
     if len(contents) == 1:
         path = _task_path(task_id, "/execute")
         body = _execution(task_id, contents[0], version, timeout_ms, force_validation)
@@ -304,12 +285,14 @@ def batch_execute(request: models.BatchExecuteRequest) -> Operation[models.Batch
     concurrency = 10 if request.max_concurrency is None else request.max_concurrency
     _checked({"max_concurrency": None if 1 <= concurrency <= 100 else "must be between 1 and 100"})
     limit_ms = PROGRAM_TIMEOUT_MS if request.timeout_ms is None else max(request.timeout_ms, 0)
+    body = {name: value for name, value in _given(request).items() if value is not None}
+    body["items"] = [_given(item) for item in request.items]
     return Operation(
         "batch_execute",
         "POST",
         "/api/v1/batch/execute",
         _model(models.BatchExecuteResponse),
-        encode(request, "items"),
+        encode(body),
         pure=True,
         rationed=True,
         seconds=math.ceil(len(request.items) / concurrency) * limit_ms / 1000,
@@ -317,6 +300,10 @@ def batch_execute(request: models.BatchExecuteRequest) -> Operation[models.Batch
         version=request.version,
         items=len(request.items),
     )
+
+
+def _given(model: BaseModel) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in model.model_fields_set}
 
 
 def batch_of(task_id: str, inputs: Iterable[Any], max_concurrency: int) -> models.BatchExecuteRequest:
@@ -332,14 +319,14 @@ def items_of(kind: type[M], items: Iterable[Item]) -> list[M]:
     """Items as models; raises `ValidationException` naming item and field for what does not fit or is unknown."""
     found, errors = [], {}
     for number, item in enumerate(items):
+        known = kind.model_fields
+        values = dict(item) if isinstance(item, Mapping) else item
+        members = values if isinstance(values, dict) else getattr(item, "model_extra", None) or {}
+        for name in members.keys() - known.keys():
+            errors[f"items[{number}].{name}"] = [f"unknown member; an item has {', '.join(known)}"]
         if isinstance(item, kind):
             found.append(item)
             continue
-        known = kind.model_fields
-        values = dict(item) if isinstance(item, Mapping) else item
-        if isinstance(values, dict):
-            for name in values.keys() - known.keys():
-                errors[f"items[{number}].{name}"] = [f"unknown member; an item has {', '.join(known)}"]
         try:
             found.append(kind.model_validate(values))
         except ValidationError as error:
@@ -358,7 +345,7 @@ def batch_validate(task_id: str, items: Iterable[Item]) -> Operation[models.Batc
         "POST",
         "/api/v1/batch/validate",
         _model(models.BatchValidateResponse),
-        encode(request, "items"),
+        encode({"task_id": task_id, "items": [_given(item) for item in request.items]}),
         rationed=True,
         task_id=task_id,
         items=len(request.items),
@@ -386,13 +373,16 @@ def get_live() -> Operation[models.LiveResponse]:
     return Operation("get_live", "GET", "/api/v1/health/live", _model(models.LiveResponse))
 
 
+_HEALTH_WORDS = frozenset({"healthy", "degraded", "unhealthy"})  # what ASP.NET's health endpoint writes
+
+
 def _plain_health(reply: Reply) -> models.HealthResponse:
     text = reply.content.decode("utf-8", "replace").strip()
     # The earlier server answers this path with the JSON of /api/v1/health.
     if text.startswith("{"):
         return models.HealthResponse.model_validate_json(text)
-    if not text.isalpha():
-        raise ValueError("one word was expected")
+    if text.lower() not in _HEALTH_WORDS:
+        raise ValueError("Healthy, Degraded or Unhealthy was expected")
     return models.HealthResponse(status=text.lower())
 
 
@@ -436,18 +426,18 @@ def compare_programs(
         "treatment_program_id": treatment_program_id,
     }
     if configuration is not None:
-        body["configuration"] = configuration
+        body["configuration"] = _given(configuration) if isinstance(configuration, BaseModel) else configuration
     return Operation(
         "compare_programs",
         "POST",
         "/api/v1/validation/programs/compare",
         _model(models.ComparisonResult),
-        encode(body, "configuration"),
+        encode(body),
     )
 
 
 def start_canary(task_id: str, new_program_id: str) -> Operation[models.CanaryDeployment]:
-    content = encode({"task_id": task_id, "new_program_id": new_program_id}, "new_program_id")
+    content = encode({"task_id": task_id, "new_program_id": new_program_id})
     path = "/api/v1/validation/programs/canary/start"
     read = _model(models.CanaryDeployment)
     return Operation("start_canary", "POST", path, read, content, repeats=False, task_id=task_id)
@@ -460,7 +450,7 @@ def progress_canary(canary_id: str) -> Operation[models.CanaryDeployment]:
 
 def rollback_canary(canary_id: str, reason: str) -> Operation[models.CanaryDeployment]:
     path = f"/api/v1/validation/programs/canary/{quote(canary_id, safe='')}/rollback"
-    content = encode({"reason": reason}, "reason")
+    content = encode({"reason": reason})
     return Operation("rollback_canary", "POST", path, _model(models.CanaryDeployment), content, repeats=False)
 
 
@@ -484,8 +474,9 @@ def subscribe_webhook(
     timeout_seconds: Optional[int],
     headers: Optional[Mapping[str, str]],
 ) -> Operation[models.WebhookSubscription]:
+    kinds = [event_types] if isinstance(event_types, (str, int)) else event_types
     try:
-        names = [str(models.event_type(kind)) for kind in event_types]
+        names = [str(models.event_type(kind)) for kind in kinds]
     except ValueError as error:
         raise ValidationException(str(error), errors={"event_types": [str(error)]}) from None
     body = {
@@ -501,8 +492,9 @@ def subscribe_webhook(
         "POST",
         "/api/v1/webhooks/subscribe",
         _model(models.WebhookSubscription),
-        encode({key: value for key, value in body.items() if value is not None}, "headers"),
+        encode({key: value for key, value in body.items() if value is not None}),
         repeats=False,
+        secret=secret,
     )
 
 
@@ -520,12 +512,17 @@ def get_webhook_history(subscription_id: str, limit: int) -> Operation[models.Re
     return Operation("get_webhook_history", "GET", path, _models(models.WebhookDelivery))
 
 
+@lru_cache(maxsize=4096)
+def _canonical(text: str) -> str:
+    return str(UUID(text))
+
+
 def id_of(value: Union[str, UUID], what: str, names: Mapping[str, str]) -> str:
     """The id that `value` is or, through `names`, stands for; raises `ValidationException` naming `what`."""
     text = names.get(value, value) if isinstance(value, str) else str(value)
     try:
-        return str(UUID(text))
-    except (ValueError, AttributeError, TypeError):
+        return _canonical(text)
+    except ValueError:
         known = f", nor one of the names {', '.join(sorted(names))}" if names else ""
         hint = "; pass tasks={name: id} to use names" if what == "task_id" and not names else ""
         text = f"{value!r} is not a UUID{known}{hint}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
+
+from pydantic_core import from_json
 
 from ..exceptions import (
     AuthenticationException,
@@ -25,7 +27,10 @@ from . import retries
 from .wire import Reply
 
 BODY_SHOWN = 500
-"""Characters of a reply's body that an exception keeps where it was not a JSON object."""
+"""Characters of a reply's body that an exception keeps where it was not JSON."""
+
+BODY_SEARCHED = 65_536
+"""Bytes of such a body that are searched for secrets before its start is cut out; a header is never longer."""
 
 LARGEST_BODY = 30_000_000
 """Bytes of a request that the server reads (its web server's default); above it answers 500 INTERNAL_ERROR."""
@@ -33,33 +38,49 @@ LARGEST_BODY = 30_000_000
 _QUOTED = re.compile(r"'([^']+)'")
 
 
-def start_of(content: bytes) -> str:
-    """The start of a body as text, whatever it is."""
-    text = content[: BODY_SHOWN * 4].decode("utf-8", "replace")
+def start_of(content: bytes, secrets: Sequence[str] = ()) -> str:
+    """The start of a body as text, whatever it is, without the `secrets`."""
+    # First the secrets, then the cut: half a key would be found by nobody.
+    text: str = _without(content[:BODY_SEARCHED].decode("utf-8", "replace"), secrets)
     return text if len(text) <= BODY_SHOWN else text[:BODY_SHOWN] + "…"
 
 
+def secrets_of(headers: Mapping[str, str], *others: Optional[str]) -> list[str]:
+    """What no error may show, should a server or proxy echo it: credentials among `headers`, and `others`."""
+    found = [secret for secret in others if secret]
+    for name, value in headers.items():
+        if _CREDENTIAL.search(name):
+            # Of `Bearer <key>` the key alone may come back.
+            found += [value, value.partition(" ")[2]]
+    escaped = [json.dumps(secret)[1:-1] for secret in found]
+    # The longest first: a key within a key goes with the whole.
+    return sorted({*found, *escaped} - {""}, key=lambda secret: (-len(secret), secret))
+
+
+_CREDENTIAL = re.compile(r"\bauth\b|authori[sz]|cookie|key|password|secret|token")
+
+
 def failure(
-    reply: Reply, asked: str, *, rationed: bool, sent: int, now: float, secret: Optional[str]
+    reply: Reply, asked: str, *, rationed: bool, sent: int, now: float, secrets: Sequence[str]
 ) -> LoopaiException:
     """The exception that a reply with an error status stands for.
 
     `asked` says what was asked of whom. `rationed` marks operations for which `INTERNAL_ERROR` means the rate
-    limiter; `sent` is the request's size in bytes; `now` the time of day; `secret` the key, which a server or proxy
-    may have echoed.
+    limiter; `sent` is the request's size in bytes; `now` the time of day; `secrets` what a server or proxy may have
+    echoed.
     """
-    text = start_of(reply.content)
+    text = start_of(reply.content, secrets)
     body: Any = text
-    with contextlib.suppress(ValueError, RecursionError):  # HTML, nothing, half of something
-        body = json.loads(reply.content)
-    if secret:
-        body, text = _without(body, secret), _without(text, secret)
-    parts = body if isinstance(body, Mapping) else {}
-    code = _text(parts.get("code"))
+    with contextlib.suppress(ValueError):  # HTML, nothing, half of something
+        body = from_json(reply.content, allow_inf_nan=False)
+    # What the reply is, it says in its own words: a key such as "code" must not make it another.
+    code = _text(body.get("code")) if isinstance(body, dict) else None
+    body = _without(body, secrets)
+    parts = body if isinstance(body, dict) else {}
     facts: dict[str, Any] = {
         "status_code": reply.status,
         "response": body,
-        "code": code,
+        "code": _without(code, secrets),
         "trace_id": _text(parts.get("trace_id")) or _text(parts.get("traceId")),
         "request": asked,
     }
@@ -96,17 +117,14 @@ def failure(
     if status >= 500:
         return ServerException(message, retry_after=retries.retry_after(reply.headers, now), **facts)
     if 300 <= status < 400:
-        place = reply.headers.get("location", "nowhere")
+        place = _without(reply.headers.get("location", "nowhere"), secrets)
         return ServerException(f"the server redirects to {place}: set base_url to where it is", **facts)
     return LoopaiException(message, **facts)
 
 
-def unreadable(reply: Reply, asked: str, reason: str, secret: Optional[str]) -> ServerException:
+def unreadable(reply: Reply, asked: str, reason: str, secrets: Sequence[str]) -> ServerException:
     """The exception for a reply that said yes and is not what the contract says."""
-    text = start_of(reply.content)
-    if secret:
-        text = _without(text, secret)
-        reason = _without(reason, secret)
+    text, reason = start_of(reply.content, secrets), _without(reason, secrets)
     shown = f"; it starts {text[:80]!r}" if text else "; its body is empty"
     return ServerException(
         f"the reply is not what a Loopai server sends: {reason}{shown}",
@@ -167,11 +185,13 @@ def _text(value: Any) -> Optional[str]:
     return value if isinstance(value, str) and value else None
 
 
-def _without(value: Any, secret: str) -> Any:
+def _without(value: Any, secrets: Iterable[str]) -> Any:
     if isinstance(value, str):
-        return value.replace(secret, "***")
-    if isinstance(value, Mapping):
-        return {_without(name, secret): _without(item, secret) for name, item in value.items()}
+        for secret in secrets:
+            value = value.replace(secret, "***")
+        return value
+    if isinstance(value, dict):
+        return {_without(name, secrets): _without(item, secrets) for name, item in value.items()}
     if isinstance(value, list):
-        return [_without(item, secret) for item in value]
+        return [_without(item, secrets) for item in value]
     return value
