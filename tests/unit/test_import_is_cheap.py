@@ -46,7 +46,12 @@ def test_none_of_the_extras_is_imported(code: str) -> None:
     found = modules_after(code)
     # httpx imports rich for its own command line, where that is installed.
     assert not found & {*EXTRAS, *PARTS} - modules_after("import httpx")
-    assert "pydantic" in found
+    assert "loopai" in found
+
+
+def test_the_package_alone_imports_nothing_of_its_own() -> None:
+    """Names come when they are used: `import loopai` needs neither pydantic nor httpx yet."""
+    assert not modules_after("import loopai") & {"pydantic", "httpx", "loopai.client", "loopai.models"}
 
 
 def test_exceptions_and_configuration_need_little() -> None:

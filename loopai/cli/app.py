@@ -1,0 +1,80 @@
+"""The command line as a whole: its commands, the flags before them, and what becomes of their failures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Optional
+
+import typer
+
+from . import output, tasks
+from .batch import batch
+from .doctor import doctor
+from .executions import execute
+from .failures import INTERRUPTED, USAGE, UsageError, exit_code_of, usage_line
+from .health import health
+from .serving import serve
+from .session import FLAGS, JsonOption, declared
+
+app: Final = typer.Typer(
+    name="loopai",
+    # A traceback with its locals would show the API key.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 it failed, 2 usage or configuration, 4 no server answers, 130 Ctrl-C.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from .._version import __version__
+
+        output.show_raw(f"loopai {__version__}")
+        raise typer.Exit
+
+
+def _before(context: typer.Context, **flags: Any) -> None:
+    """Tasks turned into small programs, run on each input in milliseconds."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+
+
+def _root() -> Any:
+    """The flags before a command's name, which are those of every command that asks a server."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    version = Annotated[bool, typer.Option("--version", help="Write the version.", callback=_version, is_eager=True)]
+    parts = [
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+        inspect.Parameter("version", keyword, default=False, annotation=version),
+        inspect.Parameter("as_json", keyword, default=False, annotation=JsonOption),
+        *(inspect.Parameter(name, keyword, default=None, annotation=flag) for name, flag in FLAGS.items()),
+    ]
+    return declared(_before, parts)
+
+
+app.callback(invoke_without_command=True)(_root())
+app.command()(serve)
+app.add_typer(tasks.app, name="tasks")
+app.command()(execute)
+app.command()(batch)
+app.command()(health)
+app.command()(doctor)
+
+
+def run(arguments: Optional[Sequence[str]] = None) -> int:
+    """Run the command that the arguments name, and give the exit code; what fails is told in one line."""
+    command = typer.main.get_command(app)
+    try:
+        given = None if arguments is None else list(arguments)
+        code = command.main(args=given, prog_name="loopai", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except UsageError as error:
+        output.complain(usage_line(error))
+        return USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # raised again where it is none of ours
+        code = exit_code_of(error)
+        output.complain(str(error))
+        return code

@@ -1,0 +1,192 @@
+"""`loopai doctor`: what is configured and from where, whether the server answers, and which libraries are there."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import platform
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Optional
+from urllib.parse import urlsplit
+
+from . import output
+from .failures import FAILED, OK, UNREACHABLE, USAGE
+from .session import Session, shared
+
+CONNECT_SECONDS = 10.0
+"""How long the server may take to answer here: a doctor's patience is shorter than a client's."""
+
+_DEVELOPMENT: Final = frozenset({"all", "dev", "test"})
+_REQUIREMENT = re.compile(r"""([\w.-]+)[^;]*(?:;.*?\bextra\s*==\s*['"]([\w-]+)['"])?""")
+
+
+@shared
+def doctor(session: Session) -> int:
+    """Say what is configured and from where, whether the server answers, and what is installed.
+
+    Exit code 0 if all is well, 1 if the server refuses, 2 if an option is wrong, 4 if no server answers.
+    """
+    options = _options(session)
+    wrong = [f"{row['error']}" for row in options.values() if "error" in row]
+    server, code = ({}, USAGE) if wrong else _server(session)
+    problems = [*wrong, *([server["error"]] if "error" in server else []), *_misspelt(os.environ)]
+    versions = _versions()
+    if session.as_json:
+        output.show_json({"options": options, "server": server, "versions": versions, "problems": problems})
+    else:
+        _show(options, server, versions)
+    for problem in problems:
+        output.complain(problem)
+    return code
+
+
+def _options(session: Session) -> dict[str, dict[str, Any]]:
+    """Each option's value and source; one that is wrong has `error`, and does not keep the others from being seen."""
+    from ..config import OPTIONS, resolve
+    from ..exceptions import ConfigurationError
+
+    found: dict[str, dict[str, Any]] = {}
+    for option in OPTIONS:
+        name, variable = option.argument, option.environment
+        arguments = {name: session.arguments[name]} if name in session.arguments else {}
+        environ = {variable: os.environ[variable]} if variable in os.environ else {}
+        row: dict[str, Any] = {"environment": variable}
+        try:
+            config = resolve(arguments, environ)
+            row.update(value=_told(name, getattr(config, name), option.secret), source=config.sources[name])
+        except ConfigurationError as error:
+            row.update(value=None, source=variable if not arguments else "argument", error=str(error))
+        found[name] = row
+    return found
+
+
+def _told(name: str, value: Any, secret: bool) -> Any:
+    """An option's value as plain data, without what is secret in it."""
+    if secret:
+        if isinstance(value, Mapping):  # headers: their names tell enough
+            return sorted(value)
+        return f"{len(value)} set" if isinstance(value, tuple) and value else "set" if value else None
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _server(session: Session) -> tuple[dict[str, Any], int]:
+    from ..exceptions import AuthenticationException, ConfigurationError, ConnectionException, LoopaiException
+    from ..transports.proxies import proxy_for
+    from .failures import Failed
+
+    told: dict[str, Any] = {"address": None, "reachable": False}
+    try:
+        with session.client(max_retries=0, deadline=CONNECT_SECONDS) as client, output.waiting("Asking the server"):
+            embedded = bool(client.config.local)
+            told["address"] = "embedded" if embedded else client.base_url
+            proxy = None if embedded else proxy_for(client.config)
+            told["proxy"] = None if proxy is None else _address(proxy)
+            health = client.get_health()
+    except (ConfigurationError, ConnectionException, Failed) as error:
+        told["error"] = str(error)
+        return told, USAGE if isinstance(error, ConfigurationError) else UNREACHABLE
+    except LoopaiException as error:
+        refused = isinstance(error, AuthenticationException)
+        told.update(reachable=True, error=f"the server refuses the API key: {error}" if refused else str(error))
+        return told, FAILED
+    told.update(reachable=True, status=health.status, version=health.version, environment=health.environment)
+    if health.reply is not None:
+        told["answered_in_ms"] = round(health.reply.elapsed * 1000, 1)
+    well = health.status.lower() == "healthy"
+    if not well:
+        told["error"] = f"the server says that it is {health.status}"
+    return told, OK if well else FAILED
+
+
+def _address(url: str) -> str:
+    """The address without user and password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _misspelt(environ: Mapping[str, str]) -> list[str]:
+    """Environment variables that look like options, and are none."""
+    from ..config import OPTIONS
+
+    known = [option.environment for option in OPTIONS]
+    found = []
+    for name in sorted(environ):
+        if name.startswith("LOOPAI") and name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+            if close:
+                found.append(f"the environment variable {name} is none of loopai's: did you mean {close[0]}?")
+    return found
+
+
+def _versions() -> dict[str, dict[str, Optional[str]]]:
+    """Installed versions: the interpreter, loopai, and what its own metadata name, by the extra that they are for."""
+    from importlib import metadata
+
+    from .._version import __version__
+
+    found: dict[str, dict[str, Optional[str]]] = {
+        "python": {"version": platform.python_version(), "needed_for": None},
+        "loopai": {"version": __version__, "needed_for": None},
+    }
+    try:
+        required = metadata.requires("loopai") or []
+    except metadata.PackageNotFoundError:  # run from a folder, never installed
+        required = ["httpx", "pydantic", "typer; extra == 'cli'", "rich; extra == 'cli'"]
+    for line in required:
+        parts = _REQUIREMENT.match(line)
+        if parts is None or parts[2] in _DEVELOPMENT or parts[1] == "loopai":
+            continue
+        earlier = found.get(parts[1])
+        if earlier is None:
+            found[parts[1]] = {"version": _version(parts[1]), "needed_for": parts[2]}
+        elif earlier["needed_for"] is not None and parts[2] is not None:
+            earlier["needed_for"] += f", {parts[2]}"
+    return found
+
+
+def _version(library: str) -> Optional[str]:
+    from importlib import metadata
+
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _show(
+    options: Mapping[str, Mapping[str, Any]], server: Mapping[str, Any], versions: Mapping[str, Mapping[str, Any]]
+) -> None:
+    from rich.text import Text
+
+    def value(row: Mapping[str, Any]) -> Any:
+        if "error" in row:
+            return output.state("wrong", False)
+        if row["value"] in (None, [], {}, "0 set"):
+            return Text("none", style="dim")
+        if isinstance(row["value"], dict):
+            return ", ".join(f"{name}={text}" for name, text in row["value"].items())
+        return ", ".join(row["value"]) if isinstance(row["value"], list) else row["value"]
+
+    def source(row: Mapping[str, Any]) -> Any:
+        return Text("default", style="dim") if row["source"] == "default" else Text(row["source"], style="bold")
+
+    rows = ((name, value(row), source(row)) for name, row in options.items())
+    output.show(output.listing({"option": {"no_wrap": True}, "value": {}, "from": {}}, rows, "Options"), "")
+    if server:
+        said = "yes" if server["reachable"] else "no"
+        time = f" in {server['answered_in_ms']:g} ms" if "answered_in_ms" in server else ""
+        told = [
+            ("address", server["address"]),
+            ("proxy", server.get("proxy")),
+            ("answers", output.state(f"{said}{time}", server["reachable"])),
+            *((name, server.get(name)) for name in ("status", "version", "environment")),
+        ]
+        output.show(output.facts(told, "Server"), "")
+    rows = (
+        (name, row["version"] or Text("not installed", style="dim"), row["needed_for"] or "")
+        for name, row in versions.items()
+    )
+    output.show(output.listing({"library": {"no_wrap": True}, "version": {}, "for": {}}, rows, "Versions"))

@@ -1,0 +1,62 @@
+"""`loopai execute`: one input through a task's program."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from . import output
+from .failures import FAILED, OK
+from .inputs import read_json
+from .session import Session, TaskArgument, shared, task_id
+
+HINT = """; a text needs quotes of its own: --input '"text"'"""
+
+
+@shared
+def execute(
+    session: Session,
+    task: TaskArgument,
+    given: Annotated[
+        str,
+        typer.Option("--input", "-i", metavar="JSON|-", help="The input as JSON, - for stdin.", show_default=False),
+    ],
+    version: Annotated[
+        Optional[int], typer.Option("--version", metavar="N", min=1, help="This version, not the active one.")
+    ] = None,
+    timeout_ms: Annotated[
+        Optional[int],
+        typer.Option("--timeout-ms", metavar="MS", min=1, help="Milliseconds the program may take (5000)."),
+    ] = None,
+    force_validation: Annotated[
+        bool, typer.Option("--force-validation", help="Have this execution validated, sampled or not.")
+    ] = False,
+) -> int:
+    """Run a task's program on one input.
+
+    Exit code 1 if the program failed. Many inputs: loopai batch.
+    """
+    value = read_json(given, "--input", HINT)
+    with session.client() as client, output.waiting("Running the program; a new task's is made first"):
+        result = client.execute(
+            task_id(client, task), value, version, timeout_ms, force_validation, raise_on_error=False
+        )
+    if session.as_json:
+        output.show_json(result)
+    else:
+        output.show(
+            output.facts(
+                [
+                    ("output", output.json_text(result.output) if result.succeeded else None),
+                    ("status", output.state(result.status, result.succeeded)),
+                    ("took", f"{result.latency_ms:.3g} ms"),
+                    ("version", result.version),
+                    ("execution", result.execution_id),
+                ]
+            )
+        )
+    if result.succeeded:
+        return OK
+    output.complain(f"the program failed: {result.error_message or result.status}")
+    return FAILED

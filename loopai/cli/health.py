@@ -1,0 +1,44 @@
+"""`loopai health`: what the server says of itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from . import output
+from .failures import FAILED, OK
+from .session import Session, shared
+
+
+@shared
+def health(
+    session: Session,
+    detailed: Annotated[bool, typer.Option("--detailed", help="Each of its components, too.")] = False,
+) -> int:
+    """Ask the server whether it is well.
+
+    Exit code 0 if it is, 1 if it says that it is not, 4 if it does not answer. Asks once.
+    """
+    with session.client(max_retries=0) as client, output.waiting("Asking the server"):
+        found = client.get_detailed_health() if detailed else client.get_health()
+        address = "embedded" if client.config.local else client.base_url
+    well = found.status.lower() == "healthy"
+    if session.as_json:
+        output.show_json(found)
+        return OK if well else FAILED
+    reply = found.reply
+    rows: list[tuple[str, Any]] = [
+        ("server", address),
+        ("status", output.state(found.status, well)),
+        ("version", found.version),
+        ("environment", found.environment),
+        ("answered in", None if reply is None else f"{reply.elapsed * 1000:.0f} ms"),
+    ]
+    for name, part in getattr(found, "components", {}).items():
+        time = "" if part.response_time is None else f" in {part.response_time:g} ms"
+        said = output.state(part.status, part.status.lower() == "healthy")
+        rest = f"{time}, {part.message}" if part.message else time
+        rows.append((name, said.append(output.shown(rest), style="default")))
+    output.show(output.facts(rows))
+    return OK if well else FAILED

@@ -1,0 +1,153 @@
+"""`loopai serve`: the embedded server in the foreground."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final, NoReturn, Optional
+
+import typer
+
+from . import output
+from .failures import INTERRUPTED, OK, USAGE, Failed
+from .session import JsonOption, flags_given, resolved
+
+DATA = ".loopai"
+"""The data folder where none is named, in the current folder: a server that forgot its tasks would surprise."""
+
+# A supervisor's SIGTERM is a request that succeeds; Ctrl-C is an interruption, as in every command.
+_CODES: Final[Mapping[int, int]] = {signal.SIGTERM: OK, signal.SIGINT: INTERRUPTED}
+
+
+@resolved
+def serve(
+    context: typer.Context,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8080,
+    data: Annotated[
+        str, typer.Option("--data", metavar="DIR", help="Folder that keeps tasks, programs and executions.")
+    ] = DATA,
+    temporary: Annotated[
+        bool, typer.Option("--temporary", help="Keep nothing: the data goes when the server ends.")
+    ] = False,
+    api_key: Annotated[
+        Optional[str],
+        typer.Option(
+            "--api-key", metavar="KEY", help="Key that requests must bear (LOOPAI_API_KEY).", show_default=False
+        ),
+    ] = None,
+    no_check_inputs: Annotated[
+        bool, typer.Option("--no-check-inputs", help="Run inputs that do not fit their task's schema, too.")
+    ] = False,
+    rate_limit: Annotated[
+        Optional[int],
+        typer.Option("--rate-limit", metavar="N", min=1, help="Requests a minute for each path and client address."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Run the embedded server until Ctrl-C or SIGTERM.
+
+    Tasks, programs and executions are kept in the folder .loopai, unless --data names another.
+    """
+    from .. import local
+
+    before = flags_given(context)
+    unused = sorted(before.keys() - {"api_key"})
+    if unused:
+        raise Failed(f"serve asks no server, so it takes no --{unused[0].replace('_', '-')}", USAGE)
+    as_json = as_json or bool(context.find_root().params.get("as_json"))
+    given = before.get("api_key") if api_key is None else api_key
+    key = _key(given)
+    folder = None if temporary else Path(data).expanduser().absolute()
+
+    def announce(base_url: str) -> None:
+        if as_json:
+            told = {"base_url": base_url, "docs": f"{base_url}/docs", "data": None if folder is None else str(folder)}
+            output.show_json({**told, "api_key": key is not None})
+            return
+        output.tell(
+            output.facts(
+                [
+                    ("Loopai server", base_url),
+                    ("documentation", f"{base_url}/docs"),
+                    ("data", "none is kept" if folder is None else folder),
+                    ("API key", "needed" if key is not None else _without_key(host)),
+                ]
+            ),
+            "Ctrl-C ends it.",
+        )
+
+    # uvicorn tells each step of its start in several lines; here only what goes wrong is news.
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+    # uvicorn ends in order at either signal, and then raises it again, for these.
+    earlier = {number: signal.getsignal(number) for number in _CODES}
+    for number, handler in earlier.items():
+        if handler is not signal.SIG_IGN:  # as SIGINT is in the background of a script
+            signal.signal(number, _ended)
+    try:
+        local.serve(
+            host,
+            port,
+            None if folder is None else str(folder),
+            key,
+            check_inputs=not no_check_inputs,
+            rate_limit=rate_limit,
+            on_bound=announce,
+        )
+    except OSError as error:
+        raise Failed(_not_listening(error, host, port)) from None
+    except _Ended as ended:
+        return ended.exit_code
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+    return OK
+
+
+class _Ended(BaseException):
+    """A signal has come, and the server has ended in order; no error, so that nothing takes it for one."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+def _ended(number: int, frame: Optional[FrameType]) -> NoReturn:
+    raise _Ended(_CODES[number])
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
+
+
+def _key(given: Optional[str]) -> Optional[str]:
+    """The key, checked and looked for where the client looks for it, so that both agree."""
+    from ..config import NOT_GIVEN, resolve
+
+    name = "LOOPAI_API_KEY"
+    environ = {name: os.environ[name]} if name in os.environ else {}
+    return resolve({"api_key": NOT_GIVEN if given is None else given}, environ).api_key
+
+
+def _without_key(host: str) -> str:
+    try:
+        private = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        private = host == "localhost"
+    return "none" if private else "none: whoever reaches this address may run and change tasks (--api-key KEY)"
+
+
+def _not_listening(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is taken: name another with --port, or --port 0 for one that is free"
+    if error.errno == errno.EACCES:
+        return f"port {port} of {host} is not allowed to you: name one from 1024 up with --port"
+    return f"cannot listen on {host} port {port}: {error.strerror or error}"

@@ -1,0 +1,154 @@
+"""What the commands that ask a server share: the client's options, `--json`, the client, and the task that is meant."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Callable, Final, Optional, get_type_hints
+from uuid import UUID
+
+import typer
+
+from ..config import OPTIONS
+from .failures import UNREACHABLE, Failed
+
+if TYPE_CHECKING:
+    from ..client import SyncLoopaiClient
+
+METAVARS: Final[Mapping[str, str]] = {
+    "base_url": "URL",
+    "api_key": "KEY",
+    "timeout": "SECONDS",
+    "deadline": "SECONDS",
+    "max_retries": "N",
+    "local": "DIR",
+}
+"""The client's options that are flags here, and what their values are called; the environment has them all."""
+
+TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Its id, or its name.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, and nothing else.")]
+
+
+def _flags() -> dict[str, Any]:
+    flags: dict[str, Any] = {}
+    for option in OPTIONS:
+        if option.argument in METAVARS:
+            said = f"{option.help[0].upper()}{option.help[1:]} ({option.environment})."
+            flag = typer.Option(
+                f"--{option.argument.replace('_', '-')}",
+                metavar=METAVARS[option.argument],
+                help=said,
+                show_default=False,
+                rich_help_panel="Server",
+            )
+            flags[option.argument] = Annotated[Optional[str], flag]
+    return flags
+
+
+FLAGS: Final[Mapping[str, Any]] = _flags()
+
+
+@dataclass
+class Session:
+    """How one command was told to reach the server, and to speak."""
+
+    arguments: dict[str, str] = field(default_factory=dict, repr=False)
+    as_json: bool = False
+
+    @contextmanager
+    def client(self, **defaults: Any) -> Iterator[SyncLoopaiClient]:
+        """The client that the command line and the environment describe; `defaults` stand behind both.
+
+        Raises `ConfigurationError` for options that are wrong, and `Failed` with what to do where no server is at the
+        address that nobody chose.
+        """
+        from ..client import SyncLoopaiClient
+        from ..exceptions import ConnectionException, TimeoutException
+
+        with SyncLoopaiClient(**self.arguments) as client:  # type: ignore[arg-type]  # the table reads texts, too
+            unsaid = {name: value for name, value in defaults.items() if client.config.sources[name] == "default"}
+            try:
+                yield client.with_options(**unsaid) if unsaid else client
+            except TimeoutException:
+                raise
+            except ConnectionException as error:
+                config = client.config
+                if config.local or config.sources["base_url"] != "default":
+                    raise
+                advice = "start one with: loopai serve, or name one with --base-url or LOOPAI_BASE_URL"
+                why = error.original_exception or error
+                raise Failed(f"no server answers at {config.base_url} ({why}): {advice}", UNREACHABLE) from None
+
+
+def task_id(client: SyncLoopaiClient, task: str) -> str:
+    """The id of the task that `task` names: an id, a name that the options know, or one that the server knows.
+
+    Raises `NotFoundException`, and `Failed` where the server cannot look up names.
+    """
+    from ..exceptions import NotSupportedException
+
+    if task in client.config.tasks:
+        return client.config.tasks[task]
+    try:
+        return str(UUID(task))
+    except ValueError:
+        pass
+    try:
+        return str(client.get_task_by_name(task).id)
+    except NotSupportedException:
+        raise Failed(
+            f"the server at {client.base_url} cannot look up names: give the task's id, or name it with "
+            f"LOOPAI_TASKS={task}=<id>"
+        ) from None
+
+
+def flags_given(context: typer.Context) -> dict[str, str]:
+    """The client's options among the flags before the command's name."""
+    before = context.find_root().params
+    return {name: before[name] for name in FLAGS if before.get(name) is not None}
+
+
+def shared(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A command of a function of a `Session` and parameters of its own: it also takes the options of the client.
+
+    A flag after the command's name beats one before it.
+    """
+    _, *own = _parameters(run)
+
+    @wraps(run)
+    def command(context: typer.Context, **values: Any) -> Any:
+        after = {name: value for name in FLAGS if (value := values.pop(name)) is not None}
+        as_json = bool(values.pop("as_json")) | bool(context.find_root().params.get("as_json"))
+        return run(Session({**flags_given(context), **after}, as_json), **values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parts = [
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+        *(part.replace(kind=keyword) for part in own),
+        inspect.Parameter("as_json", keyword, default=False, annotation=JsonOption),
+        *(inspect.Parameter(name, keyword, default=None, annotation=flag) for name, flag in FLAGS.items()),
+    ]
+    return declared(command, parts)
+
+
+def resolved(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with annotations that Typer can read on Python 3.9, where it does not resolve them."""
+    return declared(run, _parameters(run))
+
+
+def declared(run: Callable[..., Any], parts: Sequence[inspect.Parameter]) -> Callable[..., Any]:
+    """The function, which from now on says that it has these parameters."""
+    run.__signature__ = inspect.Signature(parts)  # type: ignore[attr-defined]  # what `inspect.signature` reads
+    run.__annotations__ = {part.name: part.annotation for part in parts}
+    return run
+
+
+def _parameters(run: Callable[..., Any]) -> list[inspect.Parameter]:
+    # Not of the function itself: before Python 3.11 a default of None would hide what is annotated in an Optional.
+    bare = SimpleNamespace(__annotations__=run.__annotations__)
+    hints = get_type_hints(bare, run.__globals__, include_extras=True)
+    return [part.replace(annotation=hints[name]) for name, part in inspect.signature(run).parameters.items()]

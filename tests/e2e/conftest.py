@@ -1,0 +1,244 @@
+"""The command line as its users have it: a process with pipes, a process on a terminal, and one server for all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "loopai"]
+PATIENCE = 60.0
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+PROGRAM = """
+def main(input):
+    text = input["text"]
+    if text == "boom":
+        raise ValueError("bang\\nand a second line")
+    if text == "loop":
+        while True:
+            pass
+    return {"words": len(text.split())}
+"""
+SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+
+
+def environment(**changed: str) -> dict[str, str]:
+    """The environment without options of loopai's, nor of terminals'."""
+    dropped = ("LOOPAI_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**own, "TERM": "xterm-256color", "PYTHONWARNINGS": "error", **changed}
+
+
+class Terminal:
+    """A command on a pseudo-terminal of its own."""
+
+    def __init__(self, *arguments: str, columns: int, cwd: Path, env: Mapping[str, str]) -> None:
+        self._main, side = pty.openpty()
+        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+
+        # A session's leader owns the terminal that it opens, so Ctrl-C becomes a signal.
+        opened = ["sh", "-c", 'exec "$@" <>"$0" >&0 2>&0', os.ttyname(side)]
+        self.process = subprocess.Popen(
+            [*opened, *COMMAND, *arguments],
+            stdin=subprocess.DEVNULL,
+            cwd=cwd,
+            env=environment(**env),
+            start_new_session=True,
+        )
+        self._side = side  # open here, too: what was written can then be read after the command's end
+        self._written = b""
+
+    @property
+    def raw(self) -> str:
+        return self._written.decode("utf-8", "replace")
+
+    @property
+    def text(self) -> str:
+        """What was written, without colours."""
+        return ANSI.sub("", self.raw).replace("\r\n", "\n")
+
+    @property
+    def lines(self) -> list[str]:
+        return self.text.split("\n")
+
+    def until(self, wanted: str) -> None:
+        """Read until `wanted` was written."""
+        ends = time.monotonic() + PATIENCE
+        while wanted not in self.text:
+            assert time.monotonic() < ends, f"{wanted!r} never came:\n{self.text}"
+            assert self._read(), f"it ended without {wanted!r}:\n{self.text}"
+
+    def type(self, keys: str) -> None:
+        os.write(self._main, keys.encode())
+
+    def end(self) -> int:
+        """Read all that comes, and give the exit code."""
+        ends = time.monotonic() + PATIENCE
+        while self._read():
+            assert time.monotonic() < ends, f"it does not end:\n{self.text}"
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+        os.close(self._main)
+        os.close(self._side)
+
+    def _read(self) -> bool:
+        """Read what there is; false if there is no more to come."""
+        if select.select([self._main], [], [], 0.1)[0]:
+            self._written += os.read(self._main, 65536)
+            return True
+        return self.process.poll() is None
+
+
+class Serving:
+    """`loopai serve` as a process; `base_url` is where."""
+
+    def __init__(self, *arguments: str, cwd: Path, env: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "serve", "--port", "0", *arguments],
+            cwd=cwd,
+            env=environment(**env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.told = ""
+
+    def until(self, wanted: str) -> str:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.told += line
+            if wanted in line:
+                return self.told
+        raise AssertionError(f"it ended without {wanted!r}:\n{self.told}")
+
+    @property
+    def base_url(self) -> str:
+        found = re.search(r"http://\S+:\d+", self.told or self.until("Ctrl-C"))
+        assert found, self.told
+        return found[0]
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        _, err = self.process.communicate(timeout=PATIENCE)
+        self.told += err
+        return self.process.returncode
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=PATIENCE)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    """Starts a command on a pseudo-terminal."""
+    opened: list[Terminal] = []
+
+    def start(*arguments: str, columns: int = 100, **env: str) -> Terminal:
+        opened.append(Terminal(*arguments, columns=columns, cwd=tmp_path, env=env))
+        return opened[-1]
+
+    yield start
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """Starts `loopai serve` on a free port."""
+    started: list[Serving] = []
+
+    def start(*arguments: str, **env: str) -> Serving:
+        started.append(Serving(*arguments, cwd=tmp_path, env=env))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+@pytest.fixture
+def piped(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command with pipes."""
+
+    def run(*arguments: str, given: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            input=given,
+            cwd=tmp_path,
+            env=environment(**env),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+            timeout=PATIENCE,
+        )
+
+    return run
+
+
+class Done:
+    """How a command in this process ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cli_server: str
+) -> Callable[..., Done]:
+    """Runs a command in this process, on the server of the tests: what a process of its own adds, `piped` tests."""
+    from loopai.cli import main
+
+    for name in [name for name in os.environ if name.startswith("LOOPAI_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("LOOPAI_BASE_URL", cli_server)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, given: Optional[str] = None, **env: str) -> Done:
+        import io
+
+        with monkeypatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            if given is not None:
+                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+            code = main(arguments)
+        written = capsys.readouterr()
+        return Done(code, written.out, written.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cli_server() -> Iterator[str]:
+    """A server with the task `words`."""
+    from loopai import SyncLoopaiClient, local
+
+    with local.running() as server:
+        with SyncLoopaiClient(server.base_url) as client:
+            task: Any = client.create_task("words", "Count the words of a text", SCHEMA, {"type": "object"})
+            client.push_program(task.id, PROGRAM)
+        yield server.base_url

@@ -1,0 +1,94 @@
+"""The command line on a real pseudo-terminal: colours, widths, what is shown while it waits, Ctrl-C."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import psutil
+import pytest
+
+Start = Callable[..., Any]
+COLOUR = "\x1b["
+LOOP = '{"text": "loop"}'
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+@pytest.mark.parametrize(
+    "asked", ["tasks list", "tasks get words", "tasks artifacts words", "health", "doctor", "--help"]
+)
+def test_tables_fit_the_terminal(terminal: Start, cli_server: str, columns: int, asked: str) -> None:
+    """No line is wider than the terminal, and there are colours."""
+    shown = terminal(*asked.split(), columns=columns, LOOPAI_BASE_URL=cli_server)
+    assert shown.end() == 0
+    assert max(map(len, shown.lines)) <= columns, shown.text
+    assert COLOUR in shown.raw
+
+
+def test_an_id_is_whole_on_a_narrow_terminal(terminal: Start, cli_server: str) -> None:
+    """What is copied from a list of tasks must not be cut."""
+    import json
+
+    told = terminal("tasks", "get", "words", "--json", LOOPAI_BASE_URL=cli_server)
+    assert told.end() == 0
+    shown = terminal("tasks", "list", columns=60, LOOPAI_BASE_URL=cli_server)
+    assert shown.end() == 0
+    assert json.loads(told.text)["id"] in shown.text
+
+
+def test_no_colours_where_none_are_wanted(terminal: Start, cli_server: str) -> None:
+    """`NO_COLOR` is heeded; JSON has no colours on any terminal."""
+    plain = terminal("health", LOOPAI_BASE_URL=cli_server, NO_COLOR="1")
+    assert plain.end() == 0
+    assert "\x1b[3" not in plain.raw
+    as_json = terminal("health", "--json", LOOPAI_BASE_URL=cli_server)
+    assert as_json.end() == 0
+    assert COLOUR + "3" not in as_json.raw
+
+
+def test_what_is_waited_for_is_shown_and_wiped(terminal: Start, cli_server: str) -> None:
+    """A program that takes its time has a line while it runs, which is gone when it ends."""
+    shown = terminal("execute", "words", "--input", "-", "--timeout-ms", "1500", LOOPAI_BASE_URL=cli_server)
+    shown.type(f"{LOOP}\n\x04")
+    shown.until("Running the program")
+    assert shown.end() == 1
+    assert "\x1b[2K" in shown.raw.rpartition("Running the program")[2], "the line is wiped"
+    assert "loopai: the program failed" in shown.text
+
+
+def test_ctrl_c_ends_a_call(terminal: Start, cli_server: str) -> None:
+    """Ctrl-C during a call is exit code 130, without a traceback, and the cursor is back."""
+    shown = terminal("execute", "words", "--input", LOOP, "--timeout-ms", "2500", LOOPAI_BASE_URL=cli_server)
+    shown.until("Running the program")
+    shown.type("\x03")
+    assert shown.end() == 130
+    assert "Traceback" not in shown.text
+    assert shown.raw.rfind("\x1b[?25h") > shown.raw.rfind("\x1b[?25l")
+
+
+def test_ctrl_c_ends_the_server_and_its_workers(terminal: Start) -> None:
+    """Ctrl-C reaches workers, too: they go quietly, and no traceback is shown."""
+    shown = terminal("serve", "--port", "0", "--temporary")
+    shown.until("Ctrl-C ends it.")
+    base_url = next(word for word in shown.text.split() if word.startswith("http://"))
+    from loopai import SyncLoopaiClient
+
+    with SyncLoopaiClient(base_url) as client:
+        task = client.create_task("t", "d", True, True)
+        client.push_program(task.id, "def main(input):\n    return 1\n")
+        assert client.execute(task.id, None).output == 1
+    workers = psutil.Process(shown.process.pid).children(recursive=True)
+    assert workers
+    shown.type("\x03")
+    assert shown.end() == 130
+    psutil.wait_procs(workers, timeout=10)
+    assert not [worker for worker in workers if worker.is_running()]
+    assert "Traceback" not in shown.text
+    assert shown.lines[-2:] == ["Ctrl-C ends it.", "^C"], shown.text
+
+
+def test_an_error_is_one_line_of_the_terminal_to_wrap(terminal: Start, cli_server: str) -> None:
+    """An error is not broken into lines, so that it can be copied whole."""
+    shown = terminal("execute", "words", "--input", '{"text": 3}', columns=60, LOOPAI_BASE_URL=cli_server)
+    assert shown.end() == 1
+    assert [line for line in shown.lines if line.strip()] == [shown.text.strip()]
+    assert "\x1b[1;31mloopai: " in shown.raw
