@@ -1,4 +1,4 @@
-"""Tasks, artifacts and executions as the store keeps them; field order is column order. Nothing is read or written here."""
+"""Tasks, artifacts and executions as the store keeps them and as the wire has them; field order is column order."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ class Store:
         self._file = self.folder / FILE
         # Threads queue here rather than in SQLite, which waits by sleeping.
         self._one_writer = threading.Lock()
+        self._writer: sa.PoolProxiedConnection | None = None
         self._engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(self._file)),
             connect_args={"isolation_level": None, "check_same_thread": False, "timeout": BUSY_SECONDS},
@@ -57,6 +58,8 @@ class Store:
             pool_size=connections,
             max_overflow=-1,
             pool_reset_on_return=None,
+            # The connection used last has what it read before still at hand.
+            pool_use_lifo=True,
         )
         sa.event.listen(self._engine, "connect", _set_up)
         try:
@@ -71,6 +74,8 @@ class Store:
 
     def close(self) -> None:
         """Close the connections; a private folder goes with them."""
+        if self._writer is not None:
+            self._writer.close()
         self._engine.dispose()
         if self._private:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -115,7 +120,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """A write transaction: committed at the end, rolled back where the block raises."""
-        with self._one_writer, self._cursor() as cursor:
+        with self._one_writer, closing(self._writing().cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
@@ -123,6 +128,12 @@ class Store:
             except BaseException:
                 cursor.execute("ROLLBACK")
                 raise
+
+    def _writing(self) -> sa.PoolProxiedConnection:
+        # One for all writes: its pages stay valid, as nobody else in this process writes.
+        if self._writer is None:
+            self._writer = self._engine.raw_connection()
+        return self._writer
 
     def _row(self, statement: str, **values: Any) -> Any:
         with self._cursor() as cursor:
@@ -240,7 +251,6 @@ class Store:
         since: int,
     ) -> bool:
         """Keep a reply under its key; False where one is there already that was kept after `since`."""
-        transaction.execute(tables.DROP_OLD_REPLY, {"key": key, "since": since})
         values = {
             "key": key,
             "fingerprint": fingerprint,
@@ -248,8 +258,9 @@ class Store:
             "location": location,
             "body": body,
             "kept_at": moments.now(),
+            "since": since,
         }
-        transaction.execute(tables.INSERT_REPLY, values)
+        transaction.execute(tables.KEEP_REPLY, values)
         return transaction.rowcount == 1
 
     def reply(self, key: str, since: int) -> tuple[bytes, int, str | None, bytes] | None:

@@ -118,9 +118,7 @@ TASK_BY_NAME = _sql(_task_states.where(tasks.c.name == sa.bindparam("name")))
 ALL_TASKS = _sql(_task_states.order_by(tasks.c.created_at, tasks.c.id))
 COUNT_TASKS = _sql(sa.select(sa.func.count()).select_from(tasks))
 TASK_ID_BY_NAME = _sql(sa.select(tasks.c.id).where(tasks.c.name == sa.bindparam("name")))
-RUNNING_OF_TASK = _sql(
-    sa.select(tasks.c.sampling_rate, tasks.c.input_schema).where(tasks.c.id == sa.bindparam("id"))
-)
+RUNNING_OF_TASK = _sql(sa.select(tasks.c.sampling_rate, tasks.c.input_schema).where(tasks.c.id == sa.bindparam("id")))
 
 INSERT_ARTIFACT = _sql(artifacts.insert())
 ARTIFACTS_OF_TASK = _sql(sa.select(*_columns(artifacts, Artifact)).where(_of_task).order_by(artifacts.c.version))
@@ -130,24 +128,26 @@ ARTIFACT = _sql(
 HIGHEST_VERSION = _sql(sa.select(sa.func.max(artifacts.c.version)).where(_of_task))
 VERSIONS_BY_TASK = _sql(sa.select(artifacts.c.task_id, sa.func.count()).group_by(artifacts.c.task_id))
 ACTIVE_PROGRAM = _sql(
-    sa.select(artifacts.c.id, artifacts.c.version)
-    .where(_of_task, _is_active)
-    .order_by(artifacts.c.version.desc())
+    sa.select(artifacts.c.id, artifacts.c.version).where(_of_task, _is_active).order_by(artifacts.c.version.desc())
 )
 PROGRAM_OF_VERSION = _sql(
     sa.select(artifacts.c.id, artifacts.c.version).where(_of_task, artifacts.c.version == sa.bindparam("version"))
 )
 CODE = _sql(sa.select(artifacts.c.code, artifacts.c.language).where(artifacts.c.id == sa.bindparam("id")))
 
-INSERT_EXECUTION = _sql(executions.insert().values({field.name: sa.bindparam(field.name) for field in fields(Execution)}))
+INSERT_EXECUTION = _sql(executions.insert().values({item.name: sa.bindparam(item.name) for item in fields(Execution)}))
 
-INSERT_REPLY = _sql(replies.insert().prefix_with("OR IGNORE"))
+_kept = sqlite.insert(replies)
+KEEP_REPLY = _sql(
+    _kept.on_conflict_do_update(
+        index_elements=[replies.c.key],
+        set_={name: _kept.excluded[name] for name in ("fingerprint", "status", "location", "body", "kept_at")},
+        where=replies.c.kept_at <= sa.bindparam("since"),
+    )
+)
 REPLY = _sql(
     sa.select(replies.c.fingerprint, replies.c.status, replies.c.location, replies.c.body).where(
         replies.c.key == sa.bindparam("key"), replies.c.kept_at > sa.bindparam("since")
     )
 )
 DROP_OLD_REPLIES = _sql(replies.delete().where(replies.c.kept_at <= sa.bindparam("since")))
-DROP_OLD_REPLY = _sql(
-    replies.delete().where(replies.c.key == sa.bindparam("key"), replies.c.kept_at <= sa.bindparam("since"))
-)

@@ -1,0 +1,34 @@
+"""HTTP replies as the contract has them: JSON in UTF-8, and the version header on what an action produced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from .errors import ApiError, Problem
+
+JSON = "application/json; charset=utf-8"
+VERSIONS = {"api-supported-versions": "1.0"}
+
+
+def json_text(content: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """What an action answers, as JSON that is written already."""
+    return Response(content, status, {**VERSIONS, **(headers or {})}, JSON)
+
+
+def json_of(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """What an action answers."""
+    return json_text(to_json(body), status, headers)
+
+
+def refused(error: ApiError, *, by_action: bool = True) -> Response:
+    """The contract's own error object."""
+    return Response(to_json(error.wire()), error.status, {**(VERSIONS if by_action else {}), **error.headers}, JSON)
+
+
+def unbound(problem: Problem, traceparent: str | None) -> Response:
+    """Problem details of model binding, which carry no version header."""
+    return Response(to_json(problem.wire(traceparent)), problem.status, media_type=JSON)

@@ -1,0 +1,111 @@
+"""The server as an ASGI application: FastAPI with the contract's routes, and what lives as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from .._version import __version__
+from ..programs import ProgramPool
+from .calls import Site
+from .documentation import Action
+from .generation import Generation
+from .idempotency import Keys
+from .metrics import Metrics
+from .routes import executions, health, tasks
+from .service import Service
+from .settings import Settings
+from .shell import Shell
+from .store import Store
+
+logger = logging.getLogger("loopai.local")
+
+PRUNE_SECONDS = 3600.0
+"""How often replies that were kept for their idempotency key are looked through for old ones."""
+
+PATIENCE_SECONDS = 2.0
+"""How long the end of a server waits for programs that run; ending them is the sandbox's affair."""
+
+DESCRIPTION = "Loopai's embedded server: tasks learnt from examples, run as small programs."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Its lifespan opens the data folder and starts workers; without it nothing is open.
+
+    Entering the lifespan raises `ConfigurationError` for a data folder that cannot be used.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        metrics = Metrics()
+        store = Store(settings.data, settings.workers + 2)
+        programs = ProgramPool()
+        service = Service(store, programs, metrics, settings)
+        threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="loopai-server")
+        generation = Generation(service)
+        metrics.watch(store)
+        site = Site(settings, store, service, metrics, Keys(store), generation, threads)
+        app.state.site = site
+        pruning = asyncio.create_task(_prune(site))
+        try:
+            yield
+        finally:
+            pruning.cancel()
+            with suppress(asyncio.CancelledError):
+                await pruning
+            programs.close()
+            generation.close()
+            site.end_work(PATIENCE_SECONDS)
+            store.close()
+
+    # Interactive documentation that needs no network: its scripts come with the package.
+    app = FastAPIOffline(
+        title="Loopai",
+        description=DESCRIPTION,
+        version=__version__,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _empty},
+    )
+    app.router.route_class = Action
+    app.add_middleware(Shell, settings=settings)
+    for area in (executions, tasks, health):
+        area.add(app)
+    # Routes are tried in their order: the actions before the pages of the documentation.
+    app.router.routes.sort(key=lambda route: not isinstance(route, Action))
+    return app
+
+
+async def _prune(site: Site) -> None:
+    while True:
+        try:
+            await site.work(site.keys.prune)
+        except sqlite3.Error:
+            logger.warning("old replies could not be removed; next attempt in %d s", PRUNE_SECONDS, exc_info=True)
+        await asyncio.sleep(PRUNE_SECONDS)
+
+
+async def _empty(request: Request, error: Exception) -> Response:
+    """404 and 405 have no body; 405 names every verb that the path knows."""
+    if not isinstance(error, HTTPException):
+        raise error
+    headers = {}
+    if error.status_code == 405:
+        verbs: set[str] = set()
+        for route in request.app.routes:
+            if route.matches(request.scope)[0] is not Match.NONE:
+                verbs |= getattr(route, "methods", None) or set()
+        headers["Allow"] = ", ".join(sorted(verbs))
+    return Response(status_code=error.status_code, headers=headers)

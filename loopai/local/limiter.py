@@ -1,0 +1,45 @@
+"""Rations: so many requests a minute for each client address, verb and path, as the real server means to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+from starlette.responses import Response
+
+WINDOW_SECONDS = 60
+REFUSAL = b'{ "code": "RATE_LIMIT_EXCEEDED", "message": "Rate limit exceeded. Please try again later." }'
+"""The real server's configured text, to the letter."""
+MOST_WINDOWS = 10_000
+"""Windows kept before those that are over are cleared away."""
+
+
+class Limiter:
+    """Fixed windows that start with the first counted request. For one event loop."""
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.time) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._windows: dict[tuple[str, str, str], tuple[float, int]] = {}
+
+    def admit(self, client: str, method: str, path: str) -> tuple[Response | None, dict[str, str]]:
+        """The refusal if the ration is used up, and the headers of the reply if it is not."""
+        now = self._clock()
+        key = (client, method, path.lower())
+        began, count = self._windows.get(key, (now, 0))
+        if now >= began + WINDOW_SECONDS:
+            began, count = now, 0
+        if len(self._windows) >= MOST_WINDOWS:
+            self._windows = {key: kept for key, kept in self._windows.items() if now < kept[0] + WINDOW_SECONDS}
+        left = began + WINDOW_SECONDS - now
+        if count >= self._limit:
+            headers = {"Retry-After": str(max(1, round(left)))}
+            return Response(REFUSAL, 429, headers, "application/json"), {}
+        self._windows[key] = (began, count + 1)
+        reset = datetime.fromtimestamp(began, timezone.utc) + timedelta(seconds=WINDOW_SECONDS)
+        return None, {
+            "X-Rate-Limit-Limit": f"{WINDOW_SECONDS // 60}m",
+            "X-Rate-Limit-Remaining": str(self._limit - count - 1),
+            "X-Rate-Limit-Reset": reset.strftime("%Y-%m-%dT%H:%M:%S.%f0Z"),
+        }

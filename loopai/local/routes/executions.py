@@ -1,0 +1,187 @@
+"""Running programs: one input, a batch of rows; and batch validation, which only compares."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from ... import models
+from .. import answers, bodies, comparison, moments
+from ..calls import Call, action, failure
+from ..documentation import route
+from ..errors import ApiError, invalid
+from ..records import Execution, milliseconds, new_id, number
+from ..service import ExecutionFailed, InvalidInput, NoActiveProgram, Row, RowResult, Seal
+
+FAILED = ("EXECUTION_ERROR", "An error occurred during program execution")
+DEFAULT_CONCURRENCY = 10
+
+
+def _executed(execution: Execution) -> Response:
+    return answers.json_text(execution.wire())
+
+
+@action(*FAILED)
+async def execute(call: Call) -> Response:
+    """Run a task's active program, or a version of it, on one input.
+
+    200 also where the program failed: look at `status`. 500 `EXECUTION_ERROR` for an unknown task or version, and where
+    no program could be made.
+    """
+    task_id = call.guid("task_id", "taskId")
+    request = call.body(bodies.EXECUTE)
+    broken = bodies.broken_execute_rules(request)
+    if broken:
+        raise invalid(broken)
+    if request["task_id"] != task_id:
+        message = f"Task ID in route ({task_id}) does not match request body ({request['task_id']})"
+        raise ApiError(400, "TASK_ID_MISMATCH", message)
+    return await _execute(call, request)
+
+
+@action(*FAILED)
+async def execute_legacy(call: Call) -> Response:
+    """The same with the task in the body only, at the path that the earlier SDKs use."""
+    request = call.body(bodies.EXECUTE)
+    broken = bodies.broken_execute_rules(request)
+    if broken:
+        raise invalid(broken)
+    return await _execute(call, request)
+
+
+async def _execute(call: Call, request: dict[str, Any]) -> Response:
+    def operation(seal: Seal[Execution]) -> None:
+        call.site.service.execute(
+            request["task_id"],
+            request["input"],
+            version=request["version"],
+            timeout_ms=request["timeout_ms"],
+            force_validation=request["force_validation"],
+            began=call.began,
+            seal=seal,
+        )
+
+    try:
+        try:
+            return await call.commit(operation, _executed, pure=True)
+        except NoActiveProgram:
+            await call.site.generation.ensure(request["task_id"])
+            return await call.commit(operation, _executed, pure=True)
+    except ExecutionFailed as error:
+        raise failure(call.site.settings, *FAILED, str(error)) from None
+    except InvalidInput as error:
+        raise invalid(error.errors) from None
+
+
+@action("BATCH_EXECUTION_ERROR", "Batch execution failed")
+async def execute_batch(call: Call) -> Response:
+    """Run a task's program on many inputs; 200 even where every one failed. Results stand in the order sent."""
+    request = call.body(bodies.BATCH_EXECUTE)
+    concurrency = DEFAULT_CONCURRENCY if request["max_concurrency"] is None else request["max_concurrency"]
+    if not 1 <= concurrency <= bodies.MOST_CONCURRENCY:
+        message = f"MaxConcurrency must be between 1 and {bodies.MOST_CONCURRENCY}"
+        raise ApiError(400, "INVALID_CONCURRENCY", message)
+    rows = [Row(item["id"], item["input"], item["force_validation"]) for item in request["items"]]
+    started = moments.now()
+
+    def operation(seal: Seal[list[RowResult]]) -> None:
+        call.site.service.execute_batch(
+            request["task_id"],
+            rows,
+            version=request["version"],
+            timeout_ms=request["timeout_ms"],
+            max_concurrency=concurrency,
+            stop_on_first_error=request["stop_on_first_error"],
+            seal=seal,
+        )
+
+    def executed(results: list[RowResult]) -> Response:
+        return answers.json_text(_batch(call, request, results, started))
+
+    try:
+        try:
+            return await call.commit(operation, executed, pure=True)
+        except NoActiveProgram:
+            await call.site.generation.ensure(request["task_id"])
+            return await call.commit(operation, executed, pure=True)
+    except ExecutionFailed as error:
+        # The contract knows no such failure of a batch: every row has it.
+        return executed([RowResult(row.id, None, str(error), 0.0) for row in rows])
+
+
+def _batch(call: Call, request: dict[str, Any], results: list[RowResult], started: int) -> bytes:
+    succeeded = sum(1 for result in results if result.reason is None)
+    latency_ms = sum(result.latency_ms for result in results)
+    head = {
+        "batch_id": new_id(),
+        "task_id": request["task_id"],
+        "version": request["version"] or 0,
+        "total_items": len(results),
+        "success_count": succeeded,
+        "failure_count": len(results) - succeeded,
+        "total_duration_ms": milliseconds(time.perf_counter() - call.began),
+        "avg_latency_ms": number(round(latency_ms / len(results), 4)) if results else 0,
+    }
+    tail = {"started_at": moments.written(started), "completed_at": moments.written(moments.now())}
+    items = b",".join(_result(result) for result in results)
+    return b"".join((to_json(head)[:-1], b',"results":[', items, b"],", to_json(tail)[1:]))
+
+
+def _result(result: RowResult) -> bytes:
+    execution = result.execution
+    head: dict[str, Any] = {"id": result.id}
+    if execution is not None:
+        head["execution_id"] = execution.id
+    head["success"] = result.reason is None
+    if execution is not None and execution.output is not None:
+        outcome = b'"output":' + execution.output
+    else:
+        outcome = b'"error_message":' + to_json(result.reason)
+    tail = {
+        "latency_ms": number(result.latency_ms),
+        "sampled_for_validation": execution is not None and execution.sampled,
+    }
+    return b"".join((to_json(head)[:-1], b",", outcome, b",", to_json(tail)[1:]))
+
+
+@action("BATCH_VALIDATION_ERROR", "Batch validation failed")
+async def validate_batch(call: Call) -> Response:
+    """Compare outputs with the expected ones, by their text as it was sent. Nothing is run or stored."""
+    request = call.body(bodies.BATCH_VALIDATE)
+    valid = [given == expected for given, expected in comparison.pairs(call.content)]
+    body = {
+        "batch_id": new_id(),
+        "task_id": request["task_id"],
+        "total_items": len(valid),
+        "valid_count": sum(valid),
+        "invalid_count": len(valid) - sum(valid),
+        "accuracy_rate": number(sum(valid) / len(valid)) if valid else 0,
+        "results": [
+            {
+                "id": item["id"],
+                "is_valid": is_valid,
+                "message": "Valid" if is_valid else "Output does not match expected output",
+                "confidence_score": int(is_valid),
+            }
+            for item, is_valid in zip(request["items"], valid)
+        ],
+        "total_duration_ms": milliseconds(time.perf_counter() - call.began),
+    }
+    return answers.json_of(body)
+
+
+def add(app: FastAPI) -> None:
+    """Add these endpoints."""
+    refusals = {400, 415, 500}
+    result, batch, validated = models.ExecutionResult, models.BatchExecuteResponse, models.BatchValidateResponse
+    old, path = "/api/v1/tasks/execute", "/api/v1/tasks/{task_id}/execute"
+    # First of all routes, as it is asked for most; they are tried in their order.
+    route(app, "POST", path, execute, "executions", result, body=bodies.EXECUTE, refusals=refusals)
+    route(app, "POST", old, execute_legacy, "executions", result, body=bodies.EXECUTE, refusals=refusals, old=True)
+    run, compare = "/api/v1/batch/execute", "/api/v1/batch/validate"
+    route(app, "POST", run, execute_batch, "batches", batch, body=bodies.BATCH_EXECUTE, refusals=refusals)
+    route(app, "POST", compare, validate_batch, "batches", validated, body=bodies.BATCH_VALIDATE, refusals={400, 415})

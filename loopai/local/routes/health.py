@@ -1,0 +1,105 @@
+"""Whether the server lives and works, and its metrics."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from ... import models
+from ..._version import __version__
+from .. import answers, moments
+from ..calls import Call, Site, action
+from ..documentation import route
+from ..metrics import CONTENT_TYPE
+
+FAILED = ("INTERNAL_ERROR", "An unexpected error occurred")
+NOT_CACHED = {"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"}
+
+
+def _healthy(call: Call, status: str = "healthy") -> dict[str, Any]:
+    return {
+        "status": status,
+        "timestamp": moments.written(moments.now()),
+        "version": __version__,
+        "environment": call.site.settings.environment,
+    }
+
+
+async def _probe(call: Call) -> tuple[str | None, int]:
+    """What is wrong with the database, `None` if nothing is, and the milliseconds it took to find out."""
+    began = time.perf_counter()
+    reason = None
+    try:
+        await call.work(call.site.store.probe)
+    except sqlite3.Error as error:
+        reason = str(error)
+    return reason, round((time.perf_counter() - began) * 1000)
+
+
+@action(*FAILED)
+async def health(call: Call) -> Response:
+    """The server runs."""
+    return answers.json_of(_healthy(call))
+
+
+@action(*FAILED)
+async def detailed_health(call: Call) -> Response:
+    """Health by component; 503 with the same shape where one is ill."""
+    reason, took = await _probe(call)
+    database = {
+        "status": "healthy" if reason is None else "unhealthy",
+        "response_time": took,
+        "message": "Database connection successful" if reason is None else f"Database connection failed: {reason}",
+    }
+    body = {
+        **_healthy(call, "healthy" if reason is None else "degraded"),
+        "components": {
+            "api": {"status": "healthy", "response_time": round((time.perf_counter() - call.began) * 1000)},
+            "database": database,
+            "redis": {"status": "healthy", "response_time": 0, "message": "Redis not configured"},
+        },
+    }
+    return answers.json_of(body, 200 if reason is None else 503)
+
+
+@action(*FAILED)
+async def ready(call: Call) -> Response:
+    """Whether the server takes work; 503 where it does not."""
+    reason, _ = await _probe(call)
+    body = {"status": "ready" if reason is None else "not_ready", "database": reason is None, "redis": True}
+    return answers.json_of(body, 200 if reason is None else 503)
+
+
+@action(*FAILED)
+async def live(_: Call) -> Response:
+    """The process answers."""
+    return answers.json_of({"status": "alive"})
+
+
+async def plain_health(_: Request) -> Response:
+    """The process answers, in a word."""
+    return PlainTextResponse("Healthy", headers=NOT_CACHED)
+
+
+async def metrics(request: Request) -> Response:
+    """Counters in Prometheus' text format."""
+    site: Site = request.app.state.site
+    return Response(await site.work(site.metrics.text), headers={"Content-Type": CONTENT_TYPE})
+
+
+def add(app: FastAPI) -> None:
+    """Add these endpoints."""
+    place, detailed, is_ready = "/api/v1/health", models.DetailedHealthResponse, models.ReadyResponse
+    route(app, "GET", place, health, "health", models.HealthResponse)
+    route(app, "GET", f"{place}/detailed", detailed_health, "health", detailed, also={503: detailed})
+    route(app, "GET", f"{place}/ready", ready, "health", is_ready, also={503: is_ready})
+    route(app, "GET", f"{place}/live", live, "health", models.LiveResponse)
+    app.get("/metrics", summary="Metrics", response_class=PlainTextResponse, tags=["health"])(metrics)
+    app.get("/health", summary="Health in a word", response_class=PlainTextResponse, tags=["health"])(plain_health)
+    # The real server answers any verb here; only GET is worth documenting.
+    app.add_route("/health", plain_health, methods=["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])

@@ -1,0 +1,116 @@
+"""Tasks and their programs. The list, the look-up by name and pushing a program are additions to the contract."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.responses import Response
+
+from ... import models
+from .. import answers, bodies
+from ..calls import Call, action
+from ..documentation import route
+from ..errors import ApiError, invalid
+from ..records import Artifact, TaskState
+from ..service import ProgramRefused, UnknownTask
+from ..store import NameTaken
+
+TASKS = "/api/v1/tasks"
+TASK = f"{TASKS}/{{task_id}}"
+
+
+def _missing(task_id: str) -> ApiError:
+    return ApiError(404, "TASK_NOT_FOUND", f"Task with ID {task_id} not found")
+
+
+@action("TASK_CREATION_ERROR", "An error occurred while creating the task")
+async def create_task(call: Call) -> Response:
+    """Create a task."""
+    task = call.body(bodies.CREATE_TASK)
+    broken = bodies.broken_task_rules(task)
+    if broken:
+        raise invalid(broken)
+
+    def created(state: TaskState) -> Response:
+        return answers.json_of(state.wire(), 201, {"Location": f"{call.origin}/api/v1/Tasks/{state.task.id}"})
+
+    try:
+        return await call.commit(lambda seal: call.site.service.create_task(**task, seal=seal), created)
+    except NameTaken:
+        raise ApiError(409, "TASK_ALREADY_EXISTS", f"Task with name '{task['name']}' already exists") from None
+
+
+@action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
+async def get_task(call: Call) -> Response:
+    """A task and its active version."""
+    task_id = call.guid("task_id", "taskId")
+    state = await call.work(lambda: call.site.store.task(task_id))
+    if state is None:
+        raise _missing(task_id)
+    return answers.json_of(state.wire())
+
+
+@action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the tasks")
+async def list_tasks(call: Call) -> Response:
+    """All tasks, oldest first."""
+    return await call.work(lambda: answers.json_of([state.wire() for state in call.site.store.tasks()]))
+
+
+@action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
+async def get_task_by_name(call: Call) -> Response:
+    """The task of that name."""
+    name = call.request.path_params["name"]
+    state = await call.work(lambda: call.site.store.task_by_name(name))
+    if state is None:
+        raise ApiError(404, "TASK_NOT_FOUND", f"Task with name '{name}' not found")
+    return answers.json_of(state.wire())
+
+
+@action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving artifacts")
+async def list_artifacts(call: Call) -> Response:
+    """A task's programs by ascending version; none for an unknown task."""
+    task_id = call.guid("task_id", "taskId")
+    found = await call.work(lambda: call.site.store.artifacts(task_id))
+    return answers.json_of([artifact.wire() for artifact in found])
+
+
+@action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving the artifact")
+async def get_artifact(call: Call) -> Response:
+    """One version of a task's program."""
+    task_id, version = call.guid("task_id", "taskId"), call.integer("version", "version")
+    found = await call.work(lambda: call.site.store.artifact(task_id, version))
+    if found is None:
+        raise ApiError(404, "ARTIFACT_NOT_FOUND", f"Artifact version {version} for task {task_id} not found")
+    return answers.json_of(found.wire())
+
+
+@action("ARTIFACT_CREATION_ERROR", "An error occurred while adding the program")
+async def push_program(call: Call) -> Response:
+    """Add a program of your own as the task's next version."""
+    task_id, program = call.guid("task_id", "taskId"), call.body(bodies.PUSH_PROGRAM)
+
+    def created(artifact: Artifact) -> Response:
+        place = f"{call.origin}/api/v1/Tasks/{task_id}/artifacts/{artifact.version}"
+        return answers.json_of(artifact.wire(), 201, {"Location": place})
+
+    try:
+        return await call.commit(lambda seal: call.site.service.add_program(task_id, **program, seal=seal), created)
+    except UnknownTask:
+        raise _missing(task_id) from None
+    except ProgramRefused as refused:
+        raise invalid([(refused.member, str(refused))]) from None
+
+
+def add(app: FastAPI) -> None:
+    """Add these endpoints."""
+    task, program = models.Task, models.ProgramArtifact
+    post = {400, 409, 415}
+    route(app, "POST", TASKS, create_task, "tasks", task, 201, body=bodies.CREATE_TASK, refusals=post)
+    route(app, "GET", TASKS, list_tasks, "tasks", list[models.Task])
+    # Before the paths with a task id in this place, which it would be read as.
+    route(app, "GET", f"{TASKS}/by-name/{{name}}", get_task_by_name, "tasks", task, refusals={404})
+    route(app, "GET", TASK, get_task, "tasks", task, refusals={400, 404})
+    route(app, "GET", f"{TASK}/artifacts", list_artifacts, "programs", list[models.ProgramArtifact], refusals={400})
+    push = {400, 404, 415}
+    place = f"{TASK}/artifacts"
+    route(app, "POST", place, push_program, "programs", program, 201, body=bodies.PUSH_PROGRAM, refusals=push)
+    route(app, "GET", f"{place}/{{version}}", get_artifact, "programs", program, refusals={400, 404})

@@ -1,0 +1,387 @@
+"""What the server does with tasks, programs and executions: the contract's rules, over the store. No HTTP here.
+
+All of it blocks and is called from worker threads. Writing operations take a `seal`, which is called with the result
+inside their transaction: what it writes there stands or falls with the result.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic_core import from_json, to_json
+
+from ..exceptions import ConfigurationError
+from ..programs import Outcome, Program, ProgramPool, UnsupportedLanguage
+from . import moments
+from .metrics import Metrics
+from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
+from .remembered import Remembered
+from .schemas import InputCheck
+from .settings import PROGRAM_TIMEOUT_MS, Settings
+from .store import Store, Transaction
+from .training import CannotLearn, train
+from .training.trained import lines_of_code
+
+R = TypeVar("R")
+Seal = Callable[[Transaction, R], None]
+
+SKIPPED = "Skipped: stop_on_first_error"
+"""What an item says that did not run because an earlier one failed."""
+
+MOST_TASKS_REMEMBERED = 1000
+MOST_PROGRAMS_REMEMBERED = 100
+
+
+class ExecutionFailed(Exception):
+    """An execution that never began: unknown task, unknown version, no program. The message says which."""
+
+
+class NoActiveProgram(Exception):
+    """The task has no active program yet: generate one and ask again."""
+
+
+class InvalidInput(Exception):
+    """The input does not fit the task's schema; `errors` are (path, text)."""
+
+    def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{path}: {text}" for path, text in errors))
+        self.errors = errors
+
+
+class ProgramRefused(Exception):
+    """A pushed program that cannot be one; `member` is the request's member at fault, as the contract names it."""
+
+    def __init__(self, member: str, reason: str) -> None:
+        super().__init__(reason)
+        self.member = member
+
+
+class UnknownTask(Exception):
+    """No task has this id or name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input of a batch."""
+
+    id: str
+    input: Any
+    force_validation: bool
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What came of a row: its execution, or why there was none. `latency_ms` is in milliseconds."""
+
+    id: str
+    execution: Execution | None
+    reason: str | None
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class _Running:
+    """What an execution needs of its task, which never changes."""
+
+    sampling_rate: float
+    check: InputCheck
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A version of a task's program."""
+
+    id: str
+    version: int
+    program: Program
+
+
+class Service:
+    """Tasks, programs and executions of one data folder."""
+
+    def __init__(self, store: Store, programs: ProgramPool, metrics: Metrics, settings: Settings) -> None:
+        self._store = store
+        self._programs = programs
+        self._metrics = metrics
+        self._settings = settings
+        self._tasks: Remembered[str, _Running] = Remembered(MOST_TASKS_REMEMBERED)
+        self._programs_chosen: Remembered[tuple[str, int | None], _Chosen] = Remembered(MOST_PROGRAMS_REMEMBERED)
+
+    # Tasks and artifacts
+
+    def create_task(
+        self,
+        *,
+        name: str,
+        description: str,
+        input_schema: Any,
+        output_schema: Any,
+        examples: Sequence[Any],
+        accuracy_target: float,
+        latency_target_ms: int,
+        sampling_rate: float,
+        seal: Seal[TaskState],
+    ) -> None:
+        """Raises `store.NameTaken`."""
+        moment = moments.now()
+        task = Task(
+            id=new_id(),
+            name=name,
+            description=description,
+            input_schema=to_json(input_schema),
+            output_schema=to_json(output_schema),
+            examples=to_json(examples),
+            accuracy_target=accuracy_target,
+            latency_target_ms=latency_target_ms,
+            sampling_rate=sampling_rate,
+            created_at=moment,
+            updated_at=moment,
+        )
+        with self._store.transaction() as transaction:
+            self._store.add_task(transaction, task)
+            seal(transaction, TaskState(task))
+
+    def add_program(self, task_id: str, code: str, language: str, *, activate: bool, seal: Seal[Artifact]) -> None:
+        """A program of the user's own as the task's next version; older versions stay as they are, the highest active
+        one runs.
+
+        Raises `UnknownTask`, and `ProgramRefused` for code that does not load.
+        """
+        if self._store.running_of(task_id) is None:
+            raise UnknownTask(task_id)
+        program = Program(code, language)
+        try:
+            reason = self._programs.check(program)
+        except UnsupportedLanguage as error:
+            raise ProgramRefused("Language", str(error)) from None
+        if reason is not None:
+            raise ProgramRefused("Code", reason)
+        new = NewArtifact(
+            task_id=task_id,
+            code=code,
+            language=language,
+            status="active" if activate else "draft",
+            lines_of_code=lines_of_code(code),
+            llm_provider="user",
+        )
+        with self._store.transaction() as transaction:
+            seal(transaction, self._store.add_artifact(transaction, new))
+        self._programs_chosen.forget((task_id, None))
+
+    def generate(self, task_id: str) -> None:
+        """Make the task's first program from its examples, unless one is active by then.
+
+        Raises `ExecutionFailed` where the task is unknown or the examples teach nothing.
+        """
+        state = self._store.task(task_id)
+        if state is None:
+            raise ExecutionFailed(f"Task with ID {task_id} not found")
+        if state.active_version is not None:
+            return
+        task = state.task
+        try:
+            trained = train(
+                name=task.name,
+                description=task.description,
+                input_schema=from_json(task.input_schema),
+                output_schema=from_json(task.output_schema),
+                examples=from_json(task.examples),
+            )
+        except (CannotLearn, ConfigurationError) as error:
+            raise ExecutionFailed(f"Program generation failed: {error}") from error
+        new = NewArtifact(
+            task_id=task_id,
+            code=trained.code,
+            language=trained.language,
+            status="active",
+            synthesis_strategy=trained.strategy,
+            confidence_score=trained.confidence_score,
+            cyclomatic_complexity=trained.cyclomatic_complexity,
+            lines_of_code=trained.lines_of_code,
+            llm_model="scikit-learn",
+            generation_time_sec=trained.generation_time_sec,
+        )
+        with self._store.transaction() as transaction:
+            # Another process on this folder may have been faster.
+            if self._store.active_program(task_id, transaction) is None:
+                self._store.add_artifact(transaction, new)
+
+    # Executions
+
+    def execute(
+        self,
+        task_id: str,
+        value: Any,
+        *,
+        version: int | None,
+        timeout_ms: int | None,
+        force_validation: bool,
+        began: float,
+        seal: Seal[Execution],
+    ) -> None:
+        """Run the task's program on one input and record it. `began` (`time.perf_counter`) is where latency starts.
+
+        Raises `ExecutionFailed`, `NoActiveProgram` and `InvalidInput`.
+        """
+        running = self._running(task_id)
+        if self._settings.check_inputs:
+            errors = running.check.errors(value)
+            if errors:
+                raise InvalidInput(errors)
+        limit = PROGRAM_TIMEOUT_MS if timeout_ms is None else timeout_ms
+        while True:
+            chosen = self._choose(task_id, version)
+            outcome = self._run(chosen.program, value, limit)
+            latency_ms = (time.perf_counter() - began) * 1000
+            execution = _execution(task_id, chosen, value, outcome, latency_ms, _sampled(force_validation, running))
+            with self._store.transaction() as transaction:
+                if self._superseded(transaction, task_id, version, chosen):
+                    continue
+                self._store.add_executions(transaction, [execution])
+                seal(transaction, execution)
+            self._metrics.executed(execution, running.sampling_rate)
+            return
+
+    def execute_batch(
+        self,
+        task_id: str,
+        rows: Sequence[Row],
+        *,
+        version: int | None,
+        timeout_ms: int | None,
+        max_concurrency: int,
+        stop_on_first_error: bool,
+        seal: Seal[list[RowResult]],
+    ) -> None:
+        """Run the task's program on each row and record all of it in one transaction.
+
+        With `stop_on_first_error` rows run in groups of `max_concurrency`, and none after the group in which one
+        failed.
+        Raises `ExecutionFailed` and `NoActiveProgram`.
+        """
+        running = self._running(task_id)
+        limit = PROGRAM_TIMEOUT_MS if timeout_ms is None else timeout_ms
+        while True:
+            chosen = self._choose(task_id, version)
+            results = self._run_rows(running, chosen, task_id, rows, limit, max_concurrency, stop_on_first_error)
+            made = [result.execution for result in results if result.execution is not None]
+            with self._store.transaction() as transaction:
+                if self._superseded(transaction, task_id, version, chosen):
+                    continue
+                self._store.add_executions(transaction, made)
+                seal(transaction, results)
+            for execution in made:
+                self._metrics.executed(execution, running.sampling_rate)
+            return
+
+    def _run_rows(
+        self,
+        running: _Running,
+        chosen: _Chosen,
+        task_id: str,
+        rows: Sequence[Row],
+        limit: int,
+        max_concurrency: int,
+        stop_on_first_error: bool,
+    ) -> list[RowResult]:
+        results: list[RowResult] = []
+        step = max_concurrency if stop_on_first_error else max(len(rows), 1)
+        for start in range(0, len(rows), step):
+            group = rows[start : start + step]
+            if stop_on_first_error and any(result.reason is not None for result in results):
+                results.extend(RowResult(row.id, None, SKIPPED, 0.0) for row in group)
+                continue
+            reasons = [self._unfit(running, row.input) for row in group]
+            inputs = [row.input for row, reason in zip(group, reasons) if reason is None]
+            outcomes = iter(self._run_many(chosen.program, inputs, limit, max_concurrency))
+            for row, reason in zip(group, reasons):
+                if reason is not None:
+                    results.append(RowResult(row.id, None, reason, 0.0))
+                    continue
+                outcome = next(outcomes)
+                sampled = _sampled(row.force_validation, running)
+                execution = _execution(task_id, chosen, row.input, outcome, outcome.latency_ms, sampled)
+                results.append(RowResult(row.id, execution, outcome.error, execution.latency_ms))
+        return results
+
+    def _running(self, task_id: str) -> _Running:
+        running = self._tasks.get(task_id)
+        if running is None:
+            found = self._store.running_of(task_id)
+            if found is None:
+                raise ExecutionFailed(f"Task with ID {task_id} not found")
+            running = self._tasks.put(task_id, _Running(found[0], InputCheck(from_json(found[1]))))
+        return running
+
+    def _choose(self, task_id: str, version: int | None) -> _Chosen:
+        """The program to run. The active one may be remembered from before: whether it still is, `_superseded` says."""
+        chosen = self._programs_chosen.get((task_id, version))
+        if chosen is not None:
+            return chosen
+        if version is None:
+            found = self._store.active_program(task_id)
+            if found is None:
+                raise NoActiveProgram(task_id)
+        else:
+            found = self._store.program_of_version(task_id, version)
+            if found is None:
+                raise ExecutionFailed(f"Program artifact version {version} for task {task_id} not found")
+        chosen = _Chosen(*found, Program(*self._store.code(found[0])))
+        return self._programs_chosen.put((task_id, version), chosen)
+
+    def _superseded(self, transaction: Transaction, task_id: str, version: int | None, chosen: _Chosen) -> bool:
+        """Whether another version is active by now, made here or by another process: then it has to run instead.
+
+        Asked where the run is recorded: there the answer costs a tenth of what it costs on a connection of its own.
+        """
+        if version is not None:
+            return False
+        if self._store.active_program(task_id, transaction) == (chosen.id, chosen.version):
+            return False
+        self._programs_chosen.forget((task_id, None))
+        return True
+
+    def _unfit(self, running: _Running, value: Any) -> str | None:
+        errors = running.check.errors(value) if self._settings.check_inputs else []
+        return str(InvalidInput(errors)) if errors else None
+
+    def _run(self, program: Program, value: Any, timeout_ms: int) -> Outcome:
+        try:
+            return self._programs.run(program, value, timeout_ms=timeout_ms)
+        except UnsupportedLanguage as error:
+            raise ExecutionFailed(str(error)) from None
+
+    def _run_many(self, program: Program, values: Sequence[Any], timeout_ms: int, concurrency: int) -> list[Outcome]:
+        if timeout_ms < -1:
+            refusal = Outcome(None, f"Execution error: timeout_ms must be at least -1, not {timeout_ms}", 0.0)
+            return [refusal] * len(values)
+        try:
+            return self._programs.run_many(program, values, timeout_ms=timeout_ms, max_concurrency=concurrency)
+        except UnsupportedLanguage as error:
+            raise ExecutionFailed(str(error)) from None
+
+
+def _sampled(force_validation: bool, running: _Running) -> bool:
+    # Which runs are looked at later; nothing hangs on its being unpredictable.
+    return force_validation or random.random() < running.sampling_rate  # noqa: S311
+
+
+def _execution(
+    task_id: str, chosen: _Chosen, value: Any, outcome: Outcome, latency_ms: float, sampled: bool
+) -> Execution:
+    return Execution(
+        id=new_id(),
+        task_id=task_id,
+        program_id=chosen.id,
+        version=chosen.version,
+        input=to_json(value),
+        output=to_json(outcome.output) if outcome.error is None else None,
+        error_message=outcome.error,
+        latency_ms=round(latency_ms, 4),
+        sampled=sampled,
+        executed_at=moments.now(),
+    )
