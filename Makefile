@@ -36,7 +36,7 @@ lint: .venv/.dev ## Check style, formatting, import contracts and references
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports --no-logo
-	.ci/check-references
+	$(BIN)/python .ci/check_references.py
 
 format: .venv/.dev ## Put code into the project's format
 	$(BIN)/ruff check --quiet --fix-only .
@@ -44,14 +44,14 @@ format: .venv/.dev ## Put code into the project's format
 
 types: .venv/.dev ## Check the types, with mypy and pyright
 	$(BIN)/mypy
-	$(BIN)/mypy tests/typing
+	$(BIN)/mypy tests/typing benchmarks example_projects/scripts .ci
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 
 bench: .venv/.dev ## Measure, and compare with baselines of the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 matrix: .venv/.dev ## Run the fitting tests on each Python found, from 3.9 up
-	@$(BIN)/python .ci/matrix $(ARGS)
+	@$(BIN)/python .ci/matrix.py $(ARGS)
 
 build: .venv/.dev ## Build sdist and wheel, and try the wheel in a fresh environment
 	@rm -rf dist

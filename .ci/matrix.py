@@ -1,12 +1,11 @@
-#!/usr/bin/env python3
 """Runs the tests on each Python of the matrix that is found, each in an environment of its own under .matrix/.
 
-Usage: .ci/matrix [VERSION …], from a Python that has the embedded server. Exit code 1 if a run failed; with CI=true also
-if none was found.
+Run it with a Python that has the embedded server. Exit code 1 if a run failed; with CI=true also if none was found.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from loopai import local
 
 VERSIONS = ["3.9", "3.10", "3.12", "3.13"]
-# Below this the embedded server cannot run: the contract suite asks one on this Python, and what needs it in process skips.
+# Below this the embedded server cannot run: the contract suite asks one on this Python, what needs it in process skips.
 SERVER_FROM = (3, 10)
 # Typing tests check the sources, not the interpreter, and need the tools of the development environment.
 LEFT_OUT = ["--ignore=tests/typing", "--ignore=tests/unit/test_docs_run.py", "--ignore=tests/e2e"]
@@ -41,18 +40,25 @@ def environment(version: str, base: str) -> Path:
     return python
 
 
-def tests(version: str, python: Path) -> int:
+def tests(version: str, python: Path, smoke: bool) -> int:
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *LEFT_OUT]
-    if tuple(map(int, version.split("."))) >= SERVER_FROM:
+    has_server = tuple(map(int, version.split("."))) >= SERVER_FROM
+    if smoke or not has_server:
+        command += ["tests/unit", "tests/contract"]
+    if has_server:
         return subprocess.run(command, check=False).returncode
     with local.running() as server:
         environ = {**os.environ, "LOOPAI_CONTRACT_URL": server.base_url}
-        return subprocess.run([*command, "tests/unit", "tests/contract"], env=environ, check=False).returncode
+        return subprocess.run(command, env=environ, check=False).returncode
 
 
-def main(versions: list[str]) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("version", nargs="*", help=f"without any: {', '.join(VERSIONS)}")
+    parser.add_argument("--smoke", action="store_true", help="unit tests and the contract suite only")
+    chosen = parser.parse_args()
     outcomes = {}
-    for version in versions:
+    for version in chosen.version or VERSIONS:
         base = find(version)
         if base is None:
             outcomes[version] = "not found"
@@ -60,7 +66,7 @@ def main(versions: list[str]) -> int:
         print(f"--- Python {version}", flush=True)
         python = environment(version, base)
         started = time.monotonic()
-        code = tests(version, python)
+        code = tests(version, python, chosen.smoke)
         outcomes[version] = f"{'passed' if code == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s"
     print("--- matrix")
     for version, outcome in outcomes.items():
@@ -71,4 +77,4 @@ def main(versions: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or VERSIONS))
+    sys.exit(main())

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Says where a tracked file refers to something outside the repository: home paths, registries, foreign addresses."""
 
 import re
@@ -10,7 +9,7 @@ from urllib.parse import urlsplit
 # What stands for "nowhere" by RFC 2606 and RFC 6761, this machine, and identifiers that nobody fetches.
 OWN_HOST = re.compile(
     r"^(localhost|127(\.\d+){3}|0\.0\.0\.0|\[?::1?\]?|192\.0\.2\.\d+|198\.51\.100\.\d+|203\.0\.113\.\d+|"
-    r"(.*\.)?(example|test|invalid|localhost)|(.*\.)?example\.(com|org|net)|json-schema\.org|www\.w3\.org)$"
+    r"(.*\.)?(example|test|invalid|localhost)|(.*\.)?example\.(com|org|net)|json-schema\.org|tools\.ietf\.org|www\.w3\.org)$"
 )
 ADDRESS = re.compile(r"\b(?:https?|postgres(?:ql)?|rediss?|amqps?)://[^\s\"'`<>)\]},;\\]+")
 FOREIGN = [

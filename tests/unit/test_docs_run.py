@@ -1,0 +1,156 @@
+"""What README.md shows is run: its Python, its shell commands, its make verbs, and its table of options."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from loopai import SyncLoopaiClient
+from loopai.config import OPTIONS
+
+pytest.importorskip("pydantic_monty", reason="README's code runs on the embedded server, which needs Python 3.10")
+from loopai import local
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# The address a reader has a server at; here the embedded one stands in for it.
+SHOWN_ADDRESS = "http://localhost:8080"
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAM = "def main(input):\n    return {'label': 'spam' if 'money' in input['text'] else 'ham'}\n"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, the heading it stands under, and its line."""
+
+    section: str
+    language: str
+    code: str
+    line: int
+
+
+def blocks() -> list[Block]:
+    found = []
+    for match in FENCE.finditer(README):
+        before = README[: match.start()]
+        section = re.findall(r"^#+ (.+)$", re.sub(FENCE, "", before), re.MULTILINE)[-1]
+        found.append(Block(section, match[1], match[2], before.count("\n") + 1))
+    return found
+
+
+BLOCKS = blocks()
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+TESTS = [block for block in PYTHON if re.search(r"^(async )?def test_", block.code, re.MULTILINE)]
+SNIPPETS = [block for block in PYTHON if block not in TESTS]
+COMMANDS = [
+    (block.section, line[2:])
+    for block in BLOCKS
+    if block.language == "console"
+    for line in block.code.replace("\\\n", "").splitlines()
+    if line.startswith("$ ")
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with local.running() as running:
+        yield running.base_url
+
+
+@pytest.fixture
+def spam(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader who has set up a server, with a task `spam` on it."""
+    with SyncLoopaiClient(server) as client:
+        known = {task.name: task.id for task in client.list_tasks()}
+        if "spam" not in known:
+            text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+            task = client.create_task("spam", "Tell spam from wanted messages", text, {"type": "object"})
+            client.push_program(task.id, PROGRAM)
+            known["spam"] = task.id
+    monkeypatch.setenv("LOOPAI_BASE_URL", server)
+    monkeypatch.setenv("LOOPAI_TASKS", f"spam={known['spam']}")
+
+
+def shown(found: list[Block]) -> list[object]:
+    return [pytest.param(block, id=f"line-{block.line}") for block in found]
+
+
+@pytest.mark.usefixtures("spam")
+@pytest.mark.parametrize("section", list(dict.fromkeys(block.section for block in SNIPPETS)))
+def test_a_sections_python_runs_from_top_to_bottom(
+    section: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snippets of a section, run one after the other in one namespace, raise nothing."""
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for block in SNIPPETS:
+        if block.section == section:
+            # As many lines first as stand before it, so that a traceback names README's own.
+            source = "\n" * block.line + block.code.replace(SHOWN_ADDRESS, server)
+            exec(compile(source, "README.md", "exec", dont_inherit=True), namespace)
+
+
+@pytest.mark.parametrize("block", shown(TESTS))
+def test_a_test_that_is_shown_passes(block: Block, tmp_path: Path) -> None:
+    """A test in README passes as a file of its own, under the pytest plugin that comes with loopai."""
+    (tmp_path / "test_shown.py").write_text(block.code, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:django", "test_shown.py"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(("section", "command"), [pair for pair in COMMANDS if pair[1].startswith("make")])
+def test_a_make_verb_that_is_shown_exists(section: str, command: str) -> None:
+    """`make` knows each verb that README names."""
+    verbs = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    words = [word for word in shlex.split(command, comments=True)[1:] if "=" not in word]
+    assert set(words) <= set(verbs), f"{section}: {command}"
+
+
+@pytest.mark.usefixtures("spam")
+def test_the_shells_commands_run(server: str, tmp_path: Path) -> None:
+    """The `loopai` commands of README, in its order, each end with exit code 0."""
+    commands = [command for _, command in COMMANDS if command.startswith("loopai ")]
+    assert commands
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = {**os.environ, "PATH": path, "LOOPAI_BASE_URL": server}
+    for command in commands:
+        # A server stays up until it is stopped: here its options are read, and one is running already.
+        told = f"{command.rstrip(' &')} --help" if command.startswith("loopai serve") else command
+        run = subprocess.run(
+            told.replace(SHOWN_ADDRESS, server),
+            shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert run.returncode == 0, f"{command}\n{run.stdout}{run.stderr}"
+
+
+def test_the_table_of_options_is_the_one_in_the_code() -> None:
+    """README names every option, in the code's order, with its environment variable where it has one."""
+    table = README.partition("| argument | environment |")[2].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (?:`(LOOPAI_\w+)`|–) \|", table, re.MULTILINE))
+    assert list(rows) == [option.argument for option in OPTIONS]
+    # Headers are a mapping, which no environment variable holds.
+    assert rows == {option.argument: option.environment for option in OPTIONS} | {"headers": ""}
+
+
+@pytest.mark.slow
+def test_the_install_commands_install(tmp_path: Path) -> None:
+    """README's way from the checkout to an installed package, in an environment of its own."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    environ = {**os.environ, "PATH": f"{tmp_path / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    commands = [command for section, command in COMMANDS if section == "Install"]
+    assert commands
+    for command in [*commands, "loopai --help", "python -c 'import loopai.local'"]:
+        run = subprocess.run(
+            command, shell=True, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=400
+        )
+        assert run.returncode == 0, f"{command}\n{run.stdout}{run.stderr}"
