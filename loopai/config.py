@@ -38,6 +38,9 @@ Maybe = Union[T, NotGiven]
 LONGEST_BOUND = 1e9
 """Seconds (31 years); what waits for a lock or a socket takes little more than that."""
 
+EMBEDDED = "http://embedded"
+"""The address that stands for the embedded server in this process, where nothing listens."""
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -313,11 +316,16 @@ def _resolved(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Confi
             source, value = "default", option.default
         values[option.argument], sources[option.argument] = value, source
     _settle(values, sources)
+    if values["local"] and sources["base_url"] == "default":
+        values["base_url"] = EMBEDDED
     return Config(**values, sources=MappingProxyType(sources))
 
 
 def _settle(values: dict[str, Any], sources: dict[str, str]) -> None:
-    """Of `transport` and `local`, which exclude each other, the one from the stronger source stays."""
+    """Of `transport` and `local`, which exclude each other, the one from the stronger source stays.
+
+    What asks the embedded server says so in its errors: its address is none that another server may have.
+    """
     ranks = {name: {"default": 0, "argument": 2}.get(sources[name], 1) for name in ("transport", "local")}
     if not values["local"] or not ranks["transport"]:
         return

@@ -15,7 +15,7 @@ from loopai.programs import Outcome, Program, ProgramPool
 from loopai.programs.failures import LONGEST_MESSAGE
 
 NORMAL = Program("def main(input):\n    return {'twice': input['n'] * 2}")
-TIMEOUT_MS = 300
+TIMEOUT_MS = 600
 TIMEOUT = f"Execution timeout after {TIMEOUT_MS}ms"
 MEMORY = "Memory limit of 32 MB exceeded"
 RECURSION = "maximum recursion depth exceeded"
