@@ -1,0 +1,99 @@
+"""A row on its way in and its outcome on the way out. Reading is in `sources`, writing in `sinks`."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+OK = "ok"
+ERROR = "error"
+CANCELLED = "cancelled"
+
+PROGRAM = "program"
+"""`Outcome.code`: the program failed on this row."""
+UNREADABLE = "unreadable"
+"""`Outcome.code`: the row could not be read from its source."""
+UNMAPPED = "unmapped"
+"""`Outcome.code`: the row lacks what the mapping or the key names."""
+DUPLICATE = "duplicate"
+"""`Outcome.code`: a stream that is read once had this key before."""
+UNSENDABLE = "unsendable"
+"""`Outcome.code`: the input is nothing JSON can say."""
+REFUSED = "refused"
+"""`Outcome.code`: the server refused the row, alone, in a request of its own."""
+STOPPED = "stopped"
+"""`Outcome.code` of a cancelled row: the run ended before the row did."""
+
+
+class Row:
+    """One row: `key` names it, `input` is what the program gets, `columns` is kept beside the result.
+
+    `line` is where it stands in its source, counted from 1, and is said in errors. A row with `error` set is not
+    sent: it ends as that error, of the kind `code`.
+    """
+
+    __slots__ = ("code", "columns", "error", "input", "key", "line")
+
+    def __init__(
+        self,
+        key: str,
+        input: Any,  # noqa: A002  # the wire's name
+        columns: Optional[dict[str, Any]] = None,
+        line: Optional[int] = None,
+        error: Optional[str] = None,
+        code: str = UNREADABLE,
+    ) -> None:
+        self.key = key
+        self.input = input
+        self.columns = columns
+        self.line = line
+        self.error = error
+        self.code = code
+
+    def __repr__(self) -> str:
+        told = f", error={self.error!r}" if self.error else ""
+        return f"Row({self.key!r}, {self.input!r}{told})"
+
+
+class Outcome:
+    """How a row ended: `status` is `ok`, `error` or `cancelled`.
+
+    `output` is the program's, any JSON value; `error` a text and `code` its kind where there is no output.
+    `latency_ms` is the server's figure for this row, in milliseconds; `attempts` how often the row was sent.
+    `row` is the row itself.
+    """
+
+    __slots__ = ("attempts", "code", "error", "execution_id", "latency_ms", "output", "row", "status")
+
+    def __init__(
+        self,
+        row: Row,
+        status: str,
+        output: Any = None,
+        error: Optional[str] = None,
+        code: Optional[str] = None,
+        latency_ms: Optional[float] = None,
+        attempts: int = 0,
+        execution_id: Optional[str] = None,
+    ) -> None:
+        self.row = row
+        self.status = status
+        self.output = output
+        self.error = error
+        self.code = code
+        self.latency_ms = latency_ms
+        self.attempts = attempts
+        self.execution_id = execution_id
+
+    @property
+    def key(self) -> str:
+        """The row's key."""
+        return self.row.key
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an output."""
+        return self.status == OK
+
+    def __repr__(self) -> str:
+        told = f"output={self.output!r}" if self.status == OK else f"error={self.error!r}"
+        return f"Outcome({self.row.key!r}, {self.status!r}, {told}, attempts={self.attempts})"

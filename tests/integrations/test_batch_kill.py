@@ -1,0 +1,157 @@
+"""`kill -9` of a batch at random moments, each resumed: the output has every key once, as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pydantic_monty")
+pytest.importorskip("uvicorn")
+
+from loopai import SyncLoopaiClient
+from loopai.local import running
+
+RUNNER = """
+import sys
+from loopai import SyncLoopaiClient
+from loopai.batch.command import BatchOptions, run_command
+import loopai.batch.runs as runs
+
+url, task, given, output = sys.argv[1:]
+keep = runs.Run.keep
+
+def told(self, outcomes):
+    print("<", flush=True)
+    keep(self, outcomes)
+    print(">", flush=True)
+
+runs.Run.keep = told
+with SyncLoopaiClient(url) as client:
+    options = BatchOptions(task, given, output, map=["n=n"], id_field="id", chunk_size=20, resume=True, progress="none")
+    sys.exit(run_command(options, client))
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, str]]:
+    with running() as made, SyncLoopaiClient(made.base_url) as client:
+        task = client.create_task("kills", "Doubles", {"type": "object"}, {"type": "object"})
+        client.push_program(task.id, "def main(input):\n    return {'twice': input['n'] * 2}\n")
+        yield made.base_url, str(task.id)
+
+
+def _runner(server: tuple[str, str], given: Path, output: Path) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-c", RUNNER, *server, str(given), str(output)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _killed(process: subprocess.Popen[bytes], chance: random.Random) -> bool:
+    """Kill the runner some time after a word of it, within a chunk's write or between two; False if it ended first."""
+    words = chance.randrange(1, 12)
+    with process:
+        assert process.stdout is not None
+        for _ in range(words):
+            if not process.stdout.readline():
+                break
+        # Up to 8 ms more, by the clock: a chunk is written, fsynced and recorded in about that.
+        until = time.perf_counter() + chance.random() * 0.008
+        while time.perf_counter() < until:
+            select.select([], [], [], 0)
+        if process.poll() is not None:
+            return False
+        process.kill()
+    return process.returncode == -9
+
+
+def _kills(server: tuple[str, str], folder: Path, rows: int, kills: int, output: Path) -> None:
+    given = folder / "in.jsonl"
+    given.write_text("".join(json.dumps({"id": f"k{n}", "n": n}) + "\n" for n in range(rows)))
+    chance = random.Random(kills)
+    done = sum(_killed(_runner(server, given, output), chance) for _ in range(kills))
+    assert done == kills
+    with _runner(server, given, output) as last:
+        _, said = last.communicate(timeout=120)
+    assert last.returncode == 0, said.decode()
+    assert b"from before" in said
+    found = {}
+    for line in output.read_text().splitlines():
+        row = json.loads(line)
+        assert row["id"] not in found
+        found[row["id"]] = row["loopai_output"]
+    assert found == {f"k{n}": {"twice": n * 2} for n in range(rows)}
+
+
+def test_killed_twice_and_resumed(server: tuple[str, str], tmp_path: Path) -> None:
+    """The two kills fall anywhere."""
+    _kills(server, tmp_path, 2_000, 2, tmp_path / "out.jsonl")
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_and_resumed(server: tuple[str, str], tmp_path: Path) -> None:
+    """Each time another runner goes on."""
+    _kills(server, tmp_path, 20_000, 20, tmp_path / "out.jsonl")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_full_disk_ends_with_a_clear_error_and_resumes_with_room(server: tuple[str, str], tmp_path: Path) -> None:
+    """The output holds no torn line, and the journal what is in it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.decode().strip()}")
+    try:
+        given, output = tmp_path / "in.jsonl", disk / "out.jsonl"
+        given.write_text("".join(json.dumps({"id": f"k{n}", "n": n, "pad": "x" * 100}) + "\n" for n in range(2_000)))
+        with _runner(server, given, output) as process:
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert "the disk is full. Make room, then run again with --resume" in said.decode()
+        part = [json.loads(line) for line in output.read_text().splitlines()]
+        assert 0 < len(part) < 2_000
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+        with _runner(server, given, output) as process:
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said.decode()
+        keys = [json.loads(line)["id"] for line in output.read_text().splitlines()]
+        assert sorted(keys) == sorted(f"k{n}" for n in range(2_000))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_closed_output_pipe_ends_with_a_clear_error_and_can_be_resumed(
+    server: tuple[str, str], tmp_path: Path
+) -> None:
+    """Whoever reads a named pipe goes away in the middle; a new reader gets the rest."""
+    given, pipe = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = 3_000
+    given.write_text("".join(json.dumps({"id": f"k{n}", "n": n, "pad": "x" * 300}) + "\n" for n in range(rows)))
+    os.mkfifo(pipe)
+    with _runner(server, given, pipe) as process:
+        with open(pipe, "rb") as reader:
+            first = [json.loads(reader.readline())["id"] for _ in range(500)]
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "whoever read the output has closed it. Run again with --resume" in said.decode()
+    with _runner(server, given, pipe) as process:
+        with open(pipe, "rb") as reader:
+            rest = [json.loads(line)["id"] for line in reader]
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said.decode()
+    assert len(rest) == len(set(rest))
+    # A pipe cannot be cut back: rows of the write that broke come again, and those it still held when its reader went
+    # (64 KB, and as much again in the reader's buffer) are with neither.
+    assert len(set(first) & set(rest)) <= 200
+    assert rows - 600 <= len(set(rest) | set(first)) <= rows

@@ -1,0 +1,258 @@
+"""`run_command`: exit codes, what is said where, signals. Flags are the command line's own tests."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loopai import SyncLoopaiClient
+from loopai.batch.command import BatchOptions, run_command
+from loopai.testing import FakeLoopai, ProgramError
+
+
+@pytest.fixture
+def fake() -> FakeLoopai:
+    made = FakeLoopai()
+
+    def program(given: Any) -> Any:
+        if given["n"] == 13:
+            raise ProgramError("thirteen")
+        return {"label": "even" if given["n"] % 2 == 0 else "odd"}
+
+    made.task("parity").computes(program)
+    return made
+
+
+@pytest.fixture
+def client(fake: FakeLoopai) -> Iterator[SyncLoopaiClient]:
+    with fake.client() as made:
+        yield made
+
+
+def _input(folder: Path, count: int = 20) -> str:
+    path = folder / "in.csv"
+    rows = [f"k{n},{n},{'even' if n % 2 == 0 else 'odd'}" for n in range(count)]
+    path.write_text("\n".join(["id,n:int,label", *rows]) + "\n")
+    return str(path)
+
+
+class Ran:
+    """One command, with all it said."""
+
+    def __init__(self, client: SyncLoopaiClient, stdin: bytes = b"", **options: Any) -> None:
+        self.stdout, self.stderr = io.BytesIO(), io.StringIO()
+        given = BatchOptions("parity", **{"map": ["n=n"], **options})
+        self.code = run_command(given, client, stdin=io.BytesIO(stdin), stdout=self.stdout, stderr=self.stderr)
+        self.said = self.stderr.getvalue()
+        self.rows = [json.loads(line) for line in self.stdout.getvalue().splitlines()]
+
+
+def test_all_rows_ok_is_0(client: SyncLoopaiClient, tmp_path: Path) -> None:
+    """The rows are in the output, and the summary on stderr."""
+    ran = Ran(client, input=_input(tmp_path, 10), output=str(tmp_path / "out.jsonl"), id_field="id")
+    assert ran.code == 0
+    assert "10 ok, 0 errors" in ran.said
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 10
+    assert ran.rows == []
+
+
+def test_failed_rows_are_1_and_stay_1_until_they_are_mended(
+    client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path
+) -> None:
+    """A resumed run that adds no error still has the earlier one."""
+    options = {"input": _input(tmp_path), "output": str(tmp_path / "out.jsonl"), "id_field": "id"}
+    ran = Ran(client, **options, limit=15)
+    assert ran.code == 1
+    assert "1 × thirteen" in ran.said
+    assert "--retry-failed" in ran.said
+    assert Ran(client, **options, resume=True).code == 1
+    again = Ran(client, **options, resume=True)
+    assert (again.code, "finished already" in again.said) == (0, True)
+    fake.task("parity").returns({"label": "odd"})
+    assert Ran(client, **options, retry_failed=True).code == 0
+
+
+def test_rows_go_to_stdout_and_come_from_stdin(client: SyncLoopaiClient) -> None:
+    """A filter among others: rows on stdout, everything else on stderr."""
+    ran = Ran(client, b'{"n": 1}\n{"n": 2}\n', progress="plain")
+    assert ran.code == 0
+    assert [row["loopai_output"] for row in ran.rows] == [{"label": "odd"}, {"label": "even"}]
+    assert "2 rows" in ran.said
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"map": ["n"]}, "write MEMBER=COLUMN"),
+        ({"map": ["n=nn"]}, "no column 'nn'"),
+        ({"id_field": "key"}, "no column 'key'"),
+        ({"expect": "truth"}, "no column 'truth'"),
+        ({"max_errors": "many"}, "max_errors"),
+        ({"progress": "loud"}, "--progress must be one of"),
+        ({"resume": True, "overwrite": True}, "exclude each other"),
+        ({"chunk_size": 0}, "chunk_size"),
+        ({"max_concurrency": 200}, "between 1 and 100"),
+        ({"input": "missing.csv"}, "there is no file missing.csv"),
+        ({"output": "out.txt"}, "none of csv, jsonl, parquet"),
+        ({"output": "out.jsonl.gz"}, "gzip it afterwards"),
+        ({"resume": True, "output": "-"}, "keeps nothing to resume from"),
+    ],
+)
+def test_usage_and_configuration_are_2(
+    client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path, options: dict[str, Any], told: str
+) -> None:
+    """The error says what to do, and no row was sent."""
+    ran = Ran(client, **{"input": _input(tmp_path), "output": str(tmp_path / "out.jsonl"), **options})
+    assert (ran.code, fake.task("parity").call_count) == (2, 0)
+    assert told in ran.said
+
+
+def test_an_unknown_task_is_2(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """Asked before the first row, so that not each row says so."""
+    fake.task("parity").is_unknown()
+    ran = Ran(client, input=_input(tmp_path))
+    assert ran.code == 2
+    assert "has no task" in ran.said
+
+
+def test_duplicate_keys_are_2_and_named(client: SyncLoopaiClient, tmp_path: Path) -> None:
+    """With both line numbers, before anything is sent."""
+    path = tmp_path / "in.csv"
+    path.write_text("id,n:int\na,1\nb,2\na,3\n")
+    ran = Ran(client, input=str(path), id_field="id")
+    assert ran.code == 2
+    assert "'a' on lines 2 and 4" in ran.said
+
+
+def test_stopped_by_max_errors_is_3(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """It can be gone on with."""
+    fake.task("parity").fails("no")
+    options = {
+        "input": _input(tmp_path, 500),
+        "output": str(tmp_path / "out.jsonl"),
+        "id_field": "id",
+        "chunk_size": 10,
+    }
+    ran = Ran(client, **options, max_errors="20")
+    assert ran.code == 3
+    assert "more errors than --max-errors 20" in ran.said
+    fake.task("parity").returns({"label": "odd"})
+    assert Ran(client, **options, retry_failed=True).code == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 500
+
+
+def test_an_unreachable_server_is_4(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """Before the first row."""
+    fake.unreachable()
+    ran = Ran(client, input=_input(tmp_path), json=True)
+    assert ran.code == 4
+    assert json.loads(ran.said.splitlines()[-1])["exit_code"] == 4
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_is_130_or_143_and_resumable(
+    client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path, number: int, code: int
+) -> None:
+    """What is under way ends, the summary is written, and resume has the rest; the handlers are put back."""
+    options = {
+        "input": _input(tmp_path, 400),
+        "output": str(tmp_path / "out.jsonl"),
+        "id_field": "id",
+        "chunk_size": 10,
+    }
+    before = signal.getsignal(number)
+    seen = []
+
+    def program(given: Any) -> Any:
+        seen.append(given)
+        if len(seen) == 55:
+            os.kill(os.getpid(), number)
+        return {"label": "odd"}
+
+    fake.task("parity").computes(program)
+    ran = Ran(client, **options)
+    assert ran.code == code
+    assert "Interrupted. Run again with --resume" in ran.said
+    assert signal.getsignal(number) is before
+    part = len((tmp_path / "out.jsonl").read_text().splitlines())
+    assert 50 <= part < 400
+    assert Ran(client, **options, resume=True).code == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 400
+    assert len(seen) == 400
+
+
+def test_a_second_signal_ends_at_once(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """Without waiting for what is under way; resume goes on all the same."""
+    import threading
+
+    options = {
+        "input": _input(tmp_path, 100),
+        "output": str(tmp_path / "out.jsonl"),
+        "id_field": "id",
+        "chunk_size": 10,
+    }
+    released = threading.Event()
+
+    def program(given: Any) -> Any:
+        if given["n"] == 25:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            released.wait(30)
+        return {"label": "odd"}
+
+    fake.task("parity").computes(program)
+    ran = Ran(client, **options)
+    released.set()
+    assert ran.code in {130, 143}
+    assert "Ended at once. Run again with --resume" in ran.said
+    fake.task("parity").returns({"label": "odd"})
+    assert Ran(client, **options, resume=True).code == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 100
+
+
+def test_a_dry_run_shows_the_plan_and_sends_nothing(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """Rows, requests, and the first three inputs as they would be sent."""
+    ran = Ran(client, input=_input(tmp_path, 250), id_field="id", dry_run=True, output=str(tmp_path / "out.jsonl"))
+    assert (ran.code, fake.requests) == (0, [])
+    assert "250 rows" in ran.said
+    assert "3 requests of at most 100" in ran.said
+    assert 'k0: {"n": 0}\nk1: {"n": 1}\nk2: {"n": 2}\n' in ran.said
+    assert os.listdir(tmp_path) == ["in.csv"]
+
+
+def test_quality_is_in_the_summary_and_the_report(client: SyncLoopaiClient, tmp_path: Path) -> None:
+    """With --expect the outputs are held against a column, which is not sent."""
+    report = tmp_path / "report.html"
+    options = {"input": _input(tmp_path), "output": str(tmp_path / "out.jsonl"), "map": []}
+    ran = Ran(client, **options, expect="label", report=str(report), json=True, progress="json")
+    *progress, summary = [json.loads(line) for line in ran.said.splitlines()]
+    assert progress[-1]["progress"]["done"] == 20
+    quality = summary["summary"]["quality"]
+    assert (quality["accuracy"], quality["rows"], quality["failed"]) == (1.0, 19, 1)
+    assert quality["confusion"] == [[10, 0], [0, 9]]
+    page = report.read_text()
+    assert "Confusion matrix" in page
+    assert "thirteen" in page
+
+
+def test_a_pipe_that_nobody_reads_is_said(client: SyncLoopaiClient, tmp_path: Path) -> None:
+    """`loopai batch … | head` ends with a clear error; with --journal it can be gone on with."""
+    read, write = os.pipe()
+    os.close(read)
+    stderr = io.StringIO()
+    options = BatchOptions("parity", _input(tmp_path), map=["n=n"], journal=str(tmp_path / "j"), id_field="id")
+    with os.fdopen(write, "wb", 0) as closed:
+        code = run_command(options, client, stdout=closed, stderr=stderr)
+    assert code == 2
+    assert "whoever read the output has closed it" in stderr.getvalue()
+    options.resume = True
+    out = io.BytesIO()
+    assert run_command(options, client, stdout=out, stderr=io.StringIO()) == 1
+    assert len(out.getvalue().splitlines()) == 20

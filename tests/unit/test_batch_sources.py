@@ -1,0 +1,178 @@
+"""Inputs as people have them: CSV of every dialect, JSONL, Parquet, gzipped, standard input, and broken ones."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loopai import ConfigurationError
+from loopai.batch.sources import format_of, open_source
+
+
+def _read(path: Path, **options: Any) -> list[Any]:
+    return [(line, columns if problem is None else problem) for line, columns, problem in open_source(path, **options)]
+
+
+def _file(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.ndjson", "in.jsonl.gz"])
+def test_jsonl_plain_or_gzipped(tmp_path: Path, name: str) -> None:
+    """Blank lines are passed over and keep their numbers; a byte order mark is no part of the first row."""
+    path = _file(tmp_path, name, b'\xef\xbb\xbf{"a": 1}\n\n{"a": "\xc3\xa9"}')
+    assert _read(path) == [(1, {"a": 1}), (3, {"a": "é"})]
+
+
+def test_a_line_that_is_no_object_is_that_rows_error(tmp_path: Path) -> None:
+    """The others are read, and the error has the line's number."""
+    path = _file(tmp_path, "in.jsonl", b'{"a": 1}\n{"a": \n[1]\n{"a": NaN}\n"\xff"\n{"a": 2}\n')
+    read = _read(path)
+    assert [line for line, _ in read] == [1, 2, 3, 4, 5, 6]
+    assert read[0][1] == {"a": 1}
+    assert read[5][1] == {"a": 2}
+    assert "line 2 is no JSON" in read[1][1]
+    assert "line 3 is a JSON list" in read[2][1]
+    assert "line 4 is no JSON" in read[3][1]
+    assert "line 5 is no JSON" in read[4][1]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_the_delimiter_of_a_csv_is_found(tmp_path: Path, mark: str) -> None:
+    """Whatever the spreadsheet wrote; line numbers count the lines of quoted texts."""
+    lines = [["id", "text"], ["1", '"two\nlines; and, more|\t"'], ["2", "x"]]
+    path = _file(tmp_path, "in.csv", "\n".join(mark.join(cells) for cells in lines).encode())
+    assert _read(path) == [(2, {"id": "1", "text": "two\nlines; and, more|\t"}), (4, {"id": "2", "text": "x"})]
+
+
+def test_types_come_from_the_header_or_by_name(tmp_path: Path) -> None:
+    """`age:int` in the header, or types={"age": "int"}; an empty cell is null."""
+    path = _file(tmp_path, "in.csv", b"age:int,ok:bool,x,more:json,time\n5,true,1.5,[1],12:30\n,,,,\n")
+    assert _read(path, types={"x": "float"}) == [
+        (2, {"age": 5, "ok": True, "x": 1.5, "more": [1], "time": "12:30"}),
+        (3, {"age": None, "ok": None, "x": None, "more": None, "time": ""}),
+    ]
+
+
+def test_a_csv_row_that_cannot_be_read_is_that_rows_error(tmp_path: Path) -> None:
+    """Too few fields, a bad number, bytes that are no UTF-8, a torn quote: each with its line."""
+    content = b'n:int,text\n1,ok\n2\nx,y\nnan,z\n3,\xff\n4,fine\n5,"torn\n'
+    read = dict(_read(_file(tmp_path, "in.csv", content)))
+    assert read[2] == {"n": 1, "text": "ok"}
+    assert read[3] == "line 3 has 1 fields where the header has 2"
+    assert read[4] == "line 4: n is 'x', which is no int"
+    assert "no int" in read[5]
+    assert "line 6 is not utf-8" in read[6]
+    assert read[7] == {"n": 4, "text": "fine"}
+    assert "line 8 is no CSV" in read[8]
+    assert len(read) == 7
+
+
+def test_a_csv_in_another_encoding(tmp_path: Path) -> None:
+    """`--encoding` names it."""
+    path = _file(tmp_path, "in.csv", "id;text\n1;Grüße\n".encode("latin-1"))
+    assert _read(path, encoding="latin-1") == [(2, {"id": "1", "text": "Grüße"})]
+
+
+def test_parquet_keeps_its_types(tmp_path: Path) -> None:
+    """Also gzipped as a whole, and from standard input; `line` counts rows."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "in.parquet"
+    parquet.write_table(pyarrow.table({"id": ["a", "b"], "n": [1, None], "deep": [{"x": [1]}, None]}), path)
+    rows = [(1, {"id": "a", "n": 1, "deep": {"x": [1]}}), (2, {"id": "b", "n": None, "deep": None})]
+    assert _read(path) == rows
+    assert _read(_file(tmp_path, "in.parquet.gz", path.read_bytes())) == rows
+    source = open_source("-", "parquet", stdin=io.BytesIO(path.read_bytes()))
+    assert [(line, columns) for line, columns, _ in source] == rows
+    with pytest.raises(ConfigurationError, match="no Parquet file"):
+        _read(_file(tmp_path, "bad.parquet", b"PAR1"))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_standard_input_is_jsonl_unless_said_otherwise(zipped: bool) -> None:
+    """It can be read once, and gzip is recognised by its bytes."""
+    content = b'{"a": 1}\n'
+    source = open_source("-", stdin=io.BytesIO(gzip.compress(content) if zipped else content))
+    assert not source.repeatable
+    assert [columns for _, columns, _ in source] == [{"a": 1}]
+    with pytest.raises(ConfigurationError, match="only once"):
+        list(source)
+    csv = open_source("-", "csv", stdin=io.BytesIO(b"a,b\n1,2\n"))
+    assert csv.header == ["a", "b"]
+    assert [columns for _, columns, _ in csv] == [{"a": "1", "b": "2"}]
+
+
+def test_a_gzip_that_ends_in_the_middle_is_an_error_after_its_rows(tmp_path: Path) -> None:
+    """A copy that broke off does not look like a shorter file."""
+    whole = gzip.compress(b"".join(b'{"n": %d, "x": "%s"}\n' % (n, str(n * 7919).encode()) for n in range(5000)))
+    path = tmp_path / "in.jsonl.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    *rows, (line, problem) = _read(path)
+    assert rows
+    assert line == len(rows) + 1
+    assert "ends in the middle" in problem
+
+
+def test_an_input_says_how_much_of_it_was_read(tmp_path: Path) -> None:
+    """By which the time left is told where the rows were not counted."""
+    path = _file(tmp_path, "in.jsonl", b"".join(b'{"n": %d}\n' % n for n in range(50_000)))
+    source = open_source(path)
+    assert source.fraction() is None
+    rows = iter(source)
+    next(rows)
+    fraction = source.fraction()
+    assert fraction is not None
+    assert 0 < fraction < 1
+    assert sum(1 for _ in rows) == 49_999
+    assert source.fraction() == 1.0
+
+
+def test_the_same_content_is_the_same_input(tmp_path: Path) -> None:
+    """A fingerprint is of the content; size alone would not tell two inputs apart."""
+    one, two, other = (
+        _file(tmp_path, name, text) for name, text in (("1.csv", b"a\n1"), ("2.csv", b"a\n1"), ("3.csv", b"a\n2"))
+    )
+    prints = [open_source(path).fingerprint() for path in (one, two, other)]
+    assert prints[0]["digest"] == prints[1]["digest"] != prints[2]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "told"),
+    [
+        ("missing.csv", None, {}, "there is no file"),
+        ("in.txt", b"x", {}, "say --format"),
+        ("in.csv", b"", {}, "is empty"),
+        ("in.csv", b"a,a\n", {}, "column 'a' twice"),
+        ("in.csv", b"a,b\n", {"types": {"c": "int"}}, "--type names 'c'"),
+        ("in.csv", b"a,b\n", {"types": {"a": "date"}}, "a type is one of"),
+        ("in.csv", b"a,b\n", {"encoding": "klingon"}, "no encoding"),
+        ("in.jsonl", b"{}", {"delimiter": ","}, "are for CSV"),
+    ],
+)
+def test_an_input_that_cannot_be_opened_says_what_to_do(
+    tmp_path: Path, name: str, content: bytes, options: dict[str, Any], told: str
+) -> None:
+    """Before a row is sent."""
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=told):
+        _read(path, **options)
+
+
+def test_formats_are_known_by_name() -> None:
+    """Whatever the case, gzipped or not."""
+    names = ["A.CSV", "a.tsv", "a.csv.gz", "a.jsonl", "a.ndjson.gz", "a.parquet", "a.txt", "a"]
+    assert [format_of(name) for name in names] == ["csv", "csv", "csv", "jsonl", "jsonl", "parquet", None, None]
+
+
+def test_a_field_larger_than_the_standard_librarys_bound_is_read(tmp_path: Path) -> None:
+    """Python's csv refuses fields above 131,072 characters; an e-mail may be longer."""
+    text = "x" * 200_000
+    assert _read(_file(tmp_path, "in.csv", f"id,text\n1,{text}\n".encode())) == [(2, {"id": "1", "text": text})]

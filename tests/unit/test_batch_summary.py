@@ -1,0 +1,250 @@
+"""Quality, latency, throughput and the report page, of one size however many rows there were."""
+
+from __future__ import annotations
+
+import io
+import re
+from datetime import datetime, timezone
+from html.parser import HTMLParser
+from typing import Any, Optional
+
+import pytest
+
+from loopai import ConfigurationError
+from loopai.batch import Outcome, Row
+from loopai.batch.charts import columns, milliseconds, number
+from loopai.batch.progress import Bar, Lines, Progress, clock_time, watcher_for
+from loopai.batch.quality import MOST_LABELS, OTHER, Expectation, Quality, label_of
+from loopai.batch.report import page
+from loopai.batch.runs import Run
+from loopai.batch.tally import Latencies, Summary, Tally, Timeline, kind_of, summary_of
+
+
+def test_precision_recall_and_confusion_are_as_counted_by_hand() -> None:
+    """8 ham and 4 spam, of which 1 ham and 1 spam are wrong."""
+    quality = Quality()
+    for expected, predicted, times in (("ham", "ham", 7), ("ham", "spam", 1), ("spam", "spam", 3), ("spam", "ham", 1)):
+        for _ in range(times):
+            quality.add(expected, predicted)
+    assert quality.accuracy == 10 / 12
+    assert quality.matrix() == [[7, 1], [1, 3]]
+    classes = quality.classes()
+    assert (classes["ham"]["precision"], classes["ham"]["recall"]) == (7 / 8, 7 / 8)
+    assert (classes["spam"]["precision"], classes["spam"]["recall"], classes["spam"]["rows"]) == (3 / 4, 3 / 4, 4)
+
+
+def test_a_label_nobody_predicted_has_no_precision() -> None:
+    """Undefined is not zero."""
+    quality = Quality()
+    quality.add("a", "b")
+    assert quality.classes()["a"]["precision"] is None
+    assert quality.classes()["b"]["recall"] is None
+    assert Quality().accuracy is None
+
+
+def test_a_field_with_too_many_labels_stays_small() -> None:
+    """Beyond the bound all are one, which is never right by itself."""
+    quality = Quality()
+    for place in range(1000):
+        quality.add(str(place), str(place))
+    assert len(quality.labels) == MOST_LABELS + 1
+    assert OTHER in quality.labels
+    assert quality.accuracy == MOST_LABELS / 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "output", "predicted"),
+    [
+        ("label", {"label": "spam", "score": 1}, "spam"),
+        ("label", {"verdict": "spam"}, "spam"),
+        ("label", "spam", "spam"),
+        ("label", {"a": 1, "b": 2}, '{"a":1,"b":2}'),
+        ("label=output.verdict.name", {"verdict": {"name": "spam"}}, "spam"),
+        ("label=output", "spam", "spam"),
+        ("label=output.x", {"y": 1}, "(none)"),
+        ("label", True, "true"),
+        ("label", 2.0, "2"),
+    ],
+)
+def test_where_the_programs_label_is(text: str, output: Any, predicted: str) -> None:
+    """The member of that name, the only member, the whole output, or where it is said."""
+    assert Expectation(text).predicted(output) == predicted
+
+
+def test_an_expectation_that_says_nothing_is_refused() -> None:
+    """A path starts at the result."""
+    for text in ("", "label=", "label=verdict"):
+        with pytest.raises(ConfigurationError, match="output"):
+            Expectation(text)
+    assert Expectation("label").expected({"label": None}) is None
+    assert Expectation("label").expected({}) is None
+    assert label_of(None) == "(none)"
+
+
+def test_percentiles_are_right_to_5_percent_and_few() -> None:
+    """A million latencies are some hundred counts."""
+    latencies = Latencies()
+    for place in range(1, 10_001):
+        latencies.add(place / 10)
+    assert latencies.percentile(0.5) == pytest.approx(500, rel=0.05)
+    assert latencies.percentile(0.95) == pytest.approx(950, rel=0.05)
+    assert latencies.mean == pytest.approx(500.05)
+    assert len(latencies.counts) < 300
+    assert sum(rows for *_, rows in latencies.bars()) == 10_000
+    assert Latencies().percentile(0.5) is None
+
+
+def test_a_timeline_of_any_length_has_few_spans() -> None:
+    """Spans double as time goes on, and no row is lost from them."""
+    timeline = Timeline()
+    for second in range(100_000):
+        timeline.add(float(second), 2, 1)
+    assert 60 <= len(timeline.spans) <= 120
+    assert [sum(part) for part in zip(*timeline.spans)] == [200_000, 100_000]
+
+
+def test_errors_of_one_kind_are_counted_together() -> None:
+    """What differs from row to row is left out, and kinds are bounded."""
+    assert kind_of("no 'a' on line 12 of 7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60") == "no … on line … of …"
+    tally = Tally(0.0)
+    words = [first + second for first in "abcdefghij" for second in "klmnopqrst"]
+    tally.add([Outcome(Row(word, None), "error", error=f"error {word}") for word in words], 1.0)
+    assert len(tally.kinds) == 41
+    assert tally.kinds["other errors"] == 60
+
+
+class _Page(HTMLParser):
+    """What a page holds, and whether its tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.tags: dict[str, int] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, Optional[str]]]) -> None:
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.loads += [value or "" for name, value in attrs if name in {"src", "href", "data"}]
+        if tag not in {"meta", "line", "rect", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, Optional[str]]]) -> None:
+        self.tags[tag] = self.tags.get(tag, 0) + 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def _tally(expect: bool = True) -> Tally:
+    tally = Tally(0.0, Expectation("label") if expect else None)
+    for second in range(30):
+        outcomes = [Outcome(Row("k", None, {"label": "<b>"}), "ok", "<b>", latency_ms=1.5 + n) for n in range(5)]
+        outcomes.append(
+            Outcome(Row("bad<", None, {"label": "x"}), "error", error="<script>alert(1)</script>", latency_ms=9.0)
+        )
+        tally.add(outcomes, float(second))
+    return tally
+
+
+def test_the_report_is_one_page_that_loads_nothing() -> None:
+    """Charts are in it as SVG, texts are escaped, tags close."""
+    tally = _tally()
+    facts = {"task": "t", "name": "tri<age", "input": {"name": "in.csv"}}
+    made = page(facts, tally, summary_of(tally, "finished", 3, 30.0), datetime(2026, 1, 2, tzinfo=timezone.utc))
+    parsed = _Page()
+    parsed.feed(made)
+    assert parsed.open == []
+    assert parsed.loads == []
+    assert "<script" not in made
+    assert "url(" not in made
+    assert parsed.tags["svg"] == 2
+    assert parsed.tags["table"] == 3
+    assert made.count('role="img" aria-label=') == 2
+    assert "prefers-color-scheme: dark" in made
+    assert "Errors by kind" in made
+    assert "3 from an earlier run" in made
+
+
+@pytest.mark.parametrize("ended", ["finished", "max_errors", "unreachable", "refused", "interrupted"])
+def test_a_report_of_a_run_without_rows(ended: str) -> None:
+    """No chart is better than an empty one."""
+    tally = Tally(0.0)
+    made = page({"task": "t"}, tally, summary_of(tally, ended, 0, 0.0), datetime(2026, 1, 2, tzinfo=timezone.utc))
+    parsed = _Page()
+    parsed.feed(made)
+    assert "svg" not in parsed.tags
+    assert "None: every row ended ok." in made
+
+
+def test_columns_are_to_scale() -> None:
+    """A column of half the largest tick is half as high."""
+    made = columns([("a", (50.0,)), ("b", (100.0,))], [("rows", "ok")], ["0", "1"], "name")
+    heights = [float(height) for height in re.findall(r'class="ok"[^>]*height="([\d.]+)"', made)]
+    assert heights == [50.0, 100.0]
+
+
+def test_figures_are_short() -> None:
+    """As people write them."""
+    assert [number(value) for value in (0, 0.35, 12, 1234, 1_250_000)] == ["0", "0.35", "12", "1,234", "1.25M"]
+    assert [milliseconds(value) for value in (0.05, 1.5, 2500)] == ["50 µs", "1.5 ms", "2.5 s"]
+    assert [clock_time(value) for value in (7, 750, 11045)] == ["0:07", "12:30", "3:04:05"]
+
+
+def _run(tally: Tally, now: list[float]) -> Run:
+    from loopai.batch.chunks import BatchCall
+    from loopai.batch.runs import prepare
+
+    made = prepare(BatchCall("t"), [], clock=lambda: now[0])
+    made.tally = tally
+    return made
+
+
+def test_lines_come_every_few_seconds_and_at_the_end() -> None:
+    """Done, ok, errors, rate, in flight, last error: plain, or as JSON."""
+    now, tally, out = [0.0], _tally(), io.StringIO()
+    run = _run(tally, now)
+    run.scheduler.last_error = "<script>"
+    lines = Lines(out, 5.0, as_json=False, clock=lambda: now[0])
+    for second in range(13):
+        now[0] = float(second)
+        lines.update(run)
+    lines.finish(run, summary_of(tally, "finished", 0, 30.0))
+    said = out.getvalue().splitlines()
+    assert len(said) == 3
+    assert said[0].startswith("180 rows, 150 ok, 30 errors, 36 rows/s, 0 in flight")
+    assert "last error: <script>" in said[0]
+
+
+def test_the_time_left_is_told_by_rows_or_by_the_input() -> None:
+    """And a pause instead of it."""
+    from loopai.batch.surveying import Survey
+
+    now, tally = [30.0], _tally()
+    run = _run(tally, now)
+    assert Progress(run, 30.0).left is None
+    run.survey = Survey(360, [])
+    assert Progress(run, 30.0).left == pytest.approx(30.0)
+    run.scheduler.pace.pause(60.0, 30.0)
+    assert "paused 60 s" in Progress(run, 30.0).line()
+    assert Progress(run, 30.0).to_dict()["paused_s"] == 60.0
+
+
+def test_a_bar_is_drawn_on_a_terminal() -> None:
+    """By Rich; elsewhere lines, and nothing where nothing is asked for."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    (bar,) = watcher_for("auto", terminal)
+    assert isinstance(bar, Bar)
+    tally = _tally()
+    run = _run(tally, [30.0])
+    bar.update(run)
+    summary: Summary = summary_of(tally, "finished", 0, 30.0)
+    bar.finish(run, summary)
+    assert "180/180" in terminal.getvalue()
+    assert "30 errors" in terminal.getvalue()
+    assert isinstance(watcher_for("auto", io.StringIO())[0], Lines)
+    assert watcher_for("none", terminal) == []
