@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union, overload
+from typing import IO, TYPE_CHECKING, Any, Optional, TypeVar, Union, overload
 
 from typing_extensions import Self
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from .batch import Journal, Sink, Stop, Summary, Watcher
+    from .batch.streams import AsyncOutcomes, Mapped, Outcomes, RowKey, Rows, SyncRows
     from .edge import EdgeProgram, SyncEdgeProgram
 
 T = TypeVar("T")
@@ -340,6 +342,123 @@ class LoopaiClient(PreparedClient):
         loaded = edge.Loaded(task, artifact)
         pinned = version is not None
         return edge.EdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
+
+    # Many rows
+
+    def batch_stream(
+        self,
+        task_id: Id,
+        rows: Rows,
+        *,
+        key: RowKey = None,
+        mapping: Mapped = None,
+        chunk_size: int = 100,
+        max_in_flight: int = 4,
+        max_concurrency: int = 10,
+        ordered: bool = False,
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        retry_failed: bool = False,
+        allow_duplicates: bool = False,
+        max_errors: Union[int, str, None] = None,
+        limit: Optional[int] = None,
+        timeout_ms: Optional[int] = None,
+        version: Optional[int] = None,
+        force_validation: bool = False,
+        stop: Optional[Stop] = None,
+    ) -> AsyncOutcomes:
+        """Run any number of rows and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+
+        `rows` is any iterable (for `LoopaiClient` an asynchronous one too) or the path of a CSV, JSONL or Parquet file,
+        pulled only as fast as rows are sent. `key` names a row (a member or a function), `mapping` (`["text=body"]`)
+        makes its input, `journal` (a path) lets a later run go on where this one ended. At most `max_in_flight`
+        requests of `chunk_size` rows are under way. Raises `ConfigurationError` for duplicate keys, a journal of
+        another run, and options that do not fit.
+        """
+        from . import batch
+
+        return batch.stream(
+            self,
+            task_id,
+            rows,
+            key=key,
+            mapping=mapping,
+            chunk_size=chunk_size,
+            max_in_flight=max_in_flight,
+            max_concurrency=max_concurrency,
+            ordered=ordered,
+            journal=journal,
+            retry_failed=retry_failed,
+            allow_duplicates=allow_duplicates,
+            max_errors=max_errors,
+            limit=limit,
+            timeout_ms=timeout_ms,
+            version=version,
+            force_validation=force_validation,
+            stop=stop,
+        )
+
+    async def run_batch(
+        self,
+        task_id: Id,
+        rows: Rows,
+        output: Union[str, PathLike[str], IO[bytes], None] = None,
+        *,
+        key: RowKey = None,
+        mapping: Mapped = None,
+        chunk_size: int = 100,
+        max_in_flight: int = 4,
+        max_concurrency: int = 10,
+        ordered: bool = False,
+        resume: bool = False,
+        retry_failed: bool = False,
+        overwrite: bool = False,
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        sink: Optional[Sink] = None,
+        expect: Optional[str] = None,
+        allow_duplicates: bool = False,
+        max_errors: Union[int, str, None] = None,
+        limit: Optional[int] = None,
+        timeout_ms: Optional[int] = None,
+        version: Optional[int] = None,
+        force_validation: bool = False,
+        stop: Optional[Stop] = None,
+        watchers: Sequence[Watcher] = (),
+    ) -> Summary:
+        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and give the summary.
+
+        Options are those of `batch_stream`, and: `resume` goes on where an earlier run into this output ended,
+        `retry_failed` also repeats what failed, `overwrite` starts anew; `expect` is the column of right answers,
+        with which the summary has accuracy and confusion matrix. Raises `ConfigurationError` before a row is sent,
+        `OutputError` where the output cannot be written.
+        """
+        from . import batch
+
+        return await batch.run(
+            self,
+            task_id,
+            rows,
+            output,
+            key=key,
+            mapping=mapping,
+            chunk_size=chunk_size,
+            max_in_flight=max_in_flight,
+            max_concurrency=max_concurrency,
+            ordered=ordered,
+            resume=resume,
+            retry_failed=retry_failed,
+            overwrite=overwrite,
+            journal=journal,
+            sink=sink,
+            expect=expect,
+            allow_duplicates=allow_duplicates,
+            max_errors=max_errors,
+            limit=limit,
+            timeout_ms=timeout_ms,
+            version=version,
+            force_validation=force_validation,
+            stop=stop,
+            watchers=watchers,
+        )
 
     # Health
 
@@ -749,6 +868,123 @@ class SyncLoopaiClient(PreparedClient):
         loaded = edge.Loaded(task, artifact)
         pinned = version is not None
         return edge.SyncEdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
+
+    # Many rows
+
+    def batch_stream(
+        self,
+        task_id: Id,
+        rows: SyncRows,
+        *,
+        key: RowKey = None,
+        mapping: Mapped = None,
+        chunk_size: int = 100,
+        max_in_flight: int = 4,
+        max_concurrency: int = 10,
+        ordered: bool = False,
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        retry_failed: bool = False,
+        allow_duplicates: bool = False,
+        max_errors: Union[int, str, None] = None,
+        limit: Optional[int] = None,
+        timeout_ms: Optional[int] = None,
+        version: Optional[int] = None,
+        force_validation: bool = False,
+        stop: Optional[Stop] = None,
+    ) -> Outcomes:
+        """Run any number of rows and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+
+        `rows` is any iterable (for `LoopaiClient` an asynchronous one too) or the path of a CSV, JSONL or Parquet file,
+        pulled only as fast as rows are sent. `key` names a row (a member or a function), `mapping` (`["text=body"]`)
+        makes its input, `journal` (a path) lets a later run go on where this one ended. At most `max_in_flight`
+        requests of `chunk_size` rows are under way. Raises `ConfigurationError` for duplicate keys, a journal of
+        another run, and options that do not fit.
+        """
+        from . import batch
+
+        return batch.stream_sync(
+            self,
+            task_id,
+            rows,
+            key=key,
+            mapping=mapping,
+            chunk_size=chunk_size,
+            max_in_flight=max_in_flight,
+            max_concurrency=max_concurrency,
+            ordered=ordered,
+            journal=journal,
+            retry_failed=retry_failed,
+            allow_duplicates=allow_duplicates,
+            max_errors=max_errors,
+            limit=limit,
+            timeout_ms=timeout_ms,
+            version=version,
+            force_validation=force_validation,
+            stop=stop,
+        )
+
+    def run_batch(
+        self,
+        task_id: Id,
+        rows: SyncRows,
+        output: Union[str, PathLike[str], IO[bytes], None] = None,
+        *,
+        key: RowKey = None,
+        mapping: Mapped = None,
+        chunk_size: int = 100,
+        max_in_flight: int = 4,
+        max_concurrency: int = 10,
+        ordered: bool = False,
+        resume: bool = False,
+        retry_failed: bool = False,
+        overwrite: bool = False,
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        sink: Optional[Sink] = None,
+        expect: Optional[str] = None,
+        allow_duplicates: bool = False,
+        max_errors: Union[int, str, None] = None,
+        limit: Optional[int] = None,
+        timeout_ms: Optional[int] = None,
+        version: Optional[int] = None,
+        force_validation: bool = False,
+        stop: Optional[Stop] = None,
+        watchers: Sequence[Watcher] = (),
+    ) -> Summary:
+        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and give the summary.
+
+        Options are those of `batch_stream`, and: `resume` goes on where an earlier run into this output ended,
+        `retry_failed` also repeats what failed, `overwrite` starts anew; `expect` is the column of right answers,
+        with which the summary has accuracy and confusion matrix. Raises `ConfigurationError` before a row is sent,
+        `OutputError` where the output cannot be written.
+        """
+        from . import batch
+
+        return batch.run_sync(
+            self,
+            task_id,
+            rows,
+            output,
+            key=key,
+            mapping=mapping,
+            chunk_size=chunk_size,
+            max_in_flight=max_in_flight,
+            max_concurrency=max_concurrency,
+            ordered=ordered,
+            resume=resume,
+            retry_failed=retry_failed,
+            overwrite=overwrite,
+            journal=journal,
+            sink=sink,
+            expect=expect,
+            allow_duplicates=allow_duplicates,
+            max_errors=max_errors,
+            limit=limit,
+            timeout_ms=timeout_ms,
+            version=version,
+            force_validation=force_validation,
+            stop=stop,
+            watchers=watchers,
+        )
 
     # Health
 

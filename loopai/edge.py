@@ -158,14 +158,15 @@ class _EdgeProgram:
             "program_id": artifact.id,
             "version": artifact.version,
             "status": "success" if outcome.ok else "error",
-            "output": outcome.output,
-            "error_message": outcome.error,
             "latency_ms": outcome.latency_ms,
             "sampled_for_validation": False,
             "executed_at": datetime.now(timezone.utc),
         }
-        absent = "error_message" if outcome.ok else "output"
-        return models.ExecutionResult.model_construct(_fields_set=set(values) - {absent}, **values)
+        if outcome.ok:
+            values["output"] = outcome.output
+        else:
+            values["error_message"] = outcome.error
+        return models.ExecutionResult.model_validate(values)
 
 
 class EdgeProgram(_EdgeProgram):
@@ -325,12 +326,19 @@ def version_to_load(task: models.Task, version: Optional[int]) -> int:
     return found
 
 
-class EdgeTransport:
-    """A transport that runs batches at the edge and passes everything else on to a client's server.
+def at_edge(client: SyncLoopaiClient) -> SyncLoopaiClient:
+    """A copy of the client whose batches run in this process; what `loopai batch --edge` runs on.
 
-    `SyncLoopaiClient(client.base_url, transport=EdgeTransport(client))` is a client whose batches never leave this
-    process; what `loopai batch --edge` runs on. `client` stays yours to close.
+    Everything else goes to the client's server. Raises `ConfigurationError` where the sandbox is not installed.
     """
+    program_pool()
+    copy = client.with_options()
+    copy._transport = EdgeTransport(client)
+    return copy
+
+
+class EdgeTransport:
+    """A transport that runs batches here and passes everything else on to a client's own, which stays the client's."""
 
     def __init__(self, client: SyncLoopaiClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""OpenTelemetry on the client's hooks: a span a call, trace context upstream, and metrics.
+"""OpenTelemetry on the client's hooks: a span a call, batch and chunk, trace context upstream, and metrics.
 
 Needs `opentelemetry-api`, which is imported when the hooks are made and not before:
 
@@ -8,6 +8,7 @@ Needs `opentelemetry-api`, which is imported when the hooks are made and not bef
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import urlsplit
@@ -18,12 +19,13 @@ from ._version import __version__
 from .exceptions import ConfigurationError, LoopaiException
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, TracerProvider
 
 
 class OpenTelemetryHooks(Hooks):
-    """Spans `loopai.<operation>` of kind client, and four metrics; one object may serve many clients.
+    """Spans `loopai.<operation>` of kind client, under `loopai.batch` for a batch's chunks, and four metrics.
 
     A span has `loopai.task.id`, `loopai.task.version`, `loopai.items`, `loopai.attempts`, `http.response.status_code`,
     `server.address`, and `error.type` where the call raised. Metrics: `loopai.client.duration` and
@@ -52,15 +54,30 @@ class OpenTelemetryHooks(Hooks):
         self._in_flight = meter.create_up_down_counter("loopai.client.in_flight", "{call}", "Calls under way")
         self._retries = meter.create_counter("loopai.client.retries", "{attempt}", "Attempts after the first")
 
+        # Of the batch that these hooks hear of: its chunks are sent by threads and tasks that know no current span.
+        self._batch: Optional[Context] = None
+        self._requests = 0
+
+    def batch_started(self, batch: CallInfo) -> Hooks:
+        """Open the run's span; those of its chunks come under it."""
+        span = self._tracer.start_span("loopai.batch", attributes=_attributes(batch))
+        hooks = copy.copy(self)
+        hooks._batch = self._trace.set_span_in_context(span)
+        batch.notes[self] = span, hooks
+        return hooks
+
+    def batch_ended(self, batch: CallInfo, error: Optional[BaseException]) -> None:
+        """Close the run's span, with the number of requests that it took."""
+        span, hooks = batch.notes.pop(self)
+        span.set_attribute("loopai.attempts", hooks._requests)
+        self._end(span, error)
+
     def call_started(self, call: CallInfo) -> None:
-        """Open the call's span, under whatever span is current where the call is made."""
-        attributes: dict[str, Any] = {"loopai.operation": call.operation, "loopai.items": call.items}
-        if call.task_id is not None:
-            attributes["loopai.task.id"] = call.task_id
-        if call.version is not None:
-            attributes["loopai.task.version"] = call.version
-        name = f"loopai.{call.operation}"
-        call.notes[self] = self._tracer.start_span(name, kind=self._trace.SpanKind.CLIENT, attributes=attributes)
+        """Open the call's span, under whatever span is current where the call is made, or under its batch's."""
+        attributes = {**_attributes(call), "loopai.items": call.items}
+        kind = self._trace.SpanKind.CLIENT
+        span = self._tracer.start_span(f"loopai.{call.operation}", self._batch, kind=kind, attributes=attributes)
+        call.notes[self] = span
         call.notes[self, "began"] = time.perf_counter()
         self._in_flight.add(1, {"loopai.operation": call.operation})
 
@@ -83,13 +100,31 @@ class OpenTelemetryHooks(Hooks):
     def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
         """Close the span; a call that raised is an error, by its class."""
         span: Span = call.notes.pop(self)
-        labels = {"loopai.operation": call.operation}
         span.set_attribute("loopai.attempts", call.attempts)
+        self._requests += call.attempts
+        labels = {"loopai.operation": call.operation}
         if error is not None:
-            labels["error.type"] = "cancelled" if isinstance(error, GeneratorExit) else type(error).__name__
-            span.set_attribute("error.type", labels["error.type"])
+            labels["error.type"] = _kind(error)
+        self._end(span, error)
+        self._in_flight.add(-1, {"loopai.operation": call.operation})
+        self._duration.record(time.perf_counter() - call.notes.pop((self, "began")), labels)
+
+    def _end(self, span: Span, error: Optional[BaseException]) -> None:
+        if error is not None:
+            span.set_attribute("error.type", _kind(error))
             message = error.message if isinstance(error, LoopaiException) else type(error).__name__
             span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, message))
         span.end()
-        self._in_flight.add(-1, {"loopai.operation": call.operation})
-        self._duration.record(time.perf_counter() - call.notes.pop((self, "began")), labels)
+
+
+def _attributes(call: CallInfo) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"loopai.operation": call.operation}
+    if call.task_id is not None:
+        attributes["loopai.task.id"] = call.task_id
+    if call.version is not None:
+        attributes["loopai.task.version"] = call.version
+    return attributes
+
+
+def _kind(error: BaseException) -> str:
+    return "cancelled" if isinstance(error, GeneratorExit) else type(error).__name__

@@ -30,6 +30,13 @@ class CallInfo:
 class Hooks:
     """Override what you want to hear of. A method that raises ends the call with its exception."""
 
+    def batch_started(self, batch: CallInfo) -> Hooks:
+        """A batch of many requests begins; what is returned hears of its calls, one for each chunk of rows."""
+        return self
+
+    def batch_ended(self, batch: CallInfo, error: Optional[BaseException]) -> None:
+        """The batch is over; `error` is what it raises, `GeneratorExit` where its rows were no longer wanted."""
+
     def call_started(self, call: CallInfo) -> None:
         """A call is made; nothing is sent yet."""
 

@@ -78,6 +78,7 @@ class BatchOptions:
     types: Mapping[str, str] = field(default_factory=dict)
     journal: Optional[str] = None
     grace: float = 30.0
+    edge: bool = False
 
 
 def run_command(
@@ -96,6 +97,10 @@ def run_command(
     """
     command = _Command(options, client, stderr if stderr is not None else sys.stderr)
     try:
+        if options.edge:
+            from ..edge import at_edge
+
+            command.client = at_edge(client)
         return command.run(stdin, stdout)
     except ConfigurationError as error:
         return command.fail(USAGE, str(error))
@@ -124,7 +129,7 @@ class _Command:
         if self.options.json:
             text = json.dumps({"error": text, "exit_code": code}, ensure_ascii=False)
         else:
-            text = f"Error: {text}"
+            text = f"loopai: {text}"
         self.say(text)
         return code
 
@@ -224,8 +229,8 @@ class _Command:
                 self.say(f"{ledger.journal.dropped:,} bytes of an unfinished record were cut off the journal.")
         stop = Stop(self.options.grace)
         try:
-            with interrupts(stop, self.say) as came:
-                summary = perform(run, sender(self.client, run.call), stop=stop)
+            with interrupts(stop, self.say) as came, sender(self.client, run.call) as send:
+                summary = perform(run, send, stop=stop)
         except KeyboardInterrupt:
             self.say(f"Ended at once. {self.how_to_go_on(run)}")
             return came.exit_code

@@ -285,7 +285,8 @@ def run_sync(
         clock=clock,
     )
     try:
-        summary = perform(made, sender(client, made.call), stop=stop, sleep=sleep)
+        with sender(client, made.call) as send:
+            summary = perform(made, send, stop=stop, sleep=sleep)
     finally:
         made.close()
     return _raised(summary, made.scheduler.error)
@@ -360,21 +361,14 @@ async def run(
     )
     try:
         if not made.finished_before:
-            driver = adrive(
-                made.scheduler,
-                made.values,
-                made.reader,
-                asender(client, made.call),
-                stop=stop,
-                clock=clock,
-                sleep=sleep,
-            )
-            try:
-                async for outcomes in driver:
-                    await asyncio.to_thread(made.keep, outcomes)
-                    made.tell()
-            finally:
-                await driver.aclose()
+            with asender(client, made.call) as send:
+                driver = adrive(made.scheduler, made.values, made.reader, send, stop=stop, clock=clock, sleep=sleep)
+                try:
+                    async for outcomes in driver:
+                        await asyncio.to_thread(made.keep, outcomes)
+                        made.tell()
+                finally:
+                    await driver.aclose()
         summary = await asyncio.to_thread(made.end)
     finally:
         made.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union
 from uuid import UUID
 
 from .._core.hooks import CallInfo, Hooks
@@ -27,8 +28,14 @@ from .threads import drive
 if TYPE_CHECKING:
     from ..client import LoopaiClient, SyncLoopaiClient
 
+C = TypeVar("C", "LoopaiClient", "SyncLoopaiClient")
+
 Path = Union[str, "os.PathLike[str]"]
 Rows = Union[Iterable[Any], AsyncIterable[Any], Path]
+SyncRows = Union[Iterable[Any], Path]
+RowKey = Key
+AsyncOutcomes = AsyncGenerator[Outcome, None]
+Outcomes = Iterator[Outcome]
 Mapped = Union[Iterable[str], Mapping[str, str], None]
 
 _FILES = (JsonlSource, CsvSource, ParquetSource)
@@ -57,32 +64,49 @@ class _Fresh(Hooks):
             self._wanted = True
 
 
-def sender(client: SyncLoopaiClient, call: BatchCall) -> Callable[[Chunk], Answer]:
-    """Sends a chunk through the client. Repeating is the scheduler's: the client makes one attempt."""
+@contextmanager
+def _once(client: C, call: BatchCall) -> Iterator[C]:
+    """The client for a run's requests: one attempt each, as repeating is the scheduler's; its hooks hear of the run."""
     once = client.with_options(max_retries=0, deadline=None)
-    once._hooks = (*once._hooks, _Fresh())
+    batch: CallInfo = CallInfo("batch", "POST", "/api/v1/batch/execute", call.task_id, call.version, 0)
+    once._hooks = (*(hook.batch_started(batch) for hook in client._hooks), _Fresh())
+    error: Optional[BaseException] = None
+    try:
+        yield once
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        for hook in client._hooks:
+            hook.batch_ended(batch, error)
 
-    def send(chunk: Chunk) -> Answer:
-        operation = prepared(chunk, call)
-        if isinstance(operation, (TooLarge, Unsendable)):
-            return operation
-        return once._run(operation)
 
-    return send
+@contextmanager
+def sender(client: SyncLoopaiClient, call: BatchCall) -> Iterator[Callable[[Chunk], Answer]]:
+    """What sends a run's chunks through the client."""
+    with _once(client, call) as once:
+
+        def send(chunk: Chunk) -> Answer:
+            operation = prepared(chunk, call)
+            if isinstance(operation, (TooLarge, Unsendable)):
+                return operation
+            return once._run(operation)
+
+        yield send
 
 
-def asender(client: LoopaiClient, call: BatchCall) -> Callable[[Chunk], Awaitable[Answer]]:
+@contextmanager
+def asender(client: LoopaiClient, call: BatchCall) -> Iterator[Callable[[Chunk], Awaitable[Answer]]]:
     """As `sender`, for an event loop."""
-    once = client.with_options(max_retries=0, deadline=None)
-    once._hooks = (*once._hooks, _Fresh())
+    with _once(client, call) as once:
 
-    async def send(chunk: Chunk) -> Answer:
-        operation = prepared(chunk, call)
-        if isinstance(operation, (TooLarge, Unsendable)):
-            return operation
-        return await once._run(operation)
+        async def send(chunk: Chunk) -> Answer:
+            operation = prepared(chunk, call)
+            if isinstance(operation, (TooLarge, Unsendable)):
+                return operation
+            return await once._run(operation)
 
-    return send
+        yield send
 
 
 def maker(rows: object, key: Key, mapping: InputMapping) -> Make:
@@ -191,30 +215,23 @@ async def stream(
     scheduler = Scheduler(Limits(chunk_size, max_in_flight, ordered, max_errors))
     kept = _opened(journal, call.task_id, retry_failed, allow_duplicates)
     intake = _Intake(rows, key, mapping, kept, not allow_duplicates, limit)
-    driver = adrive(
-        scheduler,
-        intake.values,
-        intake.reader,
-        asender(client, intake.call_of(call)),
-        stop=stop,
-        clock=clock,
-        sleep=sleep,
-    )
-    try:
-        async for outcomes in driver:
-            given = 0
-            try:
-                for outcome in outcomes:
-                    yield outcome
-                    given += 1
-            finally:
-                if kept is not None:
-                    kept.record(outcomes[:given], 0)
-    finally:
-        await driver.aclose()
-        _close(journal, kept, intake.reader)
-    if scheduler.error is not None:
-        raise scheduler.error
+    with asender(client, intake.call_of(call)) as send:
+        driver = adrive(scheduler, intake.values, intake.reader, send, stop=stop, clock=clock, sleep=sleep)
+        try:
+            async for outcomes in driver:
+                given = 0
+                try:
+                    for outcome in outcomes:
+                        yield outcome
+                        given += 1
+                finally:
+                    if kept is not None:
+                        kept.record(outcomes[:given], 0)
+        finally:
+            await driver.aclose()
+            _close(journal, kept, intake.reader)
+        if scheduler.error is not None:
+            raise scheduler.error
 
 
 def stream_sync(
@@ -248,28 +265,22 @@ def stream_sync(
     intake = _Intake(rows, key, mapping, kept, not allow_duplicates, limit)
     if isinstance(intake.values, AsyncIterable):
         raise TypeError("stream_sync takes synchronous rows: use stream, with LoopaiClient, for asynchronous ones")
-    driver = drive(
-        scheduler,
-        intake.values,
-        intake.reader,
-        sender(client, intake.call_of(call)),
-        stop=stop,
-        waits=intake.waits,
-        clock=clock,
-        sleep=sleep,
-    )
-    try:
-        for outcomes in driver:
-            given = 0
-            try:
-                for outcome in outcomes:
-                    yield outcome
-                    given += 1
-            finally:
-                if kept is not None:
-                    kept.record(outcomes[:given], 0)
-    finally:
-        driver.close()
-        _close(journal, kept, intake.reader)
-    if scheduler.error is not None:
-        raise scheduler.error
+    with sender(client, intake.call_of(call)) as send:
+        driver = drive(
+            scheduler, intake.values, intake.reader, send, stop=stop, waits=intake.waits, clock=clock, sleep=sleep
+        )
+        try:
+            for outcomes in driver:
+                given = 0
+                try:
+                    for outcome in outcomes:
+                        yield outcome
+                        given += 1
+                finally:
+                    if kept is not None:
+                        kept.record(outcomes[:given], 0)
+        finally:
+            driver.close()
+            _close(journal, kept, intake.reader)
+        if scheduler.error is not None:
+            raise scheduler.error

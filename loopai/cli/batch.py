@@ -96,6 +96,10 @@ def batch(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.", rich_help_panel=_RUN)
     ] = False,
+    edge: Annotated[
+        bool,
+        typer.Option("--edge", help="Run the task's program here, not on the server.", rich_help_panel=_RUN),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an earlier run ended.", rich_help_panel=_AGAIN)
     ] = False,
@@ -176,6 +180,7 @@ def batch(
         task=task,
         input=rows,
         dry_run=dry_run,
+        edge=edge,
         resume=resume,
         retry_failed=retry_failed,
         overwrite=overwrite,

@@ -18,7 +18,7 @@ from loopai import (
     SyncLoopaiClient,
     ValidationException,
 )
-from loopai.edge import EdgeTransport
+from loopai.edge import at_edge
 from loopai.models import WebhookEvent
 from loopai.testing import FakeLoopai
 
@@ -132,11 +132,11 @@ async def test_another_language_is_named() -> None:
         client.load_program("spam")
 
 
-async def test_a_client_on_the_edge_transport_runs_batches_here(calls: Calls, task: Any, server_url: str) -> None:
+async def test_a_client_at_the_edge_runs_batches_here(calls: Calls, task: Any, server_url: str) -> None:
     """Same results as the server's batch, and no request for it; everything else goes on."""
     if not isinstance(calls.client, SyncLoopaiClient):
-        pytest.skip("the edge transport is synchronous")
-    here = Calls(SyncLoopaiClient(calls.client.base_url, transport=EdgeTransport(calls.client)))
+        pytest.skip("batches at the edge are synchronous")
+    here = Calls(at_edge(calls.client))
     inputs = [{"text": text} for text in ("prize", "raise", "lunch", "null")]
     mine = await here.batch_execute(task.id, inputs)
     theirs = await calls.batch_execute(task.id, inputs)

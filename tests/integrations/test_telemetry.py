@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from loopai import LoopaiClient, NotFoundException, ServerException, SyncLoopaiClient
 from loopai.telemetry import OpenTelemetryHooks
+from loopai.testing import FakeLoopai
 from loopai.transports import Answer, Reply, Request
 
 TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
@@ -115,6 +116,29 @@ def test_a_call_that_raises_is_an_error_by_class(watched: Watched) -> None:
     assert span.attributes is not None
     assert span.attributes["error.type"] == "NotFoundException"
     assert watched.measured()["loopai.client.duration"][0].attributes["error.type"] == "NotFoundException"
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_a_batch_is_a_span_over_its_chunks(watched: Watched, asynchronous: bool) -> None:
+    """Chunks are sent by threads or tasks of the engine; their spans stand under the batch's all the same."""
+    fake = FakeLoopai()
+    fake.task("spam").returns(1)
+    rows = [{"n": n} for n in range(250)]
+    options: dict[str, Any] = {"transport": fake, "hooks": [watched.hooks]}
+    with watched.tracers.get_tracer("test").start_as_current_span("job"):
+        if asynchronous:
+            outcomes = [outcome async for outcome in LoopaiClient(**options).batch_stream("spam", rows)]
+        else:
+            outcomes = list(SyncLoopaiClient(**options).batch_stream("spam", rows))
+    assert len(outcomes) == 250
+    spans = watched.spans.get_finished_spans()
+    (batch,) = [span for span in spans if span.name == "loopai.batch"]
+    chunks = [span for span in spans if span.name == "loopai.batch_execute"]
+    assert sum(span.attributes["loopai.items"] for span in chunks if span.attributes) == 250
+    assert {span.parent.span_id for span in chunks if span.parent} == {batch.context.span_id}
+    assert batch.attributes is not None
+    assert batch.attributes["loopai.attempts"] == len(chunks)
+    assert batch.parent is not None
 
 
 def test_no_key_in_a_span(watched: Watched) -> None:

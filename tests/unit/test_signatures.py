@@ -21,7 +21,8 @@ TWINS = {
     "AsyncIterator": "Iterator",
     "AsyncIterable": "Iterable",
     "AsyncGenerator": "Generator",
-    "AsyncBatchStream": "BatchStream",
+    "AsyncOutcomes": "Outcomes",
+    "Rows": "SyncRows",
 }
 
 
