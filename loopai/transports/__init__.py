@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from types import ModuleType
 from typing import Any, Callable, Protocol, runtime_checkable
 
 from .._core.wire import Answer, NoReply, Reply, Request
@@ -37,13 +40,27 @@ class AsyncTransport(Protocol):
         """Let go of connections; closing twice is no error."""
 
 
+def _library(name: str) -> ModuleType:
+    if importlib.util.find_spec(name) is None:
+        raise ConfigurationError(f"transport={name!r} needs {name}: pip install {name}")
+    return importlib.import_module(name)
+
+
 def _httpx(config: Config, asynchronous: bool) -> Any:
-    from . import httpx
+    library = _library(config.transport)
+    from . import httpx as connections
 
-    return httpx.open_async(config) if asynchronous else httpx.open_sync(config)
+    return (connections.open_async if asynchronous else connections.open_sync)(config, library)
 
 
-_BY_NAME: dict[str, Callable[[Config, bool], Any]] = {"httpx": _httpx}
+def _pyreqwest(config: Config, asynchronous: bool) -> Any:
+    _library(config.transport)
+    from . import pyreqwest as connections
+
+    return (connections.AsyncPyreqwestTransport if asynchronous else connections.PyreqwestTransport)(config)
+
+
+_BY_NAME: dict[str, Callable[[Config, bool], Any]] = {"httpx": _httpx, "httpx2": _httpx, "pyreqwest": _pyreqwest}
 
 
 def _open(config: Config, asynchronous: bool) -> Any:

@@ -1,63 +1,105 @@
 """The default transport: many httpx transports of one connection each, called below `httpx.Client`.
 
 httpx's own pool costs grow with the number of requests in flight; one connection a transport keeps them flat.
+httpx2 has the same interface and is served by the same code; so are the clients that users bring.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import ssl
-import urllib.request
+import sys
 from functools import lru_cache
-from typing import Any, Optional, Union
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Callable, Optional
 from urllib.parse import urlsplit
 
 import anyio
-import httpx
 
 from .._core.wire import Answer, NoReply, Reply, Request
 from ..config import Config
 from ..exceptions import ConfigurationError
-from .pool import AsyncPool, SyncPool, time_left
+from .admission import time_left
+from .pool import LONGEST_IDLE, AsyncPool, SyncPool
+from .proxies import proxy_for
 from .watchdog import Alarm, watchdog
 
-_NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.UnsupportedProtocol,
-    httpx.ProxyError,
-)
-_LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0)
-
-_url = lru_cache(maxsize=256)(httpx.URL)
+if TYPE_CHECKING:
+    import httpx
 
 
-def _request(request: Request, timeout: Optional[float], trace: Any) -> httpx.Request:
-    extensions: dict[str, Any] = {"timeout": httpx.Timeout(timeout).as_dict()}
-    if trace is not None:
-        extensions["trace"] = trace
-    return httpx.Request(
-        request.method,
-        _url(request.url),
-        headers=dict(request.headers),
-        content=request.content,
-        extensions=extensions,
-    )
+class Library:
+    """httpx, or httpx2: what the connections need of it."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module: Any = module
+        self.url: Callable[[str], httpx.URL] = lru_cache(maxsize=256)(self.module.URL)
+        self.faults = (self.module.HTTPError, self.module.InvalidURL, OSError)
+        self.undecodable = self.module.DecodingError
+        self.timeouts = (self.module.TimeoutException, TimeoutError)
+        # Of these no part of the request was sent, whatever came before.
+        self.not_sent = (
+            self.module.ConnectError,
+            self.module.ConnectTimeout,
+            self.module.PoolTimeout,
+            self.module.UnsupportedProtocol,
+            self.module.ProxyError,
+            self.module.InvalidURL,
+        )
+
+    def request(self, request: Request, timeout: Optional[float], trace: Any) -> httpx.Request:
+        """The request in the library's terms. `timeout` bounds each of its steps."""
+        steps = {} if timeout is None else dict.fromkeys(("connect", "read", "write", "pool"), timeout)
+        built: httpx.Request = self.module.Request(
+            request.method,
+            self.url(request.url),
+            headers=dict(request.headers),
+            content=request.content,
+            extensions={"timeout": steps, "trace": trace},
+        )
+        return built
 
 
-def _reply(response: httpx.Response, content: bytes, queued: float) -> Reply:
+def _reply_of(response: httpx.Response, content: bytes, queued: float) -> Reply:
+    """The response as what crosses the seam."""
     return Reply(response.status_code, dict(response.headers), content, queued)
 
 
-def _undecodable(response: httpx.Response, error: httpx.DecodingError, queued: float) -> Reply:
-    # The status is worth more than the body: what cannot be decoded says so in the body's place.
-    return _reply(response, f"[the body could not be decoded: {error}]".encode(), queued)
+def _undecodable(response: httpx.Response, error: Exception, queued: float) -> Reply:
+    """The status is worth more than the body: what cannot be decoded says so in the body's place."""
+    return _reply_of(response, f"[the body could not be decoded: {error}]".encode(), queued)
 
 
-def _failed(error: BaseException, connected: bool, queued: float) -> NoReply:
-    arrived = connected and not isinstance(error, _NOT_SENT)
-    return NoReply(error, arrived, isinstance(error, httpx.TimeoutException), queued)
+def _no_reply(library: Library, error: Exception, connecting: bool, timed_out: bool, queued: float) -> NoReply:
+    """Word that no reply came. The error keeps its causes but none of their frames, which hold the headers."""
+    link: Optional[BaseException] = error
+    while link is not None:
+        link.__traceback__ = None
+        if isinstance(link, library.module.RequestError):
+            link._request = None
+        link = link.__cause__ or link.__context__
+    arrived = not connecting and not isinstance(error, library.not_sent)
+    return NoReply(error, arrived, timed_out or isinstance(error, library.timeouts), queued)
+
+
+_CONNECTS = frozenset({"connect_tcp.started", "connect_unix_socket.started", "start_tls.started"})
+_CONNECTED = frozenset({"connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete"})
+
+
+def _still_connecting(connecting: bool, event: str, info: Any) -> bool:
+    """Whether, after this event, no part of the request can have left; from the library's trace of its steps."""
+    step = event.partition(".")[2]  # after the name of the part of the library
+    if step == "send_request_headers.started":
+        return bool(info["request"].method == b"CONNECT")  # asks the proxy for a tunnel; ours comes later
+    return connecting or step in _CONNECTS
+
+
+def _socket_of(event: str, info: Any) -> Any:
+    """The socket, where this event of the trace tells of a new one."""
+    if event.partition(".")[2] in _CONNECTED:
+        return info["return_value"].get_extra_info("socket")
+    return None
 
 
 class _AsyncConnection:
@@ -65,139 +107,159 @@ class _AsyncConnection:
 
     idle_since = 0.0
 
-    def __init__(self, transport: httpx.AsyncHTTPTransport) -> None:
+    def __init__(self, library: Library, transport: httpx.AsyncHTTPTransport) -> None:
+        self._library = library
         self._transport = transport
-        self._connected = False
+        self._connecting = False
 
-    async def _trace(self, event: str, _: Any) -> None:
-        if event.endswith("send_request_headers.started"):
-            self._connected = True
+    async def _trace(self, event: str, info: Any) -> None:
+        self._connecting = _still_connecting(self._connecting, event, info)
 
     async def exchange(self, request: Request, timeout: Optional[float], queued: float) -> Answer:
-        trace = None if self._connected else self._trace
+        library = self._library
+        self._connecting = False
         try:
             with anyio.fail_after(timeout):
-                response = await self._transport.handle_async_request(_request(request, timeout, trace))
+                built = library.request(request, None, self._trace)
+                response = await self._transport.handle_async_request(built)
                 try:
                     content = await response.aread()
-                except httpx.DecodingError as error:
+                except library.undecodable as error:
                     await response.aclose()
                     return _undecodable(response, error, queued)
-        except TimeoutError as error:
-            return NoReply(error, self._connected, timed_out=True, queued=queued)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ssl.SSLError) as error:
-            return _failed(error, self._connected, queued)
-        return _reply(response, content, queued)
+        except library.faults as error:
+            return _no_reply(library, error, self._connecting, False, queued)
+        return _reply_of(response, content, queued)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
 
 class _Connection:
-    """One socket for blocking calls, whose reads the watchdog cuts off."""
+    """One socket for blocking calls, which the watchdog cuts off."""
 
     idle_since = 0.0
 
-    def __init__(self, transport: httpx.HTTPTransport) -> None:
+    def __init__(self, library: Library, transport: httpx.HTTPTransport) -> None:
+        self._library = library
         self._transport = transport
-        self._connected = False
+        self._connecting = False
         self._socket: Any = None
         self._alarm: Optional[Alarm] = None
 
-    def _trace(self, event: str, info: dict[str, Any]) -> None:
-        if event.endswith((".connect_tcp.complete", ".connect_unix_socket.complete", ".start_tls.complete")):
-            self._socket = info["return_value"].get_extra_info("socket")
+    def _trace(self, event: str, info: Any) -> None:
+        self._connecting = _still_connecting(self._connecting, event, info)
+        sock = _socket_of(event, info)
+        if sock is not None:
+            self._socket = sock
             if self._alarm is not None:
-                self._alarm.socket = self._socket
-        elif event.endswith("send_request_headers.started"):
-            self._connected = True
+                self._alarm.hold(sock)
 
     def exchange(self, request: Request, timeout: Optional[float], queued: float) -> Answer:
-        alarm = self._alarm = Alarm()
-        alarm.socket = self._socket
+        library = self._library
+        self._connecting = False
+        alarm = self._alarm = Alarm(self._socket)
         if timeout is not None:
             watchdog.set(alarm, timeout)
         try:
-            response = self._transport.handle_request(_request(request, timeout, self._trace))
+            response = self._transport.handle_request(library.request(request, timeout, self._trace))
             try:
                 content = response.read()
-            except httpx.DecodingError as error:
+            except library.undecodable as error:
                 response.close()
                 return _undecodable(response, error, queued)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ssl.SSLError) as error:
-            if alarm.rang:
-                return NoReply(error, self._connected, timed_out=True, queued=queued)
-            return _failed(error, self._connected, queued)
+        except library.faults as error:
+            return _no_reply(library, error, self._connecting, alarm.rang, queued)
         finally:
-            alarm.done = True
-        if alarm.rang:  # in the moment the reply was whole: the reply counts, its socket is gone
-            self.close()
-        return _reply(response, content, queued)
+            watchdog.unset(alarm)
+        # Where the alarm rang in the moment the reply was whole, the reply counts: httpx finds the socket shut when
+        # it is next used, and connects anew.
+        return _reply_of(response, content, queued)
 
     def close(self) -> None:
         self._transport.close()
-        self._socket = None
 
 
-def _options(config: Config) -> dict[str, Any]:
-    """What every connection of a client is made with; one SSLContext for all, as each new one costs 34 ms."""
-    parts = urlsplit(config.base_url)
-    context: Union[ssl.SSLContext, bool]
+def _tls_context(library: Library, config: Config) -> ssl.SSLContext:
+    """How the server's certificate is checked. Raises `ConfigurationError`."""
     if isinstance(config.verify, ssl.SSLContext):
-        context = config.verify
-    elif parts.scheme == "http":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and far cheaper than loading certificates
-    elif isinstance(config.verify, str):
-        try:
-            if os.path.isdir(config.verify):
-                context = ssl.create_default_context(capath=config.verify)
-            else:
-                context = ssl.create_default_context(cafile=config.verify)
-        except ssl.SSLError as error:
-            raise ConfigurationError(f"verify: {config.verify} holds no usable certificates: {error}") from None
-    else:
-        context = httpx.create_ssl_context(verify=config.verify, trust_env=config.trust_env)
-    return {"verify": context, "trust_env": False, "limits": _LIMITS, "proxy": _proxy(config, parts.scheme)}
-
-
-def _proxy(config: Config, scheme: str) -> Optional[httpx.Proxy]:
-    if not config.trust_env:
-        return None
-    host = urlsplit(config.base_url).hostname or ""
-    if urllib.request.proxy_bypass(host):
-        return None
-    found = urllib.request.getproxies()
-    address = found.get(scheme) or found.get("all")
-    if not address:
-        return None
+        return config.verify
     try:
-        return httpx.Proxy(address if "://" in address else f"http://{address}")
-    except (ValueError, httpx.InvalidURL) as error:
-        raise ConfigurationError(f"the environment's proxy for {scheme} is no address: {error}") from None
+        if isinstance(config.verify, str):
+            if os.path.isdir(config.verify):
+                return ssl.create_default_context(capath=config.verify)
+            return ssl.create_default_context(cafile=config.verify)
+        made: ssl.SSLContext = library.module.create_ssl_context(verify=config.verify, trust_env=config.trust_env)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(f"verify: {config.verify} holds no usable certificates: {error}") from None
+    return made
 
 
-def open_async(config: Config) -> AsyncPool:
-    """The transport of a `LoopaiClient`; nothing is connected yet."""
-    made: dict[str, Any] = {}
+def _options(library: Library, config: Config) -> dict[str, Any]:
+    """What every connection of a client is made with; one SSLContext for all, as each new one costs 34 ms."""
+    address = proxy_for(config)
+    scheme = "" if address is None else urlsplit(address).scheme
+    if "https" in {urlsplit(config.base_url).scheme, scheme}:
+        context = _tls_context(library, config)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and far cheaper than loading certificates
+    if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        raise ConfigurationError("the environment names a SOCKS proxy, which needs socksio: pip install socksio")
+    proxy = None
+    if address is not None:
+        proxy = library.module.Proxy(address, ssl_context=context if scheme == "https" else None)
+    limits = library.module.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=LONGEST_IDLE)
+    return {"verify": context, "trust_env": False, "limits": limits, "proxy": proxy}
 
-    def connect() -> _AsyncConnection:
-        if not made:
-            made.update(_options(config))
-        return _AsyncConnection(httpx.AsyncHTTPTransport(**made))
 
-    return AsyncPool(connect, config.max_connections)
+def open_async(config: Config, module: ModuleType) -> AsyncPool:
+    """The transport of a `LoopaiClient` on httpx or httpx2; nothing is connected yet. Raises `ConfigurationError`."""
+    library = Library(module)
+    options = _options(library, config)
+    return AsyncPool(
+        lambda: _AsyncConnection(library, library.module.AsyncHTTPTransport(**options)), config.max_connections
+    )
 
 
-def open_sync(config: Config) -> SyncPool:
-    """The transport of a `SyncLoopaiClient`; nothing is connected yet."""
-    made: dict[str, Any] = {}
+def open_sync(config: Config, module: ModuleType) -> SyncPool:
+    """The transport of a `SyncLoopaiClient` on httpx or httpx2; nothing is connected yet."""
+    library = Library(module)
+    options = _options(library, config)
+    return SyncPool(lambda: _Connection(library, library.module.HTTPTransport(**options)), config.max_connections)
 
-    def connect() -> _Connection:
-        if not made:
-            made.update(_options(config))
-        return _Connection(httpx.HTTPTransport(**made))
 
-    return SyncPool(connect, config.max_connections)
+def _library_of(client: Any, kind: str) -> Library:
+    for name in ("httpx", "httpx2"):
+        module = sys.modules.get(name)  # whoever made the client imported it
+        if isinstance(module, ModuleType) and isinstance(client, getattr(module, kind)):
+            return Library(module)
+    raise ConfigurationError(f"http_client: an httpx.{kind} is needed here, not {type(client).__name__}")
+
+
+class _Exchange:
+    """One request of ours through their client."""
+
+    def __init__(self, library: Library, client: Any, request: Request) -> None:
+        self.timeout = time_left(request, 0.0)
+        self.connecting = False
+        self.alarm = Alarm()
+        self.client = client
+        headers = dict(request.headers)
+        theirs = client.headers.get("user-agent", "")
+        if not theirs.startswith(f"python-{library.module.__name__}/"):
+            headers.pop("user-agent", None)  # they gave it a name of their own
+        self.built = client.build_request(
+            request.method, request.url, headers=headers, content=request.content, timeout=self.timeout
+        )
+
+    def trace(self, event: str, info: Any) -> None:
+        self.connecting = _still_connecting(self.connecting, event, info)
+        sock = _socket_of(event, info)
+        if sock is not None:
+            self.alarm.hold(sock)
+
+    async def atrace(self, event: str, info: Any) -> None:
+        self.connecting = _still_connecting(self.connecting, event, info)
 
 
 class BroughtAsyncClient:
@@ -205,24 +267,25 @@ class BroughtAsyncClient:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._library = _library_of(client, "AsyncClient")
 
     async def asend(self, request: Request) -> Answer:
         """Send one request; see `AsyncTransport`."""
-        timeout = time_left(request, 0.0)
+        library = self._library
+        exchange = _Exchange(library, self._client, request)
+        exchange.built.extensions["trace"] = exchange.atrace
         try:
-            with anyio.fail_after(timeout):
-                response = await self._client.send(
-                    self._client.build_request(
-                        request.method, request.url, headers=dict(request.headers), content=request.content,
-                        timeout=timeout,
-                    ),
-                    follow_redirects=False,
-                )  # fmt: skip
-        except TimeoutError as error:
-            return NoReply(error, arrived=True, timed_out=True)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return _failed(_without_request(error), True, 0.0)
-        return _reply(response, response.content, 0.0)
+            with anyio.fail_after(exchange.timeout):
+                response = await self._client.send(exchange.built, stream=True, follow_redirects=False)
+                try:
+                    content = await response.aread()
+                except library.undecodable as error:
+                    return _undecodable(response, error, 0.0)
+                finally:
+                    await response.aclose()
+        except library.faults as error:
+            return _no_reply(library, error, exchange.connecting, False, 0.0)
+        return _reply_of(response, content, 0.0)
 
     async def aclose(self) -> None:
         """Do nothing: the client is the user's."""
@@ -231,49 +294,38 @@ class BroughtAsyncClient:
 class BroughtClient:
     """A transport over an `httpx.Client` of the user's, which is never closed here.
 
-    Its reads are bounded one by one, as httpx does; the whole is checked between the parts of a body.
+    A reply whose headers drip over a connection that the client had already is bounded read by read, as httpx does:
+    which connection that is shows with the headers. All else is bounded as a whole.
     """
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
+        self._library = _library_of(client, "Client")
 
     def send(self, request: Request) -> Answer:
         """Send one request; see `Transport`."""
-        timeout = time_left(request, 0.0)
-        connected = Alarm()
-
-        def trace(event: str, info: dict[str, Any]) -> None:
-            if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-                connected.socket = info["return_value"].get_extra_info("socket")
-
-        if timeout is not None:
-            watchdog.set(connected, timeout)
+        library = self._library
+        exchange = _Exchange(library, self._client, request)
+        exchange.built.extensions["trace"] = exchange.trace
+        alarm = exchange.alarm
+        if exchange.timeout is not None:
+            watchdog.set(alarm, exchange.timeout)
         try:
-            built = self._client.build_request(
-                request.method, request.url, headers=dict(request.headers), content=request.content,
-                timeout=timeout, extensions={"trace": trace},
-            )  # fmt: skip
-            response = self._client.send(built, stream=True, follow_redirects=False)
+            response = self._client.send(exchange.built, stream=True, follow_redirects=False)
             stream = response.extensions.get("network_stream")
             if stream is not None:
-                connected.socket = stream.get_extra_info("socket")
-                if connected.rang:
-                    connected.ring()
-            response.read()
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            if connected.rang:
-                return NoReply(_without_request(error), arrived=True, timed_out=True)
-            return _failed(_without_request(error), True, 0.0)
+                alarm.hold(stream.get_extra_info("socket"))
+            try:
+                content = response.read()
+            except library.undecodable as error:
+                return _undecodable(response, error, 0.0)
+            finally:
+                response.close()
+        except library.faults as error:
+            return _no_reply(library, error, exchange.connecting, alarm.rang, 0.0)
         finally:
-            connected.done = True
-        return _reply(response, response.content, 0.0)
+            watchdog.unset(alarm)
+        return _reply_of(response, content, 0.0)
 
     def close(self) -> None:
         """Do nothing: the client is the user's."""
-
-
-def _without_request(error: Exception) -> Exception:
-    # The request that httpx hangs on its errors holds the headers, and with them the key.
-    if isinstance(error, httpx.RequestError):
-        error._request = None
-    return error

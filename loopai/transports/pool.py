@@ -1,4 +1,4 @@
-"""Admission and connections: never more requests in flight than connections, and none inherited.
+"""Connections, as many as requests are admitted, and none inherited across a fork.
 
 Connections belong to one process (sync) or one process and event loop (async). They are made when first needed
 and dropped with whatever broke, timed out or was cancelled on them. What a connection is, its transport says.
@@ -7,6 +7,7 @@ and dropped with whatever broke, timed out or was cancelled on them. What a conn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any, Callable, Optional, Protocol
 import anyio
 
 from .._core.wire import Answer, NoReply, Reply, Request
+from .admission import AsyncSlots, Slots, time_left
 
 LONGEST_IDLE = 30.0
 """Seconds after which an idle connection is closed when a fresher one comes back; servers close theirs about then."""
@@ -46,23 +48,39 @@ class AsyncConnection(Protocol):
         """Close the socket."""
 
 
-def time_left(request: Request, queued: float) -> Optional[float]:
-    """Seconds an admitted attempt may take: its timeout, and what waiting left of the call's deadline."""
-    if request.queue_timeout is None:
-        return request.timeout
-    left = max(0.0, request.queue_timeout - queued)
-    return left if request.timeout is None else min(request.timeout, left)
+def closed() -> RuntimeError:
+    """What sending on connections that were closed raises."""
+    return RuntimeError("the connections of this client are closed: make a new client")
 
 
-def not_admitted(queued: float) -> NoReply:
-    """The answer for an attempt that no connection came free for."""
-    error = TimeoutError(f"no connection came free in {queued:.2f} s: raise max_connections or the deadline")
-    return NoReply(error, arrived=False, timed_out=True, queued=queued)
+class Owner(Protocol):
+    """What owns connections of this process."""
+
+    def disown(self) -> Any:
+        """Start afresh in a forked child; gives back what is the parent's."""
 
 
-# What a forked child inherits must neither be used nor closed (its sockets are the parent's) nor collected (asyncio's
-# would warn): it is kept here, unreachable for any client.
-_inherited: list[Any] = []
+class Forked:
+    """Has the clients of a forked child start afresh, before anything else runs there."""
+
+    def __init__(self) -> None:
+        self._pools: weakref.WeakSet[Owner] = weakref.WeakSet()
+        # What a child inherits must neither be used nor closed (its sockets are the parent's) nor collected (asyncio
+        # would warn): it is kept here, out of reach of any client.
+        self._inherited: list[Any] = []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._in_child)
+
+    def tell(self, pool: Owner) -> None:
+        """Have `pool` disown what it holds in every child that is forked from now on."""
+        self._pools.add(pool)
+
+    def _in_child(self) -> None:
+        for pool in list(self._pools):
+            self._inherited.append(pool.disown())
+
+
+forked = Forked()
 
 
 class SyncPool:
@@ -71,37 +89,37 @@ class SyncPool:
     def __init__(self, connect: Callable[[], Connection], size: int) -> None:
         self._connect = connect
         self._size = size
-        self._lock = threading.Lock()
-        self._reset()
+        self._closed = False
+        self._start()
+        forked.tell(self)
 
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._slots = threading.BoundedSemaphore(self._size)
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._slots = Slots(self._size)
         self._idle: list[Connection] = []
-        self._busy: set[Connection] = set()
+        self._in_flight = 0
+        # For a client that nobody closed: sockets that are collected open would warn.
+        self._finalizer = weakref.finalize(self, _close_all, self._idle)
+
+    def disown(self) -> Any:
+        """Start afresh in a forked child; gives back what is the parent's."""
+        parents = self._idle
+        self._finalizer.detach()
+        # With a new lock, too: a thread that does not exist here may have held it when the process forked.
+        self._start()
+        return parents
 
     @property
     def in_flight(self) -> int:
         """Requests under way in this process."""
-        return len(self._busy) if self._pid == os.getpid() else 0
-
-    def _own(self) -> None:
-        if self._pid != os.getpid():
-            # The parent's lock may have been held by a thread that does not exist here.
-            _inherited.append((self._idle, self._busy, self._slots, self._lock))
-            self._lock = threading.Lock()
-            self._reset()
+        return self._in_flight
 
     def send(self, request: Request) -> Answer:
         """Send one request; see `Transport`."""
-        self._own()
-        slots, queued = self._slots, 0.0
-        if not slots.acquire(blocking=False):
-            began = time.monotonic()
-            admitted = slots.acquire(timeout=request.queue_timeout)
-            queued = time.monotonic() - began
-            if not admitted:
-                return not_admitted(queued)
+        slots = self._slots
+        queued = slots.admit(request)
+        if isinstance(queued, NoReply):
+            return queued
         try:
             return self._exchange(request, queued)
         finally:
@@ -109,37 +127,44 @@ class SyncPool:
 
     def _exchange(self, request: Request, queued: float) -> Answer:
         with self._lock:
+            if self._closed:
+                raise closed()
             connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = self._connect()
-        self._busy.add(connection)
-        reusable = False
+            self._in_flight += 1
+        answer: Optional[Answer] = None
         try:
+            if connection is None:
+                connection = self._connect()
             answer = connection.exchange(request, time_left(request, queued), queued)
-            reusable = isinstance(answer, Reply)
             return answer
         finally:
-            self._busy.discard(connection)
-            if reusable:
-                self._keep(connection)
-            else:
-                connection.close()
+            dropped = self._put_back(connection, isinstance(answer, Reply))
+            if dropped is not None:
+                dropped.close()
 
-    def _keep(self, connection: Connection) -> None:
-        connection.idle_since = time.monotonic()
-        self._idle.append(connection)
+    def _put_back(self, connection: Optional[Connection], reusable: bool) -> Optional[Connection]:
+        """Keep the connection if it is of use; gives one to close, itself or one that idled too long."""
         with self._lock:
-            stale = self._idle.pop(0) if self._idle[0].idle_since < connection.idle_since - LONGEST_IDLE else None
-        if stale is not None:
-            stale.close()
+            self._in_flight -= 1
+            if connection is None or not reusable or self._closed:
+                return connection
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+            stale = self._idle[0].idle_since < connection.idle_since - LONGEST_IDLE
+            return self._idle.pop(0) if stale else None
 
     def close(self) -> None:
         """Close idle connections; those in use close when their call ends."""
-        self._own()
         with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            self._closed = True
+            idle = self._idle[:]
+            self._idle.clear()  # not a new list: the finalizer has this one
+        _close_all(idle)
+
+
+def _close_all(idle: list[Connection]) -> None:
+    while idle:
+        idle.pop().close()
 
 
 class _LoopPool:
@@ -147,58 +172,47 @@ class _LoopPool:
 
     def __init__(self, connect: Callable[[], AsyncConnection], size: int) -> None:
         self.connect = connect
-        self.slots = asyncio.Semaphore(size)
+        self.slots = AsyncSlots(size)
         self.idle: list[AsyncConnection] = []
-        self.in_flight = 0
-        self.guard = self._until_the_loop_ends()
-
-    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
-        # asyncio.run and asgiref finalise a loop's async generators before they close it.
-        try:
-            yield
-        finally:
-            await self.aclose()
+        self.closed = False
+        self.guard: Optional[AsyncGenerator[None, None]] = None
 
     async def send(self, request: Request) -> Answer:
-        queued = 0.0
-        if self.slots.locked():
-            began = time.monotonic()
-            try:
-                with anyio.fail_after(request.queue_timeout):
-                    await self.slots.acquire()
-            except TimeoutError:
-                return not_admitted(time.monotonic() - began)
-            queued = time.monotonic() - began
-        else:
-            await self.slots.acquire()
-        self.in_flight += 1
+        queued = 0.0 if self.slots.take() else await self.slots.admit(request)
+        if isinstance(queued, NoReply):
+            return queued
         try:
             return await self._exchange(request, queued)
         finally:
-            self.in_flight -= 1
             self.slots.release()
 
     async def _exchange(self, request: Request, queued: float) -> Answer:
+        if self.closed:
+            raise closed()
         connection = self.idle.pop() if self.idle else self.connect()
-        reusable = False
+        dropped: Optional[AsyncConnection] = connection
         try:
             answer = await connection.exchange(request, time_left(request, queued), queued)
-            reusable = isinstance(answer, Reply)
+            if isinstance(answer, Reply) and not self.closed:
+                dropped = self._keep(connection)
         finally:
-            if reusable:
-                connection.idle_since = time.monotonic()
-                self.idle.append(connection)
-            else:
+            if dropped is not None:
                 with anyio.CancelScope(shield=True):
-                    await connection.aclose()
-        if self.idle and self.idle[0].idle_since < connection.idle_since - LONGEST_IDLE:
-            await self.idle.pop(0).aclose()
+                    await dropped.aclose()
         return answer
 
+    def _keep(self, connection: AsyncConnection) -> Optional[AsyncConnection]:
+        connection.idle_since = time.monotonic()
+        self.idle.append(connection)
+        return self.idle.pop(0) if self.idle[0].idle_since < connection.idle_since - LONGEST_IDLE else None
+
     async def aclose(self) -> None:
-        idle, self.idle = self.idle, []
-        for connection in idle:
-            await connection.aclose()
+        self.closed = True
+        while self.idle:
+            await self.idle.pop().aclose()
+
+
+_Loops = dict[asyncio.AbstractEventLoop, _LoopPool]
 
 
 class AsyncPool:
@@ -207,33 +221,72 @@ class AsyncPool:
     def __init__(self, connect: Callable[[], AsyncConnection], size: int) -> None:
         self._connect = connect
         self._size = size
-        self._pid = os.getpid()
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPool] = weakref.WeakKeyDictionary()
+        self._closed = False
+        self._start()
+        forked.tell(self)
+
+    def _start(self) -> None:
+        self._loops: _Loops = {}
+        # For a client that nobody closed: its loops close its connections, which would warn if collected open.
+        self._finalizer = weakref.finalize(self, _leave, self._loops)
+        self._finalizer.atexit = False
+
+    def disown(self) -> Any:
+        """Start afresh in a forked child; gives back what is the parent's."""
+        parents = self._loops
+        self._finalizer.detach()
+        self._start()
+        return parents
 
     @property
     def in_flight(self) -> int:
         """Requests under way in this process, over all its loops."""
-        return sum(pool.in_flight for pool in list(self._loops.values())) if self._pid == os.getpid() else 0
+        return sum(pool.slots.taken for pool in list(self._loops.values()))
 
     async def asend(self, request: Request) -> Answer:
         """Send one request; see `AsyncTransport`."""
         loop = asyncio.get_running_loop()
-        pool = self._loops.get(loop) if self._pid == os.getpid() else None
+        pool = self._loops.get(loop)
         if pool is None:
             pool = await self._enter(loop)
         return await pool.send(request)
 
     async def _enter(self, loop: asyncio.AbstractEventLoop) -> _LoopPool:
-        if self._pid != os.getpid():
-            _inherited.append(dict(self._loops))
-            self._pid, self._loops = os.getpid(), weakref.WeakKeyDictionary()
+        if self._closed:
+            raise closed()
+        for other in list(self._loops):
+            if other.is_closed():  # closed by hand, its generators never finalised
+                self._loops.pop(other, None)
         pool = self._loops[loop] = _LoopPool(self._connect, self._size)
+        pool.guard = _until_the_loop_ends(self._loops, loop, pool)
         await pool.guard.__anext__()
         return pool
 
     async def aclose(self) -> None:
         """Close the idle connections of the running loop; other loops close theirs when they end."""
-        if self._pid == os.getpid():
-            pool = self._loops.pop(asyncio.get_running_loop(), None)
-            if pool is not None:
-                await pool.guard.aclose()
+        self._closed = True
+        for other in list(self._loops.values()):
+            other.closed = True
+        pool = self._loops.get(asyncio.get_running_loop())
+        if pool is not None and pool.guard is not None:
+            await pool.aclose()
+            await pool.guard.aclose()
+
+
+def _leave(loops: _Loops) -> None:
+    for loop, pool in list(loops.items()):
+        if pool.guard is not None and not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # closed in this moment
+                loop.call_soon_threadsafe(loop.create_task, pool.guard.aclose())
+
+
+async def _until_the_loop_ends(
+    loops: _Loops, loop: asyncio.AbstractEventLoop, pool: _LoopPool
+) -> AsyncGenerator[None, None]:
+    # asyncio.run and asgiref finalise a loop's async generators before they close it; Python does so for a client
+    # that nobody closed, when it collects it.
+    try:
+        yield
+    finally:
+        loops.pop(loop, None)
+        await pool.aclose()

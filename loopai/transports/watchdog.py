@@ -1,10 +1,13 @@
-"""Cuts off blocking reads whose time is up: httpx bounds each read, so a reply that drips would never end."""
+"""Cuts off blocking calls whose time is up: httpx bounds each read, so a reply that drips would never end.
+
+What it cannot cut off is the look-up of a host's name, which the system bounds, and a connection attempt, which
+httpx bounds for each of a host's addresses.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
+import math
 import os
 import socket
 import threading
@@ -12,64 +15,85 @@ import time
 from typing import Optional
 
 
-class Alarm:
-    """Shuts the socket it holds when its time comes; `rang` tells that it did."""
-
-    def __init__(self) -> None:
-        self.rang = False
-        self.done = False
-        self.socket: Optional[socket.socket] = None
-
-    def ring(self) -> None:
-        """Wake whoever blocks on the socket."""
-        self.rang = True
-        if self.socket is not None:
-            with contextlib.suppress(OSError):  # closed meanwhile: the call is over
-                self.socket.shutdown(socket.SHUT_RDWR)
-
-
 class Watchdog:
-    """One daemon thread a process, started by the first alarm, for all clients."""
+    """One daemon thread a process, started by the first alarm, for all clients.
+
+    Only alarms that are set are held: as many as there are calls under way. The thread wakes when the earliest of
+    those that it saw is due, so about once in a timeout, not once a call.
+    """
 
     def __init__(self) -> None:
         self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._wake = threading.Condition()
-        self._heap: list[tuple[float, int, Alarm]] = []
-        self._order = itertools.count()
+        # A forked child has no watchdog thread, and none of the calls that its alarms were for.
+        self.lock = threading.Lock()
+        self._wake = threading.Condition(self.lock)
+        self._due: dict[Alarm, float] = {}
+        self._next = math.inf
         self._thread: Optional[threading.Thread] = None
 
     def set(self, alarm: Alarm, seconds: float) -> None:
-        """Ring `alarm` in `seconds` unless it is done by then."""
-        if self._pid != os.getpid():
-            self._reset()
+        """Ring `alarm` in `seconds` unless it is unset by then."""
         moment = time.monotonic() + seconds
-        with self._wake:
-            heapq.heappush(self._heap, (moment, next(self._order), alarm))
+        with self.lock:
+            self._due[alarm] = moment
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="loopai-watchdog", daemon=True)
                 self._thread.start()
-            elif self._heap[0][2] is alarm:
+            elif moment < self._next:
+                self._next = moment
                 self._wake.notify()
 
+    def unset(self, alarm: Alarm) -> None:
+        """Forget `alarm`: once this returns it will not ring."""
+        with self.lock:
+            self._due.pop(alarm, None)
+
+    def __len__(self) -> int:
+        return len(self._due)
+
     def _watch(self) -> None:
-        while True:
-            with self._wake:
-                while self._heap and self._heap[0][2].done:
-                    heapq.heappop(self._heap)
-                if not self._heap:
-                    self._wake.wait()
-                    continue
-                moment, _, alarm = self._heap[0]
+        wake, due = self._wake, self._due
+        with wake:
+            while True:
                 now = time.monotonic()
-                if moment > now:
-                    self._wake.wait(moment - now)
-                    continue
-                heapq.heappop(self._heap)
-                if not alarm.done:
+                for alarm in [alarm for alarm, moment in due.items() if moment <= now]:
+                    del due[alarm]
                     alarm.ring()
+                self._next = min(due.values(), default=math.inf)
+                wake.wait(None if self._next == math.inf else self._next - now)
 
 
 watchdog = Watchdog()
+
+
+class Alarm:
+    """Shuts the socket of one call when its time comes; `rang` tells that it did."""
+
+    __slots__ = ("_socket", "rang")
+
+    def __init__(self, sock: Optional[socket.socket] = None) -> None:
+        self.rang = False
+        self._socket = sock
+
+    def hold(self, sock: socket.socket) -> None:
+        """Shut this socket, at once if the time has come already."""
+        with watchdog.lock:
+            self._socket = sock
+            if self.rang:
+                self._shut()
+
+    def ring(self) -> None:
+        """Wake whoever blocks on the socket. The watchdog calls it, holding its lock."""
+        self.rang = True
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile: the call is over
+                # Not the socket's own method: that of a TLS socket drops its encryption first, and what another
+                # thread writes in that moment would leave in clear.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

@@ -1,0 +1,122 @@
+"""Who may send now: at most so many requests in flight, the others wait as long as their call's deadline allows."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from typing import Optional, Union
+
+from .._core.wire import NoReply, Request
+
+
+def time_left(request: Request, queued: float) -> Optional[float]:
+    """Seconds an admitted attempt may take: its timeout, and what waiting left of the call's deadline."""
+    if request.queue_timeout is None:
+        return request.timeout
+    left = request.queue_timeout - queued
+    return left if request.timeout is None else min(request.timeout, left)
+
+
+def not_admitted(queued: float) -> NoReply:
+    """The answer for an attempt that no connection came free for."""
+    error = TimeoutError(f"no connection came free in {queued:.2f} s: raise max_connections or the deadline")
+    return NoReply(error, arrived=False, timed_out=True, queued=queued)
+
+
+def _too_late(request: Request, queued: float) -> bool:
+    # The connection may come in the very moment that the deadline passes.
+    return request.queue_timeout is not None and queued >= request.queue_timeout
+
+
+class Slots:
+    """Admission of threads."""
+
+    def __init__(self, size: int) -> None:
+        self._free = threading.Semaphore(size)
+
+    def admit(self, request: Request) -> Union[float, NoReply]:
+        """Take a slot, and say how many seconds that took; or the answer for a request that got none."""
+        if self._free.acquire(blocking=False):
+            return 0.0
+        began = time.monotonic()
+        admitted = self._free.acquire(timeout=request.queue_timeout)
+        queued = time.monotonic() - began
+        if not admitted:
+            return not_admitted(queued)
+        if _too_late(request, queued):
+            self._free.release()
+            return not_admitted(queued)
+        return queued
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self._free.release()
+
+
+class AsyncSlots:
+    """Admission in one event loop, first come, first served.
+
+    asyncio's own semaphore loses slots to cancellation on Python 3.9 and looks at every waiter on each acquisition.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._free = size
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+
+    @property
+    def taken(self) -> int:
+        """Slots in use."""
+        return self._size - self._free
+
+    def take(self) -> bool:
+        """Take a slot if one is free; `admit` without waiting."""
+        if self._free:
+            self._free -= 1
+            return True
+        return False
+
+    async def admit(self, request: Request) -> Union[float, NoReply]:
+        """Take a slot, and say how many seconds that took; or the answer for a request that got none."""
+        if self.take():
+            return 0.0
+        began = time.monotonic()
+        admitted = await self._wait(request.queue_timeout)
+        queued = time.monotonic() - began
+        if not admitted:
+            return not_admitted(queued)
+        if _too_late(request, queued):
+            self.release()
+            return not_admitted(queued)
+        return queued
+
+    async def _wait(self, timeout: Optional[float]) -> bool:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(turn)
+        timer = None if timeout is None else loop.call_later(timeout, _give_up, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.result():
+                self.release()  # the slot came in the moment of cancellation
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def release(self) -> None:
+        """Give a slot back, to who waits longest if anyone does."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(True)
+                return
+        self._free += 1
+
+
+def _give_up(turn: asyncio.Future[bool]) -> None:
+    if not turn.done():
+        turn.set_result(False)

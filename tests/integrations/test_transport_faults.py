@@ -1,0 +1,267 @@
+"""What servers and networks do wrong, over each transport, sync and async."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import time
+from typing import Any, Callable
+
+import pytest
+
+from loopai import ConnectionException, LoopaiException, ServerException, TimeoutException
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+async def test_a_reply_whose_headers_drip_is_cut_off_by_timeout(make_server: Any, make_caller: Any, task: str) -> None:
+    """A server that sends its headers byte by byte keeps each read busy and still ends with `timeout`."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        await wire.drip(HEAD + b"X-Padding: " + b"x" * 500)
+
+    client = make_caller(make_server(behaviour), timeout=0.4)
+    began = time.monotonic()
+    with pytest.raises(TimeoutException, match=r"no reply within the timeout of 0\.4 s"):
+        await client.execute(task, "x")
+    assert 0.3 < time.monotonic() - began < 1.2
+
+
+async def test_a_reply_whose_body_drips_is_cut_off_by_timeout(make_server: Any, make_caller: Any, task: str) -> None:
+    """A server that sends its body byte by byte keeps each read busy and still ends with `timeout`."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        await wire.send(HEAD + b"Content-Length: 500\r\n\r\n")
+        await wire.drip(b" " * 500)
+
+    client = make_caller(make_server(behaviour), timeout=0.4)
+    began = time.monotonic()
+    with pytest.raises(TimeoutException, match=r"no reply within the timeout of 0\.4 s"):
+        await client.execute(task, "x")
+    assert 0.3 < time.monotonic() - began < 1.2
+
+
+async def test_a_drip_on_a_connection_in_use_before_is_cut_off_too(
+    make_server: Any, make_caller: Any, task: str, body_of: Any
+) -> None:
+    """The bound holds on a connection that served an earlier call, and the call after it gets a fresh one."""
+    turns = iter(range(100))
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        if next(turns) == 1:
+            await wire.drip(HEAD + b"X-Padding: " + b"x" * 500)
+        else:
+            await wire.answer(body_of(asked.input))
+
+    server = make_server(behaviour)
+    client = make_caller(server, timeout=0.4)
+    assert (await client.execute(task, "first")).output == "first"
+    began = time.monotonic()
+    with pytest.raises(TimeoutException):
+        await client.execute(task, "second")
+    assert time.monotonic() - began < 1.2
+    assert (await client.execute(task, "third")).output == "third"
+    assert server.accepted == 2
+
+
+async def test_a_server_that_never_answers_ends_with_timeout(make_server: Any, make_caller: Any, task: str) -> None:
+    """Silence is bounded, too, and the error says how the time was spent."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        await wire.hang()
+
+    client = make_caller(make_server(behaviour), timeout=0.3)
+    began = time.monotonic()
+    with pytest.raises(TimeoutException, match=r"1 attempt in 0\.\d\d s") as caught:
+        await client.execute(task, "x")
+    assert time.monotonic() - began < 0.9
+    assert caught.value.original_exception is not None
+
+
+async def test_a_refused_connection_may_be_tried_again_by_any_call(make_caller: Any, server: Any, task: str) -> None:
+    """Where nobody listens nothing arrived, so that even a call that must not run twice is repeated."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    client = make_caller(server, base_url=address, max_retries=2, retry_waits=False, retry_unknown=False)
+    with pytest.raises(ConnectionException, match=r"no reply from http://127\.0\.0\.1") as caught:
+        await client.execute(task, "x")
+    assert not isinstance(caught.value, TimeoutException)
+
+
+@pytest.mark.parametrize("fault", ["reset", "close", "half the headers", "half the body", "nonsense"])
+async def test_a_reply_that_breaks_off_counts_as_arrived(
+    make_server: Any, make_caller: Any, task: str, fault: str
+) -> None:
+    """Once the request is out the server may have run it: it is repeated only where that is allowed."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        if fault == "reset":
+            wire.reset()
+            return
+        if fault == "half the headers":
+            await wire.send(HEAD + b"Content-Le")
+        if fault == "half the body":
+            await wire.send(HEAD + b"Content-Length: 500\r\n\r\n{")
+        if fault == "nonsense":
+            await wire.send(b"220 mail.example.org ESMTP\r\n\r\n")
+        wire.close()
+
+    server = make_server(behaviour)
+    once = make_caller(server, max_retries=2, retry_waits=False, retry_unknown=False)
+    with pytest.raises(ConnectionException) as caught:
+        await once.execute(task, "x")
+    assert caught.value.status_code is None
+    assert len(server.asked) == 1
+    again = make_caller(server, max_retries=2, retry_waits=False)
+    with pytest.raises(ConnectionException):
+        await again.execute(task, "x")
+    assert len(server.asked) == 4
+
+
+async def test_no_frame_of_a_fault_holds_the_key(make_server: Any, make_caller: Any, task: str) -> None:
+    """What a logger with locals, or an error tracker, finds along the chain of causes has no key in it."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        wire.close()
+
+    client = make_caller(make_server(behaviour), api_key="loopai-very-secret")
+    with pytest.raises(ConnectionException) as caught:
+        await client.execute(task, "x")
+    assert "loopai-very-secret" not in _everything_along(caught.value.original_exception)
+
+
+def _everything_along(error: Any) -> str:
+    seen: list[str] = []
+    while error is not None:
+        seen += [repr(error), repr(vars(error))]
+        trace = error.__traceback__
+        while trace is not None:
+            seen.append(repr(trace.tb_frame.f_locals))
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+    return " ".join(seen)
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"", b'{"execution_id": "c2d3'])
+async def test_a_reply_that_is_not_the_servers_keeps_its_status(
+    make_server: Any, make_caller: Any, task: str, body: bytes
+) -> None:
+    """HTML, nothing, or half a document with status 200 raises with the status and the start of the body."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        await wire.answer(body, content_type="text/html")
+
+    with pytest.raises(ServerException) as caught:
+        await make_caller(make_server(behaviour)).execute(task, "x")
+    assert caught.value.status_code == 200
+    assert caught.value.response == body.decode()
+
+
+async def test_a_compressed_reply_is_read(make_server: Any, make_caller: Any, task: str, body_of: Any) -> None:
+    """Replies are asked for compressed, and decoded."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        assert "gzip" in asked.headers["accept-encoding"]
+        await wire.answer(gzip.compress(body_of(asked.input)), content_encoding="gzip")
+
+    assert (await make_caller(make_server(behaviour)).execute(task, "x" * 10_000)).output == "x" * 10_000
+
+
+@pytest.mark.parametrize("broken", ["cut short", "not gzip"])
+async def test_a_compressed_reply_that_is_broken_raises(
+    make_server: Any, make_caller: Any, task: str, body_of: Any, broken: str
+) -> None:
+    """A body that cannot be decoded is an error of its reply, and the next call is right."""
+    turns = iter(range(100))
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        whole = body_of(asked.input)
+        if next(turns):
+            await wire.answer(whole)
+        else:
+            sent = gzip.compress(whole)[:60] if broken == "cut short" else whole
+            await wire.answer(sent, content_encoding="gzip")
+
+    client = make_caller(make_server(behaviour))
+    with pytest.raises(LoopaiException):
+        await client.execute(task, "x")
+    assert (await client.execute(task, "y")).output == "y"
+
+
+async def test_an_idle_connection_that_the_server_closed_is_replaced(server: Any, make_caller: Any, task: str) -> None:
+    """Connections are kept and used again; one that the server closed meanwhile is replaced without an error."""
+    client = make_caller(server)
+    for turn in range(5):
+        assert (await client.execute(task, turn)).output == turn
+    assert server.accepted == 1
+    server.close_connections()
+    assert (await client.execute(task, "after")).output == "after"
+    assert server.accepted == 2
+
+
+async def test_a_server_that_closes_after_each_reply_is_no_fault(
+    make_server: Any, make_caller: Any, task: str, body_of: Any, sockets: Callable[[], int]
+) -> None:
+    """`Connection: close` costs a connection a call, and nothing else."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        await wire.answer(body_of(asked.input), connection="close")
+        wire.close()
+
+    server = make_server(behaviour)
+    client = make_caller(server)
+    before = sockets()
+    for turn in range(20):
+        assert (await client.execute(task, turn)).output == turn
+    assert server.accepted == 20
+    assert sockets() <= before + 1
+
+
+async def test_bodies_of_twenty_megabytes_go_both_ways(server: Any, make_caller: Any, task: str) -> None:
+    """A large input reaches the server whole, and a large output comes back whole."""
+    large = "0123456789" * 2_000_000
+    assert (await make_caller(server).execute(task, large)).output == large
+
+
+async def test_cookies_are_not_kept(make_server: Any, make_caller: Any, task: str, body_of: Any) -> None:
+    """A cookie that a server or proxy sets is not sent back: calls do not depend on each other."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        await wire.answer(body_of(asked.input), set_cookie="session=1; Path=/")
+
+    server = make_server(behaviour)
+    client = make_caller(server)
+    await client.execute(task, 1)
+    await client.execute(task, 2)
+    assert [("cookie" in asked.headers) for asked in server.asked] == [False, False]
+
+
+async def test_a_redirect_on_the_same_origin_is_followed(
+    make_server: Any, make_caller: Any, task: str, body_of: Any
+) -> None:
+    """307 to another path of the same server is followed with method and body; the transport itself follows none."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        if asked.target.startswith("/moved"):
+            await wire.answer(body_of([asked.method, asked.input]))
+        else:
+            await wire.answer(b"", "307 Temporary Redirect", location="/moved" + asked.target)
+
+    server = make_server(behaviour)
+    assert (await make_caller(server).execute(task, "x")).output == ["POST", "x"]
+    assert len(server.asked) == 2
+
+
+async def test_a_redirect_elsewhere_takes_neither_key_nor_call(
+    make_server: Any, make_caller: Any, server: Any, task: str
+) -> None:
+    """A redirect to another origin is an error that says where to, and nothing is sent there."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        await wire.answer(b"", "308 Permanent Redirect", location=server.url + "/elsewhere")
+
+    client = make_caller(make_server(behaviour), api_key="loopai-secret")
+    with pytest.raises(ServerException, match="set base_url to where it is"):
+        await client.execute(task, "x")
+    assert server.asked == []
