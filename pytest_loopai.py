@@ -28,11 +28,21 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def loopai_fake() -> FakeLoopai:
-    """A Loopai in memory, new for each test, to be programmed: `loopai_fake.task("spam").returns(…)`."""
+def loopai_fake() -> Iterator[FakeLoopai]:
+    """A Loopai in memory, new for each test, to be programmed: `loopai_fake.task("spam").returns(…)`.
+
+    In a Django project it stands in for every alias: `get_client` and `get_async_client` give clients on it.
+    """
     from loopai.testing import FakeLoopai
 
-    return FakeLoopai()
+    fake = FakeLoopai()
+    if "loopai.contrib.django" in sys.modules:
+        from loopai.contrib.django.testing import override_loopai
+
+        with override_loopai(fake):
+            yield fake
+    else:
+        yield fake
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """A row's medians over its rounds; `ratio` is the median of the rounds' own ratios, which no drift between rounds moves."""
+    """A row's medians over its rounds; `ratio` is that of the rounds' own ratios, which no drift between them moves."""
 
     group: str
     row: Row

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core import checks
-from django.core.signals import setting_changed
 
 
 class LoopaiConfig(AppConfig):
@@ -16,13 +15,14 @@ class LoopaiConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register checks and the reset of clients."""
+        """Register the checks."""
         from .checks import TAG, check_servers, check_settings, check_webhooks
-        from .clients import reset_on_change
 
         checks.register(check_settings, TAG)
         checks.register(check_webhooks, TAG)
-        # Django runs what is tagged `database` only where a tag was asked for: a plain `check --deploy`, which build
-        # machines run without network, leaves the servers alone.
-        checks.register(check_servers, TAG, checks.Tags.database, deploy=True)
-        setting_changed.connect(reset_on_change, dispatch_uid="loopai.reset_on_change")
+        checks.register(check_servers, TAG, deploy=True)
+
+        from .batches.requests import pass_on
+        from .signals import batch_requested
+
+        batch_requested.connect(pass_on, dispatch_uid="loopai.pass_on")

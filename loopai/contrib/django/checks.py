@@ -15,11 +15,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, reverse
 
 from ...config import Config
-from ...exceptions import LoopaiException
+from ...exceptions import ConfigurationError, LoopaiException
 from .clients import get_client
-from .conf import aliases, config_of
+from .conf import aliases, arguments_of, config_of
 
 TAG = "loopai"
+
+ANSWERS_WITHIN = 5.0
+"""Seconds that each server has to answer the deployment check."""
 
 _LIBRARIES = {"httpx": "httpx", "httpx2": "httpx2", "pyreqwest": "pyreqwest"}
 
@@ -47,27 +50,8 @@ def _of_alias(alias: str) -> Iterator[checks.CheckMessage]:
             id="loopai.W001",
         )
     yield from _of_transport(where, config)
-    if settings.DEBUG:
-        return
-    if config.api_key is not None and config.api_key not in os.environ.values():
-        yield checks.Warning(
-            f"{where} holds its key in plain text.",
-            hint=f'Take it from the environment: {where}["API_KEY"] = os.environ["LOOPAI_API_KEY"].',
-            id="loopai.W002",
-        )
-    if config.verify is False:
-        yield checks.Warning(
-            f"{where} does not verify the server's certificate.",
-            hint=f'Set {where}["VERIFY"] to the file of your certificate authority.',
-            id="loopai.W004",
-        )
-    parts = urlsplit(config.base_url)
-    if parts.scheme == "http" and not config.local and not _is_near(parts.hostname or ""):
-        yield checks.Warning(
-            f"{where} reaches {parts.hostname} over http: inputs and key can be read on the way.",
-            hint=f'Use https in {where}["BASE_URL"].',
-            id="loopai.W003",
-        )
+    if not settings.DEBUG:
+        yield from _of_production(alias, where, config)
 
 
 def _of_transport(where: str, config: Config) -> Iterator[checks.CheckMessage]:
@@ -88,12 +72,43 @@ def _of_transport(where: str, config: Config) -> Iterator[checks.CheckMessage]:
         )
 
 
+def _of_production(alias: str, where: str, config: Config) -> Iterator[checks.CheckMessage]:
+    """What is right on a developer's machine only."""
+    for option, secrets in (("api_key", [config.api_key]), ("webhook_secrets", config.webhook_secrets)):
+        if option in arguments_of(alias) and any(secret and not _from_environment(secret) for secret in secrets):
+            key = option.upper()
+            variable = f"LOOPAI_{key}" if alias == "default" else f"LOOPAI_{alias.upper()}_{key}"
+            yield checks.Warning(
+                f"{where} has its {key} in plain text.",
+                hint=f'Take it from the environment: leave {where}["{key}"] out and set {variable}. '
+                "Where it comes from a file of secrets, silence this.",
+                id="loopai.W002",
+            )
+    parts = urlsplit(config.base_url)
+    if parts.scheme == "http" and not config.local and not _is_near(parts.hostname or ""):
+        yield checks.Warning(
+            f"{where} reaches {parts.hostname} over http: inputs and key can be read on the way.",
+            hint=f'Use https in {where}["BASE_URL"].',
+            id="loopai.W003",
+        )
+    if config.verify is False:
+        yield checks.Warning(
+            f"{where} does not verify the server's certificate.",
+            hint=f'Set {where}["VERIFY"] to the file of your certificate authority.',
+            id="loopai.W004",
+        )
+
+
+def _from_environment(secret: str) -> bool:
+    return any(secret == value or secret in value.split(",") for value in os.environ.values())
+
+
 def _is_near(host: str) -> bool:
     """Whether a host is this machine or on a private network: names without a dot are a compose file's or cluster's."""
-    if host == "localhost" or "." not in host.strip("[]") and ":" not in host:
+    if host == "localhost" or ("." not in host and ":" not in host):
         return True
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host.endswith((".localhost", ".local", ".internal"))
     return address.is_private or address.is_loopback
@@ -101,9 +116,11 @@ def _is_near(host: str) -> bool:
 
 def check_webhooks(**_: Any) -> list[checks.CheckMessage]:
     """A webhook view without secrets refuses every delivery."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
     try:
         reverse("loopai:webhook")
-    except (NoReverseMatch, ImproperlyConfigured):
+    except NoReverseMatch:
         return []
     try:
         if any(config_of(alias).webhook_secrets for alias in aliases()):
@@ -112,24 +129,58 @@ def check_webhooks(**_: Any) -> list[checks.CheckMessage]:
         return []  # check_settings says what is wrong
     return [
         checks.Error(
-            "The webhook view is in your URLs, and no alias has WEBHOOK_SECRETS.",
-            hint='Set LOOPAI["default"]["WEBHOOK_SECRETS"] = [new, old] to the secrets of your subscriptions.',
+            "The webhook view is in your URLs, and no alias has WEBHOOK_SECRETS: it refuses every delivery.",
+            hint="Set LOOPAI['default'][\"WEBHOOK_SECRETS\"] = [new, old] to the secrets of your subscriptions.",
             id="loopai.E005",
         )
     ]
 
 
-def check_servers(**_: Any) -> list[checks.CheckMessage]:
-    """Whether each alias's server answers; asks the network."""
+class _Tags(tuple[str, ...]):
+    """The tags of a check, which notice that they are compared with those asked for."""
+
+    compared = False
+
+    def __iter__(self) -> Iterator[str]:
+        self.compared = True
+        return super().__iter__()
+
+
+class _OnlyIfTagged:
+    """A check that runs only where its tag was asked for.
+
+    Django tells a check nothing of the tags, but goes through its `tags` only where some were asked for. A plain `check
+    --deploy`, as build machines without network run it, leaves the servers alone.
+    """
+
+    def __init__(self) -> None:
+        self._tags = _Tags()
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self._tags
+
+    @tags.setter
+    def tags(self, tags: tuple[str, ...]) -> None:
+        self._tags = _Tags(tags)
+
+    def __call__(self, **_: Any) -> list[checks.CheckMessage]:
+        asked_for, self._tags.compared = self._tags.compared, False
+        return list(_of_servers()) if asked_for else []
+
+
+check_servers = _OnlyIfTagged()
+"""Whether each alias's server answers; asks the network."""
+
+
+def _of_servers() -> Iterator[checks.CheckMessage]:
     try:
         names = aliases()
     except ImproperlyConfigured:
-        return []  # check_settings says what is wrong
-    found: list[checks.CheckMessage] = []
+        return  # check_settings says what is wrong
     for alias in names:
         try:
-            get_client(alias).with_options(deadline=5.0, max_retries=0).get_live()
-        except (LoopaiException, ImproperlyConfigured) as error:
+            get_client(alias).with_options(deadline=ANSWERS_WITHIN, max_retries=0).get_live()
+        except (LoopaiException, ConfigurationError, ImproperlyConfigured) as error:
             hint = "Start the server, or correct BASE_URL and API_KEY of this alias."
-            found.append(checks.Error(f"LOOPAI[{alias!r}] does not answer: {error}", hint=hint, id="loopai.E006"))
-    return found
+            yield checks.Error(f"LOOPAI[{alias!r}] does not answer: {error}", hint=hint, id="loopai.E006")

@@ -7,97 +7,124 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Callable, TypeVar
+from dataclasses import fields
+from typing import Any, Optional, TypeVar
+from urllib.parse import urljoin
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 
 from ...client import LoopaiClient, SyncLoopaiClient
 from ...config import Config
 from ...exceptions import ConfigurationError
+from ...local import open_transport
 from .conf import DEFAULT_ALIAS, config_of
 
 C = TypeVar("C", LoopaiClient, SyncLoopaiClient)
 
+_OPTIONS = {item.name for item in fields(Config)} - {"sources", "transport", "local"}
 
-class _Registry:
-    """Clients made so far, in this process. A child made by fork starts with none of its own."""
+
+class _Made:
+    """What was made by the settings of one moment."""
 
     def __init__(self) -> None:
-        self._reset()
-        self._replaced: dict[str, Any] = {}
+        self.clients: dict[tuple[type[Any], str], Any] = {}
+        self.servers: dict[str, Any] = {}
 
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._clients: dict[tuple[type[Any], str], Any] = {}
+    def close(self) -> None:
+        for client in self.clients.values():
+            if isinstance(client, SyncLoopaiClient):
+                client.close()
+        for server in self.servers.values():
+            server.close()
+
+
+class _Registry:
+    """The clients of this process, and what stands in for aliases in tests.
+
+    Clients are kept across a fork: their connections belong to a process and event loop, and a private embedded server
+    stays one server's data for parent and children.
+    """
+
+    def __init__(self) -> None:
+        self._made = _Made()
+        self._stand_ins: dict[Optional[str], Any] = {}
+        self._changes = 0
+        self.unlock()
+
+    def unlock(self) -> None:
+        """Have a new lock: a forked child may have inherited one that was held, by a thread that is not there."""
+        self._lock = threading.RLock()
 
     def get(self, kind: type[C], alias: str) -> C:
-        if self._pid != os.getpid():
-            self._reset()
-        found: Any = self._clients.get((kind, alias))
-        if found is None:
+        found: Any = self._made.clients.get((kind, alias))
+        if found is None or found._closed:
             with self._lock:
-                found = self._clients.get((kind, alias))
-                if found is None:
-                    found = self._clients[kind, alias] = self._make(kind, alias)
+                found = self._made.clients.get((kind, alias))
+                # One that its user closed (`with get_client() as client`) is not everybody's end.
+                if found is None or found._closed:
+                    found = self._made.clients[kind, alias] = self._make(kind, alias)
         client: C = found
         return client
 
     def _make(self, kind: type[C], alias: str) -> C:
         config = config_of(alias)
-        given = {name: getattr(config, name) for name, source in config.sources.items() if source != "default"}
-        transport = self._replaced.get(alias)
-        if transport is not None:
-            given = {**{k: v for k, v in given.items() if k != "local"}, "transport": transport, "retry_waits": False}
-        else:
-            # What the alias leaves open is the default here, not the environment's word for another alias.
-            given = {**_defaults(config), **given}
+        # All options are given, defaults too: what this alias leaves open is not the environment's word for another.
+        options: dict[str, Any] = {name: getattr(config, name) for name in _OPTIONS}
+        stand_in = self._stand_ins.get(alias, self._stand_ins.get(None))
         try:
-            return kind(**given)
+            if stand_in is not None:
+                # Paths of the server's own, below no proxy's: a fake knows no others.
+                options["base_url"] = urljoin(config.base_url, "/")
+                options.update(transport=stand_in, retry_waits=False)
+            elif config.local:
+                options["transport"] = self._server(alias, config)
+            else:
+                options["transport"] = config.transport
+            return kind(**options)
         except ConfigurationError as error:
             raise ImproperlyConfigured(f"LOOPAI[{alias!r}]: {error}") from None
 
-    def replace(self, alias: str, transport: Any) -> Callable[[], None]:
-        """Have `transport` answer for `alias`; call what is returned to end it."""
-        before = self._replaced.get(alias)
-        self._replaced[alias] = transport
-        self.close()
+    def _server(self, alias: str, config: Config) -> Any:
+        """The embedded server of an alias: one for both of its clients, which see the same tasks."""
+        servers = self._made.servers
+        if alias not in servers:
+            servers[alias] = open_transport(None if config.local is True else str(config.local))
+        return servers[alias]
 
-        def restore() -> None:
-            if before is None:
-                self._replaced.pop(alias, None)
-            else:
-                self._replaced[alias] = before
-            self.close()
-
-        return restore
+    @contextmanager
+    def standing_in(self, alias: Optional[str], transport: Any) -> Iterator[None]:
+        with self._lock:
+            changes, aside, stand_ins = self._changes, self._made, self._stand_ins
+            self._made, self._stand_ins = _Made(), {**stand_ins, alias: transport}
+        try:
+            yield
+        finally:
+            with self._lock:
+                inside, self._made, self._stand_ins = self._made, aside, stand_ins
+                changed = self._changes != changes
+            inside.close()
+            if changed:
+                self.close()
 
     def close(self) -> None:
-        """Close the synchronous clients of this process and forget all; the next call makes new ones.
-
-        The connections of an asynchronous client belong to event loops, and close as each of these ends.
-        """
-        if self._pid != os.getpid():
-            self._reset()
         with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-        for client in clients:
-            if isinstance(client, SyncLoopaiClient):
-                client.close()
-
-
-def _defaults(config: Config) -> dict[str, Any]:
-    return {name: getattr(config, name) for name, source in config.sources.items() if source == "default"}
+            self._changes += 1
+            made, self._made = self._made, _Made()
+        made.close()
 
 
 _registry = _Registry()
-atexit.register(_registry.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_registry.unlock)
 
 
 def get_client(alias: str = DEFAULT_ALIAS) -> SyncLoopaiClient:
     """The synchronous client of an alias, for views, commands and tasks; shared by all threads of the process.
 
-    Does no I/O. Raises `ImproperlyConfigured` naming alias and key.
+    Does no I/O, so it may be called at import, in a process that forks. Raises `ImproperlyConfigured` naming alias and
+    key.
     """
     return _registry.get(SyncLoopaiClient, alias)
 
@@ -110,22 +137,23 @@ def get_async_client(alias: str = DEFAULT_ALIAS) -> LoopaiClient:
     return _registry.get(LoopaiClient, alias)
 
 
-def close_clients(**_: Any) -> None:
-    """Close the process's clients; the next `get_client` makes a new one."""
+def close_clients() -> None:
+    """Close the process's clients; the next `get_client` makes a new one. Done at exit anyway.
+
+    The connections of an asynchronous client belong to event loops, and close as each of these ends.
+    """
     _registry.close()
 
 
-def reset_on_change(*, setting: str, **_: Any) -> None:
-    """Take a changed `LOOPAI` setting (`override_settings`) into account."""
+def standing_in(alias: Optional[str], transport: Any) -> Any:
+    """A context in which `transport` answers for `alias`, `None` for every alias, in all threads; for tests."""
+    return _registry.standing_in(alias, transport)
+
+
+def _reset_on_change(*, setting: str, **_: Any) -> None:
     if setting == "LOOPAI":
         _registry.close()
 
 
-@contextmanager
-def replaced(alias: str, transport: Any) -> Iterator[None]:
-    """Have `transport` answer for `alias` inside the block, in every thread; for tests."""
-    restore = _registry.replace(alias, transport)
-    try:
-        yield
-    finally:
-        restore()
+atexit.register(close_clients)
+setting_changed.connect(_reset_on_change, dispatch_uid="loopai.reset_on_change")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -33,25 +34,29 @@ def _setting() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def environment(alias: str) -> dict[str, str]:
-    """The environment's `LOOPAI_…` variables for `alias`, under the names of the default one.
+def _prefix(alias: str) -> str:
+    """What the alias's environment variables begin with.
 
-    Those of another alias carry its name (`LOOPAI_OTHER_API_KEY`): the key of one server is never sent to another.
+    Those of another alias than the default one carry its name (`LOOPAI_OTHER_API_KEY`): the key of one server is never
+    sent to another.
     """
-    prefix = "LOOPAI_" if alias == DEFAULT_ALIAS else f"LOOPAI_{alias.upper().replace('-', '_')}_"
-    found = {}
-    for option in OPTIONS:
-        value = os.environ.get(prefix + option.argument.upper())
-        if value:
-            found[option.environment] = value
-    return found
+    return "LOOPAI_" if alias == DEFAULT_ALIAS else f"LOOPAI_{alias.upper().replace('-', '_')}_"
+
+
+def _environment(alias: str) -> dict[str, str]:
+    """The environment's variables for `alias`, under the names that the table of options has for them."""
+    prefix = _prefix(alias)
+    found = {option.environment: os.environ.get(prefix + option.django, "") for option in OPTIONS}
+    return {name: value for name, value in found.items() if value}
 
 
 def arguments_of(alias: str) -> dict[str, Any]:
     """What `settings.LOOPAI[alias]` says, as arguments. Raises `ImproperlyConfigured` naming alias and key."""
     known = _setting()
     if alias not in known:
-        raise ImproperlyConfigured(f"LOOPAI has no alias {alias!r}: it has {', '.join(sorted(known))}")
+        raise ImproperlyConfigured(
+            f"LOOPAI has no alias {alias!r}: it has {', '.join(map(repr, sorted(known)))}; add it to your settings"
+        )
     try:
         return from_settings(known[alias], f"LOOPAI[{alias!r}]")
     except ConfigurationError as error:
@@ -59,9 +64,17 @@ def arguments_of(alias: str) -> dict[str, Any]:
 
 
 def config_of(alias: str) -> Config:
-    """The configuration of `alias`: settings before environment before default. Raises `ImproperlyConfigured`."""
+    """The configuration of `alias`: settings before environment before default.
+
+    `sources` of the result names the variable that a value came from. Raises `ImproperlyConfigured` naming alias and
+    key or variable.
+    """
     arguments = arguments_of(alias)
+    environ = _environment(alias)
+    own_names = {option.environment: _prefix(alias) + option.django for option in OPTIONS}
     try:
-        return resolve(arguments, environment(alias))
+        config = resolve(arguments, environ)
     except ConfigurationError as error:
-        raise ImproperlyConfigured(f"LOOPAI[{alias!r}]: {error}") from None
+        variable, space, rest = str(error).partition(" ")
+        raise ImproperlyConfigured(f"LOOPAI[{alias!r}]: {own_names.get(variable, variable)}{space}{rest}") from None
+    return replace(config, sources={name: own_names.get(source, source) for name, source in config.sources.items()})

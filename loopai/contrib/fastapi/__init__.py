@@ -16,6 +16,7 @@ except ImportError as _error:
         f"loopai.contrib.fastapi needs {_error.name}: pip install fastapi pydantic-settings"
     ) from None
 
+from .batches import batch_router
 from .dependencies import (
     LoopaiDep,
     SyncLoopaiDep,
@@ -24,12 +25,12 @@ from .dependencies import (
     get_sync_loopai,
     get_sync_loopai_for,
 )
-from .disconnects import CancelOnDisconnectRoute
+from .disconnects import CancelOnDisconnectRoute, cancel_on_disconnect
 from .health import health_router
 from .lifespan import LoopaiLifespan, LoopaiState, loopai_lifespan
 from .problems import Problem, install_error_handlers
 from .settings import LoopaiSettings
-from .webhooks import EventStore, MemoryEventStore, webhook_event, webhook_router
+from .webhooks import EventStore, MemoryEventStore, WebhookEventDep, webhook_event, webhook_router
 
 del _fastapi, _settings
 
@@ -43,6 +44,9 @@ __all__ = [
     "MemoryEventStore",
     "Problem",
     "SyncLoopaiDep",
+    "WebhookEventDep",
+    "batch_router",
+    "cancel_on_disconnect",
     "get_loopai",
     "get_loopai_for",
     "get_sync_loopai",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable
 from functools import cache
 from typing import Annotated, Any, Callable
@@ -16,43 +17,55 @@ from .lifespan import STATE_KEY, LoopaiLifespan, LoopaiState
 
 def loopai_state(connection: HTTPConnection) -> LoopaiState:
     """The running application's clients. Raises `ConfigurationError` that says why there are none and what to type."""
-    state = connection.scope.get("state", {}).get(STATE_KEY)
+    scope = connection.scope
+    # The server's copy of the lifespan's state, which mounted applications get too.
+    state = scope["state"].get(STATE_KEY) if "state" in scope else None
     if state is None:
-        raise ConfigurationError(_why_not(connection.scope))
+        raise ConfigurationError(_why_not(scope))
     found: LoopaiState = state
     return found
 
 
 def _why_not(scope: Any) -> str:
-    app = scope.get("app")
-    has_ours = _is_ours(getattr(getattr(app, "router", None), "lifespan_context", None))
-    mounted = bool(scope.get("root_path")) and scope.get("root_path") != getattr(app, "root_path", "")
-    if mounted:
-        what = "its lifespan never runs, as it is mounted under another application" if has_ours else "it is mounted"
+    router = getattr(scope.get("app"), "router", None)
+    # The first router that a request meets stays in its scope; each mounted application overwrites `app` only.
+    outer = scope.get("router", router)
+    if _is_ours(getattr(outer, "lifespan_context", None)):
         return (
-            f"no Loopai client in this application: {what}. Lifespans of mounted applications never run: give the "
-            "outer one `FastAPI(lifespan=loopai_lifespan)`; mounted ones inherit its clients"
+            "no Loopai client: the application has the Loopai lifespan, but it did not run. In a test type "
+            "`with TestClient(app) as client:` (a TestClient without `with` runs no lifespan); with httpx type "
+            "`async with running(app) as served:` and `ASGITransport(served)`, where `running` is from "
+            "loopai.contrib.fastapi.testing; or override the dependency with `override_loopai(app, fake)`. With "
+            "uvicorn do not pass `--lifespan off`. A lifespan of your own that enters it must yield its state: "
+            "`async with loopai_lifespan(app) as state: yield state`"
         )
-    if has_ours:
+    if outer is not router:
+        has_ours = _is_ours(getattr(router, "lifespan_context", None))
+        what = "it has a Loopai lifespan, but is mounted" if has_ours else "it is mounted"
         return (
-            "no Loopai client: this application has the lifespan, but it did not run. In a test type "
-            "`with TestClient(app) as client:` (a TestClient without `with` runs no lifespan); under httpx's "
-            "ASGITransport run `async with app.router.lifespan_context(app)` around it, or override the dependency; "
-            "with uvicorn do not pass `--lifespan off`"
+            f"no Loopai client in this application: {what} under one that has none, and lifespans of mounted "
+            "applications never run. Give the outer one `FastAPI(lifespan=loopai_lifespan)`: what is mounted "
+            "inherits its clients"
         )
     return (
         "no Loopai client: this application has no Loopai lifespan. Type `app = FastAPI(lifespan=loopai_lifespan)`, or "
-        "`FastAPI(lifespan=LoopaiLifespan(inner=your_lifespan))` to keep your own. If yours enters it by itself, it did not "
-        "run: in a test type `with TestClient(app) as client:`"
+        "`FastAPI(lifespan=LoopaiLifespan(inner=your_lifespan))` to keep your own"
     )
 
 
 def _is_ours(lifespan: Any) -> bool:
-    # `include_router` wraps an application's lifespan in functions that close over it.
-    if isinstance(lifespan, LoopaiLifespan):
-        return True
-    cells = getattr(getattr(lifespan, "__wrapped__", lifespan), "__closure__", None) or ()
-    return any(_is_ours(cell.cell_contents) for cell in cells)
+    # `include_router` wraps an application's lifespan, once for each router, in functions that close over it; a
+    # lifespan of the user's may enter ours, which it has as a global.
+    waiting, seen = [lifespan], set()
+    while waiting:
+        each = inspect.unwrap(waiting.pop())
+        if isinstance(each, LoopaiLifespan):
+            return True
+        if inspect.isfunction(each) and each not in seen:
+            seen.add(each)
+            names = inspect.getclosurevars(each)
+            waiting += [*names.nonlocals.values(), *(it for it in names.globals.values() if not inspect.isfunction(it))]
+    return False
 
 
 async def get_loopai(connection: HTTPConnection) -> LoopaiClient:

@@ -3,44 +3,104 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Callable
+import inspect
+from collections.abc import Awaitable, Coroutine
+from functools import wraps
+from typing import Any, Callable, TypeVar, get_type_hints
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from ...exceptions import ConfigurationError
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Coroutine[Any, Any, Any]])
+
 CLIENT_CLOSED_REQUEST = 499
 """The status that proxies log for a client that went away; nobody receives it."""
+
+_REQUEST = "loopai_request"
+
+
+def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
+    """Cancel this route, with its upstream calls, when its client disconnects; stands below the route's decorator.
+
+    By choice, for one `async def` route; `CancelOnDisconnectRoute` is for whole routers. A response that streams is
+    not watched: Starlette ends it itself. Raises `ConfigurationError` for a `def` route, whose thread nothing can
+    cancel.
+    """
+    if not inspect.iscoroutinefunction(endpoint):
+        raise ConfigurationError(
+            f"cancel_on_disconnect: {getattr(endpoint, '__name__', endpoint)!r} is no `async def` route, and a thread "
+            "cannot be cancelled"
+        )
+
+    signature, hints = inspect.signature(endpoint), get_type_hints(endpoint, include_extras=True)
+    parameters = [
+        each.replace(annotation=hints.get(name, each.annotation)) for name, each in signature.parameters.items()
+    ]
+    # FastAPI hands the request to one parameter only: that of the route, if it has one.
+    of_the_route = [each.name for each in parameters if _is_request(each.annotation)]
+    if not of_the_route:
+        parameters.append(inspect.Parameter(_REQUEST, inspect.Parameter.KEYWORD_ONLY, annotation=Request))
+
+    @wraps(endpoint)
+    async def watched(**arguments: Any) -> Any:
+        request: Request = arguments[of_the_route[0]] if of_the_route else arguments.pop(_REQUEST)
+        return await _until_disconnect(request, endpoint(**arguments))
+
+    # FastAPI reads what to hand in from the signature.
+    watched.__signature__ = signature.replace(  # type: ignore[attr-defined]  # functions take attributes
+        parameters=parameters, return_annotation=hints.get("return", signature.return_annotation)
+    )
+    return watched  # type: ignore[return-value]  # called as the endpoint is, by FastAPI
+
+
+def _is_request(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, Request)
 
 
 class CancelOnDisconnectRoute(APIRoute):
     """A route that is cancelled, with its upstream calls, when its client disconnects.
 
     By choice, for a router or an application: `APIRouter(route_class=CancelOnDisconnectRoute)`. The request's body is
-    read whole before the route runs; a response that streams is not watched.
+    read whole before the route runs. See `cancel_on_disconnect`, which is for one route.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, raced with the disconnect."""
+        """The handler, under watch."""
         handle = super().get_route_handler()
 
         async def watched(request: Request) -> Response:
             await request.body()
-            work = asyncio.ensure_future(handle(request))
-            gone = asyncio.ensure_future(_disconnected(request))
-            try:
-                await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if work.done():
-                    return work.result()
-                return Response(status_code=CLIENT_CLOSED_REQUEST)
-            finally:
-                for task in (work, gone):
-                    task.cancel()
-                await asyncio.gather(work, gone, return_exceptions=True)
+            response: Response = await _until_disconnect(request, handle(request))
+            return response
 
         return watched
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+async def _until_disconnect(request: Request, work: Awaitable[Any]) -> Any:
+    # The work stays in this task: what its dependencies entered (timeouts, task groups) may only be left there.
+    task = asyncio.current_task()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        if task is not None:
+            task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    finally:
+        # From Python 3.11 on a task counts what it was asked; this was ours.
+        if gone and task is not None and hasattr(task, "uncancel"):
+            task.uncancel()
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)

@@ -5,6 +5,7 @@
 import asyncio
 import time
 from typing import Annotated, Callable, Optional
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel
@@ -46,8 +47,9 @@ class _Upstream:
     async def state(self, client: LoopaiClient) -> str:
         if self._known is not None and self._clock() - self._asked < self._fresh_for:
             return self._known
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.ensure_future(self._ask(client))
+        loop = asyncio.get_running_loop()
+        if self._asking is None or self._asking.done() or self._asking.get_loop() is not loop:
+            self._asking = loop.create_task(self._ask(client))
         # A probe that goes away does not take the question from the others.
         return await asyncio.shield(self._asking)
 
@@ -71,7 +73,8 @@ def health_router(
 ) -> APIRouter:
     """A router with two probes; ready answers 503 while the upstream of `alias` is not. `fresh_for` is in seconds."""
     router = APIRouter(tags=["health"])
-    upstream = _Upstream(fresh_for, clock)
+    # By client: one router may be included in two applications, which share nothing.
+    upstreams: WeakKeyDictionary[LoopaiClient, _Upstream] = WeakKeyDictionary()
 
     @router.get(live_path)
     async def live() -> Live:
@@ -81,6 +84,9 @@ def health_router(
     @router.get(ready_path, responses={503: {"model": Ready, "description": "The upstream is not ready"}})
     async def ready(response: Response, client: Annotated[LoopaiClient, Depends(get_loopai_for(alias))]) -> Ready:
         """Whether this application takes work, with the upstream's state."""
+        upstream = upstreams.get(client)
+        if upstream is None:
+            upstream = upstreams[client] = _Upstream(fresh_for, clock)
         state = await upstream.state(client)
         response.headers["Cache-Control"] = "no-store"
         if state != "ready":

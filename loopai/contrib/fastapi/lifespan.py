@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, Callable, Optional, Union
 
@@ -22,22 +23,35 @@ Source = Union[LoopaiSettings, LoopaiClient, None]
 
 
 class _InFlight(Hooks):
-    """Counts a client's calls under way, so that closing can wait for them."""
+    """Counts an alias's calls under way, from the loop and from threads, so that closing can wait for them."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.none = asyncio.Event()
-        self.none.set()
+        self._lock = Lock()
+        self._calls = 0
+        self._none = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._closing = False
 
     def call_started(self, call: CallInfo) -> None:
-        self.calls += 1
-        self.none.clear()
+        with self._lock:
+            self._calls += 1
 
     def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
-        self.calls -= 1
-        if not self.calls:
-            self.none.set()
+        with self._lock:
+            self._calls -= 1
+            if self._closing and not self._calls:
+                self._loop.call_soon_threadsafe(self._none.set)
+
+    async def over(self, grace: float) -> None:
+        """Wait until no call is under way, `grace` seconds at most."""
+        with self._lock:
+            self._closing = True
+            if not self._calls:
+                return
+        try:
+            await asyncio.wait_for(self._none.wait(), grace)
+        except asyncio.TimeoutError:
+            self._closing = False  # a thread that ends later finds no loop to tell
 
 
 class LoopaiState:
@@ -76,7 +90,7 @@ class LoopaiState:
                     f"alias {alias!r} is a client of yours ({brought!r}): a synchronous one needs LoopaiSettings"
                 )
             # Routes ask on the event loop, one after the other: no two are made.
-            self._sync[alias] = SyncLoopaiClient(**settings.arguments())
+            self._sync[alias] = SyncLoopaiClient(**settings.arguments(), hooks=[self._in_flight[alias]])
         return self._sync[alias]
 
     def settings(self, alias: str = "default") -> Optional[LoopaiSettings]:
@@ -91,26 +105,26 @@ class LoopaiState:
                 await self._clients[alias].get_live()
 
     async def close(self) -> None:
-        """Close the clients made here, after their calls in flight or their grace, whichever ends first."""
+        """Close the clients made here, each after its calls in flight or its grace, whichever ends first."""
         await asyncio.gather(*(self._close(alias) for alias in self._in_flight))
 
     async def _close(self, alias: str) -> None:
-        in_flight, grace = self._in_flight[alias], self._settings[alias].close_grace
-        if in_flight.calls and grace > 0:
-            await asyncio.wait({asyncio.ensure_future(in_flight.none.wait())}, timeout=grace)
+        await self._in_flight[alias].over(self._settings[alias].close_grace)
         await self._clients[alias].close()
         if alias in self._sync:
             await asyncio.to_thread(self._sync[alias].close)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LoopaiLifespan:
     """What to give to `FastAPI(lifespan=…)`: `LoopaiLifespan()`, or with settings, aliases and your own lifespan.
 
     `settings` configures the default alias (`None` reads environment and `.env` at start-up); `aliases` adds others,
-    as settings or as clients of yours, which stay yours to close. `inner` is your own lifespan: it runs inside, with
-    the clients there, and may yield state of its own. Frozen: whatever runs belongs to the application it runs in, so
-    one object may serve many.
+    as settings or as clients of yours, which stay yours to close. `inner` is your own lifespan: it runs inside, and may
+    yield state of its own. One that needs a client at start-up enters this one instead:
+    `async with loopai_lifespan(app) as state:`, uses `state["loopai"].client()` and yields the state.
+
+    Frozen: whatever runs belongs to the application it runs in, so one object may serve many.
     """
 
     settings: Source = None
@@ -120,6 +134,11 @@ class LoopaiLifespan:
     def __post_init__(self) -> None:
         if "default" in self.aliases:
             raise ConfigurationError("aliases: 'default' is what `settings` configures: LoopaiLifespan(settings)")
+        for name, source in {"settings": self.settings, **self.aliases}.items():
+            if source is not None and not isinstance(source, (LoopaiSettings, LoopaiClient)):
+                raise ConfigurationError(
+                    f"LoopaiLifespan: {name} must be LoopaiSettings or a LoopaiClient, not {type(source).__name__}"
+                )
         object.__setattr__(self, "aliases", MappingProxyType(dict(self.aliases)))
 
     def __call__(self, app: Any) -> AbstractAsyncContextManager[Mapping[str, Any]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from typing import Any, Optional
+from collections.abc import Iterable
+from typing import Any, Optional, Union
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, WebSocket, routing
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
+from starlette.websockets import WebSocketState
 
 from ...exceptions import (
     ConflictException,
@@ -20,9 +22,17 @@ from ...exceptions import (
     TimeoutException,
     ValidationException,
 )
-from .dependencies import get_loopai, get_sync_loopai
+from .dependencies import get_loopai
 
 MEDIA_TYPE = "application/problem+json"
+
+RATIONED_FOR = 60
+"""Seconds to wait where a server rations without saying for how long: its limiter counts by the minute."""
+
+TRY_AGAIN_LATER, INTERNAL_ERROR = 1013, 1011
+"""Codes that a websocket is closed with (RFC 6455 and its registry)."""
+
+logger = logging.getLogger("loopai.fastapi")
 
 
 class Problem(BaseModel):
@@ -58,6 +68,8 @@ def problem_of(error: LoopaiException) -> tuple[Problem, dict[str, str]]:
     )
     headers = {}
     retry_after = getattr(error, "retry_after", None)
+    if retry_after is None and status == 429:
+        retry_after = RATIONED_FOR
     if retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
     problem = Problem(
@@ -71,17 +83,34 @@ def problem_of(error: LoopaiException) -> tuple[Problem, dict[str, str]]:
     return problem, headers
 
 
-async def _answer(_: Request, error: Exception) -> JSONResponse:
+async def _answer(connection: Union[Request, WebSocket], error: Exception) -> Optional[JSONResponse]:
     if not isinstance(error, LoopaiException):
         raise error
     problem, headers = problem_of(error)
+    if problem.status >= 500:
+        # The document does not say it, so the log has to. Errors hold no key.
+        logger.warning("%s: %s %s", connection.url.path, type(error).__name__, error)
+    if isinstance(connection, WebSocket):
+        await _end(connection, problem)
+        return None
     content = problem.model_dump(exclude_none=True)
     return JSONResponse(content, problem.status, headers, media_type=MEDIA_TYPE)
 
 
+async def _end(websocket: WebSocket, problem: Problem) -> None:
+    ended = WebSocketState.DISCONNECTED
+    if ended not in {websocket.client_state, websocket.application_state}:
+        code = TRY_AGAIN_LATER if problem.status in {429, 503} else INTERNAL_ERROR
+        await websocket.close(code, problem.title)
+
+
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer `LoopaiException` with problem documents, and document them on the routes that use a Loopai client."""
-    app.add_exception_handler(LoopaiException, _answer)
+    """Answer `LoopaiException` with problem documents, and document them on the routes that use a Loopai client.
+
+    A websocket is closed with 1013 (try again later) or 1011. Mounted applications have handlers of their own: install
+    these on each. What was wrong upstream is logged under `loopai.fastapi`.
+    """
+    app.add_exception_handler(LoopaiException, _answer)  # type: ignore[arg-type]  # told as (Request, …) -> Response
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -95,21 +124,29 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def _document(app: FastAPI, schema: dict[str, Any]) -> None:
-    problems = schema.setdefault("components", {}).setdefault("schemas", {})
-    problems["Problem"] = Problem.model_json_schema()
+    models = schema.setdefault("components", {}).setdefault("schemas", {})
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for route in app.routes:
-        if not (isinstance(route, APIRoute) and route.include_in_schema and _uses_loopai(route.dependant)):
+    for route in _routes(app):
+        if not _uses_loopai(getattr(route, "dependant", None)):
             continue
+        models.setdefault("Problem", Problem.model_json_schema())
+        operations = schema.get("paths", {}).get(route.path_format, {})  # without those that are left out of it
         for method in route.methods or ():
-            responses = schema["paths"][route.path_format][method.lower()]["responses"]
+            responses = operations.get(method.lower(), {}).get("responses", {})
             for _, status, title, _ in _KINDS:
                 answer = responses.setdefault(str(status), {"description": title})
                 answer.setdefault("content", {}).update(content)
 
 
+def _routes(app: FastAPI) -> Iterable[Any]:
+    # FastAPI once copied the routes of an included router, and now keeps the router; then it has this to read them.
+    effective = getattr(routing, "iter_route_contexts", None)
+    return app.routes if effective is None else effective(app.routes)
+
+
 def _uses_loopai(dependant: Any) -> bool:
-    ours = {get_loopai, get_sync_loopai}
+    if dependant is None:
+        return False
     call = dependant.call
-    named = getattr(call, "__name__", "") in {"get_loopai_of_alias", "get_sync_loopai_of_alias"}
-    return call in ours or named or any(_uses_loopai(inner) for inner in dependant.dependencies)
+    named = getattr(call, "__module__", "") == get_loopai.__module__
+    return named or any(_uses_loopai(inner) for inner in dependant.dependencies)

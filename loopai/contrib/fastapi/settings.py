@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Optional, Union
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ...config import OPTIONS
+from ...exceptions import ConfigurationError
 
 _TABLE = {option.argument: option for option in OPTIONS}
 
@@ -23,17 +25,28 @@ def _secrets(value: Any) -> tuple[SecretStr, ...]:
     return tuple(SecretStr(secret) for secret in _TABLE["webhook_secrets"].read(value))
 
 
+def _told(place: tuple[Union[int, str], ...], values: dict[str, Any]) -> str:
+    name = str(place[0]) if place else "LoopaiSettings"
+    return name if name in values else f"LOOPAI_{name.upper()}"
+
+
 class LoopaiSettings(BaseSettings):
     """What a client runs by. Argument beats environment (`LOOPAI_BASE_URL`, …) beats `.env` beats default.
 
     Times are in seconds, `None` (or `none` in the environment) is without bound. `tasks` reads `name=id,name=id` and
     `webhook_secrets` reads `new,old` from the environment. Two are the lifespan's own: `check_on_startup` asks the
     server once whether it lives, and fails the start if it does not; `close_grace` bounds the wait for calls in
-    flight at shutdown.
+    flight at shutdown. Raises `ConfigurationError` naming the argument or variable that is wrong.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="LOOPAI_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="LOOPAI_",
+        env_file=".env",
+        # As everywhere else: a variable that is empty is not set.
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     base_url: Annotated[str, _by_table("base_url")] = "http://localhost:8080"
@@ -55,7 +68,27 @@ class LoopaiSettings(BaseSettings):
     local: Annotated[Union[bool, str], _by_table("local")] = False
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_secrets)] = ()
     check_on_startup: bool = False
-    close_grace: Annotated[float, AfterValidator(lambda seconds: max(0.0, seconds))] = 10.0
+    close_grace: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        known = type(self).model_fields
+        # Those with an underscore are pydantic-settings' own (`_env_file=None`). What `.env` has besides is not ours.
+        for name in values:
+            if name not in known and not name.startswith("_"):
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f": did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
+                raise ConfigurationError(f"LoopaiSettings has no option {name!r}{hint}")
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            wrong = [
+                f"{_told(problem['loc'], values)} {problem['msg'].removeprefix('Value error, ')}"
+                for problem in error.errors(include_url=False, include_input=False, include_context=False)
+            ]
+        else:
+            return
+        # Outside the handler: what pydantic raises has the values, secrets among them, in its frames.
+        raise ConfigurationError("; ".join(wrong))
 
     def arguments(self) -> dict[str, Any]:
         """What was set, as arguments of a client; the key in clear."""

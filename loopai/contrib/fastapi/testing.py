@@ -1,13 +1,15 @@
-"""For tests of your application: a fake in the place of its Loopai clients."""
+"""For tests of your application: a fake in the place of its Loopai clients, and its lifespan under httpx."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Callable
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ...client import LoopaiClient, SyncLoopaiClient
 from ...testing import FakeLoopai
 from .dependencies import get_loopai_for, get_sync_loopai_for
 
@@ -19,15 +21,38 @@ def override_loopai(app: FastAPI, fake: FakeLoopai, *aliases: str) -> Iterator[F
     Mounted applications have overrides of their own: give each its `override_loopai`.
     """
     client, sync_client = fake.async_client(), fake.client()
-    before = dict(app.dependency_overrides)
+
+    # Asynchronous, as FastAPI runs others in threads.
+    async def give_client() -> LoopaiClient:
+        return client
+
+    async def give_sync_client() -> SyncLoopaiClient:
+        return sync_client
+
+    overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
     for alias in ("default", *aliases):
-        overrides: dict[Any, Any] = {
-            get_loopai_for(alias): lambda: client,
-            get_sync_loopai_for(alias): lambda: sync_client,
-        }
-        app.dependency_overrides.update(overrides)
+        overrides[get_loopai_for(alias)] = give_client
+        overrides[get_sync_loopai_for(alias)] = give_sync_client
+    before = {call: app.dependency_overrides[call] for call in overrides if call in app.dependency_overrides}
+    app.dependency_overrides.update(overrides)
     try:
         yield fake
     finally:
-        app.dependency_overrides.clear()
+        for call in overrides:
+            app.dependency_overrides.pop(call, None)
         app.dependency_overrides.update(before)
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[ASGIApp]:
+    """Run the lifespan of `app` and give what to serve: `httpx.ASGITransport(served)` itself runs none.
+
+    Raises what the lifespan raises.
+    """
+    async with app.router.lifespan_context(app) as state:
+
+        async def served(scope: Scope, receive: Receive, send: Send) -> None:
+            # A copy a connection, as servers make it.
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        yield served

@@ -2,13 +2,14 @@
 
 # ruff: noqa: FA100  # see below
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
-import time
-from collections import OrderedDict
+import inspect
 from collections.abc import Awaitable, Iterable
-from typing import Annotated, Callable, Optional, Protocol, Union
+from typing import Annotated, Any, Callable, Literal, Optional, Protocol, Union
 from uuid import UUID
 
+from anyio import CancelScope
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from ...exceptions import ConfigurationError
 from ...models import WebhookEvent
@@ -27,36 +28,45 @@ Secrets = Union[str, Iterable[str], None]
 class EventStore(Protocol):
     """Which events were handled. Several processes need one store among them (a database row, a Redis key)."""
 
-    async def claim(self, event_id: UUID) -> bool:
-        """Take the event for handling; `False` if it was taken before."""
+    async def claim(self, event_id: UUID) -> Literal["ours", "handling", "handled"]:
+        """Take the event for handling: `"ours"`, unless another delivery of it is being handled, or was.
+
+        A claim that was neither finished nor released belongs to a process that died: let it lapse after a while.
+        """
+
+    async def finish(self, event_id: UUID) -> None:
+        """The event was handled: no delivery of it is ours again."""
 
     async def release(self, event_id: UUID) -> None:
-        """Give back an event whose handling failed, so that a repetition is handled."""
+        """Handling the event failed: the next delivery of it is ours."""
 
 
 class MemoryEventStore:
-    """Remembers the latest events of this process."""
+    """Remembers the latest `size` events of this process."""
 
-    def __init__(self, size: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, size: int = REMEMBERED) -> None:
         self._size = size
-        self._clock = clock
-        self._taken: OrderedDict[UUID, float] = OrderedDict()
+        self._taken: dict[UUID, Literal["handling", "handled"]] = {}
 
-    async def claim(self, event_id: UUID) -> bool:
+    async def claim(self, event_id: UUID) -> Literal["ours", "handling", "handled"]:
         """Take the event; see `EventStore`."""
         if event_id in self._taken:
-            return False
-        self._taken[event_id] = self._clock()
+            return self._taken[event_id]
+        self._taken[event_id] = "handling"
         if len(self._taken) > self._size:
-            self._taken.popitem(last=False)
-        return True
+            del self._taken[next(iter(self._taken))]
+        return "ours"
+
+    async def finish(self, event_id: UUID) -> None:
+        """It was handled; see `EventStore`."""
+        self._taken[event_id] = "handled"
 
     async def release(self, event_id: UUID) -> None:
         """Give it back; see `EventStore`."""
         self._taken.pop(event_id, None)
 
 
-async def _body(request: Request, limit: int) -> bytes:
+async def _body_of(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise HTTPException(413)
@@ -84,7 +94,7 @@ def webhook_event(
 
     async def verified_event(request: Request) -> WebhookEvent:
         keys = given if given is not None else _configured(request, alias)
-        body = await _body(request, max_bytes)
+        body = await _body_of(request, max_bytes)
         try:
             return parse_event(body, request.headers, keys)
         except WebhookError:
@@ -104,9 +114,13 @@ def _configured(request: Request, alias: str) -> list[str]:
     return secrets
 
 
+WebhookEventDep = Annotated[WebhookEvent, Depends(webhook_event())]
+"""A route's parameter `event: WebhookEventDep` is the verified event; secrets are those of the settings."""
+
+
 def webhook_router(
     secrets: Secrets = None,
-    on_event: Optional[Callable[[WebhookEvent], Awaitable[None]]] = None,
+    on_event: Union[Callable[[WebhookEvent], Awaitable[None]], Callable[[WebhookEvent], None], None] = None,
     *,
     path: str = "/webhooks/loopai",
     max_bytes: int = LARGEST_DELIVERY,
@@ -115,25 +129,39 @@ def webhook_router(
 ) -> APIRouter:
     """A router that hands each event once to `on_event` and answers 204, to a repetition too.
 
-    Where `on_event` raises, the event is given back and the server's next delivery is handled. `store` remembers
-    handled events, by default in this process.
+    `on_event` is an async function, or another, which then runs in a thread. Where it raises, the event is given back
+    and the server's next delivery is handled; a repetition that comes meanwhile is answered 409, so that the server
+    comes again. `store` remembers handled events, by default in this process.
     """
     if on_event is None:
-        raise ConfigurationError("webhook_router needs on_event, an async function that takes the event")
-    handle = on_event
+        raise ConfigurationError("webhook_router needs on_event, a function that takes the event")
+    given: Any = on_event
+    called: Any = given if inspect.isroutine(given) else given.__call__  # an object's kind is that of its method
+    in_thread = not inspect.iscoroutinefunction(called)
     events = MemoryEventStore() if store is None else store
     verified = webhook_event(secrets, max_bytes=max_bytes, alias=alias)
     router = APIRouter(tags=["webhooks"])
+    answers: dict[Union[int, str], dict[str, Any]] = {
+        400: {"description": "Not signed with a secret of ours, or no event"},
+        409: {"description": "Another delivery of the event is being handled"},
+        413: {"description": f"Larger than {max_bytes} bytes"},
+    }
 
-    @router.post(path, status_code=204, response_class=Response)
+    @router.post(path, status_code=204, response_class=Response, responses=answers)
     async def receive(event: Annotated[WebhookEvent, Depends(verified)]) -> None:
         """Take a delivery of a Loopai server."""
-        if not await events.claim(event.id):
+        found = await events.claim(event.id)
+        if found == "handling":
+            raise HTTPException(409, headers={"Retry-After": "1"})
+        if found == "handled":
             return
         try:
-            await handle(event)
+            await (run_in_threadpool(given, event) if in_thread else given(event))
         except BaseException:  # a cancelled handler did not handle it either
-            await events.release(event.id)
+            with CancelScope(shield=True):
+                await events.release(event.id)
             raise
+        with CancelScope(shield=True):
+            await events.finish(event.id)
 
     return router

@@ -1,0 +1,103 @@
+"""The application that the `fastapi` group serves: one execution in several ways. Addresses come by environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import httpx
+from fastapi import Depends, FastAPI, Request
+
+from loopai import LoopaiClient
+from loopai.contrib.fastapi import LoopaiDep, LoopaiLifespan, LoopaiSettings, cancel_on_disconnect, get_loopai_for
+
+from .peer import TASK_ID
+
+MAIL = {"subject": "You have won", "body": "Claim your prize now: it is waiting for you, and only today."}
+PEER = os.environ.get("BENCHMARK_PEER", "http://localhost:8080")
+SLOW_PEER = os.environ.get("BENCHMARK_SLOW_PEER", PEER)
+PATH = f"/api/v1/tasks/{TASK_ID}/execute"
+
+errors: list[logging.LogRecord] = []
+
+
+class Errors(logging.Handler):
+    """Keeps what is logged as an error, wherever."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors.append(record)
+
+
+@asynccontextmanager
+async def one_httpx_client(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    """As a careful project without loopai has it."""
+    limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
+    async with httpx.AsyncClient(base_url=PEER, limits=limits, timeout=60) as client:
+        yield {"httpx": client}
+
+
+gathered = LoopaiSettings(base_url=PEER, coalesce=True)
+slow = LoopaiSettings(base_url=SLOW_PEER)
+app = FastAPI(
+    lifespan=LoopaiLifespan(
+        LoopaiSettings(base_url=PEER), aliases={"gathered": gathered, "slow": slow}, inner=one_httpx_client
+    )
+)
+for name in ("", "uvicorn.error", "asyncio"):
+    logging.getLogger(name).addHandler(Errors(logging.ERROR))
+
+
+async def nothing() -> None:
+    """A dependency that gives nothing, for what FastAPI itself takes for one."""
+
+
+@app.get("/empty")
+async def empty(_: Annotated[None, Depends(nothing)]) -> dict[str, str]:
+    return {"label": "spam"}
+
+
+@app.get("/unused")
+async def unused(ai: LoopaiDep) -> dict[str, str]:
+    return {"label": "spam"}
+
+
+@app.get("/gathered")
+async def by_gathering(ai: Annotated[LoopaiClient, Depends(get_loopai_for("gathered"))]) -> Any:
+    return (await ai.execute(TASK_ID, MAIL)).output
+
+
+@app.get("/default")
+async def by_default(ai: LoopaiDep) -> Any:
+    return (await ai.execute(TASK_ID, MAIL)).output
+
+
+@app.get("/one-httpx-client")
+async def by_one_client(request: Request) -> Any:
+    client: httpx.AsyncClient = request.state.httpx
+    response = await client.post(PATH, json={"task_id": TASK_ID, "input": MAIL})
+    response.raise_for_status()
+    return response.json()["output"]
+
+
+@app.get("/httpx-client-a-request")
+async def by_many_clients() -> Any:
+    async with httpx.AsyncClient(base_url=PEER, timeout=60) as client:
+        response = await client.post(PATH, json={"task_id": TASK_ID, "input": MAIL})
+        response.raise_for_status()
+        return response.json()["output"]
+
+
+@app.get("/slow")
+@cancel_on_disconnect
+async def slowly(ai: Annotated[LoopaiClient, Depends(get_loopai_for("slow"))]) -> Any:
+    return (await ai.execute(TASK_ID, MAIL)).output
+
+
+@app.get("/held")
+async def held(ai: Annotated[LoopaiClient, Depends(get_loopai_for("slow"))]) -> dict[str, int]:
+    """What this process holds: requests under way upstream, sockets, and errors logged so far."""
+    in_flight = getattr(ai._transport, "in_flight")  # noqa: B009  # of the pool, which the type of transports hides
+    return {"in_flight": in_flight, "sockets": len(os.listdir("/dev/fd")), "errors": len(errors)}

@@ -1,0 +1,334 @@
+"""What `LoopaiDep` costs a FastAPI application under load, beside httpx by hand and a route that does nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .goals import TimesLess
+from .measuring import Goal, Row, group
+from .peer import running
+
+CALLERS = 100
+# 500 at once, of which every second one goes away while the server, which takes 100 ms, is at work.
+DISCONNECTING, DELAY = 500, 0.1
+PATIENCE = 60.0
+
+
+class Caller(asyncio.Protocol):
+    """One connection kept open that asks for one path again and again; `failed` counts what was not answered 200."""
+
+    def __init__(self, request: bytes, wanted: Callable[[], bool], over: asyncio.Future[None]) -> None:
+        self.request, self.wanted, self.over = request, wanted, over
+        self.received = b""
+        self.answered = self.failed = 0
+        self.asking = self.content = False
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.ask()
+
+    def ask(self) -> None:
+        self.asking = self.wanted()
+        if self.asking:
+            self.transport.write(self.request)
+        else:
+            self.content = True
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, end, rest = self.received.partition(b"\r\n\r\n")
+        if not end:
+            return
+        _, _, told = head.lower().partition(b"content-length:")
+        if len(rest) < int(told.partition(b"\r\n")[0]):
+            return
+        self.received = b""
+        self.asking = False
+        if head.startswith(b"HTTP/1.1 200"):
+            self.answered += 1
+        else:
+            self.failed += 1
+        self.ask()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.failed += self.asking
+        if not self.over.done():
+            self.over.set_result(None)
+
+
+@dataclass(frozen=True)
+class Answers:
+    answered: int
+    failed: int
+    seconds: float
+
+
+def _same(asking: Caller) -> Caller:
+    return asking
+
+
+async def load(port: int, path: str, wanted: Callable[[], bool], callers: int = CALLERS) -> Answers:
+    """Ask from `callers` connections as long as `wanted`; one that the server cuts is made anew."""
+    loop = asyncio.get_running_loop()
+    request = f"GET {path} HTTP/1.1\r\nHost: app\r\n\r\n".encode()
+    made: list[Caller] = []
+
+    async def caller() -> None:
+        content = False
+        while not content:
+            asking = Caller(request, wanted, loop.create_future())
+            made.append(asking)
+            await loop.create_connection(partial(_same, asking), "127.0.0.1", port)
+            await asking.over
+            content = asking.content
+
+    started = time.perf_counter()
+    await asyncio.wait_for(asyncio.gather(*(caller() for _ in range(callers))), PATIENCE)
+    seconds = time.perf_counter() - started
+    return Answers(sum(each.answered for each in made), sum(each.failed for each in made), seconds)
+
+
+def microseconds(port: int, path: str, requests: int) -> float:
+    """By the clock, a request, with all callers at once."""
+    left = [requests]
+
+    def wanted() -> bool:
+        left[0] -= 1
+        return left[0] >= 0
+
+    found = asyncio.run(load(port, path, wanted))
+    assert not found.failed, f"{found.failed} of {path} failed"
+    return found.seconds / found.answered * 1e6
+
+
+# The application, in processes of its own
+
+
+@contextmanager
+def serving(environment: dict[str, str], *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", f"{__package__}.fastapi_application:app", "--port", str(port)]
+    command += ["--no-access-log", "--log-level", "error", *options]
+    with subprocess.Popen(command, env={**os.environ, **environment}) as process:
+        try:
+            answering(port)
+            yield process, port
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE)
+
+
+def answering(port: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "the application does not start"
+            time.sleep(0.05)
+
+
+def held(port: int) -> dict[str, int]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/held") as response:
+        found: dict[str, int] = json.load(response)
+        return found
+
+
+# A route that does not call out, called as a server calls it
+
+
+def of_a_call(path: str, times: int) -> Callable[[], float]:
+    """Microseconds a request in this process, without a socket: the best of seven."""
+
+    async def measure() -> float:
+        from .fastapi_application import app
+
+        ended: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                ended.append(message["status"])
+
+        call: Callable[[Any, Any, Any], Awaitable[None]] = app
+        async with app.router.lifespan_context(app) as state:
+            best = float("inf")
+            for _ in range(7):
+                started = time.perf_counter()
+                for _ in range(times):
+                    scope = {
+                        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
+                        "headers": [(b"host", b"app")], "root_path": "", "scheme": "http", "http_version": "1.1",
+                        "server": ("app", 80), "client": ("peer", 1), "asgi": {"version": "3.0"},
+                        "state": dict(state or {}),
+                    }  # fmt: skip
+                    await call(scope, receive, send)
+                best = min(best, (time.perf_counter() - started) / times * 1e6)
+        assert set(ended) == {200}
+        return best
+
+    return lambda: asyncio.run(measure())
+
+
+class Extra:
+    """What one path takes more than another; the other's figure is the baseline of the row."""
+
+    def __init__(self, mine: Callable[[], float], other: Callable[[], float]) -> None:
+        self.mine, self.other, self.others = mine, other, 0.0
+
+    def difference(self) -> float:
+        self.others = self.other()
+        return self.mine() - self.others
+
+    def baseline(self) -> float:
+        return self.others
+
+
+# Clients that go away
+
+
+class Disconnects:
+    """What an application holds after rounds of clients that went away, beyond what it held before them."""
+
+    def __init__(self, port: int, rounds: int) -> None:
+        self.port, self.rounds = port, rounds
+        self.before: dict[str, int] = {}
+
+    async def _round(self) -> None:
+        async def ask(goes: bool) -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.write(b"GET /slow HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+            if goes:
+                # In the middle: the request has arrived, and no reply can have come.
+                await asyncio.sleep(DELAY / 2)
+            else:
+                assert (await reader.read()).startswith(b"HTTP/1.1 200")
+            writer.close()
+            await writer.wait_closed()
+
+        await asyncio.gather(*(ask(number % 2 == 0) for number in range(DISCONNECTING)))
+
+    def _settled(self) -> dict[str, int]:
+        """What is held once nothing is under way; the last disconnects are still being noticed."""
+        deadline = time.monotonic() + 5
+        found = held(self.port)
+        while (found["in_flight"] or (self.before and found != self.before)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+            found = held(self.port)
+        return found
+
+    def measure(self) -> float:
+        asyncio.run(self._round())  # the connections to the server are made, up to their limit
+        self.before = {}
+        self.before = self._settled()
+        for _ in range(self.rounds):
+            asyncio.run(self._round())
+        after = self._settled()
+        # Idle connections to the server may have become fewer.
+        return sum(max(0, after[name] - self.before[name]) for name in after)
+
+    def baseline(self) -> float:
+        return self.before["sockets"]
+
+
+# Workers that are replaced
+
+
+class Reloads:
+    """What fails while `kill -HUP` has uvicorn replace its workers, beyond what fails of a route that calls nobody."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, seconds: float) -> None:
+        self.process, self.port, self.seconds = process, port, seconds
+        self.answered = 0
+
+    def _during(self, path: str) -> Answers:
+        ends = time.monotonic() + self.seconds
+
+        async def reload() -> Answers:
+            asking = asyncio.ensure_future(load(self.port, path, lambda: time.monotonic() < ends, 20))
+            await asyncio.sleep(self.seconds / 4)
+            self.process.send_signal(signal.SIGHUP)
+            return await asking
+
+        return asyncio.run(reload())
+
+    def measure(self) -> float:
+        theirs, mine = self._during("/empty"), self._during("/gathered")
+        self.answered = mine.answered
+        return max(0, mine.failed - theirs.failed)
+
+    def baseline(self) -> float:
+        return self.answered
+
+
+@group("fastapi")
+def fastapi(quick: bool) -> Iterator[list[Row]]:
+    requests = 500 if quick else 5000
+    with running() as peer, running(DELAY) as slow:
+        environment = {"BENCHMARK_PEER": peer, "BENCHMARK_SLOW_PEER": slow}
+        with serving(environment) as (_, port), serving(environment, "--workers", "2") as (supervisor, workers):
+
+            def took(path: str, number: int = requests) -> Callable[[], float]:
+                microseconds(port, path, CALLERS * 2)  # connections are made, code is warm
+                return lambda: microseconds(port, path, number)
+
+            extra = Extra(of_a_call("/unused", requests), of_a_call("/empty", requests))
+            disconnects = Disconnects(port, 1 if quick else 4)
+            reloads = Reloads(supervisor, workers, 3.0 if quick else 6.0)
+            gathered, many = took("/gathered"), took("/httpx-client-a-request", requests // 50)
+            one, empty, default = took("/one-httpx-client", requests // 10), took("/empty"), took("/default")
+            yield [
+                Row(
+                    "LoopaiDep in a route that does not call out, in-process ASGI: more than an empty dependency",
+                    extra.difference,
+                    "the route with an empty async dependency",
+                    extra.baseline,
+                    "µs",
+                    Goal(10, of="figure"),
+                ),
+                Row("a route that executes, 100 concurrent, coalesced", gathered, "a new httpx client a request", many,
+                    "µs", TimesLess(30)),
+                Row("the same", gathered, "one global httpx client", one, "µs", TimesLess(8)),
+                Row("the same", gathered, "an empty route", empty, "µs", Goal(1 / 0.45)),
+                Row("the same on the default client, not coalesced", default, "one global httpx client", one, "µs",
+                    TimesLess(2.5)),
+                Row(
+                    f"of {DISCONNECTING} requests {DISCONNECTING // 2} disconnect in the middle: in flight, sockets "
+                    "and logged errors more than before",
+                    disconnects.measure,
+                    "sockets and files before",
+                    disconnects.baseline,
+                    "",
+                    Goal(0, of="figure"),
+                ),
+                Row(
+                    "requests that fail while `kill -HUP` replaces 2 workers, beyond an empty route's",
+                    reloads.measure,
+                    "requests answered meanwhile",
+                    reloads.baseline,
+                    "",
+                    Goal(0, of="figure"),
+                ),
+            ]  # fmt: skip

@@ -1,0 +1,247 @@
+"""Admin pages: runs with progress and what may be asked of them, failed rows, webhook deliveries. All read-only."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template.loader import render_to_string
+from django.urls import path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.translation import ngettext
+
+from .models import BatchFailure, BatchPart, BatchRun, WebhookDelivery
+
+MOST_RUNS = 200
+"""Runs that one request for progress may ask for; a page of the list has 100."""
+
+SHOWN_KINDS = 20
+"""Kinds of errors that a run's page tells apart; the list of failed rows has them all."""
+
+
+class _ReadOnly(admin.ModelAdmin):
+    """Written by commands and views, not by hand; whoever may delete still may."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class _Asked:
+    """Something that may be asked of a run: the request of the model, and what is said then."""
+
+    def __init__(self, label: str, method: str, flag: Optional[str]) -> None:
+        self.label = label
+        self.method = method
+        self.flag = flag
+
+
+_ASKED = {
+    "cancel": _Asked("Cancel", "request_cancel", None),
+    "resume": _Asked("Resume", "request_resume", "--resume"),
+    "retry": _Asked("Retry failed rows", "request_retry", "--retry-failed"),
+}
+
+
+@admin.register(BatchRun)
+class BatchRunAdmin(admin.ModelAdmin):
+    """Runs. The change permission allows to cancel, resume and retry; nothing is edited by hand."""
+
+    list_display = ("__str__", "shown_state", "progress", "created_at")
+    list_filter = ("state", "engine", "alias", "task")
+    search_fields = ("task", "source")
+    actions = ("cancel", "resume", "retry")
+    change_form_template = "admin/loopai/batchrun/change_form.html"
+    fieldsets = (
+        (None, {"fields": ("task", "source", "alias", "engine", "shown_command", "options")}),
+        ("Where it is", {"fields": ("mark", "upper_key", "finished_ranges", "mode", "cancel_requested", "error")}),
+        ("Who is at it", {"fields": ("owner", "lease_until", "heartbeat_at")}),
+        ("Times", {"fields": ("created_at", "started_at", "finished_at", "active_seconds")}),
+    )
+
+    class Media:
+        """Static files: with a strict Content-Security-Policy there is nothing inline to allow."""
+
+        js = ("loopai/progress.js",)
+        css = {"all": ("loopai/progress.css",)}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Runs are made by `loopai_batch`."""
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """All of them."""
+        return [name for _, options in self.fieldsets for name in options["fields"]]
+
+    def get_urls(self) -> list[Any]:
+        """With the one that progress is refreshed from."""
+        refresh = path("progress/", self.admin_site.admin_view(self.progress_view), name="loopai_batchrun_progress")
+        return [refresh, *super().get_urls()]
+
+    # The list
+
+    @admin.display(description="state", ordering="state")
+    def shown_state(self, run: BatchRun) -> str:
+        """The state, and that nobody is at a run that should be running."""
+        return "stalled" if run.is_stalled() else str(run.get_state_display())
+
+    @admin.display(description="progress")
+    def progress(self, run: BatchRun) -> str:
+        """A bar that keeps itself up to date."""
+        url = reverse("admin:loopai_batchrun_progress", current_app=self.admin_site.name)
+        return str(
+            format_html(
+                '<span data-loopai-run="{}" data-loopai-part="row" data-loopai-url="{}">{}</span>',
+                run.pk,
+                url,
+                self._rendered("row", run),
+            )
+        )
+
+    @admin.display(description="command")
+    def shown_command(self, run: BatchRun) -> str:
+        """The command, with what makes it go on."""
+        return run.command_line("--resume") or "-"
+
+    @admin.action(description="Cancel selected runs", permissions=["change"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:
+        """Have the runs cancelled."""
+        self._ask_all(request, queryset, "cancel")
+
+    @admin.action(description="Resume selected runs", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:
+        """Have the runs go on."""
+        self._ask_all(request, queryset, "resume")
+
+    @admin.action(description="Retry failed rows of selected runs", permissions=["change"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:
+        """Have the failed rows repeated."""
+        self._ask_all(request, queryset, "retry")
+
+    def _ask_all(self, request: HttpRequest, queryset: QuerySet[BatchRun], what: str) -> None:
+        runs = list(queryset)
+        asked = [run for run in runs if self._ask(request, run, what)]
+        if asked:
+            text = ngettext("%d run was asked: %s.", "%d runs were asked: %s.", len(asked))
+            messages.success(request, text % (len(asked), _ASKED[what].label.lower()))
+        if len(asked) < len(runs):
+            left = len(runs) - len(asked)
+            text = ngettext("%d run has nothing to %s now.", "%d runs have nothing to %s now.", left)
+            messages.warning(request, text % (left, what))
+
+    def _ask(self, request: HttpRequest, run: BatchRun, what: str) -> bool:
+        asked = _ASKED[what]
+        if not getattr(run, asked.method)():
+            return False
+        self.log_change(request, run, f"{asked.label} requested.")
+        if asked.flag is not None and run.engine == BatchRun.Engine.INLINE:
+            command = run.command_line(asked.flag)
+            text = f"{run} goes on once its command is called" + (f": {command}" if command else ".")
+            messages.info(request, text)
+        return True
+
+    # One run
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Optional[dict[str, Any]] = None
+    ) -> HttpResponse:
+        """The page of a run; its buttons post what is asked."""
+        run = self.get_object(request, unquote(object_id))
+        what = request.POST.get("loopai_ask", "")
+        if request.method == "POST" and run is not None:
+            # Nothing is edited here: a POST asks for one of the three, or for nothing.
+            if not self.has_change_permission(request, run):
+                raise PermissionDenied
+            if what in _ASKED:
+                self._ask_all(request, self.get_queryset(request).filter(pk=run.pk), what)
+            return HttpResponseRedirect(request.path)
+        context = {
+            "title": "Batch run",
+            "loopai_failures": reverse("admin:loopai_batchfailure_changelist", current_app=self.admin_site.name),
+            "loopai_refresh": reverse("admin:loopai_batchrun_progress", current_app=self.admin_site.name),
+            **(extra_context or {}),
+        }
+        if run is not None:
+            kinds = run.failures.order_by().values("code").annotate(rows=Count("pk")).order_by("-rows", "code")
+            context["loopai_panel"] = self._rendered("panel", run)
+            context["loopai_kinds"] = kinds[:SHOWN_KINDS]
+            context["loopai_asked"] = self._open_to(request, run)
+        return super().change_view(request, object_id, form_url, context)
+
+    def _open_to(self, request: HttpRequest, run: BatchRun) -> list[tuple[str, str]]:
+        if not self.has_change_permission(request, run):
+            return []
+        going = run.is_live() or run.state == BatchRun.State.PENDING
+        can = {
+            "cancel": going and not run.cancel_requested,
+            "resume": not going and run.state != BatchRun.State.FINISHED,
+            "retry": not going and run.errors > 0,
+        }
+        return [(what, asked.label) for what, asked in _ASKED.items() if can[what]]
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What deleting takes along, as numbers: a run may have 100,000 failed rows, which the page would list."""
+        runs = list(objs)
+        live = [str(run) for run in runs if run.is_live()]
+        counts = {
+            BatchRun._meta.verbose_name_plural: len(runs),
+            BatchFailure._meta.verbose_name_plural: BatchFailure.objects.filter(run__in=runs).count(),
+            BatchPart._meta.verbose_name_plural: BatchPart.objects.filter(run__in=runs).count(),
+        }
+        needed = set() if self.has_delete_permission(request) else {BatchRun._meta.verbose_name}
+        return [str(run) for run in runs], counts, needed, [f"{run} is running" for run in live]
+
+    # Progress
+
+    def progress_view(self, request: HttpRequest) -> HttpResponse:
+        """The progress of the runs asked for (`?run=1&run=2&part=row`), as HTML by run, and whether one is live."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        part = "panel" if request.GET.get("part") == "panel" else "row"
+        wanted = [int(text) for text in request.GET.getlist("run")[:MOST_RUNS] if text.isdecimal() and len(text) < 19]
+        runs = list(self.get_queryset(request).filter(pk__in=wanted))
+        rendered = {str(run.pk): self._rendered(part, run) for run in runs}
+        live = any(run.is_live() or run.state == BatchRun.State.PENDING for run in runs)
+        return JsonResponse({"runs": rendered, "live": live})
+
+    def _rendered(self, part: str, run: BatchRun) -> str:
+        now = timezone.now()
+        context = {"run": run, "live": run.is_live(now), "stalled": run.is_stalled(now)}
+        context["percent"] = None if run.share is None else f"{run.share * 100:.1f}"
+        return str(render_to_string(f"admin/loopai/batchrun/progress_{part}.html", context))
+
+
+@admin.register(BatchFailure)
+class BatchFailureAdmin(_ReadOnly):
+    """Failed rows, by run and kind."""
+
+    list_display = ("key", "code", "short_message", "run", "created_at")
+    list_filter = ("code",)
+    list_select_related = ("run",)
+    search_fields = ("key", "message")
+    show_full_result_count = False
+
+    @admin.display(description="message")
+    def short_message(self, failure: BatchFailure) -> str:
+        """The start of the message."""
+        text = failure.message
+        return text if len(text) <= 120 else f"{text[:119]}…"
+
+    def lookup_allowed(self, lookup: str, value: Any, *request: HttpRequest) -> bool:
+        """Also by run, as the run's page links here. Django 4.2 gives no request."""
+        return lookup == "run__id__exact" or bool(super().lookup_allowed(lookup, value, *request))
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(_ReadOnly):
+    """Events that were handled."""
+
+    list_display = ("event_id", "event_type", "alias", "task_id", "sent_at", "received_at")
+    list_filter = ("event_type", "alias")

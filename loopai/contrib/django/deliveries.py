@@ -1,0 +1,60 @@
+"""A webhook delivery, from the body's bytes to the signals: verified, recorded once, handled. HTTP is in `views`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from django.db import IntegrityError, router, transaction
+
+from ...models import WebhookEvent
+from ...webhooks import SIGNATURE_HEADER, WebhookError, parse_event, verify
+from .conf import aliases, config_of
+from .models import WebhookDelivery
+from .signals import BY_TYPE, loopai_event
+
+logger = logging.getLogger("loopai.webhooks")
+
+
+class Refused(Exception):
+    """The delivery changes nothing; its sender learns no more than that."""
+
+
+def read(body: bytes, headers: Mapping[str, str]) -> tuple[WebhookEvent, str]:
+    """The event of a delivery, and the alias whose secret signed it. Raises `Refused`."""
+    secrets = {alias: config_of(alias).webhook_secrets for alias in aliases()}
+    every = [secret for found in secrets.values() for secret in found]
+    if not every:
+        logger.error("a webhook delivery was refused: no alias of LOOPAI has WEBHOOK_SECRETS")
+        raise Refused
+    try:
+        event = parse_event(body, headers, every)
+    except WebhookError as error:
+        logger.warning("a webhook delivery was refused: %s", error)
+        raise Refused from None
+    signature = next(text for name, text in headers.items() if name.lower() == SIGNATURE_HEADER.lower())
+    return event, next(alias for alias, found in secrets.items() if found and verify(body, signature, found))
+
+
+def handle(event: WebhookEvent, alias: str) -> bool:
+    """Record the event and send its signals, in one transaction; `False` for one that was handled before.
+
+    The record is the claim: a second delivery meanwhile waits for this one's end, and whatever a receiver raises (or a
+    crash) undoes the claim with all that receivers wrote, so that the next delivery is handled.
+    """
+    using = router.db_for_write(WebhookDelivery)
+    with transaction.atomic(using=using):
+        try:
+            with transaction.atomic(using=using):
+                WebhookDelivery.objects.using(using).create(
+                    event_id=event.id,
+                    event_type=str(event.event_type),
+                    alias=alias,
+                    task_id=event.task_id,
+                    sent_at=event.timestamp,
+                )
+        except IntegrityError:
+            return False
+        for signal in (loopai_event, BY_TYPE[str(event.event_type)]):
+            signal.send(WebhookEvent, event=event, alias=alias)
+    return True

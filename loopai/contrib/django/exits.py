@@ -1,0 +1,36 @@
+"""Exit codes of the commands, the same as the command line's, and how a `CommandError` comes by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError
+
+from ...exceptions import AuthenticationException, ConfigurationError, ConnectionException, LoopaiException
+
+FAILED = 1
+"""Asked and not done: failed rows, an unhealthy server, a refused request."""
+USAGE = 2
+"""Wrong usage or configuration."""
+UNREACHABLE = 4
+"""A server that does not answer."""
+
+
+def code_of(error: Exception) -> int:
+    """The exit code for what went wrong."""
+    if isinstance(error, ConnectionException):
+        return UNREACHABLE
+    # A key that is refused is a wrong setting.
+    wrong = (AuthenticationException, ConfigurationError, ImproperlyConfigured)
+    return USAGE if isinstance(error, wrong) else FAILED
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Make what the client raises a `CommandError` with its exit code."""
+    try:
+        yield
+    except (LoopaiException, ConfigurationError, ImproperlyConfigured) as error:
+        raise CommandError(str(error), returncode=code_of(error)) from error

@@ -1,0 +1,1 @@
+"""The site that the tests of the Django integration run, in their process and under real servers."""

@@ -1,0 +1,88 @@
+"""Settings of the tests' site; `LOOPAI_TEST_DATABASE` chooses sqlite, postgresql or mariadb."""
+
+import os
+import tempfile
+
+SECRET_KEY = "not a secret: a test's"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+ROOT_URLCONF = "mailsite.urls"
+WSGI_APPLICATION = "mailsite.wsgi.application"
+STATIC_URL = "static/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "loopai.contrib.django",
+    "inbox",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+def _mariadb() -> dict[str, object]:
+    import pymysql
+
+    pymysql.install_as_MySQLdb()
+    return {
+        "ENGINE": "django.db.backends.mysql",
+        "HOST": "127.0.0.1",
+        "USER": "root",
+        "NAME": os.environ.get("MAILSITE_DATABASE", "test"),
+        "OPTIONS": {"charset": "utf8mb4"},
+        "TEST": {"NAME": "test_loopai", "CHARSET": "utf8mb4"},
+    }
+
+
+_DATABASES = {
+    "sqlite": lambda: {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("MAILSITE_SQLITE", ":memory:"),
+        "OPTIONS": {"timeout": 20},
+        # A file: threads do not share a database in memory.
+        "TEST": {"NAME": os.path.join(tempfile.gettempdir(), f"loopai-tests-{os.getpid()}.sqlite3")},
+    },
+    "postgresql": lambda: {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": "127.0.0.1",
+        "USER": "postgres",
+        "NAME": os.environ.get("MAILSITE_DATABASE", "test"),
+        "TEST": {"NAME": "test_loopai"},
+    },
+    "mariadb": _mariadb,
+}
+DATABASES = {"default": _DATABASES[os.environ.get("LOOPAI_TEST_DATABASE") or "sqlite"]()}
+
+LOOPAI = {
+    "default": {
+        "BASE_URL": os.environ.get("MAILSITE_UPSTREAM", "http://upstream.test"),
+        "MAX_RETRIES": 0,
+        "TASKS": {"spam": "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"},
+        "WEBHOOK_SECRETS": ["new secret", "old secret"],
+    },
+    "other": {"BASE_URL": "https://other.test/loopai", "WEBHOOK_SECRETS": ["other secret"]},
+}

@@ -1,0 +1,140 @@
+"""What `manage.py check` says of `settings.LOOPAI`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.test import override_settings
+
+from loopai.testing import FakeLoopai
+
+
+def found(**default: Any) -> dict[str, Any]:
+    """The messages by id, for a default alias with these options on a server that is right."""
+    with override_settings(LOOPAI={"default": {"BASE_URL": "https://loopai.test", **default}}, ROOT_URLCONF=__name__):
+        return {message.id: message for message in run_checks(tags=["loopai"])}
+
+
+urlpatterns: list[Any] = []
+
+
+def test_right_settings_are_passed_in_silence() -> None:
+    """A server with https and a key from the environment."""
+    assert found(DEADLINE=10) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "known", "text"),
+    [
+        ([], "loopai.E001", "must map aliases"),
+        ({"other": {}}, "loopai.E001", 'no "default" alias'),
+        ({"default": {"BASE_ULR": "https://loopai.test"}}, "loopai.E002", "did you mean 'BASE_URL'"),
+        ({"default": {"TRANSPORT": "htpx"}}, "loopai.E003", "'htpx', which there is not"),
+        ({"default": {}}, "loopai.W001", "names no server; http://localhost:8080 is assumed"),
+        ({"default": {"BASE_URL": "https://loopai.test", "VERIFY": False}}, "loopai.W004", "does not verify"),
+    ],
+)
+def test_each_mistake_has_an_id_and_a_hint(setting: Any, known: str, text: str) -> None:
+    """The message names alias and key, the hint what to do."""
+    with override_settings(LOOPAI=setting, ROOT_URLCONF=__name__):
+        messages = run_checks(tags=["loopai"])
+    [message] = [message for message in messages if message.id == known]
+    assert text in message.msg
+    assert message.hint
+
+
+def test_a_transport_whose_library_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint is the command that installs it."""
+    monkeypatch.setitem(sys.modules, "pyreqwest", None)
+    with override_settings(LOOPAI={"default": {"TRANSPORT": "pyreqwest"}}, ROOT_URLCONF=__name__):
+        found = {message.id: message.hint for message in run_checks(tags=["loopai"])}
+    assert found["loopai.E004"] == "pip install pyreqwest"
+
+
+def test_a_key_in_plain_text_is_warned_of_with_debug_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not while DEBUG is on, and not where the environment gave it; the warning does not repeat the key."""
+    message = found(API_KEY="sesame")["loopai.W002"]
+    assert "API_KEY in plain text" in message.msg
+    assert "LOOPAI_API_KEY" in message.hint
+    assert "sesame" not in f"{message.msg} {message.hint}"
+    assert "WEBHOOK_SECRETS" in found(WEBHOOK_SECRETS=["sesame"])["loopai.W002"].msg
+    with override_settings(DEBUG=True):
+        assert "loopai.W002" not in found(API_KEY="sesame")
+    monkeypatch.setenv("OUR_KEY", "sesame")
+    monkeypatch.setenv("OUR_SECRETS", "open,sesame")
+    assert found(API_KEY="sesame", WEBHOOK_SECRETS=["open", "sesame"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        ("loopai.example.com", True),
+        ("8.8.8.8", True),
+        ("[2606:4700::1111]", True),
+        ("localhost:8080", False),
+        ("loopai:8080", False),
+        ("10.0.0.7", False),
+        ("[::1]:8080", False),
+        ("loopai.internal", False),
+    ],
+)
+def test_http_to_a_foreign_host_is_warned_of(host: str, warned: bool) -> None:
+    """This machine, private networks and names without a dot are near enough; https is right everywhere."""
+    assert ("loopai.W003" in found(BASE_URL=f"http://{host}")) == warned
+    assert "loopai.W003" not in found(BASE_URL=f"https://{host}")
+
+
+def test_an_embedded_server_needs_no_address() -> None:
+    """LOCAL is an answer to where the server is."""
+    with override_settings(LOOPAI={"default": {"LOCAL": True}}, ROOT_URLCONF=__name__):
+        assert run_checks(tags=["loopai"]) == []
+
+
+def test_the_webhook_view_needs_secrets() -> None:
+    """Included in the URLs, and no alias with secrets: it would refuse everything."""
+    with override_settings(LOOPAI={"default": {"BASE_URL": "https://loopai.test"}}):
+        [message] = run_checks(tags=["loopai"])
+    assert (message.id, "WEBHOOK_SECRETS" in message.hint) == ("loopai.E005", True)
+
+
+# The network
+
+
+@pytest.mark.django_db  # newer Djangos ask the database what it can do
+def test_only_a_deployment_check_with_the_tag_asks_the_servers() -> None:
+    """A plain `check`, one with the tag, and `check --deploy` leave them alone."""
+    fake, away = FakeLoopai(), FakeLoopai()
+    away.unreachable()
+    setting = {"default": {"TRANSPORT": fake}, "other": {"TRANSPORT": away}}
+    with override_settings(LOOPAI=setting, SILENCED_SYSTEM_CHECKS=["loopai.E005"], SECRET_KEY="x" * 60):
+        for arguments in ([], ["--deploy"], ["--tag", "loopai"], ["--deploy", "--tag", "security"]):
+            call_command("check", *arguments, stdout=StringIO(), stderr=StringIO())
+            assert fake.requests == away.requests == []
+        with pytest.raises(SystemCheckError) as caught:
+            call_command("check", "--deploy", "--tag", "loopai", stdout=StringIO(), stderr=StringIO())
+    assert "(loopai.E006) LOOPAI['other'] does not answer" in str(caught.value)
+    assert "LOOPAI['default']" not in str(caught.value)
+    assert (len(fake.requests), len(away.requests)) == (1, 1)
+
+
+def test_the_command_itself_asks_or_does_not(project: Path, server: Any) -> None:
+    """As typed in a shell, in a process of its own."""
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(project),
+        "DJANGO_SETTINGS_MODULE": "mailsite.settings",
+        "MAILSITE_UPSTREAM": server.url,
+    }
+    for arguments, asked in ((["--deploy"], 0), (["--deploy", "--tag", "loopai"], 1)):
+        command = [sys.executable, "-m", "django", "check", *arguments]
+        subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+        assert len([each for each in server.asked if each.target == "/api/v1/health/live"]) == asked

@@ -1,0 +1,512 @@
+"""`batch_router`: rows or a file in, results as server-sent events out."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import select
+import socket
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+
+from loopai import NotFoundException, ServerException
+from loopai.contrib.fastapi import LoopaiLifespan, LoopaiSettings, batch_router
+from loopai.contrib.fastapi.events import ENOUGH_WAITING, IN_MEMORY, Outbox, event
+from loopai.contrib.fastapi.testing import override_loopai
+from loopai.testing import ProgramError
+
+ROWS = [{"id": f"r{number}", "text": text} for number, text in enumerate(["a", 'q"uo\\te', "[{,}]", "ü\n", ""])]
+
+
+@dataclass
+class Event:
+    name: str
+    data: Any
+    id: str | None = None
+
+
+def events_of(text: str) -> list[Event]:
+    """What a reader of server-sent events sees: comments are passed over."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
+        if fields:
+            found.append(Event(fields["event"], json.loads(fields["data"]), fields.get("id")))
+    return found
+
+
+def named(events: list[Event], name: str) -> list[Event]:
+    return [event for event in events if event.name == name]
+
+
+@pytest.fixture
+def client(loopai_fake):
+    """An application whose task puts texts into capitals."""
+
+    def capitals(given):
+        if given["text"] == "":
+            raise ProgramError("nothing there")
+        return {"upper": given["text"].upper()}
+
+    loopai_fake.task("echo").computes(capitals)
+    app = FastAPI()
+    app.include_router(batch_router("echo"))
+    with override_loopai(app, loopai_fake):
+        yield TestClient(app)
+
+
+def as_jsonl(rows) -> bytes:
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+CSV = b'id,text\nr0,a\nr1,"q""uo\\te"\nr2,"[{,}]"\nr3,"\xc3\xbc\n"\nr4,\n'
+
+
+@pytest.mark.parametrize(
+    "posted",
+    [
+        {"json": ROWS},
+        {"content": json.dumps(ROWS, indent=2), "headers": {"content-type": "application/json; charset=utf-8"}},
+        {"content": as_jsonl(ROWS), "headers": {"content-type": "application/x-ndjson"}},
+        {"content": CSV, "headers": {"content-type": "text/csv"}},
+        {"content": gzip.compress(CSV), "headers": {"content-type": "text/csv", "content-encoding": "gzip"}},
+        {"content": gzip.compress(json.dumps(ROWS).encode()), "headers": {"content-type": "application/json"}},
+        {"content": as_jsonl(ROWS), "params": {"key": "id", "format": "jsonl"}},
+        {"files": {"file": ("mails.csv", CSV)}},
+        {"files": {"file": ("MAILS.JSONL.GZ", gzip.compress(as_jsonl(ROWS)), "application/gzip")}},
+        {"files": {"file": ("mails", json.dumps(ROWS), "application/json")}, "data": {"note": "x" * 100}},
+    ],
+    ids=["json", "indented", "jsonl", "csv", "csv.gz", "json.gz", "format", "form csv", "form jsonl.gz", "form json"],
+)
+def test_rows_in_any_format_come_back_as_events(client, posted) -> None:
+    """A result for each, with its key as id; then the summary."""
+    reply = client.post("/batch", **{"params": {"key": "id"}, **posted})
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert reply.headers["cache-control"] == "no-store"
+    events = events_of(reply.text)
+    results = {event.id: event.data for event in named(events, "result")}
+    assert {key: told.get("output") for key, told in results.items()} == {
+        "r0": {"upper": "A"},
+        "r1": {"upper": 'Q"UO\\TE'},
+        "r2": {"upper": "[{,}]"},
+        "r3": {"upper": "Ü\n"},
+        "r4": None,
+    }
+    assert (results["r4"]["status"], results["r4"]["code"]) == ("error", "program")
+    assert "nothing there" in results["r4"]["error"]
+    assert events[-1].name == "summary"
+    summary = events[-1].data
+    assert (summary["ended"], summary["rows"], summary["ok"], summary["errors"]) == ("finished", 5, 4, 1)
+    progress = named(events, "progress")[-1].data
+    assert (progress["read"], progress["done"], progress["errors"]) == (5, 5, 1)
+
+
+def test_rows_without_a_key_are_numbered_from_where_one_likes(client) -> None:
+    """So that a file can be posted in parts."""
+    for first, keys in ((None, {"1", "2"}), (101, {"101", "102"})):
+        params = {} if first is None else {"first": first}
+        events = events_of(client.post("/batch", json=ROWS[:2], params=params).text)
+        assert {event.id for event in named(events, "result")} == keys
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_a_json_array_may_be_cut_anywhere(loopai_fake, size) -> None:
+    """In the middle of an escape, of a character of several bytes, of a number."""
+    rows = [*ROWS, {"id": "r5", "text": 'e\\"\\\\', "more": [1.5e3, {"deep": ["]", "}"]}]}]
+    loopai_fake.task("echo").computes(lambda given: given)
+    app = FastAPI()
+    app.include_router(batch_router("echo"))
+    body = ("\ufeff \r\n" + json.dumps(rows, ensure_ascii=False) + " \n").encode()
+
+    async def parts():
+        for start in range(0, len(body), size):
+            yield body[start : start + size]
+
+    headers = {"content-type": "application/json"}
+    with override_loopai(app, loopai_fake):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+            reply = await client.post("/batch", content=parts(), headers=headers)
+    found = [event.data["output"] for event in named(events_of(reply.text), "result")]
+    assert sorted(found, key=lambda row: row["id"]) == rows
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body", "told"),
+    [
+        ("application/json", b'{"id": 1}', "no JSON array of rows"),
+        ("application/json", b"", "no JSON array of rows"),
+        ("application/json", b"12", "no JSON array of rows"),
+        ("application/json", b'[{"text": "a"}', "ends in the middle"),
+        ("application/json", b'[{"text": "a"}] []', "no JSON array of rows"),
+        ("application/json", gzip.compress(b'[{"text": "a"},' + b" " * 500)[:-12], "ends in the middle"),
+        ("text/csv", b"", "the upload is empty"),
+        ("text/csv", b"a,a\n1,2\n", "names the column 'a' twice"),
+        ("multipart/form-data", b"", "names no boundary"),
+        ("multipart/form-data; boundary=b", b"--b\r\nnonsense", "form"),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n--b--\r\n',
+            "the form has no file",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="x"; filename="a.xls"\r\n\r\n1\r\n--b--\r\n',
+            "name the file .csv",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="x"; filename="a.csv"\r\n\r\nid,text\r\n1,a\r\n',
+            "the form ends in the middle",
+        ),
+    ],
+)
+def test_what_cannot_be_read_ends_in_an_error_event(client, media_type, body, told) -> None:
+    """The status is sent by then; the problem says what is wrong, and the summary comes as always."""
+    events = events_of(client.post("/batch", content=body, headers={"content-type": media_type}).text)
+    problem = named(events, "error")[0].data
+    assert (problem["title"], problem["status"]) == ("The upload cannot be read", 422)
+    assert told in problem["detail"]
+    assert (events[-1].name, events[-1].data["ended"]) == ("summary", "unreadable")
+
+
+def test_a_row_that_cannot_be_read_is_that_row_s_error(client) -> None:
+    """The others run."""
+    reply = client.post("/batch", content=b'[{"text": "a"}, 7, {"text": nonsense}, {"text": "b"}]',
+                        headers={"content-type": "application/json"})  # fmt: skip
+    results = {event.id: event.data for event in named(events_of(reply.text), "result")}
+    assert {key: told["status"] for key, told in results.items()} == {"1": "ok", "2": "error", "3": "error", "4": "ok"}
+    assert "row 2 is a JSON int" in results["2"]["error"]
+    assert "row 3 is no JSON" in results["3"]["error"]
+
+
+def test_other_types_and_sizes_are_refused_with_a_status(loopai_fake) -> None:
+    """Before anything runs."""
+    app = FastAPI()
+    app.include_router(batch_router("echo", max_bytes=1000, max_rows=3))
+    loopai_fake.task("echo").computes(lambda given: given)
+    with override_loopai(app, loopai_fake):
+        client = TestClient(app)
+        assert client.post("/batch", content=b"%PDF", headers={"content-type": "application/pdf"}).status_code == 415
+        assert client.post("/batch", content=b"rows").status_code == 415
+        assert client.post("/batch", params={"format": "xml"}, content=b"<a/>").status_code == 422
+        assert client.post("/batch", json=[{"text": "x" * 1000}]).status_code == 413
+        # Neither length nor number of rows is known beforehand.
+        large = client.post(
+            "/batch", content=(b"[" + b'{"text": 1},' * 50 for _ in range(9)), params={"format": "json"}
+        )
+        assert "larger than 1,000 bytes" in named(events_of(large.text), "error")[0].data["detail"]
+        many = client.post("/batch", json=[{}] * 4)
+        assert "more than 3 rows" in named(events_of(many.text), "error")[0].data["detail"]
+
+
+class Mail(BaseModel):
+    text: str
+
+
+def test_rows_become_the_input_that_the_router_is_for(loopai_fake) -> None:
+    """Mapped and checked; the other columns are kept beside the result, and the accuracy counted."""
+    loopai_fake.task("echo").computes(lambda given: {"label": "spam" if "prize" in given["text"] else "ham"})
+    app = FastAPI()
+    router = batch_router("echo", input=Mail, mapping=["text=body"], keep=["subject", "absent"], expect="label")
+    app.include_router(router, prefix="/mail")
+    rows = [
+        {"body": "a prize", "subject": "one", "label": "spam"},
+        {"body": "a prize", "subject": "two", "label": "ham"},
+        {"body": 7, "subject": "three", "label": "ham"},
+        {"subject": "four"},
+    ]
+    with override_loopai(app, loopai_fake):
+        events = events_of(TestClient(app).post("/mail/batch", json=rows).text)
+    results = {event.id: event.data for event in named(events, "result")}
+    assert loopai_fake.task("echo").inputs == [{"text": "a prize"}] * 2
+    assert results["1"]["columns"] == {"subject": "one"}
+    assert (results["3"]["code"], results["3"]["error"]) == ("unfit", "line 3: text: Input should be a valid string")
+    assert (results["4"]["code"], results["4"]["status"]) == ("unmapped", "error")
+    assert named(events, "progress")[-1].data["accuracy"] == 0.5
+    assert events[-1].data["quality"]["confusion"] == [[0, 1], [0, 1]]
+
+
+def test_a_key_that_recurs_is_an_error_of_the_second_row(client) -> None:
+    """Its result would be taken for the first one's."""
+    events = events_of(client.post("/batch", json=[ROWS[0], ROWS[0]], params={"key": "id"}).text)
+    assert [event.data.get("code") for event in named(events, "result")].count("duplicate") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "ended"),
+    [(NotFoundException("no such task"), 404, "refused"), (ServerException("at Db.Open()"), 502, "unreachable")],
+)
+def test_a_run_that_cannot_go_on_says_so_and_shows_nothing_of_the_upstream(
+    error, status, ended, server, body_of
+) -> None:
+    """With the rows that had not ended as cancelled, so that a client knows which to post again."""
+    code = {404: "404 Not Found", 502: "302 Found"}[status]
+
+    async def refuse(asked, wire) -> None:
+        await wire.answer(
+            b'{"code":"TASK_NOT_FOUND","message":"Task not found"}', code, location="http://internal.test"
+        )
+
+    server.behaviour = refuse
+    app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(base_url=server.url)))
+    app.include_router(batch_router(uuid4()))
+    with TestClient(app) as client:
+        text = client.post("/batch", json=ROWS).text
+    events = events_of(text)
+    assert named(events, "error")[0].data["status"] == status
+    assert {event.data["status"] for event in named(events, "result")} == {"cancelled"}
+    assert events[-1].data["ended"] in {ended, "refused"}
+    assert "internal.test" not in text
+    assert server.url not in text
+
+
+def test_the_openapi_document_says_what_to_send() -> None:
+    """The row's own shape, and each format."""
+    app = FastAPI()
+    app.include_router(batch_router("echo", input=Mail))
+    operation = app.openapi()["paths"]["/batch"]["post"]
+    content = operation["requestBody"]["content"]
+    assert content["application/json"]["schema"]["items"]["properties"]["text"]["type"] == "string"
+    assert set(content) == {"application/json", "application/x-ndjson", "text/csv", "multipart/form-data"}
+    assert "text/event-stream" in operation["responses"]["200"]["content"]
+    assert {"413", "415", "503"} <= set(operation["responses"])
+
+
+# With real sockets
+
+
+def results_of(asked, output=None) -> bytes:
+    """The reply to a batch request, each item's output its input or `output`."""
+    request = json.loads(asked.body)
+    items = request["items"]
+    results = [
+        {"id": item["id"], "success": True, "output": output or item["input"], "latency_ms": 0.1} for item in items
+    ]
+    now = "2025-11-03T08:16:05Z"
+    return json.dumps(
+        {
+            "batch_id": str(uuid4()), "task_id": request["task_id"], "version": 1, "total_items": len(items),
+            "success_count": len(items), "failure_count": 0, "total_duration_ms": 1, "avg_latency_ms": 0.1,
+            "results": results, "started_at": now, "completed_at": now,
+        }
+    ).encode()  # fmt: skip
+
+
+async def echo(asked, wire) -> None:
+    await wire.answer(results_of(asked))
+
+
+async def hang(asked, wire) -> None:
+    await wire.hang()
+
+
+@pytest.fixture
+def application(server, task):
+    """Makes an application on the raw server, which echoes batches."""
+    server.behaviour = echo
+
+    def make(**options) -> FastAPI:
+        app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(base_url=server.url, tasks={"echo": task})))
+        app.include_router(batch_router("echo", **options))
+        return app
+
+    return make
+
+
+class Posting:
+    """A client that sends and reads as the test says."""
+
+    def __init__(self, connection: socket.socket, query: str = "") -> None:
+        self.connection = connection
+        self.text = ""
+        self._raw = b""
+        head = f"POST /batch{query} HTTP/1.1\r\nHost: app\r\nContent-Type: application/x-ndjson\r\n"
+        connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
+
+    def send(self, data: bytes) -> None:
+        self.connection.sendall(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def send_rows(self, rows) -> None:
+        self.send(as_jsonl(rows) + b"\n")
+
+    def end(self) -> None:
+        self.connection.sendall(b"0\r\n\r\n")
+
+    def read_until(self, wanted) -> None:
+        while not wanted(self):
+            data = self.connection.recv(65536)
+            assert data, self.text
+            self.text += data.decode("utf-8", "replace")
+
+    @property
+    def keys(self) -> set[str]:
+        return {line[4:].strip() for line in self.text.split("\n") if line.startswith("id: ")}
+
+
+def test_results_come_while_the_upload_is_still_coming(application, serve) -> None:
+    """A client that writes and reads at the same time has an answer to each row before it sends the next."""
+    served = serve(application())
+    with served.connect() as connection:
+        posting = Posting(connection, "?key=id")
+        for number in range(3):
+            posting.send_rows([{"id": f"k{number}"}])
+            posting.read_until(lambda each, number=number: f"k{number}" in each.keys)
+        posting.end()
+        posting.read_until(lambda each: "event: summary" in each.text)
+
+
+def test_a_client_that_reads_only_after_its_upload_is_no_deadlock(application, serve, server) -> None:
+    """As browsers and most HTTP libraries do; what waits for it meanwhile is more than sockets hold."""
+    output = {"text": "x" * 20_000}
+
+    async def large(asked, wire) -> None:
+        await wire.answer(results_of(asked, output))
+
+    server.behaviour = large
+    served = serve(application())
+    rows = [{"id": str(number), "text": "y" * 5000} for number in range(2000)]
+    reply = httpx.post(f"{served.url}/batch?key=id", content=as_jsonl(rows), timeout=60,
+                       headers={"content-type": "application/jsonl"})  # fmt: skip
+    events = events_of(reply.text)
+    assert events[-1].data["ok"] == 2000, [events[-1], *named(events, "error")]
+    assert {event.id for event in named(events, "result")} == {row["id"] for row in rows}
+
+
+def test_back_pressure_reaches_the_upload(application, serve, server) -> None:
+    """While the server is busy with the first rows, the client cannot send on; then it can."""
+    server.behaviour = hang
+    served = serve(application())
+    line = as_jsonl([{"text": "y" * 10_000}]) + b"\n"
+    with served.connect() as connection:
+        Posting(connection)
+        connection.setblocking(False)
+        sent, chunk = 0, b"%x\r\n%s\r\n" % (len(line), line)
+        waiting, most = b"", 200_000_000
+        while sent < most:
+            _, writable, _ = select.select([], [connection], [], 1.0)
+            if not writable:
+                break
+            waiting = waiting or chunk
+            count = connection.send(waiting)
+            waiting = waiting[count:]
+            sent += count
+        # What sockets, server and rows in flight hold; the rest of the 200 MB waits at the client.
+        assert sent < 40_000_000
+        server.behaviour = echo
+        server.close_connections()  # the hanging requests are repeated
+        assert select.select([], [connection], [], 20.0)[1]
+
+
+@pytest.mark.parametrize("when", ["during the upload", "after the upload"])
+def test_a_disconnect_cancels_the_upstream_work(application, serve, server, when, caplog) -> None:
+    """Requests end, their connections close, and the place for a batch is free again."""
+    server.behaviour = hang
+    served = serve(application(max_runs=1))
+    for _ in range(3):
+        with served.connect() as connection:
+            posting = Posting(connection)
+            posting.send_rows([{"text": "a"}] * 250)
+            if when == "after the upload":
+                posting.end()
+            server.wait_until(lambda: server.in_flight >= 2)
+            refused = httpx.post(f"{served.url}/batch", json=[])
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        server.wait_until(lambda: server.in_flight == 0 and server.open == 0)
+        served.wait_until_idle()
+    server.behaviour = echo
+    assert httpx.post(f"{served.url}/batch", json=[{"text": "a"}]).status_code == 200
+    assert caplog.records == []
+
+
+def test_a_client_resumes_by_posting_the_missing_rows(application, serve, server) -> None:
+    """Those whose ids it has not seen; none is lost, and those it has are not run again."""
+    served = serve(application(chunk_size=10, max_in_flight=1))
+    rows = [{"id": f"k{number}"} for number in range(100)]
+    answered = []
+
+    async def three_chunks(asked, wire) -> None:
+        if len(answered) == 3:
+            await wire.hang()
+        answered.append(asked)
+        await wire.answer(results_of(asked))
+
+    server.behaviour = three_chunks
+    with served.connect() as connection:
+        posting = Posting(connection, "?key=id")
+        posting.send_rows(rows)
+        posting.read_until(lambda each: len(each.keys) >= 30 and each.text.endswith("\r\n"))
+        seen = posting.keys
+    assert len(seen) == 30
+    server.behaviour = echo
+    missing = [row for row in rows if row["id"] not in seen]
+    reply = httpx.post(f"{served.url}/batch?key=id", json=missing)
+    rest = {event.id for event in named(events_of(reply.text), "result")}
+    assert rest == {row["id"] for row in missing}
+
+
+def test_heartbeats_while_nothing_ends(application, serve, server) -> None:
+    """So that no proxy takes the connection for dead."""
+    server.behaviour = hang
+    served = serve(application(heartbeat_every=0.01))
+    with served.connect() as connection:
+        posting = Posting(connection)
+        posting.send_rows([{"text": "a"}])
+        posting.read_until(lambda each: each.text.count(": heartbeat") >= 3)
+
+
+def test_a_shutdown_does_not_wait_for_a_client_that_sends_nothing_more(application, serve) -> None:
+    """The thread that waits for rows is sent home."""
+    served = serve(application(), timeout_graceful_shutdown=1)
+    with served.connect() as connection:
+        posting = Posting(connection, "?key=id")
+        posting.send_rows([{"id": "k"}])
+        posting.read_until(lambda each: "k" in each.keys)
+        served.stop()
+
+
+# Where events wait
+
+
+async def test_the_outbox_keeps_order_on_the_disk_and_starts_anew_when_empty() -> None:
+    """What nobody takes does not stay in memory."""
+    outbox = Outbox()
+    sent = [event("result", {"number": number, "text": "x" * 1000}, str(number)) for number in range(3000)]
+    for data in sent:
+        outbox.put(data)
+    assert outbox.waiting > IN_MEMORY
+    outbox.end()
+    taken = b""
+    while (data := await outbox.take(1)) is not None:
+        taken += data
+    assert taken == b"".join(sent)
+    outbox.close()
+
+
+async def test_the_outbox_holds_a_run_whose_client_does_not_read() -> None:
+    """Once its upload is over; taking goes on."""
+    outbox = Outbox()
+    outbox.put(b"x" * (ENOUGH_WAITING * 2))
+    room = asyncio.ensure_future(outbox.room())
+    await asyncio.sleep(0)
+    assert not room.done()
+    while outbox.waiting > ENOUGH_WAITING:
+        assert not room.done()
+        await outbox.take(1)
+    await asyncio.wait_for(room, 5)
+    assert await outbox.take(0.001) is not None
+    outbox.close()
+
+
+def test_an_id_that_the_format_cannot_carry_is_left_out() -> None:
+    """The key is in the data as well."""
+    assert event("result", {"key": "a\nb"}, "a\nb") == b'event: result\ndata: {"key":"a\\nb"}\n\n'
+    assert event("result", 1, "a b") == b"event: result\nid: a b\ndata: 1\n\n"

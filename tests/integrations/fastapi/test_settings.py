@@ -1,0 +1,113 @@
+"""`LoopaiSettings`: where each option comes from, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import SecretStr
+
+from loopai import ConfigurationError, LoopaiClient
+from loopai.config import OPTIONS
+from loopai.contrib.fastapi import LoopaiSettings
+
+SPAM = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
+
+
+def test_every_option_of_the_core_is_a_setting_with_the_same_default() -> None:
+    """A new option in the core's table that is missing here fails this test."""
+    settings = LoopaiSettings()
+    own = {"check_on_startup", "close_grace"}
+    assert set(LoopaiSettings.model_fields) - own == {option.argument for option in OPTIONS}
+    assert {option.argument: getattr(settings, option.argument) for option in OPTIONS} == {
+        option.argument: option.default for option in OPTIONS
+    }
+
+
+def test_environment_variables_are_those_of_the_core(monkeypatch) -> None:
+    """They become the same configuration that a client alone would read."""
+    for name, text in {
+        "LOOPAI_BASE_URL": "https://loopai.test/",
+        "LOOPAI_API_KEY": "key",
+        "LOOPAI_TIMEOUT": "none",
+        "LOOPAI_MAX_RETRIES": "none",
+        "LOOPAI_DEADLINE": "2.5",
+        "LOOPAI_MAX_CONNECTIONS": "7",
+        "LOOPAI_COALESCE": "yes",
+        "LOOPAI_TASKS": f"spam={SPAM}",
+        "LOOPAI_HEADERS": "x-team=mail",
+        "LOOPAI_WEBHOOK_SECRETS": "new,old",
+        "LOOPAI_RAISE_ON_ERROR": "off",
+        "LOOPAI_VERIFY": "",
+    }.items():
+        monkeypatch.setenv(name, text)
+    made = LoopaiClient(**LoopaiSettings().arguments()).config
+    assert made == LoopaiClient().config
+    assert made.deadline == 2.5
+    assert made.tasks == {"spam": SPAM}
+    assert made.webhook_secrets == ("new", "old")
+
+
+def test_argument_beats_environment_beats_file_beats_default(tmp_path, monkeypatch) -> None:
+    """For each option by itself, in the client too."""
+    (tmp_path / ".env").write_text("LOOPAI_TIMEOUT=1\nLOOPAI_DEADLINE=1\nLOOPAI_MAX_CONNECTIONS=1\n")
+    monkeypatch.setenv("LOOPAI_TIMEOUT", "2")
+    monkeypatch.setenv("LOOPAI_DEADLINE", "2")
+    config = LoopaiClient(**LoopaiSettings(timeout=3).arguments()).config
+    assert (config.timeout, config.deadline, config.max_connections, config.max_retries) == (3.0, 2.0, 1, 3)
+
+
+def test_settings_without_file(tmp_path) -> None:
+    """pydantic-settings' own arguments work."""
+    (tmp_path / ".env").write_text("LOOPAI_TIMEOUT=1\n")
+    assert LoopaiSettings(_env_file=None).timeout == 30.0
+
+
+def test_secrets_stay_secret(monkeypatch) -> None:
+    """Whatever a page or log shows of the settings; the client gets them in clear."""
+    monkeypatch.setenv("LOOPAI_HEADERS", "authorization-proxy=hush3")
+    settings = LoopaiSettings(api_key="hush1", webhook_secrets=["hush2"])
+    assert "hush" not in repr(settings) + str(settings) + str(settings.model_copy())
+    assert isinstance(settings.api_key, SecretStr)
+    assert settings.arguments()["api_key"] == "hush1"
+    assert settings.arguments()["webhook_secrets"] == ["hush2"]
+    assert LoopaiSettings(api_key=SecretStr("hush1")).arguments()["api_key"] == "hush1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"timout": 1}, r"no option 'timout': did you mean 'timeout'\?"),
+        ({"xyzzy": 1}, "no option 'xyzzy'; known are base_url, api_key"),
+        ({"timeout": -1}, "^timeout must be a number of seconds above 0"),
+        ({"close_grace": -1}, "^close_grace .*greater than or equal to 0"),
+        ({"api_key": "hush\n\x00"}, "^api_key must be printable ASCII"),
+        ({"webhook_secrets": ["hush", ""]}, "^webhook_secrets must be texts that are not empty"),
+        ({"base_url": "https://user:hush@loopai.test"}, "^base_url must not carry a user or password"),
+    ],
+)
+def test_a_wrong_argument_is_named_and_no_secret_shown(arguments, told) -> None:
+    """As `ConfigurationError`, like everywhere in loopai."""
+    with pytest.raises(ConfigurationError, match=told) as raised:
+        LoopaiSettings(**arguments)
+    assert "hush" not in str(raised.value)
+    assert raised.value.__context__ is None
+
+
+def test_a_wrong_variable_is_named(monkeypatch) -> None:
+    """All of them, not the first only."""
+    monkeypatch.setenv("LOOPAI_MAX_RETRIES", "many")
+    monkeypatch.setenv("LOOPAI_CHECK_ON_STARTUP", "perhaps")
+    with pytest.raises(ConfigurationError, match=r"LOOPAI_MAX_RETRIES must be a number; LOOPAI_CHECK_ON_STARTUP"):
+        LoopaiSettings()
+
+
+def test_settings_of_the_user_s_own_class(monkeypatch) -> None:
+    """A subclass may add settings and another prefix."""
+
+    class Mine(LoopaiSettings):
+        greeting: str = "hello"
+
+    monkeypatch.setenv("LOOPAI_GREETING", "moin")
+    mine = Mine(timeout=4)
+    assert mine.greeting == "moin"
+    assert "greeting" not in mine.arguments()
+    assert mine.arguments()["timeout"] == 4.0
