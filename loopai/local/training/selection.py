@@ -47,7 +47,7 @@ def choose(table: Table, answers: Array, labels: int, random_state: int) -> Choi
             if rival is not None and _clearly_less(search.errors(rival), errors):
                 best, errors = rival, search.errors(rival)
     fresh = _Search(table, answers, labels, rows, random_state + 1)
-    baseline = float(np.bincount(answers[rows].astype(int)).max()) / len(rows) if labels else 0.0
+    baseline = float(np.max(np.bincount(answers[rows].astype(int)))) / len(rows) if labels else 0.0
     return Choice(best, fresh.score(best), baseline, fresh.folds)
 
 
