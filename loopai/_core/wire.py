@@ -1,4 +1,7 @@
-"""What crosses the transport seam: a request out, and a reply, or word that none came, back."""
+"""What crosses the transport seam: a request out, and a reply, or word that none came, back.
+
+Not frozen, though nobody changes them: each field of a frozen one costs every call half a microsecond.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ class Headers(dict[str, str]):
         return f"<headers {', '.join(sorted(self))}>"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
     """One attempt of one call.
 
@@ -30,7 +33,7 @@ class Request:
     queue_timeout: Optional[float] = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reply:
     """A whole response: status, headers (names in lower case), body as sent, decoded from its coding.
 
@@ -43,7 +46,7 @@ class Reply:
     queued: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class NoReply:
     """No response came.
 
