@@ -37,9 +37,9 @@ def loopai_fake() -> Iterator[FakeLoopai]:
 
     fake = FakeLoopai()
     if "loopai.contrib.django" in sys.modules:
-        from loopai.contrib.django.testing import override_loopai
+        from loopai.contrib.django.clients import standing_in
 
-        with override_loopai(fake):
+        with standing_in(None, fake):
             yield fake
     else:
         yield fake

@@ -31,6 +31,7 @@ def response(body: bytes) -> bytes:
 
 
 ONE = response(EXECUTION % TASK_ID.encode())
+TASK = response(b'{"id":"%b","name":"spam","description":"","created_at":"2025-11-03T08:14:07Z"}' % TASK_ID.encode())
 
 
 def batch(content: bytes) -> bytes:
@@ -57,11 +58,11 @@ class Connection(asyncio.Protocol):
             if not end:
                 return
             _, _, told = head.lower().partition(b"content-length:")
-            length = int(told.partition(b"\r\n")[0])
+            length = int(told.partition(b"\r\n")[0] or 0)
             if len(rest) < length:
                 return
             body, self.received = rest[:length], rest[length:]
-            reply = batch(body) if b"/batch/execute" in head[:60] else ONE
+            reply = batch(body) if b"/batch/execute" in head[:60] else TASK if head.startswith(b"GET") else ONE
             if self.delay:
                 asyncio.get_running_loop().call_later(self.delay, self.transport.write, reply)
             else:

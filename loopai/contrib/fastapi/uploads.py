@@ -21,6 +21,9 @@ from ...exceptions import ConfigurationError
 READ_AHEAD = 262_144
 """Bytes of an upload that are held: a few chunks of ordinary rows; then the client has to wait."""
 
+_TO_TELL_GZIP = 2
+"""Bytes that the first read gives at least, where there are so many: gzip is told by them."""
+
 ROWS_AT_ONCE = 100
 """Rows read in one go of the thread: what the loop pays for the change of threads is divided among them."""
 
@@ -55,6 +58,7 @@ class Upload(io.RawIOBase):
         self._changed = threading.Condition()
         self._room = asyncio.Event()
         self._error: Optional[Exception] = None
+        self._least = _TO_TELL_GZIP
         self.over = False
         self.received = 0
 
@@ -91,11 +95,13 @@ class Upload(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """See `io.RawIOBase`; waits for the client. Raises `UploadError` and `Gone`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._held or self.over or self._error is not None)
+            self._changed.wait_for(lambda: self._held >= self._least or self.over or self._error is not None)
             if self._error is not None:
                 raise self._error
             if not self._held:
                 return 0
+            if self._least > 1:
+                self._least, self._parts = 1, deque([b"".join(self._parts)])
             while not self._parts[0]:
                 self._parts.popleft()
             part = self._parts.popleft()
@@ -227,6 +233,7 @@ class FilePart(io.RawIOBase):
         self._wanted = False
         self._found = self._over = False
         self._bytes = b""
+        self._least = _TO_TELL_GZIP
         self._parser = MultipartParser(
             boundary,
             {
@@ -293,9 +300,10 @@ class FilePart(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """See `io.RawIOBase`. Raises as `Upload` does."""
-        while not self._bytes and not self._over:
+        while len(self._bytes) < self._least and not self._over:
             if not self._feed():
                 raise UploadError("the form ends in the middle of its file")
+        self._least = 1
         count = min(len(buffer), len(self._bytes))
         buffer[:count] = self._bytes[:count]
         self._bytes = self._bytes[count:]

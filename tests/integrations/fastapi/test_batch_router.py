@@ -118,25 +118,45 @@ def test_rows_without_a_key_are_numbered_from_where_one_likes(client) -> None:
         assert {event.id for event in named(events, "result")} == keys
 
 
-@pytest.mark.parametrize("size", [1, 7])
-async def test_a_json_array_may_be_cut_anywhere(loopai_fake, size) -> None:
-    """In the middle of an escape, of a character of several bytes, of a number."""
-    rows = [*ROWS, {"id": "r5", "text": 'e\\"\\\\', "more": [1.5e3, {"deep": ["]", "}"]}]}]
-    loopai_fake.task("echo").computes(lambda given: given)
-    app = FastAPI()
-    app.include_router(batch_router("echo"))
-    body = ("\ufeff \r\n" + json.dumps(rows, ensure_ascii=False) + " \n").encode()
+async def post_in_parts(app, body: bytes, size: int, media_type: str) -> httpx.Response:
+    """Send a body in parts of that size."""
 
     async def parts():
         for start in range(0, len(body), size):
             yield body[start : start + size]
 
-    headers = {"content-type": "application/json"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+        return await client.post("/batch", content=parts(), headers={"content-type": media_type})
+
+
+@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+async def test_a_json_array_may_be_cut_anywhere(loopai_fake, size, pack) -> None:
+    """In the middle of an escape, of a character of several bytes, of a number."""
+    rows = [*ROWS, {"id": "r5", "text": 'e\\"\\\\', "more": [1.5e3, {"deep": ["]", "}"]}]}]
+    loopai_fake.task("echo").computes(lambda given: given)
+    app = FastAPI()
+    app.include_router(batch_router("echo"))
+    body = pack(("\ufeff \r\n" + json.dumps(rows, ensure_ascii=False) + " \n").encode())
     with override_loopai(app, loopai_fake):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
-            reply = await client.post("/batch", content=parts(), headers=headers)
+        reply = await post_in_parts(app, body, size, "application/json")
     found = [event.data["output"] for event in named(events_of(reply.text), "result")]
     assert sorted(found, key=lambda row: row["id"]) == rows
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_a_form_s_file_may_be_cut_anywhere(loopai_fake, size) -> None:
+    """Boundaries, headers and the packed file."""
+    loopai_fake.task("echo").computes(lambda given: given)
+    app = FastAPI()
+    app.include_router(batch_router("echo"))
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="mails.csv.gz"\r\n\r\n'
+    with override_loopai(app, loopai_fake):
+        body = head + gzip.compress(CSV) + b"\r\n--b--\r\n"
+        reply = await post_in_parts(app, body, size, "multipart/form-data; boundary=b")
+    assert {event.data["output"]["id"] for event in named(events_of(reply.text), "result")} == {
+        row["id"] for row in ROWS
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""The application: verdicts on e-mails, one at a time or by the file, and a page for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
+
+from loopai.contrib.fastapi import (
+    LoopaiDep,
+    LoopaiLifespan,
+    batch_router,
+    cancel_on_disconnect,
+    health_router,
+    install_error_handlers,
+)
+
+EXAMPLE = Path(__file__).parents[1] / "data" / "emails.dev.jsonl.gz"
+
+
+class Email(BaseModel):
+    """What the program sees: neither `id` nor `group`, as they give the label away."""
+
+    subject: str = ""
+    body: str
+
+
+class Verdict(BaseModel):
+    label: Literal["spam", "ham"]
+    latency_ms: float
+
+
+def create_app(lifespan: LoopaiLifespan | None = None) -> FastAPI:
+    """The application, on the server that the environment names unless the lifespan says otherwise."""
+    app = FastAPI(
+        title="Spam or not", summary="Verdicts of a program made from examples", lifespan=lifespan or LoopaiLifespan()
+    )
+    install_error_handlers(app)
+
+    @app.post("/api/verdicts", tags=["verdicts"])
+    @cancel_on_disconnect
+    async def judge(email: Email, ai: LoopaiDep) -> Verdict:
+        """Judge one e-mail."""
+        result = await ai.execute("spam", email)
+        return Verdict(label=result.output["label"], latency_ms=result.latency_ms)
+
+    app.include_router(
+        batch_router("spam", input=Email, keep=["id", "subject", "label"], expect="label", chunk_size=50),
+        prefix="/api",
+    )
+    app.include_router(health_router())
+
+    @app.get("/api/example", include_in_schema=False)
+    async def example() -> FileResponse:
+        return FileResponse(EXAMPLE, media_type="application/gzip")
+
+    app.mount("/", StaticFiles(directory=Path(__file__).parent / "page", html=True))
+    return app
+
+
+app = create_app()

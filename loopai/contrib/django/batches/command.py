@@ -1,0 +1,348 @@
+"""A whole batch over a queryset, from checked options to exit code. Flags are parsed by the management command."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Optional, TextIO
+
+from ....batch.command import (
+    ALL_OK,
+    FAILED_ROWS,
+    SERVER_UNREACHABLE,
+    STOPPED_BY_ERRORS,
+    USAGE,
+    told,
+)
+from ....batch.interrupts import interrupts
+from ....batch.ledger import Ledger
+from ....batch.mapping import InputMapping
+from ....batch.progress import watcher_for
+from ....batch.quality import Expectation
+from ....batch.reading import Reader, from_values
+from ....batch.report import write_report
+from ....batch.runs import Run, mode_of, perform
+from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
+from ....batch.stopping import Stop
+from ....batch.streams import sender
+from ....batch.surveying import Survey
+from ....batch.tally import Summary, Tally
+from ....exceptions import ConfigurationError, NotFoundException, NotSupportedException, ValidationException
+from ..models import BatchRun
+from .following import CODES, exit_code, follow
+from .inline import carry_out
+from .leases import owner_name
+from .parts import WORKERS
+from .plans import Plan, default_mapping
+from .rows import Rows, columns_of, model_of
+from .runs import Work, open_run
+
+if TYPE_CHECKING:
+    from ....client import SyncLoopaiClient
+    from ....models import Task
+
+INLINE = "inline"
+CELERY = "celery"
+
+CANCELLED = 143
+"""Exit code of a run that was cancelled in the admin: as if it had been terminated."""
+
+_PLANNED = 3
+"""Rows that `--dry-run` shows."""
+
+
+@dataclass
+class QuerysetOptions:
+    """The flags of `loopai_batch --queryset`, by their names."""
+
+    task: str
+    queryset: str
+    save_to: Sequence[str] = ()
+    output: Optional[str] = None
+    output_format: Optional[str] = None
+    filters: Sequence[str] = ()
+    map: Sequence[str] = ()
+    only_empty: bool = False
+    expect: Optional[str] = None
+    report: Optional[str] = None
+    chunk_size: int = 100
+    max_concurrency: int = 10
+    max_in_flight: int = 4
+    timeout_ms: Optional[int] = None
+    version: Optional[int] = None
+    limit: Optional[int] = None
+    max_errors: Optional[str] = None
+    dry_run: bool = False
+    resume: bool = False
+    retry_failed: bool = False
+    overwrite: bool = False
+    engine: str = INLINE
+    progress: str = "auto"
+    json: bool = False
+    grace: float = 30.0
+    alias: str = "default"
+    database: str = "default"
+    command: list[str] = field(default_factory=list)
+
+
+class QuerysetCommand:
+    """One command over a queryset: what it was told, and where it speaks (`stderr`)."""
+
+    def __init__(self, options: QuerysetOptions, client: SyncLoopaiClient, stderr: TextIO) -> None:
+        self.options = options
+        self.client = client
+        self.stderr = stderr
+
+    def say(self, text: str) -> None:
+        """Tell people."""
+        print(text, file=self.stderr, flush=True)  # the command's own voice
+
+    def run(self) -> int:
+        """Do it, and give the exit code. Raises `ConfigurationError` and `LoopaiException`."""
+        options = self.options
+        mode = mode_of(options.resume, options.retry_failed, options.overwrite)
+        if bool(options.save_to) == bool(options.output) and not options.dry_run:
+            raise ConfigurationError("say where results go: --save-to FIELD, or --output FILE")
+        if options.only_empty and not options.save_to:
+            raise ConfigurationError("--only-empty says which rows --save-to is to fill")
+        plan = plan_of(options, self.client)
+        expected = Expectation(options.expect).column if options.expect else None
+        if options.output is not None:
+            return self.into_file(plan, mode, expected)
+        work = Work(plan, options.database, expected)
+        if options.dry_run:
+            return self.dry_run(plan, work.rows)
+        if options.engine == CELERY:
+            return self.by_celery(work, mode)
+        return self.into_rows(work, mode)
+
+    def dry_run(self, plan: Plan, rows: Rows) -> int:
+        """Say what a run would do, and send and write nothing."""
+        total = rows.queryset.count()
+        total = total if plan.limit is None else min(total, plan.limit)
+        self.say(f"Task {plan.task} at {self.client.base_url}: {plan.source}, {total:,} rows")
+        requests = -(-total // plan.chunk_size)
+        self.say(f"{requests:,} requests of at most {plan.chunk_size} rows, {plan.max_in_flight} at a time")
+        for text in plan.save_to:
+            name, sign, path = text.partition("=")
+            self.say(f"{rows.model._meta.label}.{name} = {path if sign else f'output.{name}, or the whole output'}")
+        shown = list(islice(rows.walk(rows.queryset, _PLANNED, None), _PLANNED))
+        for row in shown:
+            self.say(f"{row.key}: {row.error or json.dumps(row.input, ensure_ascii=False, default=str)[:400]}")
+        self.say("Nothing was sent or written (--dry-run).")
+        return FAILED_ROWS if any(row.error for row in shown) else ALL_OK
+
+    # Into the rows
+
+    def into_rows(self, work: Work, mode: str) -> int:
+        """Carry the run out in this process."""
+        options, owner = self.options, owner_name()
+        run = open_run(work, mode, INLINE, owner, self.say, database=options.database, command=options.command)
+        if run is None:
+            return ALL_OK
+        run.parts.using(options.database).all().delete()  # of another engine; what remains is told by the run itself
+        stop = Stop(options.grace)
+        watchers = watcher_for(options.progress, self.stderr)
+        try:
+            with interrupts(stop, self.say) as came:
+                made, summary = carry_out(
+                    run, work, self.client, owner, stop=stop, watchers=watchers, expect=options.expect
+                )
+        except KeyboardInterrupt:
+            self.say("Ended at once. Run again with --resume to go on.")
+            return came.exit_code
+        if options.report is not None:
+            write_report(options.report, made, summary)
+        interrupted = CANCELLED if run.state == BatchRun.State.CANCELLED else came.exit_code
+        why = self.reasons(made, "Cancelled." if run.cancel_requested else "Interrupted.")
+        self.tell(summary, why, run.errors, made.missed)
+        return _exit_code(summary.ended, interrupted, run.errors)
+
+    def by_celery(self, work: Work, mode: str) -> int:
+        """Have workers carry the run out, and watch them."""
+        from ...celery import WATCH_SECONDS, hand_over, look_after
+
+        options = self.options
+        if options.expect or options.report:
+            raise ConfigurationError("--expect and --report need all rows in one process: take --engine inline")
+        run = open_run(work, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
+        if run is None:
+            return ALL_OK
+        stop = Stop(options.grace)
+        look = [time.monotonic() + WATCH_SECONDS, run.done]
+
+        def watch(run: BatchRun) -> None:
+            if time.monotonic() >= look[0]:
+                look_after(run, int(look[1]))
+                look[:] = [time.monotonic() + WATCH_SECONDS, run.done]
+
+        try:
+            with interrupts(stop, self.say) as came:
+                hand_over(run, work)
+                summary = follow(run, work.plan, watcher_for(options.progress, self.stderr), stop, watch)
+        except KeyboardInterrupt:
+            self.say("Ended at once. The run goes on in Celery's workers: cancel it in the admin.")
+            return came.exit_code
+        why = {
+            INTERRUPTED: "Cancelled." if run.state == BatchRun.State.CANCELLED else "Interrupted.",
+            **dict.fromkeys(CODES, f"Stopped: {run.error}."),
+        }
+        self.tell(summary, why, run.errors, 0)
+        return exit_code(run, came.exit_code if came.signal is not None else CANCELLED)
+
+    # Into a file
+
+    def into_file(self, plan: Plan, mode: str, expected: Optional[str]) -> int:
+        """Write rows and results to a file, with its journal beside it, as `loopai batch` does."""
+        options = self.options
+        if options.engine == CELERY:
+            raise ConfigurationError("--engine celery writes into rows: say --save-to FIELD, or take --engine inline")
+        rows = Rows(plan.queryset, plan.filters, plan.mapping, options.database, [expected] if expected else [])
+        if options.dry_run:
+            return self.dry_run(plan, rows)
+        key = str(rows.model._meta.pk.name)
+        facts = {"task": plan.task_id, "input": {"name": plan.source}, "mapping": sorted(plan.mapping), "key": key}
+        header = [key, *InputMapping(plan.mapping).sources, *([expected] if expected else [])]
+        ledger = Ledger(
+            str(options.output),
+            options.output_format,
+            facts,
+            mode,
+            header=list(dict.fromkeys(header)),
+            limit=plan.limit,
+        )
+        try:
+            if ledger.finished:
+                self.say(f"{ledger.name} is finished already: nothing was sent.")
+                return ALL_OK
+            return self._fill(plan, rows, key, ledger, facts)
+        finally:
+            ledger.close()
+
+    def _fill(self, plan: Plan, rows: Rows, key: str, ledger: Ledger, facts: dict[str, Any]) -> int:
+        options = self.options
+        upper = rows.upper_key(rows.queryset, plan.limit)
+        bounds = BatchRun(key_kind=rows.kind, upper_key=upper)
+        queryset = bounds.remaining(rows.queryset) if upper is not None else rows.queryset.none()
+
+        def named(values: Any) -> Any:
+            for row in values:
+                row.columns = {key: row.pk, **row.columns}
+                yield row
+
+        stop = Stop(options.grace)
+        made = Run(
+            plan.call(),
+            named(rows.walk(queryset, plan.chunk_size, None)),
+            Reader(from_values(None), ledger.journal),
+            Scheduler(plan.limits()),
+            Tally(time.monotonic(), Expectation(options.expect) if options.expect else None),
+            waits=False,
+            ledger=ledger,
+            survey=Survey(queryset.count(), []),
+            watchers=watcher_for(options.progress, self.stderr),
+            facts={"name": plan.task, **facts},
+        )
+        for columns in ledger.earlier() if options.report or options.expect else ():
+            made.tally.add_earlier(columns)
+        try:
+            with interrupts(stop, self.say) as came, sender(self.client, made.call) as send:
+                summary = perform(made, send, stop=stop)
+        except KeyboardInterrupt:
+            self.say("Ended at once. Run again with --resume to go on.")
+            return came.exit_code
+        finally:
+            made.reader.close()
+        if options.report is not None:
+            write_report(options.report, made, summary)
+        errors = ledger.journal.errors if ledger.journal is not None else summary.errors
+        self.tell(summary, self.reasons(made, "Interrupted."), errors, 0)
+        return _exit_code(summary.ended, came.exit_code, errors)
+
+    def reasons(self, made: Run, interrupted: str) -> dict[str, str]:
+        """What is said of a run that ended before its rows did."""
+        return {
+            TOO_MANY_ERRORS: f"Stopped: more errors than --max-errors {self.options.max_errors} allows.",
+            UNREACHABLE: f"Stopped: the server cannot be reached ({made.scheduler.error}).",
+            FATAL: f"Stopped: the server refused the run ({made.scheduler.error}).",
+            INTERRUPTED: interrupted,
+        }
+
+    def tell(self, summary: Summary, why: dict[str, str], errors: int, missed: int) -> None:
+        """The summary."""
+        if self.options.json:
+            self.say(json.dumps({"summary": {**summary.to_dict(), "gone_or_filled": missed}}, ensure_ascii=False))
+            return
+        for line in told(summary):
+            self.say(line)
+        if missed:
+            self.say(
+                f"{missed:,} rows were deleted{' or filled' if self.options.only_empty else ''} meanwhile: skipped."
+            )
+        if summary.ended in why:
+            self.say(f"{why[summary.ended]} Run again with --resume to go on.")
+        elif errors:
+            self.say("Run again with --retry-failed to repeat the rows that failed.")
+        if self.options.report is not None:
+            self.say(f"Report: {self.options.report}")
+
+
+def _exit_code(ended: str, interrupted: int, errors: int) -> int:
+    codes = {
+        INTERRUPTED: interrupted,
+        TOO_MANY_ERRORS: STOPPED_BY_ERRORS,
+        UNREACHABLE: SERVER_UNREACHABLE,
+        FATAL: USAGE,
+    }
+    return codes.get(ended, FAILED_ROWS if errors else ALL_OK)
+
+
+def plan_of(options: QuerysetOptions, client: SyncLoopaiClient) -> Plan:
+    """The plan, with the mapping that the task's schema suggests where none was given.
+
+    Raises `ConfigurationError`, and the `LoopaiException` where the server cannot be asked.
+    """
+    model = model_of(options.queryset)  # said before the server is asked
+    task = find_task(client, options.task)
+    mapping = tuple(options.map)
+    if not mapping:
+        without = [text.partition("=")[0].strip() for text in options.save_to]
+        if options.expect:
+            without.append(Expectation(options.expect).column)
+        mapping = default_mapping(task.input_schema, columns_of(model), without)
+    return Plan(
+        task=options.task,
+        task_id=str(task.id),
+        queryset=options.queryset,
+        save_to=tuple(options.save_to),
+        mapping=mapping,
+        filters=tuple(options.filters),
+        only_empty=options.only_empty,
+        chunk_size=options.chunk_size,
+        max_concurrency=options.max_concurrency,
+        max_in_flight=options.max_in_flight,
+        timeout_ms=options.timeout_ms,
+        version=options.version,
+        max_errors=options.max_errors,
+        limit=options.limit,
+        alias=options.alias,
+    )
+
+
+def find_task(client: SyncLoopaiClient, task: str) -> Task:
+    """The task of that id or name. Raises `ConfigurationError` where the server has none."""
+    try:
+        return client.get_task(task)
+    except NotFoundException as error:
+        raise ConfigurationError(f"the server at {client.base_url} has no task {task!r}: {error}") from None
+    except ValidationException as error:
+        unknown = error
+    try:
+        return client.get_task_by_name(task)
+    except NotFoundException:
+        raise ConfigurationError(f"the server at {client.base_url} has no task named {task!r}") from None
+    except NotSupportedException:
+        raise ConfigurationError(str(unknown)) from None

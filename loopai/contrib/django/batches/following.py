@@ -1,0 +1,81 @@
+"""Watching a run that workers carry out: its progress in one place, its end, its exit code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from django.utils import timezone
+
+from ....batch.command import ALL_OK, FAILED_ROWS, SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
+from ....batch.reading import Reader, from_values
+from ....batch.runs import FINISHED, Run
+from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
+from ....batch.stopping import Stop
+from ....batch.surveying import Survey
+from ....batch.tally import Summary, Tally, summary_of
+from ....batch.watching import Watcher
+from ..models import BatchRun
+from .parts import WORKERS
+from .plans import Plan
+
+LOOK_SECONDS = 0.5
+
+CODES = {TOO_MANY_ERRORS: STOPPED_BY_ERRORS, UNREACHABLE: SERVER_UNREACHABLE, FATAL: USAGE}
+"""Exit codes by what a stopped run's `error` begins with."""
+
+_GOING = (BatchRun.State.PENDING, BatchRun.State.RUNNING)
+
+
+def follow(
+    run: BatchRun,
+    plan: Plan,
+    watchers: list[Watcher],
+    stop: Stop,
+    look_after: Callable[[BatchRun], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Summary:
+    """Watch a run until it ends; `stop` has it cancelled. `look_after` is called at each look."""
+    before = (run.ok, run.errors, run.skipped)
+    made = Run(plan.call(), (), Reader(from_values(None)), Scheduler(plan.limits()), Tally(clock()), waits=False,
+               survey=Survey(run.total or 0, []), clock=clock)  # fmt: skip
+    until = float("inf")
+    while True:
+        run.refresh_from_db()
+        made.tally.ok, made.tally.errors = run.ok - before[0], max(0, run.errors - before[1])
+        made.reader.skipped = before[0] + before[1] + run.skipped
+        made.scheduler.in_flight = run.parts.filter(lease_until__gte=timezone.now()).exclude(owner="").count()
+        for watcher in watchers:
+            watcher.update(made)
+        if run.state not in _GOING:
+            break
+        if stop.requested and until == float("inf"):
+            run.request_cancel()
+            until = clock() + stop.grace
+        if clock() > until:
+            # No worker is there to do it.
+            run.end(WORKERS, BatchRun.State.CANCELLED, timezone.now())
+            continue
+        look_after(run)
+        sleep(LOOK_SECONDS)
+    summary = summary_of(made.tally, ended_as(run), made.reader.skipped, clock())
+    for watcher in watchers:
+        watcher.finish(made, summary)
+    return summary
+
+
+def ended_as(run: BatchRun) -> str:
+    """Why the run ended, in the engine's words."""
+    if run.state == BatchRun.State.FINISHED:
+        return FINISHED
+    reason = run.error.partition(":")[0]
+    return reason if run.state == BatchRun.State.STOPPED and reason in CODES else INTERRUPTED
+
+
+def exit_code(run: BatchRun, interrupted: int) -> int:
+    """The exit code of a run that has ended."""
+    ended = ended_as(run)
+    if ended == INTERRUPTED:
+        return interrupted
+    return CODES.get(ended, FAILED_ROWS if run.errors else ALL_OK)

@@ -1,0 +1,208 @@
+"""The rows of a queryset: found by name, paged by primary key, mapped to inputs. Nothing is written or sent here.
+
+A page is one short query: no cursor of the server's, no transaction that stays open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Optional
+
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.db import models
+from django.db.models import QuerySet
+
+from ....batch.mapping import InputMapping, Unmapped, nearest
+from ....batch.rows import UNMAPPED, Row
+from ....exceptions import ConfigurationError
+from .. import keys
+from .database import Database
+
+KEYS_AT_ONCE = 5000
+"""Keys of one query where nothing else of the rows is wanted."""
+
+
+class KeyedRow(Row):
+    """A row of a table: `pk` is its key, `after` that of the row before it; `retried` if it failed before."""
+
+    __slots__ = ("after", "pk", "retried")
+
+    def __init__(self, pk: Any, columns: dict[str, Any], number: int, after: Optional[str], retried: bool) -> None:
+        super().__init__(keys.to_text(pk), None, columns, number)
+        self.pk = pk
+        self.after = after
+        self.retried = retried
+
+
+class Rows:
+    """The rows of `app.Model` or `app.Model:manager_method` that meet `filters` (`field=value`).
+
+    `mapping` says what the input is made of, `also` names columns that are read beside. A manager method is called
+    without arguments and gives a queryset of the model. Raises `ConfigurationError`.
+    """
+
+    def __init__(self, named: str, filters: Iterable[str], mapping: Iterable[str], database: str,
+                 also: Iterable[str] = ()) -> None:  # fmt: skip
+        self.model, self.queryset = _queryset(named, filters, database)
+        self.database = Database(database)
+        self.kind = keys.kind_of(self.model)
+        self.mapping = InputMapping(mapping)
+        self._columns = {path: _lookup(self.queryset, path) for path in dict.fromkeys([*self.mapping.sources, *also])}
+
+    def page(self, queryset: QuerySet[Any], size: int, after: Any = None) -> list[tuple[Any, ...]]:
+        """At most `size` rows after a key, by primary key: the key, then the columns."""
+        self.database.freshen()
+        if after is not None:
+            queryset = queryset.filter(pk__gt=after)
+        names = [lookup for lookup, _ in self._columns.values()]
+        return list(queryset.order_by("pk").values_list("pk", *names)[:size])
+
+    def row(self, found: Sequence[Any], number: int, after: Optional[str], retried: bool = False) -> KeyedRow:
+        """A row as it runs; one that lacks what the mapping names has `error` set."""
+        columns: dict[str, Any] = {}
+        for (path, (_, inside)), value in zip(self._columns.items(), found[1:]):
+            if inside:
+                _put(columns, path.split(".")[:-inside], value)
+            else:
+                columns[path] = value
+        row = KeyedRow(found[0], columns, number, after, retried)
+        try:
+            row.input = self.mapping(columns)
+        except Unmapped as error:
+            row.error, row.code = str(error), UNMAPPED
+        return row
+
+    def walk(self, queryset: QuerySet[Any], size: int, after: Optional[str], first: int = 1) -> Iterator[KeyedRow]:
+        """The rows of a part of the queryset in the order of their keys, `size` a query."""
+        number = first
+        last: Any = None
+        while True:
+            page = self.page(queryset, size, last)
+            for found in page:
+                # A queryset that joins many may give a row several times.
+                if last is not None and found[0] == last:
+                    continue
+                row = self.row(found, number, after)
+                last, after = found[0], row.key
+                number += 1
+                yield row
+            if len(page) < size:
+                return
+
+    def upper_key(self, queryset: QuerySet[Any], limit: Optional[int]) -> Optional[str]:
+        """The highest key, or that of the row number `limit`; `None` where there is no row."""
+        ordered = queryset.order_by("pk").values_list("pk", flat=True)
+        found = ordered.last() if limit is None else None
+        if limit is not None:
+            at = list(ordered[limit - 1 : limit])
+            found = at[0] if at else ordered.last()
+        return None if found is None else keys.to_text(found)
+
+    def by_key(self, wanted: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+        """Those of these rows that are there, by their key."""
+        pks = [keys.from_text(self.kind, key) for key in wanted]
+        return {keys.to_text(found[0]): found for found in self.page(self.queryset.filter(pk__in=pks), len(pks))}
+
+
+def columns_of(model: type[models.Model]) -> list[str]:
+    """The model's columns, less its key."""
+    return [field.name for field in model._meta.concrete_fields if not field.primary_key]
+
+
+def model_of(named: str) -> type[models.Model]:
+    """The model of `app.Model` or `app.Model:manager_method`. Raises `ConfigurationError`."""
+    label = named.partition(":")[0]
+    try:
+        found: type[models.Model] = apps.get_model(label)
+    except (LookupError, ValueError):
+        close = nearest(label, [model._meta.label for model in apps.get_models()]).partition(" (")[0]
+        raise ConfigurationError(f"--queryset: there is no model {label!r}{close}: write app.Model") from None
+    return found
+
+
+def _queryset(named: str, filters: Iterable[str], database: str) -> tuple[type[models.Model], QuerySet[Any]]:
+    model = model_of(named)
+    _, colon, method = named.partition(":")
+    manager: Any = model._default_manager.db_manager(database)
+    found: Any = manager.all()
+    if colon:
+        call = None if method.startswith("_") or not method.isidentifier() else getattr(manager, method, None)
+        if not callable(call):
+            raise ConfigurationError(
+                f"--queryset: the manager of {model._meta.label} has no method {method!r}: a queryset is named by one"
+            )
+        try:
+            found = call()
+        except TypeError as error:
+            raise ConfigurationError(f"--queryset: {method!r} must take no arguments ({error})") from None
+        if not isinstance(found, QuerySet) or found.model is not model:
+            raise ConfigurationError(f"--queryset: {method!r} gives no queryset of {model._meta.label}")
+    if found.query.combinator or found.query.is_sliced or found.query.distinct_fields:
+        raise ConfigurationError(f"--queryset: {named} is sliced, combined or distinct by fields: it cannot be paged")
+    found = found.using(database)
+    for text in filters:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip():
+            raise ConfigurationError(f"--filter {text!r}: write FIELD=VALUE")
+        try:
+            found = found.filter(**{name.strip(): _value(model, name.strip(), value)})
+        except (FieldError, ValidationError, ValueError, TypeError) as error:
+            told = " ".join(error.messages) if isinstance(error, ValidationError) else error
+            raise ConfigurationError(f"--filter {text!r}: {told}") from None
+    return model, found
+
+
+_YES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _value(model: type[models.Model], name: str, text: str) -> Any:
+    """A filter's value: Django makes a field's type of a text, but for truth and for several values."""
+    path, _, last = name.rpartition("__")
+    if last in {"in", "range"}:
+        return text.split(",")
+    is_truth = last == "isnull"
+    if not path:
+        try:
+            is_truth = isinstance(model._meta.get_field(name), models.BooleanField)
+        except FieldDoesNotExist:
+            is_truth = False  # an annotation, or a fault that the filter itself names
+    if is_truth:
+        if text.lower() not in _YES:
+            raise ValueError(f"{text!r} is neither true nor false")
+        return _YES[text.lower()]
+    return text
+
+
+def _lookup(queryset: QuerySet[Any], path: str) -> tuple[str, int]:
+    """What `path` is to the database, and how many of its parts lie inside a JSON value."""
+    parts = path.split(".")
+    model: Any = queryset.model
+    if parts[0] in queryset.query.annotations:
+        return parts[0], len(parts) - 1
+    for depth, part in enumerate(parts):
+        try:
+            field: Any = model._meta.pk if part == "pk" else model._meta.get_field(part)
+        except FieldDoesNotExist:
+            names = [item.name for item in model._meta.concrete_fields]
+            raise ConfigurationError(
+                f"--map: {model._meta.label} has no field {part!r}{nearest(part, names)}"
+            ) from None
+        rest = len(parts) - depth - 1
+        if field.one_to_many or field.many_to_many:
+            raise ConfigurationError(f"--map {path}: {part!r} has many values for a row: an input is made of one")
+        if rest and field.is_relation:
+            model = field.related_model
+            continue
+        if rest and not isinstance(field, models.JSONField):
+            raise ConfigurationError(f"--map {path}: {part!r} is neither a relation nor JSON: nothing lies inside it")
+        return "__".join(parts[: depth + 1]), rest
+    raise AssertionError("unreachable: the last part returns")
+
+
+def _put(columns: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    made: Any = columns
+    for part in path[:-1]:
+        made = made.setdefault(part, {})
+    if not isinstance(value, Mapping) or not isinstance(made.get(path[-1]), Mapping):
+        made[path[-1]] = value

@@ -1,0 +1,315 @@
+"""The FastAPI example as its users have it: `make demo-fastapi`'s process, by HTTP and in a browser."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEV = ROOT / "example_projects" / "data" / "emails.dev.jsonl.gz"
+CHROMIUM = "/usr/bin/chromium"
+# In a container Chromium is root; it is to ask nobody but the page.
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PATIENCE = 120.0
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The example on a free port, with a program made from a part of the e-mails."""
+    demo = ROOT / "example_projects" / "fastapi_mail"
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("LOOPAI_")}
+    command = [sys.executable, "-u", str(demo), "--port", "0", "--examples", "300"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        told = ""
+        for line in process.stdout:
+            told += line
+            found = re.search(r"running on (http://\S+)", line)
+            if found:
+                break
+        else:
+            raise AssertionError(f"the example did not start:\n{told}")
+        yield found[1]
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode in {0, -15}
+
+
+@pytest.fixture(scope="module")
+def mails() -> list[dict[str, str]]:
+    with gzip.open(DEV, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def test_the_api_judges_one_e_mail(url: str, mails: list[dict[str, str]]) -> None:
+    """And refuses what is none, with a problem that names the field."""
+    reply = httpx.post(f"{url}/api/verdicts", json={"subject": mails[0]["subject"], "body": mails[0]["body"]})
+    assert reply.json()["label"] in {"spam", "ham"}
+    assert httpx.post(f"{url}/api/verdicts", json={"subject": "no text"}).status_code == 422
+    assert httpx.get(f"{url}/health/ready").json() == {"status": "ready", "upstream": "ready"}
+    assert "/api/batch" in httpx.get(f"{url}/openapi.json").json()["paths"]
+
+
+def test_the_api_judges_a_file(url: str, mails: list[dict[str, str]]) -> None:
+    """The gzipped file as it is, in one post."""
+    reply = httpx.post(
+        f"{url}/api/batch", params={"key": "id", "format": "jsonl"}, content=DEV.read_bytes(), timeout=PATIENCE
+    )
+    blocks = [dict(line.split(": ", 1) for line in block.split("\n")) for block in reply.text.split("\n\n") if block]
+    assert {block["id"] for block in blocks if block["event"] == "result"} == {mail["id"] for mail in mails}
+    summary = json.loads(blocks[-1]["data"])
+    assert (summary["ok"], summary["errors"]) == (1452, 0)
+    assert summary["quality"]["accuracy"] > 0.9
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
+    if not Path(CHROMIUM).exists() and os.environ.get("CI") != "true":
+        pytest.skip(f"the page is tested in {CHROMIUM}")
+    with playwright.sync_playwright() as started:
+        yield started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+
+VIEWS = {
+    "desktop, light": {"viewport": {"width": 1280, "height": 860}, "color_scheme": "light"},
+    "desktop, dark": {"viewport": {"width": 1280, "height": 860}, "color_scheme": "dark"},
+    "phone, light": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
+    "phone, dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
+    "small phone": {"viewport": {"width": 320, "height": 600}, "has_touch": True},
+}
+
+
+@pytest.fixture(params=VIEWS)
+def page(request: pytest.FixtureRequest, browser: Any, url: str) -> Iterator[Any]:
+    """The page in each view; what its console says is an error of the test."""
+    context = browser.new_context(**VIEWS[request.param])
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE * 1000)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    yield page
+    context.close()
+    assert said == []
+    assert all(address.startswith((url, "blob:", "data:")) for address in asked), "the page asks somebody else"
+
+
+CONTRAST = """
+() => {
+  const channels = (colour) => {
+    const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, place) => sum + c * [0.2126, 0.7152, 0.0722][place], 0);
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = getComputedStyle(each).backgroundColor;
+      if (channels(colour)[3] === 255) return colour;
+    }
+    return "white";
+  };
+  const low = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !element.checkVisibility()) continue;
+    const [one, other] = [getComputedStyle(element).color, behind(element)].map((c) => luminance(channels(c)));
+    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (ratio < 4.5) low.push(`${element.tagName} ${texts.currentNode.data.trim()}: ${ratio.toFixed(2)}`);
+  }
+  return low;
+}
+"""
+
+
+def legible(page: Any) -> None:
+    """Nothing sticks out to the side, and every text has the contrast that WCAG asks for."""
+    width, room = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width <= room
+    assert page.evaluate(CONTRAST) == []
+
+
+def test_an_e_mail_is_pasted_and_judged(page: Any) -> None:
+    """The verdict stands there, and is announced."""
+    legible(page)
+    page.get_by_role("button", name="Example", exact=True).click()
+    page.get_by_role("button", name="Judge").click()
+    verdict = page.get_by_role("status").filter(has_text="ms")
+    verdict.wait_for()
+    assert re.fullmatch(r"(Spam|Not spam)\s*in [\d.]+ ms", verdict.inner_text())
+    legible(page)
+
+
+class Posts:
+    """Lets so many posts of the page through, and keeps the others until they are let go."""
+
+    def __init__(self, page: Any, through: float) -> None:
+        self._through = through
+        self._kept: list[Any] = []
+        self.rows: list[int] = []
+        page.route("**/api/batch?*", self._take)
+
+    def _take(self, route: Any) -> None:
+        if self._through > 0:
+            self._through -= 1
+            self.rows.extend(json.loads(line)["_row"] for line in route.request.post_data.splitlines())
+            route.continue_()
+        else:
+            self._kept.append(route)
+
+    def let_go(self) -> None:
+        kept, self._kept, self._through = self._kept, [], float("inf")
+        for route in kept:
+            self._take(route)
+
+    def forget(self) -> None:
+        """The page has given up those that were kept."""
+        self._kept, self._through, self.rows = [], float("inf"), []
+
+
+def figure(page: Any, name: str) -> float:
+    return float(page.locator(f"#{name}").inner_text().replace(",", "").replace(" %", ""))
+
+
+def test_a_file_is_judged_while_one_watches(page: Any, tmp_path: Path, mails: list[dict[str, str]]) -> None:
+    """Rows, rate, accuracy and errors come in; then the result can be downloaded, in the order of the rows."""
+    given = [*mails[:600], {"subject": "no text at all"}]
+    path = tmp_path / "mails.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    posts = Posts(page, through=2)
+    page.get_by_label("Choose a file").set_input_files(path)
+    page.locator("#rows").get_by_text("400").wait_for()
+    assert page.locator("#latest tr").count() == 50
+    legible(page)
+    posts.let_go()
+    page.get_by_text("All 601 rows judged").wait_for()
+    assert (figure(page, "rows"), figure(page, "errors")) == (601, 1)
+    assert figure(page, "accuracy") > 85
+    assert figure(page, "rate") > 0
+    legible(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download JSONL").click()
+    rows = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+    assert download.value.suggested_filename == "mails.verdicts.jsonl"
+    assert [row["subject"] for row in rows] == [row["subject"] for row in given]
+    assert [row["status"] for row in rows] == ["ok"] * 600 + ["error"]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    with open(download.value.path(), encoding="utf-8", newline="") as file:
+        from_csv = list(csv.DictReader(file))
+    assert [(row["body"], row["verdict"]) for row in from_csv[:600]] == [
+        (row["body"], row["verdict"]) for row in rows[:600]
+    ]
+
+
+def test_a_csv_with_quotes_and_line_breaks(page: Any, tmp_path: Path, mails: list[dict[str, str]]) -> None:
+    """Dropped onto the page, gzipped, with semicolons."""
+    rows = [*mails[:40], {"subject": 'he said "no; never"', "body": "one\r\ntwo", "label": "ham"}]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["label", "subject", "body"], delimiter=";", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    packed = list(gzip.compress(("\ufeff" + text.getvalue()).encode()))
+    page.evaluate(
+        """(bytes) => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([new Uint8Array(bytes)], "mails.csv.gz"));
+          const dropped = new DragEvent("drop", { bubbles: true, dataTransfer: transfer });
+          document.getElementById("drop").dispatchEvent(dropped);
+        }""",
+        packed,
+    )
+    page.get_by_text("All 41 rows judged").wait_for()
+    assert figure(page, "errors") == 0
+    assert page.get_by_role("cell", name='he said "no; never"').count() == 1
+
+
+def test_what_is_stopped_goes_on_where_it_stopped(page: Any) -> None:
+    """No row twice, none left out."""
+    posts = Posts(page, through=3)
+    page.get_by_role("button", name="Take 1,452 example e-mails").click()
+    page.locator("#rows").get_by_text("600").wait_for()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("Stopped. 852 rows are left.").wait_for()
+    assert sorted(posts.rows) == list(range(600))
+    posts.forget()
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_text("All 1,452 rows judged").wait_for()
+    assert sorted(posts.rows) == list(range(600, 1452))
+    assert figure(page, "rows") == 1452
+    page.get_by_role("button", name="Another file").click()
+    assert page.get_by_text("Choose a file").is_visible()
+
+
+def test_a_file_that_is_none_is_told(page: Any, tmp_path: Path) -> None:
+    """With what is wrong, and a way back."""
+    for name, content, told in (
+        ("mails.xls", "", "the name must end in .csv"),
+        ("mails.jsonl", '{"body": "a"}\n{"body"\n', "row 2 is no JSON"),
+        ("mails.csv", "id,text\n1,a\n", "there is no column body"),
+    ):
+        (tmp_path / name).write_text(content)
+        page.get_by_label("Choose a file").set_input_files(tmp_path / name)
+        page.get_by_text(told).wait_for()
+        legible(page)
+        page.get_by_role("button", name="Another file").click()
+
+
+def test_everything_by_keyboard(page: Any, tmp_path: Path, mails: list[dict[str, str]]) -> None:
+    """In the order of the page, with a focus that can be seen and is never lost."""
+    # Heard from the start: the browser is told in time that we answer in the place of its own dialog.
+    page.on("filechooser", lambda chooser: chooser.set_files(path))
+    path = tmp_path / "mails.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in mails[:30]))
+    for name in ("API", "Subject", "Text"):
+        page.keyboard.press("Tab")
+        assert page.evaluate("(document.activeElement.labels?.[0] ?? document.activeElement).innerText") == name
+        outlined = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outlined == "solid"
+    page.keyboard.type("Claim your prize now")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("status").filter(has_text="ms").wait_for()
+    assert page.evaluate("document.activeElement.innerText") == "Judge"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
+    assert page.evaluate("getComputedStyle(document.querySelector('label[for=file]')).outlineStyle") == "solid"
+    page.keyboard.press("Space")
+    page.get_by_text("All 30 rows judged").wait_for()
+    page.wait_for_function("document.activeElement.id === 'as-csv'")
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert Path(download.value.path()).read_bytes().count(b"\r\n") >= 31
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.innerText") == "Another file"
+    page.keyboard.press("Space")
+    assert page.evaluate("document.activeElement.id") == "file"
