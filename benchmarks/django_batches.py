@@ -141,6 +141,8 @@ def without_calls(model: type[Any], base_url: str, rows: int) -> float:
 
 def in_workers(model: type[Any], base_url: str, rows: int) -> float:
     """Four worker processes that are up already; the time is the command's."""
+    from kombu import Connection  # type: ignore[attr-defined]  # kombu exports lazily
+
     queue = f"loopai-bench-{uuid4().hex[:8]}"
     celery_app(queue)
     words = [sys.executable, "-m", MODULE, "worker", sys.argv[2], base_url, queue]
@@ -154,7 +156,9 @@ def in_workers(model: type[Any], base_url: str, rows: int) -> float:
     finally:
         for worker in workers:
             worker.kill()
-            worker.wait()
+            worker.communicate()
+        with Connection(BROKER, transport_options={"global_keyprefix": f"{queue}:"}) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
+            connection.SimpleQueue(queue).queue.delete()
 
 
 def by_celery(rows: int) -> float:
@@ -171,6 +175,8 @@ def celery_app(queue: str) -> Any:
     assert loopai.contrib.celery.run_part.name
     app = Celery("benchmarks", broker=BROKER, set_as_current=True)
     app.conf.update(task_default_queue=queue, worker_prefetch_multiplier=1)
+    if BROKER.startswith("redis"):
+        app.conf.broker_transport_options = {"global_keyprefix": f"{queue}:"}
     return app
 
 
@@ -178,7 +184,8 @@ def work(queue: str) -> None:
     from celery.signals import worker_ready
 
     def ready(**_: Any) -> None:
-        print("ready", flush=True)
+        # Celery makes log lines of what is printed.
+        print("ready", file=sys.__stdout__, flush=True)
 
     worker_ready.connect(ready, weak=False)
     # In this process: prefork's parent would be a fifth.
@@ -245,12 +252,12 @@ def database(rows: int, base_url: str) -> Iterator[str]:
 
     name = f"loopai_bench_{uuid4().hex[:8]}"
     with psycopg.connect("host=127.0.0.1 user=postgres dbname=postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]  # a name made here
+        connection.execute(f"CREATE DATABASE {name}")
         try:
             figure("fill", name, base_url, rows)
             yield name
         finally:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]  # as above
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @group("django_batches")

@@ -59,41 +59,46 @@ async def empty(_: Annotated[None, Depends(nothing)]) -> dict[str, str]:
     return {"label": "spam"}
 
 
+@app.get("/gathered")
+async def by_gathering(ai: Annotated[LoopaiClient, Depends(get_loopai_for("gathered"))]) -> dict[str, str]:
+    output: dict[str, str] = (await ai.execute(TASK_ID, MAIL)).output
+    return output
+
+
 @app.get("/unused")
 async def unused(ai: LoopaiDep) -> dict[str, str]:
     return {"label": "spam"}
 
 
-@app.get("/gathered")
-async def by_gathering(ai: Annotated[LoopaiClient, Depends(get_loopai_for("gathered"))]) -> Any:
-    return (await ai.execute(TASK_ID, MAIL)).output
-
-
 @app.get("/default")
-async def by_default(ai: LoopaiDep) -> Any:
-    return (await ai.execute(TASK_ID, MAIL)).output
+async def by_default(ai: LoopaiDep) -> dict[str, str]:
+    output: dict[str, str] = (await ai.execute(TASK_ID, MAIL)).output
+    return output
 
 
 @app.get("/one-httpx-client")
-async def by_one_client(request: Request) -> Any:
+async def by_one_client(request: Request) -> dict[str, str]:
     client: httpx.AsyncClient = request.state.httpx
     response = await client.post(PATH, json={"task_id": TASK_ID, "input": MAIL})
     response.raise_for_status()
-    return response.json()["output"]
+    output: dict[str, str] = response.json()["output"]
+    return output
 
 
 @app.get("/httpx-client-a-request")
-async def by_many_clients() -> Any:
+async def by_many_clients() -> dict[str, str]:
     async with httpx.AsyncClient(base_url=PEER, timeout=60) as client:
         response = await client.post(PATH, json={"task_id": TASK_ID, "input": MAIL})
         response.raise_for_status()
-        return response.json()["output"]
+        output: dict[str, str] = response.json()["output"]
+        return output
 
 
 @app.get("/slow")
 @cancel_on_disconnect
-async def slowly(ai: Annotated[LoopaiClient, Depends(get_loopai_for("slow"))]) -> Any:
-    return (await ai.execute(TASK_ID, MAIL)).output
+async def slowly(ai: Annotated[LoopaiClient, Depends(get_loopai_for("slow"))]) -> dict[str, str]:
+    output: dict[str, str] = (await ai.execute(TASK_ID, MAIL)).output
+    return output
 
 
 @app.get("/held")

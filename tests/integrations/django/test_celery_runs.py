@@ -69,6 +69,13 @@ class Workers:
 def _purge(broker: str, name: str) -> None:
     from kombu import Connection
 
+    if broker == "redis":
+        import redis
+
+        with redis.Redis.from_url(BROKERS[broker]) as server:
+            for key in server.scan_iter(f"{name}:*"):
+                server.delete(key)
+        return
     with Connection(BROKERS[broker]) as connection:
         connection.SimpleQueue(name).queue.delete()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Optional
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, connections, transaction
+from django.db.models import F
 
 from ....batch.rows import CANCELLED, ERROR, OK, Outcome
 from ..models import BatchPart, BatchRun, Failure
@@ -56,6 +57,7 @@ class Results:
             return self._kept(ended, pairs, part, gone, one_by_one=False)
         except _REFUSED:
             # Rare, and it aborted the transaction: once more, to find the row that is refused.
+            self.run.refresh_from_db()
             return self._kept(ended, pairs, part, gone, one_by_one=True)
 
     def _cleaned(self, outcomes: Sequence[Outcome]) -> list[Pair]:
@@ -84,7 +86,11 @@ class Results:
         first = [pair for pair in pairs if not _row(pair[0]).retried]
         again = [pair for pair in pairs if _row(pair[0]).retried]
         missed = 0
+        reads_first = bool(gone or again) or len({target.field.model for target in self._targets}) > 1
         with transaction.atomic(using=self.run.database):
+            if reads_first and connections[self.run.database].vendor == "sqlite":
+                # It refuses to write after a read, where another process wrote in between.
+                BatchRun.objects.using(self.run.database).filter(pk=self.run.pk).update(state=F("state"))
             if gone or any(_row(outcome).retried for outcome in ended):
                 missed = self._record_retried(ended, again, write, part, gone)
             if part is None or not part.failed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -288,12 +288,21 @@ class BatchRun(models.Model):
         where one process carries out the run, `part` where it was handed to you. Raises `LeaseLost` where it is not
         yours now, which must undo that transaction.
         """
-        with transaction.atomic(using=self.database):
-            # The UPDATE comes first: it locks the run, so that the ranges read next are the latest.
-            self._count(owner, part, ok=ok, errors=len(failures), skipped=skipped)
-            self.refresh_from_db(fields=["mark", "finished_ranges", "ok", "errors", "skipped", "cancel_requested"])
-            mark, ranges = advanced(self.mark, self.finished_ranges, after, upto)
-            self._rows().update(mark=mark, finished_ranges=ranges)
+        counts = {"ok": ok, "errors": len(failures), "skipped": skipped}
+        # Without a savepoint: what fails here undoes the caller's transaction, too.
+        with transaction.atomic(using=self.database, savepoint=False):
+            if owner is not None:
+                # The only one who moves the mark: what was read when the run was acquired is the latest.
+                mark, ranges = advanced(self.mark, self.finished_ranges, after, upto)
+                self._count(owner, part, counts, mark=mark, finished_ranges=ranges)
+                for name, number in counts.items():
+                    setattr(self, name, getattr(self, name) + number)
+            else:
+                # The UPDATE comes first: it locks the run, so that the ranges read next are the latest.
+                self._count(None, part, counts)
+                self.refresh_from_db(fields=["mark", "finished_ranges", *counts, "cancel_requested"])
+                mark, ranges = advanced(self.mark, self.finished_ranges, after, upto)
+                self._rows().update(mark=mark, finished_ranges=ranges)
             self.mark, self.finished_ranges = mark, ranges
             self._replace_failures(failures)
 
@@ -310,8 +319,8 @@ class BatchRun(models.Model):
 
         Call it as `record_chunk`. Raises `LeaseLost`.
         """
-        with transaction.atomic(using=self.database):
-            self._count(owner, part)
+        with transaction.atomic(using=self.database, savepoint=False):
+            self._count(owner, part, {})
             right, gone = self._forget_failures(ok), self._forget_failures(skipped)
             self._rows().update(ok=F("ok") + right, skipped=F("skipped") + gone, errors=F("errors") - (right + gone))
             self._replace_failures(failures)
@@ -338,14 +347,14 @@ class BatchRun(models.Model):
     def _since_beat(self, now: datetime) -> float:
         return 0.0 if self.heartbeat_at is None else max(0.0, (now - self.heartbeat_at).total_seconds())
 
-    def _count(self, owner: Optional[str], part: Optional[BatchPart], **more: int) -> None:
+    def _count(self, owner: Optional[str], part: Optional[BatchPart], more: Mapping[str, int], **changed: Any) -> None:
         if (owner is None) == (part is None):
             raise ValueError("give owner, where one process carries out the run, or part, where workers do")
         rows = self._rows().filter(state=self.State.RUNNING)
         if owner is not None:
             rows = rows.filter(owner=owner)
-        counts = {name: F(name) + number for name, number in more.items()} or {"state": self.State.RUNNING}
-        if not rows.update(**counts):
+        counts = {name: F(name) + number for name, number in more.items()}
+        if not rows.update(state=self.State.RUNNING, **counts, **changed):
             raise LeaseLost(f"run {self.pk} is not {owner or 'running'} now")
         if part is not None and not part.give_back():
             raise LeaseLost(f"part {part.pk} of run {self.pk} was taken by another worker")

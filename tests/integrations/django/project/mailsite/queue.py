@@ -8,5 +8,8 @@ app = Celery("mailsite", broker=os.environ["MAILSITE_BROKER"])
 app.conf.task_default_queue = os.environ["MAILSITE_QUEUE_NAME"]
 app.conf.worker_prefetch_multiplier = 1
 app.conf.broker_connection_retry_on_startup = True
-app.conf.broker_transport_options = {} if "amqp" in os.environ["MAILSITE_BROKER"] else {"visibility_timeout": 30}
+if os.environ["MAILSITE_BROKER"].startswith("redis"):
+    # By default what a killed worker had fetched comes again after an hour.
+    prefix = os.environ["MAILSITE_QUEUE_NAME"]
+    app.conf.broker_transport_options = {"visibility_timeout": 30, "global_keyprefix": f"{prefix}:"}
 app.autodiscover_tasks()
