@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Optional
 
 from ..exceptions import (
@@ -207,7 +208,7 @@ def _executed(run: BatchRun, part: BatchPart, work: Work, rows: Sequence[Any]) -
             raise LeaseLost(f"part {part.pk} of run {run.pk} was taken by another worker")
 
     outcomes: list[Outcome] = []
-    with sender(get_client(plan.alias), plan.call()) as send:
+    with sender(get_client(plan.alias), replace(plan.call(), plain=work.rows.plain)) as send:
         driver = drive(scheduler, rows, reader, _postponing(send, part.attempts), tick=alive)
         try:
             for ended in driver:

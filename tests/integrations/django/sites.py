@@ -74,6 +74,17 @@ class Site:
             "Mail.objects.bulk_create(mails, batch_size=2000)\nresult = 0"
         )
 
+    def ended(self) -> dict[str, Any]:
+        """The newest run, once it is over."""
+        script = (
+            "import time\nuntil = time.monotonic() + 120\n"
+            "while (run := BatchRun.objects.order_by('-pk')[0]).state in ('pending', 'running'):\n"
+            "    assert time.monotonic() < until, (run.state, run.done)\n    time.sleep(0.1)\n"
+            "result = {name: getattr(run, name) for name in ('state', 'ok', 'errors', 'skipped', 'error')}"
+        )
+        found: dict[str, Any] = self.python(script)
+        return found
+
     def assert_right(self, rows: int) -> None:
         """Each row has its own result, and the run has counted each once."""
         found = self.python(

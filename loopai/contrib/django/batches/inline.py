@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Optional
 
 from django.db import DatabaseError
@@ -99,7 +100,7 @@ def carry_out(
     stop = stop or Stop()
     heart = _Heart(run, owner, stop, clock)
     made = RowsRun(
-        plan.call(),
+        replace(plan.call(), plain=work.rows.plain),
         _values(run, work, owner),
         Reader(from_values(None)),
         Scheduler(plan.limits()),

@@ -48,7 +48,15 @@ class Rows:
         self.database = Database(database)
         self.kind = keys.kind_of(self.model)
         self.mapping = InputMapping(mapping)
-        self._columns = {path: _lookup(self.queryset, path) for path in dict.fromkeys([*self.mapping.sources, *also])}
+        self._columns: dict[str, tuple[str, int]] = {
+            path: _lookup(self.queryset, path) for path in dict.fromkeys([*self.mapping.sources, *also])
+        }
+
+    @property
+    def plain(self) -> bool:
+        """Whether every value read is one that JSON has: then no input need be looked through for others."""
+        found = [_last_field(self.model, lookup) for lookup, _ in self._columns.values()]
+        return all(isinstance(field, _PLAIN) for field in found)
 
     def page(self, queryset: QuerySet[Any], size: int, after: Any = None) -> list[tuple[Any, ...]]:
         """At most `size` rows after a key, by primary key: the key, then the columns."""
@@ -61,11 +69,11 @@ class Rows:
     def row(self, found: Sequence[Any], number: int, after: Optional[str], retried: bool = False) -> KeyedRow:
         """A row as it runs; one that lacks what the mapping names has `error` set."""
         columns: dict[str, Any] = {}
-        for (path, (_, inside)), value in zip(self._columns.items(), found[1:]):
+        for place, (path, (_, inside)) in enumerate(self._columns.items(), 1):
             if inside:
-                _put(columns, path.split(".")[:-inside], value)
+                _put(columns, path.split(".")[:-inside], found[place])
             else:
-                columns[path] = value
+                columns[path] = found[place]
         row = KeyedRow(found[0], columns, number, after, retried)
         try:
             row.input = self.mapping(columns)
@@ -103,6 +111,22 @@ class Rows:
         """Those of these rows that are there, by their key."""
         pks = [keys.from_text(self.kind, key) for key in wanted]
         return {keys.to_text(found[0]): found for found in self.page(self.queryset.filter(pk__in=pks), len(pks))}
+
+
+_PLAIN = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.UUIDField)
+"""Fields whose values JSON says as they are, dates and keys among them; a float may be NaN."""
+
+
+def _last_field(model: Any, lookup: str) -> Any:
+    """The field at the end of a lookup; `None` for an annotation."""
+    field: Any = None
+    for part in lookup.split("__"):
+        try:
+            field = model._meta.pk if part == "pk" else model._meta.get_field(part)
+        except FieldDoesNotExist:
+            return None
+        model = field.related_model
+    return field
 
 
 def columns_of(model: type[models.Model]) -> list[str]:

@@ -16,7 +16,7 @@ RESULT = ("output", "latency_ms", "execution_id", "attempts")
 """What a path may begin with: the members of a result."""
 
 MOST_KNOWN = 1000
-"""Cleaned values of a foreign key that are remembered: each costs a query."""
+"""Cleaned values of a field that are remembered: labels recur, and each of a foreign key's costs a query."""
 
 
 class Unfit(ValueError):
@@ -49,7 +49,7 @@ class Target:
         name = self.field.name
         try:
             if self._read is not None:
-                value = self._read({part: getattr(outcome, part) for part in RESULT})
+                value = self._read(_result(outcome))
             elif isinstance(outcome.output, Mapping):
                 if name not in outcome.output:
                     raise Unmapped(f"the output has no {name!r}{nearest(name, outcome.output)}")
@@ -62,19 +62,29 @@ class Target:
 
     def _cleaned(self, value: Any) -> Any:
         field = self.field
+        # By its type, too: 1 and true are equal, and not the same result.
+        known = (type(value), value) if isinstance(value, (str, int)) else None
+        if known in self._known:
+            return self._known[known]
         _refuse_what_would_be_bent(field, value)
-        remembers = field.is_relation and isinstance(value, (str, int))
-        if remembers and value in self._known:
-            return self._known[value]
         try:
             cleaned = field.clean(value, None)
         except ValidationError as error:
             raise Unfit(f"{field.name}: {' '.join(error.messages)}") from None
         except (TypeError, ValueError, OverflowError) as error:
             raise Unfit(f"{field.name}: {error}") from None
-        if remembers and len(self._known) < MOST_KNOWN:
-            self._known[value] = cleaned
+        if known is not None and len(self._known) < MOST_KNOWN:
+            self._known[known] = cleaned
         return cleaned
+
+
+def _result(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "output": outcome.output,
+        "latency_ms": outcome.latency_ms,
+        "execution_id": outcome.execution_id,
+        "attempts": outcome.attempts,
+    }
 
 
 def _refuse_what_would_be_bent(field: Any, value: Any) -> None:
