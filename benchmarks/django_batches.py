@@ -144,8 +144,6 @@ def without_calls(model: type[Any], base_url: str, rows: int) -> float:
 
 def in_workers(model: type[Any], base_url: str, rows: int) -> float:
     """Four worker processes that are up already; the time is the command's."""
-    from kombu import Connection  # type: ignore[attr-defined]  # kombu exports lazily
-
     queue = f"loopai-bench-{uuid4().hex[:8]}"
     celery_app(queue)
     words = [sys.executable, "-m", MODULE, "worker", sys.argv[2], base_url, queue]
@@ -160,8 +158,22 @@ def in_workers(model: type[Any], base_url: str, rows: int) -> float:
         for worker in workers:
             worker.kill()
             worker.communicate()
-        with Connection(BROKER, transport_options={"global_keyprefix": f"{queue}:"}) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
-            connection.SimpleQueue(queue).queue.delete()
+        forget(queue)
+
+
+def forget(queue: str) -> None:
+    """Remove what killed workers leave in the broker."""
+    if BROKER.startswith("redis"):
+        import redis
+
+        with redis.Redis.from_url(BROKER) as server:
+            for key in server.scan_iter(f"{queue}:*"):
+                server.delete(key)
+        return
+    from kombu import Connection  # type: ignore[attr-defined]  # kombu exports lazily
+
+    with Connection(BROKER) as connection:  # type: ignore[no-untyped-call]  # kombu has no types
+        connection.SimpleQueue(queue).queue.delete()
 
 
 def by_celery(rows: int) -> float:

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from inbox.models import Category, Letter, Mail, Message, Note, Reminder
 
+from loopai.contrib.django.batches.database import IDLE_SECONDS, Database
 from loopai.contrib.django.models import BatchRun
 from loopai.testing import FakeLoopai
 
@@ -147,7 +148,6 @@ UNFIT: list[tuple[str, Any, str]] = [
     ("label", {"label": None}, "null"),
     ("label", {"other": "spam"}, "the output has no 'label'"),
     ("score", {"score": 3.7}, "no whole number"),
-    ("score", {"score": 10**30}, "less than or equal"),
     ("score", {"score": "many"}, "must be an integer"),
     ("share", {"share": 1234567.5}, "no more than"),
     ("category", {"category": 999_999}, "instance with id"),
@@ -184,6 +184,15 @@ def test_what_does_not_fit_its_field_is_that_rows_error(
     assert failure.message.startswith(f"{target.partition('=')[0]}: ")
     assert reason in failure.message
     assert Mail.objects.filter(changed_at=OLD).count() == 1
+
+
+def test_a_number_too_large_for_its_column_is_that_rows_error(loopai_fake: FakeLoopai) -> None:
+    """Django says so, or (4.2 over SQLite) only the database; either way the neighbours are written."""
+    mails(3)
+    loopai_fake.task("spam").computes(lambda mail: {"score": 10**30 if mail["subject"] == "mail 1" else 1})
+    assert batch(*MAILS, "--save-to", "score").code == 1
+    assert BatchRun.objects.get().failures.get().code == "unfit"
+    assert Mail.objects.filter(score=1).count() == 2
 
 
 def test_a_row_that_the_database_refuses_takes_no_other_with_it(loopai_fake: FakeLoopai) -> None:
@@ -487,3 +496,26 @@ def test_no_transaction_is_open_while_a_request_is_under_way(loopai_fake: FakeLo
     loopai_fake.task("spam").computes(lambda _: seen.append(used.in_atomic_block) or {"label": "ham"})  # type: ignore[func-returns-value]
     assert batch(*MAILS, "--save-to", "label", "--chunk-size", "10", "--max-in-flight", "1").code == 0
     assert seen == [False] * 30
+
+
+def test_a_connection_that_was_dropped_during_a_pause_is_replaced() -> None:
+    """After a long silence the connection is tried before it is used; one that the server closed is made anew."""
+    killing = {
+        "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%s)"),
+        "mysql": ("SELECT connection_id()", "KILL %s"),
+    }
+    if connection.vendor not in killing:
+        pytest.skip("no server that could drop it")
+    asking, ending = killing[connection.vendor]
+    now = [0.0]
+    database = Database("default", lambda: now[0])
+    with connection.cursor() as cursor:
+        cursor.execute(asking)
+        (own,) = cursor.fetchone()
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute(ending, [own])
+    other.close()
+    now[0] = IDLE_SECONDS + 1
+    database.freshen()
+    assert Mail.objects.count() == 0

@@ -188,7 +188,7 @@ def test_a_run_is_cancelled_resumed_and_its_failed_rows_repeated(
         if asked.method == "POST":
             await asyncio.sleep(0.05)
             if bad:
-                asked.body = asked.body.replace(b"mail 150", b"mail 99999999999999")
+                asked.body = asked.body.replace(b'"mail 150"', b'"mail 99999999999999"')
         await judge(asked, wire)
 
     server.behaviour = slowly
