@@ -47,6 +47,8 @@ def tests(version: str, python: Path, smoke: bool) -> int:
         command += ["tests/unit", "tests/contract"]
     if has_server:
         return subprocess.run(command, check=False).returncode
+    # pytest-asyncio's last release for 3.9 leaves event loops unclosed, which then fail whichever test comes next.
+    command += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
     with local.running() as server:
         environ = {**os.environ, "LOOPAI_CONTRACT_URL": server.base_url}
         return subprocess.run(command, env=environ, check=False).returncode
