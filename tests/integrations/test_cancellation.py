@@ -46,6 +46,7 @@ async def test_cancelled_calls_leave_nothing_in_flight_and_no_socket(
             # Every place is free: as many calls as there are connections are under way at once.
             again = await asyncio.gather(*(client.execute(task, turn) for turn in range(50)))
             assert [each.output for each in again] == list(range(50))
-        assert server.most_in_flight <= 60  # the server notices a connection that was dropped a moment later
+        # The server notices a moment later that a connection was dropped: by then its place has a new one.
+        assert server.most_in_flight <= 2 * 50
     server.wait_until(lambda: server.open == 0)
     assert sockets() == before
