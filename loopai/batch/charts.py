@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from html import escape
 from typing import Optional
 
 _HEIGHT = 100.0
+
+_WIDEST = 9.0
+"""Per cent of the plot that one column may take: of two columns as wide as they can be one sees a wall."""
+
+FEW_LABELS = 6
+"""Up to so many, a confusion matrix has its labels upright and room around its figures."""
+
+MANY_LABELS = 14
+"""Above it, a confusion matrix shows colours, and its figures to who points at a cell or listens."""
+
+_SHARE = re.compile(r"\d+\.\d%")
+
+_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400)
 
 
 def number(value: float) -> str:
@@ -26,6 +40,11 @@ def milliseconds(value: float) -> str:
     return f"{value:.3g} ms" if value >= 1 else f"{value * 1000:.3g} µs"
 
 
+def share(value: Optional[float]) -> str:
+    """A share as per cent, a dash where there is none."""
+    return "–" if value is None else f"{value:.1%}"
+
+
 def _ticks(top: float) -> list[float]:
     """Round values from 0 up to `top` or just above."""
     if top <= 0:
@@ -35,23 +54,39 @@ def _ticks(top: float) -> list[float]:
     return [step * place for place in range(math.ceil(top / step) + 1)]
 
 
+def time_ticks(seconds: float) -> list[float]:
+    """At most seven round times from 0 to `seconds`."""
+    step = next((step for step in _SECONDS if step * 6 >= seconds), math.ceil(seconds / 6 / 86400) * 86400)
+    return [step * place for place in range(int(seconds / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Few round values between two that are above 0, by their factor; the two themselves where none is between."""
+    decades = math.log10(high / low)
+    factors = (1, 2, 5) if decades <= 1.5 else (1, 3) if decades <= 3 else (1,)
+    tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [factor * 10.0**ten for ten in tens for factor in factors if low <= factor * 10.0**ten <= high]
+    return found if len(found) > 1 else [low, high]
+
+
 def columns(
     bars: Sequence[tuple[str, Sequence[float]]],
     series: Sequence[tuple[str, str]],
-    ends: Sequence[str],
+    axis: Sequence[tuple[float, str]],
     name: str,
     marks: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Stacked columns: for each what it is called and one value a series.
+    """Stacked columns: for each what it is called and one value a series. `name` says what one sees.
 
-    `series` are name and CSS class; `ends` the labels under the axis; `marks` places (0 to 1) with a label each.
+    `series` are name and CSS class; `axis` places from left to right (0 to 1) with the label below each; `marks` the
+    same, with lines.
     """
     top = max((sum(values) for _, values in bars), default=0.0)
     ticks = _ticks(top)
     scale = _HEIGHT / ticks[-1]
     width = 100.0 / max(1, len(bars))
-    # Two per cent of the plot between columns, but never more than a quarter of one.
-    gap = min(0.4, width / 4)
+    # Half a per cent of the plot between columns, but never more than a quarter of one.
+    drawn = min(_WIDEST, width - min(0.4, width / 4))
     parts = []
     for tick in ticks[1:]:
         y = _HEIGHT - tick * scale
@@ -63,8 +98,8 @@ def columns(
             height = value * scale
             base -= height
             if height > 0:
-                x = place * width + gap / 2
-                size = f'width="{width - gap:.3f}" height="{height:.2f}"'
+                x = place * width + (width - drawn) / 2
+                size = f'width="{drawn:.3f}" height="{height:.2f}"'
                 inner.append(f'<rect class="{css}" x="{x:.3f}" y="{base:.2f}" {size}/>')
         hit = f'<rect class="hit" x="{place * width:.3f}" y="0" width="{width:.3f}" height="100"/>'
         parts.append(f"<g><title>{escape(label)}</title>{hit}{''.join(inner)}</g>")
@@ -72,73 +107,84 @@ def columns(
         parts.append(f'<line class="mark" x1="{at * 100:.2f}" x2="{at * 100:.2f}" y1="0" y2="100"/>')
     labels = "".join(f'<span style="bottom:{tick / ticks[-1] * 100:.1f}%">{number(tick)}</span>' for tick in ticks)
     flags = "".join(
-        f'<span class="{"flag left" if at > 0.8 else "flag"}" style="left:{at:.2%};top:{row * 1.25}rem">'
+        f'<span class="{"flag left" if at > 0.62 else "flag"}" style="left:{at:.2%};top:{row * 1.25}rem">'
         f"{escape(text)}</span>"
         for row, (at, text) in enumerate(marks)
     )
-    axis = "".join(f"<span>{escape(end)}</span>" for end in ends)
+    below = "".join(f'<span style="left:{at:.2%}">{escape(text)}</span>' for at, text in axis)
     return (
         f'<div class="plot"><div class="ticks" aria-hidden="true">{labels}</div><div class="area">'
         f'<svg role="img" aria-label="{escape(name)}" viewBox="0 0 100 100" preserveAspectRatio="none">'
         f"{''.join(parts)}</svg>"
-        f'{flags}</div><div class="ends" aria-hidden="true">{axis}</div></div>'
+        f'{flags}</div><div class="axis" aria-hidden="true">{below}</div></div>'
     )
 
 
 def legend(series: Sequence[tuple[str, str]]) -> str:
-    """What each colour stands for."""
+    """What each colour stands for: name and CSS class."""
     items = "".join(f'<li><i class="{css}"></i>{escape(name)}</li>' for name, css in series)
     return f'<ul class="legend">{items}</ul>'
 
 
-def ranking(values: Mapping[str, int], notes: Mapping[str, str]) -> str:
-    """Bars lying down, largest first, each with its count; `notes` say more of some."""
-    top = max(values.values(), default=1)
+def strip(parts: Sequence[tuple[int, str]]) -> str:
+    """One bar of parts (how many, and a CSS class) side by side; what they are is in a legend beside it."""
+    pieces = "".join(f'<i class="{css}" style="flex-grow:{count}"></i>' for count, css in parts if count)
+    return f'<div class="strip" aria-hidden="true">{pieces}</div>'
+
+
+def ranking(name: str, values: Sequence[tuple[str, int, str]]) -> str:
+    """Bars lying down: what each is, its count, and a note or nothing."""
+    top = max((count for _, count, _ in values), default=1)
     rows = []
-    for label, count in values.items():
-        note = f'<div class="note">{escape(notes[label])}</div>' if label in notes else ""
+    for label, count, note in values:
+        more = f'<div class="note">{escape(note)}</div>' if note else ""
         rows.append(
             f'<li><div class="what"><span>{escape(label)}</span><b>{count:,}</b></div>'
-            f'<div class="bar"><i style="width:{max(0.5, count / top * 100):.1f}%"></i></div>{note}</li>'
+            f'<div class="bar"><i style="width:{max(0.5, count / top * 100):.1f}%"></i></div>{more}</li>'
         )
-    return f'<ol class="ranking">{"".join(rows)}</ol>'
+    return f'<ol class="ranking" aria-label="{escape(name)}">{"".join(rows)}</ol>'
 
 
-def matrix(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+def matrix(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """Expected labels down, predicted across; shaded by the share of the expected label's rows."""
-    head = "".join(f'<th scope="col">{escape(label)}</th>' for label in labels)
+    size = "few" if len(labels) <= FEW_LABELS else "some" if len(labels) <= MANY_LABELS else "many"
+    shown = [escape(label) for label in labels]
+    head = "".join(f'<th scope="col" title="{label}"><span>{label}</span></th>' for label in shown)
     rows = []
-    for place, (label, line) in enumerate(zip(labels, counts)):
+    for place, (label, line) in enumerate(zip(shown, counts)):
         total = sum(line)
         cells = []
         for other, count in enumerate(line):
-            share = count / total if total else 0.0
-            css = "right" if other == place else "wrong"
+            part = count / total if total else 0.0
+            css = ("right" if other == place else "wrong") + ("" if count else " zero")
             # A square root, so that a few wrong rows among thousands can be seen.
-            shade = round(math.sqrt(share) * 100)
-            title = f"expected {label}, predicted {labels[other]}: {count:,} rows, {share:.1%}"
-            strong = " strong" if shade > 60 else ""
-            text = f"{count:,}" if count else '<span class="zero">0</span>'
-            cells.append(f'<td class="{css}{strong}" style="--shade:{shade}%" title="{escape(title)}">{text}</td>')
-        rows.append(f'<tr><th scope="row">{escape(label)}</th>{"".join(cells)}</tr>')
+            shade = round(math.sqrt(part) * 100)
+            title = f"expected {label}, predicted {shown[other]}: {count:,} rows, {part:.1%}"
+            cells.append(f'<td class="{css}" style="--shade:{shade}%" title="{title}"><span>{count:,}</span></td>')
+        rows.append(f'<tr><th scope="row" title="{label}"><span>{label}</span></th>{"".join(cells)}</tr>')
     return (
-        '<div class="scroll"><table class="matrix"><caption>Down: expected. Across: predicted.</caption>'
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}">'
+        f'<table class="matrix {size}" style="--labels:{len(labels)}">'
+        f"<caption>{escape(name)}: expected down, predicted across</caption><thead>"
+        f'<tr><td></td><th class="across" colspan="{len(labels)}"><span>predicted</span></th></tr>'
+        f'<tr><td class="down">expected</td>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )
 
 
-def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table whose first column names the line."""
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(line[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in line[1:])}</tr>'
-        for line in lines
-    )
+def table(name: str, head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A table: what each line is called, and its cells. A cell that is a share (`97.0%`) is also drawn."""
+    top = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
+    body = []
+    for label, cells in lines:
+        drawn = "".join(
+            f'<td><span class="meter" style="--part:{cell}">{cell}</span></td>'
+            if _SHARE.fullmatch(cell)
+            else f"<td>{escape(cell)}</td>"
+            for cell in cells
+        )
+        name_of = f'<th scope="row" title="{escape(label)}"><span>{escape(label)}</span></th>'
+        body.append(f"<tr>{name_of}{drawn}</tr>")
     return (
-        f'<div class="scroll"><table class="figures"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(name)}"><table class="figures">'
+        f"<caption>{escape(name)}</caption><thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
-
-
-def share(value: Optional[float]) -> str:
-    """A share as per cent, a dash where there is none."""
-    return "–" if value is None else f"{value:.1%}"

@@ -1,13 +1,16 @@
-"""A whole batch command, from checked options to exit code. Flags are parsed by `loopai` and `manage.py`."""
+"""A whole batch command, from checked options to exit code. Flags are parsed by `loopai` and `manage.py`.
+
+`BatchCommand` is what all of them share, wherever rows come from and go to; `FileCommand` is `loopai batch`.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Optional, TextIO, Union
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Protocol, TextIO, Union
 
 from ..exceptions import (
     ConfigurationError,
@@ -19,30 +22,54 @@ from ..exceptions import (
     ValidationException,
 )
 from .chunks import BatchCall
-from .interrupts import interrupts
+from .ending import (
+    ALL_OK,
+    FAILED_ROWS,
+    LONGEST,
+    LONGEST_NAME,
+    SERVER_UNREACHABLE,
+    STOPPED_BY_ERRORS,
+    TO_RESUME,
+    USAGE,
+    Ending,
+    told,
+)
+from .interrupts import Interrupts, interrupts
 from .mapping import InputMapping
-from .progress import watcher_for
+from .progress import Bar, one_line, watcher_for
 from .quality import Expectation
-from .report import write_report
+from .report import check_report, write_report
+from .rows import Row
 from .runs import Run, mode_of, perform, prepare
-from .scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE, Limits
+from .scheduler import Limits
 from .sinks import OutputError
 from .sources import CsvSource, JsonlSource, ParquetSource, open_source
 from .stopping import Stop
 from .streams import maker, sender
 from .surveying import survey
-from .tally import Summary
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
+    from ..models import Task
 
-ALL_OK = 0
-FAILED_ROWS = 1
-USAGE = 2
-STOPPED_BY_ERRORS = 3
-SERVER_UNREACHABLE = 4
+__all__ = [
+    "ALL_OK",
+    "FAILED_ROWS",
+    "PLANNED",
+    "SERVER_UNREACHABLE",
+    "STOPPED_BY_ERRORS",
+    "USAGE",
+    "BatchCommand",
+    "BatchOptions",
+    "CommandOptions",
+    "Ending",
+    "FileCommand",
+    "find_task",
+    "run_command",
+    "told",
+]
 
-_PLANNED = 3
+PLANNED = 3
 """Rows that `--dry-run` shows."""
 
 
@@ -95,7 +122,7 @@ def run_command(
     cannot be reached · 130 / 143 interrupted by SIGINT / SIGTERM, resumable. Rows go to `options.output` (to `stdout`
     for `-`); progress, summary and errors to `stderr`.
     """
-    command = _Command(options, client, stderr if stderr is not None else sys.stderr)
+    command = FileCommand(options, client, stderr)
     try:
         if options.edge:
             from ..edge import at_edge
@@ -114,29 +141,135 @@ def run_command(
         return command.fail(USAGE, str(error))
 
 
-class _Command:
-    """One command: what it was told, and where it speaks."""
+class CommandOptions(Protocol):
+    """What `BatchCommand` asks of a command's options."""
 
-    def __init__(self, options: BatchOptions, client: SyncLoopaiClient, stderr: TextIO) -> None:
-        self.options = options
+    report: Optional[str]
+    max_errors: Optional[str]
+    progress: str
+    json: bool
+    grace: float
+
+
+class BatchCommand:
+    """What every batch command shares: its voice, signals, progress, summary, report and exit code.
+
+    It speaks on `stderr`, by default the process's, where lines come above a bar that is being drawn.
+    """
+
+    def __init__(self, options: CommandOptions, client: SyncLoopaiClient, stderr: Optional[TextIO] = None) -> None:
+        self._shared = options
+        self._stderr = stderr
         self.client = client
-        self.stderr = stderr
+        self._drawn: list[Bar] = []
+
+    @property
+    def stderr(self) -> TextIO:
+        """Where it speaks."""
+        # Looked up each time: while a bar is drawn, Rich has a stream of its own there, which writes above the bar.
+        return self._stderr if self._stderr is not None else sys.stderr
 
     def say(self, text: str) -> None:
+        """Tell people."""
         print(text, file=self.stderr, flush=True)  # the command's own voice
 
     def fail(self, code: int, text: str) -> int:
-        if self.options.json:
+        """Tell an error, and give its exit code."""
+        if self._shared.json:
             text = json.dumps({"error": text, "exit_code": code}, ensure_ascii=False)
         else:
             text = f"loopai: {text}"
         self.say(text)
         return code
 
+    def watchers(self, progress: Optional[str] = None) -> list[Any]:
+        """What shows how the run goes, as `--progress` (or `progress`) says; `carry_out` puts it away."""
+        made = watcher_for(progress or self._shared.progress, self.stderr)
+        self._drawn += [watcher for watcher in made if isinstance(watcher, Bar)]
+        return made
+
+    def plan(self, task: str, source: str, rows: Optional[int], chunk_size: int, max_in_flight: int) -> None:
+        """Say what a run would send."""
+        self.say(f"Task {task} at {self.client.base_url}: {source}, {'?' if rows is None else f'{rows:,}'} rows")
+        if rows is not None:
+            requests = -(-rows // chunk_size)
+            self.say(f"{requests:,} requests of at most {chunk_size} rows, {max_in_flight} at a time")
+
+    def show(self, rows: Iterable[Row]) -> int:
+        """Say what the first rows would be sent as, and give the exit code of a dry run."""
+        shown = list(islice(rows, PLANNED))
+        for row in shown:
+            text = row.error or json.dumps(row.input, ensure_ascii=False, default=str)
+            self.say(f"{one_line(row.key, LONGEST_NAME)}: {one_line(text, LONGEST)}")
+        return FAILED_ROWS if any(row.error is not None for row in shown) else ALL_OK
+
+    def carry_out(self, work: Callable[[Stop], Ending], *, go_on: str = TO_RESUME) -> int:
+        """Do the work with signals heeded, say how it ended, and give the exit code.
+
+        The first SIGINT or SIGTERM asks the work to stop, which then ends as ever; a second ends it where it stands,
+        and `go_on` says what can be done then. Raises what the work raises, and `OutputError` for the report, once
+        the summary was said.
+        """
+        stop = Stop(self._shared.grace)
+        try:
+            with interrupts(stop, self.say) as came:
+                ending = work(stop)
+        except KeyboardInterrupt:
+            self._put_away()
+            self.say(f"Ended at once. {go_on}")
+            return came.exit_code
+        finally:
+            self._put_away()
+        return self._end(ending, came)
+
+    def _put_away(self) -> None:
+        while self._drawn:
+            self._drawn.pop().close()
+
+    def _end(self, ending: Ending, came: Interrupts) -> int:
+        report = self._shared.report
+        problem: Optional[OutputError] = None
+        if report is not None:
+            try:
+                write_report(report, ending.run, ending.shown or ending.summary)
+            except OutputError as error:
+                problem = error
+        self._tell(ending)
+        if problem is not None:
+            raise problem
+        if report is not None and not self._shared.json:
+            self.say(f"Report: {report}")
+        return ending.exit_code(came)
+
+    def _tell(self, ending: Ending) -> None:
+        """The summary, as lines or as JSON."""
+        summary = ending.summary
+        if self._shared.json:
+            self.say(json.dumps({"summary": {**summary.to_dict(), **ending.facts}}, ensure_ascii=False))
+            return
+        for line in (*told(summary), *ending.notes):
+            self.say(line)
+        why = ending.why(self._shared.max_errors)
+        if why is not None:
+            self.say(f"{why} {ending.go_on}")
+        elif ending.errors and ending.retry is not None:
+            self.say(ending.retry)
+
+
+class FileCommand(BatchCommand):
+    """`loopai batch`: rows of a file, or of standard input, into another."""
+
+    def __init__(self, options: BatchOptions, client: SyncLoopaiClient, stderr: Optional[TextIO] = None) -> None:
+        super().__init__(options, client, stderr)
+        self.options = options
+
     def run(self, stdin: Optional[IO[bytes]], stdout: Optional[IO[bytes]]) -> int:
+        """Do it, and give the exit code. Raises `ConfigurationError`, `OutputError` and `LoopaiException`."""
         options = self.options
         mode = mode_of(options.resume, options.retry_failed, options.overwrite)
         limits = Limits(options.chunk_size, options.max_in_flight, max_errors=options.max_errors)
+        if options.report is not None:
+            check_report(options.report)
         source = open_source(
             options.input,
             options.format,
@@ -147,13 +280,14 @@ class _Command:
         )
         if options.dry_run:
             return self.dry_run(source)
-        call = BatchCall(self.task_id(), options.max_concurrency, options.timeout_ms, options.version)
+        task_id = str(find_task(self.client, options.task).id)
+        call = BatchCall(task_id, options.max_concurrency, options.timeout_ms, options.version)
         to_stdout = options.output == "-"
         output: Union[str, IO[bytes]] = options.output
         if to_stdout:
             output = stdout if stdout is not None else open(sys.stdout.fileno(), "wb", 0, closefd=False)  # noqa: SIM115
         # Rows and progress on one terminal would be drawn over each other.
-        progress = "none" if to_stdout and options.progress == "auto" and self.stderr.isatty() else options.progress
+        quiet = to_stdout and options.progress == "auto" and self.stderr.isatty()
         run = prepare(
             call,
             source,
@@ -168,29 +302,13 @@ class _Command:
             limits=limits,
             allow_duplicates=options.allow_duplicates,
             limit=options.limit,
-            watchers=watcher_for(progress, self.stderr),
+            watchers=self.watchers("none" if quiet else None),
         )
         run.facts["name"] = options.task
         try:
             return self.perform(run, mode)
         finally:
             run.close()
-
-    def task_id(self) -> str:
-        """The task's id, once the server has said that it knows it."""
-        task = self.options.task
-        try:
-            return str(self.client.get_task(task).id)
-        except NotFoundException as error:
-            raise ConfigurationError(f"the server at {self.client.base_url} has no task {task!r}: {error}") from None
-        except ValidationException as error:
-            unknown = error
-        try:
-            return str(self.client.get_task_by_name(task).id)
-        except NotFoundException:
-            raise ConfigurationError(f"the server at {self.client.base_url} has no task named {task!r}") from None
-        except NotSupportedException:
-            raise ConfigurationError(str(unknown)) from None
 
     def dry_run(self, source: Union[JsonlSource, CsvSource, ParquetSource]) -> int:
         """Say what a run would do, and send nothing."""
@@ -204,17 +322,10 @@ class _Command:
             found = survey(source, options.id_field, allow_duplicates=options.allow_duplicates, limit=options.limit)
             rows = found.rows
         make = maker(source, options.id_field, mapping)
-        shown = [make(record, number) for number, record in enumerate(islice(source, _PLANNED), 1)]
-        requests = None if rows is None else -(-rows // options.chunk_size)
-        self.say(
-            f"Task {options.task} at {self.client.base_url}: {source.name}, {rows if rows is not None else '?'} rows"
-        )
-        if requests is not None:
-            self.say(f"{requests} requests of at most {options.chunk_size} rows, {options.max_in_flight} at a time")
-        for row in shown:
-            self.say(f"{row.key}: {row.error or json.dumps(row.input, ensure_ascii=False, default=str)[:400]}")
+        self.plan(options.task, source.name, rows, options.chunk_size, options.max_in_flight)
+        code = self.show(make(record, number) for number, record in enumerate(source, 1))
         self.say("Nothing was sent (--dry-run).")
-        return ALL_OK if all(row.error is None for row in shown) else FAILED_ROWS
+        return code
 
     def perform(self, run: Run, mode: str) -> int:
         """Run, and say how it went."""
@@ -222,81 +333,39 @@ class _Command:
         if run.finished_before and ledger is not None:
             self.say(f"{ledger.name} is finished already: nothing was sent.")
             return ALL_OK
-        if ledger is not None and ledger.journal is not None and mode in {"resume", "retry_failed"}:
+        journal = ledger.journal if ledger is not None else None
+        if ledger is not None and journal is not None and mode in {"resume", "retry_failed"}:
             if not ledger.resumed:
-                self.say(f"Nothing to resume at {ledger.journal.path}: starting from the first row.")
-            elif ledger.journal.dropped:
-                self.say(f"{ledger.journal.dropped:,} bytes of an unfinished record were cut off the journal.")
-        stop = Stop(self.options.grace)
-        try:
-            with interrupts(stop, self.say) as came, sender(self.client, run.call) as send:
+                self.say(f"Nothing to resume at {journal.path}: starting from the first row.")
+            elif journal.dropped:
+                self.say(f"{journal.dropped:,} bytes of an unfinished record were cut off the journal.")
+        go_on = TO_RESUME
+        if journal is None:
+            go_on = "Nothing was kept to resume from: name --output FILE, or --journal FILE."
+
+        def work(stop: Stop) -> Ending:
+            with sender(self.client, run.call) as send:
                 summary = perform(run, send, stop=stop)
-        except KeyboardInterrupt:
-            self.say(f"Ended at once. {self.how_to_go_on(run)}")
-            return came.exit_code
-        if self.options.report is not None:
-            write_report(self.options.report, run, summary)
-        self.tell(run, summary)
-        return self.exit_code(run, summary, came.exit_code)
+            # Not the journal of before: one that rows were dropped from is another.
+            kept = ledger.journal if ledger is not None else None
+            if kept is None:
+                return Ending(summary, run, run.tally.errors, go_on=go_on, retry=None)
+            return Ending(summary, run, kept.errors)
 
-    def how_to_go_on(self, run: Run) -> str:
-        ledger = run.ledger
-        if ledger is None or ledger.journal is None:
-            return "Nothing was kept to resume from: name --output FILE, or --journal FILE."
-        return "Run again with --resume to go on."
-
-    def exit_code(self, run: Run, summary: Summary, interrupted: int) -> int:
-        failed = run.tally.errors
-        if run.ledger is not None and run.ledger.journal is not None:
-            failed = run.ledger.journal.errors
-        codes = {
-            INTERRUPTED: interrupted,
-            TOO_MANY_ERRORS: STOPPED_BY_ERRORS,
-            UNREACHABLE: SERVER_UNREACHABLE,
-            FATAL: USAGE,
-        }
-        return codes.get(summary.ended, FAILED_ROWS if failed else ALL_OK)
-
-    def tell(self, run: Run, summary: Summary) -> None:
-        """The summary on stderr."""
-        if self.options.json:
-            self.say(json.dumps({"summary": summary.to_dict()}, ensure_ascii=False))
-            return
-        for line in told(summary):
-            self.say(line)
-        why = {
-            INTERRUPTED: "Interrupted.",
-            TOO_MANY_ERRORS: f"Stopped: more errors than --max-errors {self.options.max_errors} allows.",
-            UNREACHABLE: f"Stopped: the server cannot be reached ({run.scheduler.error}).",
-            FATAL: f"Stopped: the server refused the run ({run.scheduler.error}).",
-        }.get(summary.ended)
-        if why is not None:
-            self.say(f"{why} {self.how_to_go_on(run)}")
-        elif summary.errors and run.ledger is not None and run.ledger.journal is not None:
-            self.say("Run again with --retry-failed to repeat the rows that failed.")
-        if self.options.report is not None:
-            self.say(f"Report: {self.options.report}")
+        return self.carry_out(work, go_on=go_on)
 
 
-def told(summary: Summary) -> list[str]:
-    """The summary as lines for people."""
-    parts = [f"{summary.ok:,} ok", f"{summary.errors:,} errors"]
-    if summary.cancelled:
-        parts.append(f"{summary.cancelled:,} cancelled")
-    if summary.skipped:
-        parts.append(f"{summary.skipped:,} from before")
-    lines = [f"{', '.join(parts)} in {summary.seconds:.1f} s ({summary.rows_per_second:,.0f} rows/s)"]
-    p50, p95 = summary.latency_ms.get("p50"), summary.latency_ms.get("p95")
-    if p50 is not None and p95 is not None:
-        lines.append(f"Latency at the server: half of the rows within {p50:.2g} ms, 95 % within {p95:.2g} ms")
-    lines += [f"  {count:,} × {kind}" for kind, count in list(summary.errors_by_kind.items())[:5]]
-    quality = summary.quality
-    if quality is not None and quality["accuracy"] is not None:
-        lines.append(f"Accuracy {quality['accuracy']:.4f} over {quality['rows']:,} rows")
-        for label, scores in list(quality["classes"].items())[:20]:
-            shares = [
-                f"{name} {'–' if scores[name] is None else format(scores[name], '.3f')}"
-                for name in ("precision", "recall")
-            ]
-            lines.append(f"  {label}: {', '.join(shares)}, {scores['rows']:,} rows")
-    return lines
+def find_task(client: SyncLoopaiClient, task: str) -> Task:
+    """The task of that id or name. Raises `ConfigurationError` where the server has none."""
+    try:
+        return client.get_task(task)
+    except NotFoundException as error:
+        raise ConfigurationError(f"the server at {client.base_url} has no task {task!r}: {error}") from None
+    except ValidationException as error:
+        unknown = error
+    try:
+        return client.get_task_by_name(task)
+    except NotFoundException:
+        raise ConfigurationError(f"the server at {client.base_url} has no task named {task!r}") from None
+    except NotSupportedException:
+        raise ConfigurationError(str(unknown)) from None

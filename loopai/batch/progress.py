@@ -20,6 +20,11 @@ PLAIN_EVERY = 5.0
 JSON_EVERY = 1.0
 """Seconds between JSON lines: what reads them may draw a bar of its own."""
 
+BAR_CELLS = (8, 30)
+"""Columns that the bar itself has at least and at most; between them it is a quarter of the terminal."""
+
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
+
 
 class Progress:
     """What can be said of a run now. Times are the run's clock, in seconds; rates are rows a second."""
@@ -83,8 +88,41 @@ class Progress:
         elif self.left is not None:
             parts.append(f"{clock_time(self.left)} left")
         if self.last_error:
-            parts.append(f"last error: {self.last_error[:80]}")
+            parts.append(f"last error: {one_line(self.last_error, 80)}")
         return ", ".join(parts)
+
+    def beside_bar(self, room: int) -> str:
+        """What stands beside a bar, in at most `room` columns: the less important goes first."""
+        rows = self.done + self.skipped
+        failed = f"{self.errors:,} errors" if self.errors else ""
+        left = ""
+        if self.paused is not None:
+            left = f"paused {self.paused:.0f} s"
+        elif self.left is not None and self.fraction != 1.0:
+            left = f"{clock_time(self.left)} left"
+        parts = [
+            (0, "" if self.fraction is None else f"{self.fraction:>4.0%}"),
+            (3, f"{rows:,}/{self.total:,}" if self.total is not None else f"{rows:,} rows"),
+            (5, f"{self.ok:,} ok"),
+            (2, failed),
+            (4, f"{self.rate:,.0f} rows/s"),
+            (6, f"{self.in_flight} in flight" if self.in_flight else ""),
+            (1, left),
+        ]
+        kept = [part for part in parts if part[1]]
+        while len(kept) > 1 and len(_joined(kept)) > room:
+            kept.remove(max(kept))
+        return _joined(kept)
+
+
+def _joined(parts: list[tuple[int, str]]) -> str:
+    return " · ".join(text for _, text in parts)
+
+
+def one_line(text: str, most: int) -> str:
+    """A text of somebody's for a line of a terminal or log: without line breaks and controls, and not without end."""
+    line = " ".join(text.split()).translate(_CONTROLS)
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def clock_time(seconds: float) -> str:
@@ -124,49 +162,63 @@ class Lines:
 
 
 class Bar:
-    """A bar on a terminal, drawn by Rich."""
+    """A bar on a terminal, drawn by Rich: one line of whatever width there is, and below it the last error."""
 
     def __init__(self, file: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
-        from rich.progress import Progress as RichProgress
+        from rich.live import Live
 
         self._clock = clock
-        columns = [
-            SpinnerColumn(),
-            BarColumn(bar_width=None),
-            TextColumn("[progress.percentage]{task.percentage:>3.0f}%"),
-            MofNCompleteColumn(),
-            TextColumn("[green]{task.fields[ok]:,} ok[/] [red]{task.fields[errors]}[/] {task.fields[pace]}"),
-        ]
-        console = Console(file=file)
-        self._rich = RichProgress(*columns, console=console, transient=False, refresh_per_second=8)
-        self._task = self._rich.add_task("", total=None, ok=0, errors="", pace="")
-        self._started = False
+        self._console = Console(file=file)
+        self._now: Optional[Progress] = None
+        self._live = Live(console=self._console, get_renderable=self._drawn, refresh_per_second=8)
 
     def update(self, run: Run) -> None:
         """See `Watcher`."""
-        if not self._started:
-            self._rich.start()
-            self._started = True
         now = Progress(run, self._clock())
-        pace = f"{now.rate:,.0f} rows/s · {now.in_flight} in flight"
-        if now.paused is not None:
-            pace = f"[yellow]paused {now.paused:.0f} s[/]"
-        elif now.left is not None:
-            pace += f" · {clock_time(now.left)} left"
-        done = now.done + now.skipped
-        total = now.total if now.total is not None else (done / now.fraction if now.fraction and done else None)
-        errors = f"{now.errors:,} errors" if now.errors else ""
-        self._rich.update(self._task, completed=done, total=total, ok=now.ok, errors=errors, pace=pace)
+        if self._now is None:
+            self._now = now
+            self._live.start(refresh=True)
+        self._now = now
 
     def finish(self, run: Run, summary: Summary) -> None:
         """See `Watcher`."""
-        self.update(run)
+        now = Progress(run, self._clock())
+        now.last_error = now.paused = now.left = None  # the summary has what went wrong
         if summary.ended == "finished":
-            done = run.tally.done + run.reader.skipped
-            self._rich.update(self._task, completed=done, total=done)
-        self._rich.stop()
+            now.fraction = 1.0
+        if self._now is not None:
+            self._now = now
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was, also where the run had no end; more often does no harm."""
+        self._live.stop()
+
+    def _drawn(self) -> Any:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        now = self._now
+        if now is None:
+            return ""
+        # One column less than there are: a full line makes some terminals begin the next.
+        width = self._console.width - 1
+        # Of one length for the whole run, so that nothing but the bar's end moves.
+        length = min(BAR_CELLS[1], max(BAR_CELLS[0], width // 4))
+        text = Text(now.beside_bar(width - length - 1), no_wrap=True, overflow="crop")
+        text.highlight_regex(r"[\d,]+ ok", "green")
+        text.highlight_regex(r"[\d,]+ errors", "red")
+        text.highlight_regex(r"paused \d+ s", "yellow")
+        bar = ProgressBar(1.0, now.fraction or 0.0, length, pulse=now.fraction is None)
+        line = Table.grid(padding=(0, 1))
+        line.add_row(bar, text)
+        if now.last_error is None:
+            return line
+        error = Text(one_line(f"last error: {now.last_error}", width), style="dim", no_wrap=True, overflow="crop")
+        return Group(line, error)
 
 
 def watcher_for(kind: str, file: TextIO) -> list[Any]:

@@ -73,7 +73,7 @@ class Timeline:
     """Rows ended by time, in a bounded number of equal spans (`width` seconds)."""
 
     def __init__(self) -> None:
-        self.width = 1.0
+        self.width = 0.125
         self.spans: list[list[int]] = []
 
     def add(self, second: float, ok: int, errors: int) -> None:

@@ -20,26 +20,6 @@ pytest.importorskip("uvicorn")
 from loopai import SyncLoopaiClient
 from loopai.local import running
 
-RUNNER = """
-import sys
-from loopai import SyncLoopaiClient
-from loopai.batch.command import BatchOptions, run_command
-import loopai.batch.runs as runs
-
-url, task, given, output = sys.argv[1:]
-keep = runs.Run.keep
-
-def told(self, outcomes):
-    print("<", flush=True)
-    keep(self, outcomes)
-    print(">", flush=True)
-
-runs.Run.keep = told
-with SyncLoopaiClient(url) as client:
-    options = BatchOptions(task, given, output, map=["n=n"], id_field="id", chunk_size=20, resume=True, progress="none")
-    sys.exit(run_command(options, client))
-"""
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, str]]:
@@ -50,18 +30,27 @@ def server() -> Iterator[tuple[str, str]]:
 
 
 def _runner(server: tuple[str, str], given: Path, output: Path) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-c", RUNNER, *server, str(given), str(output)]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    url, task = server
+    command = [sys.executable, "-m", "loopai", "batch", task, given, "--output", output, "--map", "n=n"]
+    options = ["--id-field", "id", "--chunk-size", "20", "--resume", "--progress", "none", "--base-url", url]
+    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _killed(process: subprocess.Popen[bytes], chance: random.Random) -> bool:
-    """Kill the runner some time after a word of it, within a chunk's write or between two; False if it ended first."""
-    words = chance.randrange(1, 12)
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _killed(process: subprocess.Popen[bytes], output: Path, chance: random.Random) -> bool:
+    """Kill the runner some time after its output has grown, within a chunk's write or between two.
+
+    False if it ended first.
+    """
     with process:
-        assert process.stdout is not None
-        for _ in range(words):
-            if not process.stdout.readline():
-                break
+        size = _size(output)
+        for _ in range(chance.randrange(1, 12)):
+            while process.poll() is None and _size(output) == size:
+                select.select([], [], [], 0.0002)
+            size = _size(output)
         # Up to 8 ms more, by the clock: a chunk is written, fsynced and recorded in about that.
         until = time.perf_counter() + chance.random() * 0.008
         while time.perf_counter() < until:
@@ -76,7 +65,7 @@ def _kills(server: tuple[str, str], folder: Path, rows: int, kills: int, output:
     given = folder / "in.jsonl"
     given.write_text("".join(json.dumps({"id": f"k{n}", "n": n}) + "\n" for n in range(rows)))
     chance = random.Random(kills)
-    done = sum(_killed(_runner(server, given, output), chance) for _ in range(kills))
+    done = sum(_killed(_runner(server, given, output), output, chance) for _ in range(kills))
     assert done == kills
     with _runner(server, given, output) as last:
         _, said = last.communicate(timeout=120)

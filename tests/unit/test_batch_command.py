@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 from loopai import SyncLoopaiClient
-from loopai.batch.command import BatchOptions, run_command
+from loopai.batch.chunks import BatchCall
+from loopai.batch.command import BatchCommand, BatchOptions, run_command
+from loopai.batch.ending import TO_RESUME, TO_RETRY, Ending
+from loopai.batch.runs import prepare
+from loopai.batch.scheduler import INTERRUPTED, TOO_MANY_ERRORS
+from loopai.batch.stopping import Stop
 from loopai.testing import FakeLoopai, ProgramError
 
 
@@ -103,6 +108,8 @@ def test_rows_go_to_stdout_and_come_from_stdin(client: SyncLoopaiClient) -> None
         ({"output": "out.txt"}, "none of csv, jsonl, parquet"),
         ({"output": "out.jsonl.gz"}, "gzip it afterwards"),
         ({"resume": True, "output": "-"}, "keeps nothing to resume from"),
+        ({"report": "nowhere/report.html"}, "there is no folder nowhere"),
+        ({"report": "."}, "--report . is a folder: name a file in it"),
     ],
 )
 def test_usage_and_configuration_are_2(
@@ -240,6 +247,73 @@ def test_quality_is_in_the_summary_and_the_report(client: SyncLoopaiClient, tmp_
     page = report.read_text()
     assert "Confusion matrix" in page
     assert "thirteen" in page
+
+
+def test_a_report_that_cannot_be_written_is_said_after_the_summary(
+    client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path
+) -> None:
+    """The rows are in the output all the same, and nothing is to be run again for them."""
+    folder = tmp_path / "reports"
+    folder.mkdir()
+
+    def program(given: Any) -> Any:
+        if folder.exists():
+            folder.rmdir()
+        return {"label": "odd"}
+
+    fake.task("parity").computes(program)
+    output = tmp_path / "out.jsonl"
+    ran = Ran(client, input=_input(tmp_path), output=str(output), report=str(folder / "report.html"), progress="none")
+    assert ran.code == 2
+    summary, *_, error = ran.said.splitlines()
+    assert summary.startswith("20 ok, 0 errors")
+    assert error == f"loopai: the report {folder}/report.html cannot be written: No such file or directory"
+    assert len(output.read_text().splitlines()) == 20
+
+
+def test_errors_and_labels_of_many_lines_are_one(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """In progress and summary, and what they hold for a terminal does not reach it; JSON has them as they are."""
+
+    def program(given: Any) -> Any:
+        if given["n"] % 2:
+            raise ProgramError("bang\nand\r\n\x1b[2Jmore " + "x" * 1_000)
+        return {"label": "two\nlines\x07"}
+
+    fake.task("parity").computes(program)
+    options = {"input": _input(tmp_path, 4), "output": str(tmp_path / "out.jsonl"), "overwrite": True}
+    said = Ran(client, **options, expect="label", progress="plain").said
+    assert "  2 × bang and \ufffd[…Jmore xxx" in said
+    assert "last error: bang and \ufffd[2Jmore xxx" in said
+    assert "  two lines\ufffd: precision 0.000" in said
+    assert max(map(len, said.splitlines())) < 300
+    as_json = Ran(client, **options, json=True, progress="none").said
+    assert json.loads(as_json)["summary"]["last_error"].startswith("bang\nand\r\n")
+
+
+def test_a_command_of_ones_own_ends_like_any_other(client: SyncLoopaiClient, tmp_path: Path) -> None:
+    """It brings its work, and what it adds to the summary; voice, report and exit codes are shared."""
+
+    def ended(how: str, options: BatchOptions, **more: Any) -> tuple[int, list[str]]:
+        stderr = io.StringIO()
+        command = BatchCommand(options, client, stderr)
+
+        def work(stop: Stop) -> Ending:
+            made = prepare(BatchCall("t"), [], watchers=command.watchers())
+            made.scheduler.stopped = how
+            return Ending(made.end(), made, **{"errors": 0, **more})
+
+        return command.carry_out(work), stderr.getvalue().splitlines()
+
+    quiet = BatchOptions("t", progress="none", report=str(tmp_path / "report.html"), max_errors="5")
+    code, said = ended(INTERRUPTED, quiet, interrupted="Cancelled.", interrupted_code=143, notes=["2 rows are gone."])
+    assert code == 143
+    assert said[1:] == ["2 rows are gone.", f"Cancelled. {TO_RESUME}", f"Report: {quiet.report}"]
+    assert "Interrupted" in (tmp_path / "report.html").read_text()
+    assert ended(TOO_MANY_ERRORS, quiet, errors=6)[0] == 3
+    assert ended("unusable", quiet, stopped="Stopped: the file is gone.", code=2)[1][1].startswith("Stopped: the file")
+    assert ended("finished", quiet, errors=6) == (1, [said[0], TO_RETRY, f"Report: {quiet.report}"])
+    code, said = ended("finished", BatchOptions("t", progress="none", json=True), facts={"gone": 2})
+    assert (code, json.loads(said[0])["summary"]["gone"]) == (0, 2)
 
 
 def test_a_pipe_that_nobody_reads_is_said(client: SyncLoopaiClient, tmp_path: Path) -> None:

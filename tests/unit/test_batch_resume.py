@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,26 +223,38 @@ def test_an_output_that_was_changed_is_refused(client: SyncLoopaiClient, given: 
         run_sync(client, "t", given, output, **_options(resume=True))
 
 
+RETRY = """
+import os, signal, sys
+from loopai.batch import run_sync
+from loopai.testing import FakeLoopai
+
+given, output = sys.argv[1:]
+
+def watch(event, arguments):
+    if event == "os.rename" and os.fspath(arguments[1]) == output:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+fake = FakeLoopai()
+fake.task("t").returns("mended")
+with fake.client() as client:
+    sys.addaudithook(watch)
+    run_sync(client, "t", given, output, key="id", mapping=["n=n"], chunk_size=10, retry_failed=True)
+"""
+"""A retry that is killed when it is about to put the rewritten output in the old one's place, as audit events tell."""
+
+
 def test_a_kill_between_the_renames_of_a_retry_is_finished_by_the_next(
-    client: SyncLoopaiClient, given: Path, tmp_path: Path, broken: set[int], monkeypatch: pytest.MonkeyPatch
+    client: SyncLoopaiClient, given: Path, tmp_path: Path, broken: set[int]
 ) -> None:
     """The journal already says that the rewritten output takes the old one's place."""
     output = tmp_path / "out.jsonl"
     run_sync(client, "t", given, output, **_options())
+    journal = journal_of(output).read_bytes()
     broken.clear()
-    replace, done = os.replace, []
-
-    def killed(source: Any, target: Any) -> None:
-        if done:
-            raise KeyboardInterrupt
-        done.append(target)
-        replace(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run_sync(client, "t", given, output, **_options(retry_failed=True))
-    assert len(_read(output)) == ROWS
+    killed = subprocess.run([sys.executable, "-c", RETRY, given, output], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert journal_of(output).read_bytes() != journal
+    assert len(_read(output)) == ROWS, "the old output is still in its place"
     run_sync(client, "t", given, output, **_options(retry_failed=True))
     assert _read(output) == _expected(set())
 
