@@ -193,7 +193,10 @@ class BatchCommand:
         self.say(f"Task {task} at {self.client.base_url}: {source}, {'?' if rows is None else f'{rows:,}'} rows")
         if rows is not None:
             requests = -(-rows // chunk_size)
-            self.say(f"{requests:,} requests of at most {chunk_size} rows, {max_in_flight} at a time")
+            self.say(
+                f"{requests:,} request{'s' if requests != 1 else ''} of at most {chunk_size} rows,"
+                f" {max_in_flight} at a time"
+            )
 
     def show(self, rows: Iterable[Row]) -> int:
         """Say what the first rows would be sent as, and give the exit code of a dry run."""

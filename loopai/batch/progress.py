@@ -85,7 +85,7 @@ class Progress:
         parts.append(f"{self.in_flight} in flight")
         if self.paused is not None:
             parts.append(f"paused {self.paused:.0f} s (the server rations or rests)")
-        elif self.left is not None:
+        elif self.left is not None and self.fraction != 1.0:
             parts.append(f"{clock_time(self.left)} left")
         if self.last_error:
             parts.append(f"last error: {one_line(self.last_error, 80)}")

@@ -30,7 +30,9 @@ METAVARS: Final[Mapping[str, str]] = {
 """The client's options that are flags here, and what their values are called; the environment has them all."""
 
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Its id, or its name.", show_default=False)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to stdout, and nothing else.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Answer in JSON: on stdout, or on stderr where rows go to stdout.")
+]
 
 
 def _flags() -> dict[str, Any]:
