@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # The parts that the 95 % hold for; they run in this process, in threads at most.
 COVERED := loopai/_core/*,loopai/client.py,loopai/models.py,loopai/exceptions.py
 
-.PHONY: help demo demo-fastapi test lint format types bench matrix build clean same-python
+.PHONY: help demo demo-serve demo-fastapi test lint format types bench matrix build clean same-python
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,7 +24,10 @@ help: ## List the verbs
 	@echo "  PYTHON=/path/to/python chooses the interpreter, SLOW=1 adds the slow tests, ARGS='...' goes to pytest, the benchmarks or the matrix."
 
 demo: .venv/.demo ## Classify 1,452 real e-mails on an embedded server
-	@$(BIN)/python example_projects/scripts/demo.py
+	@$(BIN)/python example_projects/django_mail/demo.py
+
+demo-serve: .venv/.demo ## Show them on a Django site, on an embedded server
+	@$(BIN)/python example_projects/django_mail/demo.py --serve
 
 demo-fastapi: .venv/.demo ## Judge e-mails on a page, on an embedded server
 	@$(BIN)/python example_projects/fastapi_mail
@@ -48,6 +51,7 @@ format: .venv/.dev ## Put code into the project's format
 types: .venv/.dev ## Check the types, with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing benchmarks example_projects/scripts example_projects/fastapi_mail .ci
+	$(BIN)/mypy example_projects/django_mail
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 
 bench: .venv/.dev ## Measure, and compare with baselines of the same run
@@ -70,7 +74,7 @@ clean: ## Remove whatever the other verbs made
 
 .venv/.demo: pyproject.toml $(BIN)/python
 	@echo "Installing what the demo needs into .venv"
-	@$(PIP) install -qq --editable '.[cli,fastapi,server]'
+	@$(PIP) install -qq --editable '.[cli,django,fastapi,server]'
 	@touch $@
 
 .venv/.dev: pyproject.toml $(BIN)/python

@@ -1,4 +1,4 @@
-"""The command line as its users have it: a process with pipes, a process on a terminal, and one server for all."""
+"""What tests as users have it need: the command line as a process, on a terminal, with one server; and a browser."""
 
 from __future__ import annotations
 
@@ -16,11 +16,26 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional
+from urllib.parse import urlsplit
 
 import pytest
 
 COMMAND = [sys.executable, "-m", "loopai"]
 PATIENCE = 60.0
+CHROMIUM = "/usr/bin/chromium"
+# In a container Chromium is root; it is to ask nobody but the page.
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+VIEWS: dict[str, dict[str, Any]] = {
+    "desktop, light": {"viewport": {"width": 1280, "height": 860}, "color_scheme": "light"},
+    "desktop, dark": {"viewport": {"width": 1280, "height": 860}, "color_scheme": "dark"},
+    "phone, light": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
+    "phone, dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
+    "small phone": {"viewport": {"width": 320, "height": 600}, "has_touch": True},
+}
+"""Screens that a page is looked at on: arguments of Playwright's contexts."""
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 PROGRAM = """
@@ -242,3 +257,82 @@ def cli_server() -> Iterator[str]:
             task: Any = client.create_task("words", "Count the words of a text", SCHEMA, {"type": "object"})
             client.push_program(task.id, PROGRAM)
         yield server.base_url
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium. Not longer than a module: Playwright's loop runs meanwhile, and async tests need theirs."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pages are tested with Playwright")
+    if not Path(CHROMIUM).exists() and os.environ.get("CI") != "true":
+        pytest.skip(f"pages are tested in {CHROMIUM}, which is not there")
+    with playwright.sync_playwright() as started:
+        yield started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens an address in a view. What the console says, or a request to somebody else, is an error of the test."""
+    contexts: list[Any] = []
+    said: list[str] = []
+    asked: list[str] = []
+    own: list[str] = ["blob:", "data:"]
+
+    def start(url: str, **view: Any) -> Any:
+        context = browser.new_context(**view)
+        contexts.append(context)
+        own.append("{0.scheme}://{0.netloc}/".format(urlsplit(url)))
+        page = context.new_page()
+        page.set_default_timeout(2 * PATIENCE * 1000)
+        page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(url)
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert [address for address in asked if not address.startswith(tuple(own))] == [], "a page asks somebody else"
+
+
+CONTRAST = """
+() => {
+  const channels = (colour) => {
+    const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, place) => sum + c * [0.2126, 0.7152, 0.0722][place], 0);
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = getComputedStyle(each).backgroundColor;
+      if (channels(colour)[3] === 255) return colour;
+    }
+    return "white";
+  };
+  const low = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    if (!texts.currentNode.data.trim() || !element.checkVisibility()) continue;
+    const [one, other] = [getComputedStyle(element).color, behind(element)].map((c) => luminance(channels(c)));
+    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (ratio < 4.5) low.push(`${element.tagName} ${texts.currentNode.data.trim()}: ${ratio.toFixed(2)}`);
+  }
+  return low;
+}
+"""
+
+
+def legible(page: Any) -> None:
+    """Nothing sticks out to the side, and every text has the contrast that WCAG asks for."""
+    width, room = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width <= room
+    assert page.evaluate(CONTRAST) == []

@@ -10,21 +10,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from .conftest import VIEWS, legible
+
 ROOT = Path(__file__).parents[2]
 DEV = ROOT / "example_projects" / "data" / "emails.dev.jsonl.gz"
-CHROMIUM = "/usr/bin/chromium"
-# In a container Chromium is root; it is to ask nobody but the page.
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PATIENCE = 120.0
 
 pytestmark = pytest.mark.slow
@@ -82,79 +78,10 @@ def test_the_api_judges_a_file(url: str, mails: list[dict[str, str]]) -> None:
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
-    if not Path(CHROMIUM).exists() and os.environ.get("CI") != "true":
-        pytest.skip(f"the page is tested in {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        yield started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-
-
-VIEWS = {
-    "desktop, light": {"viewport": {"width": 1280, "height": 860}, "color_scheme": "light"},
-    "desktop, dark": {"viewport": {"width": 1280, "height": 860}, "color_scheme": "dark"},
-    "phone, light": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
-    "phone, dark": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True},
-    "small phone": {"viewport": {"width": 320, "height": 600}, "has_touch": True},
-}
-
-
 @pytest.fixture(params=VIEWS)
-def page(request: pytest.FixtureRequest, browser: Any, url: str) -> Iterator[Any]:
-    """The page in each view; what its console says is an error of the test."""
-    context = browser.new_context(**VIEWS[request.param])
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE * 1000)
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(url)
-    yield page
-    context.close()
-    assert said == []
-    assert all(address.startswith((url, "blob:", "data:")) for address in asked), "the page asks somebody else"
-
-
-CONTRAST = """
-() => {
-  const channels = (colour) => {
-    const canvas = new OffscreenCanvas(1, 1).getContext("2d");
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const luminance = ([r, g, b]) => [r, g, b].map((c) => c / 255)
-    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, place) => sum + c * [0.2126, 0.7152, 0.0722][place], 0);
-  const behind = (element) => {
-    for (let each = element; each; each = each.parentElement) {
-      const colour = getComputedStyle(each).backgroundColor;
-      if (channels(colour)[3] === 255) return colour;
-    }
-    return "white";
-  };
-  const low = [];
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const element = texts.currentNode.parentElement;
-    if (!texts.currentNode.data.trim() || !element.checkVisibility()) continue;
-    const [one, other] = [getComputedStyle(element).color, behind(element)].map((c) => luminance(channels(c)));
-    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-    if (ratio < 4.5) low.push(`${element.tagName} ${texts.currentNode.data.trim()}: ${ratio.toFixed(2)}`);
-  }
-  return low;
-}
-"""
-
-
-def legible(page: Any) -> None:
-    """Nothing sticks out to the side, and every text has the contrast that WCAG asks for."""
-    width, room = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert width <= room
-    assert page.evaluate(CONTRAST) == []
+def page(request: pytest.FixtureRequest, opened: Callable[..., Any], url: str) -> Any:
+    """The page in each view."""
+    return opened(url, **VIEWS[request.param])
 
 
 def test_an_e_mail_is_pasted_and_judged(page: Any) -> None:
@@ -279,6 +206,8 @@ def test_a_file_that_is_none_is_told(page: Any, tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
         page.get_by_label("Choose a file").set_input_files(tmp_path / name)
         page.get_by_text(told).wait_for()
+        assert not page.get_by_role("progressbar").is_visible()
+        assert not page.locator("#figures").is_visible()
         legible(page)
         page.get_by_role("button", name="Another file").click()
 

@@ -1,0 +1,1 @@
+"""E-mails, their verdicts, and the pages that show them."""
