@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 from .goals import TimesLess
@@ -24,17 +26,20 @@ from .peer import running
 CALLERS = 100
 # 500 at once, of which every second one goes away while the server, which takes 100 ms, is at work.
 DISCONNECTING, DELAY = 500, 0.1
+WORKERS = 2
 PATIENCE = 60.0
 
 
 class Caller(asyncio.Protocol):
-    """One connection kept open that asks for one path again and again; `failed` counts what was not answered 200."""
+    """One connection kept open that asks for one path again and again, each time with another number."""
 
-    def __init__(self, request: bytes, wanted: Callable[[], bool], over: asyncio.Future[None]) -> None:
-        self.request, self.wanted, self.over = request, wanted, over
+    def __init__(self, path: str, wanted: Callable[[], bool], numbers: Iterator[int], failed: list[int]) -> None:
+        self.path, self.wanted, self.numbers, self.failed = path, wanted, numbers, failed
         self.received = b""
-        self.answered = self.failed = 0
-        self.asking = self.content = False
+        self.answered = 0
+        self.asked: int | None = None
+        self.content = False
+        self.over = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -43,9 +48,9 @@ class Caller(asyncio.Protocol):
         self.ask()
 
     def ask(self) -> None:
-        self.asking = self.wanted()
-        if self.asking:
-            self.transport.write(self.request)
+        if self.wanted():
+            self.asked = next(self.numbers)
+            self.transport.write(b"GET %b?%d HTTP/1.1\r\nHost: app\r\n\r\n" % (self.path.encode(), self.asked))
         else:
             self.content = True
             self.transport.close()
@@ -55,53 +60,55 @@ class Caller(asyncio.Protocol):
         head, end, rest = self.received.partition(b"\r\n\r\n")
         if not end:
             return
-        _, _, told = head.lower().partition(b"content-length:")
+        head = head.lower()
+        _, _, told = head.partition(b"content-length:")
         if len(rest) < int(told.partition(b"\r\n")[0]):
             return
         self.received = b""
-        self.asking = False
-        if head.startswith(b"HTTP/1.1 200"):
-            self.answered += 1
+        if head.startswith(b"http/1.1 200"):
+            self.answered, self.asked = self.answered + 1, None
         else:
-            self.failed += 1
-        self.ask()
+            self.note_failure()
+        if b"connection: close" in head:
+            self.transport.close()
+        else:
+            self.ask()
+
+    def note_failure(self) -> None:
+        if self.asked is not None:
+            self.failed.append(self.asked)
+            self.asked = None
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.failed += self.asking
-        if not self.over.done():
-            self.over.set_result(None)
+        self.note_failure()
+        self.over.set_result(None)
 
 
 @dataclass(frozen=True)
 class Answers:
+    """`failed` has the numbers of the requests that were not answered 200."""
+
     answered: int
-    failed: int
+    failed: list[int]
     seconds: float
 
 
-def _same(asking: Caller) -> Caller:
-    return asking
-
-
 async def load(port: int, path: str, wanted: Callable[[], bool], callers: int = CALLERS) -> Answers:
-    """Ask from `callers` connections as long as `wanted`; one that the server cuts is made anew."""
+    """Ask from `callers` connections as long as `wanted`; one that the server closes is made anew."""
     loop = asyncio.get_running_loop()
-    request = f"GET {path} HTTP/1.1\r\nHost: app\r\n\r\n".encode()
-    made: list[Caller] = []
+    numbers, failed = count(), list[int]()
 
-    async def caller() -> None:
-        content = False
+    async def caller() -> int:
+        answered, content = 0, False
         while not content:
-            asking = Caller(request, wanted, loop.create_future())
-            made.append(asking)
-            await loop.create_connection(partial(_same, asking), "127.0.0.1", port)
+            _, asking = await loop.create_connection(lambda: Caller(path, wanted, numbers, failed), "127.0.0.1", port)
             await asking.over
-            content = asking.content
+            answered, content = answered + asking.answered, asking.content
+        return answered
 
     started = time.perf_counter()
-    await asyncio.wait_for(asyncio.gather(*(caller() for _ in range(callers))), PATIENCE)
-    seconds = time.perf_counter() - started
-    return Answers(sum(each.answered for each in made), sum(each.failed for each in made), seconds)
+    answered = await asyncio.wait_for(asyncio.gather(*(caller() for _ in range(callers))), PATIENCE)
+    return Answers(sum(answered), failed, time.perf_counter() - started)
 
 
 def microseconds(port: int, path: str, requests: int) -> float:
@@ -113,7 +120,7 @@ def microseconds(port: int, path: str, requests: int) -> float:
         return left[0] >= 0
 
     found = asyncio.run(load(port, path, wanted))
-    assert not found.failed, f"{found.failed} of {path} failed"
+    assert not found.failed, f"{len(found.failed)} of {path} failed"
     return found.seconds / found.answered * 1e6
 
 
@@ -257,27 +264,36 @@ class Disconnects:
 
 
 class Reloads:
-    """What fails while `kill -HUP` has uvicorn replace its workers, beyond what fails of a route that calls nobody."""
+    """What fails of the requests that have reached the application while `kill -HUP` has uvicorn replace its workers.
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, seconds: float) -> None:
-        self.process, self.port, self.seconds = process, port, seconds
+    What never reaches it is uvicorn's own: it closes connections that wait for their next request, and a request that
+    is on its way there is lost, whatever route it is for; clients may repeat it (RFC 9112, 9.3.1).
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, reached: Path) -> None:
+        self.process, self.port, self.reached = process, port, reached
         self.answered = 0
 
-    def _during(self, path: str) -> Answers:
-        ends = time.monotonic() + self.seconds
+    def _workers(self) -> set[str]:
+        return set(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split())
 
-        async def reload() -> Answers:
-            asking = asyncio.ensure_future(load(self.port, path, lambda: time.monotonic() < ends, 20))
-            await asyncio.sleep(self.seconds / 4)
-            self.process.send_signal(signal.SIGHUP)
-            return await asking
-
-        return asyncio.run(reload())
+    async def _reloaded(self) -> Answers:
+        loaded = True
+        asking = asyncio.ensure_future(load(self.port, "/gathered", lambda: loaded, 20))
+        before = self._workers()
+        self.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + PATIENCE * 0.9
+        while len(before - self._workers()) < WORKERS:
+            assert time.monotonic() < deadline, "the workers are not replaced"
+            await asyncio.sleep(0.05)
+        loaded = False
+        return await asking
 
     def measure(self) -> float:
-        theirs, mine = self._during("/empty"), self._during("/gathered")
-        self.answered = mine.answered
-        return max(0, mine.failed - theirs.failed)
+        self.reached.write_text("")
+        found = asyncio.run(self._reloaded())
+        self.answered = found.answered
+        return len({str(number) for number in found.failed} & set(self.reached.read_text().split()))
 
     def baseline(self) -> float:
         return self.answered
@@ -286,19 +302,31 @@ class Reloads:
 @group("fastapi")
 def fastapi(quick: bool) -> Iterator[list[Row]]:
     requests = 500 if quick else 5000
-    with running() as peer, running(DELAY) as slow:
+    with running() as peer, running(DELAY) as slow, tempfile.TemporaryDirectory() as folder:
+        reached = Path(folder, "reached")
         environment = {"BENCHMARK_PEER": peer, "BENCHMARK_SLOW_PEER": slow}
-        with serving(environment) as (_, port), serving(environment, "--workers", "2") as (supervisor, workers):
+        noting = {**environment, "BENCHMARK_REACHED": str(reached)}
+        # While all cores are busy with the load, a worker starts slowly.
+        many_workers = ("--workers", str(WORKERS), "--timeout-worker-healthcheck", str(round(PATIENCE)))
+        with serving(environment) as (_, port), serving(noting, *many_workers) as (supervisor, workers):
 
             def took(path: str, number: int = requests) -> Callable[[], float]:
-                microseconds(port, path, CALLERS * 2)  # connections are made, code is warm
-                return lambda: microseconds(port, path, number)
+                def measure() -> float:
+                    # Code is warm, and connections are there: httpx drops those that were idle for 5 s.
+                    microseconds(port, path, min(number, CALLERS * 2))
+                    return microseconds(port, path, number)
+
+                return measure
 
             extra = Extra(of_a_call("/unused", requests), of_a_call("/empty", requests))
             disconnects = Disconnects(port, 1 if quick else 4)
-            reloads = Reloads(supervisor, workers, 3.0 if quick else 6.0)
+            reloads = Reloads(supervisor, workers, reached)
             gathered, many = took("/gathered"), took("/httpx-client-a-request", requests // 50)
-            one, empty, default = took("/one-httpx-client", requests // 10), took("/empty"), took("/default")
+            one, empty, default = (
+                took("/one-httpx-client", max(requests // 10, CALLERS * 2)),
+                took("/empty"),
+                took("/default"),
+            )
             yield [
                 Row(
                     "LoopaiDep in a route that does not call out, in-process ASGI: more than an empty dependency",
@@ -324,7 +352,7 @@ def fastapi(quick: bool) -> Iterator[list[Row]]:
                     Goal(0, of="figure"),
                 ),
                 Row(
-                    "requests that fail while `kill -HUP` replaces 2 workers, beyond an empty route's",
+                    f"requests that fail of those that reached it while `kill -HUP` replaces {WORKERS} workers",
                     reloads.measure,
                     "requests answered meanwhile",
                     reloads.baseline,

@@ -96,6 +96,11 @@ class Run {
   }
 }
 
+function tell(text, isProblem = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("problem", isProblem);
+}
+
 function show() {
   const done = run.results.size;
   const total = run.rows.length;
@@ -106,6 +111,7 @@ function show() {
   $("accuracy").textContent = share(run.right, run.compared);
   $("compared").textContent = run.compared ? `${many.format(run.compared - run.right)} wrong` : "no labels";
   $("errors").textContent = many.format(run.errors);
+  $("errors").classList.toggle("some", run.errors > 0);
   $("error-kind").textContent = $("error-kind").title = run.lastError;
   const most = Math.max(...run.rates, 1);
   const step = 100 / Math.max(run.rates.length - 1, 1);
@@ -139,7 +145,7 @@ async function go() {
   $("stop").hidden = false;
   for (const id of ["resume", "again", "downloads"]) $(id).hidden = true;
   $("stop").onclick = () => stopping.abort();
-  $("status").textContent = "Judging …";
+  tell("Judging …");
   const tick = () => {
     const now = performance.now();
     run.seconds = before + (now - started) / 1000;
@@ -151,12 +157,14 @@ async function go() {
   };
   const ticking = setInterval(tick, 100);
   let ended;
+  let broken = false;
   try {
     await judge(run.rows, run.missing, stopping.signal, (number, result) => run.add(number, result));
     ended = `All ${many.format(run.rows.length)} rows judged in ${run.seconds.toFixed(1)} s`;
     ended += run.compared ? `, ${share(run.right, run.compared)} of them right.` : ".";
   } catch (error) {
-    const why = stopping.signal.aborted ? "Stopped." : `It broke off: ${error.message}`;
+    broken = !stopping.signal.aborted;
+    const why = broken ? `It broke off: ${error.message}` : "Stopped.";
     ended = `${why} ${many.format(run.missing.length)} rows are left.`;
   }
   clearInterval(ticking);
@@ -168,23 +176,26 @@ async function go() {
   $("resume").hidden = !run.missing.length;
   for (const id of ["again", "downloads"]) $(id).hidden = false;
   if (focused) $(run.missing.length ? "resume" : "as-csv").focus();
-  $("status").textContent = ended;
+  tell(ended, broken);
 }
 
 async function take(file) {
   $("drop").hidden = true;
   $("run").hidden = false;
+  $("run").classList.remove("unreadable");
   $("name").textContent = file.name;
+  tell("Reading …");
   try {
     run = new Run(file.name, []);
     show();
     run = new Run(file.name, await rowsOf(file));
     show();
   } catch (error) {
+    $("run").classList.add("unreadable");
     $("stop").hidden = $("resume").hidden = $("downloads").hidden = true;
     $("again").hidden = false;
     $("again").focus();
-    $("status").textContent = `The file cannot be read: ${error.message}`;
+    tell(`The file cannot be read: ${error.message}`, true);
     return;
   }
   $("stop").focus();

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Annotated, Any, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter, ValidationError
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ...batch import Outcome, Row, stream
 from ...batch.inputs import Record
@@ -25,8 +27,10 @@ from ...batch.scheduler import FATAL, TOO_MANY_ERRORS, UNREACHABLE
 from ...batch.tally import Tally, summary_of
 from ...client import LoopaiClient
 from ...exceptions import AuthenticationException, LoopaiException, NotFoundException, NotSupportedException
+from .batch_document import BODY, BatchRoute, Events, responses, row_of
+from .batch_events import BatchProgress, BatchResult
 from .dependencies import get_loopai_for
-from .events import HEADERS, HEARTBEAT, MEDIA_TYPE, Outbox, event
+from .events import HEADERS, HEARTBEAT, Outbox, event
 from .problems import Problem, problem_of
 from .uploads import ROWS_AT_ONCE, Gone, Upload, UploadError, kind_of, records
 
@@ -101,6 +105,7 @@ class _Run:
         self._reading = CapacityLimiter(1)
         self._progress_due = 0.0
         self._read = 0
+        self._unreadable: Optional[UploadError] = None
         self.upload = Upload(options.max_bytes)
         self.outbox = Outbox()
         self.tally = Tally(time.monotonic(), options.expect)
@@ -140,17 +145,22 @@ class _Run:
                     self._progress(now)
                 if self.upload.over and self.outbox.waiting:
                     await self.outbox.room()
+            if self._unreadable is not None:
+                raise self._unreadable
         finally:
             self.upload.fail(Gone())
             await outcomes.aclose()
             await rows.aclose()
 
-    def _told(self, outcome: Outcome) -> dict[str, Any]:
-        told: dict[str, Any] = {"key": outcome.key, "status": outcome.status}
+    def _told(self, outcome: Outcome) -> BatchResult:
+        told: BatchResult = {
+            "key": outcome.key,
+            "status": outcome.status,  # type: ignore[typeddict-item]  # one of the three, typed as a text
+        }
         if outcome.ok:
             told["output"] = outcome.output
         else:
-            told.update(error=outcome.error, code=outcome.code)
+            told["error"], told["code"] = outcome.error, outcome.code
         if outcome.latency_ms is not None:
             told["latency_ms"] = outcome.latency_ms
         if outcome.row.line is not None:
@@ -164,7 +174,7 @@ class _Run:
         self._progress_due = now + self._options.progress_every
         tally, quality = self.tally, self.tally.quality
         read = self.upload.received
-        told = {
+        told: BatchProgress = {
             "read": self._read,
             "done": tally.done,
             "ok": tally.ok,
@@ -185,17 +195,22 @@ class _Run:
             for record in read:
                 self._read += 1
                 if self._read > self._options.max_rows:
-                    raise UploadError(f"the upload has more than {self._options.max_rows:,} rows")
+                    self._unreadable = UploadError(f"the upload has more than {self._options.max_rows:,} rows")
+                    return
                 yield self._row(record, self._asked.first + self._read - 1)
             if not read:
                 return
 
     def _next_records(self, found: Iterator[Record]) -> list[Record]:
         read: list[Record] = []
-        for record in islice(found, ROWS_AT_ONCE):
-            read.append(record)
-            if self.upload.waiting:
-                break
+        try:
+            for record in islice(found, ROWS_AT_ONCE):
+                read.append(record)
+                if self.upload.waiting:
+                    break
+        except UploadError as error:
+            # The rows before it are run, and then it is told.
+            self._unreadable = error
         return read
 
     def _row(self, record: Record, number: int) -> Row:
@@ -212,13 +227,7 @@ class _Run:
         return row
 
 
-class _Events(Response):
-    """What the OpenAPI document says of the answer."""
-
-    media_type = MEDIA_TYPE
-
-
-class _BatchResponse(_Events):
+class _BatchResponse(Events):
     """Reads the upload and sends events at the same time; a client that goes away ends the run."""
 
     def __init__(self, client: LoopaiClient, options: _Options, asked: _Asked) -> None:
@@ -230,13 +239,18 @@ class _BatchResponse(_Events):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See Starlette's `Response`."""
         runs = self._asked.runs
+        if runs.now >= runs.most:
+            busy = JSONResponse({"detail": "All batches are taken"}, 503, {"Retry-After": str(BUSY_FOR)})
+            await busy(scope, receive, send)
+            return
         runs.now += 1
         run = _Run(self._client, self._options, self._asked)
         try:
             receiving = asyncio.ensure_future(_receive(receive, run.upload))
             others = [asyncio.ensure_future(run.work()), asyncio.ensure_future(self._send(send, run))]
             try:
-                await _until_one_ends(receiving, others)
+                with suppress(Gone):
+                    await _until_one_ends(receiving, others)
             finally:
                 run.upload.fail(Gone())
                 for task in (receiving, *others):
@@ -247,10 +261,17 @@ class _BatchResponse(_Events):
             run.outbox.close()
 
     async def _send(self, send: Send, run: _Run) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await _write(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         while (data := await run.outbox.take(self._options.heartbeat_every)) is not None:
-            await send({"type": "http.response.body", "body": data or HEARTBEAT, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await _write(send, {"type": "http.response.body", "body": data or HEARTBEAT, "more_body": True})
+        await _write(send, {"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _write(send: Send, message: Message) -> None:
+    try:
+        await send(message)
+    except OSError:  # how ASGI servers may say, since version 2.4 of HTTP in it, that the client is gone
+        raise Gone from None
 
 
 async def _receive(receive: Receive, upload: Upload) -> None:
@@ -330,21 +351,28 @@ def batch_router(
         heartbeat_every,
     )
     runs = _Runs(max_runs)
-    router = APIRouter(tags=["batch"])
+    router = APIRouter(tags=["batch"], route_class=BatchRoute)
+    row = row_of(input, options.mapping)
 
-    @router.post(path, response_class=_Events, responses=_RESPONSES, openapi_extra=_body_of(options.given))
+    @router.post(path, response_class=Events, responses=responses(max_bytes), openapi_extra={"requestBody": BODY})
     async def batch(
         request: Request,
+        rows: Annotated[list[row], Body(default_factory=list)],  # type: ignore[valid-type]  # the router's own
         client: Annotated[LoopaiClient, Depends(get_loopai_for(alias))],
         key: Annotated[
             Optional[str], Query(description="Member that names a row; without it rows are numbered")
         ] = None,
         first: Annotated[int, Query(ge=0, description="Number of the first row")] = 1,
         format: Annotated[  # noqa: A002  # the query's name
-            Optional[str], Query(pattern="^(csv|jsonl|json)$", description="What the body is written in")
+            Optional[Literal["csv", "jsonl", "json"]],
+            Query(description="What the body is written in, where its type does not say so"),
         ] = None,
     ) -> Response:
-        """Run rows through the task; results come as server-sent events."""
+        """Run rows through the task; events come while they run, results in the order in which rows end.
+
+        `result` for each row, `progress`, `error` where the run cannot go on, and `summary` at the end. To go on
+        after a run that broke off, post the rows whose results have not come.
+        """
         content_type = request.headers.get("content-type", "")
         media_type = content_type.partition(";")[0].strip().lower()
         declared = request.headers.get("content-length", "")
@@ -354,40 +382,6 @@ def batch_router(
         kind = format or kind_of(media_type, "")
         if kind is None and media_type != "multipart/form-data":
             raise HTTPException(415, "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv")
-        if runs.now >= runs.most:
-            raise HTTPException(503, "All batches are taken", {"Retry-After": str(BUSY_FOR)})
         return _BatchResponse(client, options, _Asked(kind, content_type, length, key, first, runs))
 
     return router
-
-
-_RESPONSES: dict[Union[int, str], dict[str, Any]] = {
-    200: {
-        "description": "Events `result`, `progress`, `error` and `summary`",
-        "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
-    },
-    413: {"description": "The upload is too large"},
-    415: {"description": "Neither JSON nor JSONL nor CSV"},
-    503: {"description": "As many batches as may be are under way; see Retry-After"},
-}
-
-
-def _body_of(given: Optional[TypeAdapter[Any]]) -> dict[str, Any]:
-    row = {"type": "object"} if given is None else given.json_schema()
-    if "$defs" in row:
-        # References would have to lead into the application's document, which is not here yet.
-        row = {"type": "object", "title": row.get("title", "Row")}
-    file = {"type": "string", "format": "binary"}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"type": "array", "items": row}},
-                "application/x-ndjson": {"schema": file},
-                "text/csv": {"schema": file},
-                "multipart/form-data": {
-                    "schema": {"type": "object", "properties": {"file": file}, "required": ["file"]}
-                },
-            },
-        }
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
 from functools import wraps
 from typing import Any, Callable, TypeVar, get_type_hints
 
@@ -24,8 +25,9 @@ _REQUEST = "loopai_request"
 def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
     """Cancel this route, with its upstream calls, when its client disconnects; stands below the route's decorator.
 
-    By choice, for one `async def` route; `CancelOnDisconnectRoute` is for whole routers. A response that streams is
-    not watched: Starlette ends it itself. Raises `ConfigurationError` for a `def` route, whose thread nothing can
+    By choice, for one `async def` route; `CancelOnDisconnectRoute` is for whole routers. For a route that takes the
+    request itself, the body is read whole before it runs. A response that streams is not watched: Starlette ends it
+    itself. Raises `ConfigurationError` for a `def` route, whose thread nothing can
     cancel.
     """
     if not inspect.iscoroutinefunction(endpoint):
@@ -46,6 +48,10 @@ def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
     @wraps(endpoint)
     async def watched(**arguments: Any) -> Any:
         request: Request = arguments[of_the_route[0]] if of_the_route else arguments.pop(_REQUEST)
+        if of_the_route:
+            # Watching receives what comes, and the route would wait for it forever.
+            with suppress(RuntimeError):  # FastAPI has read it, as a form
+                await request.body()
         return await _until_disconnect(request, endpoint(**arguments))
 
     # FastAPI reads what to hand in from the signature.

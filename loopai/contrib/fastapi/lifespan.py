@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, Callable, Optional, Union
@@ -23,7 +23,7 @@ Source = Union[LoopaiSettings, LoopaiClient, None]
 
 
 class _InFlight(Hooks):
-    """Counts an alias's calls under way, from the loop and from threads, so that closing can wait for them."""
+    """Counts an alias's calls and batches under way, on the loop and in threads, so that closing can wait for them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -35,6 +35,14 @@ class _InFlight(Hooks):
     def call_started(self, call: CallInfo) -> None:
         with self._lock:
             self._calls += 1
+
+    def batch_started(self, batch: CallInfo) -> Hooks:
+        # Between two of its calls there may be none.
+        self.call_started(batch)
+        return self
+
+    def batch_ended(self, batch: CallInfo, error: Optional[BaseException]) -> None:
+        self.call_ended(batch, error)
 
     def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
         with self._lock:
@@ -115,7 +123,7 @@ class LoopaiState:
             await asyncio.to_thread(self._sync[alias].close)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class LoopaiLifespan:
     """What to give to `FastAPI(lifespan=…)`: `LoopaiLifespan()`, or with settings, aliases and your own lifespan.
 
@@ -127,19 +135,28 @@ class LoopaiLifespan:
     Frozen: whatever runs belongs to the application it runs in, so one object may serve many.
     """
 
-    settings: Source = None
-    aliases: Mapping[str, Source] = field(default_factory=dict)
-    inner: Optional[Lifespan] = None
+    settings: Source
+    aliases: Mapping[str, Source]
+    inner: Optional[Lifespan]
 
-    def __post_init__(self) -> None:
-        if "default" in self.aliases:
+    # Written out, as dataclasses have arguments by name only from Python 3.10 on.
+    def __init__(
+        self,
+        settings: Source = None,
+        *,
+        aliases: Mapping[str, Source] = MappingProxyType({}),
+        inner: Optional[Lifespan] = None,
+    ) -> None:
+        if "default" in aliases:
             raise ConfigurationError("aliases: 'default' is what `settings` configures: LoopaiLifespan(settings)")
-        for name, source in {"settings": self.settings, **self.aliases}.items():
+        for name, source in {"settings": settings, **aliases}.items():
             if source is not None and not isinstance(source, (LoopaiSettings, LoopaiClient)):
                 raise ConfigurationError(
                     f"LoopaiLifespan: {name} must be LoopaiSettings or a LoopaiClient, not {type(source).__name__}"
                 )
-        object.__setattr__(self, "aliases", MappingProxyType(dict(self.aliases)))
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "aliases", MappingProxyType(dict(aliases)))
+        object.__setattr__(self, "inner", inner)
 
     def __call__(self, app: Any) -> AbstractAsyncContextManager[Mapping[str, Any]]:
         """Run for `app`: what Starlette calls at start-up."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Optional, Union
 
 from fastapi import FastAPI, Request, WebSocket, routing
+from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.websockets import WebSocketState
@@ -125,11 +126,15 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def _document(app: FastAPI, schema: dict[str, Any]) -> None:
     models = schema.setdefault("components", {}).setdefault("schemas", {})
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    ours = jsonable_encoder(Problem.model_json_schema(), exclude_none=True)  # as FastAPI has it
+    # An application may have a `Problem` of its own.
+    name = "Problem" if models.get("Problem", ours) == ours else "LoopaiProblem"
+    content = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
     for route in _routes(app):
-        if not _uses_loopai(getattr(route, "dependant", None)):
+        dependant = getattr(route, "dependant", None)
+        if dependant is None or _is_ours(dependant.call) or not _uses_loopai(dependant):
             continue
-        models.setdefault("Problem", Problem.model_json_schema())
+        models.setdefault(name, ours)
         operations = schema.get("paths", {}).get(route.path_format, {})  # without those that are left out of it
         for method in route.methods or ():
             responses = operations.get(method.lower(), {}).get("responses", {})
@@ -144,9 +149,12 @@ def _routes(app: FastAPI) -> Iterable[Any]:
     return app.routes if effective is None else effective(app.routes)
 
 
+def _is_ours(endpoint: Any) -> bool:
+    # Our routers handle what a client raises, and document what they answer themselves.
+    return str(getattr(endpoint, "__module__", "")).startswith(f"{__package__}.")
+
+
 def _uses_loopai(dependant: Any) -> bool:
-    if dependant is None:
-        return False
     call = dependant.call
     named = getattr(call, "__module__", "") == get_loopai.__module__
     return named or any(_uses_loopai(inner) for inner in dependant.dependencies)

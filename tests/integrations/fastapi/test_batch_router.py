@@ -15,12 +15,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+from starlette.middleware import base
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import StreamingResponse
 
 from loopai import NotFoundException, ServerException
-from loopai.contrib.fastapi import LoopaiLifespan, LoopaiSettings, batch_router
+from loopai.contrib.fastapi import LoopaiLifespan, LoopaiSettings, Problem, batch_router, install_error_handlers
+from loopai.contrib.fastapi.batch_events import BatchProgress, BatchQuality, BatchResult, BatchSummary
 from loopai.contrib.fastapi.events import ENOUGH_WAITING, IN_MEMORY, Outbox, event
-from loopai.contrib.fastapi.testing import override_loopai
+from loopai.contrib.fastapi.testing import override_loopai, running
 from loopai.testing import ProgramError
 
 ROWS = [{"id": f"r{number}", "text": text} for number, text in enumerate(["a", 'q"uo\\te', "[{,}]", "ü\n", ""])]
@@ -198,6 +202,21 @@ def test_what_cannot_be_read_ends_in_an_error_event(client, media_type, body, to
     assert (events[-1].name, events[-1].data["ended"]) == ("summary", "unreadable")
 
 
+def test_the_rows_before_what_cannot_be_read_are_run(loopai_fake) -> None:
+    """All of them: a broken end takes no result away. Nor does a row too many."""
+    loopai_fake.task("echo").computes(lambda given: given)
+    app = FastAPI()
+    app.include_router(batch_router("echo", max_rows=250))
+    rows = json.dumps([{"text": "a"}] * 250)
+    with override_loopai(app, loopai_fake):
+        for rest, told in ((", {", "ends in the middle"), (", {}]", "more than 250 rows")):
+            reply = TestClient(app).post("/batch", content=rows[:-1] + rest, params={"format": "json"})
+            events = events_of(reply.text)
+            assert {event.id for event in named(events, "result")} == {str(number) for number in range(1, 251)}
+            assert told in named(events, "error")[0].data["detail"]
+            assert (events[-1].data["ended"], events[-1].data["ok"]) == ("unreadable", 250)
+
+
 def test_a_row_that_cannot_be_read_is_that_row_s_error(client) -> None:
     """The others run."""
     reply = client.post("/batch", content=b'[{"text": "a"}, 7, {"text": nonsense}, {"text": "b"}]',
@@ -289,16 +308,102 @@ def test_a_run_that_cannot_go_on_says_so_and_shows_nothing_of_the_upstream(
     assert server.url not in text
 
 
+class Attachment(BaseModel):
+    name: str
+    within: list[Attachment] = []
+
+
+class Letter(BaseModel):
+    text: str
+    attachments: list[Attachment] = []
+
+
+def operation_of(app: FastAPI) -> Any:
+    return app.openapi()["paths"]["/batch"]["post"]
+
+
+def row_of(app: FastAPI) -> Any:
+    return operation_of(app)["requestBody"]["content"]["application/json"]["schema"]["items"]
+
+
 def test_the_openapi_document_says_what_to_send() -> None:
-    """The row's own shape, and each format."""
+    """Rows of the input's own shape, whatever is in it, or a file in each format."""
     app = FastAPI()
-    app.include_router(batch_router("echo", input=Mail))
-    operation = app.openapi()["paths"]["/batch"]["post"]
-    content = operation["requestBody"]["content"]
-    assert content["application/json"]["schema"]["items"]["properties"]["text"]["type"] == "string"
-    assert set(content) == {"application/json", "application/x-ndjson", "text/csv", "multipart/form-data"}
-    assert "text/event-stream" in operation["responses"]["200"]["content"]
-    assert {"413", "415", "503"} <= set(operation["responses"])
+    app.include_router(batch_router("echo", input=Letter))
+    body = operation_of(app)["requestBody"]
+    models = app.openapi()["components"]["schemas"]
+    assert body["required"] is True
+    assert set(body["content"]) == {"application/json", "application/x-ndjson", "text/csv", "multipart/form-data"}
+    assert body["content"]["application/json"]["schema"]["type"] == "array"
+    assert row_of(app) == {"$ref": "#/components/schemas/Letter"}
+    assert models["Letter"]["properties"]["attachments"]["items"] == {"$ref": "#/components/schemas/Attachment"}
+    assert models["Attachment"]["properties"]["within"]["items"] == {"$ref": "#/components/schemas/Attachment"}
+    form = body["content"]["multipart/form-data"]["schema"]
+    assert (form["required"], form["properties"]["file"]["format"]) == (["file"], "binary")
+
+
+def test_the_openapi_document_has_the_columns_that_the_input_is_made_of() -> None:
+    """A row is not the input then; without any type it is an object."""
+    mapped, plain = FastAPI(), FastAPI()
+    mapped.include_router(batch_router("echo", input=Letter, mapping=["text=body", "attachments=mail.files"]))
+    plain.include_router(batch_router("echo"))
+    assert (row_of(mapped)["required"], set(row_of(mapped)["properties"])) == (["body"], {"body"})
+    assert row_of(plain)["type"] == "object"
+
+
+def references_of(document: Any) -> set[str]:
+    if isinstance(document, dict):
+        own = {document["$ref"]} if isinstance(document.get("$ref"), str) else set()
+        return own.union(*(references_of(each) for each in document.values()))
+    return set().union(*(references_of(each) for each in document)) if isinstance(document, list) else set()
+
+
+def test_the_openapi_document_says_what_comes_back() -> None:
+    """Each event, and what its data are; a refusal before the first is a JSON object."""
+    app = FastAPI()
+    app.include_router(batch_router("echo", max_bytes=2000), prefix="/mail")
+    install_error_handlers(app)
+    responses = app.openapi()["paths"]["/mail/batch"]["post"]["responses"]
+    models = app.openapi()["components"]["schemas"]
+    stream = responses["200"]["content"]["text/event-stream"]["schema"]
+    events = {each["$ref"].rpartition("/")[2] for each in stream["items"]["anyOf"]}
+    assert stream["type"] == "array"
+    assert {models[name]["properties"]["event"]["const"] for name in events} == {
+        "result", "progress", "error", "summary"
+    }  # fmt: skip
+    assert models["ResultEvent"]["properties"]["data"] == {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": "#/components/schemas/BatchResult"},
+    }
+    assert references_of(app.openapi()) <= {f"#/components/schemas/{name}" for name in models}
+    # What goes wrong upstream is an event: no status says it.
+    assert set(responses) == {"200", "413", "415", "422", "503"}
+    assert "2,000 bytes" in responses["413"]["description"]
+    assert "Retry-After" in responses["503"]["headers"]
+
+
+def test_events_are_as_the_openapi_document_says(loopai_fake) -> None:
+    """Nothing missing, and nothing that it does not name."""
+    loopai_fake.task("echo").computes(lambda given: {"label": given["text"]})
+    app = FastAPI()
+    app.include_router(batch_router("echo", input=Mail, keep=["id"], expect="label"))
+    rows = [{"id": 1, "text": "spam", "label": "ham"}, {"id": 2, "label": "ham"}, {"id": 3, "text": "ham"}]
+    with override_loopai(app, loopai_fake):
+        text = TestClient(app).post("/batch", content=json.dumps(rows)[:-1] + ", ", params={"format": "json"}).text
+    events = events_of(text)
+    types: dict[str, Any] = {
+        "result": BatchResult, "progress": BatchProgress, "error": Problem, "summary": BatchSummary
+    }  # fmt: skip
+    assert {each.name for each in events} == set(types)
+    for each in events:
+        of_type = types[each.name]
+        assert set(each.data) <= set(of_type.__annotations__)
+        TypeAdapter(of_type).validate_python(each.data, strict=True)
+    quality = events[-1].data["quality"]
+    assert set(quality) == set(BatchQuality.__annotations__)
+    assert set(events[-1].data) == set(BatchSummary.__annotations__)
+    assert set(named(events, "progress")[-1].data) == set(BatchProgress.__annotations__)
 
 
 # With real sockets
@@ -447,6 +552,39 @@ def test_a_disconnect_cancels_the_upstream_work(application, serve, server, when
     assert caplog.records == []
 
 
+@pytest.mark.skipif(
+    issubclass(base._StreamingResponse, StreamingResponse),
+    reason="an old Starlette's middleware receives, to see disconnects, and loses what is uploaded meanwhile",
+)
+def test_behind_middleware(application, serve, server, caplog) -> None:
+    """Starlette's own base class wraps what is received; results come during the upload, a disconnect ends the run."""
+
+    async def pass_on(request, call_next):
+        return await call_next(request)
+
+    app = application()
+    app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
+    served = serve(app)
+    with served.connect() as connection:
+        posting = Posting(connection, "?key=id")
+        for number in range(3):
+            posting.send_rows([{"id": f"k{number}"}])
+            posting.read_until(lambda each, number=number: f"k{number}" in each.keys)
+        posting.end()
+        posting.read_until(lambda each: "event: summary" in each.text)
+    server.behaviour = hang
+    for whole in (False, True):
+        with served.connect() as connection:
+            posting = Posting(connection)
+            posting.send_rows([{"text": "a"}] * 250)
+            if whole:
+                posting.end()
+            server.wait_until(lambda: server.in_flight >= 2)
+        server.wait_until(lambda: server.in_flight == 0 and server.open == 0)
+        served.wait_until_idle()
+    assert caplog.records == []
+
+
 def test_a_client_resumes_by_posting_the_missing_rows(application, serve, server) -> None:
     """Those whose ids it has not seen; none is lost, and those it has are not run again."""
     served = serve(application(chunk_size=10, max_in_flight=1))
@@ -471,6 +609,57 @@ def test_a_client_resumes_by_posting_the_missing_rows(application, serve, server
     reply = httpx.post(f"{served.url}/batch?key=id", json=missing)
     rest = {event.id for event in named(events_of(reply.text), "result")}
     assert rest == {row["id"] for row in missing}
+
+
+async def test_a_server_that_says_by_an_error_that_the_client_is_gone(application, server) -> None:
+    """As ASGI allows: the run ends, its place is free, and nothing is an error."""
+    server.behaviour = hang
+    app = application(max_runs=1, heartbeat_every=0.001)
+    scope = {
+        "type": "http", "method": "POST", "path": "/batch", "raw_path": b"/batch", "root_path": "", "scheme": "http",
+        "query_string": b"format=jsonl", "http_version": "1.1", "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "headers": [], "server": ("app", 80), "client": ("peer", 1),
+    }  # fmt: skip
+    statuses: list[int] = []
+    parts: list[bytes] = []
+
+    async def receive() -> Any:
+        if not parts:
+            return await asyncio.get_running_loop().create_future()
+        return {"type": "http.request", "body": parts.pop(), "more_body": True}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+        elif server.in_flight:
+            raise BrokenPipeError
+
+    async with app.router.lifespan_context(app) as state:
+        for _ in range(2):
+            statuses.clear()
+            parts.append(b'{"text": "a"}\n')
+            await asyncio.wait_for(app({**scope, "state": dict(state)}, receive, send), 10)
+            assert statuses == [200]
+    server.wait_until(lambda: server.in_flight == 0)
+
+
+async def test_no_more_batches_than_may_be_run_at_a_time(application, server) -> None:
+    """However many come at once."""
+    server.behaviour = hang
+    async with (
+        running(application(max_runs=2)) as app,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client,
+    ):
+        posts = [asyncio.ensure_future(client.post("/batch", json=[{"text": "a"}])) for _ in range(10)]
+        waiting = set(posts)
+        while len(waiting) > 2:
+            done, waiting = await asyncio.wait(waiting, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+            assert done
+            assert {each.result().status_code for each in done} == {503}
+        await asyncio.to_thread(server.wait_until, lambda: server.in_flight == 2)
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
 
 
 def test_heartbeats_while_nothing_ends(application, serve, server) -> None:

@@ -8,9 +8,11 @@ import logging
 import socket
 import struct
 import threading
+from typing import Annotated
 
+import httpx
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Form, Request
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -232,6 +234,33 @@ def test_a_route_may_answer_after_its_call_was_cancelled(serve, told) -> None:
         gone.sendall(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
         assert waiting.wait(10)
     told.wait_for("went on")
+
+
+def test_a_route_that_reads_its_body_itself(serve) -> None:
+    """However it does; what watches takes nothing away."""
+    app = FastAPI()
+
+    @app.post("/raw")
+    @cancel_on_disconnect
+    async def raw(request: Request) -> str:
+        await asyncio.sleep(0)  # the watching has begun
+        return (await request.body()).decode()
+
+    @app.post("/stream")
+    @cancel_on_disconnect
+    async def stream(request: Request) -> str:
+        await asyncio.sleep(0)
+        return b"".join([part async for part in request.stream()]).decode()
+
+    @app.post("/form")
+    @cancel_on_disconnect
+    async def form(request: Request, text: Annotated[str, Form()]) -> str:
+        return text + str((await request.form())["text"])
+
+    served = serve(app)
+    assert httpx.post(f"{served.url}/raw", content="x" * 100_000).json() == "x" * 100_000
+    assert httpx.post(f"{served.url}/stream", content=iter([b"one", b"two"])).json() == "onetwo"
+    assert httpx.post(f"{served.url}/form", data={"text": "twice"}).json() == "twicetwice"
 
 
 def test_the_decorator_keeps_what_fastapi_reads_of_a_route(server, task, told) -> None:

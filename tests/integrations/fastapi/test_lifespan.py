@@ -96,6 +96,13 @@ def test_wrong_arguments_are_refused_where_they_are_written(arguments, told) -> 
         LoopaiLifespan(**arguments)
 
 
+def test_only_the_settings_go_without_their_name(settings) -> None:
+    """What another version adds cannot change what an argument means."""
+    assert LoopaiLifespan(settings).settings is settings
+    with pytest.raises(TypeError, match="positional"):
+        LoopaiLifespan(settings, {"eu": settings})  # type: ignore[misc]
+
+
 def test_a_synchronous_client_is_refused() -> None:
     """It would block the loop."""
     with SyncLoopaiClient() as client, pytest.raises(ConfigurationError, match="not SyncLoopaiClient"):
@@ -259,6 +266,36 @@ async def test_closing_waits_for_the_calls_of_threads(settings, server, body_of)
     gate.opened.set()
     await asyncio.wait_for(life, 10)
     assert (await calls[0]).output == "sync"
+
+
+async def test_closing_waits_for_a_batch_between_its_calls(settings) -> None:
+    """A background task's, whose rows come slowly: no call of it need be under way."""
+    waiting, more, leave = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    batches = []
+
+    async def rows():
+        waiting.set()
+        await more.wait()
+        for row in ():
+            yield row
+
+    async def collect(client):
+        return [outcome async for outcome in client.batch_stream("echo", rows())]
+
+    async def live() -> None:
+        async with LoopaiLifespan(settings)(FastAPI()) as state:
+            batches.append(asyncio.ensure_future(collect(state["loopai"].client())))
+            await leave.wait()
+
+    life = asyncio.ensure_future(live())
+    await asyncio.wait_for(waiting.wait(), 10)
+    leave.set()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not life.done()
+    more.set()
+    await asyncio.wait_for(life, 10)
+    assert await batches[0] == []
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.05])

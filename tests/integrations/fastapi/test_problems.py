@@ -8,6 +8,7 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from fastapi.testclient import TestClient
+from pydantic import BaseModel
 from starlette.websockets import WebSocketDisconnect
 
 from loopai import (
@@ -28,8 +29,11 @@ from loopai.contrib.fastapi import (
     LoopaiLifespan,
     LoopaiSettings,
     SyncLoopaiDep,
+    batch_router,
     get_loopai_for,
+    health_router,
     install_error_handlers,
+    problems,
 )
 from loopai.contrib.fastapi.testing import override_loopai
 
@@ -247,6 +251,41 @@ def test_the_openapi_document_has_the_problems_of_routes_that_use_a_client() -> 
     assert schema["components"]["schemas"]["Problem"]["required"] == ["title", "status", "detail"]
     # FastAPI's own answer to an input that is not valid stays documented beside ours.
     assert "application/json" in schema["paths"]["/direct/{name}"]["post"]["responses"]["422"]["content"]
+
+
+def test_our_routers_document_what_they_answer_themselves() -> None:
+    """They handle what a client raises: its statuses are none of theirs."""
+    app = FastAPI()
+    app.include_router(batch_router("echo"))
+    app.include_router(health_router())
+    install_error_handlers(app)
+    assert documented(app) == {"post /batch": set(), "get /health/live": set(), "get /health/ready": set()}
+
+
+class Problem(BaseModel):
+    """Homework."""
+
+    question: str
+
+
+def test_an_application_may_have_a_problem_of_its_own() -> None:
+    """Each route's answers have the right one; where it has none, or ours, there is one only."""
+    app, same = FastAPI(), FastAPI()
+
+    @app.post("/problems")
+    async def solve(problem: Problem, ai: LoopaiDep) -> Problem: ...
+
+    @same.get("/problems", responses={404: {"model": problems.Problem}})
+    async def show(ai: LoopaiDep): ...
+
+    install_error_handlers(app)
+    install_error_handlers(same)
+    operation, models = app.openapi()["paths"]["/problems"]["post"], app.openapi()["components"]["schemas"]
+    theirs = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    ours = operation["responses"]["404"]["content"]["application/problem+json"]["schema"]
+    assert list(models[theirs["$ref"].rpartition("/")[2]]["properties"]) == ["question"]
+    assert "detail" in models[ours["$ref"].rpartition("/")[2]]["properties"]
+    assert [name for name in same.openapi()["components"]["schemas"] if "Problem" in name] == ["Problem"]
 
 
 def test_an_application_without_loopai_routes_documents_nothing() -> None:

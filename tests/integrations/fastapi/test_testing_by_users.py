@@ -31,6 +31,17 @@ def check_in_a_thread(text: str, ai: SyncLoopaiDep):
 """
 
 
+# Starlette before 0.40 imports python-multipart by its former name.
+INI = """
+[pytest]
+addopts = -p no:cacheprovider
+filterwarnings =
+    error
+    ignore:Please use .import python_multipart:PendingDeprecationWarning
+pythonpath = .
+"""
+
+
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     """Runs a file of tests beside the application `shop`, with more plugins if wanted."""
@@ -40,7 +51,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def run(source: str, *arguments: str) -> pytest.RunResult:
-        pytester.makeini("[pytest]\naddopts = -p no:cacheprovider\nfilterwarnings = error\npythonpath = .\n")
+        pytester.makeini(INI)
         pytester.makepyfile(shop=SHOP, test_of_the_user=textwrap.dedent(source))
         return pytester.runpytest_subprocess("-p", "loopai", *arguments)
 

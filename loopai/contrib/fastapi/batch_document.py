@@ -1,0 +1,92 @@
+"""What the OpenAPI document says of `batch_router`'s request and answers. The events' types are in `batch_events`."""
+
+# ruff: noqa: FA100  # FastAPI reads these annotations at run time
+from collections.abc import Coroutine
+from typing import Annotated, Any, Callable, Optional, Union
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic import WithJsonSchema
+
+from ...batch.mapping import InputMapping
+from .batch_events import BatchEvents
+from .events import MEDIA_TYPE
+
+
+class Events(Response):
+    """A response of events."""
+
+    media_type = MEDIA_TYPE
+
+
+class _Unread(Request):
+    """A request whose body is left to the response: FastAPI sees none."""
+
+    async def body(self) -> bytes:
+        """Nothing; see Starlette's `Request`."""
+        return b""
+
+
+class BatchRoute(APIRoute):
+    """A route whose body is a parameter for the OpenAPI document only."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, which reads no body."""
+        handle = super().get_route_handler()
+
+        async def handle_unread(request: Request) -> Response:
+            return await handle(_Unread(request.scope, request.receive))
+
+        return handle_unread
+
+
+def row_of(given: Optional[Any], mapping: InputMapping) -> Any:
+    """The type of a row: the input itself, unless it is made from columns."""
+    if not mapping.parts:
+        return dict[str, Any] if given is None else given
+    # A dotted path may be the name of a column, or lead into one.
+    columns = list(dict.fromkeys(path for path in mapping.sources if "." not in path))
+    schema = {"type": "object", "title": "Row", "properties": {name: {} for name in columns}, "required": columns}
+    return Annotated[dict[str, Any], WithJsonSchema(schema)]
+
+
+_FILE = {"type": "string", "format": "binary"}
+
+BODY = {
+    "description": "Rows, or a file of them: JSON, JSONL or CSV, also gzipped, plain or in a form",
+    "required": True,
+    "content": {
+        "application/x-ndjson": {"schema": _FILE},
+        "text/csv": {"schema": _FILE},
+        "multipart/form-data": {"schema": {"type": "object", "properties": {"file": _FILE}, "required": ["file"]}},
+    },
+}
+"""What FastAPI does not know of the request; it adds the array of rows."""
+
+_EXAMPLE = """id: 7
+event: result
+data: {"key":"7","status":"ok","output":{"label":"spam"},"latency_ms":0.41}
+
+"""
+
+
+def responses(max_bytes: int) -> dict[Union[int, str], dict[str, Any]]:
+    """Each status with what comes with it."""
+    return {
+        200: {
+            "model": BatchEvents,
+            "description": "The events of the run, as they come",
+            "content": {MEDIA_TYPE: {"example": _EXAMPLE}},
+        },
+        413: _refusal(f"The upload is larger than {max_bytes:,} bytes"),
+        415: _refusal("Neither JSON nor JSONL nor CSV"),
+        503: {
+            **_refusal("As many batches as may be are under way"),
+            "headers": {"Retry-After": {"description": "In seconds", "schema": {"type": "integer"}}},
+        },
+    }
+
+
+def _refusal(description: str) -> dict[str, Any]:
+    said = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]}
+    return {"description": description, "content": {"application/json": {"schema": said}}}
