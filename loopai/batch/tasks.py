@@ -15,6 +15,9 @@ from .scheduler import Done, Pull, Scheduler, Send, Wait
 from .stopping import Grace, Stop, shorter
 from .threads import LINGER, SCANNED_AT_ONCE, Inline, settle_one
 
+CANCEL_AGAIN_AFTER = 0.5
+"""Seconds. A cancellation can get lost on its way (anyio on Python 3.10, while it connects): it is asked for again."""
+
 
 class _Feeder:
     """Rows pulled by a task of their own, so that replies are dealt with while the next row is waited for."""
@@ -107,13 +110,18 @@ async def adrive(
         if seconds is not None and sleep is not None and not under_way:
             await sleep(seconds)
             return True
+        # Not `wait_for`: below Python 3.12 it loses a cancellation that comes together with what it waits for.
+        began = loop.time()
+        timer = loop.call_later(seconds, woken.set) if seconds is not None else None
         try:
-            await asyncio.wait_for(woken.wait(), seconds)
-        except asyncio.TimeoutError:
-            return False
+            await woken.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
         woken.clear()
+        came = bool(ended) or seconds is None or loop.time() - began < seconds
         settle()
-        return True
+        return came
 
     try:
         while True:
@@ -166,11 +174,11 @@ async def _answer(send: Callable[[Chunk], Awaitable[Answer]], chunk: Chunk) -> A
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Answer]]) -> None:
-    pending = [task for task in tasks if not task.done()]
-    for task in pending:
-        task.cancel()
-    if pending:
-        await asyncio.wait(pending)
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_AFTER)
     for task in tasks:
         # Taken note of, so that no "exception was never retrieved" is logged for what nobody waits for any more.
         if not task.cancelled():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any, Callable
 
 import pytest
 
-from loopai import ConfigurationError, ConnectionException
+from loopai import ConfigurationError, ConnectionException, LoopaiClient
 from loopai.batch import DuplicateKeys, Outcome, Row, Stop, stream, stream_sync
 from loopai.testing import FakeLoopai, ProgramError
 
 Collect = Callable[..., list[Outcome]]
+TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
 
 
 @pytest.fixture
@@ -270,6 +272,39 @@ def test_breaking_off_leaves_no_task_and_no_thread(fake: FakeLoopai) -> None:
         if thread.name.startswith("loopai-batch"):
             thread.join(5)
             assert not thread.is_alive()
+
+
+class _Deaf:
+    """A transport that overhears the first cancellation, as a library's fault might."""
+
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+
+    async def asend(self, request: Any) -> Any:
+        self.called.set()
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        raise asyncio.CancelledError
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_breaking_off_ends_though_a_cancellation_is_lost() -> None:
+    """The request under way is cancelled again, not waited for until its time-out."""
+
+    async def main() -> set[Any]:
+        transport = _Deaf()
+        async with LoopaiClient(transport=transport, timeout=None) as client:
+            outcomes = stream(client, TASK, _rows(10))
+            first = asyncio.ensure_future(outcomes.__anext__())
+            await transport.called.wait()
+            first.cancel()
+            await asyncio.wait({first})
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(asyncio.wait_for(main(), 10)) == set()
 
 
 class _Broken(FakeLoopai):

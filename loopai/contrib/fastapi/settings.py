@@ -25,9 +25,9 @@ def _secrets(value: Any) -> tuple[SecretStr, ...]:
     return tuple(SecretStr(secret) for secret in _TABLE["webhook_secrets"].read(value))
 
 
-def _told(place: tuple[Union[int, str], ...], values: dict[str, Any]) -> str:
+def _told(place: tuple[Union[int, str], ...], values: dict[str, Any], prefix: str) -> str:
     name = str(place[0]) if place else "LoopaiSettings"
-    return name if name in values else f"LOOPAI_{name.upper()}"
+    return name if name in values else f"{prefix}{name.upper()}"
 
 
 class LoopaiSettings(BaseSettings):
@@ -36,7 +36,10 @@ class LoopaiSettings(BaseSettings):
     Times are in seconds, `None` (or `none` in the environment) is without bound. `tasks` reads `name=id,name=id` and
     `webhook_secrets` reads `new,old` from the environment. Two are the lifespan's own: `check_on_startup` asks the
     server once whether it lives, and fails the start if it does not; `close_grace` bounds the wait for calls in
-    flight at shutdown. Raises `ConfigurationError` naming the argument or variable that is wrong.
+    flight at shutdown. Settings of another alias read variables of their own with `_env_prefix="LOOPAI_OTHER_"`, as
+    Django's aliases do; without it they share these, the key included.
+
+    Raises `ConfigurationError` naming the argument or variable that is wrong.
     """
 
     model_config = SettingsConfigDict(
@@ -81,8 +84,9 @@ class LoopaiSettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
+            prefix = values.get("_env_prefix") or type(self).model_config.get("env_prefix", "")
             wrong = [
-                f"{_told(problem['loc'], values)} {problem['msg'].removeprefix('Value error, ')}"
+                f"{_told(problem['loc'], values, prefix)} {problem['msg'].removeprefix('Value error, ')}"
                 for problem in error.errors(include_url=False, include_input=False, include_context=False)
             ]
         else:

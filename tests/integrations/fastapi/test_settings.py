@@ -100,6 +100,18 @@ def test_a_wrong_variable_is_named(monkeypatch) -> None:
         LoopaiSettings()
 
 
+def test_an_alias_has_variables_of_its_own(monkeypatch) -> None:
+    """With a prefix of its own it does not get the key that is meant for the other server, and errors say its names."""
+    monkeypatch.setenv("LOOPAI_API_KEY", "hush")
+    monkeypatch.setenv("LOOPAI_OTHER_TIMEOUT", "4")
+    other = LoopaiSettings(_env_prefix="LOOPAI_OTHER_")
+    assert other.timeout == 4.0
+    assert other.api_key is None
+    monkeypatch.setenv("LOOPAI_OTHER_MAX_RETRIES", "many")
+    with pytest.raises(ConfigurationError, match="LOOPAI_OTHER_MAX_RETRIES must be a number"):
+        LoopaiSettings(_env_prefix="LOOPAI_OTHER_")
+
+
 def test_settings_of_the_user_s_own_class(monkeypatch) -> None:
     """A subclass may add settings and another prefix."""
 
