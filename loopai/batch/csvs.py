@@ -14,6 +14,7 @@ from pydantic_core import from_json
 
 from ..exceptions import ConfigurationError
 from .inputs import LONGEST_LINE, FromInput, Input, Record, cut_off
+from .places import Place
 
 _SAMPLE = 65536
 _DELIMITERS = ",;\t|"
@@ -90,27 +91,32 @@ class CsvSource(FromInput):
                 self._opened = None
         return self._header
 
-    def _open(self) -> tuple[IO[str], Any]:
+    def _open(self, place: Optional[Place] = None) -> tuple[IO[str], Any]:
         text = io.TextIOWrapper(self._input.open(), self._encoding, errors="surrogateescape", newline="")
         try:
-            return text, self._reader(text)
+            return text, self._reader(text, place)
         except BaseException:
             text.close()
             self._input.close()
             raise
 
-    def _reader(self, text: IO[str]) -> Any:
+    def _reader(self, text: IO[str], place: Optional[Place]) -> Any:
         # The module's only bound is the process's; its default of 131,072 refuses an ordinary e-mail.
         if csv.field_size_limit() < LONGEST_LINE:
             csv.field_size_limit(LONGEST_LINE)
         head = text.readline(_SAMPLE)
         delimiter = self._delimiter or _delimiter_of(head)
-        reader = csv.reader(_chained(head, text), delimiter=delimiter, strict=True)
+        # A text that is iterated does not tell where it is; one that is read by lines is a little slower.
+        lines = text if place is None else iter(text.readline, "")
+        reader = csv.reader(_chained(head, lines), delimiter=delimiter, strict=True)
         try:
             names = next(reader, [])
         except (csv.Error, EOFError, OSError, zlib.error) as error:
             raise ConfigurationError(f"{self.name}: its first line is no CSV header: {error}") from None
         self._header = self._typed(names)
+        if place is not None and place.offset:
+            text.seek(place.offset)
+            reader = csv.reader(iter(text.readline, ""), delimiter=delimiter, strict=True)
         return reader
 
     def _typed(self, names: Sequence[str]) -> list[str]:
@@ -136,12 +142,27 @@ class CsvSource(FromInput):
         """Read the rows in order."""
         text, reader = self._opened or self._open()
         self._opened = None
+        return self._rows(text, reader, 0)
+
+    def place(self, rows: int, line: int) -> Place:
+        """Where `read_from` has come to, after so many rows of the file; its lines are counted here."""
+        text, reader, lines = self._place
+        return Place(rows, lines + reader.line_num, text.tell())
+
+    def read_from(self, place: Place) -> Iterator[Record]:
+        """Read the rows of a file in order from a place on, which `place` gave."""
+        text, reader = self._open(place)
+        lines = place.lines if place.offset else 0
+        self._place = text, reader, lines
+        return self._rows(text, reader, lines)
+
+    def _rows(self, text: IO[str], reader: Any, before: int) -> Iterator[Record]:
         header = self._header or []
         typed = [(name, _TYPES[kind], kind) for name, kind in self._types.items() if kind != "str"]
         width = len(header)
         try:
             while True:
-                line = reader.line_num + 1
+                line = before + reader.line_num + 1
                 try:
                     cells = next(reader)
                 except StopIteration:

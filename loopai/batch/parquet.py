@@ -8,13 +8,14 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from pydantic_core import from_json, to_json
 
 from ..exceptions import ConfigurationError
 from .inputs import FromInput, Input, Record, cut_off, is_gzip
 from .journal import sync_folder
+from .places import START, Place
 from .sinks import ADDED, ERROR, LATENCY, OUTPUT, STATUS
 
 _PARQUET_ROWS = 1000
@@ -61,8 +62,20 @@ class ParquetSource(FromInput):
 
     def __iter__(self) -> Iterator[Record]:
         """Read the rows in order."""
-        self._read = 0
-        batches = self._file().iter_batches(batch_size=_PARQUET_ROWS)
+        return self.read_from(START)
+
+    def place(self, rows: int, line: int) -> Place:
+        """Where `read_from` has come to: after so many rows of the file."""
+        return Place(rows, line)
+
+    def read_from(self, place: Place) -> Iterator[Record]:
+        """Read the rows in order from a place on; of its row group, what is before it is read and passed over."""
+        file = self._file()
+        self._read = group = 0
+        while group < file.num_row_groups and self._read + file.metadata.row_group(group).num_rows <= place.rows:
+            self._read += file.metadata.row_group(group).num_rows
+            group += 1
+        batches = file.iter_batches(batch_size=_PARQUET_ROWS, row_groups=range(group, file.num_row_groups))
         while True:
             try:
                 batch = next(batches, None)
@@ -71,7 +84,9 @@ class ParquetSource(FromInput):
                 return
             if batch is None:
                 return
-            for columns in batch.to_pylist():
+            before = min(len(batch), max(0, place.rows - self._read))
+            self._read += before
+            for columns in batch.slice(before).to_pylist():
                 self._read += 1
                 yield self._read, columns, None
 
@@ -80,19 +95,24 @@ class ParquetSource(FromInput):
         return self._read / self._rows if self._rows else None
 
 
-def write_parquet(spool: Path, path: Union[str, os.PathLike[str]], schema: Any = None) -> None:
+def write_parquet(
+    spool: Path, path: Union[str, os.PathLike[str]], schema: Any = None, tick: Callable[[], None] = lambda: None
+) -> None:
     """Make the Parquet file of the JSON lines in `spool`: whole under its name, or not there at all.
+
+    `tick` is called every few thousand rows.
 
     Columns have the types of `schema` (the input's, where that was Parquet), otherwise those that all their values
     share; what shares none is JSON text. `loopai_output` is JSON text.
     """
     arrow = pyarrow()
-    fields = _fields(arrow, spool, schema)
+    fields = _fields(arrow, spool, schema, tick)
     made = arrow.schema([*fields, (STATUS, arrow.string()), (OUTPUT, arrow.string()), (ERROR, arrow.string()),
                          (LATENCY, arrow.float64())])  # fmt: skip
     part = Path(f"{os.fspath(path)}.part")
     with arrow.parquet.ParquetWriter(part, made) as writer:
         for rows in _groups(spool):
+            tick()
             columns = [_column(arrow, [row.get(name) for row in rows], kind) for name, kind in fields]
             columns.append(arrow.array([row[STATUS] for row in rows], arrow.string()))
             outputs = [to_json(row[OUTPUT]).decode() if row[STATUS] == "ok" else None for row in rows]
@@ -118,10 +138,11 @@ def _groups(spool: Path) -> Iterator[list[dict[str, Any]]]:
         yield rows
 
 
-def _fields(arrow: Any, spool: Path, schema: Any) -> list[tuple[str, Any]]:
+def _fields(arrow: Any, spool: Path, schema: Any, tick: Callable[[], None]) -> list[tuple[str, Any]]:
     given = {field.name: field.type for field in schema} if schema is not None else {}
     seen: dict[str, set[type]] = {}
     for rows in _groups(spool):
+        tick()
         for row in rows:
             for name, value in row.items():
                 if name not in ADDED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Callable, Optional
 
 from pydantic_core import to_json
@@ -16,17 +17,26 @@ MOST_LABELS = 50
 OTHER = "(other)"
 NO_LABEL = "(none)"
 
+LONGEST_LABEL = 200
+"""Characters of a label; of a longer one the start stands, with a digest of the whole."""
+
 
 def label_of(value: Any) -> str:
     """A label as a text, by which expected and predicted ones are compared."""
-    if isinstance(value, str):
-        return value
     if value is None:
         return NO_LABEL
     if isinstance(value, float) and value.is_integer():
         # CSV and JSON write the same number with and without its fraction.
         return str(int(value))
-    return to_json(value).decode()
+    text = value if isinstance(value, str) else to_json(value).decode()
+    if len(text) <= LONGEST_LABEL:
+        return text
+    return f"{text[:LONGEST_LABEL]}… {blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
+
+
+def storable(text: str) -> str:
+    """The text as every database takes it inside JSON: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 class Expectation:
@@ -80,13 +90,33 @@ class Quality:
         self.failed = 0
         self._labels: dict[str, None] = {}
 
-    def add(self, expected: str, predicted: str) -> None:
-        """Count one row."""
+    def add(self, expected: str, predicted: str, rows: int = 1) -> None:
+        """Count one row, or several."""
         pair = self._known(expected), self._known(predicted)
-        self.counts[pair] = self.counts.get(pair, 0) + 1
+        self.counts[pair] = self.counts.get(pair, 0) + rows
+
+    def merge(self, other: Quality) -> None:
+        """Count what another has counted, too."""
+        for (expected, predicted), rows in other.counts.items():
+            self.add(expected, predicted, rows)
+        self.failed += other.failed
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON has it; `load` reads it."""
+        pairs = [[storable(known), storable(made), rows] for (known, made), rows in self.counts.items()]
+        return {"counts": pairs, "failed": self.failed}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> Quality:
+        """What `dump` gave."""
+        made = cls()
+        for expected, predicted, rows in dumped["counts"]:
+            made.add(expected, predicted, rows)
+        made.failed = dumped["failed"]
+        return made
 
     def _known(self, label: str) -> str:
-        if label not in self._labels:
+        if label not in self._labels and label != OTHER:
             if len(self._labels) >= MOST_LABELS:
                 return OTHER
             self._labels[label] = None

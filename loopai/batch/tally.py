@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .quality import Expectation, Quality
+from .quality import Expectation, Quality, storable
 from .rows import CANCELLED, ERROR, OK, Outcome
 from .sinks import ERROR as ERROR_COLUMN
 from .sinks import LATENCY as LATENCY_COLUMN
@@ -24,6 +24,9 @@ BUCKETS = 60
 _STEP = math.log(1.05)
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(?:\.\d+)?")
 _REST = "other errors"
+_COUNTS = ("ok", "errors", "cancelled", "repeated")
+_LONGEST = 500
+"""Characters of an example in a dump; a server's error may quote the whole input."""
 
 
 class Latencies:
@@ -41,6 +44,26 @@ class Latencies:
         self.counts[place] = self.counts.get(place, 0) + 1
         self.number += 1
         self.total += milliseconds
+
+    def merge(self, other: Latencies) -> None:
+        """Count what another has counted, too."""
+        for place, rows in other.counts.items():
+            self.counts[place] = self.counts.get(place, 0) + rows
+        self.number += other.number
+        self.total += other.total
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON has it; `load` reads it."""
+        return {"counts": sorted(self.counts.items()), "total": self.total}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> Latencies:
+        """What `dump` gave."""
+        made = cls()
+        made.counts = dict(dumped["counts"])
+        made.number = sum(made.counts.values())
+        made.total = dumped["total"]
+        return made
 
     @property
     def mean(self) -> Optional[float]:
@@ -80,14 +103,36 @@ class Timeline:
         """Count rows that ended `second` seconds after the start."""
         place = int(max(0.0, second) / self.width)
         while place >= BUCKETS * 2:
-            pairs = [self.spans[start : start + 2] for start in range(0, len(self.spans), 2)]
-            self.spans = [[sum(part) for part in zip(*pair)] for pair in pairs]
-            self.width *= 2
+            self._widen()
             place //= 2
         while len(self.spans) <= place:
             self.spans.append([0, 0])
         self.spans[place][0] += ok
         self.spans[place][1] += errors
+
+    def merge(self, other: Timeline) -> None:
+        """Count what another has counted, too; both have one start."""
+        while self.width < other.width:
+            self._widen()
+        for place, (ok, errors) in enumerate(other.spans):
+            self.add(place * other.width, ok, errors)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON has it; `load` reads it."""
+        return {"width": self.width, "spans": self.spans}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> Timeline:
+        """What `dump` gave."""
+        made = cls()
+        made.width = dumped["width"]
+        made.spans = [list(span) for span in dumped["spans"]]
+        return made
+
+    def _widen(self) -> None:
+        pairs = [self.spans[start : start + 2] for start in range(0, len(self.spans), 2)]
+        self.spans = [[sum(part) for part in zip(*pair)] for pair in pairs]
+        self.width *= 2
 
 
 def kind_of(error: str) -> str:
@@ -153,14 +198,69 @@ class Tally:
             self.latencies.add(float(latency))
         self._compare(columns, str(status), columns.get(OUTPUT_COLUMN))
 
+    def add_failure(self, key: str, error: str, latency_ms: Optional[float], compared: bool) -> None:
+        """Count a row that ended as an error, when is not known; `compared` if its right answer is."""
+        self.errors += 1
+        self._error(key, error)
+        if latency_ms is not None:
+            self.latencies.add(latency_ms)
+        if compared and self.quality is not None:
+            self.quality.failed += 1
+
+    def merge(self, other: Tally) -> None:
+        """Count what another has counted, too: another part of the same run, by the same expected column."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.latencies.merge(other.latencies)
+        self.timeline.merge(other.timeline)
+        for kind, rows in other.kinds.items():
+            self._kind(kind, rows)
+        for kind, example in other.examples.items():
+            self.examples.setdefault(kind, example)
+        self.last_error = other.last_error if other.last_error is not None else self.last_error
+        if self.quality is not None and other.quality is not None:
+            self.quality.merge(other.quality)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON has it, of bounded size; `load` reads it. What `add_earlier` counted counts as all else."""
+        return {
+            **{name: getattr(self, name) for name in _COUNTS},
+            "latencies": self.latencies.dump(),
+            "timeline": self.timeline.dump(),
+            "kinds": {storable(kind): rows for kind, rows in self.kinds.items()},
+            "examples": {
+                storable(kind): [storable(text[:_LONGEST]) for text in example]
+                for kind, example in self.examples.items()
+            },
+            "last_error": None if self.last_error is None else storable(self.last_error[:_LONGEST]),
+            "quality": None if self.quality is None else self.quality.dump(),
+        }
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any], started: float = 0.0) -> Tally:
+        """What `dump` gave."""
+        made = cls(started)
+        for name in _COUNTS:
+            setattr(made, name, dumped[name])
+        made.latencies = Latencies.load(dumped["latencies"])
+        made.timeline = Timeline.load(dumped["timeline"])
+        made.kinds = dict(dumped["kinds"])
+        made.examples = {kind: (key, error) for kind, (key, error) in dumped["examples"].items()}
+        made.last_error = dumped["last_error"]
+        made.quality = None if dumped["quality"] is None else Quality.load(dumped["quality"])
+        return made
+
     def _error(self, key: str, error: str) -> None:
         self.last_error = error
-        kind = kind_of(error)
-        if kind not in self.kinds and len(self.kinds) >= MOST_KINDS:
-            kind = _REST
-        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        kind = self._kind(kind_of(error), 1)
         if key:
             self.examples.setdefault(kind, (key, error))
+
+    def _kind(self, kind: str, rows: int) -> str:
+        if kind not in self.kinds and len(self.kinds) >= MOST_KINDS:
+            kind = _REST
+        self.kinds[kind] = self.kinds.get(kind, 0) + rows
+        return kind
 
     def _compare(self, columns: Mapping[str, Any], status: str, output: Any) -> None:
         if self._expect is None or self.quality is None:

@@ -3,15 +3,18 @@
 from loopai.contrib.celery import start_batch
 
 run = start_batch("spam", "mail.Message", save_to=["label"])
+run = start_batch("spam", input="/shared/mails.jsonl", output="/shared/verdicts.jsonl", id_field="id")
 
 A message carries a run's id and a part's, never rows. Delivery is at least once, the effect exactly once: a part's
-rows, its counts and its end are one transaction, which only the part's owner can commit.
+rows, its counts and its end are one transaction, which only the part's owner can commit. Files that a run reads or
+writes are seen by all workers under one path.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Optional
@@ -38,17 +41,22 @@ from ..batch.chunks import Answer, Chunk
 from ..batch.ledger import NEW
 from ..batch.pace import LIMITER_PAUSE, LONGEST_PAUSE
 from ..batch.reading import Reader, from_values
-from ..batch.rows import CANCELLED, Outcome
+from ..batch.rows import CANCELLED, Outcome, Row
 from ..batch.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
+from ..batch.sinks import OutputError
 from ..batch.streams import sender
+from ..batch.tally import summary_of
 from ..batch.threads import drive
 from .django import get_client
 from .django.batches import parts
-from .django.batches.command import CELERY, QuerysetOptions, plan_of
+from .django.batches.command import CELERY, RunOptions, plan_of
+from .django.batches.following import UNUSABLE, ended_as
 from .django.batches.leases import LEASE_SECONDS, owner_name
 from .django.batches.plans import Plan
-from .django.batches.results import Results
 from .django.batches.runs import Work, open_run
+from .django.batches.segments import FileStore
+from .django.batches.stores import store_of
+from .django.batches.tallies import report, whole
 from .django.models import BatchPart, BatchRun, LeaseLost
 
 logger = logging.getLogger("loopai")
@@ -62,9 +70,10 @@ PATIENCE = 3
 
 def start_batch(
     task: str,
-    queryset: str,
+    queryset: Optional[str] = None,
     *,
-    save_to: Sequence[str],
+    input: Optional[str] = None,  # noqa: A002  # the command's word
+    save_to: Sequence[str] = (),
     map: Sequence[str] = (),  # noqa: A002  # the flag's name
     filters: Sequence[str] = (),
     mode: str = NEW,
@@ -72,15 +81,18 @@ def start_batch(
     database: str = DEFAULT_DB_ALIAS,
     **options: Any,
 ) -> Optional[BatchRun]:
-    """Have Celery's workers run a queryset through a task, and give the run; its state is in the database.
+    """Have Celery's workers run a queryset, or a file (`input`), through a task, and give the run; its state is in the
+    database.
 
-    The arguments are the flags of `loopai_batch` by their names (`only_empty`, `chunk_size`, `max_errors`, …); `mode`
-    is `"new"`, `"resume"`, `"retry_failed"` or `"overwrite"`. Gives `None` where the run is finished already. Raises
+    The arguments are the flags of `loopai_batch` by their names (`output`, `expect`, `report`, `only_empty`,
+    `chunk_size`, `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"` or `"overwrite"`. The report is
+    written by the worker that ends the run. Gives `None` where the run is finished already. Raises
     `ConfigurationError` for options that do not fit, and the `LoopaiException` where the server cannot be asked.
     """
-    given = QuerysetOptions(
-        task, queryset, save_to, map=map, filters=filters, alias=alias, database=database, **options
-    )
+    given = RunOptions(
+        task, queryset, input, save_to, map=map, filters=filters, alias=alias, database=database, engine=CELERY,
+        **options,
+    )  # fmt: skip
     work = Work(plan_of(given, get_client(alias)), database)
     run = open_run(work, mode, CELERY, parts.WORKERS, logger.info, database=database, command=[])
     if run is not None:
@@ -100,7 +112,7 @@ def hand_over(run: BatchRun, work: Work) -> None:
         run.end(parts.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), text)
         raise ConfigurationError(f"{text}. Check broker_url, then go on with --resume") from error
     if not wanted:
-        parts.settle(run)
+        _settle(run)
 
 
 def go_on(run: BatchRun) -> None:
@@ -117,7 +129,33 @@ def go_on(run: BatchRun) -> None:
 def look_after(run: BatchRun, done_before: int) -> None:
     """Publish parts that nobody is at any more, and end a run that nobody ended."""
     _publish(run, parts.abandoned(run, done_before))
-    parts.settle(run)
+    if parts.settle(run):
+        _write_report(run)
+
+
+def _settle(run: BatchRun) -> None:
+    """End the run if that was its last part, or have what its parts wrote joined."""
+    if parts.settle(run):
+        _write_report(run)
+    elif not run.cancel_requested:
+        _publish(run, (part.pk for part in parts.joining(run)))
+
+
+def _stop(run: BatchRun, part: BatchPart, why: str) -> None:
+    parts.release(part)
+    if run.end(parts.WORKERS, BatchRun.State.STOPPED, timezone.now(), why):
+        _write_report(run)
+
+
+def _write_report(run: BatchRun) -> None:
+    """The page about a run that has ended; whoever watches it writes it, too, and may be at another disk."""
+    plan = Plan.of(run)
+    if plan.report is None:
+        return
+    try:
+        report(plan.report, run, plan, summary_of(whole(run, plan), ended_as(run), run.skipped, run.active_seconds))
+    except OSError as error:
+        logger.warning("the report of run %s cannot be written here: %s", run.pk, error)
 
 
 def _publish(run: BatchRun, found: Iterable[int]) -> None:
@@ -152,34 +190,45 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
     if run is None or part is None or run.state != BatchRun.State.RUNNING:
         return None
     if run.cancel_requested:
-        parts.settle(run)
+        _settle(run)
         return None
     seconds = parts.take(part, owner_name())
     if seconds is not None:
         return seconds
     parts.beat(run)
     try:
-        work = Work(Plan.of(run), database)
-        rows, gone, more = parts.rows_of(run, part, work)
-        if more:
-            made = parts.split(run, part, work)
-            _publish(run, (one.pk for one in made))
-            return None
-        outcomes = _executed(run, part, work, rows)
-        Results(run, work.rows, work.targets, work.plan.only_empty).keep(outcomes, part, gone)
+        _take_part(run, part)
     except _Postponed as postponed:
         parts.postpone(run, part, postponed.seconds, postponed.counted)
         return postponed.seconds
+    except (ConfigurationError, OutputError) as error:
+        _stop(run, part, f"{UNUSABLE}: {error}")
+        return None
     except _Stopped as stopped:
-        run.end(parts.WORKERS, BatchRun.State.STOPPED, timezone.now(), str(stopped))
+        _stop(run, part, str(stopped))
         return None
     except LeaseLost:
         return None
-    if _exceeded(run, work.plan.limits()):
-        text = f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {work.plan.max_errors} allows"
-        run.end(parts.WORKERS, BatchRun.State.STOPPED, timezone.now(), text)
-    parts.settle(run)
+    _settle(run)
     return None
+
+
+def _take_part(run: BatchRun, part: BatchPart) -> None:
+    """Split a part, join what others wrote, or execute its rows and keep what comes of them."""
+    work = Work(Plan.of(run), run.database)
+    store = store_of(run, work)
+    if part.joins:
+        assert isinstance(store, FileStore)  # noqa: S101  # others have no such part
+        store.join(part, _sign_of_life(run, part))
+        return
+    rows, gone, more = parts.rows_of(run, part, work, store)
+    if more:
+        made = parts.split(run, part, work, store)
+        _publish(run, (one.pk for one in made))
+        return
+    store.keep(rows, _executed(run, part, work, rows), part, gone)
+    if _exceeded(run, work.plan.limits()):
+        raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {work.plan.max_errors} allows")
 
 
 class _Postponed(Exception):
@@ -195,21 +244,31 @@ class _Stopped(Exception):
     """The run cannot go on; begins with the engine's word for why."""
 
 
-def _executed(run: BatchRun, part: BatchPart, work: Work, rows: Sequence[Any]) -> list[Outcome]:
+def _sign_of_life(run: BatchRun, part: BatchPart) -> Callable[[], None]:
+    """What prolongs the leases, about every second however often it is called. It raises `LeaseLost`."""
+    last = [0.0]
+
+    def alive() -> None:
+        if time.monotonic() < last[0] + 1:
+            return
+        last[0] = time.monotonic()
+        parts.beat(run)
+        if not part.beat(timezone.now(), parts.lease_seconds(part)):
+            raise LeaseLost(f"part {part.pk} of run {run.pk} was taken by another worker")
+
+    return alive
+
+
+def _executed(run: BatchRun, part: BatchPart, work: Work, rows: Sequence[Row]) -> list[Outcome]:
     """How the rows of a part ended. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
     plan = work.plan
     limits = plan.limits(max_in_flight=1)
     scheduler = Scheduler(Limits(limits.chunk_size, 1))
     reader = Reader(from_values(None))
 
-    def alive() -> None:
-        parts.beat(run)
-        if not part.beat(timezone.now(), parts.PART_LEASE_SECONDS):
-            raise LeaseLost(f"part {part.pk} of run {run.pk} was taken by another worker")
-
     outcomes: list[Outcome] = []
     with sender(get_client(plan.alias), replace(plan.call(), plain=work.rows.plain)) as send:
-        driver = drive(scheduler, rows, reader, _postponing(send, part.attempts), tick=alive)
+        driver = drive(scheduler, rows, reader, _postponing(send, part.attempts), tick=_sign_of_life(run, part))
         try:
             for ended in driver:
                 outcomes += ended

@@ -1,11 +1,15 @@
-"""A whole batch over a queryset, from checked options to exit code. Flags are parsed by the management command."""
+"""A whole batch of which the database knows, from checked options to exit code: over a queryset, or in workers.
+
+Flags are parsed by the management command; a file that this process runs by itself is `loopai.batch.command`'s.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
@@ -23,22 +27,25 @@ from ....batch.mapping import InputMapping
 from ....batch.progress import watcher_for
 from ....batch.quality import Expectation
 from ....batch.reading import Reader, from_values
-from ....batch.report import write_report
-from ....batch.runs import Run, mode_of, perform
+from ....batch.report import check_report, write_report
+from ....batch.runs import FINISHED, Run, mode_of, perform, prepare
 from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
 from ....batch.stopping import Stop
 from ....batch.streams import sender
-from ....batch.surveying import Survey
+from ....batch.surveying import Survey, survey
 from ....batch.tally import Summary, Tally
 from ....exceptions import ConfigurationError, NotFoundException, NotSupportedException, ValidationException
 from ..models import BatchRun
+from .files import GivenFile
 from .following import CODES, exit_code, follow
 from .inline import carry_out
 from .leases import owner_name
+from .outputs import folder_of, kind_of, refuse_workers_output
 from .parts import WORKERS
 from .plans import Plan, default_mapping
 from .rows import Rows, columns_of, model_of
 from .runs import Work, open_run
+from .tallies import report
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
@@ -55,11 +62,12 @@ _PLANNED = 3
 
 
 @dataclass
-class QuerysetOptions:
-    """The flags of `loopai_batch --queryset`, by their names."""
+class RunOptions:
+    """The flags of `loopai_batch`, by their names; rows come from `queryset`, or for workers from a file (`input`)."""
 
     task: str
-    queryset: str
+    queryset: Optional[str] = None
+    input: Optional[str] = None
     save_to: Sequence[str] = ()
     output: Optional[str] = None
     output_format: Optional[str] = None
@@ -68,6 +76,12 @@ class QuerysetOptions:
     only_empty: bool = False
     expect: Optional[str] = None
     report: Optional[str] = None
+    id_field: Optional[str] = None
+    format: Optional[str] = None
+    delimiter: Optional[str] = None
+    encoding: str = "utf-8"
+    types: Mapping[str, str] = field(default_factory=dict)
+    allow_duplicates: bool = False
     chunk_size: int = 100
     max_concurrency: int = 10
     max_in_flight: int = 4
@@ -88,10 +102,10 @@ class QuerysetOptions:
     command: list[str] = field(default_factory=list)
 
 
-class QuerysetCommand:
-    """One command over a queryset: what it was told, and where it speaks (`stderr`)."""
+class RunCommand:
+    """One command: what it was told, and where it speaks (`stderr`)."""
 
-    def __init__(self, options: QuerysetOptions, client: SyncLoopaiClient, stderr: TextIO) -> None:
+    def __init__(self, options: RunOptions, client: SyncLoopaiClient, stderr: TextIO) -> None:
         self.options = options
         self.client = client
         self.stderr = stderr
@@ -104,19 +118,14 @@ class QuerysetCommand:
         """Do it, and give the exit code. Raises `ConfigurationError` and `LoopaiException`."""
         options = self.options
         mode = mode_of(options.resume, options.retry_failed, options.overwrite)
-        if bool(options.save_to) == bool(options.output) and not options.dry_run:
-            raise ConfigurationError("say where results go: --save-to FIELD, or --output FILE")
-        if options.only_empty and not options.save_to:
-            raise ConfigurationError("--only-empty says which rows --save-to is to fill")
         plan = plan_of(options, self.client)
-        expected = Expectation(options.expect).column if options.expect else None
-        if options.output is not None:
-            return self.into_file(plan, mode, expected)
-        work = Work(plan, options.database, expected)
+        work = Work(plan, options.database)
         if options.dry_run:
-            return self.dry_run(plan, work.rows)
+            return self.dry_run(plan, work.table)
         if options.engine == CELERY:
             return self.by_celery(work, mode)
+        if options.output is not None:
+            return self.into_file(plan, work.table, mode)
         return self.into_rows(work, mode)
 
     def dry_run(self, plan: Plan, rows: Rows) -> int:
@@ -166,8 +175,6 @@ class QuerysetCommand:
         from ...celery import WATCH_SECONDS, hand_over, look_after
 
         options = self.options
-        if options.expect or options.report:
-            raise ConfigurationError("--expect and --report need all rows in one process: take --engine inline")
         run = open_run(work, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
         if run is None:
             return ALL_OK
@@ -186,32 +193,31 @@ class QuerysetCommand:
         except KeyboardInterrupt:
             self.say("Ended at once. The run goes on in Celery's workers: cancel it in the admin.")
             return came.exit_code
+        if options.report is not None:
+            report(options.report, run, work.plan, summary)
         why = {
             INTERRUPTED: "Cancelled." if run.state == BatchRun.State.CANCELLED else "Interrupted.",
             **dict.fromkeys(CODES, f"Stopped: {run.error}."),
         }
         self.tell(summary, why, run.errors, 0)
+        if work.plan.output is not None and run.errors and summary.ended == FINISHED and not options.json:
+            self.say(f"{folder_of(work.plan.output)} stays for that; remove it if they are not to be repeated.")
         return exit_code(run, came.exit_code if came.signal is not None else CANCELLED)
 
     # Into a file
 
-    def into_file(self, plan: Plan, mode: str, expected: Optional[str]) -> int:
+    def into_file(self, plan: Plan, rows: Rows, mode: str) -> int:
         """Write rows and results to a file, with its journal beside it, as `loopai batch` does."""
         options = self.options
-        if options.engine == CELERY:
-            raise ConfigurationError("--engine celery writes into rows: say --save-to FIELD, or take --engine inline")
-        rows = Rows(plan.queryset, plan.filters, plan.mapping, options.database, [expected] if expected else [])
-        if options.dry_run:
-            return self.dry_run(plan, rows)
+        refuse_workers_output(str(options.output))
         key = str(rows.model._meta.pk.name)
         facts = {"task": plan.task_id, "input": {"name": plan.source}, "mapping": sorted(plan.mapping), "key": key}
-        header = [key, *InputMapping(plan.mapping).sources, *([expected] if expected else [])]
         ledger = Ledger(
             str(options.output),
             options.output_format,
             facts,
             mode,
-            header=list(dict.fromkeys(header)),
+            header=header_of(plan),
             limit=plan.limit,
         )
         try:
@@ -300,23 +306,35 @@ def _exit_code(ended: str, interrupted: int, errors: int) -> int:
     return codes.get(ended, FAILED_ROWS if errors else ALL_OK)
 
 
-def plan_of(options: QuerysetOptions, client: SyncLoopaiClient) -> Plan:
-    """The plan, with the mapping that the task's schema suggests where none was given.
+def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
+    """The plan, with the mapping that the task's schema suggests where a queryset has none.
 
     Raises `ConfigurationError`, and the `LoopaiException` where the server cannot be asked.
     """
-    model = model_of(options.queryset)  # said before the server is asked
+    if bool(options.queryset) == bool(options.input):
+        raise ConfigurationError("rows come from INPUT or from --queryset: name one of the two")
+    if options.input and (options.save_to or options.filters or options.only_empty):
+        raise ConfigurationError("--save-to, --filter and --only-empty need --queryset: a file has no rows to write to")
+    if bool(options.save_to) == bool(options.output) and not options.dry_run:
+        raise ConfigurationError("say where results go: --save-to FIELD, or --output FILE")
+    if options.only_empty and not options.save_to:
+        raise ConfigurationError("--only-empty says which rows --save-to is to fill")
+    if options.report is not None:
+        check_report(options.report)
+    model = model_of(options.queryset) if options.queryset else None  # said before the server is asked
+    output = options.output if options.engine == CELERY else None
+    kind = None if output is None else kind_of(output, options.output_format)
     task = find_task(client, options.task)
     mapping = tuple(options.map)
-    if not mapping:
+    if model is not None and not mapping:
         without = [text.partition("=")[0].strip() for text in options.save_to]
         if options.expect:
             without.append(Expectation(options.expect).column)
         mapping = default_mapping(task.input_schema, columns_of(model), without)
-    return Plan(
+    plan = Plan(
         task=options.task,
         task_id=str(task.id),
-        queryset=options.queryset,
+        queryset=options.queryset or "",
         save_to=tuple(options.save_to),
         mapping=mapping,
         filters=tuple(options.filters),
@@ -329,7 +347,46 @@ def plan_of(options: QuerysetOptions, client: SyncLoopaiClient) -> Plan:
         max_errors=options.max_errors,
         limit=options.limit,
         alias=options.alias,
+        expect=options.expect,
+        report=None if options.report is None else os.path.abspath(options.report),
+        output=None if output is None else os.path.abspath(output),
+        output_format=kind,
     )
+    if options.input is not None:
+        return _over_file(options, plan)
+    return plan if output is None else replace(plan, header=tuple(header_of(plan)))
+
+
+def _over_file(options: RunOptions, plan: Plan) -> Plan:
+    """The plan with its file, which is read through once for the number of rows, their columns and keys that recur."""
+    path = "-" if options.input == "-" else os.path.abspath(str(options.input))
+    file = GivenFile(path, options.format, options.id_field, options.delimiter, options.encoding, dict(options.types),
+                     options.allow_duplicates)  # fmt: skip
+    file.refuse_what_workers_cannot_read()
+    source = file.open()
+    if not source.repeatable:
+        raise ConfigurationError(f"{path} can be read only once: name a file that all workers see")
+    made = prepare(
+        plan.call(),
+        source,
+        key=file.id_field,
+        mapping=plan.mapping,
+        expect=plan.expect,
+        limits=plan.limits(),
+        allow_duplicates=file.allow_duplicates,
+        limit=plan.limit,
+    )
+    made.close()
+    found = made.survey or survey(source, None, allow_duplicates=True, limit=plan.limit)
+    seen = made.facts["input"]
+    file = replace(file, rows=found.rows, bytes=seen["bytes"], digest=seen["digest"])
+    return replace(plan, file=file, header=tuple(source.header or found.columns))
+
+
+def header_of(plan: Plan) -> list[str]:
+    """The columns of a queryset's rows in a file."""
+    key = str(model_of(plan.queryset)._meta.pk.name)
+    return list(dict.fromkeys([key, *InputMapping(plan.mapping).sources, *plan.also]))
 
 
 def find_task(client: SyncLoopaiClient, task: str) -> Task:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from django.utils import timezone
 
 from ....batch.command import ALL_OK, FAILED_ROWS, SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
-from ....batch.reading import Reader, from_values
-from ....batch.runs import FINISHED, Run
-from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
+from ....batch.runs import FINISHED
+from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ....batch.stopping import Stop
 from ....batch.surveying import Survey
 from ....batch.tally import Summary, Tally, summary_of
@@ -18,10 +17,14 @@ from ....batch.watching import Watcher
 from ..models import BatchRun
 from .parts import WORKERS
 from .plans import Plan
+from .tallies import watched, whole
 
 LOOK_SECONDS = 0.5
 
-CODES = {TOO_MANY_ERRORS: STOPPED_BY_ERRORS, UNREACHABLE: SERVER_UNREACHABLE, FATAL: USAGE}
+UNUSABLE = "unusable"
+"""A worker cannot use what the run names: its model, its input, its output."""
+
+CODES = {TOO_MANY_ERRORS: STOPPED_BY_ERRORS, UNREACHABLE: SERVER_UNREACHABLE, FATAL: USAGE, UNUSABLE: USAGE}
 """Exit codes by what a stopped run's `error` begins with."""
 
 _GOING = (BatchRun.State.PENDING, BatchRun.State.RUNNING)
@@ -37,9 +40,9 @@ def follow(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Summary:
     """Watch a run until it ends; `stop` has it cancelled. `look_after` is called at each look."""
-    before = (run.ok, run.errors, run.skipped)
-    made = Run(plan.call(), (), Reader(from_values(None)), Scheduler(plan.limits()), Tally(clock()), waits=False,
-               survey=Survey(run.total or 0, []), clock=clock)  # fmt: skip
+    # Failed rows that are repeated count for this command.
+    before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
+    made = watched(run, plan, Tally(clock()), survey=Survey(run.total or 0, []), clock=clock)
     until = float("inf")
     while True:
         run.refresh_from_db()
@@ -59,6 +62,9 @@ def follow(
             continue
         look_after(run)
         sleep(LOOK_SECONDS)
+    started = made.tally.started
+    made.tally = whole(run, plan)
+    made.tally.started, made.tally.earlier_ok, made.tally.earlier_errors = started, *before
     summary = summary_of(made.tally, ended_as(run), made.reader.skipped, clock())
     for watcher in watchers:
         watcher.finish(made, summary)

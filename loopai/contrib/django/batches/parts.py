@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Optional
+from typing import Optional
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from .. import keys
+from ....batch.rows import Row
 from ..models import BatchPart, BatchRun, LeaseLost
 from .leases import BEAT_SECONDS, LEASE_SECONDS, was_killed
-from .rows import KeyedRow
 from .runs import Work
+from .stores import Store, store_of
 
 WORKERS = "celery workers"
 """Owner of a run that was handed to workers: any of them may prolong its lease, and end it."""
@@ -26,32 +26,54 @@ WORKERS = "celery workers"
 PART_LEASE_SECONDS = 20.0
 """How long a silent worker keeps its part; it gives a sign of life every second while a request is under way."""
 
+JOIN_LEASE_SECONDS = 120.0
+"""The same for the last part, which may be at one large file for a while."""
+
 PARTS_AT_ONCE = 200
 """Parts that one splitting makes: enough to keep many workers busy, few enough for one transaction and for a broker."""
 
 
 def first_parts(run: BatchRun, work: Work) -> list[BatchPart]:
     """The parts of a run that begins or goes on: those that are left from before, or one for all that remains."""
-    found = list(run.parts.using(run.database).all())
-    newest: Any = run.failures.using(run.database).order_by("pk").values_list("pk", flat=True).last()
-    again = run.mode == BatchRun.Mode.RETRY_FAILED and newest is not None
-    if again and not any(part.failed for part in found):
+    left = list(run.parts.using(run.database).all())
+    found = [part for part in left if not part.joins]
+    newest = store_of(run, work).newest_failed() if run.mode == BatchRun.Mode.RETRY_FAILED else None
+    if newest is not None and not any(part.failed for part in found):
         found.append(_part(run, "0", str(newest), failed=True))
-    rest = all(part.failed for part in found)
-    if rest and run.upper_key is not None and run.remaining(work.rows.queryset).exists():
+    if all(part.failed for part in found) and run.upper_key is not None and _remain(run, work):
         found.append(_part(run, run.mark, run.upper_key))
+    if work.plan.output is not None and not any(part.joins for part in left):
+        _part(run, None, "", joins=True)
     return found
 
 
-def _part(run: BatchRun, after: Optional[str], upto: str, failed: bool = False) -> BatchPart:
-    made: BatchPart = run.parts.using(run.database).create(run=run, after=after, upto=upto, failed=failed)
+def _remain(run: BatchRun, work: Work) -> bool:
+    if work.plan.output is not None:
+        return run.mark != run.upper_key  # as each of its rows is written once, there are no others
+    return bool(run.remaining(work.table.queryset).exists())
+
+
+def _part(run: BatchRun, after: Optional[str], upto: str, *, failed: bool = False, joins: bool = False) -> BatchPart:
+    made: BatchPart = run.parts.using(run.database).create(run=run, after=after, upto=upto, failed=failed, joins=joins)
     return made
+
+
+def joining(run: BatchRun) -> list[BatchPart]:
+    """The part that joins what the others wrote, once it is the last; otherwise none."""
+    parts = run.parts.using(run.database)
+    return [] if parts.filter(joins=False).exists() else list(parts.all())
+
+
+def lease_seconds(part: BatchPart) -> float:
+    """How long a silent worker keeps that part."""
+    return JOIN_LEASE_SECONDS if part.joins else PART_LEASE_SECONDS
 
 
 def take(part: BatchPart, owner: str) -> Optional[float]:
     """Take a part: `None` if it is ours, otherwise the seconds after which to try again, 0 if it is finished."""
     now = timezone.now()
-    if part.acquire(owner, now, PART_LEASE_SECONDS):
+    seconds = lease_seconds(part)
+    if part.acquire(owner, now, seconds):
         return None
     held = BatchPart.objects.using(part._state.db).filter(pk=part.pk).first()
     if held is None:
@@ -59,10 +81,15 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
     if held.owner and was_killed(held.owner):
         freed = BatchPart.objects.using(part._state.db).filter(pk=part.pk, owner=held.owner)
         freed.update(lease_until=None, owner="")
-        if part.acquire(owner, now, PART_LEASE_SECONDS):
+        if part.acquire(owner, now, seconds):
             return None
     left = 0.0 if held.lease_until is None else (held.lease_until - now).total_seconds()
     return max(1.0, left + 0.5)
+
+
+def release(part: BatchPart) -> None:
+    """Give a part back that was not done, for whoever goes on with the run."""
+    BatchPart.objects.using(part._state.db).filter(pk=part.pk, owner=part.owner).update(owner="", lease_until=None)
 
 
 def postpone(run: BatchRun, part: BatchPart, seconds: float, counted: bool) -> None:
@@ -94,57 +121,40 @@ def beat(run: BatchRun) -> None:
     )
 
 
-def rows_of(run: BatchRun, part: BatchPart, work: Work) -> tuple[list[KeyedRow], list[str], bool]:
-    """The rows of a part, the keys of failed ones that are gone, and whether there are more than one chunk's."""
-    size = work.plan.chunk_size
+def rows_of(run: BatchRun, part: BatchPart, work: Work, store: Store) -> tuple[list[Row], list[str], bool]:
+    """The rows of a part, the keys of failed ones that are gone, and whether there are more than a part may have."""
     if part.failed:
-        wanted = [key for _, key in _failures(run, part)[: size + 1]]
-        there = work.rows.by_key(wanted[:size])
-        rows = [work.rows.row(there[key], 0, None, retried=True) for key in wanted if key in there]
-        return rows, [key for key in wanted[:size] if key not in there], len(wanted) > size
-    page = work.rows.page(_range(run, part, work), size + 1)
-    rows = [work.rows.row(found, number, None) for number, found in enumerate(page[:size], 1)]
-    return rows, [], len(page) > size
+        units = store.failed(part, store.units + 1)
+        return *store.again(units[: store.units]), len(units) > store.units
+    size = work.plan.chunk_size
+    rows = list(work.rows.between(run, part.after, part.upto, size + 1))
+    return rows[:size], [], len(rows) > size
 
 
-def split(run: BatchRun, part: BatchPart, work: Work) -> list[BatchPart]:
-    """Make parts of one chunk each of a part, and one of the rest. Raises `LeaseLost`."""
-    size = work.plan.chunk_size
-    most = PARTS_AT_ONCE * size
+def split(run: BatchRun, part: BatchPart, work: Work, store: Store) -> list[BatchPart]:
+    """Make small parts of a large one, and one of the rest. Raises `LeaseLost`."""
     if part.failed:
-        ends: list[str] = [str(pk) for pk, _ in _failures(run, part)[: most + 1]]
+        ends = [str(unit) for unit in store.failed(part, PARTS_AT_ONCE * store.units + 1)]
+        bounds = ends[:-1][store.units - 1 :: store.units]
     else:
-        ordered = _range(run, part, work).order_by("pk").values_list("pk", flat=True)
-        ends = [keys.to_text(key) for key in ordered[: most + 1]]
-    bounds = ends[size - 1 : most : size]
-    if len(ends) <= most:
         # The last part is up to the end of this one, whichever keys come there meanwhile.
-        bounds = bounds[: -(-len(ends) // size) - 1]
+        bounds = work.rows.bounds(run, part.after, part.upto, work.plan.chunk_size, PARTS_AT_ONCE)
     ranges = list(zip([part.after, *bounds], [*bounds, part.upto]))
     with transaction.atomic(using=run.database):
         if not part.give_back():
             raise LeaseLost(f"part {part.pk} of run {run.pk} was taken by another worker")
-        return [_part(run, after, upto, part.failed) for after, upto in ranges]
+        return [_part(run, after, upto, failed=part.failed) for after, upto in ranges]
 
 
-def _failures(run: BatchRun, part: BatchPart) -> Any:
-    failures = run.failures.using(run.database).filter(pk__gt=int(part.after or 0), pk__lte=int(part.upto))
-    return failures.order_by("pk").values_list("pk", "key")
-
-
-def _range(run: BatchRun, part: BatchPart, work: Work) -> Any:
-    found = run.remaining(work.rows.queryset).filter(pk__lte=keys.from_text(run.key_kind, part.upto))
-    return found if part.after is None else found.filter(pk__gt=keys.from_text(run.key_kind, part.after))
-
-
-def settle(run: BatchRun) -> None:
-    """End a run that has no parts left, or was cancelled and has none under way."""
+def settle(run: BatchRun) -> bool:
+    """End a run that has no parts left, or was cancelled and has none under way; whether that was done here."""
     parts = run.parts.using(run.database)
     now = timezone.now()
     if not parts.exists():
-        run.end(WORKERS, BatchRun.State.FINISHED, now)
-    elif run.cancel_requested and not parts.filter(lease_until__gte=now).exclude(owner="").exists():
-        run.end(WORKERS, BatchRun.State.CANCELLED, now)
+        return run.end(WORKERS, BatchRun.State.FINISHED, now)
+    if run.cancel_requested and not parts.filter(lease_until__gte=now).exclude(owner="").exists():
+        return run.end(WORKERS, BatchRun.State.CANCELLED, now)
+    return False
 
 
 def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:
@@ -154,6 +164,7 @@ def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:
     keep messages that a killed worker had fetched.
     """
     parts = run.parts.using(run.database)
+    parts = parts.filter(joins=not parts.filter(joins=False).exists())
     now = timezone.now()
     for held in parts.filter(lease_until__gte=now).exclude(owner=""):
         if was_killed(held.owner):

@@ -1,15 +1,18 @@
-"""`Plan`: what a run over a queryset is, as its `BatchRun` keeps it. Nothing is looked up or sent here."""
+"""`Plan`: what a run is, as its `BatchRun` keeps it. Nothing is looked up or sent here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Optional
 
 from ....batch.chunks import BatchCall
+from ....batch.quality import Expectation
 from ....batch.scheduler import Limits
 from ....exceptions import ConfigurationError
 from ..models import BatchRun
+from .files import GivenFile
 
 
 @dataclass(frozen=True)
@@ -17,14 +20,16 @@ class Plan:
     """The options of a run, checked for themselves and plain enough for JSON.
 
     `queryset` is `app.Model` or `app.Model:manager_method`; `filters` are texts `field=value`, `mapping` those of
-    `InputMapping`, `save_to` of `Target`. `task_id` is the server's id, `task` what the user called it.
+    `InputMapping`, `save_to` of `Target`. `task_id` is the server's id, `task` what the user called it. Rows come from
+    `file` where there is no queryset, and go to `output` (of the kind `output_format`, with the columns `header` in
+    CSV) where there is no `save_to`; both are of runs in workers. `report` is where these write the page about it.
     Raises `ConfigurationError`.
     """
 
     task: str
     task_id: str
-    queryset: str
-    save_to: tuple[str, ...]
+    queryset: str = ""
+    save_to: tuple[str, ...] = ()
     mapping: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     only_empty: bool = False
@@ -36,9 +41,15 @@ class Plan:
     max_errors: Optional[str] = None
     limit: Optional[int] = None
     alias: str = "default"
+    expect: Optional[str] = None
+    report: Optional[str] = None
+    file: Optional[GivenFile] = None
+    output: Optional[str] = None
+    output_format: Optional[str] = None
+    header: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("save_to", "mapping", "filters"):
+        for name in ("save_to", "mapping", "filters", "header"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.max_errors is not None:
             object.__setattr__(self, "max_errors", str(self.max_errors))
@@ -51,7 +62,10 @@ class Plan:
     def of(cls, run: BatchRun) -> Plan:
         """What the run was made for."""
         known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in run.options.items() if name in known})
+        options = {name: value for name, value in run.options.items() if name in known}
+        if options.get("file") is not None:
+            options["file"] = GivenFile(**options["file"])
+        return cls(**options)
 
     def options(self) -> dict[str, Any]:
         """As a run keeps it."""
@@ -59,7 +73,12 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Of what makes a run the same run: task, rows, mapping, targets; not of how it is cut up."""
+        """Of what makes a run the same run: task, rows, mapping, targets; not of how it is cut up.
+
+        What writes a file is found by it, as by a journal: `facts` then tell whether it is the same run.
+        """
+        if self.output is not None:
+            return BatchRun.fingerprint_of(output=self.output)
         return BatchRun.fingerprint_of(
             task=self.task_id,
             version=self.version,
@@ -71,8 +90,34 @@ class Plan:
         )
 
     @property
+    def also(self) -> tuple[str, ...]:
+        """Columns that are read beside those of the input."""
+        return (Expectation(self.expect).column,) if self.expect else ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same where a run that writes a file goes on."""
+        file = self.file
+        made: dict[str, Any] = {
+            "task": self.task_id,
+            "version": self.version,
+            "input": self.source if file is None else {"name": Path(file.path).name, "bytes": file.bytes,
+                                                       "digest": file.digest},
+            "mapping": sorted(self.mapping),
+            "expected column": self.expect,
+            "limit": self.limit,
+            "output": self.output_format,
+        }  # fmt: skip
+        if file is not None:
+            made["key"] = file.id_field
+            made["reading"] = [file.format, file.delimiter, file.encoding, dict(file.types), file.allow_duplicates]
+        return made
+
+    @property
     def source(self) -> str:
         """The rows in words."""
+        if self.file is not None:
+            return self.file.path[:500]
         where = f" where {', '.join(self.filters)}" if self.filters else ""
         return f"{self.queryset}{where}"[:500]
 

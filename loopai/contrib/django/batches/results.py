@@ -8,9 +8,11 @@ from typing import Any, Optional
 from django.db import DataError, IntegrityError, connections, transaction
 from django.db.models import F
 
+from ....batch.quality import Expectation
 from ....batch.rows import CANCELLED, ERROR, OK, Outcome
-from ..models import BatchPart, BatchRun, Failure
+from ..models import BatchPart, BatchRun
 from .rows import KeyedRow, Rows
+from .tallies import counted, failures_of
 from .targets import Target, Unfit
 from .updates import Change, empty, update
 
@@ -26,7 +28,8 @@ Pair = tuple[Outcome, Change]
 class Results:
     """Keeps the outcomes of one run, or of one part of it that was handed out.
 
-    `owner` is the runner's where one process carries out the run, `part` the part otherwise.
+    `owner` is the runner's where one process carries out the run, `part` the part otherwise; then what comes of it is
+    counted beside, and compared with what is expected.
     """
 
     def __init__(
@@ -36,12 +39,14 @@ class Results:
         targets: Sequence[Target],
         only_empty: bool,
         owner: Optional[str] = None,
+        expectation: Optional[Expectation] = None,
     ) -> None:
         self.run = run
         self._rows = rows
         self._targets = targets
         self._only_empty = only_empty
         self._owner = owner
+        self._expectation = expectation
 
     def keep(self, outcomes: Sequence[Outcome], part: Optional[BatchPart] = None, gone: Collection[str] = ()) -> int:
         """Write what is ok and record all; gives how many rows were gone, or filled, meanwhile.
@@ -136,7 +141,11 @@ class Results:
         rows = sorted((outcome for outcome in ended if not _row(outcome).retried), key=lambda one: one.row.line or 0)
         if part is not None:
             ok = sum(outcome.status == OK for outcome in rows) - missed
-            self.run.record_chunk(part.after, part.upto, ok=ok, failures=_failures(rows), skipped=missed, part=part)
+            tally = counted(self.run, self._expectation, rows)
+            failures = failures_of(rows, self._expectation)
+            self.run.record_chunk(
+                part.after, part.upto, ok=ok, failures=failures, skipped=missed, part=part, tally=tally
+            )
             return
         for span in _spans(rows):
             ok = sum(outcome.status == OK for outcome in span)
@@ -147,7 +156,7 @@ class Results:
                 _row(span[0]).after,
                 span[-1].key,
                 ok=ok - gone,
-                failures=_failures(span),
+                failures=failures_of(span),
                 skipped=gone,
                 owner=self._owner,
             )
@@ -166,10 +175,11 @@ class Results:
         gone = {outcome.key for outcome, change in pairs if change[0] not in there}
         self.run.record_retried(
             ok=[outcome.key for outcome in rows if outcome.status == OK and outcome.key not in gone],
-            failures=_failures(rows),
+            failures=failures_of(rows, self._expectation),
             skipped={*gone, *known_gone},
             owner=None if part is not None else self._owner,
             part=part,
+            tally=None if part is None else counted(self.run, self._expectation, rows),
         )
         return len(gone)
 
@@ -182,12 +192,6 @@ def _row(outcome: Outcome) -> KeyedRow:
 
 def _spoil(outcome: Outcome, reason: str) -> None:
     outcome.status, outcome.output, outcome.error, outcome.code = ERROR, None, reason, UNFIT
-
-
-def _failures(outcomes: Sequence[Outcome]) -> list[Failure]:
-    return [
-        Failure(outcome.key, outcome.code or "", outcome.error or "") for outcome in outcomes if outcome.status == ERROR
-    ]
 
 
 def _spans(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:

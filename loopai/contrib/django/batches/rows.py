@@ -6,7 +6,7 @@ A page is one short query: no cursor of the server's, no transaction that stays 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
@@ -18,6 +18,9 @@ from ....batch.rows import UNMAPPED, Row
 from ....exceptions import ConfigurationError
 from .. import keys
 from .database import Database
+
+if TYPE_CHECKING:
+    from ..models import BatchRun
 
 KEYS_AT_ONCE = 5000
 """Keys of one query where nothing else of the rows is wanted."""
@@ -106,6 +109,41 @@ class Rows:
             at = list(ordered[limit - 1 : limit])
             found = at[0] if at else ordered.last()
         return None if found is None else keys.to_text(found)
+
+    # A run's rows by ranges of keys, for workers
+
+    def extent(self, limit: Optional[int]) -> tuple[Optional[str], int]:
+        """The key of the last row that a run reads, and how many it reads; `None` where there is no row."""
+        upper = self.upper_key(self.queryset, limit)
+        return upper, 0 if upper is None else self._upto(self.queryset, None, upper).count()
+
+    def between(self, run: BatchRun, after: Optional[str], upto: str, most: int) -> list[KeyedRow]:
+        """The first `most` rows after a key up to another, of those that remain."""
+        page = self.page(self._upto(run.remaining(self.queryset), after, upto), most)
+        return [self.row(found, number, None) for number, found in enumerate(page, 1)]
+
+    def bounds(self, run: BatchRun, after: Optional[str], upto: str, size: int, most: int) -> list[str]:
+        """The keys that end chunks of `size` rows after which more come up to `upto`; the first `most` of them."""
+        found = self._upto(run.remaining(self.queryset), after, upto).order_by("pk").values_list("pk", flat=True)
+        ends = list(dict.fromkeys(keys.to_text(key) for key in found[: size * most + 1]))
+        return ends[:-1][size - 1 :: size]
+
+    def again(
+        self, run: BatchRun, after: Optional[str], upto: str, written: Sequence[Mapping[str, Any]]
+    ) -> list[Optional[KeyedRow]]:
+        """The rows, as they are now, that were written between two keys; `None` for those that are gone."""
+        named = self.model._meta.pk.name
+        wanted = [keys.to_text(columns[named]) for columns in written]
+        there = self.by_key(wanted)
+        return [self.row(there[key], 0, None) if key in there else None for key in wanted]
+
+    def name(self, row: Row) -> str:
+        """What a failed row is called."""
+        return row.key
+
+    def _upto(self, queryset: QuerySet[Any], after: Optional[str], upto: str) -> QuerySet[Any]:
+        queryset = queryset.filter(pk__lte=keys.from_text(self.kind, upto))
+        return queryset if after is None else queryset.filter(pk__gt=keys.from_text(self.kind, after))
 
     def by_key(self, wanted: Iterable[str]) -> dict[str, tuple[Any, ...]]:
         """Those of these rows that are there, by their key."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from django.utils import timezone
 
 from ....batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ....exceptions import ConfigurationError
 from ..models import BatchRun
+from .files import FileRows
 from .leases import LEASE_SECONDS, wait_until_free
+from .outputs import agree, begin
 from .plans import Plan
 from .rows import Rows
 from .targets import Target, targets_of
@@ -20,16 +22,22 @@ Say = Callable[[str], None]
 
 
 class Work:
-    """A plan with its rows and targets looked up. Raises `ConfigurationError`."""
+    """A plan with its rows and targets looked up; `table` are the rows where they are a queryset's.
 
-    def __init__(self, plan: Plan, database: str, expected: Optional[str] = None) -> None:
+    Raises `ConfigurationError`.
+    """
+
+    def __init__(self, plan: Plan, database: str) -> None:
         self.plan = plan
-        also = [expected] if expected is not None else []
-        self.rows = Rows(plan.queryset, plan.filters, plan.mapping, database, also)
-        self.targets: list[Target] = targets_of(plan.save_to, self.rows.model, plan.only_empty)
+        self.targets: list[Target] = []
+        if plan.file is not None:
+            self.rows: Union[Rows, FileRows] = FileRows(plan.file, plan.mapping, plan.expect)
+            return
+        self.rows = self.table = Rows(plan.queryset, plan.filters, plan.mapping, database, plan.also)
+        self.targets = targets_of(plan.save_to, self.table.model, plan.only_empty)
         if plan.only_empty:
             for target in self.targets:
-                self.rows.queryset = self.rows.queryset.filter(empty(target.field))
+                self.table.queryset = self.table.queryset.filter(empty(target.field))
 
 
 def open_run(
@@ -42,6 +50,8 @@ def open_run(
     """
     plan = work.plan
     earlier: Optional[BatchRun] = BatchRun.objects.db_manager(database).latest_of(plan.fingerprint)
+    if plan.output is not None:
+        agree(plan, earlier, mode)
     if earlier is None or mode == OVERWRITE or (mode == NEW and earlier.state == BatchRun.State.FINISHED):
         if earlier is None and mode in {RESUME, RETRY_FAILED}:
             say("Nothing to resume: starting from the first row.")
@@ -57,6 +67,11 @@ def open_run(
             "repeat what failed with --retry-failed, or start again with --overwrite"
         )
     wait_until_free(earlier, say)
+    was = earlier.options.get("expect")
+    if earlier.tally and engine == str(BatchRun.Engine.CELERY) and was != plan.expect:
+        raise ConfigurationError(
+            f"run {earlier.pk} compared its rows with {was}, this command with {plan.expect}: give the same --expect"
+        )
     if not _ask(earlier, work, mode, say):
         return None
     changed = {"options": plan.options(), "engine": engine, "command": command}
@@ -82,7 +97,7 @@ def _ask(run: BatchRun, work: Work, mode: str, say: Say) -> bool:
     elif mode == RETRY_FAILED:
         say(f"Run {run.pk} is finished and no row failed: nothing was sent.")
         return False
-    elif run.options.get("limit") != work.plan.limit and _more_rows(run, work):
+    elif work.plan.output is None and run.options.get("limit") != work.plan.limit and _more_rows(run, work):
         wanted = BatchRun.Mode.RESUME
     else:
         say(f"Run {run.pk} is finished already: nothing was sent.")
@@ -98,22 +113,22 @@ def _ask(run: BatchRun, work: Work, mode: str, say: Say) -> bool:
 def _more_rows(run: BatchRun, work: Work) -> bool:
     """Where a finished run had another limit: whether there is more up to this one, by which it is extended."""
     run.upper_key = None
-    rest = run.remaining(work.rows.queryset)
+    rest = run.remaining(work.table.queryset)
     limit = work.plan.limit
     if limit is not None and limit <= run.done:
         return False
-    upper = work.rows.upper_key(rest, None if limit is None else limit - run.done)
+    upper = work.table.upper_key(rest, None if limit is None else limit - run.done)
     if upper is None:
         return False
     run.upper_key = upper
-    total = run.done + run.remaining(work.rows.queryset).count()
+    total = run.done + run.remaining(work.table.queryset).count()
     _only(run).update(upper_key=upper, total=total)
     return True
 
 
 def _begin(work: Work, engine: str, owner: str, database: str, command: list[str]) -> BatchRun:
     plan, rows = work.plan, work.rows
-    upper = rows.upper_key(rows.queryset, plan.limit)
+    upper, total = rows.extent(plan.limit)
     run = BatchRun(
         task=plan.task,
         alias=plan.alias,
@@ -124,8 +139,8 @@ def _begin(work: Work, engine: str, owner: str, database: str, command: list[str
         command=command,
         key_kind=rows.kind,
         upper_key=upper,
+        total=total,
     )
-    run.total = 0 if upper is None else run.remaining(rows.queryset).count()
     run.save(using=database)
     run.acquire(owner, timezone.now(), LEASE_SECONDS)
     others = BatchRun.objects.using(database).filter(fingerprint=plan.fingerprint, pk__lt=run.pk)
@@ -134,4 +149,10 @@ def _begin(work: Work, engine: str, owner: str, database: str, command: list[str
         # Two commands at one moment: the first to be made stays.
         run.delete()
         raise ConfigurationError(f"run {at_work[0].pk} over the same rows is being carried out: wait for it")
+    if plan.output is not None:
+        try:
+            begin(run, plan)
+        except ConfigurationError:
+            run.delete()
+            raise
     return run

@@ -1,4 +1,4 @@
-"""Batch runs with their failed rows and parts, and webhook deliveries."""
+"""Batch runs with their failed rows, parts and segments, and webhook deliveries."""
 
 from __future__ import annotations
 
@@ -84,6 +84,12 @@ class Migration(migrations.Migration):
                 ("ok", models.PositiveBigIntegerField(default=0)),
                 ("errors", models.PositiveBigIntegerField(default=0)),
                 ("skipped", models.PositiveBigIntegerField(default=0)),
+                (
+                    "tally",
+                    models.JSONField(
+                        blank=True, default=dict, help_text="What workers counted, but for rows that failed."
+                    ),
+                ),
                 ("owner", models.CharField(blank=True, max_length=200)),
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
                 ("heartbeat_at", models.DateTimeField(blank=True, null=True)),
@@ -140,6 +146,12 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "joins",
+                    models.BooleanField(
+                        default=False, help_text="The last part: makes one file of what the others wrote."
+                    ),
+                ),
+                (
                     "run",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE, related_name="parts", to="loopai.batchrun"
@@ -153,6 +165,33 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="BatchSegment",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("after", models.TextField(blank=True, help_text="The segment begins after this key.", null=True)),
+                ("upto", models.TextField(help_text="The segment ends with this key.")),
+                (
+                    "name",
+                    models.CharField(
+                        blank=True, help_text="Of its file, in the folder beside the output.", max_length=200
+                    ),
+                ),
+                ("length", models.PositiveBigIntegerField(default=0, help_text="Bytes of its file.")),
+                ("errors", models.PositiveIntegerField(default=0)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="segments", to="loopai.batchrun"
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "segment of an output",
+                "verbose_name_plural": "segments of outputs",
+                "ordering": ["pk"],
+            },
+        ),
+        migrations.CreateModel(
             name="BatchFailure",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
@@ -160,6 +199,11 @@ class Migration(migrations.Migration):
                 ("key", models.TextField(help_text="Primary key of the row, or its id in the file.")),
                 ("code", models.CharField(max_length=50)),
                 ("message", models.TextField(blank=True)),
+                (
+                    "latency_ms",
+                    models.FloatField(blank=True, help_text="The server's figure, in milliseconds.", null=True),
+                ),
+                ("compared", models.BooleanField(default=False, help_text="The row's right answer is known.")),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
                 (
                     "run",

@@ -1,4 +1,4 @@
-"""What belongs to a run: the rows that failed, and the parts that were handed to workers."""
+"""What belongs to a run: rows that failed, parts that were handed to workers, and what these wrote to files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class BatchFailure(models.Model):
     key = models.TextField(help_text="Primary key of the row, or its id in the file.")
     code = models.CharField(max_length=50)
     message = models.TextField(blank=True)
+    latency_ms = models.FloatField(null=True, blank=True, help_text="The server's figure, in milliseconds.")
+    compared = models.BooleanField(default=False, help_text="The row's right answer is known.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -52,6 +54,7 @@ class BatchPart(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
     failed = models.BooleanField(default=False, help_text="Keys are those of failed rows on record, to be repeated.")
+    joins = models.BooleanField(default=False, help_text="The last part: makes one file of what the others wrote.")
 
     objects = PartQuerySet.as_manager()
 
@@ -87,3 +90,24 @@ class BatchPart(models.Model):
 
     def _rows(self) -> Any:
         return type(self).objects.using(self._state.db).filter(pk=self.pk)
+
+
+class BatchSegment(models.Model):
+    """A finished range of a run that writes a file: its rows stand in a file of their own until all are joined."""
+
+    run = models.ForeignKey(BatchRun, on_delete=models.CASCADE, related_name="segments")
+    after = models.TextField(null=True, blank=True, help_text="The segment begins after this key.")
+    upto = models.TextField(help_text="The segment ends with this key.")
+    name = models.CharField(max_length=200, blank=True, help_text="Of its file, in the folder beside the output.")
+    length = models.PositiveBigIntegerField(default=0, help_text="Bytes of its file.")
+    errors = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        """What Django asks."""
+
+        ordering = ["pk"]
+        verbose_name = "segment of an output"
+        verbose_name_plural = "segments of outputs"
+
+    def __str__(self) -> str:
+        return self.name or f"({self.after or 'start'}, {self.upto}]"

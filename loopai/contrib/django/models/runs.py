@@ -19,6 +19,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from ....batch.keys import digest
+from ....batch.tally import Tally
 from .. import keys
 from ..ranges import Mark, advanced
 from ..signals import batch_requested
@@ -37,11 +38,16 @@ class LeaseLost(Exception):
 
 
 class Failure(NamedTuple):
-    """A row that ended as an error: its key as text, the kind of error, and a text for people."""
+    """A row that ended as an error: its key as text, the kind of error, and a text for people.
+
+    `latency_ms` is the server's figure; `compared` says that the row's right answer is known.
+    """
 
     key: str
     code: str
     message: str
+    latency_ms: Optional[float] = None
+    compared: bool = False
 
 
 def _kept(text: str) -> str:
@@ -109,6 +115,7 @@ class BatchRun(models.Model):
     ok = models.PositiveBigIntegerField(default=0)
     errors = models.PositiveBigIntegerField(default=0)
     skipped = models.PositiveBigIntegerField(default=0)
+    tally = models.JSONField(default=dict, blank=True, help_text="What workers counted, but for rows that failed.")
 
     owner = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -280,13 +287,14 @@ class BatchRun(models.Model):
         skipped: int = 0,
         owner: Optional[str] = None,
         part: Optional[BatchPart] = None,
+        tally: Optional[Tally] = None,
     ) -> None:
         """Note that the rows after the key `after` (`None`: from the first) up to the key `upto` have ended.
 
         Call it in the transaction that writes their results (`transaction.atomic(using=run.database)`), which reads
         nothing before it writes: SQLite refuses to write then where another process wrote meanwhile. `owner` is yours
-        where one process carries out the run, `part` where it was handed to you. Raises `LeaseLost` where it is not
-        yours now, which must undo that transaction.
+        where one process carries out the run, `part` where it was handed to you, with what it counted beside
+        (`tally`). Raises `LeaseLost` where it is not yours now, which must undo that transaction.
         """
         counts = {"ok": ok, "errors": len(failures), "skipped": skipped}
         # Without a savepoint: what fails here undoes the caller's transaction, too.
@@ -300,9 +308,9 @@ class BatchRun(models.Model):
             else:
                 # The UPDATE comes first: it locks the run, so that the ranges read next are the latest.
                 self._count(None, part, counts)
-                self.refresh_from_db(fields=["mark", "finished_ranges", *counts, "cancel_requested"])
+                self.refresh_from_db(fields=["mark", "finished_ranges", *counts, "tally", "cancel_requested"])
                 mark, ranges = advanced(self.mark, self.finished_ranges, after, upto)
-                self._rows().update(mark=mark, finished_ranges=ranges)
+                self._rows().update(mark=mark, finished_ranges=ranges, tally=self._merged(tally))
             self.mark, self.finished_ranges = mark, ranges
             self._replace_failures(failures)
 
@@ -314,6 +322,7 @@ class BatchRun(models.Model):
         skipped: Collection[str] = (),
         owner: Optional[str] = None,
         part: Optional[BatchPart] = None,
+        tally: Optional[Tally] = None,
     ) -> None:
         """Note how rows ended that had failed before: the keys of those now right or gone, and those failed again.
 
@@ -324,7 +333,9 @@ class BatchRun(models.Model):
             right, gone = self._forget_failures(ok), self._forget_failures(skipped)
             self._rows().update(ok=F("ok") + right, skipped=F("skipped") + gone, errors=F("errors") - (right + gone))
             self._replace_failures(failures)
-            self.refresh_from_db(fields=["ok", "errors", "skipped", "cancel_requested"])
+            self.refresh_from_db(fields=["ok", "errors", "skipped", "tally", "cancel_requested"])
+            if tally is not None:
+                self._rows().update(tally=self._merged(tally))
 
     def hand_out(self, ranges: Iterable[tuple[Mark, str]]) -> list[BatchPart]:
         """Parts of the run for workers to take: for each range what comes after one key up to another."""
@@ -359,6 +370,16 @@ class BatchRun(models.Model):
         if part is not None and not part.give_back():
             raise LeaseLost(f"part {part.pk} of run {self.pk} was taken by another worker")
 
+    def _merged(self, tally: Optional[Tally]) -> dict[str, Any]:
+        """What was counted so far, with that; to be asked while the run is locked."""
+        if tally is None:
+            return dict(self.tally)
+        whole = Tally.load(self.tally) if self.tally else tally
+        if whole is not tally:
+            whole.merge(tally)
+        self.tally = whole.dump()
+        return dict(self.tally)
+
     def _forget_failures(self, found: Iterable[str]) -> int:
         digests = [_digest(key) for key in found]
         removed: int = self._failures().filter(digest__in=digests).delete()[0] if digests else 0
@@ -374,6 +395,8 @@ class BatchRun(models.Model):
                 key=_kept(failure.key),
                 code=failure.code,
                 message=_kept(failure.message[:LONGEST_MESSAGE]),
+                latency_ms=failure.latency_ms,
+                compared=failure.compared,
             )
             for failure in failures
         )

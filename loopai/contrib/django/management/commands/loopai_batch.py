@@ -13,7 +13,8 @@ from .....batch.command import BatchOptions, run_command
 from .....batch.progress import KINDS
 from .....batch.sinks import OutputError
 from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, ServerException
-from ...batches.command import CELERY, INLINE, QuerysetCommand, QuerysetOptions
+from ...batches.command import CELERY, INLINE, RunCommand, RunOptions
+from ...batches.outputs import refuse_workers_output
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
 from ...exits import FAILED, UNREACHABLE, USAGE
@@ -69,7 +70,8 @@ class Command(BaseCommand):
         add("--task-version", type=int, metavar="N", help="this version of the task's program, not the active one")
         add("--max-errors", metavar="N|P%%", help="stop above so many failed rows, or this share")
         add("--grace", type=float, metavar="SECONDS", help="how long what is under way may take after Ctrl-C (30)")
-        add("--engine", choices=(INLINE, CELERY), default=INLINE, help="this process, or Celery's workers")
+        add("--engine", choices=(INLINE, CELERY), default=INLINE, help="this process, or Celery's workers "
+            "(who all see the files of the run under the same paths)")  # fmt: skip
         add("--progress", choices=KINDS, help="how progress is told on stderr (auto)")
         add("--json", action="store_true", help="the summary as JSON")
         add("--dry-run", action="store_true", help="say what would be sent, and send and write nothing")
@@ -97,7 +99,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, and exit with the run's code."""
         try:
-            code = self._queryset(options) if options["queryset"] else self._file(options)
+            in_database = options["queryset"] or (options["engine"] == CELERY and not options["dry_run"])
+            code = self._run(options) if in_database else self._file(options)
         except (ConfigurationError, ImproperlyConfigured, OutputError) as error:
             raise CommandError(str(error), returncode=USAGE) from error
         except (ConnectionException, ServerException) as error:
@@ -111,24 +114,31 @@ class Command(BaseCommand):
         if code:
             sys.exit(code)
 
-    def _queryset(self, options: dict[str, Any]) -> int:
-        if options["input"] is not None:
+    def _run(self, options: dict[str, Any]) -> int:
+        if options["queryset"] and options["input"] is not None:
             raise ConfigurationError("rows come from INPUT or from --queryset: name one of the two")
-        _refuse(options, _OF_FILES, "is for files: a queryset has its fields and its primary key")
+        if options["queryset"]:
+            _refuse(options, _OF_FILES, "is for files: a queryset has its fields and its primary key")
+        _refuse(options, ("journal",), "is for --engine inline: of runs in workers the database knows what has ended")
         if options["database"] not in connections:
             raise ConfigurationError(f"DATABASES has no {options['database']!r}: it has {', '.join(connections)}")
-        given = {name: options[name] for name in _SHARED if options[name] not in {None, ()}}
+        names = _SHARED if options["queryset"] else (*_SHARED, *_OF_FILES)
+        known = RunOptions.__dataclass_fields__
+        given = {name: options[name] for name in names if name in known and options[name] not in (None, ())}
         for name in ("save_to", "filters", "map"):
             given[name] = tuple(options[name] or ())
         if options["task_version"] is not None:
             given["version"] = options["task_version"]
-        made = QuerysetOptions(task=options["task"], command=list(self._command), **given)
-        return QuerysetCommand(made, get_client(options["alias"]), self._voice()).run()
+        if not options["queryset"]:
+            given["input"] = options["input"] or "-"
+            given["types"] = dict(_typed(text) for text in options["types"] or ())
+        made = RunOptions(task=options["task"], command=list(self._command), **given)
+        return RunCommand(made, get_client(options["alias"]), self._voice()).run()
 
     def _file(self, options: dict[str, Any]) -> int:
         _refuse(options, _OF_QUERYSETS, "needs --queryset: a file has no rows to write to or filter")
-        if options["engine"] == CELERY:
-            raise ConfigurationError("--engine celery needs --queryset: workers do not share your file")
+        if options["output"]:
+            refuse_workers_output(options["output"])
         names = (*_SHARED, *_OF_FILES)
         known = BatchOptions.__dataclass_fields__
         given = {name: options[name] for name in names if name in known and options[name] is not None}

@@ -1,0 +1,85 @@
+"""What workers count of a run: each part's tally, merged into the run's with the part, and the whole at the end.
+
+The run's tally has the rows that ended ok; those that failed are on record one by one, and may yet be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from django.utils import timezone
+
+from ....batch.quality import Expectation
+from ....batch.reading import Reader, from_values
+from ....batch.report import write_report
+from ....batch.rows import ERROR, OK, Outcome, Row
+from ....batch.runs import Run
+from ....batch.scheduler import Scheduler
+from ....batch.tally import Summary, Tally
+from ..models import BatchRun, Failure
+from .plans import Plan
+
+
+def expectation_of(plan: Plan) -> Optional[Expectation]:
+    """The expected column, if there is one."""
+    return Expectation(plan.expect) if plan.expect else None
+
+
+def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequence[Outcome]) -> Tally:
+    """What a part of a run came to, its failed rows apart, which `failures_of` keeps."""
+    idle = 0.0 if run.heartbeat_at is None else (timezone.now() - run.heartbeat_at).total_seconds()
+    seconds = run.active_seconds + max(0.0, idle)
+    failed = [outcome for outcome in outcomes if outcome.status == ERROR]
+    tally = Tally(0.0, expectation)
+    tally.add([outcome for outcome in outcomes if outcome.status == OK], seconds)
+    tally.timeline.add(seconds, 0, len(failed))
+    tally.repeated += sum(outcome.attempts > 1 for outcome in failed)
+    return tally
+
+
+def failures_of(
+    outcomes: Sequence[Outcome],
+    expectation: Optional[Expectation] = None,
+    name: Callable[[Row], str] = lambda row: row.key,
+) -> list[Failure]:
+    """The failed rows as they are kept."""
+    return [
+        Failure(
+            name(outcome.row),
+            outcome.code or "",
+            outcome.error or "",
+            outcome.latency_ms,
+            expectation is not None
+            and outcome.row.columns is not None
+            and expectation.expected(outcome.row.columns) is not None,
+        )
+        for outcome in outcomes
+        if outcome.status == ERROR
+    ]
+
+
+def whole(run: BatchRun, plan: Plan) -> Tally:
+    """What all parts came to so far."""
+    tally = Tally.load(run.tally) if run.tally else Tally(0.0, expectation_of(plan))
+    tally.ok, tally.errors = run.ok, 0
+    failures: Any = run.failures.using(run.database).order_by("pk")
+    for failure in failures.iterator():
+        tally.add_failure(failure.key, failure.message, failure.latency_ms, failure.compared)
+    return tally
+
+
+def watched(run: BatchRun, plan: Plan, tally: Tally, **options: Any) -> Run:
+    """A run as watchers and the report see one, whoever carries it out."""
+    name = Path(plan.file.path).name if plan.file is not None else plan.source
+    facts = {"name": plan.task, "task": plan.task_id, "input": {"name": name}, "mapping": list(plan.mapping)}
+    return Run(plan.call(), (), Reader(from_values(None)), Scheduler(plan.limits()), tally, waits=False,
+               facts=facts, **options)  # fmt: skip
+
+
+def report(path: str, run: BatchRun, plan: Plan, summary: Summary) -> None:
+    """Write the page about a run; its times are those at work, whichever commands it took. Raises `OSError`."""
+    made = watched(run, plan, whole(run, plan))
+    write_report(path, made, replace(summary, seconds=run.active_seconds))
