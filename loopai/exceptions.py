@@ -168,6 +168,9 @@ class NotSupportedException(LoopaiException):
 class ConnectionException(LoopaiException):
     """No reply came: the network or the server's process failed. `original_exception` is what the transport raised."""
 
+    hopeless = False
+    """Whether another attempt would end the same way: the server's certificate is not trusted."""
+
     def __init__(self, message: str, *, original_exception: Optional[BaseException] = None, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.original_exception = original_exception

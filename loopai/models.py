@@ -31,7 +31,7 @@ from pydantic.alias_generators import to_camel
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass
 class ReplyInfo:
     """How a call was answered: the last reply's status and headers (lower-case names), and where the time went.
 
@@ -57,10 +57,7 @@ class WireTime(datetime):
 
 
 def _wire_time(moment: datetime, wire: Optional[str]) -> WireTime:
-    time = WireTime(
-        moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond,
-        moment.tzinfo or timezone.utc, fold=moment.fold,
-    )  # fmt: skip
+    time = WireTime.combine(moment, moment.timetz(), moment.tzinfo or timezone.utc)
     time.wire = wire
     return time
 

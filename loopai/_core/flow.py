@@ -6,8 +6,8 @@ Retries, deadline, Retry-After, redirects and errors are decided here, once for 
 from __future__ import annotations
 
 import logging
+import os
 import random
-import secrets
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -46,6 +46,10 @@ class Sleep:
     seconds: float
 
 
+def _new_key() -> str:
+    return os.urandom(16).hex()
+
+
 @dataclass(frozen=True)
 class Policy:
     """What a call runs by. Times in seconds; clocks and randomness are handed in."""
@@ -61,7 +65,7 @@ class Policy:
     clock: Callable[[], float] = time.monotonic
     time_of_day: Callable[[], float] = time.time
     random: Callable[[], float] = random.random
-    new_key: Callable[[], str] = secrets.token_hex
+    new_key: Callable[[], str] = _new_key
 
 
 Step = Union[Request, Sleep]
@@ -85,7 +89,6 @@ class _Call(Generic[T]):
         self.paused = 0.0
         self.ends_with_deadline = False
         self.url = policy.base_url + operation.path
-        self.asked = f"{operation.method} {self.url}"
         headers = Headers(policy.headers)
         if operation.content:
             headers["content-type"] = "application/json"
@@ -153,6 +156,11 @@ class _Call(Generic[T]):
                 # Not less than a moment: an attempt whose time is up ends as any other does, in the transport.
                 left = max(0.001, left - (self.policy.clock() - began - answer.queued))
 
+    @property
+    def asked(self) -> str:
+        """What was asked of whom, as errors say it."""
+        return f"{self.operation.method} {self.url}"
+
     def result(self, reply: Reply) -> T:
         reason = None
         try:
@@ -197,9 +205,14 @@ class _Call(Generic[T]):
         if answer.timed_out:
             return self.timed_out(cause)
         told = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
-        error = ConnectionException(
-            f"no reply from {self.policy.base_url} ({told})", original_exception=cause, request=self.asked
-        )
+        message = f"no reply from {self.policy.base_url} ({told})"
+        if answer.untrusted:
+            message = (
+                f"the certificate of {self.policy.base_url} is not trusted ({told}): set verify to the file of the "
+                "authority that issued it, or base_url to a name that it is made out to"
+            )
+        error = ConnectionException(message, original_exception=cause, request=self.asked)
+        error.hopeless = answer.untrusted
         error.__cause__ = cause
         return error
 
@@ -227,7 +240,7 @@ class _Call(Generic[T]):
         operation = self.operation
         unknown = operation.repeats and not (operation.pure and not self.policy.retry_unknown)
         if isinstance(answer, NoReply):
-            return unknown or not answer.arrived
+            return not answer.untrusted and (unknown or not answer.arrived)
         # Refused before it was worked on: safe to send again, whatever it is.
         if isinstance(error, RateLimitException) or answer.status == 408:
             return True

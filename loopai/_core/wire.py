@@ -51,13 +51,15 @@ class NoReply:
     """No response came.
 
     `arrived` says whether the server may have seen the request; only where it may is repeating a
-    POST a question. `timed_out` is true where our own bound ended the attempt, not the network.
+    POST a question. `timed_out` is true where our own bound ended the attempt, not the network;
+    `untrusted` where the server's certificate was refused, as it would be again.
     """
 
     error: BaseException
     arrived: bool
     timed_out: bool = False
     queued: float = 0.0
+    untrusted: bool = False
 
 
 Answer = Union[Reply, NoReply]

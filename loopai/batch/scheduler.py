@@ -16,6 +16,7 @@ from .._core import retries
 from ..exceptions import (
     AuthenticationException,
     ConfigurationError,
+    ConnectionException,
     ExecutionException,
     LoopaiException,
     NotFoundException,
@@ -266,7 +267,7 @@ class Scheduler:
             return
         if _ends_the_run(error):
             self._give_back(chunk)
-            self.stop(FATAL, error)
+            self.stop(UNREACHABLE if isinstance(error, ConnectionException) else FATAL, error)
             return
         if chunk.failed_at is None:
             chunk.failed_at = now
@@ -388,6 +389,8 @@ def _ends_the_run(error: LoopaiException) -> bool:
     """Whether the next request would fail as this one did, whatever its rows."""
     if isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException)):
         return True
+    if isinstance(error, ConnectionException):
+        return error.hopeless
     if isinstance(error, ValidationException):
         named = {name.split(".")[0].split("[")[0] for name in error.errors}
         return error.code == "INVALID_CONCURRENCY" or not named.isdisjoint(_OF_THE_RUN)

@@ -160,22 +160,25 @@ class ProgramPool:
         if nature.ms is None:
             self._run_singly(workers, program, batch, batch.take(1))
         expected_ms = (nature.ms or 0.0) * len(batch.waiting)
-        helpers = min(most_threads, len(batch.waiting)) - 1
+        # Programs compute and do nothing else: more at a time than there are cores get in each other's way.
+        helpers = min(most_threads, len(batch.waiting), os.cpu_count() or 1) - 1
         if helpers < 1 or expected_ms < _WORTH_A_THREAD_MS:
-            self._drain(workers, program, batch)
+            self._drain(workers, program, batch, 1)
             return
         with ThreadPoolExecutor(helpers, thread_name_prefix="loopai-programs") as threads:
-            parts = [threads.submit(self._drain, workers, program, batch) for _ in range(helpers)]
-            self._drain(workers, program, batch)
+            parts = [threads.submit(self._drain, workers, program, batch, helpers + 1) for _ in range(helpers)]
+            self._drain(workers, program, batch, helpers + 1)
         for part in parts:
             part.result()
 
-    def _drain(self, workers: Workers, program: Program, batch: _Batch) -> None:
+    def _drain(self, workers: Workers, program: Program, batch: _Batch, threads: int) -> None:
         nature = workers.nature(program)
         while True:
             size = 1
             if nature.stateless and nature.ms:
-                size = max(1, min(_LARGEST_GROUP, int(slack_ms(batch.limit) / nature.ms)))
+                # Ever smaller groups towards the end, so that no worker is left with a large one while others idle.
+                share = -(-len(batch.waiting) // (2 * threads)) if threads > 1 else _LARGEST_GROUP
+                size = max(1, min(_LARGEST_GROUP, share, int(slack_ms(batch.limit) / nature.ms)))
             positions = batch.take(size)
             if not positions:
                 return

@@ -74,13 +74,15 @@ def _undecodable(response: httpx.Response, error: Exception, queued: float) -> R
 def _no_reply(library: Library, error: Exception, connecting: bool, timed_out: bool, queued: float) -> NoReply:
     """Word that no reply came. The error keeps its causes but none of their frames, which hold the headers."""
     link: Optional[BaseException] = error
+    untrusted = False
     while link is not None:
         link.__traceback__ = None
+        untrusted = untrusted or isinstance(link, ssl.SSLCertVerificationError)
         if isinstance(link, library.module.RequestError):
             link._request = None
         link = link.__cause__ or link.__context__
     arrived = not connecting and not isinstance(error, library.not_sent)
-    return NoReply(error, arrived, timed_out or isinstance(error, library.timeouts), queued)
+    return NoReply(error, arrived, timed_out or isinstance(error, library.timeouts), queued, untrusted)
 
 
 _CONNECTS = frozenset({"connect_tcp.started", "connect_unix_socket.started", "start_tls.started"})

@@ -31,6 +31,10 @@ _CONNECTING = "client error (Connect)"
 """Among the causes of a fault, how pyreqwest says that no connection came about; its classes do not tell."""
 
 
+_UNTRUSTED = "invalid peer certificate"
+"""How the cause starts where the server's certificate is refused."""
+
+
 class _Process:
     """Whether the threads that do pyreqwest's work are of this process."""
 
@@ -127,8 +131,12 @@ def _request(client: Any, request: Request, timeout: Optional[float]) -> Any:
 
 
 def _headers(response: Any) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, text in response.headers.items():
+    found = response.headers.items()
+    headers: dict[str, str] = dict(found)
+    if len(headers) == len(found):
+        return headers
+    headers.clear()
+    for name, text in found:
         headers[name] = f"{headers[name]}, {text}" if name in headers else text
     return headers
 
@@ -141,7 +149,8 @@ def _no_reply(error: PyreqwestError, queued: float) -> NoReply:
     # Its own exceptions are tuples when printed; what they say is kept, in a class that every pickle knows.
     plain = TimeoutError(told) if timed_out else ConnectionError(told)
     plain.__cause__ = error.with_traceback(None)
-    return NoReply(plain, _CONNECTING not in causes, timed_out, queued)
+    untrusted = any(cause.startswith(_UNTRUSTED) for cause in causes)
+    return NoReply(plain, _CONNECTING not in causes, timed_out, queued, untrusted)
 
 
 class _Client:

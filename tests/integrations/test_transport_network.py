@@ -67,11 +67,24 @@ def _subject_hash(certificate: bytes) -> str:
 
 
 async def test_an_unknown_authority_is_refused(tls_server: Any, make_caller: Any, task: str) -> None:
-    """Without `verify` only the public authorities count; the error says that it is the certificate."""
-    client = make_caller(tls_server, max_retries=1, retry_waits=False)
-    with pytest.raises(ConnectionException, match=r"(?i)certificate"):
+    """Without `verify` only the public authorities count; the error says what to do, at once: no attempt would help."""
+    client = make_caller(tls_server, max_retries=None, retry_waits=False)
+    with pytest.raises(ConnectionException, match=r"(?i)certificate .* is not trusted .*: set verify to") as caught:
         await client.execute(task, "x")
+    assert caught.value.hopeless
     assert tls_server.asked == []
+
+
+async def test_a_certificate_for_another_name_is_refused(
+    make_server: Any, make_caller: Any, task: str, certificates: str, authority: trustme.CA
+) -> None:
+    """A trusted authority's certificate for another host is refused as one of an unknown authority is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("loopai.example").configure_cert(context)
+    client = make_caller(make_server(tls=context), verify=certificates, max_retries=None, retry_waits=False)
+    with pytest.raises(ConnectionException, match="base_url to a name that it is made out to") as caught:
+        await client.execute(task, "x")
+    assert caught.value.hopeless
 
 
 async def test_verification_can_be_switched_off(tls_server: Any, make_caller: Any, task: str) -> None:

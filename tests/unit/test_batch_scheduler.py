@@ -260,6 +260,16 @@ def test_what_every_request_would_meet_ends_the_run_at_once(error: LoopaiExcepti
     assert played.statuses() == {"cancelled": 100}
 
 
+def test_a_certificate_that_is_refused_ends_the_run_at_once() -> None:
+    """The next attempt would meet the same certificate; the rows are cancelled, to be resumed."""
+    error = ConnectionException("the certificate is not trusted")
+    error.hopeless = True
+    played = Played(1000, lambda chunk: error, max_in_flight=1).run()
+    assert (played.scheduler.stopped, played.scheduler.error) == ("unreachable", error)
+    assert len(played.sent) == 1
+    assert played.statuses() == {"cancelled": 100}
+
+
 def test_concurrency_halves_on_faults_and_grows_back_by_ones() -> None:
     """Between 1 and the limit; what failed together counts once."""
     pace = Pace(8, 100)
