@@ -307,6 +307,8 @@ def _postponing(send: Callable[[Chunk], Answer], attempts: int) -> Callable[[Chu
 
 def _is_final(error: LoopaiException) -> bool:
     """Whether the same request would fail again, whoever sends it when."""
+    if isinstance(error, ConnectionException):
+        return error.hopeless
     return error.status_code is not None and 300 <= error.status_code < 400
 
 

@@ -88,6 +88,18 @@ def test_a_run_s_page_shows_where_it_is_and_what_failed(admin_client: Client, ru
     assert 'name="_save"' not in text
 
 
+def test_numbers_are_grouped_for_people_and_not_for_links(admin_client: Client, settings: Any) -> None:
+    """With thousand separators everywhere, the page of run 1234 still asks for run 1234."""
+    settings.USE_THOUSAND_SEPARATOR = True
+    run = BatchRun.objects.create(pk=1234, task="spam", source="inbox.Message", fingerprint="f", total=5678)
+    assert run.acquire("me", timezone.now(), 600)
+    run.record_chunk(None, "1", ok=4321, failures=[Failure("1", "program", "no")], owner="me")
+    text = page(admin_client, f"{RUNS}{run.pk}/change/")
+    assert 'data-loopai-run="1234"' in text
+    assert "run__id__exact=1234&" in text
+    assert "4,322 of 5,678" in text
+
+
 def test_a_strict_content_security_policy_has_nothing_to_forbid(admin_client: Client, run: BatchRun) -> None:
     """No inline script, style or handler of ours, and nothing from another host."""
     ours = re.compile(r"<script(?![^>]*(src=|id=\"django-|type=\"application/json\"))|<style|\son\w+=|\sstyle=")

@@ -132,7 +132,7 @@ def test_failed_rows_are_repeated_where_they_stood(spam: Any, tmp_path: Path, ma
     """`--retry-failed` sends the failed rows alone; the output is whole and in order, and no other file stays."""
     source, output = given(tmp_path, "csv", rows(60)), tmp_path / f"out.{made}"
     words = (str(source), "--id-field", "id", "--map", "text=text", "--output", str(output), *CELERY)
-    assert f"{output}.parts stays for that" in batch(*words, code=1)
+    assert f"{output}.parts stays for --retry-failed" in batch(*words, code=1)
     spam.computes(lambda mail: judge(mail) if mail["text"] == "mail 9" else {"label": "late"})
     before = len(spam.inputs)
     assert "5 ok, 1 errors" in batch(*words, "--retry-failed", code=1)

@@ -5,39 +5,28 @@ Flags are parsed by the management command; a file that this process runs by its
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
-from ....batch.command import (
-    ALL_OK,
-    FAILED_ROWS,
-    SERVER_UNREACHABLE,
-    STOPPED_BY_ERRORS,
-    USAGE,
-    told,
-)
-from ....batch.interrupts import interrupts
+from ....batch.command import ALL_OK, PLANNED, BatchCommand, Ending, find_task
 from ....batch.ledger import Ledger
 from ....batch.mapping import InputMapping
-from ....batch.progress import watcher_for
 from ....batch.quality import Expectation
 from ....batch.reading import Reader, from_values
-from ....batch.report import check_report, write_report
+from ....batch.report import check_report
 from ....batch.runs import FINISHED, Run, mode_of, perform, prepare
-from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
+from ....batch.scheduler import Scheduler
 from ....batch.stopping import Stop
 from ....batch.streams import sender
 from ....batch.surveying import Survey, survey
 from ....batch.tally import Summary, Tally
-from ....exceptions import ConfigurationError, NotFoundException, NotSupportedException, ValidationException
+from ....exceptions import ConfigurationError
 from ..models import BatchRun
 from .files import GivenFile
-from .following import CODES, exit_code, follow
+from .following import CODES, follow
 from .inline import carry_out
 from .leases import owner_name
 from .outputs import folder_of, kind_of, refuse_workers_output
@@ -45,20 +34,16 @@ from .parts import WORKERS
 from .plans import Plan, default_mapping
 from .rows import Rows, columns_of, model_of
 from .runs import Work, open_run
-from .tallies import report
+from .tallies import watched, whole
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
-    from ....models import Task
 
 INLINE = "inline"
 CELERY = "celery"
 
 CANCELLED = 143
 """Exit code of a run that was cancelled in the admin: as if it had been terminated."""
-
-_PLANNED = 3
-"""Rows that `--dry-run` shows."""
 
 
 @dataclass
@@ -102,17 +87,12 @@ class RunOptions:
     command: list[str] = field(default_factory=list)
 
 
-class RunCommand:
-    """One command: what it was told, and where it speaks (`stderr`)."""
+class RunCommand(BatchCommand):
+    """`manage.py loopai_batch`: rows of a queryset, or of a file that workers share."""
 
     def __init__(self, options: RunOptions, client: SyncLoopaiClient, stderr: TextIO) -> None:
+        super().__init__(options, client, stderr)
         self.options = options
-        self.client = client
-        self.stderr = stderr
-
-    def say(self, text: str) -> None:
-        """Tell people."""
-        print(text, file=self.stderr, flush=True)  # the command's own voice
 
     def run(self) -> int:
         """Do it, and give the exit code. Raises `ConfigurationError` and `LoopaiException`."""
@@ -132,17 +112,13 @@ class RunCommand:
         """Say what a run would do, and send and write nothing."""
         total = rows.queryset.count()
         total = total if plan.limit is None else min(total, plan.limit)
-        self.say(f"Task {plan.task} at {self.client.base_url}: {plan.source}, {total:,} rows")
-        requests = -(-total // plan.chunk_size)
-        self.say(f"{requests:,} requests of at most {plan.chunk_size} rows, {plan.max_in_flight} at a time")
+        self.plan(plan.task, plan.source, total, plan.chunk_size, plan.max_in_flight)
         for text in plan.save_to:
             name, sign, path = text.partition("=")
             self.say(f"{rows.model._meta.label}.{name} = {path if sign else f'output.{name}, or the whole output'}")
-        shown = list(islice(rows.walk(rows.queryset, _PLANNED, None), _PLANNED))
-        for row in shown:
-            self.say(f"{row.key}: {row.error or json.dumps(row.input, ensure_ascii=False, default=str)[:400]}")
+        code = self.show(rows.walk(rows.queryset, PLANNED, None))
         self.say("Nothing was sent or written (--dry-run).")
-        return FAILED_ROWS if any(row.error for row in shown) else ALL_OK
+        return code
 
     # Into the rows
 
@@ -153,22 +129,14 @@ class RunCommand:
         if run is None:
             return ALL_OK
         run.parts.using(options.database).all().delete()  # of another engine; what remains is told by the run itself
-        stop = Stop(options.grace)
-        watchers = watcher_for(options.progress, self.stderr)
-        try:
-            with interrupts(stop, self.say) as came:
-                made, summary = carry_out(
-                    run, work, self.client, owner, stop=stop, watchers=watchers, expect=options.expect
-                )
-        except KeyboardInterrupt:
-            self.say("Ended at once. Run again with --resume to go on.")
-            return came.exit_code
-        if options.report is not None:
-            write_report(options.report, made, summary)
-        interrupted = CANCELLED if run.state == BatchRun.State.CANCELLED else came.exit_code
-        why = self.reasons(made, "Cancelled." if run.cancel_requested else "Interrupted.")
-        self.tell(summary, why, run.errors, made.missed)
-        return _exit_code(summary.ended, interrupted, run.errors)
+
+        def work_on(stop: Stop) -> Ending:
+            made, summary = carry_out(
+                run, work, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
+            )
+            return self.ending(run, summary, made, missed=made.missed, cancelled=run.cancel_requested)
+
+        return self.carry_out(work_on)
 
     def by_celery(self, work: Work, mode: str) -> int:
         """Have workers carry the run out, and watch them."""
@@ -178,7 +146,6 @@ class RunCommand:
         run = open_run(work, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
         if run is None:
             return ALL_OK
-        stop = Stop(options.grace)
         look = [time.monotonic() + WATCH_SECONDS, run.done]
 
         def watch(run: BatchRun) -> None:
@@ -186,23 +153,34 @@ class RunCommand:
                 look_after(run, int(look[1]))
                 look[:] = [time.monotonic() + WATCH_SECONDS, run.done]
 
-        try:
-            with interrupts(stop, self.say) as came:
-                hand_over(run, work)
-                summary = follow(run, work.plan, watcher_for(options.progress, self.stderr), stop, watch)
-        except KeyboardInterrupt:
-            self.say("Ended at once. The run goes on in Celery's workers: cancel it in the admin.")
-            return came.exit_code
-        if options.report is not None:
-            report(options.report, run, work.plan, summary)
-        why = {
-            INTERRUPTED: "Cancelled." if run.state == BatchRun.State.CANCELLED else "Interrupted.",
-            **dict.fromkeys(CODES, f"Stopped: {run.error}."),
-        }
-        self.tell(summary, why, run.errors, 0)
-        if work.plan.output is not None and run.errors and summary.ended == FINISHED and not options.json:
-            self.say(f"{folder_of(work.plan.output)} stays for that; remove it if they are not to be repeated.")
-        return exit_code(run, came.exit_code if came.signal is not None else CANCELLED)
+        def work_on(stop: Stop) -> Ending:
+            hand_over(run, work)
+            summary = follow(run, work.plan, self.watchers(), stop, watch)
+            made = watched(run, work.plan, whole(run, work.plan))
+            ending = self.ending(run, summary, made, cancelled=run.state == BatchRun.State.CANCELLED)
+            # Its times are those at work, whichever commands it took.
+            ending.shown = replace(summary, seconds=run.active_seconds)
+            if summary.ended in CODES:
+                ending.stopped, ending.code = f"Stopped: {run.error}.", CODES[summary.ended]
+            if work.plan.output is not None and run.errors and summary.ended == FINISHED:
+                folder = folder_of(work.plan.output)
+                ending.notes = [f"{folder} stays for --retry-failed: remove it if none is to be repeated."]
+            return ending
+
+        return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")
+
+    def ending(self, run: BatchRun, summary: Summary, made: Run, *, missed: int = 0, cancelled: bool) -> Ending:
+        """How a run that the database knows has ended."""
+        filled = " or filled" if self.options.only_empty else ""
+        return Ending(
+            summary,
+            made,
+            run.errors,
+            interrupted="Cancelled." if cancelled else "Interrupted.",
+            interrupted_code=CANCELLED,
+            notes=[f"{missed:,} rows were deleted{filled} meanwhile: skipped."] if missed else (),
+            facts={"gone_or_filled": missed},
+        )
 
     # Into a file
 
@@ -239,7 +217,6 @@ class RunCommand:
                 row.columns = {key: row.pk, **row.columns}
                 yield row
 
-        stop = Stop(options.grace)
         made = Run(
             plan.call(),
             named(rows.walk(queryset, plan.chunk_size, None)),
@@ -249,61 +226,22 @@ class RunCommand:
             waits=False,
             ledger=ledger,
             survey=Survey(queryset.count(), []),
-            watchers=watcher_for(options.progress, self.stderr),
+            watchers=self.watchers(),
             facts={"name": plan.task, **facts},
         )
         for columns in ledger.earlier() if options.report or options.expect else ():
             made.tally.add_earlier(columns)
-        try:
-            with interrupts(stop, self.say) as came, sender(self.client, made.call) as send:
+
+        def work_on(stop: Stop) -> Ending:
+            with sender(self.client, made.call) as send:
                 summary = perform(made, send, stop=stop)
-        except KeyboardInterrupt:
-            self.say("Ended at once. Run again with --resume to go on.")
-            return came.exit_code
+            errors = ledger.journal.errors if ledger.journal is not None else summary.errors
+            return Ending(summary, made, errors, facts={"gone_or_filled": 0})
+
+        try:
+            return self.carry_out(work_on)
         finally:
             made.reader.close()
-        if options.report is not None:
-            write_report(options.report, made, summary)
-        errors = ledger.journal.errors if ledger.journal is not None else summary.errors
-        self.tell(summary, self.reasons(made, "Interrupted."), errors, 0)
-        return _exit_code(summary.ended, came.exit_code, errors)
-
-    def reasons(self, made: Run, interrupted: str) -> dict[str, str]:
-        """What is said of a run that ended before its rows did."""
-        return {
-            TOO_MANY_ERRORS: f"Stopped: more errors than --max-errors {self.options.max_errors} allows.",
-            UNREACHABLE: f"Stopped: the server cannot be reached ({made.scheduler.error}).",
-            FATAL: f"Stopped: the server refused the run ({made.scheduler.error}).",
-            INTERRUPTED: interrupted,
-        }
-
-    def tell(self, summary: Summary, why: dict[str, str], errors: int, missed: int) -> None:
-        """The summary."""
-        if self.options.json:
-            self.say(json.dumps({"summary": {**summary.to_dict(), "gone_or_filled": missed}}, ensure_ascii=False))
-            return
-        for line in told(summary):
-            self.say(line)
-        if missed:
-            self.say(
-                f"{missed:,} rows were deleted{' or filled' if self.options.only_empty else ''} meanwhile: skipped."
-            )
-        if summary.ended in why:
-            self.say(f"{why[summary.ended]} Run again with --resume to go on.")
-        elif errors:
-            self.say("Run again with --retry-failed to repeat the rows that failed.")
-        if self.options.report is not None:
-            self.say(f"Report: {self.options.report}")
-
-
-def _exit_code(ended: str, interrupted: int, errors: int) -> int:
-    codes = {
-        INTERRUPTED: interrupted,
-        TOO_MANY_ERRORS: STOPPED_BY_ERRORS,
-        UNREACHABLE: SERVER_UNREACHABLE,
-        FATAL: USAGE,
-    }
-    return codes.get(ended, FAILED_ROWS if errors else ALL_OK)
 
 
 def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
@@ -387,19 +325,3 @@ def header_of(plan: Plan) -> list[str]:
     """The columns of a queryset's rows in a file."""
     key = str(model_of(plan.queryset)._meta.pk.name)
     return list(dict.fromkeys([key, *InputMapping(plan.mapping).sources, *plan.also]))
-
-
-def find_task(client: SyncLoopaiClient, task: str) -> Task:
-    """The task of that id or name. Raises `ConfigurationError` where the server has none."""
-    try:
-        return client.get_task(task)
-    except NotFoundException as error:
-        raise ConfigurationError(f"the server at {client.base_url} has no task {task!r}: {error}") from None
-    except ValidationException as error:
-        unknown = error
-    try:
-        return client.get_task_by_name(task)
-    except NotFoundException:
-        raise ConfigurationError(f"the server at {client.base_url} has no task named {task!r}") from None
-    except NotSupportedException:
-        raise ConfigurationError(str(unknown)) from None

@@ -1,4 +1,4 @@
-"""Watching a run that workers carry out: its progress in one place, its end, its exit code."""
+"""Watching a run that workers carry out: its progress in one place, and why it ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from django.utils import timezone
 
-from ....batch.command import ALL_OK, FAILED_ROWS, SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
+from ....batch.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
 from ....batch.runs import FINISHED
 from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ....batch.stopping import Stop
@@ -77,11 +77,3 @@ def ended_as(run: BatchRun) -> str:
         return FINISHED
     reason = run.error.partition(":")[0]
     return reason if run.state == BatchRun.State.STOPPED and reason in CODES else INTERRUPTED
-
-
-def exit_code(run: BatchRun, interrupted: int) -> int:
-    """The exit code of a run that has ended."""
-    ended = ended_as(run)
-    if ended == INTERRUPTED:
-        return interrupted
-    return CODES.get(ended, FAILED_ROWS if run.errors else ALL_OK)
