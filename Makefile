@@ -57,7 +57,7 @@ types: .venv/.dev ## Check the types, with mypy and pyright
 bench: .venv/.dev ## Measure, and compare with baselines of the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-matrix: .venv/.dev ## Run the fitting tests on each Python found, from 3.9 up
+matrix: .venv/.dev ## Run the tests on older and newer Pythons and libraries
 	@$(BIN)/python .ci/matrix.py $(ARGS)
 
 build: .venv/.dev ## Build sdist and wheel, and try the wheel in a fresh environment

@@ -1,4 +1,4 @@
-"""Runs the tests on each Python of the matrix that is found, each in an environment of its own under .matrix/.
+"""Runs the tests in environments of older and newer Pythons and libraries, each of its own under .matrix/.
 
 Run it with a Python that has the embedded server. Exit code 1 if a run failed; with CI=true also if none was found.
 """
@@ -7,18 +7,82 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from loopai import local
 
-VERSIONS = ["3.9", "3.10", "3.12", "3.13"]
+EVERYTHING = ["tests/unit", "tests/contract", "tests/integrations"]
+DJANGO = "tests/integrations/django"
+FASTAPI = "tests/integrations/fastapi"
+# Users' tests there take warnings for errors, and the oldest Starlette's import of python-multipart warns.
+OLDEST_FASTAPI = [FASTAPI, f"--ignore={FASTAPI}/test_testing_by_users.py"]
+# Snippets of the documentation are for the development environment, which has what they need.
+LEFT_OUT = ["--ignore=tests/unit/test_docs_run.py"]
 # Below this the embedded server cannot run: the contract suite asks one on this Python, what needs it in process skips.
 SERVER_FROM = (3, 10)
-# Typing tests check the sources, not the interpreter, and need the tools of the development environment.
-LEFT_OUT = ["--ignore=tests/typing", "--ignore=tests/unit/test_docs_run.py", "--ignore=tests/e2e"]
+PORTS = {"postgresql": 5432, "mariadb": 3306}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python, what is installed there, and what is tested; pip takes the newest that the Python allows."""
+
+    python: str
+    tests: list[str]
+    packages: list[str]
+    database: str = "sqlite"  # that Django's tests run on
+    smoke: list[str] | None = None  # the tests that `--smoke` runs
+
+
+# `make test` runs everything on the newest Python, with SQLite: the newer ones here are for what differs from that.
+ENVIRONMENTS = {
+    # Django 4.2, and the last FastAPI for this Python
+    "3.9": Environment(
+        "3.9",
+        EVERYTHING,
+        [".[all,test]"],
+        smoke=[
+            "tests/unit",
+            "tests/contract",
+            f"{DJANGO}/test_aliases.py",
+            f"{DJANGO}/test_batch_querysets.py",
+            f"{DJANGO}/test_checks.py",
+            f"{DJANGO}/test_webhook_view.py",
+        ],
+    ),
+    # the oldest that the extra `fastapi` allows, with the oldest pytest-httpx that reads its httpx
+    "3.10-oldest": Environment(
+        "3.10",
+        OLDEST_FASTAPI,
+        [
+            ".[fastapi]",
+            "anyio==4.1.0",
+            "fastapi==0.115.0",
+            "httpx==0.27.2",
+            "pydantic-settings==2.7.0",
+            "python-multipart==0.0.18",
+            "starlette==0.37.2",
+            "uvicorn==0.30.0",
+            "psutil",
+            "pytest",
+            "pytest-asyncio",
+            "pytest-httpx==0.32.0",
+            "trustme",
+        ],
+        smoke=OLDEST_FASTAPI,
+    ),
+    # Django 5.2
+    "3.10": Environment("3.10", EVERYTHING, [".[all,test]"], "postgresql"),
+    # the newest Django and FastAPI
+    "3.12": Environment("3.12", ["tests/contract", DJANGO, FASTAPI], [".[all,test]"], "mariadb"),
+    "3.13": Environment("3.13", ["tests/contract", DJANGO], [".[all,test]"], "postgresql"),
+}
 
 
 def find(version: str) -> str | None:
@@ -26,54 +90,73 @@ def find(version: str) -> str | None:
     return found.stdout.strip() or None
 
 
-def environment(version: str, base: str) -> Path:
-    """The environment's interpreter; made anew only when `pyproject.toml` has changed."""
-    place = Path(".matrix", version)
+def install(name: str, base: str) -> Path:
+    """The environment's interpreter; made anew only when what it is made from has changed."""
+    place = Path(".matrix", name)
     python, stamp = place / "bin" / "python", place / ".installed"
-    if python.exists() and stamp.exists() and stamp.stat().st_mtime > Path("pyproject.toml").stat().st_mtime:
+    made_from = max(Path(source).stat().st_mtime for source in ("pyproject.toml", ".ci/matrix.py"))
+    if python.exists() and stamp.exists() and stamp.stat().st_mtime > made_from:
         return python
     print(f"Installing into {place}", flush=True)
     subprocess.run([base, "-m", "venv", "--clear", str(place)], check=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-qq"]
-    subprocess.run([*pip, "--editable", ".[all,test]"], check=True)
+    ours, *others = ENVIRONMENTS[name].packages
+    subprocess.run([*pip, "--editable", ours, *others], check=True)
     stamp.touch()
     return python
 
 
-def tests(version: str, python: Path, smoke: bool) -> int:
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *LEFT_OUT]
-    has_server = tuple(map(int, version.split("."))) >= SERVER_FROM
-    if smoke or not has_server:
-        command += ["tests/unit", "tests/contract"]
-    if has_server:
-        return subprocess.run(command, check=False).returncode
-    # pytest-asyncio's last release for 3.9 leaves event loops unclosed, which then fail whichever test comes next.
-    command += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
-    with local.running() as server:
-        environ = {**os.environ, "LOOPAI_CONTRACT_URL": server.base_url}
+def database_of(environment: Environment) -> str:
+    """The environment's database; SQLite where there is no such server, but not with CI=true."""
+    port = PORTS.get(environment.database)
+    if port is not None and os.environ.get("CI") != "true":
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            return "sqlite"
+    return environment.database
+
+
+def run(environment: Environment, python: Path, tests: list[str], database: str) -> int:
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *LEFT_OUT, *tests]
+    environ = {**os.environ, "LOOPAI_TEST_DATABASE": database}
+    with ExitStack() as stack:
+        if tuple(map(int, environment.python.split("."))) < SERVER_FROM:
+            environ["LOOPAI_CONTRACT_URL"] = stack.enter_context(local.running()).base_url
         return subprocess.run(command, env=environ, check=False).returncode
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("version", nargs="*", help=f"without any: {', '.join(VERSIONS)}")
-    parser.add_argument("--smoke", action="store_true", help="unit tests and the contract suite only")
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(ENVIRONMENTS)}; all without any")
+    parser.add_argument("--smoke", action="store_true", help="a short version, of the oldest environments only")
     chosen = parser.parse_args()
+    unknown = [name for name in chosen.name if name not in ENVIRONMENTS]
+    if unknown:
+        parser.error(f"no environment {', '.join(unknown)}: there are {', '.join(ENVIRONMENTS)}")
     outcomes = {}
-    for version in chosen.version or VERSIONS:
-        base = find(version)
-        if base is None:
-            outcomes[version] = "not found"
+    for name in chosen.name or ENVIRONMENTS:
+        environment = ENVIRONMENTS[name]
+        tests = environment.smoke if chosen.smoke else environment.tests
+        if tests is None:
+            if chosen.name:
+                outcomes[name] = "has no short version"
             continue
-        print(f"--- Python {version}", flush=True)
-        python = environment(version, base)
+        base = find(environment.python)
+        if base is None:
+            outcomes[name] = "not found"
+            continue
+        database = database_of(environment)
+        instead = "" if database == environment.database else f", with SQLite as there is no {environment.database}"
+        print(f"--- {name}", flush=True)
+        python = install(name, base)
         started = time.monotonic()
-        code = tests(version, python, chosen.smoke)
-        outcomes[version] = f"{'passed' if code == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s"
+        code = run(environment, python, tests, database)
+        outcomes[name] = f"{'passed' if code == 0 else 'FAILED'} in {time.monotonic() - started:.0f} s{instead}"
     print("--- matrix")
-    for version, outcome in outcomes.items():
-        print(f"{version:5} {outcome}")
-    none_ran = all(outcome == "not found" for outcome in outcomes.values())
+    for name, outcome in outcomes.items():
+        print(f"{name:12} {outcome}")
+    none_ran = not any(outcome.startswith(("passed", "FAILED")) for outcome in outcomes.values())
     failed = any(outcome.startswith("FAILED") for outcome in outcomes.values())
     return 1 if failed or (none_ran and os.environ.get("CI") == "true") else 0
 

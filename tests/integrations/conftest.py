@@ -128,6 +128,8 @@ class RawServer:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
         self._wires: set[Wire] = set()
+        # Below Python 3.12 asyncio itself holds the tasks of connections so loosely that a collection may end them.
+        self._tasks: set[Any] = set()
         self._changed = threading.Condition()
 
     @property
@@ -180,8 +182,9 @@ class RawServer:
         await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not ours), return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        wire = Wire(reader, writer)
+        wire, task = Wire(reader, writer), asyncio.current_task()
         self._wires.add(wire)
+        self._tasks.add(task)
         with self._change():
             self.accepted += 1
             self.open += 1
@@ -204,6 +207,7 @@ class RawServer:
         finally:
             writer.transport.abort()
             self._wires.discard(wire)
+            self._tasks.discard(task)
             with self._change():
                 self.open -= 1
 

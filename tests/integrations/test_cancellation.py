@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from typing import Any, Callable
 
 import pytest
@@ -11,6 +12,10 @@ import pytest
 from loopai import LoopaiClient
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 10),
+    reason="anyio's last release for Python 3.9 loses a connection when it is cancelled in the moment it is made",
+)
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
 async def test_cancelled_calls_leave_nothing_in_flight_and_no_socket(
     make_server: Any, transport_name: str, task: str, body_of: Any, sockets: Callable[[], int], rounds: int

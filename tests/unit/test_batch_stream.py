@@ -295,6 +295,7 @@ def test_breaking_off_ends_though_a_cancellation_is_lost() -> None:
     """The request under way is cancelled again, not waited for until its time-out."""
 
     async def main() -> set[Any]:
+        before = asyncio.all_tasks()
         transport = _Deaf()
         async with LoopaiClient(transport=transport, timeout=None) as client:
             outcomes = stream(client, TASK, _rows(10))
@@ -302,7 +303,7 @@ def test_breaking_off_ends_though_a_cancellation_is_lost() -> None:
             await transport.called.wait()
             first.cancel()
             await asyncio.wait({first})
-        return asyncio.all_tasks() - {asyncio.current_task()}
+        return asyncio.all_tasks() - before
 
     assert asyncio.run(asyncio.wait_for(main(), 10)) == set()
 
