@@ -16,7 +16,7 @@ from .measuring import Row, group
 
 @group("edges")
 def edges(quick: bool) -> Iterator[list[Row]]:
-    count = 50 if quick else 400
+    count = 50 if quick else 700
     inputs = [given(row) for row in emails("dev")]
     with server() as base_url:
         task_id, _ = spam_program(base_url, 100 if quick else 1000)

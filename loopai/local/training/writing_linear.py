@@ -150,6 +150,12 @@ def _add_row(weights: str, *, many: bool) -> str:
     return _add("weight", weights, many=True) if many else f"score += {weights}"
 
 
+def _found(addend: str, weights: str, *, many: bool) -> str:
+    if many:
+        return f"found = [total + {addend} for total, weight in zip(found, {weights})]"
+    return f"found += {addend}"
+
+
 def _word_sums(words: Words, prefix: str, answers: int) -> list[str]:
     many = answers > 1
     lines = ["    for weights, tokens in ("]
@@ -168,9 +174,10 @@ def _word_sums(words: Words, prefix: str, answers: int) -> list[str]:
             "                " + _add_row("weights[word]", many=many),
         ]
     weighted = words.weighting == "tf-idf"
-    step = "times * known[1]" if weighted else "times"
     own = "known[0]" if weighted else "known"
-    # One look-up a distinct word and no unpacking: each step costs Monty five times what it costs CPython.
+    last = len(TIMES) - 1
+    # One look-up a distinct word and no unpacking: each step costs Monty five times what it costs CPython. Most words
+    # stand in a text once, which is a way of its own: a sixth less time for an e-mail.
     lines = [
         f"    found = {'[0.0] * ' + str(answers) if many else '0.0'}",
         "    squares = 0.0",
@@ -178,12 +185,14 @@ def _word_sums(words: Words, prefix: str, answers: int) -> list[str]:
         "        for word, count in Counter(tokens).items():",
         "            known = weights.get(word)",
         "            if known is not None:",
-        f"                times = {prefix}TIMES[min(count, {len(TIMES) - 1})]",
-        f"                length = {step}",
-        "                squares += length * length",
-        f"                found = [total + weight * times for total, weight in zip(found, {own})]"
-        if many
-        else f"                found += {own} * times",
+        "                if count == 1:",
+        f"                    squares += {'known[1] * known[1]' if weighted else '1.0'}",
+        f"                    {_found('weight' if many else own, own, many=many)}",
+        "                else:",
+        f"                    times = {prefix}TIMES[count] if count < {last} else {prefix}TIMES[{last}]",
+        f"                    length = {'times * known[1]' if weighted else 'times'}",
+        "                    squares += length * length",
+        f"                    {_found('weight * times' if many else f'{own} * times', own, many=many)}",
     ]
     lines.append("    if squares:")
     if many:
