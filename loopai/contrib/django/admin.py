@@ -107,8 +107,8 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     @admin.display(description="command")
     def shown_command(self, run: BatchRun) -> str:
-        """The command, with what makes it go on."""
-        return run.command_line("--resume") or "-"
+        """The command, with what makes it go on where something is left."""
+        return run.command_line(*(() if run.state == BatchRun.State.FINISHED else ("--resume",))) or "-"
 
     @admin.action(description="Cancel selected runs", permissions=["change"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:

@@ -100,6 +100,13 @@ def test_numbers_are_grouped_for_people_and_not_for_links(admin_client: Client, 
     assert "4,322 of 5,678" in text
 
 
+def test_the_command_goes_on_where_something_is_left(admin_client: Client, run: BatchRun) -> None:
+    """It is shown with `--resume` until the run has finished."""
+    assert "inbox.Message --resume" in page(admin_client, f"{RUNS}{run.pk}/change/")
+    BatchRun.objects.filter(pk=run.pk).update(state=State.FINISHED)
+    assert "--resume" not in page(admin_client, f"{RUNS}{run.pk}/change/")
+
+
 def test_a_strict_content_security_policy_has_nothing_to_forbid(admin_client: Client, run: BatchRun) -> None:
     """No inline script, style or handler of ours, and nothing from another host."""
     ours = re.compile(r"<script(?![^>]*(src=|id=\"django-|type=\"application/json\"))|<style|\son\w+=|\sstyle=")

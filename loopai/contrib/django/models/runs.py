@@ -174,10 +174,10 @@ class BatchRun(models.Model):
         """Whether its owner was killed, or cannot reach the database: the lease has run out."""
         return self.state == self.State.RUNNING and not self.is_live(now)
 
-    def command_line(self, flag: str) -> str:
-        """The command to type so that the run goes on as `flag` says (`--resume`); empty where none started it."""
+    def command_line(self, *flags: str) -> str:
+        """The command to type so that the run goes on as `flags` say (`--resume`); empty where none started it."""
         words = [word for word in self.command if word not in _MODE_FLAGS]
-        return shlex.join([*words, flag]) if words else ""
+        return shlex.join([*words, *flags]) if words else ""
 
     # What people ask for
 
