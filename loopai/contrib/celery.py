@@ -33,15 +33,16 @@ try:
 except ImportError:
     raise ConfigurationError("loopai.contrib.celery needs Celery: pip install celery") from None
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
 from .._core import retries
 from ..batch.chunks import Answer, Chunk
-from ..batch.ledger import NEW
+from ..batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ..batch.pace import LIMITER_PAUSE, LONGEST_PAUSE
 from ..batch.reading import Reader, from_values
-from ..batch.rows import CANCELLED, Outcome, Row
+from ..batch.rows import CANCELLED, ERROR, Outcome, Row
 from ..batch.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
 from ..batch.sinks import OutputError
 from ..batch.streams import sender
@@ -63,6 +64,12 @@ logger = logging.getLogger("loopai")
 
 WATCH_SECONDS = 10.0
 """Seconds between two looks at a run for parts that nobody is at any more."""
+
+BEGINNING_SECONDS = 2.0
+"""Within these of its taking a run has its parts; who looks after it since before may see it without."""
+
+_MODES = (NEW, RESUME, RETRY_FAILED, OVERWRITE)
+_OF_THE_COMMAND = ("resume", "retry_failed", "overwrite", "dry_run", "progress", "json", "grace", "command")
 
 PATIENCE = 3
 """Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
@@ -86,9 +93,16 @@ def start_batch(
 
     The arguments are the flags of `loopai_batch` by their names (`output`, `expect`, `report`, `only_empty`,
     `chunk_size`, `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"` or `"overwrite"`. The report is
-    written by the worker that ends the run. Gives `None` where the run is finished already. Raises
-    `ConfigurationError` for options that do not fit, and the `LoopaiException` where the server cannot be asked.
+    written by the worker that ends the run. Inside a transaction the workers are told once it is committed. Gives
+    `None` where the run is finished already. Raises `ConfigurationError` for options that do not fit, and the
+    `LoopaiException` where the server cannot be asked.
     """
+    if mode not in _MODES:
+        raise ConfigurationError(f"mode is one of {', '.join(_MODES)}, not {mode!r}")
+    for name in _OF_THE_COMMAND:
+        if name in options:
+            told = f": mode={name!r} says it" if name in _MODES else ""
+            raise ConfigurationError(f"{name} is for the command loopai_batch, start_batch takes none{told}")
     given = RunOptions(
         task, queryset, input, save_to, map=map, filters=filters, alias=alias, database=database, engine=CELERY,
         **options,
@@ -104,6 +118,11 @@ def hand_over(run: BatchRun, work: Work) -> None:
     """Publish what remains of a run that `parts.WORKERS` has acquired. Raises `ConfigurationError` without a broker."""
     with transaction.atomic(using=run.database):
         wanted = parts.first_parts(run, work)
+    # Workers see nothing of a caller's transaction before its end.
+    transaction.on_commit(lambda: _set_off(run, wanted), using=run.database)
+
+
+def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
     try:
         _publish(run, (part.pk for part in wanted))
         watch_run.apply_async((run.pk, run.database, run.done), countdown=WATCH_SECONDS)
@@ -120,16 +139,31 @@ def go_on(run: BatchRun) -> None:
     if not run.acquire(parts.WORKERS, timezone.now(), LEASE_SECONDS):
         return
     try:
+        _refuse_outdone(run)
         hand_over(run, Work(Plan.of(run), run.database))
     except ConfigurationError as error:
         run.end(parts.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
         logger.warning("run %s does not go on: %s", run.pk, error)
 
 
+def _refuse_outdone(run: BatchRun) -> None:
+    """Raise `ConfigurationError` where a later run writes the same file."""
+    latest = BatchRun.objects.using(run.database).filter(fingerprint=run.fingerprint, pk__gt=run.pk).first()
+    output = Plan.of(run).output
+    if output is not None and latest is not None:
+        raise ConfigurationError(f"run {latest.pk} has begun to write {output} since: go on with that one")
+
+
 def look_after(run: BatchRun, done_before: int) -> None:
     """Publish parts that nobody is at any more, and end a run that nobody ended."""
-    _publish(run, parts.abandoned(run, done_before))
-    if parts.settle(run):
+    try:
+        _publish(run, parts.abandoned(run, done_before))
+    except BrokerError as error:
+        # It may be back at the next look, and its messages with it.
+        logger.warning("run %s: Celery's broker cannot be reached: %s", run.pk, error)
+    taken_now = run.heartbeat_at is not None and (timezone.now() - run.heartbeat_at).total_seconds() < BEGINNING_SECONDS
+    # One that goes on has no parts before it has some.
+    if not taken_now and parts.settle(run):
         _write_report(run)
 
 
@@ -154,7 +188,7 @@ def _write_report(run: BatchRun) -> None:
         return
     try:
         report(plan.report, run, plan, summary_of(whole(run, plan), ended_as(run), run.skipped, run.active_seconds))
-    except OSError as error:
+    except OutputError as error:
         logger.warning("the report of run %s cannot be written here: %s", run.pk, error)
 
 
@@ -201,7 +235,7 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
     except _Postponed as postponed:
         parts.postpone(run, part, postponed.seconds, postponed.counted)
         return postponed.seconds
-    except (ConfigurationError, OutputError) as error:
+    except (ConfigurationError, ImproperlyConfigured, OutputError) as error:
         _stop(run, part, f"{UNUSABLE}: {error}")
         return None
     except _Stopped as stopped:
@@ -221,13 +255,17 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
         assert isinstance(store, FileStore)  # noqa: S101  # others have no such part
         store.join(part, _sign_of_life(run, part))
         return
+    if work.plan.file is not None:
+        part.beat(timezone.now(), parts.READ_LEASE_SECONDS)
     rows, gone, more = parts.rows_of(run, part, work, store)
     if more:
         made = parts.split(run, part, work, store)
         _publish(run, (one.pk for one in made))
         return
-    store.keep(rows, _executed(run, part, work, rows), part, gone)
-    if _exceeded(run, work.plan.limits()):
+    outcomes = _executed(run, part, work, rows)
+    store.keep(rows, outcomes, part, gone)
+    # Not where all of them ended well: a run that goes on may have too many from before, and repeat these.
+    if any(outcome.status == ERROR for outcome in outcomes) and _exceeded(run, work.plan.limits()):
         raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {work.plan.max_errors} allows")
 
 

@@ -8,17 +8,28 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 from celery import current_app
-from django.core.management import CommandError, call_command
-from django.db import connections
-from inbox.models import Mail
+from django.core.management import CommandError, call_command, load_command_class
+from django.db import connections, transaction
+from django.utils import timezone
+from inbox.models import Mail, Message
 
-from loopai.contrib.celery import start_batch
-from loopai.contrib.django.models import BatchFailure, BatchRun
+from loopai.batch.rows import OK, Outcome, Row
+from loopai.batch.stopping import Stop
+from loopai.contrib.celery import look_after, run_part, start_batch
+from loopai.contrib.django.batches import parts
+from loopai.contrib.django.batches.files import FileRows
+from loopai.contrib.django.batches.following import follow
+from loopai.contrib.django.batches.plans import Plan
+from loopai.contrib.django.batches.runs import Work
+from loopai.contrib.django.batches.segments import FileStore
+from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun, LeaseLost
+from loopai.exceptions import ConfigurationError
 from loopai.testing import FakeLoopai, ProgramError
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -356,6 +367,16 @@ def test_a_worker_that_does_not_see_the_output_s_folder_stops_the_run(spam: Any,
     assert len(written(output)) == 40
 
 
+def test_a_worker_that_lacks_the_alias_stops_the_run(spam: Any, tmp_path: Path) -> None:
+    """Its settings are others than the command's: said, and not tried for ever."""
+    run, *_ = failed_before(spam, tmp_path)
+    BatchRun.objects.update(options={**run.options, "alias": "elsewhere"})
+    run_part.apply((run.pk, handed_out(run)[0].pk))
+    run.refresh_from_db()
+    assert run.state == "stopped"
+    assert "LOOPAI has no alias 'elsewhere'" in run.error
+
+
 def test_a_segment_that_was_lost_is_said(spam: Any, tmp_path: Path) -> None:
     """The run does not finish over rows that are missing."""
     source, output = given(tmp_path, "jsonl", rows(40)), tmp_path / "out.jsonl"
@@ -366,6 +387,256 @@ def test_a_segment_that_was_lost_is_said(spam: Any, tmp_path: Path) -> None:
     spam.returns({"label": "ham"})
     told = batch(*words, "--retry-failed", code=2)
     assert f"{lost} is not there on host" in told
+
+
+def test_an_output_that_is_gone(spam: Any, tmp_path: Path) -> None:
+    """A finished run does not pass for one whose output is there."""
+    source, output = str(given(tmp_path, "jsonl", rows(8))), tmp_path / "out.jsonl"
+    words = (source, "--map", "text=text", "--output", str(output), *CELERY)
+    batch(*words)
+    output.unlink()
+    assert "is gone: --overwrite starts again" in batch(*words, "--resume", code=2)
+    batch(*words, "--overwrite")
+    assert len(written(output)) == 8
+
+
+def test_results_of_a_run_that_the_database_has_not_are_kept(spam: Any, tmp_path: Path) -> None:
+    """Of another site, by another path, or deleted in the admin: nobody begins in their place unasked."""
+    source, real = str(given(tmp_path, "jsonl", rows(12))), tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "other").symlink_to(real)
+    words = (source, "--map", "text=text", *CELERY)
+    batch(*words, "--output", str(real / "out.jsonl"), code=1)
+    (real / "out.jsonl").unlink()
+    kept = sorted((real / "out.jsonl.parts").iterdir())
+    for mode in ((), ("--resume",), ("--retry-failed",)):
+        told = batch(*words, "--output", str(tmp_path / "other" / "out.jsonl"), *mode, code=2)
+        assert "is of a run that the database does not have" in told
+    assert sorted((real / "out.jsonl.parts").iterdir()) == kept
+    batch(*words, "--output", str(tmp_path / "other" / "out.jsonl"), "--overwrite", code=1)
+
+
+def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
+    """Before one tries it; and a share is written with one sign."""
+    with pytest.raises(SystemExit):
+        load_command_class("loopai.contrib.django", "loopai_batch").run_from_argv(
+            ["manage.py", "loopai_batch", "--help"]
+        )
+    told = " ".join(capsys.readouterr().out.split())
+    assert "with --engine inline also gzipped, or - for stdin" in told
+    assert "what to resume from (beside the output); --engine inline" in told
+    assert "--max-errors N|P% " in told
+
+
+def test_a_dry_run_says_what_workers_cannot_do(spam: Any, tmp_path: Path) -> None:
+    """As the run would; and it is no run, so that what another left beside the output is not in its way."""
+    source, output = str(given(tmp_path, "jsonl", rows(12))), str(tmp_path / "out.jsonl")
+    packed = tmp_path / "mails.jsonl.gz"
+    packed.write_bytes(gzip.compress(b'{"text": "mail 1"}\n'))
+    words = ("--map", "text=text", "--dry-run", *CELERY)
+    batch(source, "--map", "text=text", "--output", output, *CELERY, code=1)
+    sent = len(spam.inputs)
+    assert "12 rows" in batch(source, "--output", output, *words)
+    assert "gunzip it" in batch(str(packed), "--output", output, *words, code=2)
+    assert "cannot read standard input" in batch("-", "--output", output, *words, code=2)
+    assert "--output FILE" in batch(source, "--output", "-", *words, code=2)
+    assert "--journal" in batch(source, "--output", output, "--journal", output, *words, code=2)
+    assert len(spam.inputs) == sent
+
+
+# Going on
+
+
+def failed_before(spam: Any, tmp_path: Path, made: str = "jsonl") -> tuple[BatchRun, Path, tuple[str, ...]]:
+    """A finished run, six of whose rows failed in as many segments, that is to repeat them; its output and words."""
+    source, output = str(given(tmp_path, "csv", rows(60))), tmp_path / f"out.{made}"
+    words = (source, "--id-field", "id", "--map", "text=text", "--output", str(output), *CELERY)
+    batch(*words, code=1)
+    spam.returns({"label": "late"})
+    run = BatchRun.objects.get()
+    BatchRun.objects.update(state=BatchRun.State.PENDING, mode=BatchRun.Mode.RETRY_FAILED)
+    assert run.acquire(parts.WORKERS, timezone.now(), 60)
+    return run, output, words
+
+
+def handed_out(run: BatchRun) -> list[BatchPart]:
+    with transaction.atomic():
+        return parts.first_parts(run, Work(Plan.of(run), "default"))
+
+
+def test_a_message_from_before_does_not_end_a_run_that_goes_on(spam: Any, tmp_path: Path) -> None:
+    """The one to join what was written, delivered late: the output has the repeated rows for all that."""
+    run, output, _ = failed_before(spam, tmp_path)
+    late = run.parts.create(run=run, upto="", joins=True)
+    wanted = handed_out(run)
+    run_part.apply((run.pk, late.pk))
+    for part in wanted:
+        run_part.apply((run.pk, part.pk))
+    assert {row["loopai_status"] for row in written(output)} == {"ok"}
+    run.refresh_from_db()
+    assert (run.state, run.ok, run.errors) == ("finished", 60, 0)
+
+
+def test_two_who_have_one_run_go_on_repeat_its_rows_once(spam: Any, tmp_path: Path) -> None:
+    """The admin and a command at one moment: nothing is sent or counted twice."""
+    run, output, _ = failed_before(spam, tmp_path)
+    before = len(spam.inputs)
+    for part in [*handed_out(run), *handed_out(run)]:
+        run_part.apply((run.pk, part.pk))
+    assert len(spam.inputs) - before == 6
+    run.refresh_from_db()
+    assert (run.state, run.ok, run.errors, run.parts.count()) == ("finished", 60, 0, 0)
+    assert len(written(output)) == 60
+
+
+def test_who_looked_after_a_run_before_does_not_end_it_as_it_goes_on(spam: Any, tmp_path: Path) -> None:
+    """A look at the moment when it was taken and has no parts yet; one that nobody ended is ended."""
+    run, *_ = failed_before(spam, tmp_path)
+    look_after(run, run.done)
+    run.refresh_from_db()
+    assert run.state == "running"
+    BatchRun.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=5))
+    run.refresh_from_db()
+    look_after(run, run.done)
+    run.refresh_from_db()
+    assert run.state == "finished"
+
+
+def test_rows_that_failed_since_are_repeated_too(spam: Any, tmp_path: Path) -> None:
+    """A repetition that was cut short, more rows that failed after it: the next is of all, with all its attempts."""
+    run, output, words = failed_before(spam, tmp_path)
+    first = run.segments.filter(errors__gt=0).order_by("pk")[0]
+    run.parts.create(run=run, after="0", upto=str(first.pk), failed=True, attempts=9)
+    BatchRun.objects.update(state=BatchRun.State.CANCELLED, owner="")
+    assert "6 ok, 0 errors" in batch(*words, "--retry-failed")
+    assert {row["loopai_status"] for row in written(output)} == {"ok"}
+    left = run.parts.create(run=run, upto="60:0:0", attempts=9)
+    handed_out(run)
+    left.refresh_from_db()
+    assert left.attempts == 0
+
+
+def test_a_worker_that_lost_its_part_keeps_nothing(spam: Any, tmp_path: Path) -> None:
+    """Two repeat the same failed rows, as the first was silent for too long: one of them is heard."""
+    run, _, _ = failed_before(spam, tmp_path)
+    work = Work(Plan.of(run), "default")
+    first = run.segments.filter(errors__gt=0).order_by("pk")[0]
+    slow = run.parts.create(run=run, after="0", upto=str(first.pk), failed=True)
+    quick = BatchPart.objects.get(pk=slow.pk)
+    found: list[tuple[FileStore, BatchPart, list[Row]]] = []
+    for part, owner in ((slow, "slow"), (quick, "quick")):
+        assert part.acquire(owner, timezone.now(), -1)
+        store = FileStore(run, work)
+        found.append((store, part, parts.rows_of(run, part, work, store)[0]))
+    for (store, part, again), label in reversed(list(zip(found, ("slow", "quick")))):
+        outcomes = [Outcome(row, OK, {"label": label}, None, None, 1.0, 1) for row in again]
+        if label == "quick":
+            store.keep(again, outcomes, part, [])
+            continue
+        with pytest.raises(LeaseLost):
+            store.keep(again, outcomes, part, [])
+    run.refresh_from_db()
+    assert (run.ok, run.errors) == (55, 5)
+    first.refresh_from_db()
+    assert "quick" in (tmp_path / "out.jsonl.parts" / first.name).read_text()
+
+
+@pytest.mark.parametrize("made", ["jsonl", "parquet"])
+def test_a_worker_that_lost_the_last_part_leaves_the_output_alone(spam: Any, tmp_path: Path, made: str) -> None:
+    """Another has joined newer results by the time that it is done."""
+    if made == "parquet":
+        pytest.importorskip("pyarrow")
+    run, output, _ = failed_before(spam, tmp_path, made)
+    last = run.parts.create(run=run, upto="", joins=True)
+    asked: list[bool] = []
+
+    def alive() -> None:
+        asked.append(True)
+        if len(asked) == lives:
+            [whole] = Path(f"{output}.parts").glob(f"joined-*.{made}")
+            assert b"m60" in whole.read_bytes()
+            output.write_text("newer")
+            raise LeaseLost("it was silent")
+
+    store, lives = FileStore(run, Work(Plan.of(run), "default")), 0
+    before = output.stat().st_ino
+    store.join(last, alive)
+    assert output.stat().st_ino != before
+    # Now it is silent before its very last step.
+    lives, asked[:] = len(asked), []
+    with pytest.raises(LeaseLost):
+        store.join(run.parts.create(run=run, upto="", joins=True), alive)
+    assert output.read_text() == "newer"
+    assert not (tmp_path / f"out.{made}.part").exists()
+
+
+def test_a_worker_that_reads_for_long_keeps_its_part(spam: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """A disk may be slow, and a Parquet file of one row group is read from its start: two would take turns for ever."""
+    source, left = given(tmp_path, "csv", rows(20)), []
+    between = FileRows.between
+
+    def slowly(self: FileRows, run: BatchRun, *bounds: Any) -> list[Row]:
+        held = run.parts.exclude(owner="").get()
+        left.append((held.lease_until - timezone.now()).total_seconds())
+        return between(self, run, *bounds)
+
+    monkeypatch.setattr(FileRows, "between", slowly)
+    batch(str(source), "--map", "text=text", "--output", str(tmp_path / "out.jsonl"), *CELERY, code=1)
+    assert min(left) > 60
+
+
+def test_a_run_whose_output_a_later_one_writes_does_not_go_on(spam: Any, tmp_path: Path) -> None:
+    """Asked in the admin: it says which run it is, and sends nothing."""
+    source, output = str(given(tmp_path, "jsonl", rows(12))), tmp_path / "out.jsonl"
+    words = (source, "--map", "text=text", "--output", str(output), *CELERY)
+    batch(*words, code=1)
+    batch(*words, "--overwrite", code=1)
+    later, earlier = BatchRun.objects.order_by("-pk")
+    sent = len(spam.inputs)
+    assert earlier.request_retry()
+    earlier.refresh_from_db()
+    assert f"run {later.pk} has begun to write {output} since" in earlier.error
+    assert (earlier.state, len(spam.inputs)) == ("interrupted", sent)
+
+
+def test_errors_of_before_do_not_stop_their_repetition(spam: Any, tmp_path: Path) -> None:
+    """`--max-errors` stops where rows fail, not where those that did end well."""
+    _, _, words = failed_before(spam, tmp_path)
+    BatchRun.objects.update(state=BatchRun.State.FINISHED, owner="")
+    assert "6 ok, 0 errors" in batch(*words, "--retry-failed", "--max-errors", "3")
+
+
+def test_columns_keep_their_places_whatever_the_order_of_the_flags(spam: Any, tmp_path: Path) -> None:
+    """A run is cut short and goes on with its `--map` the other way round."""
+    Mail.objects.bulk_create(Mail(subject=f"mail {n}", label="ham") for n in range(1, 41))
+    output = tmp_path / "out.csv"
+    words = ("--queryset", "inbox.Mail", "--output", str(output), *CELERY)
+    maps = ("--map", "text=subject", "--map", "note=label")
+    batch(*words, *maps, "--max-errors", "0", code=3)
+    batch(*words, *maps[2:], *maps[:2], "--resume", code=1)
+    assert [(row["subject"], row["label"]) for row in written(output)] == [(f"mail {n}", "ham") for n in range(1, 41)]
+
+
+def test_rows_that_a_join_repeats_run_once(spam: Any, tmp_path: Path) -> None:
+    """A filter over many gives a row several times: it is sent, written and counted once, in both engines."""
+    for n in range(1, 41):
+        message = Message.objects.create(text=f"mail {n}")
+        Mail.objects.bulk_create(Mail(subject="x", message=message, label="ham") for _ in range(3))
+    words = ("--queryset", "inbox.Message", "--filter", "mail__label=ham", "--map", "text=text")
+    for engine in (QUICK, CELERY):
+        before = len(spam.inputs)
+        output = tmp_path / f"{len(engine)}.jsonl"
+        assert "36 ok, 4 errors" in batch(*words, "--output", str(output), *engine, code=1)
+        assert sorted(int(row["text"].split()[1]) for row in written(output)) == list(range(1, 41))
+        assert len(spam.inputs) - before == 40
+    assert "36 ok, 4 errors" in batch(*words, "--save-to", "label", *CELERY, code=1)
+
+
+def test_a_run_that_is_deleted_while_it_is_watched(spam: Any, tmp_path: Path) -> None:
+    """Said in words."""
+    run, _, _ = failed_before(spam, tmp_path)
+    with pytest.raises(LeaseLost, match="was deleted"):
+        follow(run, Plan.of(run), [], Stop(), lambda run: run.delete() and None, sleep=lambda _: None)
 
 
 # Reports
@@ -436,3 +707,64 @@ def test_start_batch_takes_files_and_writes_the_report(spam: Any, tmp_path: Path
     assert (run.state, run.ok, run.errors) == ("finished", 27, 3)
     assert [row["id"] for row in written(output)] == [row["id"] for row in rows(30)]
     assert "Confusion matrix" in page.read_text()
+
+
+def test_rows_that_are_gone_are_told_by_workers_too(spam: Any, tmp_path: Path) -> None:
+    """As by one process: a row that is deleted while it is judged."""
+    Mail.objects.bulk_create(Mail(subject=f"mail {n}") for n in range(1, 9))
+    done: list[bool] = []
+
+    def once(mail: dict[str, Any]) -> Any:
+        if not done:
+            done.append(True)
+            Mail.objects.filter(subject="mail 2").delete()
+            connections.close_all()
+        return {"label": "ham"}
+
+    spam.computes(once)
+    told = batch("--queryset", "inbox.Mail", "--map", "text=subject", "--save-to", "label", *CELERY)
+    assert "1 rows were deleted meanwhile: skipped." in told
+
+
+def test_a_report_that_a_worker_cannot_write_is_no_fault_of_the_run(spam: Any, tmp_path: Path) -> None:
+    """Its folder is not on the worker's disk: the run ends as it did."""
+    source, output, folder = given(tmp_path, "jsonl", rows(8)), tmp_path / "out.csv", tmp_path / "pages"
+    folder.mkdir()
+
+    def judge_late(mail: dict[str, Any]) -> Any:
+        folder.exists() and folder.rmdir()
+        return {"label": "ham"}
+
+    spam.computes(judge_late)
+    run = start_batch(
+        "spam", input=str(source), output=str(output), map=["text=text"], report=str(folder / "page.html")
+    )
+    assert run is not None
+    run.refresh_from_db()
+    assert run.state == "finished"
+
+
+def test_start_batch_in_a_transaction(spam: Any, tmp_path: Path) -> None:
+    """Workers see nothing of it before it is committed, and are told then."""
+    Mail.objects.create(subject="mail 1")
+    with transaction.atomic():
+        run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"])
+        assert run is not None
+        assert spam.inputs == []
+    run.refresh_from_db()
+    assert (run.state, run.ok) == ("finished", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"dry_run": True}, "dry_run is for the command"),
+        ({"overwrite": True}, "mode='overwrite' says it"),
+        ({"mode": "retry-failed"}, "mode is one of new, resume, retry_failed, overwrite"),
+    ],
+)
+def test_start_batch_refuses_what_it_would_not_heed(spam: Any, options: dict[str, Any], told: str) -> None:
+    """Above all a dry run that would send rows."""
+    with pytest.raises(ConfigurationError, match=told):
+        start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], **options)
+    assert BatchRun.objects.count() == 0

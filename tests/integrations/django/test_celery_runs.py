@@ -153,3 +153,19 @@ def test_without_a_broker_the_command_says_so(make_server: Callable[..., Any], t
         assert "broker cannot be reached" in said
         made.manage(*WORDS[:-4], "--progress", "none", "--resume")
         made.assert_right(10)
+
+
+def test_a_run_is_watched_on_while_the_broker_is_away(make_server: Callable[..., Any], tmp_path: Path) -> None:
+    """What is left is not published then, and the next look is as ever."""
+    server = make_server(judge)
+    with site("sqlite", tmp_path, server.url) as made:
+        made.environ.update(MAILSITE_BROKER="redis://127.0.0.1:1/0", MAILSITE_QUEUE_NAME="none")
+        script = (
+            "from loopai.contrib.celery import look_after\n"
+            "run = BatchRun.objects.create(task='spam', source='inbox.Mail', state='running', owner='celery workers')\n"
+            "part = run.parts.create(run=run, upto='9')\n"
+            "look_after(run, run.done)\n"
+            "run.refresh_from_db()\n"
+            "result = [run.state, run.parts.count()]"
+        )
+        assert made.python(script) == ["running", 1]

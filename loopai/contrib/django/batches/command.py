@@ -147,6 +147,7 @@ class RunCommand(BatchCommand):
         if run is None:
             return ALL_OK
         look = [time.monotonic() + WATCH_SECONDS, run.done]
+        gone = run.skipped
 
         def watch(run: BatchRun) -> None:
             if time.monotonic() >= look[0]:
@@ -157,14 +158,18 @@ class RunCommand(BatchCommand):
             hand_over(run, work)
             summary = follow(run, work.plan, self.watchers(), stop, watch)
             made = watched(run, work.plan, whole(run, work.plan))
-            ending = self.ending(run, summary, made, cancelled=run.state == BatchRun.State.CANCELLED)
+            missed = run.skipped - gone
+            ending = self.ending(run, summary, made, missed=missed, cancelled=run.state == BatchRun.State.CANCELLED)
             # Its times are those at work, whichever commands it took.
             ending.shown = replace(summary, seconds=run.active_seconds)
             if summary.ended in CODES:
                 ending.stopped, ending.code = f"Stopped: {run.error}.", CODES[summary.ended]
             if work.plan.output is not None and run.errors and summary.ended == FINISHED:
                 folder = folder_of(work.plan.output)
-                ending.notes = [f"{folder} stays for --retry-failed: remove it if none is to be repeated."]
+                ending.notes = [
+                    *ending.notes,
+                    f"{folder} stays for --retry-failed: remove it if none is to be repeated.",
+                ]
             return ending
 
         return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")

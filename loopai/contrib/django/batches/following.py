@@ -14,7 +14,7 @@ from ....batch.stopping import Stop
 from ....batch.surveying import Survey
 from ....batch.tally import Summary, Tally, summary_of
 from ....batch.watching import Watcher
-from ..models import BatchRun
+from ..models import BatchRun, LeaseLost
 from .parts import WORKERS
 from .plans import Plan
 from .tallies import watched, whole
@@ -45,7 +45,10 @@ def follow(
     made = watched(run, plan, Tally(clock()), survey=Survey(run.total or 0, []), clock=clock)
     until = float("inf")
     while True:
-        run.refresh_from_db()
+        try:
+            run.refresh_from_db()
+        except BatchRun.DoesNotExist:
+            raise LeaseLost(f"run {run.pk} was deleted while it was watched here") from None
         made.tally.ok, made.tally.errors = run.ok - before[0], max(0, run.errors - before[1])
         made.reader.skipped = before[0] + before[1] + run.skipped
         made.scheduler.in_flight = run.parts.filter(lease_until__gte=timezone.now()).exclude(owner="").count()

@@ -55,6 +55,12 @@ def agree(plan: Plan, earlier: Optional[BatchRun], mode: str) -> None:
         raise ConfigurationError(
             f"{journal} is of a run without --engine celery: go on without it, or start again with --overwrite"
         )
+    folder = folder_of(output)
+    if earlier is None and any(folder.glob("run-*")):
+        raise ConfigurationError(
+            f"{folder} is of a run that the database does not have, or has by another path of {output}: "
+            "go on with that one, or start again with --overwrite"
+        )
     if mode == NEW and os.path.exists(output):
         raise ConfigurationError(
             f"{output} exists: go on with --resume, repeat what failed with --retry-failed, "
@@ -65,6 +71,11 @@ def agree(plan: Plan, earlier: Optional[BatchRun], mode: str) -> None:
             raise ConfigurationError(f"the database has no run that wrote {output}: --overwrite starts again")
         if earlier is not None:
             _compare(plan, earlier)
+            repeats = mode == RETRY_FAILED and earlier.errors > 0
+            if earlier.state == BatchRun.State.FINISHED and not os.path.exists(output) and not repeats:
+                raise ConfigurationError(
+                    f"{output} of run {earlier.pk}, which is finished, is gone: --overwrite starts again"
+                )
 
 
 def _compare(plan: Plan, earlier: BatchRun) -> None:
@@ -80,8 +91,8 @@ def _compare(plan: Plan, earlier: BatchRun) -> None:
 def begin(run: BatchRun, plan: Plan) -> None:
     """Make the folder of a run that begins, empty, and with its mark in it. Raises `ConfigurationError`."""
     folder = folder_of(str(plan.output))
-    journal_of(str(plan.output)).unlink(missing_ok=True)
     try:
+        journal_of(str(plan.output)).unlink(missing_ok=True)
         clear(folder)
         folder.mkdir(exist_ok=True)
         mark_of(folder, run).touch()

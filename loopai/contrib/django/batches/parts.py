@@ -29,20 +29,34 @@ PART_LEASE_SECONDS = 20.0
 JOIN_LEASE_SECONDS = 120.0
 """The same for the last part, which may be at one large file for a while."""
 
+READ_LEASE_SECONDS = 120.0
+"""The same while rows of a file are looked for: before them, and up to as many as splitting goes, much is read."""
+
 PARTS_AT_ONCE = 200
 """Parts that one splitting makes: enough to keep many workers busy, few enough for one transaction and for a broker."""
 
 
 def first_parts(run: BatchRun, work: Work) -> list[BatchPart]:
-    """The parts of a run that begins or goes on: those that are left from before, or one for all that remains."""
-    left = list(run.parts.using(run.database).all())
-    found = [part for part in left if not part.joins]
-    newest = store_of(run, work).newest_failed() if run.mode == BatchRun.Mode.RETRY_FAILED else None
-    if newest is not None and not any(part.failed for part in found):
+    """The parts of a run that begins or goes on: those that are left from before, or one for all that remains.
+
+    Call it in a transaction: of two who have one run go on, the second finds what the first has made.
+    """
+    # Locks the run.
+    BatchRun.objects.using(run.database).filter(pk=run.pk).update(state=F("state"))
+    parts = run.parts.using(run.database)
+    # Made anew: a message, or a worker, may still be at that of before, which others come ahead of by now.
+    parts.filter(joins=True).delete()
+    retries = run.mode == BatchRun.Mode.RETRY_FAILED
+    if retries:
+        parts.filter(failed=True).delete()  # what failed since they were made is to be repeated, too
+    parts.filter(owner="").update(attempts=0)
+    found = list(parts.all())
+    newest = store_of(run, work).newest_failed() if retries else None
+    if newest is not None:
         found.append(_part(run, "0", str(newest), failed=True))
     if all(part.failed for part in found) and run.upper_key is not None and _remain(run, work):
         found.append(_part(run, run.mark, run.upper_key))
-    if work.plan.output is not None and not any(part.joins for part in left):
+    if work.plan.output is not None:
         _part(run, None, "", joins=True)
     return found
 

@@ -6,6 +6,7 @@ A page is one short query: no cursor of the server's, no transaction that stays 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Optional
 
 from django.apps import apps
@@ -119,8 +120,7 @@ class Rows:
 
     def between(self, run: BatchRun, after: Optional[str], upto: str, most: int) -> list[KeyedRow]:
         """The first `most` rows after a key up to another, of those that remain."""
-        page = self.page(self._upto(run.remaining(self.queryset), after, upto), most)
-        return [self.row(found, number, None) for number, found in enumerate(page, 1)]
+        return list(islice(self.walk(self._upto(run.remaining(self.queryset), after, upto), most, None), most))
 
     def bounds(self, run: BatchRun, after: Optional[str], upto: str, size: int, most: int) -> list[str]:
         """The keys that end chunks of `size` rows after which more come up to `upto`; the first `most` of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Optional, Union
 
+from django.db import transaction
 from django.utils import timezone
 
 from ....batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED
@@ -74,7 +75,9 @@ def open_run(
         )
     if not _ask(earlier, work, mode, say):
         return None
-    changed = {"options": plan.options(), "engine": engine, "command": command}
+    # Results of before have the columns in that order, whichever this command's --map has.
+    options = {**plan.options(), "header": earlier.options.get("header", [])}
+    changed = {"options": options, "engine": engine, "command": command}
     _only(earlier, state=BatchRun.State.PENDING).update(**changed)
     if not earlier.acquire(owner, timezone.now(), LEASE_SECONDS):
         raise ConfigurationError(f"run {earlier.pk} was taken by another runner at this moment: see it in the admin")
@@ -141,8 +144,9 @@ def _begin(work: Work, engine: str, owner: str, database: str, command: list[str
         upper_key=upper,
         total=total,
     )
-    run.save(using=database)
-    run.acquire(owner, timezone.now(), LEASE_SECONDS)
+    with transaction.atomic(using=database):  # nobody sees it pending
+        run.save(using=database)
+        run.acquire(owner, timezone.now(), LEASE_SECONDS)
     others = BatchRun.objects.using(database).filter(fingerprint=plan.fingerprint, pk__lt=run.pk)
     at_work = [other for other in others.filter(state=BatchRun.State.RUNNING) if other.is_live()]
     if at_work:

@@ -47,6 +47,7 @@ class FileStore:
         self._folder = folder_of(str(work.plan.output))
         self._kind = work.plan.output_format or "jsonl"
         self._line_kind = "csv" if self._kind == "csv" else "jsonl"
+        self._repeated: Optional[BatchSegment] = None
         self._lines: list[Union[bytes, Row]] = []
         """Of the segment whose failed rows are repeated: what stays as it is, and rows that run again."""
 
@@ -66,6 +67,7 @@ class FileStore:
         gone: list[str] = []
         self._lines = []
         for segment in self._segments().filter(pk__in=units):
+            self._repeated = segment
             with self._named():
                 written = list(read_back(self._there(segment), self._line_kind, segment.length))
             found = self._rows.again(self._run, segment.after, segment.upto, [columns for _, columns in written])
@@ -95,12 +97,12 @@ class FileStore:
                 run.record_chunk(part.after, part.upto, ok=ok, failures=failures, part=part, tally=tally)
                 self._segments().create(run=run, after=part.after, upto=part.upto, **made, errors=len(failures))
             return
-        [unit] = self.failed(part, 1)
-        old = self._segments().get(pk=unit)
+        old = self._repeated
+        assert old is not None  # noqa: S101  # a part of failed rows has a segment with some
         with transaction.atomic(using=run.database):
             right = [self._rows.name(outcome.row) for outcome in ordered if outcome.status == OK]
             run.record_retried(ok=right, failures=failures, skipped=gone, part=part, tally=tally)
-            self._segments().filter(pk=unit).update(**made, errors=len(failures))
+            self._segments().filter(pk=old.pk).update(**made, errors=len(failures))
         with suppress(OSError):  # of no account from now on
             (self._folder / old.name).unlink()
 
@@ -111,13 +113,15 @@ class FileStore:
         """
         run, output = self._run, Path(str(self._plan.output))
         with self._named():
-            joined = self._joined(alive)
+            made = joined = self._joined(alive)
             if self._kind == "parquet":
-                write_parquet(joined, output, getattr(getattr(self._rows, "source", None), "schema", None), alive)
+                # Under a name of our own: a worker that lost the part may still be at its file.
+                made = joined.with_suffix(".parquet")
+                write_parquet(joined, made, getattr(getattr(self._rows, "source", None), "schema", None), alive)
                 joined.unlink()
-            else:
-                os.replace(joined, output)
-                sync_folder(output.parent)
+            alive()  # others may have joined newer results meanwhile
+            os.replace(made, output)
+            sync_folder(output.parent)
         with transaction.atomic(using=run.database):
             if not part.give_back():
                 raise LeaseLost(f"part {part.pk} of run {run.pk} was taken by another worker")
@@ -149,7 +153,7 @@ class FileStore:
         if not mark_of(self._folder, self._run).exists():
             raise OutputError(
                 f"{self._folder} of run {self._run.pk} is not there on host {host}: every worker must see "
-                "the output's folder under this very path"
+                "the output's folder under this very path (if it was removed, --overwrite starts again)"
             )
         try:
             yield

@@ -80,6 +80,6 @@ def watched(run: BatchRun, plan: Plan, tally: Tally, **options: Any) -> Run:
 
 
 def report(path: str, run: BatchRun, plan: Plan, summary: Summary) -> None:
-    """Write the page about a run; its times are those at work, whichever commands it took. Raises `OSError`."""
+    """Write the page about a run; its times are those at work, whichever commands it took. Raises `OutputError`."""
     made = watched(run, plan, whole(run, plan))
     write_report(path, made, replace(summary, seconds=run.active_seconds))

@@ -14,7 +14,8 @@ from .....batch.progress import KINDS
 from .....batch.sinks import OutputError
 from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, ServerException
 from ...batches.command import CELERY, INLINE, RunCommand, RunOptions
-from ...batches.outputs import refuse_workers_output
+from ...batches.files import GivenFile
+from ...batches.outputs import kind_of, refuse_workers_output
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
 from ...exits import FAILED, UNREACHABLE, USAGE
@@ -39,7 +40,8 @@ class Command(BaseCommand):
         """The options."""
         add = parser.add_argument
         add("task", help="the task's name or id")
-        add("input", nargs="?", metavar="INPUT", help="a .csv, .jsonl or .parquet file, also gzipped; - for stdin")
+        add("input", nargs="?", metavar="INPUT", help="a .csv, .jsonl or .parquet file; with --engine inline "
+            "also gzipped, or - for stdin")  # fmt: skip
         rows = parser.add_argument_group("rows")
         add = rows.add_argument
         add(
@@ -53,22 +55,24 @@ class Command(BaseCommand):
         add("--id-field", metavar="FIELD", help="the column of a file that names a row")
         add("--allow-duplicates", action="store_true", help="let rows of a file share that name")
         add("--map", action="append", metavar="NAME=FIELD", help="a member of the input, and the column it is "
-            "(default: the columns that the task's input schema names); may be repeated")  # fmt: skip
+            "(default: all of a file, of a queryset what the task's input schema names); may be repeated")  # fmt: skip
         where = parser.add_argument_group("results")
         add = where.add_argument
         add("--save-to", action="append", metavar="FIELD[=PATH]", help="write the result's PATH "
             "(output.label, latency_ms) to this field of the row; may be repeated")  # fmt: skip
-        add("-o", "--output", metavar="FILE", help="write rows and results here; - for stdout")
+        add("-o", "--output", metavar="FILE", help="write rows and results here; - for stdout "
+            "(--engine inline)")  # fmt: skip
         add("--expect", metavar="FIELD", help="the column with the right answer: reports accuracy")
         add("--report", metavar="FILE.html", help="write a page about the run")
         how = parser.add_argument_group("how it runs")
         add = how.add_argument
         add("--chunk-size", type=int, metavar="N", help="rows a request (100)")
         add("--max-concurrency", type=int, metavar="N", help="rows of a request that the server runs at a time (10)")
-        add("--max-in-flight", type=int, metavar="N", help="requests under way at a time (4)")
+        add("--max-in-flight", type=int, metavar="N", help="requests under way at a time (4); with --engine "
+            "celery as many as there are worker processes")  # fmt: skip
         add("--timeout-ms", type=int, metavar="MS", help="milliseconds a row may take (5000)")
         add("--task-version", type=int, metavar="N", help="this version of the task's program, not the active one")
-        add("--max-errors", metavar="N|P%%", help="stop above so many failed rows, or this share")
+        add("--max-errors", metavar="N|P%", help="stop above so many failed rows, or this share")
         add("--grace", type=float, metavar="SECONDS", help="how long what is under way may take after Ctrl-C (30)")
         add("--engine", choices=(INLINE, CELERY), default=INLINE, help="this process, or Celery's workers "
             "(who all see the files of the run under the same paths)")  # fmt: skip
@@ -84,7 +88,7 @@ class Command(BaseCommand):
         add("--overwrite", action="store_true", help="begin anew")
         files = parser.add_argument_group("files")
         add = files.add_argument
-        add("--journal", metavar="FILE", help="what to resume from (beside the output)")
+        add("--journal", metavar="FILE", help="what to resume from (beside the output); --engine inline")
         add("--format", metavar="KIND", help="of the input: csv, jsonl or parquet (by its name)")
         add("--output-format", metavar="KIND", help="csv, jsonl or parquet (by its name)")
         add("--delimiter", metavar="CHAR", help="of a CSV file")
@@ -119,7 +123,7 @@ class Command(BaseCommand):
             raise ConfigurationError("rows come from INPUT or from --queryset: name one of the two")
         if options["queryset"]:
             _refuse(options, _OF_FILES, "is for files: a queryset has its fields and its primary key")
-        _refuse(options, ("journal",), "is for --engine inline: of runs in workers the database knows what has ended")
+        _refuse(options, ("journal",), _NO_JOURNAL)
         if options["database"] not in connections:
             raise ConfigurationError(f"DATABASES has no {options['database']!r}: it has {', '.join(connections)}")
         names = _SHARED if options["queryset"] else (*_SHARED, *_OF_FILES)
@@ -137,7 +141,9 @@ class Command(BaseCommand):
 
     def _file(self, options: dict[str, Any]) -> int:
         _refuse(options, _OF_QUERYSETS, "needs --queryset: a file has no rows to write to or filter")
-        if options["output"]:
+        if options["engine"] == CELERY:  # a dry run, which says what the run would
+            _refuse_for_workers(options)
+        elif options["output"]:
             refuse_workers_output(options["output"])
         names = (*_SHARED, *_OF_FILES)
         known = BatchOptions.__dataclass_fields__
@@ -159,6 +165,16 @@ _SHARED = (
     "max_in_flight", "timeout_ms", "limit", "max_errors", "dry_run", "resume", "retry_failed", "overwrite", "engine",
     "progress", "json", "grace", "alias", "database",
 )  # fmt: skip
+
+
+_NO_JOURNAL = "is for --engine inline: of runs in workers the database knows what has ended"
+
+
+def _refuse_for_workers(options: dict[str, Any]) -> None:
+    _refuse(options, ("journal",), _NO_JOURNAL)
+    GivenFile(options["input"] or "-").refuse_what_workers_cannot_read()
+    if options["output"]:
+        kind_of(options["output"], options["output_format"])
 
 
 def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
