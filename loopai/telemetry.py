@@ -63,6 +63,7 @@ class OpenTelemetryHooks(Hooks):
         span = self._tracer.start_span("loopai.batch", attributes=_attributes(batch))
         hooks = copy.copy(self)
         hooks._batch = self._trace.set_span_in_context(span)
+        hooks._requests = 0
         batch.notes[self] = span, hooks
         return hooks
 

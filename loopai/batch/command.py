@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,14 +36,15 @@ from .ending import (
     told,
 )
 from .interrupts import Interrupts, interrupts
+from .ledger import check_apart
 from .mapping import InputMapping
 from .progress import Bar, one_line, watcher_for
 from .quality import Expectation
 from .report import check_report, write_report
 from .rows import Row
-from .runs import Run, mode_of, perform, prepare
+from .runs import Run, files_of, mode_of, perform, prepare
 from .scheduler import Limits
-from .sinks import OutputError
+from .sinks import NOTHING_KEPT, OutputError
 from .sources import CsvSource, JsonlSource, ParquetSource, open_source
 from .stopping import Stop
 from .streams import maker, sender
@@ -171,7 +173,9 @@ class BatchCommand:
 
     def say(self, text: str) -> None:
         """Tell people."""
-        print(text, file=self.stderr, flush=True)  # the command's own voice
+        # Rows go on where nobody hears of them any more, as after `2>&1 | head`.
+        with contextlib.suppress(BrokenPipeError):
+            print(text, file=self.stderr, flush=True)  # the command's own voice
 
     def fail(self, code: int, text: str) -> int:
         """Tell an error, and give its exit code."""
@@ -271,8 +275,12 @@ class FileCommand(BatchCommand):
         options = self.options
         mode = mode_of(options.resume, options.retry_failed, options.overwrite)
         limits = Limits(options.chunk_size, options.max_in_flight, max_errors=options.max_errors)
+        if not options.grace >= 0:
+            raise ConfigurationError(f"--grace must be seconds from 0, not {options.grace:g}")
         if options.report is not None:
             check_report(options.report)
+        if options.input == "-" and stdin is None and sys.stdin is None:
+            raise ConfigurationError("standard input is closed: name a file")
         source = open_source(
             options.input,
             options.format,
@@ -281,11 +289,17 @@ class FileCommand(BatchCommand):
             encoding=options.encoding,
             stdin=stdin,
         )
+        to_stdout = options.output == "-"
+        named = files_of(source, None if to_stdout else options.output, options.journal)
+        check_apart({**named, "the report": options.report})
         if options.dry_run:
             return self.dry_run(source)
+        if to_stdout and stdout is None and sys.stdout is None:
+            raise ConfigurationError("standard output is closed: name --output FILE")
         task_id = str(find_task(self.client, options.task).id)
+        if options.version is not None:
+            self.check_version(task_id, options.version)
         call = BatchCall(task_id, options.max_concurrency, options.timeout_ms, options.version)
-        to_stdout = options.output == "-"
         output: Union[str, IO[bytes]] = options.output
         if to_stdout:
             output = stdout if stdout is not None else open(sys.stdout.fileno(), "wb", 0, closefd=False)  # noqa: SIM115
@@ -313,6 +327,15 @@ class FileCommand(BatchCommand):
         finally:
             run.close()
 
+    def check_version(self, task_id: str, version: int) -> None:
+        """See that the task has that version: without it every single row would fail."""
+        try:
+            self.client.get_artifact(task_id, version)
+        except NotFoundException as error:
+            raise ConfigurationError(
+                f"--version: task {self.options.task!r} has no version {version}: {error}"
+            ) from None
+
     def dry_run(self, source: Union[JsonlSource, CsvSource, ParquetSource]) -> int:
         """Say what a run would do, and send nothing."""
         options = self.options
@@ -334,8 +357,7 @@ class FileCommand(BatchCommand):
         """Run, and say how it went."""
         ledger = run.ledger
         if run.finished_before and ledger is not None:
-            self.say(f"{ledger.name} is finished already: nothing was sent.")
-            return ALL_OK
+            return self.finished(run, ledger.name)
         journal = ledger.journal if ledger is not None else None
         if ledger is not None and journal is not None and mode in {"resume", "retry_failed"}:
             if not ledger.resumed:
@@ -344,7 +366,7 @@ class FileCommand(BatchCommand):
                 self.say(f"{journal.dropped:,} bytes of an unfinished record were cut off the journal.")
         go_on = TO_RESUME
         if journal is None:
-            go_on = "Nothing was kept to resume from: name --output FILE, or --journal FILE."
+            go_on = NOTHING_KEPT
 
         def work(stop: Stop) -> Ending:
             with sender(self.client, run.call) as send:
@@ -356,6 +378,16 @@ class FileCommand(BatchCommand):
             return Ending(summary, run, kept.errors)
 
         return self.carry_out(work, go_on=go_on)
+
+    def finished(self, run: Run, name: str) -> int:
+        """There is nothing to send; accuracy and report are made of the rows that are there."""
+        options = self.options
+        if not options.json:
+            self.say(f"{name} is finished already: nothing was sent.")
+            if options.report is None and options.expect is None:
+                return ALL_OK
+        run.watchers = ()
+        return self._end(Ending(run.end(), run, 0), Interrupts())
 
 
 def find_task(client: SyncLoopaiClient, task: str) -> Task:

@@ -104,7 +104,10 @@ class CsvSource(FromInput):
         # The module's only bound is the process's; its default of 131,072 refuses an ordinary e-mail.
         if csv.field_size_limit() < LONGEST_LINE:
             csv.field_size_limit(LONGEST_LINE)
-        head = text.readline(_SAMPLE)
+        try:
+            head = text.readline(_SAMPLE)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ConfigurationError(f"{self.name}: its first line cannot be read: {error}") from None
         delimiter = self._delimiter or _delimiter_of(head)
         # A text that is iterated does not tell where it is; one that is read by lines is a little slower.
         lines = text if place is None else iter(text.readline, "")

@@ -97,7 +97,9 @@ def told(summary: Summary) -> list[str]:
     kinds = list(summary.errors_by_kind.items())[:5]
     lines += [f"  {count:,} × {one_line(kind, LONGEST)}" for kind, count in kinds]
     quality = summary.quality
-    if quality is not None and quality["accuracy"] is not None:
+    if quality is not None and quality["accuracy"] is None:
+        lines.append("No accuracy: no row has both an output and the column that --expect names")
+    elif quality is not None:
         lines.append(f"Accuracy {quality['accuracy']:.4f} over {quality['rows']:,} rows")
         for label, scores in list(quality["classes"].items())[:20]:
             shares = [

@@ -27,6 +27,21 @@ def journal_of(output: Union[str, os.PathLike[str]]) -> Path:
     return Path(f"{os.fspath(output)}.journal")
 
 
+def check_apart(files: Mapping[str, Union[str, os.PathLike[str], None]]) -> None:
+    """See that no two of a run's files, by what they are to it, are one. Raises `ConfigurationError`."""
+    taken: dict[object, str] = {}
+    for role, path in files.items():
+        if path is None or (os.path.exists(path) and not os.path.isfile(path)):
+            continue  # a terminal or pipe may well be two of them
+        found: object = os.path.realpath(path)
+        if os.path.exists(path):
+            state = os.stat(path)
+            found = (state.st_dev, state.st_ino)
+        other = taken.setdefault(found, role)
+        if other != role:
+            raise ConfigurationError(f"{other} and {role} are the same file, {os.fspath(path)}: name another")
+
+
 class Ledger:
     """What has ended: every outcome goes to the output first and to the journal then, each durable before the next.
 
@@ -151,18 +166,23 @@ class Ledger:
 
     def _spool_again(self, rows: Path) -> None:
         if self.path is None or not self.path.exists():
-            raise JournalError(f"{self.path} is gone, and its journal is not: --overwrite starts again")
-        source = open_source(self.path, "parquet")
+            raise self._gone()
         part = Path(f"{rows}.part")
         with open(part, "wb") as file:
-            for _, columns, problem in source:
-                if columns is None:
-                    raise JournalError(f"{self.path} cannot be read: {problem}")
-                output = columns["loopai_output"]
-                line = {**columns, "loopai_output": None if output is None else from_json(output)}
-                file.write(to_json(line, inf_nan_mode="null", bytes_mode="base64") + b"\n")
+            for columns in self._parquet_rows(self.path):
+                file.write(to_json(columns, inf_nan_mode="null", bytes_mode="base64") + b"\n")
             sync_whole(file)
         os.replace(part, rows)
+
+    def _gone(self) -> JournalError:
+        return JournalError(f"{self.path} is gone, and its journal is not: --overwrite starts again")
+
+    def _parquet_rows(self, path: Path) -> Iterator[dict[str, Any]]:
+        for _, columns, problem in open_source(path, "parquet"):
+            if columns is None:
+                raise JournalError(f"{path} cannot be read: {problem}")
+            output = columns["loopai_output"]
+            yield {**columns, "loopai_output": None if output is None else from_json(output)}
 
     def _open(self, target: Union[str, os.PathLike[str], IO[bytes]], header: Optional[Sequence[str]]) -> Sink:
         length = self.journal.length if self.journal is not None and self._is_file else None
@@ -178,7 +198,12 @@ class Ledger:
         kept = [outcome for outcome in outcomes if outcome.status != CANCELLED]
         if not kept or self._sink is None:
             return
-        length = self._sink.write(kept)
+        try:
+            length = self._sink.write(kept)
+        except OutputError as error:
+            if self.journal is None and isinstance(error.__cause__, OSError):
+                raise OutputError(explain(error.__cause__, self.name, resumable=False)) from error.__cause__
+            raise
         if self.journal is not None:
             try:
                 self.journal.record(kept, length)
@@ -189,6 +214,11 @@ class Ledger:
         """The rows that earlier runs wrote, as columns; none for a pipe."""
         if self.journal is None or self._rows is None or not self._is_file or not self.resumed:
             return
+        if self.path is not None and self.kind == "parquet" and self.finished and self.path.exists():
+            yield from self._parquet_rows(self.path)
+            return
+        if not self._rows.exists():
+            raise self._gone()
         kind = "jsonl" if self.kind == "parquet" else self.kind
         for _, columns in read_back(self._rows, kind, self.journal.length):
             yield columns
@@ -223,6 +253,10 @@ def sync_whole(file: IO[bytes]) -> None:
 
 
 def _kind(path: Optional[Path], kind: Optional[str]) -> str:
+    if kind not in {None, "csv", "jsonl", "parquet"}:
+        raise ConfigurationError(f"--output-format must be one of csv, jsonl, parquet, not {kind!r}")
+    if path is not None and path.is_dir():
+        raise ConfigurationError(f"{path} is a folder: name a file in it")
     if kind is None:
         kind = "jsonl" if path is None else format_of(path)
     if path is not None and path.name.endswith(".gz"):

@@ -44,7 +44,8 @@ def path_reader(path: str) -> Callable[[Columns], Any]:
             else:
                 place = ".".join(parts[:depth])
                 told = f"nothing named {part!r} in {place!r}" if place else f"no column {part!r}"
-                raise Unmapped(f"{path}: there is {told}{nearest(part, value)}")
+                hint = f", a list of {len(value)}" if isinstance(value, list) else nearest(part, value)
+                raise Unmapped(f"{path}: there is {told}{hint}")
         return value
 
     return walk

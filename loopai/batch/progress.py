@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional, TextIO
@@ -157,8 +158,10 @@ class Lines:
 
     def _say(self, progress: Progress) -> None:
         text = json.dumps({"progress": progress.to_dict()}, ensure_ascii=False) if self._json else progress.line()
-        self._file.write(text + "\n")
-        self._file.flush()
+        # A run is not ended by whoever does not want to hear of it any more.
+        with contextlib.suppress(BrokenPipeError):
+            self._file.write(text + "\n")
+            self._file.flush()
 
 
 class Bar:
@@ -185,9 +188,9 @@ class Bar:
         """See `Watcher`."""
         now = Progress(run, self._clock())
         now.last_error = now.paused = now.left = None  # the summary has what went wrong
-        if summary.ended == "finished":
-            now.fraction = 1.0
         if self._now is not None:
+            # An input that is closed counts as read, though the run was stopped.
+            now.fraction = 1.0 if summary.ended == "finished" else self._now.fraction
             self._now = now
         self.close()
 

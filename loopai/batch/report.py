@@ -9,6 +9,7 @@ from html import escape
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
+from uuid import uuid4
 
 from ..exceptions import ConfigurationError
 from .charts import (
@@ -58,7 +59,7 @@ _LONGEST = 100
 def write_report(path: Union[str, os.PathLike[str]], run: Run, summary: Summary) -> None:
     """Write the page, whole or not at all. Raises `OutputError`; the run and its output are not touched by that."""
     place = Path(path)
-    part = place.with_name(place.name + ".part")
+    part = place.with_name(f"{place.name}.{uuid4().hex[:8]}.part")  # two may write the page of one run
     made = page(run.facts, run.tally, summary, datetime.now().astimezone())
     try:
         # Half of a pair, which JSON can hold, is no UTF-8.

@@ -13,7 +13,7 @@ from uuid import UUID
 from ..exceptions import ConfigurationError, LoopaiException
 from .chunks import Answer, BatchCall, Chunk
 from .journal import Journal
-from .ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED, Ledger
+from .ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED, Ledger, check_apart, journal_of
 from .mapping import InputMapping
 from .quality import Expectation
 from .reading import Key, Reader
@@ -136,6 +136,7 @@ def prepare(
     if isinstance(rows, (str, os.PathLike)):
         rows = open_source(rows)
     source = rows if isinstance(rows, _FILES) else None
+    check_apart(files_of(source, output, journal))
     mapped = InputMapping(mapping, [expectation.column] if expectation is not None else ())
     if source is not None and source.header is not None:
         mapped.check(source.header)
@@ -207,6 +208,17 @@ def prepare(
         clock,
         facts,
     )
+
+
+def files_of(source: object, output: object, journal: object) -> dict[str, Optional[Path]]:
+    """The files of a run, by what they are to it."""
+    written = output if isinstance(output, (str, os.PathLike)) else None
+    named = journal if isinstance(journal, (str, os.PathLike)) else None
+    return {
+        "the input": source.name if isinstance(source, _FILES) and source.repeatable else None,
+        "the output": written,
+        "the journal": named if named is not None or written is None else journal_of(written),
+    }
 
 
 def _check_column(flag: str, path: Optional[str], header: Sequence[str]) -> None:
@@ -286,10 +298,9 @@ def run_sync(
     )
     try:
         with sender(client, made.call) as send:
-            summary = perform(made, send, stop=stop, sleep=sleep)
+            return _raised(perform(made, send, stop=stop, sleep=sleep), made.scheduler.error)
     finally:
         made.close()
-    return _raised(summary, made.scheduler.error)
 
 
 def _raised(summary: Summary, error: Optional[LoopaiException]) -> Summary:
@@ -360,8 +371,8 @@ async def run(
         clock=clock,
     )
     try:
-        if not made.finished_before:
-            with asender(client, made.call) as send:
+        with asender(client, made.call) as send:
+            if not made.finished_before:
                 driver = adrive(made.scheduler, made.values, made.reader, send, stop=stop, clock=clock, sleep=sleep)
                 try:
                     async for outcomes in driver:
@@ -369,7 +380,6 @@ async def run(
                         made.tell()
                 finally:
                     await driver.aclose()
-        summary = await asyncio.to_thread(made.end)
+            return _raised(await asyncio.to_thread(made.end), made.scheduler.error)
     finally:
         made.close()
-    return _raised(summary, made.scheduler.error)

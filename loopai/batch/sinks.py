@@ -23,6 +23,8 @@ LATENCY = "loopai_latency_ms"
 KEY = "loopai_key"
 ADDED = (STATUS, OUTPUT, ERROR, LATENCY)
 
+NOTHING_KEPT = "Nothing was kept to resume from: name --output FILE, or --journal FILE."
+
 
 class Sink(Protocol):
     """Takes outcomes in the order that they ended."""
@@ -38,14 +40,16 @@ class OutputError(Exception):
     """The output cannot be written on; the message says why and how the run goes on."""
 
 
-def explain(error: OSError, name: str) -> str:
-    """What a failed write means, in words."""
+def explain(error: OSError, name: str, *, resumable: bool = True) -> str:
+    """What a failed write means, in words; `resumable` where there is a journal."""
+    again = "run again with --resume" if resumable else "run again"
     if error.errno == errno.ENOSPC:
-        return f"{name}: the disk is full. Make room, then run again with --resume"
+        return f"{name}: the disk is full. Make room, then {again}"
     if error.errno == errno.EDQUOT:
-        return f"{name}: the disk quota is used up. Make room, then run again with --resume"
+        return f"{name}: the disk quota is used up. Make room, then {again}"
     if error.errno == errno.EPIPE:
-        return f"{name}: whoever read the output has closed it. Run again with --resume to go on"
+        go_on = "Run again with --resume to go on" if resumable else NOTHING_KEPT
+        return f"{name}: whoever read the output has closed it. {go_on}"
     return f"{name} cannot be written: {error.strerror or error}"
 
 
@@ -79,7 +83,11 @@ class _File:
             self.name = os.fspath(target)
             # Not "a": a mark before the end is cut to.
             flags = os.O_RDWR | os.O_CREAT if length is not None or not _is_pipe(target) else os.O_WRONLY
-            self._file: IO[bytes] = os.fdopen(os.open(target, flags, 0o666), "r+b" if flags & os.O_RDWR else "wb", 0)
+            try:
+                descriptor = os.open(target, flags, 0o666)
+            except OSError as error:
+                raise ConfigurationError(f"{self.name} cannot be opened: {error.strerror}") from None
+            self._file: IO[bytes] = os.fdopen(descriptor, "r+b" if flags & os.O_RDWR else "wb", 0)
         else:
             self.name = "standard output"
             self._file = target
@@ -162,7 +170,8 @@ class CsvSink:
     ) -> None:
         self._file = _File(target, length)
         self.name = self._file.name
-        self._names: Optional[list[str]] = list(header) if header is not None else None
+        # The output of an earlier batch has columns of these names already: as in JSONL, ours take their place.
+        self._names: Optional[list[str]] = None if header is None else [name for name in header if name not in ADDED]
         self._started = bool(length)
         if self._started:
             with io.TextIOWrapper(self._file.read_from_start(), "utf-8", newline="") as file:
@@ -176,11 +185,11 @@ class CsvSink:
         writer = csv.writer(text)
         if self._names is None:
             named = dict.fromkeys(name for outcome in outcomes for name in outcome.row.columns or ())
-            self._names = list(named) or [KEY]
+            self._names = [name for name in named if name not in ADDED] or [KEY]
         names = self._names
         if not self._started:
             writer.writerow([*names, *ADDED])
-        known = set(names)
+        known = {*names, *ADDED}
         for outcome in outcomes:
             own = outcome.row.columns
             if own is None:

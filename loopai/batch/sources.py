@@ -110,6 +110,8 @@ def open_source(
             raise ConfigurationError(f"{os.fspath(path)} is a folder: name one file, or - for standard input")
         given = Input(path, None)
         kind = format or format_of(path) or ""
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ConfigurationError(f"--delimiter must be one character, not {delimiter!r} (a tab is $'\\t' in a shell)")
     if kind == "csv":
         return CsvSource(given, delimiter, types, encoding)
     if types or delimiter:
@@ -119,4 +121,6 @@ def open_source(
     if kind == "parquet":
         return ParquetSource(given)
     known = "csv, jsonl, parquet"
+    if format:
+        raise ConfigurationError(f"--format must be one of {known}, not {format!r}")
     raise ConfigurationError(f"{os.fspath(path)}: its name says none of {known} (or .gz of one): say --format")

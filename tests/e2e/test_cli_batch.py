@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loopai import SyncLoopaiClient
+
+from .conftest import COMMAND, PATIENCE, environment
 
 PROGRAM = """
 def main(input):
@@ -33,13 +36,13 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("edge", [[], ["--edge"]])
-def test_a_file_goes_through_a_task(piped: Any, cli_server: Any, task: str, rows: Path, edge: list[str]) -> None:
+@pytest.mark.parametrize("more", [[], ["--edge"], ["--version", "1"]])
+def test_a_file_goes_through_a_task(piped: Any, cli_server: Any, task: str, rows: Path, more: list[str]) -> None:
     """Rows keep their columns, failed ones say why, and the summary has the accuracy; the same at the edge."""
     output = rows.with_name("out.jsonl")
     done = piped(
         "batch", task, str(rows), "--map", "text=body", "--id-field", "id", "--expect", "label",
-        "--output", str(output), "--base-url", cli_server, *edge,
+        "--output", str(output), "--base-url", cli_server, *more,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     found = {row["id"]: row for row in map(json.loads, output.read_text().splitlines())}
@@ -60,3 +63,14 @@ def test_finished_is_finished(piped: Any, cli_server: Any, task: str, rows: Path
     assert (first.returncode, again.returncode, resumed.returncode) == (0, 2, 0), again.stderr + resumed.stderr
     assert "--overwrite" in again.stderr
     assert "finished already" in resumed.stderr
+
+
+def test_a_closed_standard_error_changes_nothing(cli_server: Any, task: str, rows: Path) -> None:
+    """What nobody hears is not among the rows, and the exit code says the rest."""
+    command = [*COMMAND, "batch", task, str(rows), "-m", "text=body", "--base-url", cli_server]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *command],
+        env=environment(), stdout=subprocess.PIPE, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert {json.loads(line)["id"] for line in done.stdout.splitlines()} == {"1", "2", "3", "4"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from loopai import LoopaiClient, NotFoundException, ServerException, SyncLoopaiClient
+from loopai import AuthenticationException, LoopaiClient, NotFoundException, ServerException, SyncLoopaiClient
 from loopai.telemetry import OpenTelemetryHooks
 from loopai.testing import FakeLoopai
 from loopai.transports import Answer, Reply, Request
@@ -120,16 +121,20 @@ def test_a_call_that_raises_is_an_error_by_class(watched: Watched) -> None:
 
 @pytest.mark.parametrize("asynchronous", [True, False])
 async def test_a_batch_is_a_span_over_its_chunks(watched: Watched, asynchronous: bool) -> None:
-    """Chunks are sent by threads or tasks of the engine; their spans stand under the batch's all the same."""
+    """Chunks are sent by threads or tasks of the engine; their spans stand under the batch's, and no other's count."""
     fake = FakeLoopai()
     fake.task("spam").returns(1)
     rows = [{"n": n} for n in range(250)]
     options: dict[str, Any] = {"transport": fake, "hooks": [watched.hooks]}
     with watched.tracers.get_tracer("test").start_as_current_span("job"):
         if asynchronous:
-            outcomes = [outcome async for outcome in LoopaiClient(**options).batch_stream("spam", rows)]
+            client = LoopaiClient(**options)
+            await client.execute("spam", {})
+            outcomes = [outcome async for outcome in client.batch_stream("spam", rows)]
         else:
-            outcomes = list(SyncLoopaiClient(**options).batch_stream("spam", rows))
+            sync_client = SyncLoopaiClient(**options)
+            sync_client.execute("spam", {})
+            outcomes = list(sync_client.batch_stream("spam", rows))
     assert len(outcomes) == 250
     spans = watched.spans.get_finished_spans()
     (batch,) = [span for span in spans if span.name == "loopai.batch"]
@@ -139,6 +144,24 @@ async def test_a_batch_is_a_span_over_its_chunks(watched: Watched, asynchronous:
     assert batch.attributes is not None
     assert batch.attributes["loopai.attempts"] == len(chunks)
     assert batch.parent is not None
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_a_batch_that_raises_is_an_error_by_class(watched: Watched, tmp_path: Path, asynchronous: bool) -> None:
+    """As a call is."""
+    transport = Scripted(Reply(401, {}, b'{"code":"UNAUTHORIZED","message":"no such key"}'))
+    options: dict[str, Any] = {"transport": transport, "hooks": [watched.hooks]}
+    output = tmp_path / "out.jsonl"
+    if asynchronous:
+        with pytest.raises(AuthenticationException):
+            await LoopaiClient(**options).run_batch(TASK, [1], output)
+    else:
+        with pytest.raises(AuthenticationException):
+            SyncLoopaiClient(**options).run_batch(TASK, [1], output)
+    (batch,) = [span for span in watched.spans.get_finished_spans() if span.name == "loopai.batch"]
+    assert batch.status.status_code is StatusCode.ERROR
+    assert batch.attributes is not None
+    assert batch.attributes["error.type"] == "AuthenticationException"
 
 
 def test_no_key_in_a_span(watched: Watched) -> None:

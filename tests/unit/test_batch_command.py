@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from loopai.batch.command import BatchCommand, BatchOptions, run_command
 from loopai.batch.ending import TO_RESUME, TO_RETRY, Ending
 from loopai.batch.runs import prepare
 from loopai.batch.scheduler import INTERRUPTED, TOO_MANY_ERRORS
+from loopai.batch.sources import open_source
 from loopai.batch.stopping import Stop
 from loopai.testing import FakeLoopai, ProgramError
 
@@ -110,6 +112,11 @@ def test_rows_go_to_stdout_and_come_from_stdin(client: SyncLoopaiClient) -> None
         ({"resume": True, "output": "-"}, "keeps nothing to resume from"),
         ({"report": "nowhere/report.html"}, "there is no folder nowhere"),
         ({"report": "."}, "--report . is a folder: name a file in it"),
+        ({"output": "."}, ". is a folder: name a file in it"),
+        ({"output": "-", "output_format": "xml"}, "--output-format must be one of csv, jsonl, parquet, not 'xml'"),
+        ({"format": "xml"}, "--format must be one of csv, jsonl, parquet, not 'xml'"),
+        ({"delimiter": "\\t"}, "--delimiter must be one character"),
+        ({"grace": -1}, "--grace must be seconds from 0, not -1"),
     ],
 )
 def test_usage_and_configuration_are_2(
@@ -119,6 +126,81 @@ def test_usage_and_configuration_are_2(
     ran = Ran(client, **{"input": _input(tmp_path), "output": str(tmp_path / "out.jsonl"), **options})
     assert (ran.code, fake.task("parity").call_count) == (2, 0)
     assert told in ran.said
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"output": "in.csv"}, "the input and the output are the same file"),
+        ({"output": "link.csv"}, "the input and the output are the same file"),
+        ({"output": "hard.csv"}, "the input and the output are the same file"),
+        ({"output": "out.jsonl", "journal": "in.csv"}, "the input and the journal are the same file"),
+        ({"output": "out.jsonl", "journal": "out.jsonl"}, "the output and the journal are the same file"),
+        ({"output": "out.jsonl", "report": "out.jsonl"}, "the output and the report are the same file"),
+        ({"output": "out.jsonl", "report": "out.jsonl.journal"}, "the journal and the report are the same file"),
+        ({"report": "in.csv"}, "the input and the report are the same file"),
+    ],
+)
+def test_no_file_of_a_run_is_written_over_another(
+    client: SyncLoopaiClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    told: str,
+) -> None:
+    """Not even with --overwrite, and by whatever name: the input is as it was."""
+    monkeypatch.chdir(tmp_path)
+    before = Path(_input(tmp_path)).read_bytes()
+    (tmp_path / "link.csv").symlink_to("in.csv")
+    os.link("in.csv", "hard.csv")
+    ran = Ran(client, **{"input": "in.csv", "overwrite": True, **options})
+    assert ran.code == 2
+    assert told in ran.said
+    assert (tmp_path / "in.csv").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["hard.csv", "in.csv", "link.csv"]
+
+
+def test_a_version_that_is_not_there_is_2(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """Asked before the first row, so that not each row says so."""
+    ran = Ran(client, input=_input(tmp_path), version=9)
+    assert (ran.code, fake.task("parity").call_count) == (2, 0)
+    assert "--version: task 'parity' has no version 9" in ran.said
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
+def test_a_finished_run_still_has_its_accuracy_and_report(client: SyncLoopaiClient, tmp_path: Path, name: str) -> None:
+    """They are made of the rows that are there, as after a report that could not be written; nothing is sent."""
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    options = {"input": _input(tmp_path, 10), "output": str(tmp_path / name), "id_field": "id"}
+    assert Ran(client, **options).code == 0
+    report = tmp_path / "report.html"
+    more = {"resume": True, "expect": "label", "report": str(report)}
+    ran = Ran(client, **options, **more)
+    assert ran.code == 0
+    assert "finished already: nothing was sent" in ran.said
+    assert "Accuracy 1.0000 over 10 rows" in ran.said
+    assert "Confusion matrix" in report.read_text()
+    summary = json.loads(Ran(client, **options, **more, json=True).said)["summary"]
+    assert (summary["ended"], summary["quality"]["accuracy"]) == ("finished before", 1.0)
+    (tmp_path / name).unlink()
+    gone = Ran(client, **options, **more)
+    assert gone.code == 2
+    assert f"{name} is gone, and its journal is not" in gone.said
+
+
+@pytest.mark.parametrize("name", ["again.jsonl", "again.csv"])
+def test_the_output_of_a_run_may_be_the_input_of_another(client: SyncLoopaiClient, tmp_path: Path, name: str) -> None:
+    """What the earlier run added is replaced, in whatever format and over a resume; no column is there twice."""
+    first, again = str(tmp_path / "out.csv"), str(tmp_path / name)
+    assert Ran(client, input=_input(tmp_path), output=first).code == 1
+    options = {"input": first, "output": again, "types": {"n": "int"}, "id_field": "id", "map": ["n=n"]}
+    assert Ran(client, **options, limit=5).code == 0
+    assert Ran(client, **options, resume=True).code == 1
+    found = list(open_source(again))
+    assert [problem for _, _, problem in found] == [None] * 20
+    columns = ["id", "n", "label", "loopai_status", "loopai_output", "loopai_error", "loopai_latency_ms"]
+    assert all(list(row or {}) == columns for _, row, _ in found)
 
 
 def test_an_unknown_task_is_2(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
@@ -249,6 +331,13 @@ def test_quality_is_in_the_summary_and_the_report(client: SyncLoopaiClient, tmp_
     assert "thirteen" in page
 
 
+def test_rows_without_the_right_answer_have_no_accuracy(client: SyncLoopaiClient, tmp_path: Path) -> None:
+    """It is said, as nothing tells before which columns JSONL has."""
+    ran = Ran(client, b'{"n": 1}\n{"n": 2}\n', expect="lable", progress="none")
+    assert ran.code == 0
+    assert "No accuracy: no row has both an output and the column that --expect names" in ran.said
+
+
 def test_a_report_that_cannot_be_written_is_said_after_the_summary(
     client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path
 ) -> None:
@@ -330,3 +419,50 @@ def test_a_pipe_that_nobody_reads_is_said(client: SyncLoopaiClient, tmp_path: Pa
     out = io.BytesIO()
     assert run_command(options, client, stdout=out, stderr=io.StringIO()) == 1
     assert len(out.getvalue().splitlines()) == 20
+
+
+def test_a_pipe_that_cannot_be_resumed_does_not_say_resume(client: SyncLoopaiClient, tmp_path: Path) -> None:
+    """Without a journal --resume would be refused: what makes it possible is named instead."""
+    read, write = os.pipe()
+    os.close(read)
+    stderr = io.StringIO()
+    with os.fdopen(write, "wb", 0) as closed:
+        code = run_command(BatchOptions("parity", _input(tmp_path), map=["n=n"]), client, stdout=closed, stderr=stderr)
+    assert code == 2
+    assert "Nothing was kept to resume from: name --output FILE, or --journal FILE" in stderr.getvalue()
+    assert "--resume" not in stderr.getvalue()
+
+
+@pytest.mark.parametrize("progress", ["plain", "json"])
+def test_a_run_goes_on_where_nobody_listens(client: SyncLoopaiClient, tmp_path: Path, progress: str) -> None:
+    """As after `2>&1 | head`: the rows are what counts."""
+    read, write = os.pipe()
+    os.close(read)
+    output = tmp_path / "out.jsonl"
+    options = BatchOptions("parity", _input(tmp_path, 10), str(output), map=["n=n"], progress=progress)
+    with io.TextIOWrapper(os.fdopen(write, "wb", 0), write_through=True) as nobody:
+        assert run_command(options, client, stderr=nobody) == 0
+    assert len(output.read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("closed", "options", "told"),
+    [
+        ("stdin", {"input": "-"}, "standard input is closed: name a file"),
+        ("stdout", {"output": "-"}, "standard output is closed: name --output FILE"),
+    ],
+)
+def test_a_stream_that_is_closed_is_2(
+    client: SyncLoopaiClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    closed: str,
+    options: dict[str, Any],
+    told: str,
+) -> None:
+    """As a daemon's may be."""
+    monkeypatch.setattr(sys, closed, None)
+    stderr = io.StringIO()
+    given = BatchOptions("parity", **{"input": _input(tmp_path), "map": ["n=n"], **options})
+    assert run_command(given, client, stderr=stderr) == 2
+    assert told in stderr.getvalue()

@@ -70,7 +70,12 @@ def test_a_column_that_no_row_has_is_refused_before_anything_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "told"), [("txt", "no column 'txt'"), ("meta.x", "nothing named 'x' in 'meta'"), ("meta.tags.9", "'9'")]
+    ("path", "told"),
+    [
+        ("txt", "no column 'txt'"),
+        ("meta.x", "nothing named 'x' in 'meta'"),
+        ("meta.tags.9", "nothing named '9' in 'meta.tags', a list of 2$"),
+    ],
 )
 def test_a_row_without_the_column_says_which(path: str, told: str) -> None:
     """Rows of JSONL differ; the one that lacks a member is an error of its own."""

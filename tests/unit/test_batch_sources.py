@@ -176,3 +176,11 @@ def test_a_field_larger_than_the_standard_librarys_bound_is_read(tmp_path: Path)
     """Python's csv refuses fields above 131,072 characters; an e-mail may be longer."""
     text = "x" * 200_000
     assert _read(_file(tmp_path, "in.csv", f"id,text\n1,{text}\n".encode())) == [(2, {"id": "1", "text": text})]
+
+
+def test_a_gzip_that_ends_in_its_first_line_is_refused(tmp_path: Path) -> None:
+    """There are no columns to speak of."""
+    path = tmp_path / "in.csv.gz"
+    path.write_bytes(gzip.compress(b"id,body\n1,a\n")[:12])
+    with pytest.raises(ConfigurationError, match=r"in\.csv\.gz: its first line cannot be read: .*ended before"):
+        list(open_source(path))

@@ -248,3 +248,23 @@ def test_a_bar_is_drawn_on_a_terminal() -> None:
     assert "30 errors" in terminal.getvalue()
     assert isinstance(watcher_for("auto", io.StringIO())[0], Lines)
     assert watcher_for("none", terminal) == []
+
+
+def test_a_run_that_was_stopped_is_not_all_of_it() -> None:
+    """The bar stays where it was, though an input that is closed counts as read."""
+
+    class Rows(list[Any]):
+        read = 0.25
+
+        def fraction(self) -> float:
+            return self.read
+
+    terminal, tally, rows = io.StringIO(), _tally(), Rows()
+    run = _run(tally, [30.0])
+    run.values = rows
+    bar = Bar(terminal)
+    bar.update(run)
+    rows.read = 1.0
+    bar.finish(run, summary_of(tally, "interrupted", 0, 30.0))
+    assert "25%" in terminal.getvalue()
+    assert "100%" not in terminal.getvalue()
