@@ -272,13 +272,13 @@ def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Opt
         "task_id": task_id,
         "version": version,
         "status": "success" if item.success else "error",
-        "output": item.output,
-        "error_message": item.error_message,
         "latency_ms": item.latency_ms,
         "sampled_for_validation": item.sampled_for_validation,
     }
-    absent = "output" if not item.success else "error_message"
-    return models.ExecutionResult.model_construct(_fields_set=set(values) - {absent}, **values)
+    told = "output" if item.success else "error_message"
+    values[told] = getattr(item, told)
+    # Not `model_construct`, which takes four times as long as validating again what is valid.
+    return models.ExecutionResult.model_validate(values)
 
 
 def failed_program(result: models.ExecutionResult) -> Optional[ExecutionException]:
