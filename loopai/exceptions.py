@@ -117,8 +117,12 @@ class ValidationException(LoopaiException):
         self.errors: dict[str, list[str]] = {name: list(texts) for name, texts in (errors or {}).items()}
 
     def __str__(self) -> str:
-        details = "; ".join(f"{name or 'body'}: {' '.join(texts)}" for name, texts in self.errors.items())
-        return f"{super().__str__()} {details}" if details else super().__str__()
+        told = [
+            f"{name or 'body'}: {', '.join(texts)}"
+            for name, texts in self.errors.items()
+            if not all(text in self.message for text in texts)
+        ]
+        return " ".join([super().__str__(), "; ".join(told)]) if told else super().__str__()
 
 
 class AuthenticationException(LoopaiException):

@@ -46,8 +46,13 @@ class Sleep:
     seconds: float
 
 
+_keys = random.Random()  # noqa: S311  # they have to differ, not to be secret
+# Not `os.urandom`: that lets go of the interpreter, and with it of threads that were waiting, for every call.
+os.register_at_fork(after_in_child=_keys.seed)
+
+
 def _new_key() -> str:
-    return os.urandom(16).hex()
+    return f"{_keys.getrandbits(128):032x}"
 
 
 @dataclass(frozen=True)

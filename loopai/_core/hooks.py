@@ -35,7 +35,7 @@ class Hooks:
         return self
 
     def batch_ended(self, batch: CallInfo, error: Optional[BaseException]) -> None:
-        """The batch is over; `error` is what it raises, `GeneratorExit` where its rows were no longer wanted."""
+        """The batch is over; `error` is what ended it early, `GeneratorExit` where its rows were no longer wanted."""
 
     def call_started(self, call: CallInfo) -> None:
         """A call is made; nothing is sent yet."""

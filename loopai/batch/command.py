@@ -103,6 +103,8 @@ class BatchOptions:
     format: Optional[str] = None
     output_format: Optional[str] = None
     delimiter: Optional[str] = None
+    quotechar: Optional[str] = None
+    escapechar: Optional[str] = None
     encoding: str = "utf-8"
     types: Mapping[str, str] = field(default_factory=dict)
     journal: Optional[str] = None
@@ -170,6 +172,14 @@ class BatchCommand:
         """Where it speaks."""
         # Looked up each time: while a bar is drawn, Rich has a stream of its own there, which writes above the bar.
         return self._stderr if self._stderr is not None else sys.stderr
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` for a grace period that is none, or a report that cannot be written."""
+        grace, report = self._shared.grace, self._shared.report
+        if not grace >= 0:
+            raise ConfigurationError(f"--grace must be seconds from 0, not {grace:g}")
+        if report is not None:
+            check_report(report)
 
     def say(self, text: str) -> None:
         """Tell people."""
@@ -275,16 +285,15 @@ class FileCommand(BatchCommand):
         options = self.options
         mode = mode_of(options.resume, options.retry_failed, options.overwrite)
         limits = Limits(options.chunk_size, options.max_in_flight, max_errors=options.max_errors)
-        if not options.grace >= 0:
-            raise ConfigurationError(f"--grace must be seconds from 0, not {options.grace:g}")
-        if options.report is not None:
-            check_report(options.report)
+        self.check()
         if options.input == "-" and stdin is None and sys.stdin is None:
             raise ConfigurationError("standard input is closed: name a file")
         source = open_source(
             options.input,
             options.format,
             delimiter=options.delimiter,
+            quotechar=options.quotechar,
+            escapechar=options.escapechar,
             types=options.types,
             encoding=options.encoding,
             stdin=stdin,
@@ -369,7 +378,7 @@ class FileCommand(BatchCommand):
             go_on = NOTHING_KEPT
 
         def work(stop: Stop) -> Ending:
-            with sender(self.client, run.call) as send:
+            with sender(self.client, run.call, run.scheduler) as send:
                 summary = perform(run, send, stop=stop)
             # Not the journal of before: one that rows were dropped from is another.
             kept = ledger.journal if ledger is not None else None

@@ -101,6 +101,11 @@ class FromInput:
         self.name = given.name
         self.repeatable = given.repeatable
 
+    @property
+    def reading(self) -> Optional[dict[str, Any]]:
+        """What makes other rows of the same bytes; `None` where nothing does."""
+        return None
+
     def fingerprint(self) -> dict[str, Any]:
         """See `Source`."""
         return self._input.fingerprint()

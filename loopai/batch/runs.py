@@ -153,6 +153,7 @@ def prepare(
     facts = {
         "task": call.task_id,
         "input": source.fingerprint() if source is not None else None,
+        "reading": source.reading if source is not None else None,
         "mapping": mapped.parts,
         "key": key if key is None or isinstance(key, str) else "(a function)",
     }
@@ -297,7 +298,7 @@ def run_sync(
         clock=clock,
     )
     try:
-        with sender(client, made.call) as send:
+        with sender(client, made.call, made.scheduler) as send:
             return _raised(perform(made, send, stop=stop, sleep=sleep), made.scheduler.error)
     finally:
         made.close()
@@ -371,7 +372,7 @@ async def run(
         clock=clock,
     )
     try:
-        with asender(client, made.call) as send:
+        with asender(client, made.call, made.scheduler) as send:
             if not made.finished_before:
                 driver = adrive(made.scheduler, made.values, made.reader, send, stop=stop, clock=clock, sleep=sleep)
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import IO, Optional, Union
 from pydantic_core import from_json
 
 from ..exceptions import ConfigurationError
-from .csvs import CsvSource
+from .csvs import CsvSource, Dialect, is_utf8
 from .inputs import LONGEST_LINE, FromInput, Input, Record, Source, cut_off
 from .parquet import ParquetSource
 from .places import START, Place
@@ -75,7 +76,8 @@ class JsonlSource(FromInput):
 
 
 def _within_line(error: ValueError) -> str:
-    return str(error).replace(" at line 1 column", " at column")
+    # The parser counts lines of its own, and its second begins after ours has ended.
+    return re.sub(r" at line \d+ column 0$", "", str(error)).replace(" at line 1 column", " at column")
 
 
 def format_of(path: Union[str, os.PathLike[str]]) -> Optional[str]:
@@ -90,6 +92,8 @@ def open_source(
     format: Optional[str] = None,  # noqa: A002  # the flag's name
     *,
     delimiter: Optional[str] = None,
+    quotechar: Optional[str] = None,
+    escapechar: Optional[str] = None,
     types: Optional[Mapping[str, str]] = None,
     encoding: str = "utf-8",
     stdin: Optional[IO[bytes]] = None,
@@ -110,12 +114,13 @@ def open_source(
             raise ConfigurationError(f"{os.fspath(path)} is a folder: name one file, or - for standard input")
         given = Input(path, None)
         kind = format or format_of(path) or ""
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise ConfigurationError(f"--delimiter must be one character, not {delimiter!r} (a tab is $'\\t' in a shell)")
     if kind == "csv":
-        return CsvSource(given, delimiter, types, encoding)
-    if types or delimiter:
-        raise ConfigurationError("--type and --delimiter are for CSV; JSONL and Parquet have types of their own")
+        return CsvSource(given, Dialect(delimiter, quotechar, escapechar), types, encoding)
+    if types or not is_utf8(encoding) or not delimiter is quotechar is escapechar is None:
+        raise ConfigurationError(
+            "--type, --encoding, --delimiter, --quotechar and --escapechar are for CSV: JSONL and Parquet have types "
+            "of their own, and JSONL is UTF-8"
+        )
     if kind == "jsonl":
         return JsonlSource(given)
     if kind == "parquet":

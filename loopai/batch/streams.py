@@ -65,7 +65,7 @@ class _Fresh(Hooks):
 
 
 @contextmanager
-def _once(client: C, call: BatchCall) -> Iterator[C]:
+def _once(client: C, call: BatchCall, scheduler: Scheduler) -> Iterator[C]:
     """The client for a run's requests: one attempt each, as repeating is the scheduler's; its hooks hear of the run."""
     once = client.with_options(max_retries=0, deadline=None)
     batch: CallInfo = CallInfo("batch", "POST", "/api/v1/batch/execute", call.task_id, call.version, 0)
@@ -78,13 +78,13 @@ def _once(client: C, call: BatchCall) -> Iterator[C]:
         raise
     finally:
         for hook in client._hooks:
-            hook.batch_ended(batch, error)
+            hook.batch_ended(batch, error or scheduler.error)
 
 
 @contextmanager
-def sender(client: SyncLoopaiClient, call: BatchCall) -> Iterator[Callable[[Chunk], Answer]]:
-    """What sends a run's chunks through the client."""
-    with _once(client, call) as once:
+def sender(client: SyncLoopaiClient, call: BatchCall, scheduler: Scheduler) -> Iterator[Callable[[Chunk], Answer]]:
+    """What sends the chunks of `scheduler`'s run through the client."""
+    with _once(client, call, scheduler) as once:
 
         def send(chunk: Chunk) -> Answer:
             operation = prepared(chunk, call)
@@ -96,9 +96,11 @@ def sender(client: SyncLoopaiClient, call: BatchCall) -> Iterator[Callable[[Chun
 
 
 @contextmanager
-def asender(client: LoopaiClient, call: BatchCall) -> Iterator[Callable[[Chunk], Awaitable[Answer]]]:
+def asender(
+    client: LoopaiClient, call: BatchCall, scheduler: Scheduler
+) -> Iterator[Callable[[Chunk], Awaitable[Answer]]]:
     """As `sender`, for an event loop."""
-    with _once(client, call) as once:
+    with _once(client, call, scheduler) as once:
 
         async def send(chunk: Chunk) -> Answer:
             operation = prepared(chunk, call)
@@ -215,7 +217,7 @@ async def stream(
     scheduler = Scheduler(Limits(chunk_size, max_in_flight, ordered, max_errors))
     kept = _opened(journal, call.task_id, retry_failed, allow_duplicates)
     intake = _Intake(rows, key, mapping, kept, not allow_duplicates, limit)
-    with asender(client, intake.call_of(call)) as send:
+    with asender(client, intake.call_of(call), scheduler) as send:
         driver = adrive(scheduler, intake.values, intake.reader, send, stop=stop, clock=clock, sleep=sleep)
         try:
             async for outcomes in driver:
@@ -265,7 +267,7 @@ def stream_sync(
     intake = _Intake(rows, key, mapping, kept, not allow_duplicates, limit)
     if isinstance(intake.values, AsyncIterable):
         raise TypeError("stream_sync takes synchronous rows: use stream, with LoopaiClient, for asynchronous ones")
-    with sender(client, intake.call_of(call)) as send:
+    with sender(client, intake.call_of(call), scheduler) as send:
         driver = drive(
             scheduler, intake.values, intake.reader, send, stop=stop, waits=intake.waits, clock=clock, sleep=sleep
         )

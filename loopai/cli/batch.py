@@ -133,9 +133,24 @@ def batch(
         Optional[str],
         typer.Option("--delimiter", metavar="CHAR", help="Of a CSV file (found).", rich_help_panel=_FORMAT),
     ] = None,
+    quotechar: Annotated[
+        Optional[str],
+        typer.Option(
+            "--quotechar", metavar="CHAR", help="Of a CSV file (found); '' for none.", rich_help_panel=_FORMAT
+        ),
+    ] = None,
+    escapechar: Annotated[
+        Optional[str],
+        typer.Option(
+            "--escapechar",
+            metavar="CHAR",
+            help="Of a CSV file that does not double its quotes.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = None,
     encoding: Annotated[
         Optional[str],
-        typer.Option("--encoding", metavar="NAME", help="Of the input (utf-8).", rich_help_panel=_FORMAT),
+        typer.Option("--encoding", metavar="NAME", help="Of a CSV file (utf-8).", rich_help_panel=_FORMAT),
     ] = None,
     types: Annotated[
         Optional[list[str]],
@@ -173,6 +188,8 @@ def batch(
         "format": input_format,
         "output_format": output_format,
         "delimiter": delimiter,
+        "quotechar": quotechar,
+        "escapechar": escapechar,
         "encoding": encoding,
         "types": None if not types else dict(_typed(text) for text in types),
     }

@@ -42,6 +42,7 @@ from ..batch.chunks import Answer, Chunk
 from ..batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ..batch.pace import LIMITER_PAUSE, LONGEST_PAUSE
 from ..batch.reading import Reader, from_values
+from ..batch.report import write_report
 from ..batch.rows import CANCELLED, ERROR, Outcome, Row
 from ..batch.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
 from ..batch.sinks import OutputError
@@ -50,14 +51,14 @@ from ..batch.tally import summary_of
 from ..batch.threads import drive
 from .django import get_client
 from .django.batches import parts
-from .django.batches.command import CELERY, RunOptions, plan_of
 from .django.batches.following import UNUSABLE, ended_as
 from .django.batches.leases import LEASE_SECONDS, owner_name
+from .django.batches.planning import CELERY, RunOptions, plan_of
 from .django.batches.plans import Plan
 from .django.batches.runs import Work, open_run
 from .django.batches.segments import FileStore
 from .django.batches.stores import store_of
-from .django.batches.tallies import report, whole
+from .django.batches.tallies import watched, whole
 from .django.models import BatchPart, BatchRun, LeaseLost
 
 logger = logging.getLogger("loopai")
@@ -186,8 +187,11 @@ def _write_report(run: BatchRun) -> None:
     plan = Plan.of(run)
     if plan.report is None:
         return
+    made = watched(run, plan, whole(run, plan))
+    # Its times are those at work, whichever commands it took; the tally's begin at 0.
+    summary = summary_of(made.tally, ended_as(run), run.skipped, run.active_seconds)
     try:
-        report(plan.report, run, plan, summary_of(whole(run, plan), ended_as(run), run.skipped, run.active_seconds))
+        write_report(plan.report, made, summary)
     except OutputError as error:
         logger.warning("the report of run %s cannot be written here: %s", run.pk, error)
 
@@ -305,7 +309,7 @@ def _executed(run: BatchRun, part: BatchPart, work: Work, rows: Sequence[Row]) -
     reader = Reader(from_values(None))
 
     outcomes: list[Outcome] = []
-    with sender(get_client(plan.alias), replace(plan.call(), plain=work.rows.plain)) as send:
+    with sender(get_client(plan.alias), replace(plan.call(), plain=work.rows.plain), scheduler) as send:
         driver = drive(scheduler, rows, reader, _postponing(send, part.attempts), tick=_sign_of_life(run, part))
         try:
             for ended in driver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from loopai import AuthenticationException, LoopaiClient, NotFoundException, ServerException, SyncLoopaiClient
+from loopai.batch.command import USAGE, BatchOptions, run_command
 from loopai.telemetry import OpenTelemetryHooks
 from loopai.testing import FakeLoopai
 from loopai.transports import Answer, Reply, Request
@@ -158,6 +160,20 @@ async def test_a_batch_that_raises_is_an_error_by_class(watched: Watched, tmp_pa
     else:
         with pytest.raises(AuthenticationException):
             SyncLoopaiClient(**options).run_batch(TASK, [1], output)
+    (batch,) = [span for span in watched.spans.get_finished_spans() if span.name == "loopai.batch"]
+    assert batch.status.status_code is StatusCode.ERROR
+    assert batch.attributes is not None
+    assert batch.attributes["error.type"] == "AuthenticationException"
+
+
+def test_a_batch_of_the_command_that_is_refused_is_an_error_too(watched: Watched, tmp_path: Path) -> None:
+    """It tells by its exit code what others raise."""
+    task = b'{"id":"%b","name":"spam","description":"","created_at":"2025-11-03T08:14:07Z"}' % TASK.encode()
+    transport = Scripted(Reply(200, {}, task), Reply(401, {}, b'{"code":"UNAUTHORIZED","message":"no such key"}'))
+    (tmp_path / "in.jsonl").write_text('{"n": 1}\n')
+    options = BatchOptions(TASK, str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"))
+    client = SyncLoopaiClient(transport=transport, hooks=[watched.hooks])
+    assert run_command(options, client, stderr=io.StringIO()) == USAGE
     (batch,) = [span for span in watched.spans.get_finished_spans() if span.name == "loopai.batch"]
     assert batch.status.status_code is StatusCode.ERROR
     assert batch.attributes is not None

@@ -37,7 +37,7 @@ def test_a_line_that_is_no_object_is_that_rows_error(tmp_path: Path) -> None:
     assert [line for line, _ in read] == [1, 2, 3, 4, 5, 6]
     assert read[0][1] == {"a": 1}
     assert read[5][1] == {"a": 2}
-    assert "line 2 is no JSON" in read[1][1]
+    assert read[1][1] == "line 2 is no JSON: EOF while parsing a value"
     assert "line 3 is a JSON list" in read[2][1]
     assert "line 4 is no JSON" in read[3][1]
     assert "line 5 is no JSON" in read[4][1]
@@ -49,6 +49,58 @@ def test_the_delimiter_of_a_csv_is_found(tmp_path: Path, mark: str) -> None:
     lines = [["id", "text"], ["1", '"two\nlines; and, more|\t"'], ["2", "x"]]
     path = _file(tmp_path, "in.csv", "\n".join(mark.join(cells) for cells in lines).encode())
     assert _read(path) == [(2, {"id": "1", "text": "two\nlines; and, more|\t"}), (4, {"id": "2", "text": "x"})]
+
+
+def test_the_quote_character_of_a_csv_is_found(tmp_path: Path) -> None:
+    """In its header line; an apostrophe that begins a text is none, and a row that looks quoted by it says so."""
+    path = _file(tmp_path, "in.csv", b"'id';'the; text'\n'1';'it''s \"so\"; yes'\n'2';''\n")
+    assert _read(path) == [
+        (2, {"id": "1", "the; text": 'it\'s "so"; yes'}),
+        (3, {"id": "2", "the; text": ""}),
+    ]
+    rows = _read(_file(tmp_path, "in.csv", b"id,text\n1,'tis\n2,'a, b'\n3,a, b\n"))
+    assert rows == [
+        (2, {"id": "1", "text": "'tis"}),
+        (3, "line 3 has 3 fields where the header has 2; if ' quotes its fields, say so with --quotechar"),
+        (4, "line 4 has 3 fields where the header has 2"),
+    ]
+
+
+def test_the_dialect_of_a_csv_is_given(tmp_path: Path) -> None:
+    """Quotes of another kind, none at all, and escaped ones; all of it also at once."""
+    path = _file(tmp_path, "in.csv", b"id,text\n1,'a, ''b'''\n")
+    assert _read(path, quotechar="'") == [(2, {"id": "1", "text": "a, 'b'"})]
+    path = _file(tmp_path, "in.tsv", b'id\ttext\n1\t"so" and "\n2\t"\n')
+    assert _read(path, quotechar="") == [(2, {"id": "1", "text": '"so" and "'}), (3, {"id": "2", "text": '"'})]
+    path = _file(tmp_path, "in.csv", b'id,text\n1,"a \\"b\\", ""c"" \\\\"\n')
+    assert "line 2 is no CSV" in _read(path)[0][1]
+    assert _read(path, escapechar="\\") == [(2, {"id": "1", "text": 'a "b", "c" \\'})]
+    path = _file(tmp_path, "in.csv", b"id:text\n1:~a: /~b~\n")
+    assert _read(path, delimiter=":", quotechar="~", escapechar="/") == [(2, {"id": "1", "text": "a: ~b"})]
+
+
+def test_utf16_is_found_by_its_byte_order_mark(tmp_path: Path) -> None:
+    """As spreadsheets write "Unicode text"; bytes that are no text in it end the reading with an error that says so."""
+    path = _file(tmp_path, "in.tsv.gz", "id\ttext\n1\tGrüße\n".encode("utf-16"))
+    assert _read(path) == [(2, {"id": "1", "text": "Grüße"})]
+    text = "id\ttext\n" + "1\tx\n" * 2000
+    *rows, last = _read(_file(tmp_path, "broken.tsv", text.encode("utf-16") + b"\x00\xd8x\x00"))
+    assert rows == [(line, {"id": "1", "text": "x"}) for line in range(2, len(rows) + 2)]
+    assert len(rows) > 500
+    told = f"line {len(rows) + 2} or one soon after is not utf-16: name its encoding with --encoding"
+    assert last == (len(rows) + 2, f"{told}; what follows is not read")
+    with pytest.raises(ConfigurationError, match="line 1 or one soon after is not utf-16: name its encoding"):
+        _read(_file(tmp_path, "torn.tsv", b"\xff\xfea\x00\t"))
+
+
+def test_a_dialect_belongs_to_what_makes_a_run_the_same(tmp_path: Path) -> None:
+    """Read otherwise, the same bytes are other rows; found or given makes no difference."""
+    path = _file(tmp_path, "in.csv", b"id;n:int\n1;5\n")
+    found = open_source(path).reading
+    assert found == open_source(path, delimiter=";", types={"n": "int"}).reading
+    assert found != open_source(path, delimiter=",").reading
+    assert found != open_source(path, types={"id": "int"}).reading
+    assert open_source(_file(tmp_path, "in.jsonl", b"{}")).reading is None
 
 
 def test_types_come_from_the_header_or_by_name(tmp_path: Path) -> None:
@@ -153,6 +205,11 @@ def test_the_same_content_is_the_same_input(tmp_path: Path) -> None:
         ("in.csv", b"a,b\n", {"types": {"a": "date"}}, "a type is one of"),
         ("in.csv", b"a,b\n", {"encoding": "klingon"}, "no encoding"),
         ("in.jsonl", b"{}", {"delimiter": ","}, "are for CSV"),
+        ("in.jsonl", b"{}", {"quotechar": ""}, "are for CSV"),
+        ("in.jsonl", b"{}", {"encoding": "latin-1"}, "are for CSV"),
+        ("in.csv", b"a,b", {"quotechar": "''"}, "--quotechar must be one character"),
+        ("in.csv", b"a,b", {"escapechar": ""}, "--escapechar must be one character"),
+        ("in.csv", b"a,b", {"delimiter": "'", "quotechar": "'"}, "must differ"),
     ],
 )
 def test_an_input_that_cannot_be_opened_says_what_to_do(

@@ -223,8 +223,12 @@ def test_text_says_what_was_asked_of_whom() -> None:
     error = ValidationException("bad request", errors={"name": ["is needed", "is short"], "": ["x"]}, **FACTS)
     assert str(error) == (
         "bad request [HTTP 418, TEAPOT, trace 0HNC4V1QK2J9B:00000003, POST http://loopai.test/x] "
-        "name: is needed is short; body: x"
+        "name: is needed, is short; body: x"
     )
     assert repr(error) == f"ValidationException({str(error)!r})"
     assert str(LoopaiException("just this")) == "just this"
+    # What the message has said already is not said again.
+    assert str(ValidationException("name: is needed", errors={"name": ["is needed"], "x": ["y"]})) == (
+        "name: is needed x: y"
+    )
     assert str(ValidationException("no fields")) == "no fields"

@@ -5,86 +5,36 @@ Flags are parsed by the management command; a file that this process runs by its
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Optional, TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ....batch.command import ALL_OK, PLANNED, BatchCommand, Ending, find_task
+from ....batch.command import ALL_OK, PLANNED, BatchCommand, Ending
 from ....batch.ledger import Ledger
-from ....batch.mapping import InputMapping
 from ....batch.quality import Expectation
 from ....batch.reading import Reader, from_values
-from ....batch.report import check_report
-from ....batch.runs import FINISHED, Run, mode_of, perform, prepare
+from ....batch.runs import FINISHED, Run, mode_of, perform
 from ....batch.scheduler import Scheduler
 from ....batch.stopping import Stop
 from ....batch.streams import sender
-from ....batch.surveying import Survey, survey
+from ....batch.surveying import Survey
 from ....batch.tally import Summary, Tally
-from ....exceptions import ConfigurationError
 from ..models import BatchRun
-from .files import GivenFile
 from .following import CODES, follow
 from .inline import carry_out
 from .leases import owner_name
-from .outputs import folder_of, kind_of, refuse_workers_output
+from .outputs import folder_of, refuse_workers_output
 from .parts import WORKERS
-from .plans import Plan, default_mapping
-from .rows import Rows, columns_of, model_of
+from .planning import CELERY, INLINE, RunOptions, header_of, plan_of
+from .plans import Plan
+from .rows import Rows
 from .runs import Work, open_run
-from .tallies import watched, whole
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
 
-INLINE = "inline"
-CELERY = "celery"
-
 CANCELLED = 143
 """Exit code of a run that was cancelled in the admin: as if it had been terminated."""
-
-
-@dataclass
-class RunOptions:
-    """The flags of `loopai_batch`, by their names; rows come from `queryset`, or for workers from a file (`input`)."""
-
-    task: str
-    queryset: Optional[str] = None
-    input: Optional[str] = None
-    save_to: Sequence[str] = ()
-    output: Optional[str] = None
-    output_format: Optional[str] = None
-    filters: Sequence[str] = ()
-    map: Sequence[str] = ()
-    only_empty: bool = False
-    expect: Optional[str] = None
-    report: Optional[str] = None
-    id_field: Optional[str] = None
-    format: Optional[str] = None
-    delimiter: Optional[str] = None
-    encoding: str = "utf-8"
-    types: Mapping[str, str] = field(default_factory=dict)
-    allow_duplicates: bool = False
-    chunk_size: int = 100
-    max_concurrency: int = 10
-    max_in_flight: int = 4
-    timeout_ms: Optional[int] = None
-    version: Optional[int] = None
-    limit: Optional[int] = None
-    max_errors: Optional[str] = None
-    dry_run: bool = False
-    resume: bool = False
-    retry_failed: bool = False
-    overwrite: bool = False
-    engine: str = INLINE
-    progress: str = "auto"
-    json: bool = False
-    grace: float = 30.0
-    alias: str = "default"
-    database: str = "default"
-    command: list[str] = field(default_factory=list)
 
 
 class RunCommand(BatchCommand):
@@ -97,6 +47,7 @@ class RunCommand(BatchCommand):
     def run(self) -> int:
         """Do it, and give the exit code. Raises `ConfigurationError` and `LoopaiException`."""
         options = self.options
+        self.check()
         mode = mode_of(options.resume, options.retry_failed, options.overwrite)
         plan = plan_of(options, self.client)
         work = Work(plan, options.database)
@@ -156,8 +107,7 @@ class RunCommand(BatchCommand):
 
         def work_on(stop: Stop) -> Ending:
             hand_over(run, work)
-            summary = follow(run, work.plan, self.watchers(), stop, watch)
-            made = watched(run, work.plan, whole(run, work.plan))
+            made, summary = follow(run, work.plan, self.watchers(), stop, watch)
             missed = run.skipped - gone
             ending = self.ending(run, summary, made, missed=missed, cancelled=run.state == BatchRun.State.CANCELLED)
             # Its times are those at work, whichever commands it took.
@@ -238,7 +188,7 @@ class RunCommand(BatchCommand):
             made.tally.add_earlier(columns)
 
         def work_on(stop: Stop) -> Ending:
-            with sender(self.client, made.call) as send:
+            with sender(self.client, made.call, made.scheduler) as send:
                 summary = perform(made, send, stop=stop)
             errors = ledger.journal.errors if ledger.journal is not None else summary.errors
             return Ending(summary, made, errors, facts={"gone_or_filled": 0})
@@ -247,86 +197,3 @@ class RunCommand(BatchCommand):
             return self.carry_out(work_on)
         finally:
             made.reader.close()
-
-
-def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
-    """The plan, with the mapping that the task's schema suggests where a queryset has none.
-
-    Raises `ConfigurationError`, and the `LoopaiException` where the server cannot be asked.
-    """
-    if bool(options.queryset) == bool(options.input):
-        raise ConfigurationError("rows come from INPUT or from --queryset: name one of the two")
-    if options.input and (options.save_to or options.filters or options.only_empty):
-        raise ConfigurationError("--save-to, --filter and --only-empty need --queryset: a file has no rows to write to")
-    if bool(options.save_to) == bool(options.output) and not options.dry_run:
-        raise ConfigurationError("say where results go: --save-to FIELD, or --output FILE")
-    if options.only_empty and not options.save_to:
-        raise ConfigurationError("--only-empty says which rows --save-to is to fill")
-    if options.report is not None:
-        check_report(options.report)
-    model = model_of(options.queryset) if options.queryset else None  # said before the server is asked
-    output = options.output if options.engine == CELERY else None
-    kind = None if output is None else kind_of(output, options.output_format)
-    task = find_task(client, options.task)
-    mapping = tuple(options.map)
-    if model is not None and not mapping:
-        without = [text.partition("=")[0].strip() for text in options.save_to]
-        if options.expect:
-            without.append(Expectation(options.expect).column)
-        mapping = default_mapping(task.input_schema, columns_of(model), without)
-    plan = Plan(
-        task=options.task,
-        task_id=str(task.id),
-        queryset=options.queryset or "",
-        save_to=tuple(options.save_to),
-        mapping=mapping,
-        filters=tuple(options.filters),
-        only_empty=options.only_empty,
-        chunk_size=options.chunk_size,
-        max_concurrency=options.max_concurrency,
-        max_in_flight=options.max_in_flight,
-        timeout_ms=options.timeout_ms,
-        version=options.version,
-        max_errors=options.max_errors,
-        limit=options.limit,
-        alias=options.alias,
-        expect=options.expect,
-        report=None if options.report is None else os.path.abspath(options.report),
-        output=None if output is None else os.path.abspath(output),
-        output_format=kind,
-    )
-    if options.input is not None:
-        return _over_file(options, plan)
-    return plan if output is None else replace(plan, header=tuple(header_of(plan)))
-
-
-def _over_file(options: RunOptions, plan: Plan) -> Plan:
-    """The plan with its file, which is read through once for the number of rows, their columns and keys that recur."""
-    path = "-" if options.input == "-" else os.path.abspath(str(options.input))
-    file = GivenFile(path, options.format, options.id_field, options.delimiter, options.encoding, dict(options.types),
-                     options.allow_duplicates)  # fmt: skip
-    file.refuse_what_workers_cannot_read()
-    source = file.open()
-    if not source.repeatable:
-        raise ConfigurationError(f"{path} can be read only once: name a file that all workers see")
-    made = prepare(
-        plan.call(),
-        source,
-        key=file.id_field,
-        mapping=plan.mapping,
-        expect=plan.expect,
-        limits=plan.limits(),
-        allow_duplicates=file.allow_duplicates,
-        limit=plan.limit,
-    )
-    made.close()
-    found = made.survey or survey(source, None, allow_duplicates=True, limit=plan.limit)
-    seen = made.facts["input"]
-    file = replace(file, rows=found.rows, bytes=seen["bytes"], digest=seen["digest"])
-    return replace(plan, file=file, header=tuple(source.header or found.columns))
-
-
-def header_of(plan: Plan) -> list[str]:
-    """The columns of a queryset's rows in a file."""
-    key = str(model_of(plan.queryset)._meta.pk.name)
-    return list(dict.fromkeys([key, *InputMapping(plan.mapping).sources, *plan.also]))

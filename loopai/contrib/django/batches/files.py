@@ -33,6 +33,8 @@ class GivenFile:
     format: Optional[str] = None
     id_field: Optional[str] = None
     delimiter: Optional[str] = None
+    quotechar: Optional[str] = None
+    escapechar: Optional[str] = None
     encoding: str = "utf-8"
     types: Mapping[str, str] = field(default_factory=dict)
     allow_duplicates: bool = False
@@ -56,7 +58,15 @@ class GivenFile:
 
     def open(self) -> JsonlSource | CsvSource | ParquetSource:
         """The file as rows. Raises `ConfigurationError`."""
-        return open_source(self.path, self.format, delimiter=self.delimiter, types=self.types, encoding=self.encoding)
+        return open_source(
+            self.path,
+            self.format,
+            delimiter=self.delimiter,
+            quotechar=self.quotechar,
+            escapechar=self.escapechar,
+            types=self.types,
+            encoding=self.encoding,
+        )
 
     def check(self) -> None:
         """Raise `ConfigurationError` where this host has another file under that path, or none."""

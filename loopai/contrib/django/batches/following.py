@@ -8,7 +8,7 @@ from collections.abc import Callable
 from django.utils import timezone
 
 from ....batch.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
-from ....batch.runs import FINISHED
+from ....batch.runs import FINISHED, Run
 from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ....batch.stopping import Stop
 from ....batch.surveying import Survey
@@ -38,8 +38,11 @@ def follow(
     look_after: Callable[[BatchRun], None],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> Summary:
-    """Watch a run until it ends; `stop` has it cancelled. `look_after` is called at each look."""
+) -> tuple[Run, Summary]:
+    """Watch a run until it ends; `stop` has it cancelled. `look_after` is called at each look.
+
+    Gives the run as the report shows it, and the summary of what came while it was watched.
+    """
     # Failed rows that are repeated count for this command.
     before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
     made = watched(run, plan, Tally(clock()), survey=Survey(run.total or 0, []), clock=clock)
@@ -71,7 +74,7 @@ def follow(
     summary = summary_of(made.tally, ended_as(run), made.reader.skipped, clock())
     for watcher in watchers:
         watcher.finish(made, summary)
-    return summary
+    return made, summary
 
 
 def ended_as(run: BatchRun) -> str:

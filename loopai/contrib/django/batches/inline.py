@@ -116,7 +116,7 @@ def carry_out(
     made.reader.skipped = run.done - (run.errors if run.mode == BatchRun.Mode.RETRY_FAILED else 0)
     earlier = made.reader.skipped
     try:
-        with sender(client, made.call) as send:
+        with sender(client, made.call, made.scheduler) as send:
             summary = perform(made, send, stop=stop)
     except LeaseLost:
         raise

@@ -110,7 +110,15 @@ class Plan:
         }  # fmt: skip
         if file is not None:
             made["key"] = file.id_field
-            made["reading"] = [file.format, file.delimiter, file.encoding, dict(file.types), file.allow_duplicates]
+            made["reading"] = [
+                file.format,
+                file.delimiter,
+                file.quotechar,
+                file.escapechar,
+                file.encoding,
+                dict(file.types),
+                file.allow_duplicates,
+            ]
         return made
 
     @property

@@ -6,7 +6,6 @@ The run's tally has the rows that ended ok; those that failed are on record one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -14,11 +13,10 @@ from django.utils import timezone
 
 from ....batch.quality import Expectation
 from ....batch.reading import Reader, from_values
-from ....batch.report import write_report
 from ....batch.rows import ERROR, OK, Outcome, Row
 from ....batch.runs import Run
 from ....batch.scheduler import Scheduler
-from ....batch.tally import Summary, Tally
+from ....batch.tally import Tally
 from ..models import BatchRun, Failure
 from .plans import Plan
 
@@ -77,9 +75,3 @@ def watched(run: BatchRun, plan: Plan, tally: Tally, **options: Any) -> Run:
     facts = {"name": plan.task, "task": plan.task_id, "input": {"name": name}, "mapping": list(plan.mapping)}
     return Run(plan.call(), (), Reader(from_values(None)), Scheduler(plan.limits()), tally, waits=False,
                facts=facts, **options)  # fmt: skip
-
-
-def report(path: str, run: BatchRun, plan: Plan, summary: Summary) -> None:
-    """Write the page about a run; its times are those at work, whichever commands it took. Raises `OutputError`."""
-    made = watched(run, plan, whole(run, plan))
-    write_report(path, made, replace(summary, seconds=run.active_seconds))

@@ -13,16 +13,19 @@ from .....batch.command import BatchOptions, run_command
 from .....batch.progress import KINDS
 from .....batch.sinks import OutputError
 from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, ServerException
-from ...batches.command import CELERY, INLINE, RunCommand, RunOptions
+from ...batches.command import RunCommand
 from ...batches.files import GivenFile
 from ...batches.outputs import kind_of, refuse_workers_output
+from ...batches.planning import CELERY, INLINE, RunOptions
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
 from ...exits import FAILED, UNREACHABLE, USAGE
 from ...models import LeaseLost
 
 _OF_QUERYSETS = ("save_to", "filters", "only_empty")
-_OF_FILES = ("id_field", "format", "delimiter", "encoding", "types", "journal", "allow_duplicates")
+_OF_FILES = (
+    "id_field", "format", "delimiter", "quotechar", "escapechar", "encoding", "types", "journal", "allow_duplicates",
+)  # fmt: skip
 
 
 class Command(BaseCommand):
@@ -91,8 +94,10 @@ class Command(BaseCommand):
         add("--journal", metavar="FILE", help="what to resume from (beside the output); --engine inline")
         add("--format", metavar="KIND", help="of the input: csv, jsonl or parquet (by its name)")
         add("--output-format", metavar="KIND", help="csv, jsonl or parquet (by its name)")
-        add("--delimiter", metavar="CHAR", help="of a CSV file")
-        add("--encoding", metavar="NAME", help="of the input (utf-8)")
+        add("--delimiter", metavar="CHAR", help="of a CSV file (found)")
+        add("--quotechar", metavar="CHAR", help="of a CSV file (found); '' for none")
+        add("--escapechar", metavar="CHAR", help="of a CSV file that does not double its quotes")
+        add("--encoding", metavar="NAME", help="of a CSV file (utf-8)")
         add("--type", action="append", dest="types", metavar="FIELD=TYPE", help="what a CSV column holds, if not text")
 
     def run_from_argv(self, argv: list[str]) -> None:
@@ -179,7 +184,7 @@ def _refuse_for_workers(options: dict[str, Any]) -> None:
 
 def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
     for name in names:
-        if options[name]:
+        if options[name] not in (None, False, []):
             flag = {"filters": "filter", "types": "type"}.get(name, name).replace("_", "-")
             raise ConfigurationError(f"--{flag} {why}")
 
