@@ -352,6 +352,15 @@ class Scheduler:
         """How many outcomes `take` would give."""
         return len(self._out)
 
+    @property
+    def laden(self) -> bool:
+        """Whether outcomes are to be kept before more rows are pulled.
+
+        Not with each chunk: requests go out first, so that they are under way while outcomes are kept, and what comes
+        back meanwhile is kept at once. Rows that end unsent are what there may be too many of.
+        """
+        return len(self._out) > self.pace.rows * self.limits.max_in_flight
+
     def take(self) -> list[Outcome]:
         """The outcomes since the last call, in the order that they are to be kept in."""
         out, self._out = self._out, []

@@ -149,7 +149,7 @@ async def adrive(
             elif isinstance(step, Done):
                 break
             ready = scheduler.ready
-            if ready and (starved or isinstance(step, Wait) or ready >= scheduler.limits.chunk_size):
+            if ready and (starved or isinstance(step, Wait) or scheduler.laden):
                 yield scheduler.take()
             elif starved:
                 if not await wait(shorter(LINGER, left)):

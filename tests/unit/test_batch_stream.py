@@ -12,7 +12,8 @@ from typing import Any, Callable
 import pytest
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient
-from loopai.batch import DuplicateKeys, Outcome, Row, Stop, stream, stream_sync
+from loopai.batch import DuplicateKeys, Outcome, Row, Stop, Summary, stream, stream_sync
+from loopai.batch.runs import Run
 from loopai.testing import FakeLoopai, ProgramError
 
 Collect = Callable[..., list[Outcome]]
@@ -272,6 +273,32 @@ def test_breaking_off_leaves_no_task_and_no_thread(fake: FakeLoopai) -> None:
         if thread.name.startswith("loopai-batch"):
             thread.join(5)
             assert not thread.is_alive()
+
+
+class _UnderWay:
+    """Notes how many requests are under way, and how many rows have ended, each time outcomes were kept."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def update(self, run: Run) -> None:
+        self.seen.append((run.scheduler.in_flight, run.tally.done))
+
+    def finish(self, run: Run, summary: Summary) -> None:
+        pass
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_requests_are_under_way_while_outcomes_are_kept(fake: FakeLoopai, tmp_path: Path, asynchronous: bool) -> None:
+    """Outcomes wait for the requests that may go out: the server works while a disk or database does."""
+    watcher, output = _UnderWay(), tmp_path / "out.jsonl"
+    options: dict[str, Any] = {"chunk_size": 10, "max_in_flight": 4, "watchers": [watcher]}
+    if asynchronous:
+        asyncio.run(fake.async_client().run_batch("double", _rows(200), output, **options))
+    else:
+        fake.client().run_batch("double", _rows(200), output, **options)
+    assert watcher.seen[-1][1] == 200
+    assert [in_flight for in_flight, _ in watcher.seen] == [min(4, 20 - done // 10) for _, done in watcher.seen]
 
 
 class _Deaf:
