@@ -45,8 +45,8 @@ def check_apart(files: Mapping[str, Union[str, os.PathLike[str], None]]) -> None
 class Ledger:
     """What has ended: every outcome goes to the output first and to the journal then, each durable before the next.
 
-    The journal records the output's length each time outcomes are kept, and opening cuts the output to it: rows that were
-    written and not yet recorded run again. With `RETRY_FAILED`, rows that failed leave output and journal first.
+    The journal records the output's length each time outcomes are kept, and opening cuts the output to it: rows that
+    were written and not yet recorded run again. With `RETRY_FAILED`, rows that failed leave output and journal first.
     `target` is a path, or a stream of bytes that is written as it comes. `kind` is `jsonl`, `csv` or `parquet`.
 
     Raises `ConfigurationError` (`JournalError`) where the output exists and `mode` does not say what becomes of it,
