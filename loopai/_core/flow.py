@@ -46,9 +46,10 @@ class Sleep:
     seconds: float
 
 
+# Not `os.urandom`, which lets go of the interpreter for each call: where another thread waits for it, that is dear.
 _keys = random.Random()  # noqa: S311  # they have to differ, not to be secret
-# Not `os.urandom`: that lets go of the interpreter, and with it of threads that were waiting, for every call.
-os.register_at_fork(after_in_child=_keys.seed)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keys.seed)
 
 
 def _new_key() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any, Callable
 import pytest
 
 from loopai import LoopaiClient, SyncLoopaiClient
+from loopai._core.flow import Policy
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -50,6 +52,20 @@ def in_child(work: Callable[[], Any]) -> Callable[[], Any]:
         return json.loads(text)
 
     return wait
+
+
+def test_children_name_their_calls_with_keys_of_their_own() -> None:
+    """A server that honours the key would give one process the other's result; a seed of the program's is no matter."""
+    policy = Policy("http://loopai.test", {})
+
+    def keys() -> list[str]:
+        random.seed(1)
+        return [policy.new_key() for _ in range(3)]
+
+    keys()
+    children = [in_child(keys) for _ in range(2)]
+    found = [*keys(), *keys(), *(key for wait in children for key in wait())]
+    assert len(set(found)) == 12
 
 
 @pytest.mark.parametrize("transport_name", HTTPX_ONLY)
