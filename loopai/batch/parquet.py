@@ -19,6 +19,8 @@ from .places import START, Place
 from .sinks import ADDED, ERROR, LATENCY, OUTPUT, STATUS
 
 _PARQUET_ROWS = 1000
+_SLICE = 100
+"""Rows of a batch that become Python's at a time: whoever reads a part of a file needs no more."""
 
 _GROUP = 5000
 """Rows of a row group: what is held in memory while the file is written."""
@@ -34,6 +36,26 @@ def pyarrow() -> Any:
     return pyarrow
 
 
+class _Batches:
+    """The batches of a file from a row group on; `row` counts the rows before the one in hand."""
+
+    def __init__(self, file: Any, row: int, group: int) -> None:
+        self.row = row
+        self._batches = file.iter_batches(batch_size=_PARQUET_ROWS, row_groups=range(group, file.num_row_groups))
+        self._batch: Any = None
+
+    def current(self) -> Any:
+        """The batch in hand; `None` after the last."""
+        if self._batch is None:
+            self._batch = next(self._batches, None)
+        return self._batch
+
+    def passed(self) -> None:
+        """Go on to the next."""
+        self.row += len(self._batch)
+        self._batch = None
+
+
 class ParquetSource(FromInput):
     """Rows of a Parquet file, 1,000 at a time; `line` counts rows from 1."""
 
@@ -42,6 +64,7 @@ class ParquetSource(FromInput):
         self._pyarrow = pyarrow()
         self._seekable: Any = given.path
         self._rows = self._read = 0
+        self._left: Optional[_Batches] = None
         if given.path is None or is_gzip(given.path):
             # Parquet is read from its end.
             self._seekable = tempfile.TemporaryFile(prefix="loopai-parquet-")  # noqa: SIM115  # lives with the source
@@ -51,7 +74,8 @@ class ParquetSource(FromInput):
             self.repeatable = True
         file = self._file()
         self.schema = file.schema_arrow
-        self._rows = file.metadata.num_rows
+        self._metadata = file.metadata
+        self._rows = self._metadata.num_rows
         self.header: Optional[list[str]] = list(self.schema.names)
 
     def _file(self) -> Any:
@@ -69,26 +93,44 @@ class ParquetSource(FromInput):
         return Place(rows, line)
 
     def read_from(self, place: Place) -> Iterator[Record]:
-        """Read the rows in order from a place on; of its row group, what is before it is read and passed over."""
-        file = self._file()
-        self._read = group = 0
-        while group < file.num_row_groups and self._read + file.metadata.row_group(group).num_rows <= place.rows:
-            self._read += file.metadata.row_group(group).num_rows
-            group += 1
-        batches = file.iter_batches(batch_size=_PARQUET_ROWS, row_groups=range(group, file.num_row_groups))
-        while True:
-            try:
-                batch = next(batches, None)
-            except (self._pyarrow.ArrowInvalid, OSError) as error:
-                yield self._read + 1, None, cut_off(error)
-                return
-            if batch is None:
-                return
-            before = min(len(batch), max(0, place.rows - self._read))
-            self._read += before
-            for columns in batch.slice(before).to_pylist():
-                self._read += 1
-                yield self._read, columns, None
+        """Read the rows in order from a place on.
+
+        Of its row group, what is before the place is read and passed over; but not once more what an earlier reading
+        has passed. A whole file is often one group, and workers read it part by part.
+        """
+        batches, self._left = self._left, None  # two readings at a time would take rows from one another
+        before, group = self._group_of(place.rows)
+        if batches is None or not before <= batches.row <= place.rows:
+            batches = _Batches(self._file(), before, group)
+        number, broken = place.rows, False
+        try:
+            while True:
+                try:
+                    batch = batches.current()
+                except (self._pyarrow.ArrowInvalid, OSError) as error:
+                    broken = True
+                    yield number + 1, None, cut_off(error)
+                    return
+                if batch is None:
+                    return
+                for first in range(max(0, place.rows - batches.row), len(batch), _SLICE):
+                    for columns in batch.slice(first, _SLICE).to_pylist():
+                        number += 1
+                        self._read = number
+                        yield number, columns, None
+                batches.passed()
+        finally:
+            self._left = None if broken else batches
+
+    def _group_of(self, row: int) -> tuple[int, int]:
+        """The row group that a row is in, after how many rows it begins."""
+        before = 0
+        for group in range(self._metadata.num_row_groups):
+            rows = self._metadata.row_group(group).num_rows
+            if before + rows > row:
+                return before, group
+            before += rows
+        return before, self._metadata.num_row_groups
 
     def fraction(self) -> Optional[float]:
         """How much of the file has been read, by rows."""

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from itertools import islice
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from loopai.batch.places import START, Place
 from loopai.batch.quality import LONGEST_LABEL, OTHER, Expectation, Quality, label_of
 from loopai.batch.rows import ERROR, OK, Outcome, Row
-from loopai.batch.sources import open_source
+from loopai.batch.sources import ParquetSource, open_source
 from loopai.batch.tally import BUCKETS, MOST_KINDS, Tally
 
 LABELS = st.sampled_from(["spam", "ham", "a\0b", "é"])
@@ -145,3 +146,29 @@ def test_parquet_goes_on_from_every_row(tmp_path: Path, group: int) -> None:
     rows = [{"n": n, "share": math.sqrt(n)} for n in range(30)]
     pyarrow.parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "rows.parquet", row_group_size=group)
     from_every_place(tmp_path / "rows.parquet")
+
+
+def test_parts_of_one_row_group_are_read_on_and_not_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each part of a file as pandas writes it, one group, would cost as much as all before it."""
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(arrow.table({"n": list(range(2_500))}), tmp_path / "rows.parquet")
+    source = open_source(tmp_path / "rows.parquet")
+    assert isinstance(source, ParquetSource)
+    opened = []
+    open_file = source._file
+    monkeypatch.setattr(source, "_file", lambda: opened.append(1) or open_file())
+
+    def part(first: int) -> list[int]:
+        return [columns["n"] for _, columns, _ in islice(source.read_from(Place(first)), 90) if columns is not None]
+
+    for first in range(0, 2_500, 90):
+        assert part(first) == list(range(first, min(first + 90, 2_500)))
+    assert len(opened) == 1
+    assert part(2_500) == []
+    assert part(30) == list(range(30, 120))
+    assert len(opened) == 2
+
+    one, other = source.read_from(Place(1_200)), source.read_from(Place(1_300))
+    assert [next(reading)[0] for reading in (one, other, one, other)] == [1_201, 1_301, 1_202, 1_302]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -92,6 +93,16 @@ def _digest(path: str, size: int, changed: int, inode: int) -> str:
     return str(Input(path, None).fingerprint()["digest"])
 
 
+class _Opened(threading.local):
+    """The file that a worker read last: Parquet is read on from where its last part has ended."""
+
+    file: Optional[GivenFile] = None
+    source: JsonlSource | CsvSource | ParquetSource
+
+
+_opened = _Opened()
+
+
 class FileRows:
     """The rows of a file. A key of theirs is the `Place` after them; nothing is opened before it is needed."""
 
@@ -105,7 +116,10 @@ class FileRows:
     def source(self) -> JsonlSource | CsvSource | ParquetSource:
         """The file, once it was seen to be the run's."""
         self.file.check()
-        return self.file.open()
+        if self.file != _opened.file:
+            _opened.source = self.file.open()
+            _opened.file = self.file
+        return _opened.source
 
     @property
     def plain(self) -> bool:
