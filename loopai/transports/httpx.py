@@ -10,6 +10,7 @@ import importlib.util
 import os
 import ssl
 import sys
+import time
 from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -21,6 +22,7 @@ from .._core.wire import Answer, NoReply, Reply, Request
 from ..config import Config
 from ..exceptions import ConfigurationError
 from .admission import time_left
+from .headers import LateHeaders
 from .pool import LONGEST_IDLE, AsyncPool, SyncPool
 from .proxies import proxy_for
 from .watchdog import Alarm, watchdog
@@ -34,7 +36,7 @@ class Library:
 
     def __init__(self, module: ModuleType) -> None:
         self.module: Any = module
-        self.url: Callable[[str], httpx.URL] = lru_cache(maxsize=256)(self.module.URL)
+        self.address: Callable[[str], tuple[httpx.URL, str]] = lru_cache(maxsize=256)(self._address)
         self.faults = (self.module.HTTPError, self.module.InvalidURL, OSError)
         self.undecodable = self.module.DecodingError
         self.timeouts = (self.module.TimeoutException, TimeoutError)
@@ -48,22 +50,32 @@ class Library:
             self.module.InvalidURL,
         )
 
+    def _address(self, url: str) -> tuple[httpx.URL, str]:
+        made: httpx.URL = self.module.URL(url)
+        return made, made.netloc.decode("ascii")
+
     def request(self, request: Request, timeout: Optional[float], trace: Any) -> httpx.Request:
-        """The request in the library's terms. `timeout` bounds each of its steps."""
-        steps = {} if timeout is None else dict.fromkeys(("connect", "read", "write", "pool"), timeout)
+        """The request in the library's terms. `timeout` bounds each of its steps, `trace` is told of them."""
+        url, host = self.address(request.url)
+        # Given a stream, the library takes headers as they are, and looks for nothing to add.
+        headers = {"host": host, **request.headers}
+        if request.content or request.method == "POST":
+            headers["content-length"] = str(len(request.content))
+        extensions: dict[str, Any] = {}
+        if timeout is not None:
+            extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
+        if trace is not None:
+            extensions["trace"] = trace
+        stream = self.module.ByteStream(request.content)
         built: httpx.Request = self.module.Request(
-            request.method,
-            self.url(request.url),
-            headers=dict(request.headers),
-            content=request.content,
-            extensions={"timeout": steps, "trace": trace},
+            request.method, url, headers=headers, stream=stream, extensions=extensions
         )
         return built
 
 
 def _reply_of(response: httpx.Response, content: bytes, queued: float) -> Reply:
     """The response as what crosses the seam."""
-    return Reply(response.status_code, dict(response.headers), content, queued)
+    return Reply(response.status_code, LateHeaders(response.headers.items), content, queued)
 
 
 def _undecodable(response: httpx.Response, error: Exception, queued: float) -> Reply:
@@ -84,6 +96,10 @@ def _no_reply(library: Library, error: Exception, connecting: bool, timed_out: b
     arrived = not connecting and not isinstance(error, library.not_sent)
     return NoReply(error, arrived, timed_out or isinstance(error, library.timeouts), queued, untrusted)
 
+
+_SURELY_OPEN = 1.0
+"""Seconds. A connection that was in use so shortly before is still open, and its steps, a twentieth of a call's cost,
+are not followed. Should it have been closed all the same, a call that then runs out of time counts as arrived."""
 
 _CONNECTS = frozenset({"connect_tcp.started", "connect_unix_socket.started", "start_tls.started"})
 _CONNECTED = frozenset({"connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete"})
@@ -107,7 +123,7 @@ def _socket_of(event: str, info: Any) -> Any:
 class _AsyncConnection:
     """One socket in an event loop."""
 
-    idle_since = 0.0
+    idle_since = float("-inf")
 
     def __init__(self, library: Library, transport: httpx.AsyncHTTPTransport) -> None:
         self._library = library
@@ -120,9 +136,10 @@ class _AsyncConnection:
     async def exchange(self, request: Request, timeout: Optional[float], queued: float) -> Answer:
         library = self._library
         self._connecting = False
+        may_connect = time.monotonic() - self.idle_since > _SURELY_OPEN
         try:
             with anyio.fail_after(timeout):
-                built = library.request(request, None, self._trace)
+                built = library.request(request, None, self._trace if may_connect else None)
                 response = await self._transport.handle_async_request(built)
                 try:
                     content = await response.aread()

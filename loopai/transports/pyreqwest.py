@@ -12,7 +12,6 @@ import contextlib
 import os
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from .._core.wire import Answer, NoReply, Reply, Request
 from ..config import Config
 from ..exceptions import ConfigurationError
 from .admission import AsyncSlots, Slots, time_left
+from .headers import LateHeaders
 from .pool import LONGEST_IDLE, closed, forked
 from .proxies import proxy_for
 
@@ -131,33 +131,6 @@ def _request(client: Any, request: Request, timeout: Optional[float]) -> Any:
     return builder.build()
 
 
-class _Headers(Mapping[str, str]):
-    """A response's headers, which become texts when somebody asks for one: of most replies nobody does."""
-
-    __slots__ = ("_found", "_given")
-
-    def __init__(self, given: Any) -> None:
-        self._given = given
-        self._found: Optional[dict[str, str]] = None
-
-    def __getitem__(self, name: str) -> str:
-        return self._texts()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._texts())
-
-    def __len__(self) -> int:
-        return len(self._texts())
-
-    def _texts(self) -> dict[str, str]:
-        if self._found is None:
-            found: dict[str, str] = {}
-            for name, text in self._given.items():
-                found[name] = f"{found[name]}, {text}" if name in found else text
-            self._found, self._given = found, None
-        return self._found
-
-
 def _no_reply(error: PyreqwestError, queued: float) -> NoReply:
     details = getattr(error, "details", None) or {}
     causes = [cause["message"] for cause in details.get("causes") or []]
@@ -230,7 +203,7 @@ class PyreqwestTransport:
             return queued
         try:
             response = _request(self._client.get(), request, time_left(request, queued)).send()
-            return Reply(response.status, _Headers(response.headers), bytes(response.bytes()), queued)
+            return Reply(response.status, LateHeaders(response.headers.items), bytes(response.bytes()), queued)
         except PyreqwestError as error:
             return _no_reply(error, queued)
         finally:
@@ -269,7 +242,7 @@ class AsyncPyreqwestTransport:
             return queued
         try:
             response = await _request(self._client.get(), request, time_left(request, queued)).send()
-            return Reply(response.status, _Headers(response.headers), bytes(await response.bytes()), queued)
+            return Reply(response.status, LateHeaders(response.headers.items), bytes(await response.bytes()), queued)
         except PyreqwestError as error:
             return _no_reply(error, queued)
         finally:

@@ -1,0 +1,42 @@
+"""A response's headers, which become texts when somebody asks for one: of most replies nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Callable, Optional
+
+
+class LateHeaders(Mapping[str, str]):
+    """Headers by their names in lower case; those of one name are one text, with commas between.
+
+    `read` gives names and texts, and is called once.
+    """
+
+    __slots__ = ("_found", "_read")
+
+    def __init__(self, read: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        self._read = read
+        self._found: Optional[dict[str, str]] = None
+
+    def __getitem__(self, name: str) -> str:
+        return self._texts()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts())
+
+    def __len__(self) -> int:
+        return len(self._texts())
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(sorted(self))}>"
+
+    def __reduce__(self) -> tuple[type[dict[str, str]], tuple[dict[str, str]]]:
+        return dict, (self._texts(),)
+
+    def _texts(self) -> dict[str, str]:
+        if self._found is None:
+            found: dict[str, str] = {}
+            for name, text in self._read():
+                found[name] = f"{found[name]}, {text}" if name in found else text
+            self._found, self._read = found, found.items
+        return self._found
