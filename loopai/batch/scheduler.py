@@ -357,8 +357,11 @@ class Scheduler:
         """Whether outcomes are to be kept before more rows are pulled.
 
         Not with each chunk: requests go out first, so that they are under way while outcomes are kept, and what comes
-        back meanwhile is kept at once. Rows that end unsent are what there may be too many of.
+        back meanwhile is kept at once. Rows that end unsent are what there may be too many of. Where one request is
+        under way at a time, nothing is to go on beside it.
         """
+        if self.limits.max_in_flight == 1:
+            return len(self._out) >= self.pace.rows
         return len(self._out) > self.pace.rows * self.limits.max_in_flight
 
     def take(self) -> list[Outcome]:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from .._core.wire import Answer, NoReply, Reply, Request
+from .._core.wire import Answer, Headers, NoReply, Reply, Request
 from ..config import Config
 from ..exceptions import ConfigurationError
 from .admission import time_left
@@ -58,7 +58,8 @@ class Library:
         """The request in the library's terms. `timeout` bounds each of its steps, `trace` is told of them."""
         url, host = self.address(request.url)
         # Given a stream, the library takes headers as they are, and looks for nothing to add.
-        headers = {"host": host, **request.headers}
+        headers = Headers(host=host)
+        headers.update(request.headers)
         if request.content or request.method == "POST":
             headers["content-length"] = str(len(request.content))
         extensions: dict[str, Any] = {}
