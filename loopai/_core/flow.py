@@ -6,8 +6,6 @@ Retries, deadline, Retry-After, redirects and errors are decided here, once for 
 from __future__ import annotations
 
 import logging
-import os
-import random
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from ..exceptions import (
 )
 from ..models import ReplyInfo
 from . import replies, retries
+from .chance import chance
 from .operations import Operation
 from .wire import Answer, Headers, NoReply, Reply, Request
 
@@ -46,14 +45,9 @@ class Sleep:
     seconds: float
 
 
-# Not `os.urandom`, which lets go of the interpreter for each call: where another thread waits for it, that is dear.
-_keys = random.Random()  # noqa: S311  # they have to differ, not to be secret
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_keys.seed)
-
-
 def _new_key() -> str:
-    return f"{_keys.getrandbits(128):032x}"
+    # Not `os.urandom`, which lets go of the interpreter for each call: where another thread waits for it, that is dear.
+    return f"{chance.getrandbits(128):032x}"
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Policy:
     secret: Optional[str] = field(default=None, repr=False)
     clock: Callable[[], float] = time.monotonic
     time_of_day: Callable[[], float] = time.time
-    random: Callable[[], float] = random.random
+    random: Callable[[], float] = chance.random
     new_key: Callable[[], str] = _new_key
 
 

@@ -5,7 +5,6 @@ No I/O, no clock: the drivers in `threads` and `tasks` pull, send and wait; file
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional, Union
 
 from .._core import retries
+from .._core.chance import chance
 from ..exceptions import (
     AuthenticationException,
     ConfigurationError,
@@ -121,7 +121,7 @@ class Scheduler:
     def __init__(
         self,
         limits: Limits,
-        rng: Callable[[], float] = random.random,
+        rng: Callable[[], float] = chance.random,
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits

@@ -13,7 +13,6 @@ writes are seen by all workers under one path.
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -38,6 +37,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
 from .._core import retries
+from .._core.chance import chance
 from ..batch.chunks import Answer, Chunk
 from ..batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ..batch.pace import LIMITER_PAUSE, LONGEST_PAUSE
@@ -332,7 +332,7 @@ def _postponing(send: Callable[[Chunk], Answer], attempts: int) -> Callable[[Chu
         except RateLimitException as error:
             pause = LIMITER_PAUSE if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE)
             # Not all at one moment, when the pause is over.
-            raise _Postponed(pause + random.random(), counted=False) from error  # noqa: S311  # spreads load
+            raise _Postponed(pause + chance.random(), counted=False) from error
         except (ConnectionException, ServerException) as error:
             if _is_final(error):
                 raise
@@ -341,7 +341,7 @@ def _postponing(send: Callable[[Chunk], Answer], attempts: int) -> Callable[[Chu
             if attempts > PATIENCE and not isinstance(error, ConnectionException) and error.status_code != 503:
                 raise
             asked = getattr(error, "retry_after", None)
-            pause = retries.backoff(attempts, random.random()) if asked is None else asked  # noqa: S311  # spreads load
+            pause = retries.backoff(attempts, chance.random()) if asked is None else asked
             raise _Postponed(max(1.0, min(pause, LONGEST_PAUSE)), counted=True) from error
 
     return once

@@ -6,7 +6,6 @@ inside their transaction: what it writes there stands or falls with the result.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
+from .._core.chance import chance
 from ..exceptions import ConfigurationError
 from ..programs import Outcome, Program, ProgramPool, UnsupportedLanguage
 from . import moments
@@ -367,7 +367,7 @@ class Service:
 
 def _sampled(force_validation: bool, running: _Running) -> bool:
     # Which runs are looked at later; nothing hangs on its being unpredictable.
-    return force_validation or random.random() < running.sampling_rate  # noqa: S311
+    return force_validation or chance.random() < running.sampling_rate
 
 
 def _execution(
