@@ -38,17 +38,17 @@ from django.utils import timezone
 
 from .._core import retries
 from .._core.chance import chance
-from ..batch.chunks import Answer, Chunk
-from ..batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED
-from ..batch.pace import LIMITER_PAUSE, LONGEST_PAUSE
-from ..batch.reading import Reader, from_values
-from ..batch.report import write_report
+from ..batch.engine.chunks import Answer, Chunk
+from ..batch.engine.reader import Reader, from_values
+from ..batch.engine.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
+from ..batch.engine.threads import drive
+from ..batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
+from ..batch.formats.sinks import OutputError
+from ..batch.reporting.report import write_report
+from ..batch.reporting.statistics import summary_of
+from ..batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ..batch.rows import CANCELLED, ERROR, Outcome, Row
-from ..batch.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
-from ..batch.sinks import OutputError
 from ..batch.streams import sender
-from ..batch.tally import summary_of
-from ..batch.threads import drive
 from .django import get_client
 from .django.batches import parts
 from .django.batches.following import UNUSABLE, ended_as

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loopai.batch.keys import DuplicateSearch, KeyIndex, confirm, digest
-from loopai.batch.sources import open_source
-from loopai.batch.surveying import DuplicateKeys, survey
+from loopai.batch.formats.opening import open_source
+from loopai.batch.resume.keys import DuplicateSearch, KeyIndex, confirm, digest
+from loopai.batch.resume.prescan import DuplicateKeys, survey
 
 
 def _input(folder: Path, keys: list[object]) -> Path:

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopai.batch.places import START, Place
-from loopai.batch.quality import LONGEST_LABEL, OTHER, Expectation, Quality, label_of
+from loopai.batch.formats.opening import ParquetSource, open_source
+from loopai.batch.formats.positions import START, Place
+from loopai.batch.reporting.quality import LONGEST_LABEL, OTHER, Expectation, Quality, label_of
+from loopai.batch.reporting.statistics import BUCKETS, MOST_KINDS, Tally
 from loopai.batch.rows import ERROR, OK, Outcome, Row
-from loopai.batch.sources import ParquetSource, open_source
-from loopai.batch.tally import BUCKETS, MOST_KINDS, Tally
 
 LABELS = st.sampled_from(["spam", "ham", "a\0b", "é"])
 ENDED = st.tuples(

@@ -16,7 +16,7 @@ import pytest
 
 from loopai import ConfigurationError, LoopaiClient, SyncLoopaiClient
 from loopai.batch import JournalError, Outcome, OutputError, Row, run, run_sync
-from loopai.batch.ledger import Ledger, journal_of
+from loopai.batch.resume.checkpoint import Ledger, journal_of
 from loopai.testing import FakeLoopai, ProgramError
 
 ROWS = 60

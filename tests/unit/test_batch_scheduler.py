@@ -18,10 +18,10 @@ from loopai import (
     TimeoutException,
     ValidationException,
 )
-from loopai.batch.chunks import Chunk, Replies, TooLarge, Unsendable
-from loopai.batch.pace import LARGEST_CHUNK, Pace
+from loopai.batch.engine.chunks import Chunk, Replies, TooLarge, Unsendable
+from loopai.batch.engine.scheduler import GIVE_UP_AFTER, Done, Limits, Pull, Scheduler, Send, Wait
+from loopai.batch.engine.throttle import LARGEST_CHUNK, Pace
 from loopai.batch.rows import Outcome, Row
-from loopai.batch.scheduler import GIVE_UP_AFTER, Done, Limits, Pull, Scheduler, Send, Wait
 from loopai.models import ReplyInfo
 
 Server = Callable[[Chunk], Any]

@@ -12,12 +12,12 @@ import pytest
 
 from loopai import ConfigurationError
 from loopai.batch import Outcome, Row
-from loopai.batch.charts import columns, milliseconds, number
-from loopai.batch.progress import Bar, Lines, Progress, clock_time, watcher_for
-from loopai.batch.quality import MOST_LABELS, OTHER, Expectation, Quality, label_of
-from loopai.batch.report import page
-from loopai.batch.runs import Run
-from loopai.batch.tally import Latencies, Summary, Tally, Timeline, kind_of, summary_of
+from loopai.batch.api import Run
+from loopai.batch.reporting.charts import columns, milliseconds, number
+from loopai.batch.reporting.progress import Bar, Lines, Progress, clock_time, watcher_for
+from loopai.batch.reporting.quality import MOST_LABELS, OTHER, Expectation, Quality, label_of
+from loopai.batch.reporting.report import page
+from loopai.batch.reporting.statistics import Latencies, Summary, Tally, Timeline, kind_of, summary_of
 
 
 def test_precision_recall_and_confusion_are_as_counted_by_hand() -> None:
@@ -191,8 +191,8 @@ def test_figures_are_short() -> None:
 
 
 def _run(tally: Tally, now: list[float]) -> Run:
-    from loopai.batch.chunks import BatchCall
-    from loopai.batch.runs import prepare
+    from loopai.batch.api import prepare
+    from loopai.batch.engine.chunks import BatchCall
 
     made = prepare(BatchCall("t"), [], clock=lambda: now[0])
     made.tally = tally
@@ -217,7 +217,7 @@ def test_lines_come_every_few_seconds_and_at_the_end() -> None:
 
 def test_the_time_left_is_told_by_rows_or_by_the_input() -> None:
     """And a pause instead of it."""
-    from loopai.batch.surveying import Survey
+    from loopai.batch.resume.prescan import Survey
 
     now, tally = [30.0], _tally()
     run = _run(tally, now)

@@ -19,8 +19,8 @@ from django.db import connections, transaction
 from django.utils import timezone
 from inbox.models import Mail, Message
 
+from loopai.batch.engine.stopping import Stop
 from loopai.batch.rows import OK, Outcome, Row
-from loopai.batch.stopping import Stop
 from loopai.contrib.celery import look_after, run_part, start_batch
 from loopai.contrib.django.batches import parts
 from loopai.contrib.django.batches.files import FileRows

@@ -1,6 +1,6 @@
 """A whole batch of which the database knows, from checked options to exit code: over a queryset, or in workers.
 
-Flags are parsed by the management command; a file that this process runs by itself is `loopai.batch.command`'s.
+Flags are parsed by the management command; a file that this process runs by itself is `loopai.shell.command`'s.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ....batch.command import ALL_OK, PLANNED, BatchCommand, Ending
-from ....batch.ledger import Ledger
-from ....batch.quality import Expectation
-from ....batch.reading import Reader, from_values
-from ....batch.runs import FINISHED, Run, mode_of, perform
-from ....batch.scheduler import Scheduler
-from ....batch.stopping import Stop
+from ....batch.api import FINISHED, Run, mode_of, perform
+from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.scheduler import Scheduler
+from ....batch.engine.stopping import Stop
+from ....batch.reporting.quality import Expectation
+from ....batch.reporting.statistics import Summary, Tally
+from ....batch.resume.checkpoint import Ledger
+from ....batch.resume.prescan import Survey
 from ....batch.streams import sender
-from ....batch.surveying import Survey
-from ....batch.tally import Summary, Tally
+from ....shell.command import ALL_OK, PLANNED, BatchCommand, Ending
 from ..models import BatchRun
 from .following import CODES, follow
 from .inline import carry_out

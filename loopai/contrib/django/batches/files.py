@@ -11,12 +11,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
-from ....batch.inputs import Input, is_gzip
+from ....batch.formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
+from ....batch.formats.positions import START, Place
+from ....batch.formats.source import Input, is_gzip
 from ....batch.mapping import InputMapping
-from ....batch.places import START, Place
-from ....batch.quality import Expectation
+from ....batch.reporting.quality import Expectation
 from ....batch.rows import Row
-from ....batch.sources import CsvSource, JsonlSource, ParquetSource, open_source
 from ....batch.streams import is_plain, maker
 from ....exceptions import ConfigurationError
 from .. import keys

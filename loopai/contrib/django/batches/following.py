@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from django.utils import timezone
 
-from ....batch.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
-from ....batch.runs import FINISHED, Run
-from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
-from ....batch.stopping import Stop
-from ....batch.surveying import Survey
-from ....batch.tally import Summary, Tally, summary_of
-from ....batch.watching import Watcher
+from ....batch.api import FINISHED, Run
+from ....batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
+from ....batch.engine.stopping import Stop
+from ....batch.reporting.statistics import Summary, Tally, summary_of
+from ....batch.reporting.watcher import Watcher
+from ....batch.resume.prescan import Survey
+from ....shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
 from ..models import BatchRun, LeaseLost
 from .parts import WORKERS
 from .plans import Plan

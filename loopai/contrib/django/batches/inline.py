@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Optional
 from django.db import DatabaseError
 from django.utils import timezone
 
-from ....batch.quality import Expectation
-from ....batch.reading import Reader, from_values
+from ....batch.api import Run, perform
+from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.scheduler import ENOUGH_FOR_A_SHARE, INTERRUPTED, TOO_MANY_ERRORS, Limits, Scheduler
+from ....batch.engine.stopping import Stop
+from ....batch.reporting.quality import Expectation
+from ....batch.reporting.statistics import Summary, Tally
+from ....batch.reporting.watcher import Watcher
+from ....batch.resume.prescan import Survey
 from ....batch.rows import Outcome
-from ....batch.runs import Run, perform
-from ....batch.scheduler import ENOUGH_FOR_A_SHARE, INTERRUPTED, TOO_MANY_ERRORS, Limits, Scheduler
-from ....batch.stopping import Stop
 from ....batch.streams import sender
-from ....batch.surveying import Survey
-from ....batch.tally import Summary, Tally
-from ....batch.watching import Watcher
 from ..models import BatchRun, LeaseLost
 from .leases import BEAT_SECONDS, LEASE_SECONDS
 from .results import UNFIT, Results

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Optional
 
-from ....batch.journal import sync_folder
-from ....batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED, journal_of
-from ....batch.parquet import pyarrow
-from ....batch.sinks import explain
-from ....batch.sources import format_of
+from ....batch.formats.opening import format_of
+from ....batch.formats.parquet import pyarrow
+from ....batch.formats.sinks import explain
+from ....batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED, journal_of
+from ....batch.resume.journal import sync_folder
 from ....exceptions import ConfigurationError
 from ..models import BatchRun
 from .plans import Plan

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Optional
 
-from ....batch.command import find_task
+from ....batch.api import prepare
 from ....batch.mapping import InputMapping
-from ....batch.quality import Expectation
-from ....batch.report import check_report
-from ....batch.runs import prepare
-from ....batch.surveying import survey
+from ....batch.reporting.quality import Expectation
+from ....batch.reporting.report import check_report
+from ....batch.resume.prescan import survey
 from ....exceptions import ConfigurationError
+from ....shell.command import find_task
 from .files import GivenFile
 from .outputs import kind_of
 from .plans import Plan, default_mapping

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Optional
 
-from ....batch.chunks import BatchCall
-from ....batch.quality import Expectation
-from ....batch.scheduler import Limits
+from ....batch.engine.chunks import BatchCall
+from ....batch.engine.scheduler import Limits
+from ....batch.reporting.quality import Expectation
 from ....exceptions import ConfigurationError
 from ..models import BatchRun
 from .files import GivenFile

@@ -8,7 +8,7 @@ from typing import Any, Optional, Union
 from django.db import transaction
 from django.utils import timezone
 
-from ....batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED
+from ....batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ....exceptions import ConfigurationError
 from ..models import BatchRun
 from .files import FileRows

@@ -19,11 +19,11 @@ from uuid import uuid4
 
 from django.db import transaction
 
-from ....batch.journal import sync_folder
-from ....batch.ledger import sync_whole
-from ....batch.parquet import write_parquet
+from ....batch.formats.parquet import write_parquet
+from ....batch.formats.sinks import ADDED, KEY, STATUS, CsvSink, JsonlSink, OutputError, explain, read_back
+from ....batch.resume.checkpoint import sync_whole
+from ....batch.resume.journal import sync_folder
 from ....batch.rows import OK, Outcome, Row
-from ....batch.sinks import ADDED, KEY, STATUS, CsvSink, JsonlSink, OutputError, explain, read_back
 from ..models import BatchPart, BatchRun, BatchSegment, LeaseLost
 from .outputs import clear, folder_of, mark_of
 from .rows import KeyedRow

@@ -11,12 +11,12 @@ from typing import Any, Callable, Optional
 
 from django.utils import timezone
 
-from ....batch.quality import Expectation
-from ....batch.reading import Reader, from_values
+from ....batch.api import Run
+from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.scheduler import Scheduler
+from ....batch.reporting.quality import Expectation
+from ....batch.reporting.statistics import Tally
 from ....batch.rows import ERROR, OK, Outcome, Row
-from ....batch.runs import Run
-from ....batch.scheduler import Scheduler
-from ....batch.tally import Tally
 from ..models import BatchRun, Failure
 from .plans import Plan
 

@@ -18,8 +18,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from ....batch.keys import digest
-from ....batch.tally import Tally
+from ....batch.reporting.statistics import Tally
+from ....batch.resume.keys import digest
 from .. import keys
 from ..ranges import Mark, advanced
 from ..signals import batch_requested

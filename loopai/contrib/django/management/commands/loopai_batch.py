@@ -9,10 +9,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
-from .....batch.command import BatchOptions, run_command
-from .....batch.progress import KINDS
-from .....batch.sinks import OutputError
+from .....batch.formats.sinks import OutputError
+from .....batch.reporting.progress import KINDS
 from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, ServerException
+from .....shell.command import BatchOptions, run_command
 from ...batches.command import RunCommand
 from ...batches.files import GivenFile
 from ...batches.outputs import kind_of, refuse_workers_output

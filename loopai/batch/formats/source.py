@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Optional, Protocol, Union, cast
 
-from ..exceptions import ConfigurationError
+from ...exceptions import ConfigurationError
 
 Record = tuple[int, Optional[dict[str, Any]], Optional[str]]
 """Line number from 1, columns, and the reason where the columns could not be read."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .runs import Run
-    from .tally import Summary
+    from ..api import Run
+    from .statistics import Summary
 
 
 class Watcher(Protocol):

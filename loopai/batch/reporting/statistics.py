@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from ..formats.sinks import ERROR as ERROR_COLUMN
+from ..formats.sinks import LATENCY as LATENCY_COLUMN
+from ..formats.sinks import OUTPUT as OUTPUT_COLUMN
+from ..formats.sinks import STATUS as STATUS_COLUMN
+from ..rows import CANCELLED, ERROR, OK, Outcome
 from .quality import Expectation, Quality, storable
-from .rows import CANCELLED, ERROR, OK, Outcome
-from .sinks import ERROR as ERROR_COLUMN
-from .sinks import LATENCY as LATENCY_COLUMN
-from .sinks import OUTPUT as OUTPUT_COLUMN
-from .sinks import STATUS as STATUS_COLUMN
 
 MOST_KINDS = 40
 """Different errors told apart; what comes after them is counted together."""

@@ -12,11 +12,11 @@ from typing import Any, Callable, Optional, Union
 
 from pydantic_core import from_json, to_json
 
-from ..exceptions import ConfigurationError
-from .inputs import FromInput, Input, Record, cut_off, is_gzip
-from .journal import sync_folder
-from .places import START, Place
+from ...exceptions import ConfigurationError
+from ..resume.journal import sync_folder
+from .positions import START, Place
 from .sinks import ADDED, ERROR, LATENCY, OUTPUT, STATUS
+from .source import FromInput, Input, Record, cut_off, is_gzip
 
 _PARQUET_ROWS = 1000
 _SLICE = 100

@@ -7,11 +7,11 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional, TextIO
 
-from ..exceptions import ConfigurationError
-from .tally import Summary
+from ...exceptions import ConfigurationError
+from .statistics import Summary
 
 if TYPE_CHECKING:
-    from .runs import Run
+    from ..api import Run
 
 KINDS = ("auto", "plain", "json", "none")
 

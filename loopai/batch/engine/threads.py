@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from typing import Any, Callable, Optional, Union
 
-from ..exceptions import LoopaiException
+from ...exceptions import LoopaiException
+from ..rows import Outcome
 from .chunks import Answer, Chunk
-from .reading import Reader
-from .rows import Outcome
+from .reader import Reader
 from .scheduler import Done, Pull, Scheduler, Send, Wait
 from .stopping import Grace, Stop, shorter
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-from ..exceptions import ConfigurationError
+from ...exceptions import ConfigurationError
+from ..engine.reader import key_text
+from ..formats.opening import Source
+from ..mapping import Unmapped, path_reader
 from .keys import DuplicateSearch, confirm
-from .mapping import Unmapped, path_reader
-from .reading import key_text
-from .sources import Source
 
 
 class DuplicateKeys(ConfigurationError):

@@ -13,8 +13,8 @@ from typing import IO, Any, Optional, Protocol, Union
 
 from pydantic_core import from_json, to_json
 
-from ..exceptions import ConfigurationError
-from .rows import OK, Outcome
+from ...exceptions import ConfigurationError
+from ..rows import OK, Outcome
 
 STATUS = "loopai_status"
 OUTPUT = "loopai_output"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Union
 from uuid import uuid4
 
-from ..exceptions import ConfigurationError
+from ...exceptions import ConfigurationError
+from ..formats.sinks import OutputError, explain
 from .charts import (
     columns,
     legend,
@@ -26,12 +27,11 @@ from .charts import (
     time_ticks,
 )
 from .progress import clock_time, one_line
-from .sinks import OutputError, explain
-from .tally import Summary, Tally
+from .statistics import Summary, Tally
 
 if TYPE_CHECKING:
+    from ..api import Run
     from .quality import Quality
-    from .runs import Run
 
 _SERIES = (("ok", "ok"), ("errors", "bad"))
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Callable, Optional
 
-from .stopping import Stop
+from ..batch.engine.stopping import Stop
 
 
 class Interrupts:

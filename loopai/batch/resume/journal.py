@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Optional, Protocol, Union
 
-from ..exceptions import ConfigurationError
+from ...exceptions import ConfigurationError
+from ..formats.sinks import sync
+from ..rows import CANCELLED, ERROR, OK, Outcome, Row
 from .keys import DIGEST_BYTES, KeyIndex, digest
-from .rows import CANCELLED, ERROR, OK, Outcome, Row
-from .sinks import sync
 
 MAGIC = b"loopai-journal 1\n"
 

@@ -13,11 +13,11 @@ from typing import IO, Optional, Union
 
 from pydantic_core import from_json
 
-from ..exceptions import ConfigurationError
-from .csvs import CsvSource, Dialect, is_utf8
-from .inputs import LONGEST_LINE, FromInput, Input, Record, Source, cut_off
+from ...exceptions import ConfigurationError
+from .csv import CsvSource, Dialect, is_utf8
 from .parquet import ParquetSource
-from .places import START, Place
+from .positions import START, Place
+from .source import LONGEST_LINE, FromInput, Input, Record, Source, cut_off
 
 __all__ = ["CsvSource", "JsonlSource", "ParquetSource", "Record", "Source", "format_of", "open_source"]
 

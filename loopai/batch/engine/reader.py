@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional, Union
 
-from ..exceptions import ConfigurationError
-from .journal import Journal
-from .keys import KeyIndex, digest
-from .mapping import InputMapping, Unmapped, path_reader
-from .rows import DUPLICATE, UNMAPPED, UNREADABLE, Row
-from .sources import Record
+from ...exceptions import ConfigurationError
+from ..formats.opening import Record
+from ..mapping import InputMapping, Unmapped, path_reader
+from ..resume.journal import Journal
+from ..resume.keys import KeyIndex, digest
+from ..rows import DUPLICATE, UNMAPPED, UNREADABLE, Row
 
 Key = Union[str, Callable[[Any], Any], None]
 Make = Callable[[Any, int], Row]

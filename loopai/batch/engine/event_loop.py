@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
 from typing import Any, Callable, Optional, Union
 
+from ..rows import Outcome
 from .chunks import Answer, Chunk
-from .reading import Reader
-from .rows import Outcome
+from .reader import Reader
 from .scheduler import Done, Pull, Scheduler, Send, Wait
 from .stopping import Grace, Stop, shorter
 from .threads import LINGER, SCANNED_AT_ONCE, Inline, settle_one

@@ -13,9 +13,9 @@ from typing import IO, Any, Callable, Optional
 
 from pydantic_core import from_json
 
-from ..exceptions import ConfigurationError
-from .inputs import LONGEST_LINE, FromInput, Input, Record, cut_off
-from .places import Place
+from ...exceptions import ConfigurationError
+from .positions import Place
+from .source import LONGEST_LINE, FromInput, Input, Record, cut_off
 
 _SAMPLE = 65536
 _DELIMITERS = ",;\t|"

@@ -13,6 +13,20 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Protocol, TextIO, Union
 
+from ..batch.api import Run, files_of, mode_of, perform, prepare
+from ..batch.engine.chunks import BatchCall
+from ..batch.engine.scheduler import Limits
+from ..batch.engine.stopping import Stop
+from ..batch.formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
+from ..batch.formats.sinks import NOTHING_KEPT, OutputError
+from ..batch.mapping import InputMapping
+from ..batch.reporting.progress import Bar, one_line, watcher_for
+from ..batch.reporting.quality import Expectation
+from ..batch.reporting.report import check_report, write_report
+from ..batch.resume.checkpoint import check_apart
+from ..batch.resume.prescan import survey
+from ..batch.rows import Row
+from ..batch.streams import maker, sender
 from ..exceptions import (
     ConfigurationError,
     ConnectionException,
@@ -22,8 +36,7 @@ from ..exceptions import (
     ServerException,
     ValidationException,
 )
-from .chunks import BatchCall
-from .ending import (
+from .exit_codes import (
     ALL_OK,
     FAILED_ROWS,
     LONGEST,
@@ -36,19 +49,6 @@ from .ending import (
     told,
 )
 from .interrupts import Interrupts, interrupts
-from .ledger import check_apart
-from .mapping import InputMapping
-from .progress import Bar, one_line, watcher_for
-from .quality import Expectation
-from .report import check_report, write_report
-from .rows import Row
-from .runs import Run, files_of, mode_of, perform, prepare
-from .scheduler import Limits
-from .sinks import NOTHING_KEPT, OutputError
-from .sources import CsvSource, JsonlSource, ParquetSource, open_source
-from .stopping import Stop
-from .streams import maker, sender
-from .surveying import survey
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient

@@ -10,13 +10,13 @@ from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
-from .._core.encoding import encode
-from .._core.operations import PROGRAM_TIMEOUT_MS, Operation
-from .._core.wire import Reply
-from ..exceptions import ConfigurationError, ValidationException
-from ..models import ReplyInfo
-from .pace import LARGEST_CHUNK
-from .rows import ERROR, OK, PROGRAM, Outcome, Row
+from ..._core.encoding import encode
+from ..._core.operations import PROGRAM_TIMEOUT_MS, Operation
+from ..._core.wire import Reply
+from ...exceptions import ConfigurationError, ValidationException
+from ...models import ReplyInfo
+from ..rows import ERROR, OK, PROGRAM, Outcome, Row
+from .throttle import LARGEST_CHUNK
 
 
 @dataclass(frozen=True)

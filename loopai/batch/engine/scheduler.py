@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Callable, Optional, Union
 
-from .._core import retries
-from .._core.chance import chance
-from ..exceptions import (
+from ..._core import retries
+from ..._core.chance import chance
+from ...exceptions import (
     AuthenticationException,
     ConfigurationError,
     ConnectionException,
@@ -25,9 +25,9 @@ from ..exceptions import (
     ServerException,
     ValidationException,
 )
+from ..rows import CANCELLED, ERROR, OK, REFUSED, STOPPED, UNSENDABLE, Outcome, Row
 from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
-from .pace import LIMITER_PAUSE, Pace
-from .rows import CANCELLED, ERROR, OK, REFUSED, STOPPED, UNSENDABLE, Outcome, Row
+from .throttle import LIMITER_PAUSE, Pace
 
 GIVE_UP_AFTER = 8
 """Failures in a row, those of one moment counted once, with no reply between them, after which the server counts as

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
 
+from ..batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
+from ..batch.reporting.progress import one_line
+from ..batch.reporting.statistics import Summary
 from .interrupts import Interrupts
-from .progress import one_line
-from .scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
-from .tally import Summary
 
 if TYPE_CHECKING:
-    from .runs import Run
+    from ..batch.api import Run
 
 ALL_OK = 0
 FAILED_ROWS = 1

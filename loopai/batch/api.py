@@ -11,23 +11,23 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
 from uuid import UUID
 
 from ..exceptions import ConfigurationError, LoopaiException
-from .chunks import Answer, BatchCall, Chunk
-from .journal import Journal
-from .ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED, Ledger, check_apart, journal_of
+from .engine.chunks import Answer, BatchCall, Chunk
+from .engine.event_loop import adrive
+from .engine.reader import Key, Reader
+from .engine.scheduler import Limits, Scheduler
+from .engine.stopping import Stop
+from .engine.threads import drive
+from .formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
+from .formats.sinks import Sink
 from .mapping import InputMapping
-from .quality import Expectation
-from .reading import Key, Reader
+from .reporting.quality import Expectation
+from .reporting.statistics import Summary, Tally, summary_of
+from .reporting.watcher import Watcher
+from .resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED, Ledger, check_apart, journal_of
+from .resume.journal import Journal
+from .resume.prescan import Survey, survey
 from .rows import Outcome
-from .scheduler import Limits, Scheduler
-from .sinks import Sink
-from .sources import CsvSource, JsonlSource, ParquetSource, open_source
-from .stopping import Stop
 from .streams import Mapped, Path, Rows, asender, call_for, is_plain, maker, sender
-from .surveying import Survey, survey
-from .tally import Summary, Tally, summary_of
-from .tasks import adrive
-from .threads import drive
-from .watching import Watcher
 
 if TYPE_CHECKING:
     from ..client import LoopaiClient, SyncLoopaiClient
