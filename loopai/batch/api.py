@@ -21,11 +21,11 @@ from .formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
 from .formats.sinks import Sink
 from .mapping import InputMapping
 from .reporting.quality import Expectation
-from .reporting.statistics import Summary, Tally, summary_of
+from .reporting.statistics import Statistics, Summary, summary_of
 from .reporting.watcher import Watcher
-from .resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED, Ledger, check_apart, journal_of
+from .resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED, Checkpoint, check_apart, journal_of
 from .resume.journal import Journal
-from .resume.prescan import Survey, survey
+from .resume.prescan import Prescan, prescan
 from .rows import Outcome
 from .streams import Mapped, Path, Rows, asender, call_for, is_plain, maker, sender
 
@@ -54,12 +54,12 @@ class Run:
     values: Union[Iterable[Any], AsyncIterable[Any]]
     reader: Reader
     scheduler: Scheduler
-    tally: Tally
+    tally: Statistics
     waits: bool
-    ledger: Optional[Ledger] = None
+    ledger: Optional[Checkpoint] = None
     sink: Optional[Sink] = None
     journal: Optional[Journal] = None
-    survey: Optional[Survey] = None
+    prescan: Optional[Prescan] = None
     watchers: Sequence[Watcher] = ()
     clock: Callable[[], float] = time.monotonic
     facts: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Run:
     @property
     def total(self) -> Optional[int]:
         """Rows of the input, where it was read before."""
-        return self.survey.rows if self.survey is not None else None
+        return self.prescan.rows if self.prescan is not None else None
 
     def keep(self, outcomes: list[Outcome]) -> None:
         """Make outcomes durable, then count them."""
@@ -149,7 +149,7 @@ def prepare(
     found = None
     is_csv = output is not None and (output_format == "csv" or str(output).lower().endswith(".csv"))
     if source is not None and source.repeatable and (isinstance(key, str) or (is_csv and source.header is None)):
-        found = survey(source, key if isinstance(key, str) else None, allow_duplicates=allow_duplicates, limit=limit)
+        found = prescan(source, key if isinstance(key, str) else None, allow_duplicates=allow_duplicates, limit=limit)
     facts = {
         "task": call.task_id,
         "input": source.fingerprint() if source is not None else None,
@@ -162,7 +162,7 @@ def prepare(
         if mode in {"resume", "retry_failed"} and key is None and (source is None or not source.repeatable):
             raise ConfigurationError("rows that come but once are told apart by a key: name it with --id-field")
         header = source.header if source is not None else None
-        ledger = Ledger(
+        ledger = Checkpoint(
             output,
             output_format,
             facts,
@@ -185,7 +185,7 @@ def prepare(
             check_keys=key is not None and not allow_duplicates and found is None,
             limit=limit,
         )
-        tally = Tally(clock(), expectation)
+        tally = Statistics(clock(), expectation)
         if ledger is not None and (report or expectation is not None):
             for columns in ledger.earlier():
                 tally.add_earlier(columns)

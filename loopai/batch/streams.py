@@ -22,7 +22,7 @@ from .engine.threads import drive
 from .formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
 from .mapping import InputMapping
 from .resume.journal import FileJournal, Journal
-from .resume.prescan import survey
+from .resume.prescan import prescan
 from .rows import Outcome, Row
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class _Intake:
             if rows.header is not None:
                 mapped.check(rows.header)
             if check and rows.repeatable and isinstance(key, str):
-                survey(rows, key, allow_duplicates=False, limit=limit)
+                prescan(rows, key, allow_duplicates=False, limit=limit)
                 check = False
         self.reader = Reader(maker(rows, key, mapped), journal, check_keys=check, limit=limit)
 

@@ -24,7 +24,7 @@ from ..batch.reporting.progress import Bar, one_line, watcher_for
 from ..batch.reporting.quality import Expectation
 from ..batch.reporting.report import check_report, write_report
 from ..batch.resume.checkpoint import check_apart
-from ..batch.resume.prescan import survey
+from ..batch.resume.prescan import prescan
 from ..batch.rows import Row
 from ..batch.streams import maker, sender
 from ..exceptions import (
@@ -45,7 +45,7 @@ from .exit_codes import (
     STOPPED_BY_ERRORS,
     TO_RESUME,
     USAGE,
-    Ending,
+    CommandResult,
     told,
 )
 from .interrupts import Interrupts, interrupts
@@ -64,7 +64,7 @@ __all__ = [
     "BatchCommand",
     "BatchOptions",
     "CommandOptions",
-    "Ending",
+    "CommandResult",
     "FileCommand",
     "find_task",
     "run_command",
@@ -220,7 +220,7 @@ class BatchCommand:
             self.say(f"{one_line(row.key, LONGEST_NAME)}: {one_line(text, LONGEST)}")
         return FAILED_ROWS if any(row.error is not None for row in shown) else ALL_OK
 
-    def carry_out(self, work: Callable[[Stop], Ending], *, go_on: str = TO_RESUME) -> int:
+    def carry_out(self, work: Callable[[Stop], CommandResult], *, go_on: str = TO_RESUME) -> int:
         """Do the work with signals heeded, say how it ended, and give the exit code.
 
         The first SIGINT or SIGTERM asks the work to stop, which then ends as ever; a second ends it where it stands,
@@ -243,7 +243,7 @@ class BatchCommand:
         while self._drawn:
             self._drawn.pop().close()
 
-    def _end(self, ending: Ending, came: Interrupts) -> int:
+    def _end(self, ending: CommandResult, came: Interrupts) -> int:
         report = self._shared.report
         problem: Optional[OutputError] = None
         if report is not None:
@@ -258,7 +258,7 @@ class BatchCommand:
             self.say(f"Report: {report}")
         return ending.exit_code(came)
 
-    def _tell(self, ending: Ending) -> None:
+    def _tell(self, ending: CommandResult) -> None:
         """The summary, as lines or as JSON."""
         summary = ending.summary
         if self._shared.json:
@@ -354,7 +354,7 @@ class FileCommand(BatchCommand):
             mapping.check(source.header)
         rows = None
         if source.repeatable:
-            found = survey(source, options.id_field, allow_duplicates=options.allow_duplicates, limit=options.limit)
+            found = prescan(source, options.id_field, allow_duplicates=options.allow_duplicates, limit=options.limit)
             rows = found.rows
         make = maker(source, options.id_field, mapping)
         self.plan(options.task, source.name, rows, options.chunk_size, options.max_in_flight)
@@ -377,14 +377,14 @@ class FileCommand(BatchCommand):
         if journal is None:
             go_on = NOTHING_KEPT
 
-        def work(stop: Stop) -> Ending:
+        def work(stop: Stop) -> CommandResult:
             with sender(self.client, run.call, run.scheduler) as send:
                 summary = perform(run, send, stop=stop)
             # Not the journal of before: one that rows were dropped from is another.
             kept = ledger.journal if ledger is not None else None
             if kept is None:
-                return Ending(summary, run, run.tally.errors, go_on=go_on, retry=None)
-            return Ending(summary, run, kept.errors)
+                return CommandResult(summary, run, run.tally.errors, go_on=go_on, retry=None)
+            return CommandResult(summary, run, kept.errors)
 
         return self.carry_out(work, go_on=go_on)
 
@@ -396,7 +396,7 @@ class FileCommand(BatchCommand):
             if options.report is None and options.expect is None:
                 return ALL_OK
         run.watchers = ()
-        return self._end(Ending(run.end(), run, 0), Interrupts())
+        return self._end(CommandResult(run.end(), run, 0), Interrupts())
 
 
 def find_task(client: SyncLoopaiClient, task: str) -> Task:

@@ -31,7 +31,7 @@ LONGEST_NAME = 80
 
 
 @dataclass
-class Ending:
+class CommandResult:
     """How a command's run ended; its summary, report and exit code are made of it.
 
     `run` is what the report shows, with `shown` for `summary` where it is of more than this command's part. `errors`

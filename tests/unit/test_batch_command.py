@@ -20,7 +20,7 @@ from loopai.batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS
 from loopai.batch.engine.stopping import Stop
 from loopai.batch.formats.opening import open_source
 from loopai.shell.command import BatchCommand, BatchOptions, run_command
-from loopai.shell.exit_codes import TO_RESUME, TO_RETRY, Ending
+from loopai.shell.exit_codes import TO_RESUME, TO_RETRY, CommandResult
 from loopai.testing import FakeLoopai, ProgramError
 
 
@@ -386,10 +386,10 @@ def test_a_command_of_ones_own_ends_like_any_other(client: SyncLoopaiClient, tmp
         stderr = io.StringIO()
         command = BatchCommand(options, client, stderr)
 
-        def work(stop: Stop) -> Ending:
+        def work(stop: Stop) -> CommandResult:
             made = prepare(BatchCall("t"), [], watchers=command.watchers())
             made.scheduler.stopped = how
-            return Ending(made.end(), made, **{"errors": 0, **more})
+            return CommandResult(made.end(), made, **{"errors": 0, **more})
 
         return command.carry_out(work), stderr.getvalue().splitlines()
 

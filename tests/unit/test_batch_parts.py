@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from loopai.batch.formats.opening import ParquetSource, open_source
 from loopai.batch.formats.positions import START, Place
 from loopai.batch.reporting.quality import LONGEST_LABEL, OTHER, Expectation, Quality, label_of
-from loopai.batch.reporting.statistics import BUCKETS, MOST_KINDS, Tally
+from loopai.batch.reporting.statistics import BUCKETS, MOST_KINDS, Statistics
 from loopai.batch.rows import ERROR, OK, Outcome, Row
 
 LABELS = st.sampled_from(["spam", "ham", "a\0b", "é"])
@@ -34,14 +34,14 @@ def outcome(ended: tuple[Any, ...]) -> Outcome:
     return Outcome(row, status, output, error, None, float(latency), attempts)
 
 
-def tally_of(ended: list[tuple[Any, ...]]) -> Tally:
-    made = Tally(0.0, Expectation("label"))
+def tally_of(ended: list[tuple[Any, ...]]) -> Statistics:
+    made = Statistics(0.0, Expectation("label"))
     for one in ended:
         made.add([outcome(one)], one[5])
     return made
 
 
-def told(tally: Tally) -> dict[str, Any]:
+def told(tally: Statistics) -> dict[str, Any]:
     """A tally with nothing in it that the order of its parts may change."""
     found = json.loads(json.dumps(tally.dump()))
     for name in ("last_error", "examples"):
@@ -54,10 +54,10 @@ def told(tally: Tally) -> dict[str, Any]:
 @given(st.lists(st.lists(ENDED, max_size=8), min_size=1, max_size=6))
 def test_parts_merged_are_the_whole(parts: list[list[tuple[Any, ...]]]) -> None:
     """However a run is cut up, through JSON and back: counts, percentiles, time line and confusion matrix."""
-    merged = Tally(0.0, Expectation("label"))
+    merged = Statistics(0.0, Expectation("label"))
     for part in parts:
-        merged.merge(Tally.load(json.loads(json.dumps(tally_of(part).dump()))))
-    whole = Tally.load(tally_of([one for part in parts for one in part]).dump())
+        merged.merge(Statistics.load(json.loads(json.dumps(tally_of(part).dump()))))
+    whole = Statistics.load(tally_of([one for part in parts for one in part]).dump())
     assert told(merged) == told(whole)
     for share in (0.5, 0.95):
         assert merged.latencies.percentile(share) == whole.latencies.percentile(share)
@@ -69,7 +69,7 @@ def test_parts_merged_are_the_whole(parts: list[list[tuple[Any, ...]]]) -> None:
 
 def test_a_dump_is_of_bounded_size() -> None:
     """Many kinds of errors, long texts, many and long labels, a long time: some kilobytes, and nothing uncounted."""
-    tally = Tally(0.0, Expectation("label"))
+    tally = Statistics(0.0, Expectation("label"))
     for n in range(3_000):
         kind = "".join(chr(97 + int(digit)) for digit in str(n))
         failed = Outcome(Row("k" * 1_000, {}, {"label": ""}), ERROR, None, kind + "x" * 9_999, None, float(n), 1)

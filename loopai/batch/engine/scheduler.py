@@ -27,7 +27,7 @@ from ...exceptions import (
 )
 from ..rows import CANCELLED, ERROR, OK, REFUSED, STOPPED, UNSENDABLE, Outcome, Row
 from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
-from .throttle import LIMITER_PAUSE, Pace
+from .throttle import LIMITER_PAUSE, Throttle
 
 GIVE_UP_AFTER = 8
 """Failures in a row, those of one moment counted once, with no reply between them, after which the server counts as
@@ -125,7 +125,7 @@ class Scheduler:
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits
-        self.pace = Pace(limits.max_in_flight, limits.chunk_size)
+        self.pace = Throttle(limits.max_in_flight, limits.chunk_size)
         self.stopped: Optional[str] = None
         self.error: Optional[LoopaiException] = None
         self.last_error: Optional[str] = None

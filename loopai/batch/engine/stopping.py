@@ -1,4 +1,4 @@
-"""Ending a run before its rows end: on request, with time for what is under way."""
+"""CommandResult a run before its rows end: on request, with time for what is under way."""
 
 from __future__ import annotations
 

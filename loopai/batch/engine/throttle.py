@@ -15,7 +15,7 @@ MOST_ROWS = 10_000
 """Rows of one chunk, however small they are: the reply has to come within one timeout."""
 
 
-class Pace:
+class Throttle:
     """Additive increase, multiplicative decrease between 1 and `most` requests under way; one pause for all.
 
     `rows` is the present size of a chunk. Times are seconds of the scheduler's clock.

@@ -27,7 +27,7 @@ from .charts import (
     time_ticks,
 )
 from .progress import clock_time, one_line
-from .statistics import Summary, Tally
+from .statistics import Statistics, Summary
 
 if TYPE_CHECKING:
     from ..api import Run
@@ -80,7 +80,7 @@ def check_report(path: Union[str, os.PathLike[str]]) -> None:
         raise ConfigurationError(f"--report {place}: there is no folder {place.parent}: make it, or name another")
 
 
-def page(facts: dict[str, object], tally: Tally, summary: Summary, now: datetime) -> str:
+def page(facts: dict[str, object], tally: Statistics, summary: Summary, now: datetime) -> str:
     """The page as HTML. `facts` are the run's: task, input, mapping."""
     state, css = _ENDED.get(summary.ended, (summary.ended, "stop"))
     given = facts.get("input")
@@ -120,7 +120,7 @@ def _section(name: str, title: str, told: str, *parts: str, wide: bool = False) 
     )
 
 
-def _outcome(tally: Tally) -> str:
+def _outcome(tally: Statistics) -> str:
     """How the rows ended, as one bar."""
     ended = [
         (tally.ok, "ok", "ok"),
@@ -133,7 +133,7 @@ def _outcome(tally: Tally) -> str:
     return f'<div class="outcome">{strip([(count, css) for count, css, _ in ended])}{legend(names)}</div>'
 
 
-def _tiles(tally: Tally, summary: Summary) -> str:
+def _tiles(tally: Statistics, summary: Summary) -> str:
     rows = tally.ok + tally.errors
     failed = f"{tally.errors / rows:.2%} of all" if tally.errors else "none"
     earlier = f"{summary.skipped:,} from an earlier run" if summary.skipped else "all in this run"
@@ -157,7 +157,7 @@ def _duration(seconds: float) -> str:
     return clock_time(seconds) if seconds >= 10 else f"{seconds:.2g} s"
 
 
-def _throughput(tally: Tally, summary: Summary) -> str:
+def _throughput(tally: Statistics, summary: Summary) -> str:
     line = tally.timeline
     if not any(ok or bad for ok, bad in line.spans):
         return ""
@@ -191,7 +191,7 @@ def _moment(second: float) -> str:
     return f"{second:.3g} s" if second != int(second) else clock_time(second)
 
 
-def _latency(tally: Tally) -> str:
+def _latency(tally: Statistics) -> str:
     latencies = tally.latencies
     bars = latencies.bars()
     if not bars:
@@ -223,7 +223,7 @@ def _latency(tally: Tally) -> str:
     )
 
 
-def _errors(tally: Tally) -> str:
+def _errors(tally: Statistics) -> str:
     if not tally.kinds:
         if not tally.ok:
             return _section("errors", "Errors", "No row has ended, so none has failed.")
@@ -237,7 +237,7 @@ def _errors(tally: Tally) -> str:
     return _section("errors", "Errors by kind", told, ranking("Errors by kind", rows))
 
 
-def _example(tally: Tally, kind: str) -> str:
+def _example(tally: Statistics, kind: str) -> str:
     if kind not in tally.examples:
         return ""
     key, text = tally.examples[kind]

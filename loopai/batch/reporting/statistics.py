@@ -140,7 +140,7 @@ def kind_of(error: str) -> str:
     return _VARYING.sub("…", error)[:120]
 
 
-class Tally:
+class Statistics:
     """What a run has come to so far. Times are the clock's seconds."""
 
     def __init__(self, started: float, expect: Optional[Expectation] = None) -> None:
@@ -207,7 +207,7 @@ class Tally:
         if compared and self.quality is not None:
             self.quality.failed += 1
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: Statistics) -> None:
         """Count what another has counted, too: another part of the same run, by the same expected column."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -237,7 +237,7 @@ class Tally:
         }
 
     @classmethod
-    def load(cls, dumped: Mapping[str, Any], started: float = 0.0) -> Tally:
+    def load(cls, dumped: Mapping[str, Any], started: float = 0.0) -> Statistics:
         """What `dump` gave."""
         made = cls(started)
         for name in _COUNTS:
@@ -329,7 +329,7 @@ class Summary:
         }
 
 
-def summary_of(tally: Tally, ended: str, skipped: int, now: float) -> Summary:
+def summary_of(tally: Statistics, ended: str, skipped: int, now: float) -> Summary:
     """The summary of a run that is over."""
     latencies = tally.latencies
     return Summary(

@@ -42,7 +42,7 @@ def check_apart(files: Mapping[str, Union[str, os.PathLike[str], None]]) -> None
             raise ConfigurationError(f"{other} and {role} are the same file, {os.fspath(path)}: name another")
 
 
-class Ledger:
+class Checkpoint:
     """What has ended: every outcome goes to the output first and to the journal then, each durable before the next.
 
     The journal records the output's length each time outcomes are kept, and opening cuts the output to it: rows that

@@ -18,14 +18,14 @@ class DuplicateKeys(ConfigurationError):
 
 
 @dataclass(frozen=True)
-class Survey:
+class Prescan:
     """What a first reading found: the number of rows and, of rows that differ, all columns."""
 
     rows: int
     columns: list[str]
 
 
-def survey(source: Source, key: Optional[str], *, allow_duplicates: bool, limit: Optional[int] = None) -> Survey:
+def prescan(source: Source, key: Optional[str], *, allow_duplicates: bool, limit: Optional[int] = None) -> Prescan:
     """Read an input that can be read again. Raises `DuplicateKeys`, naming the first ten."""
     search = DuplicateSearch() if key is not None and not allow_duplicates else None
     names: dict[str, None] = dict.fromkeys(source.header or ())
@@ -54,7 +54,7 @@ def survey(source: Source, key: Optional[str], *, allow_duplicates: bool, limit:
         if found:
             listed = "; ".join(map(str, found[:10]))
             raise DuplicateKeys(f"the key {key!r} recurs: {listed}. Name another --id-field, or --allow-duplicates")
-    return Survey(rows, list(names))
+    return Prescan(rows, list(names))
 
 
 def _keys(source: Source, key: str, limit: Optional[int]) -> Iterator[tuple[str, int]]:

@@ -14,11 +14,11 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
 from ....batch.reporting.quality import Expectation
-from ....batch.reporting.statistics import Summary, Tally
-from ....batch.resume.checkpoint import Ledger
-from ....batch.resume.prescan import Survey
+from ....batch.reporting.statistics import Statistics, Summary
+from ....batch.resume.checkpoint import Checkpoint
+from ....batch.resume.prescan import Prescan
 from ....batch.streams import sender
-from ....shell.command import ALL_OK, PLANNED, BatchCommand, Ending
+from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
 from ..models import BatchRun
 from .following import CODES, follow
 from .inline import carry_out
@@ -81,7 +81,7 @@ class RunCommand(BatchCommand):
             return ALL_OK
         run.parts.using(options.database).all().delete()  # of another engine; what remains is told by the run itself
 
-        def work_on(stop: Stop) -> Ending:
+        def work_on(stop: Stop) -> CommandResult:
             made, summary = carry_out(
                 run, work, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
             )
@@ -105,7 +105,7 @@ class RunCommand(BatchCommand):
                 look_after(run, int(look[1]))
                 look[:] = [time.monotonic() + WATCH_SECONDS, run.done]
 
-        def work_on(stop: Stop) -> Ending:
+        def work_on(stop: Stop) -> CommandResult:
             hand_over(run, work)
             made, summary = follow(run, work.plan, self.watchers(), stop, watch)
             missed = run.skipped - gone
@@ -124,10 +124,10 @@ class RunCommand(BatchCommand):
 
         return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")
 
-    def ending(self, run: BatchRun, summary: Summary, made: Run, *, missed: int = 0, cancelled: bool) -> Ending:
+    def ending(self, run: BatchRun, summary: Summary, made: Run, *, missed: int = 0, cancelled: bool) -> CommandResult:
         """How a run that the database knows has ended."""
         filled = " or filled" if self.options.only_empty else ""
-        return Ending(
+        return CommandResult(
             summary,
             made,
             run.errors,
@@ -145,7 +145,7 @@ class RunCommand(BatchCommand):
         refuse_workers_output(str(options.output))
         key = str(rows.model._meta.pk.name)
         facts = {"task": plan.task_id, "input": {"name": plan.source}, "mapping": sorted(plan.mapping), "key": key}
-        ledger = Ledger(
+        ledger = Checkpoint(
             str(options.output),
             options.output_format,
             facts,
@@ -161,7 +161,7 @@ class RunCommand(BatchCommand):
         finally:
             ledger.close()
 
-    def _fill(self, plan: Plan, rows: Rows, key: str, ledger: Ledger, facts: dict[str, Any]) -> int:
+    def _fill(self, plan: Plan, rows: Rows, key: str, ledger: Checkpoint, facts: dict[str, Any]) -> int:
         options = self.options
         upper = rows.upper_key(rows.queryset, plan.limit)
         bounds = BatchRun(key_kind=rows.kind, upper_key=upper)
@@ -177,21 +177,21 @@ class RunCommand(BatchCommand):
             named(rows.walk(queryset, plan.chunk_size, None)),
             Reader(from_values(None), ledger.journal),
             Scheduler(plan.limits()),
-            Tally(time.monotonic(), Expectation(options.expect) if options.expect else None),
+            Statistics(time.monotonic(), Expectation(options.expect) if options.expect else None),
             waits=False,
             ledger=ledger,
-            survey=Survey(queryset.count(), []),
+            prescan=Prescan(queryset.count(), []),
             watchers=self.watchers(),
             facts={"name": plan.task, **facts},
         )
         for columns in ledger.earlier() if options.report or options.expect else ():
             made.tally.add_earlier(columns)
 
-        def work_on(stop: Stop) -> Ending:
+        def work_on(stop: Stop) -> CommandResult:
             with sender(self.client, made.call, made.scheduler) as send:
                 summary = perform(made, send, stop=stop)
             errors = ledger.journal.errors if ledger.journal is not None else summary.errors
-            return Ending(summary, made, errors, facts={"gone_or_filled": 0})
+            return CommandResult(summary, made, errors, facts={"gone_or_filled": 0})
 
         try:
             return self.carry_out(work_on)

@@ -10,9 +10,9 @@ from django.utils import timezone
 from ....batch.api import FINISHED, Run
 from ....batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ....batch.engine.stopping import Stop
-from ....batch.reporting.statistics import Summary, Tally, summary_of
+from ....batch.reporting.statistics import Statistics, Summary, summary_of
 from ....batch.reporting.watcher import Watcher
-from ....batch.resume.prescan import Survey
+from ....batch.resume.prescan import Prescan
 from ....shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
 from ..models import BatchRun, LeaseLost
 from .parts import WORKERS
@@ -45,7 +45,7 @@ def follow(
     """
     # Failed rows that are repeated count for this command.
     before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
-    made = watched(run, plan, Tally(clock()), survey=Survey(run.total or 0, []), clock=clock)
+    made = watched(run, plan, Statistics(clock()), prescan=Prescan(run.total or 0, []), clock=clock)
     until = float("inf")
     while True:
         try:

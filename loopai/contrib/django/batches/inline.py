@@ -16,9 +16,9 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.scheduler import ENOUGH_FOR_A_SHARE, INTERRUPTED, TOO_MANY_ERRORS, Limits, Scheduler
 from ....batch.engine.stopping import Stop
 from ....batch.reporting.quality import Expectation
-from ....batch.reporting.statistics import Summary, Tally
+from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.reporting.watcher import Watcher
-from ....batch.resume.prescan import Survey
+from ....batch.resume.prescan import Prescan
 from ....batch.rows import Outcome
 from ....batch.streams import sender
 from ..models import BatchRun, LeaseLost
@@ -47,7 +47,7 @@ class RowsRun(Run):
             self.scheduler.stop(TOO_MANY_ERRORS)
 
 
-def exceeded(limits: Limits, tally: Tally) -> bool:
+def exceeded(limits: Limits, tally: Statistics) -> bool:
     """Whether there are more errors than the run may have; what did not fit its field is one only here."""
     count, share = limits.error_count, limits.error_share
     ended = tally.ok + tally.errors
@@ -104,9 +104,9 @@ def carry_out(
         _values(run, work, owner),
         Reader(from_values(None)),
         Scheduler(plan.limits()),
-        Tally(clock(), Expectation(expect) if expect is not None else None),
+        Statistics(clock(), Expectation(expect) if expect is not None else None),
         waits=False,
-        survey=Survey(run.total or 0, []),
+        prescan=Prescan(run.total or 0, []),
         watchers=[heart, *watchers],
         clock=clock,
         facts={"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)},

@@ -11,7 +11,7 @@ from ....batch.api import prepare
 from ....batch.mapping import InputMapping
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.report import check_report
-from ....batch.resume.prescan import survey
+from ....batch.resume.prescan import prescan
 from ....exceptions import ConfigurationError
 from ....shell.command import find_task
 from .files import GivenFile
@@ -149,7 +149,7 @@ def _over_file(options: RunOptions, plan: Plan) -> Plan:
         limit=plan.limit,
     )
     made.close()
-    found = made.survey or survey(source, None, allow_duplicates=True, limit=plan.limit)
+    found = made.prescan or prescan(source, None, allow_duplicates=True, limit=plan.limit)
     seen = made.facts["input"]
     file = replace(file, rows=found.rows, bytes=seen["bytes"], digest=seen["digest"])
     return replace(plan, file=file, header=tuple(source.header or found.columns))

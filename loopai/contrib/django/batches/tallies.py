@@ -15,7 +15,7 @@ from ....batch.api import Run
 from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.scheduler import Scheduler
 from ....batch.reporting.quality import Expectation
-from ....batch.reporting.statistics import Tally
+from ....batch.reporting.statistics import Statistics
 from ....batch.rows import ERROR, OK, Outcome, Row
 from ..models import BatchRun, Failure
 from .plans import Plan
@@ -26,12 +26,12 @@ def expectation_of(plan: Plan) -> Optional[Expectation]:
     return Expectation(plan.expect) if plan.expect else None
 
 
-def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequence[Outcome]) -> Tally:
+def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequence[Outcome]) -> Statistics:
     """What a part of a run came to, its failed rows apart, which `failures_of` keeps."""
     idle = 0.0 if run.heartbeat_at is None else (timezone.now() - run.heartbeat_at).total_seconds()
     seconds = run.active_seconds + max(0.0, idle)
     failed = [outcome for outcome in outcomes if outcome.status == ERROR]
-    tally = Tally(0.0, expectation)
+    tally = Statistics(0.0, expectation)
     tally.add([outcome for outcome in outcomes if outcome.status == OK], seconds)
     tally.timeline.add(seconds, 0, len(failed))
     tally.repeated += sum(outcome.attempts > 1 for outcome in failed)
@@ -59,9 +59,9 @@ def failures_of(
     ]
 
 
-def whole(run: BatchRun, plan: Plan) -> Tally:
+def whole(run: BatchRun, plan: Plan) -> Statistics:
     """What all parts came to so far."""
-    tally = Tally.load(run.tally) if run.tally else Tally(0.0, expectation_of(plan))
+    tally = Statistics.load(run.tally) if run.tally else Statistics(0.0, expectation_of(plan))
     tally.ok, tally.errors = run.ok, 0
     failures: Any = run.failures.using(run.database).order_by("pk")
     for failure in failures.iterator():
@@ -69,7 +69,7 @@ def whole(run: BatchRun, plan: Plan) -> Tally:
     return tally
 
 
-def watched(run: BatchRun, plan: Plan, tally: Tally, **options: Any) -> Run:
+def watched(run: BatchRun, plan: Plan, tally: Statistics, **options: Any) -> Run:
     """A run as watchers and the report see one, whoever carries it out."""
     name = Path(plan.file.path).name if plan.file is not None else plan.source
     facts = {"name": plan.task, "task": plan.task_id, "input": {"name": name}, "mapping": list(plan.mapping)}
