@@ -8,6 +8,7 @@ from .engine.scheduler import Limits
 from .engine.stopping import Stop
 from .formats.opening import Source, open_source
 from .formats.sinks import CsvSink, JsonlSink, OutputError, Sink
+from .reporting.snapshot import Snapshot
 from .reporting.statistics import Summary
 from .reporting.watcher import Watcher
 from .resume.journal import FileJournal, Journal, JournalError
@@ -30,6 +31,7 @@ __all__ = [
     "OutputError",
     "Row",
     "Sink",
+    "Snapshot",
     "Source",
     "Stop",
     "Summary",

@@ -21,6 +21,7 @@ from .formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
 from .formats.sinks import Sink
 from .mapping import InputMapping
 from .reporting.quality import Expectation
+from .reporting.snapshot import Snapshot
 from .reporting.statistics import Statistics, Summary, summary_of
 from .reporting.watcher import Watcher
 from .resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED, Checkpoint, check_apart, journal_of
@@ -84,10 +85,32 @@ class Run:
                 self.journal.record(outcomes, length)
         self.tally.add(outcomes, self.clock())
 
+    def snapshot(self) -> Snapshot:
+        """Return the run's figures now."""
+        now, tally, scheduler = self.clock(), self.tally, self.scheduler
+        pause = scheduler.pace.paused_until - now
+        fraction = getattr(self.values, "fraction", None)
+        given = self.facts.get("input") or {}
+        return Snapshot(
+            tally.ok - tally.earlier_ok,
+            tally.errors - tally.earlier_errors,
+            self.reader.skipped,
+            self.total,
+            max(0.0, now - tally.started),
+            scheduler.in_flight,
+            pause if pause > 0 else None,
+            scheduler.last_error,
+            fraction() if callable(fraction) else None,
+            tally,
+            self.facts.get("name"),
+            self.facts.get("task"),
+            given.get("name"),
+        )
+
     def tell(self) -> None:
         """Tell the watchers."""
         for watcher in self.watchers:
-            watcher.update(self)
+            watcher.update(self.snapshot())
 
     def end(self) -> Summary:
         """Close a run whose rows have all ended, or that was stopped."""
@@ -98,7 +121,7 @@ class Run:
             ended = FINISHED_BEFORE
         summary = summary_of(self.tally, ended, self.reader.skipped, self.clock())
         for watcher in self.watchers:
-            watcher.finish(self, summary)
+            watcher.finish(self.snapshot(), summary)
         return summary
 
     def close(self) -> None:

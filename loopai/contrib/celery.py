@@ -56,7 +56,7 @@ from .django.batches.plans import Plan
 from .django.batches.results import Results
 from .django.batches.rows import KeyedRow
 from .django.batches.runs import Work, open_run
-from .django.batches.tallies import expectation_of, watched, whole
+from .django.batches.tallies import expectation_of, whole
 from .django.models import BatchPart, BatchRun, LeaseLost
 
 logger = logging.getLogger("loopai")
@@ -179,11 +179,11 @@ def _write_report(run: BatchRun) -> None:
     plan = Plan.of(run)
     if plan.report is None:
         return
-    made = watched(run, plan, whole(run, plan))
-    # Its times are those at work, whichever commands it took; the tally's begin at 0.
-    summary = summary_of(made.tally, ended_as(run), run.skipped, run.active_seconds)
+    figures = whole(run, plan)
+    # Its times are those at work, whichever commands it took; those of the figures begin at 0.
+    summary = summary_of(figures, ended_as(run), run.skipped, run.active_seconds)
     try:
-        write_report(plan.report, made, summary)
+        write_report(plan.report, replace(run.snapshot(), statistics=figures), summary)
     except OutputError as error:
         logger.warning("the report of run %s cannot be written here: %s", run.pk, error)
 

@@ -248,7 +248,7 @@ class BatchCommand:
         problem: Optional[OutputError] = None
         if report is not None:
             try:
-                write_report(report, ending.run, ending.shown or ending.summary)
+                write_report(report, ending.snapshot, ending.shown or ending.summary)
             except OutputError as error:
                 problem = error
         self._tell(ending)
@@ -383,8 +383,10 @@ class FileCommand(BatchCommand):
             # Not the journal of before: one that rows were dropped from is another.
             kept = ledger.journal if ledger is not None else None
             if kept is None:
-                return CommandResult(summary, run, run.tally.errors, go_on=go_on, retry=None)
-            return CommandResult(summary, run, kept.errors)
+                return CommandResult(
+                    summary, run.snapshot(), run.tally.errors, run.scheduler.error, go_on=go_on, retry=None
+                )
+            return CommandResult(summary, run.snapshot(), kept.errors, run.scheduler.error)
 
         return self.carry_out(work, go_on=go_on)
 
@@ -396,7 +398,7 @@ class FileCommand(BatchCommand):
             if options.report is None and options.expect is None:
                 return ALL_OK
         run.watchers = ()
-        return self._end(CommandResult(run.end(), run, 0), Interrupts())
+        return self._end(CommandResult(run.end(), run.snapshot(), 0), Interrupts())
 
 
 def find_task(client: SyncLoopaiClient, task: str) -> Task:

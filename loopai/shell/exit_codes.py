@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from ..batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ..batch.reporting.progress import one_line
+from ..batch.reporting.snapshot import Snapshot
 from ..batch.reporting.statistics import Summary
+from ..exceptions import LoopaiException
 from .interrupts import Interrupts
-
-if TYPE_CHECKING:
-    from ..batch.api import Run
 
 ALL_OK = 0
 FAILED_ROWS = 1
@@ -34,7 +33,8 @@ LONGEST_NAME = 80
 class CommandResult:
     """How a command's run ended; its summary, report and exit code are made of it.
 
-    `run` is what the report shows, with `shown` for `summary` where it is of more than this command's part. `errors`
+    `snapshot` is what the report shows, with `shown` for `summary` where it is of more than this command's part;
+    `error` is what the server said where it stopped the run. `errors`
     counts the rows that failed and are not mended, in this run and in those that it went on with. `interrupted` are
     the words for an interruption, and `interrupted_code` its exit code where no signal made it; `stopped` and `code`
     stand for what is otherwise said of a run that was stopped, and its exit code. `notes` and `facts` are lines and
@@ -43,8 +43,9 @@ class CommandResult:
     """
 
     summary: Summary
-    run: Run
+    snapshot: Snapshot
     errors: int
+    error: Optional[LoopaiException] = None
     shown: Optional[Summary] = None
     interrupted: str = "Interrupted."
     interrupted_code: Optional[int] = None
@@ -72,7 +73,7 @@ class CommandResult:
 
     def why(self, max_errors: Optional[str]) -> Optional[str]:
         """Why the run ended before its rows did, `None` where it did not."""
-        error = one_line(str(self.run.scheduler.error), LONGEST)
+        error = one_line(str(self.error), LONGEST)
         sentences = {
             TOO_MANY_ERRORS: f"Stopped: more errors than --max-errors {max_errors} allows.",
             UNREACHABLE: f"Stopped: the server cannot be reached ({error}).",

@@ -389,7 +389,7 @@ def test_a_command_of_ones_own_ends_like_any_other(client: SyncLoopaiClient, tmp
         def work(stop: Stop) -> CommandResult:
             made = prepare(BatchCall("t"), [], watchers=command.watchers())
             made.scheduler.stopped = how
-            return CommandResult(made.end(), made, **{"errors": 0, **more})
+            return CommandResult(made.end(), made.snapshot(), **{"errors": 0, **more})
 
         return command.carry_out(work), stderr.getvalue().splitlines()
 

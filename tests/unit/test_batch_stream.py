@@ -13,7 +13,7 @@ import pytest
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient
 from loopai.batch import DuplicateKeys, Outcome, Row, Stop, Summary, stream, stream_sync
-from loopai.batch.api import Run
+from loopai.batch.reporting.snapshot import Snapshot
 from loopai.testing import FakeLoopai, ProgramError
 
 Collect = Callable[..., list[Outcome]]
@@ -281,10 +281,10 @@ class _UnderWay:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
 
-    def update(self, run: Run) -> None:
-        self.seen.append((run.scheduler.in_flight, run.tally.done))
+    def update(self, snapshot: Snapshot) -> None:
+        self.seen.append((snapshot.in_flight, snapshot.done))
 
-    def finish(self, run: Run, summary: Summary) -> None:
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         pass
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from ..api import Run
+    from .snapshot import Snapshot
     from .statistics import Summary
 
 
 class Watcher(Protocol):
     """Is told how a run goes."""
 
-    def update(self, run: Run) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Rows have ended, or time has passed; comes often."""
 
-    def finish(self, run: Run, summary: Summary) -> None:
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         """The run is over."""

@@ -213,8 +213,9 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     def _rendered(self, part: str, run: BatchRun) -> str:
         now = timezone.now()
-        context = {"run": run, "live": run.is_live(now), "stalled": run.is_stalled(now)}
-        context["percent"] = None if run.share is None else f"{run.share * 100:.1f}"
+        figures = run.snapshot()
+        context = {"run": run, "live": run.is_live(now), "stalled": run.is_stalled(now), "figures": figures}
+        context["percent"] = None if figures.fraction is None else f"{figures.fraction * 100:.1f}"
         return str(render_to_string(f"admin/loopai/batchrun/progress_{part}.html", context))
 
 

@@ -128,7 +128,7 @@ def test_a_chunk_advances_the_mark_and_the_counts(owned: BatchRun) -> None:
     owned.record_chunk("100", "200", ok=100, owner="me")
     run = again(owned)
     assert (run.mark, run.ok, run.errors, run.skipped, run.done) == ("200", 197, 1, 2, 200)
-    assert (run.share, run.finished_ranges) == (0.2, [])
+    assert (run.snapshot().fraction, run.finished_ranges) == (0.2, [])
     assert [(f.key, f.code, f.message) for f in run.failures.all()] == [("7", "program", "no")]
 
 
@@ -355,14 +355,15 @@ def test_retry_needs_failed_rows(owned: BatchRun, requested: Any) -> None:
 
 def test_speed_and_time_left(owned: BatchRun) -> None:
     """Skipped rows cost nothing and do not count as speed; without a total nothing is foretold."""
-    assert (owned.rows_per_second, owned.seconds_left) == (None, None)
+    assert (owned.snapshot().rate, owned.snapshot().left) == (0.0, None)
     owned.record_chunk(
         None, "1", ok=180, failures=[Failure(str(key), "x", "") for key in range(20)], skipped=300, owner="me"
     )
     owned.beat("me", after(10), LEASE)
-    assert (owned.rows_per_second, owned.seconds_left, owned.share) == (20.0, 25.0, 0.5)
+    now = owned.snapshot()
+    assert (now.rate, now.left, now.fraction) == (20.0, 25.0, 0.5)
     owned.total = None
-    assert (owned.seconds_left, owned.share) == (None, None)
+    assert (owned.snapshot().left, owned.snapshot().fraction) == (None, None)
 
 
 def test_the_command_to_go_on_with(run: BatchRun) -> None:

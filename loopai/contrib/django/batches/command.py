@@ -14,6 +14,7 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
 from ....batch.reporting.quality import Expectation
+from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.checkpoint import Checkpoint
 from ....batch.resume.prescan import Prescan
@@ -84,7 +85,9 @@ class RunCommand(BatchCommand):
             made, summary = carry_out(
                 run, work, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
             )
-            return self.ending(run, summary, made, missed=made.missed, cancelled=run.cancel_requested)
+            ending = self.ending(run, summary, made.snapshot(), missed=made.missed, cancelled=run.cancel_requested)
+            ending.error = made.scheduler.error
+            return ending
 
         return self.carry_out(work_on)
 
@@ -106,9 +109,9 @@ class RunCommand(BatchCommand):
 
         def work_on(stop: Stop) -> CommandResult:
             hand_over(run, work)
-            made, summary = follow(run, work.plan, self.watchers(), stop, watch)
-            missed = run.skipped - gone
-            ending = self.ending(run, summary, made, missed=missed, cancelled=run.state == BatchRun.State.CANCELLED)
+            snapshot, summary = follow(run, work.plan, self.watchers(), stop, watch)
+            cancelled = run.state == BatchRun.State.CANCELLED
+            ending = self.ending(run, summary, snapshot, missed=run.skipped - gone, cancelled=cancelled)
             # Its times are those at work, whichever commands it took.
             ending.shown = replace(summary, seconds=run.active_seconds)
             if summary.ended in CODES:
@@ -117,12 +120,14 @@ class RunCommand(BatchCommand):
 
         return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")
 
-    def ending(self, run: BatchRun, summary: Summary, made: Run, *, missed: int = 0, cancelled: bool) -> CommandResult:
+    def ending(
+        self, run: BatchRun, summary: Summary, snapshot: Snapshot, *, missed: int, cancelled: bool
+    ) -> CommandResult:
         """How a run that the database knows has ended."""
         filled = " or filled" if self.options.only_empty else ""
         return CommandResult(
             summary,
-            made,
+            snapshot,
             run.errors,
             interrupted="Cancelled." if cancelled else "Interrupted.",
             interrupted_code=CANCELLED,
@@ -183,7 +188,7 @@ class RunCommand(BatchCommand):
             with sender(self.client, made.call, made.scheduler) as send:
                 summary = perform(made, send, stop=stop)
             errors = ledger.journal.errors if ledger.journal is not None else summary.errors
-            return CommandResult(summary, made, errors, facts={"gone_or_filled": 0})
+            return CommandResult(summary, made.snapshot(), errors, made.scheduler.error, facts={"gone_or_filled": 0})
 
         try:
             return self.carry_out(work_on)

@@ -16,6 +16,7 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.scheduler import ENOUGH_FOR_A_SHARE, INTERRUPTED, TOO_MANY_ERRORS, Limits, Scheduler
 from ....batch.engine.stopping import Stop
 from ....batch.reporting.quality import Expectation
+from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.reporting.watcher import Watcher
 from ....batch.resume.prescan import Prescan
@@ -66,7 +67,7 @@ class _Heart:
         self._clock = clock
         self._next = clock() + BEAT_SECONDS
 
-    def update(self, _: Run) -> None:
+    def update(self, _: Snapshot) -> None:
         """See `Watcher`. Raises `LeaseLost`."""
         now = self._clock()
         if now < self._next:
@@ -77,7 +78,7 @@ class _Heart:
         if self._run.cancel_requested:
             self._stop()
 
-    def finish(self, run: Run, summary: Summary) -> None:
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         """See `Watcher`."""
 
 

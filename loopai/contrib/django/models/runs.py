@@ -18,6 +18,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics
 from ....batch.resume.keys import digest
 from .. import keys
@@ -149,21 +150,18 @@ class BatchRun(models.Model):
         """Rows that ended, whichever way."""
         return int(self.ok + self.errors + self.skipped)
 
-    @property
-    def share(self) -> Optional[float]:
-        """How much is done, 0 to 1; `None` where the number of rows is not known."""
-        return min(1.0, self.done / self.total) if self.total else None
-
-    @property
-    def rows_per_second(self) -> Optional[float]:
-        """Rows a second of time at work; skipped ones cost nothing and do not count."""
-        return (self.ok + self.errors) / self.active_seconds if self.active_seconds > 0 else None
-
-    @property
-    def seconds_left(self) -> Optional[float]:
-        """Seconds until the end at the speed so far; `None` where that cannot be told."""
-        speed = self.rows_per_second
-        return max(0, self.total - self.done) / speed if self.total and speed else None
+    def snapshot(self) -> Snapshot:
+        """Return the run's figures: rows, speed (`rate`, rows a second), share done (`fraction`), seconds `left`."""
+        return Snapshot(
+            self.ok,
+            self.errors,
+            self.skipped,
+            self.total,
+            self.active_seconds,
+            name=self.task,
+            task=self.options.get("task_id"),
+            source=self.source,
+        )
 
     def is_live(self, now: Optional[datetime] = None) -> bool:
         """Whether somebody is at it."""
