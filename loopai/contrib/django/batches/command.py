@@ -21,14 +21,12 @@ from ....batch.resume.prescan import Prescan
 from ....batch.streams import sender
 from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
 from ..models import BatchRun
-from .following import CODES, follow
 from .inline import carry_out
 from .leases import owner_name
-from .parts import WORKERS
+from .plan import Plan
 from .planning import CELERY, INLINE, RunOptions, header_of, plan_of
-from .plans import Plan
-from .rows import Rows
-from .runs import Work, open_run
+from .queryset import QuerysetRows
+from .run_lookup import ResolvedPlan, open_run
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
@@ -50,16 +48,16 @@ class RunCommand(BatchCommand):
         self.check()
         mode = mode_of(options.resume, options.retry_failed, options.overwrite)
         plan = plan_of(options, self.client)
-        work = Work(plan, options.database)
+        resolved = ResolvedPlan(plan, options.database)
         if options.dry_run:
-            return self.dry_run(plan, work.rows)
+            return self.dry_run(plan, resolved.rows)
         if options.engine == CELERY:
-            return self.by_celery(work, mode)
+            return self.by_celery(resolved, mode)
         if options.output is not None:
-            return self.into_file(plan, work.rows, mode)
-        return self.into_rows(work, mode)
+            return self.into_file(plan, resolved.rows, mode)
+        return self.into_rows(resolved, mode)
 
-    def dry_run(self, plan: Plan, rows: Rows) -> int:
+    def dry_run(self, plan: Plan, rows: QuerysetRows) -> int:
         """Say what a run would do, and send and write nothing."""
         total = rows.queryset.count()
         total = total if plan.limit is None else min(total, plan.limit)
@@ -73,17 +71,17 @@ class RunCommand(BatchCommand):
 
     # Into the rows
 
-    def into_rows(self, work: Work, mode: str) -> int:
+    def into_rows(self, resolved: ResolvedPlan, mode: str) -> int:
         """Carry the run out in this process."""
         options, owner = self.options, owner_name()
-        run = open_run(work, mode, INLINE, owner, self.say, database=options.database, command=options.command)
+        run = open_run(resolved, mode, INLINE, owner, self.say, database=options.database, command=options.command)
         if run is None:
             return ALL_OK
         run.parts.using(options.database).all().delete()  # of another engine; what remains is told by the run itself
 
         def work_on(stop: Stop) -> CommandResult:
             made, summary = carry_out(
-                run, work, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
+                run, resolved, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
             )
             ending = self.ending(run, summary, made.snapshot(), missed=made.missed, cancelled=run.cancel_requested)
             ending.error = made.scheduler.error
@@ -91,12 +89,14 @@ class RunCommand(BatchCommand):
 
         return self.carry_out(work_on)
 
-    def by_celery(self, work: Work, mode: str) -> int:
+    def by_celery(self, resolved: ResolvedPlan, mode: str) -> int:
         """Have workers carry the run out, and watch them."""
-        from ...celery import WATCH_SECONDS, hand_over, look_after
+        from ...celery.monitor import CODES, follow
+        from ...celery.partitions import WORKERS
+        from ...celery.tasks import WATCH_SECONDS, hand_over, look_after
 
         options = self.options
-        run = open_run(work, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
+        run = open_run(resolved, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
         if run is None:
             return ALL_OK
         look = [time.monotonic() + WATCH_SECONDS, run.done]
@@ -108,8 +108,8 @@ class RunCommand(BatchCommand):
                 look[:] = [time.monotonic() + WATCH_SECONDS, run.done]
 
         def work_on(stop: Stop) -> CommandResult:
-            hand_over(run, work)
-            snapshot, summary = follow(run, work.plan, self.watchers(), stop, watch)
+            hand_over(run, resolved)
+            snapshot, summary = follow(run, resolved.plan, self.watchers(), stop, watch)
             cancelled = run.state == BatchRun.State.CANCELLED
             ending = self.ending(run, summary, snapshot, missed=run.skipped - gone, cancelled=cancelled)
             # Its times are those at work, whichever commands it took.
@@ -137,7 +137,7 @@ class RunCommand(BatchCommand):
 
     # Into a file
 
-    def into_file(self, plan: Plan, rows: Rows, mode: str) -> int:
+    def into_file(self, plan: Plan, rows: QuerysetRows, mode: str) -> int:
         """Write rows and results to a file, with its journal beside it, as `loopai batch` does."""
         options = self.options
         key = str(rows.model._meta.pk.name)
@@ -158,7 +158,7 @@ class RunCommand(BatchCommand):
         finally:
             ledger.close()
 
-    def _fill(self, plan: Plan, rows: Rows, key: str, ledger: Checkpoint, facts: dict[str, Any]) -> int:
+    def _fill(self, plan: Plan, rows: QuerysetRows, key: str, ledger: Checkpoint, facts: dict[str, Any]) -> int:
         options = self.options
         upper = rows.upper_key(rows.queryset, plan.limit)
         bounds = BatchRun(key_kind=rows.kind, upper_key=upper)

@@ -24,9 +24,9 @@ from ....batch.rows import Outcome
 from ....batch.streams import sender
 from ..models import BatchRun, LeaseLost
 from .leases import BEAT_SECONDS, LEASE_SECONDS
-from .results import UNFIT, Results
-from .rows import KeyedRow
-from .runs import Work
+from .queryset import KeyedRow
+from .row_writer import UNFIT, RowWriter
+from .run_lookup import ResolvedPlan
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class RowsRun(Run):
     """A run whose outcomes go into its rows."""
 
-    results: Results
+    results: RowWriter
     missed = 0
 
     def keep(self, outcomes: list[Outcome]) -> None:
@@ -84,7 +84,7 @@ class _Heart:
 
 def carry_out(
     run: BatchRun,
-    work: Work,
+    resolved: ResolvedPlan,
     client: SyncLoopaiClient,
     owner: str,
     *,
@@ -97,12 +97,12 @@ def carry_out(
 
     Whatever ends it early, what is recorded stays, and the run can be resumed.
     """
-    plan = work.plan
+    plan = resolved.plan
     stop = stop or Stop()
     heart = _Heart(run, owner, stop, clock)
     made = RowsRun(
-        replace(plan.call(), plain=work.rows.plain),
-        _values(run, work, owner),
+        replace(plan.call(), plain=resolved.rows.plain),
+        _values(run, resolved, owner),
         Reader(from_values(None)),
         Scheduler(plan.limits()),
         Statistics(clock(), Expectation(expect) if expect is not None else None),
@@ -112,7 +112,7 @@ def carry_out(
         clock=clock,
         facts={"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)},
     )
-    made.results = Results(run, work.rows, work.targets, plan.only_empty, owner)
+    made.results = RowWriter(run, resolved.rows, resolved.targets, plan.only_empty, owner)
     # Those of earlier runs count for the bar.
     made.reader.skipped = run.done - (run.errors if run.mode == BatchRun.Mode.RETRY_FAILED else 0)
     earlier = made.reader.skipped
@@ -145,28 +145,28 @@ def _state(run: BatchRun, made: Run, summary: Summary) -> tuple[Any, str]:
     return BatchRun.State.STOPPED, f"{stopped}: {told}"
 
 
-def _values(run: BatchRun, work: Work, owner: str) -> Iterator[KeyedRow]:
+def _values(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[KeyedRow]:
     """The rows that failed, where they are wanted, then those that remain."""
-    rows, size = work.rows, work.plan.chunk_size
+    rows, size = resolved.rows, resolved.plan.chunk_size
     if run.mode == BatchRun.Mode.RETRY_FAILED:
-        yield from failed_rows(run, work, owner)
+        yield from failed_rows(run, resolved, owner)
     yield from rows.walk(run.remaining(rows.queryset), size, run.mark)
 
 
-def failed_rows(run: BatchRun, work: Work, owner: str) -> Iterator[KeyedRow]:
+def failed_rows(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[KeyedRow]:
     """The rows whose failures are on record now; those that are gone are recorded as skipped."""
     failures: Any = run.failures.using(run.database).order_by("pk").values_list("pk", "key")
     newest = failures.last()
     last = 0
     while newest is not None:
-        page = list(failures.filter(pk__gt=last, pk__lte=newest[0])[: work.plan.chunk_size])
+        page = list(failures.filter(pk__gt=last, pk__lte=newest[0])[: resolved.plan.chunk_size])
         if not page:
             return
         last = page[-1][0]
-        there = work.rows.by_key(key for _, key in page)
+        there = resolved.rows.by_key(key for _, key in page)
         gone = [key for _, key in page if key not in there]
         if gone:
             run.record_retried(skipped=gone, owner=owner)
         for _, key in page:
             if key in there:
-                yield work.rows.row(there[key], 0, None, retried=True)
+                yield resolved.rows.row(there[key], 0, None, retried=True)

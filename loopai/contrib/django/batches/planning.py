@@ -12,8 +12,8 @@ from ....batch.reporting.quality import Expectation
 from ....batch.reporting.report import check_report
 from ....exceptions import ConfigurationError
 from ....shell.command import find_task
-from .plans import Plan, default_mapping
-from .rows import columns_of, model_of
+from .plan import Plan, default_mapping
+from .queryset import columns_of, model_of
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient

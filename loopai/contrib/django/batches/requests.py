@@ -10,6 +10,6 @@ from ..models import BatchRun
 def pass_on(sender: type[BatchRun], run: BatchRun, **_: Any) -> None:
     """Receives `batch_requested`. A run of the inline engine waits for its command."""
     if run.engine == BatchRun.Engine.CELERY:
-        from ...celery import go_on
+        from ...celery.tasks import go_on
 
         go_on(run)

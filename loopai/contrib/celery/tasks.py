@@ -1,12 +1,4 @@
-"""The distributed engine of `loopai_batch`: Celery tasks that carry out the parts of a run. Needs Django.
-
-from loopai.contrib.celery import start_batch
-
-run = start_batch("spam", "mail.Message", save_to=["label"])
-
-A message carries a run's id and a part's, never rows. Delivery is at least once, the effect exactly once: a part's
-rows, its counts and its end are one transaction, which only the part's owner can commit.
-"""
+"""Celery tasks that run the parts of a batch, and what starts and watches them."""
 
 from __future__ import annotations
 
@@ -16,48 +8,43 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
-from ..exceptions import (
+from celery import shared_task
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+
+from ..._core import retries
+from ..._core.chance import chance
+from ...batch.engine.chunks import Answer, Chunk
+from ...batch.engine.reader import Reader, from_values
+from ...batch.engine.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
+from ...batch.engine.threads import drive
+from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
+from ...batch.formats.sinks import OutputError
+from ...batch.reporting.report import write_report
+from ...batch.reporting.statistics import summary_of
+from ...batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED
+from ...batch.rows import CANCELLED, ERROR, Outcome
+from ...batch.streams import sender
+from ...exceptions import (
     ConfigurationError,
     ConnectionException,
     LoopaiException,
     RateLimitException,
     ServerException,
 )
-
-try:
-    from celery import shared_task
-    from kombu.exceptions import OperationalError as BrokerError
-except ImportError:
-    raise ConfigurationError("loopai.contrib.celery needs Celery: pip install celery") from None
-
-from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, transaction
-from django.utils import timezone
-
-from .._core import retries
-from .._core.chance import chance
-from ..batch.engine.chunks import Answer, Chunk
-from ..batch.engine.reader import Reader, from_values
-from ..batch.engine.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
-from ..batch.engine.threads import drive
-from ..batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ..batch.formats.sinks import OutputError
-from ..batch.reporting.report import write_report
-from ..batch.reporting.statistics import summary_of
-from ..batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED
-from ..batch.rows import CANCELLED, ERROR, Outcome
-from ..batch.streams import sender
-from .django import get_client
-from .django.batches import parts
-from .django.batches.following import UNUSABLE, ended_as
-from .django.batches.leases import LEASE_SECONDS, owner_name
-from .django.batches.planning import CELERY, RunOptions, plan_of
-from .django.batches.plans import Plan
-from .django.batches.results import Results
-from .django.batches.rows import KeyedRow
-from .django.batches.runs import Work, open_run
-from .django.batches.tallies import expectation_of, whole
-from .django.models import BatchPart, BatchRun, LeaseLost
+from ..django import get_client
+from ..django.batches.leases import LEASE_SECONDS, owner_name
+from ..django.batches.plan import Plan
+from ..django.batches.planning import CELERY, RunOptions, plan_of
+from ..django.batches.queryset import KeyedRow
+from ..django.batches.row_writer import RowWriter
+from ..django.batches.run_lookup import ResolvedPlan, open_run
+from ..django.batches.statistics import expectation_of, whole
+from ..django.models import BatchPart, BatchRun, LeaseLost
+from . import partitions
+from .monitor import UNUSABLE, ended_as
 
 logger = logging.getLogger("loopai")
 
@@ -111,17 +98,17 @@ def start_batch(
     given = RunOptions(
         task, queryset, save_to, map=map, filters=filters, alias=alias, database=database, engine=CELERY, **options
     )
-    work = Work(plan_of(given, get_client(alias)), database)
-    run = open_run(work, mode, CELERY, parts.WORKERS, logger.info, database=database, command=[])
+    resolved = ResolvedPlan(plan_of(given, get_client(alias)), database)
+    run = open_run(resolved, mode, CELERY, partitions.WORKERS, logger.info, database=database, command=[])
     if run is not None:
-        hand_over(run, work)
+        hand_over(run, resolved)
     return run
 
 
-def hand_over(run: BatchRun, work: Work) -> None:
-    """Publish what remains of a run that `parts.WORKERS` has acquired. Raises `ConfigurationError` without a broker."""
+def hand_over(run: BatchRun, resolved: ResolvedPlan) -> None:
+    """Publish what remains of a run that workers have acquired. Raises `ConfigurationError` without a broker."""
     with transaction.atomic(using=run.database):
-        wanted = parts.first_parts(run, work)
+        wanted = partitions.first_parts(run, resolved)
     # Workers see nothing of a caller's transaction before its end.
     transaction.on_commit(lambda: _set_off(run, wanted), using=run.database)
 
@@ -132,7 +119,7 @@ def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
         watch_run.apply_async((run.pk, run.database, run.done), countdown=WATCH_SECONDS)
     except BrokerError as error:
         text = f"Celery's broker cannot be reached: {error}"
-        run.end(parts.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), text)
+        run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), text)
         raise ConfigurationError(f"{text}. Check broker_url, then go on with --resume") from error
     if not wanted:
         _settle(run)
@@ -140,37 +127,37 @@ def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
 
 def go_on(run: BatchRun) -> None:
     """Take up a run that was asked to go on. What is in the way is kept as the run's error."""
-    if not run.acquire(parts.WORKERS, timezone.now(), LEASE_SECONDS):
+    if not run.acquire(partitions.WORKERS, timezone.now(), LEASE_SECONDS):
         return
     try:
-        hand_over(run, Work(Plan.of(run), run.database))
+        hand_over(run, ResolvedPlan(Plan.of(run), run.database))
     except ConfigurationError as error:
-        run.end(parts.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
+        run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
         logger.warning("run %s does not go on: %s", run.pk, error)
 
 
 def look_after(run: BatchRun, done_before: int) -> None:
     """Publish parts that nobody is at any more, and end a run that nobody ended."""
     try:
-        _publish(run, parts.abandoned(run, done_before))
+        _publish(run, partitions.abandoned(run, done_before))
     except BrokerError as error:
         # It may be back at the next look, and its messages with it.
         logger.warning("run %s: Celery's broker cannot be reached: %s", run.pk, error)
     taken_now = run.heartbeat_at is not None and (timezone.now() - run.heartbeat_at).total_seconds() < BEGINNING_SECONDS
     # One that goes on has no parts before it has some.
-    if not taken_now and parts.settle(run):
+    if not taken_now and partitions.settle(run):
         _write_report(run)
 
 
 def _settle(run: BatchRun) -> None:
     """End the run if that was its last part."""
-    if parts.settle(run):
+    if partitions.settle(run):
         _write_report(run)
 
 
 def _stop(run: BatchRun, part: BatchPart, why: str) -> None:
-    parts.release(part)
-    if run.end(parts.WORKERS, BatchRun.State.STOPPED, timezone.now(), why):
+    partitions.release(part)
+    if run.end(partitions.WORKERS, BatchRun.State.STOPPED, timezone.now(), why):
         _write_report(run)
 
 
@@ -207,7 +194,7 @@ def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_AL
 def watch_run(run_id: int, database: str, done_before: int) -> None:
     """Look after a run every few seconds while it goes on."""
     run = BatchRun.objects.using(database).filter(pk=run_id, state=BatchRun.State.RUNNING).first()
-    if run is None or run.owner != parts.WORKERS:
+    if run is None or run.owner != partitions.WORKERS:
         return
     look_after(run, done_before)
     watch_run.apply_async((run_id, database, run.done), countdown=WATCH_SECONDS)
@@ -222,14 +209,14 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
     if run.cancel_requested:
         _settle(run)
         return None
-    seconds = parts.take(part, owner_name())
+    seconds = partitions.take(part, owner_name())
     if seconds is not None:
         return seconds
-    parts.beat(run)
+    partitions.beat(run)
     try:
         _take_part(run, part)
     except _Postponed as postponed:
-        parts.postpone(run, part, postponed.seconds, postponed.counted)
+        partitions.postpone(run, part, postponed.seconds, postponed.counted)
         return postponed.seconds
     except (ConfigurationError, ImproperlyConfigured) as error:
         _stop(run, part, f"{UNUSABLE}: {error}")
@@ -245,19 +232,19 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
 
 def _take_part(run: BatchRun, part: BatchPart) -> None:
     """Split a part, or execute its rows and keep what comes of them."""
-    work = Work(Plan.of(run), run.database)
-    rows, gone, more = parts.rows_of(run, part, work)
+    resolved = ResolvedPlan(Plan.of(run), run.database)
+    rows, gone, more = partitions.rows_of(run, part, resolved)
     if more:
-        made = parts.split(run, part, work)
+        made = partitions.split(run, part, resolved)
         _publish(run, (one.pk for one in made))
         return
-    outcomes = _executed(run, part, work, rows)
-    expectation = expectation_of(work.plan)
-    results = Results(run, work.rows, work.targets, work.plan.only_empty, expectation=expectation)
+    outcomes = _executed(run, part, resolved, rows)
+    expectation = expectation_of(resolved.plan)
+    results = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, expectation=expectation)
     results.keep(outcomes, part, gone)
     # Not where all of them ended well: a run that goes on may have too many from before, and repeat these.
-    if any(outcome.status == ERROR for outcome in outcomes) and _exceeded(run, work.plan.limits()):
-        raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {work.plan.max_errors} allows")
+    if any(outcome.status == ERROR for outcome in outcomes) and _exceeded(run, resolved.plan.limits()):
+        raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {resolved.plan.max_errors} allows")
 
 
 class _Postponed(Exception):
@@ -281,22 +268,22 @@ def _sign_of_life(run: BatchRun, part: BatchPart) -> Callable[[], None]:
         if time.monotonic() < last[0] + 1:
             return
         last[0] = time.monotonic()
-        parts.beat(run)
-        if not part.beat(timezone.now(), parts.PART_LEASE_SECONDS):
+        partitions.beat(run)
+        if not part.beat(timezone.now(), partitions.PART_LEASE_SECONDS):
             raise LeaseLost(f"part {part.pk} of run {run.pk} was taken by another worker")
 
     return alive
 
 
-def _executed(run: BatchRun, part: BatchPart, work: Work, rows: Sequence[KeyedRow]) -> list[Outcome]:
+def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequence[KeyedRow]) -> list[Outcome]:
     """How the rows of a part ended. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
-    plan = work.plan
+    plan = resolved.plan
     limits = plan.limits(max_in_flight=1)
     scheduler = Scheduler(Limits(limits.chunk_size, 1))
     reader = Reader(from_values(None))
 
     outcomes: list[Outcome] = []
-    with sender(get_client(plan.alias), replace(plan.call(), plain=work.rows.plain), scheduler) as send:
+    with sender(get_client(plan.alias), replace(plan.call(), plain=resolved.rows.plain), scheduler) as send:
         driver = drive(scheduler, rows, reader, _postponing(send, part.attempts), tick=_sign_of_life(run, part))
         try:
             for ended in driver:

@@ -39,7 +39,7 @@ class KeyedRow(Row):
         self.retried = retried
 
 
-class Rows:
+class QuerysetRows:
     """The rows of `app.Model` or `app.Model:manager_method` that meet `filters` (`field=value`).
 
     `mapping` says what the input is made of, `also` names columns that are read beside. A manager method is called

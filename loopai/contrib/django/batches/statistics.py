@@ -14,7 +14,7 @@ from ....batch.reporting.quality import Expectation
 from ....batch.reporting.statistics import Statistics
 from ....batch.rows import ERROR, OK, Outcome
 from ..models import BatchRun, Failure
-from .plans import Plan
+from .plan import Plan
 
 
 def expectation_of(plan: Plan) -> Optional[Expectation]:

@@ -11,21 +11,21 @@ from django.utils import timezone
 from ....batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ....exceptions import ConfigurationError
 from ..models import BatchRun
+from .bulk_update import empty
 from .leases import LEASE_SECONDS, wait_until_free
-from .plans import Plan
-from .rows import Rows
+from .plan import Plan
+from .queryset import QuerysetRows
 from .targets import Target, targets_of
-from .updates import empty
 
 Say = Callable[[str], None]
 
 
-class Work:
+class ResolvedPlan:
     """A plan with its rows and targets looked up. Raises `ConfigurationError`."""
 
     def __init__(self, plan: Plan, database: str) -> None:
         self.plan = plan
-        self.rows = Rows(plan.queryset, plan.filters, plan.mapping, database, plan.also)
+        self.rows = QuerysetRows(plan.queryset, plan.filters, plan.mapping, database, plan.also)
         self.targets: list[Target] = targets_of(plan.save_to, self.rows.model, plan.only_empty)
         if plan.only_empty:
             for target in self.targets:
@@ -33,14 +33,14 @@ class Work:
 
 
 def open_run(
-    work: Work, mode: str, engine: str, owner: str, say: Say, *, database: str, command: list[str]
+    resolved: ResolvedPlan, mode: str, engine: str, owner: str, say: Say, *, database: str, command: list[str]
 ) -> Optional[BatchRun]:
     """The run, owned by `owner`; `None` where it is finished already, which is said.
 
     Raises `ConfigurationError` where an earlier run is unfinished and `mode` does not say what becomes of it, or
     somebody is at it.
     """
-    plan = work.plan
+    plan = resolved.plan
     earlier: Optional[BatchRun] = BatchRun.objects.db_manager(database).latest_of(plan.fingerprint)
     if earlier is None or mode == OVERWRITE or (mode == NEW and earlier.state == BatchRun.State.FINISHED):
         if earlier is None and mode in {RESUME, RETRY_FAILED}:
@@ -48,7 +48,7 @@ def open_run(
         if earlier is not None and earlier.state != BatchRun.State.FINISHED:
             wait_until_free(earlier, say)
             _only(earlier).update(state=BatchRun.State.CANCELLED, owner="", lease_until=None)
-        return _begin(work, engine, owner, database, command)
+        return _begin(resolved, engine, owner, database, command)
     if mode == NEW:
         if earlier.is_live():
             wait_until_free(earlier, say)
@@ -62,7 +62,7 @@ def open_run(
         raise ConfigurationError(
             f"run {earlier.pk} compared its rows with {was}, this command with {plan.expect}: give the same --expect"
         )
-    if not _ask(earlier, work, mode, say):
+    if not _ask(earlier, resolved, mode, say):
         return None
     changed = {"options": plan.options(), "engine": engine, "command": command}
     _only(earlier, state=BatchRun.State.PENDING).update(**changed)
@@ -75,7 +75,7 @@ def _only(run: BatchRun, **expected: Any) -> Any:
     return BatchRun.objects.using(run.database).filter(pk=run.pk, **expected)
 
 
-def _ask(run: BatchRun, work: Work, mode: str, say: Say) -> bool:
+def _ask(run: BatchRun, resolved: ResolvedPlan, mode: str, say: Say) -> bool:
     """Have an earlier run pending; `False`, and said, if there is nothing to do."""
     if run.state == BatchRun.State.PENDING:
         return True
@@ -87,7 +87,7 @@ def _ask(run: BatchRun, work: Work, mode: str, say: Say) -> bool:
     elif mode == RETRY_FAILED:
         say(f"Run {run.pk} is finished and no row failed: nothing was sent.")
         return False
-    elif run.options.get("limit") != work.plan.limit and _more_rows(run, work):
+    elif run.options.get("limit") != resolved.plan.limit and _more_rows(run, resolved):
         wanted = BatchRun.Mode.RESUME
     else:
         say(f"Run {run.pk} is finished already: nothing was sent.")
@@ -100,24 +100,24 @@ def _ask(run: BatchRun, work: Work, mode: str, say: Say) -> bool:
     return True
 
 
-def _more_rows(run: BatchRun, work: Work) -> bool:
+def _more_rows(run: BatchRun, resolved: ResolvedPlan) -> bool:
     """Where a finished run had another limit: whether there is more up to this one, by which it is extended."""
     run.upper_key = None
-    rest = run.remaining(work.rows.queryset)
-    limit = work.plan.limit
+    rest = run.remaining(resolved.rows.queryset)
+    limit = resolved.plan.limit
     if limit is not None and limit <= run.done:
         return False
-    upper = work.rows.upper_key(rest, None if limit is None else limit - run.done)
+    upper = resolved.rows.upper_key(rest, None if limit is None else limit - run.done)
     if upper is None:
         return False
     run.upper_key = upper
-    total = run.done + run.remaining(work.rows.queryset).count()
+    total = run.done + run.remaining(resolved.rows.queryset).count()
     _only(run).update(upper_key=upper, total=total)
     return True
 
 
-def _begin(work: Work, engine: str, owner: str, database: str, command: list[str]) -> BatchRun:
-    plan, rows = work.plan, work.rows
+def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, command: list[str]) -> BatchRun:
+    plan, rows = resolved.plan, resolved.rows
     upper, total = rows.extent(plan.limit)
     run = BatchRun(
         task=plan.task,

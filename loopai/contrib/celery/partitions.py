@@ -14,10 +14,10 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from ..models import BatchPart, BatchRun, LeaseLost
-from .leases import BEAT_SECONDS, LEASE_SECONDS, was_killed
-from .rows import KeyedRow
-from .runs import Work
+from ..django.batches.leases import BEAT_SECONDS, LEASE_SECONDS, was_killed
+from ..django.batches.queryset import KeyedRow
+from ..django.batches.run_lookup import ResolvedPlan
+from ..django.models import BatchPart, BatchRun, LeaseLost
 
 WORKERS = "celery workers"
 """Owner of a run that was handed to workers: any of them may prolong its lease, and end it."""
@@ -29,7 +29,7 @@ PARTS_AT_ONCE = 200
 """Parts that one splitting makes: enough to keep many workers busy, few enough for one transaction and for a broker."""
 
 
-def first_parts(run: BatchRun, work: Work) -> list[BatchPart]:
+def first_parts(run: BatchRun, resolved: ResolvedPlan) -> list[BatchPart]:
     """The parts of a run that begins or goes on: those that are left from before, or one for all that remains.
 
     Call it in a transaction: of two who have one run go on, the second finds what the first has made.
@@ -46,7 +46,7 @@ def first_parts(run: BatchRun, work: Work) -> list[BatchPart]:
     if newest is not None:
         found.append(_part(run, "0", str(newest), failed=True))
     unsplit = run.upper_key is not None and all(part.failed for part in found)
-    if unsplit and run.remaining(work.rows.queryset).exists():
+    if unsplit and run.remaining(resolved.rows.queryset).exists():
         found.append(_part(run, run.mark, str(run.upper_key)))
     return found
 
@@ -115,27 +115,27 @@ def beat(run: BatchRun) -> None:
     )
 
 
-def rows_of(run: BatchRun, part: BatchPart, work: Work) -> tuple[list[KeyedRow], list[str], bool]:
+def rows_of(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> tuple[list[KeyedRow], list[str], bool]:
     """The rows of a part, the keys of failed ones that are gone, and whether there are more than a part may have."""
-    size = work.plan.chunk_size
+    size = resolved.plan.chunk_size
     if part.failed:
         wanted = list(_failures(run, part).values_list("key", flat=True)[: size + 1])
-        there = work.rows.by_key(wanted[:size])
-        again = [work.rows.row(there[key], 0, None, retried=True) for key in wanted[:size] if key in there]
+        there = resolved.rows.by_key(wanted[:size])
+        again = [resolved.rows.row(there[key], 0, None, retried=True) for key in wanted[:size] if key in there]
         return again, [key for key in wanted[:size] if key not in there], len(wanted) > size
-    rows = list(work.rows.between(run, part.after, part.upto, size + 1))
+    rows = list(resolved.rows.between(run, part.after, part.upto, size + 1))
     return rows[:size], [], len(rows) > size
 
 
-def split(run: BatchRun, part: BatchPart, work: Work) -> list[BatchPart]:
+def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> list[BatchPart]:
     """Make small parts of a large one, and one of the rest. Raises `LeaseLost`."""
-    size = work.plan.chunk_size
+    size = resolved.plan.chunk_size
     if part.failed:
         ends = [str(failure) for failure in _failures(run, part)[: PARTS_AT_ONCE * size + 1]]
         bounds = ends[:-1][size - 1 :: size]
     else:
         # The last part is up to the end of this one, whichever keys come there meanwhile.
-        bounds = work.rows.bounds(run, part.after, part.upto, size, PARTS_AT_ONCE)
+        bounds = resolved.rows.bounds(run, part.after, part.upto, size, PARTS_AT_ONCE)
     ranges = list(zip([part.after, *bounds], [*bounds, part.upto]))
     with transaction.atomic(using=run.database):
         if not part.give_back():

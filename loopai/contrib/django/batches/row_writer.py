@@ -11,10 +11,10 @@ from django.db.models import F
 from ....batch.reporting.quality import Expectation
 from ....batch.rows import CANCELLED, ERROR, OK, Outcome
 from ..models import BatchPart, BatchRun
-from .rows import KeyedRow, Rows
-from .tallies import counted, failures_of
+from .bulk_update import Change, empty, update
+from .queryset import KeyedRow, QuerysetRows
+from .statistics import counted, failures_of
 from .targets import Target, Unfit
-from .updates import Change, empty, update
 
 UNFIT = "unfit"
 """`Outcome.code`: the result does not fit the row's field, or the database refused the row."""
@@ -25,7 +25,7 @@ _REFUSED = (DataError, IntegrityError, ValueError, OverflowError)
 Pair = tuple[Outcome, Change]
 
 
-class Results:
+class RowWriter:
     """Keeps the outcomes of one run, or of one part of it that was handed out.
 
     `owner` is the runner's where one process carries out the run, `part` the part otherwise; then what comes of it is
@@ -35,7 +35,7 @@ class Results:
     def __init__(
         self,
         run: BatchRun,
-        rows: Rows,
+        rows: QuerysetRows,
         targets: Sequence[Target],
         only_empty: bool,
         owner: Optional[str] = None,

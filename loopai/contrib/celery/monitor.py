@@ -8,17 +8,17 @@ from dataclasses import replace
 
 from django.utils import timezone
 
-from ....batch.api import FINISHED
-from ....batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
-from ....batch.engine.stopping import Stop
-from ....batch.reporting.snapshot import Snapshot
-from ....batch.reporting.statistics import Summary, summary_of
-from ....batch.reporting.watcher import Watcher
-from ....shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
-from ..models import BatchRun, LeaseLost
-from .parts import WORKERS
-from .plans import Plan
-from .tallies import whole
+from ...batch.api import FINISHED
+from ...batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
+from ...batch.engine.stopping import Stop
+from ...batch.reporting.snapshot import Snapshot
+from ...batch.reporting.statistics import Summary, summary_of
+from ...batch.reporting.watcher import Watcher
+from ...shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
+from ..django.batches.plan import Plan
+from ..django.batches.statistics import whole
+from ..django.models import BatchRun, LeaseLost
+from .partitions import WORKERS
 
 LOOK_SECONDS = 0.5
 
