@@ -16,9 +16,10 @@ from ...batch.reporting.statistics import Summary, summary_of
 from ...batch.reporting.watcher import Watcher
 from ...shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
 from ..django.batches.plan import Plan
+from ..django.batches.recording import LeaseLost
 from ..django.batches.statistics import whole
-from ..django.models import BatchRun, LeaseLost
-from .partitions import WORKERS
+from ..django.models import BatchRun
+from .partitions import WORKERS, parts_of
 
 LOOK_SECONDS = 0.5
 
@@ -59,7 +60,7 @@ def follow(
             errors=max(0, run.errors - before[1]),
             skipped=before[0] + before[1] + run.skipped,
             seconds=clock() - started,
-            in_flight=run.parts.filter(lease_until__gte=timezone.now()).exclude(owner="").count(),
+            in_flight=parts_of(run).filter(lease_until__gte=timezone.now()).exclude(owner="").count(),
         )
         for watcher in watchers:
             watcher.update(now)

@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from ..django.batches.leases import BEAT_SECONDS, LEASE_SECONDS, was_killed
 from ..django.batches.queryset import KeyedRow
+from ..django.batches.recording import LeaseLost, failures_of
 from ..django.batches.run_lookup import ResolvedPlan
-from ..django.models import BatchPart, BatchRun, LeaseLost
+from ..django.models import BatchPart, BatchRun
 
 WORKERS = "celery workers"
 """Owner of a run that was handed to workers: any of them may prolong its lease, and end it."""
@@ -29,14 +30,19 @@ PARTS_AT_ONCE = 200
 """Parts that one splitting makes: enough to keep many workers busy, few enough for one transaction and for a broker."""
 
 
+def parts_of(run: BatchRun) -> Any:
+    """Return the run's parts, from the run's database."""
+    return BatchPart.objects.using(run.database).filter(run_id=run.pk)
+
+
 def first_parts(run: BatchRun, resolved: ResolvedPlan) -> list[BatchPart]:
     """The parts of a run that begins or goes on: those that are left from before, or one for all that remains.
 
     Call it in a transaction: of two who have one run go on, the second finds what the first has made.
     """
     # Locks the run.
-    BatchRun.objects.using(run.database).filter(pk=run.pk).update(state=F("state"))
-    parts = run.parts.using(run.database)
+    run.row().update(state=F("state"))
+    parts = parts_of(run)
     retries = run.mode == BatchRun.Mode.RETRY_FAILED
     if retries:
         parts.filter(failed=True).delete()  # what failed since they were made is to be repeated, too
@@ -52,16 +58,16 @@ def first_parts(run: BatchRun, resolved: ResolvedPlan) -> list[BatchPart]:
 
 
 def _part(run: BatchRun, after: Optional[str], upto: str, *, failed: bool = False) -> BatchPart:
-    made: BatchPart = run.parts.using(run.database).create(run=run, after=after, upto=upto, failed=failed)
+    made: BatchPart = parts_of(run).create(run_id=run.pk, after=after, upto=upto, failed=failed)
     return made
 
 
 def _failures(run: BatchRun, part: Optional[BatchPart] = None) -> Any:
     """The keys of the failures on record, or of those in a part, in the order of a part of failed rows."""
-    failures: Any = run.failures.using(run.database)
+    failures = failures_of(run)
     if part is not None:
         failures = failures.filter(pk__gt=int(part.after or 0), pk__lte=int(part.upto))
-    return failures.order_by("pk").values_list("pk", flat=True)
+    return failures.values_list("pk", flat=True)
 
 
 def take(part: BatchPart, owner: str) -> Optional[float]:
@@ -69,11 +75,11 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
     now = timezone.now()
     if part.acquire(owner, now, PART_LEASE_SECONDS):
         return None
-    held = BatchPart.objects.using(part._state.db).filter(pk=part.pk).first()
+    held = part.row().first()
     if held is None:
         return 0.0
     if held.owner and was_killed(held.owner):
-        freed = BatchPart.objects.using(part._state.db).filter(pk=part.pk, owner=held.owner)
+        freed = part.row().filter(owner=held.owner)
         freed.update(lease_until=None, owner="")
         if part.acquire(owner, now, PART_LEASE_SECONDS):
             return None
@@ -83,17 +89,17 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
 
 def release(part: BatchPart) -> None:
     """Give a part back that was not done, for whoever goes on with the run."""
-    BatchPart.objects.using(part._state.db).filter(pk=part.pk, owner=part.owner).update(owner="", lease_until=None)
+    part.row().filter(owner=part.owner).update(owner="", lease_until=None)
 
 
 def postpone(run: BatchRun, part: BatchPart, seconds: float, counted: bool) -> None:
     """Give a part back until then; the run's lease lasts as long. `counted` says that the attempt was a failure."""
     now = timezone.now()
-    mine = BatchPart.objects.using(run.database).filter(pk=part.pk, owner=part.owner)
+    mine = part.row().filter(owner=part.owner)
     # A little early: the message comes when the time is up by another clock.
     until = now + timedelta(seconds=seconds * 0.9)
     mine.update(owner="", lease_until=until, **({} if counted else {"attempts": F("attempts") - 1}))
-    mine_too = BatchRun.objects.using(run.database).filter(pk=run.pk, owner=WORKERS, state=BatchRun.State.RUNNING)
+    mine_too = run.row().filter(owner=WORKERS, state=BatchRun.State.RUNNING)
     mine_too.filter(lease_until__lt=until + timedelta(seconds=LEASE_SECONDS)).update(
         lease_until=until + timedelta(seconds=LEASE_SECONDS)
     )
@@ -107,7 +113,7 @@ def beat(run: BatchRun) -> None:
     if since < BEAT_SECONDS:
         return
     run.heartbeat_at = now
-    mine = BatchRun.objects.using(run.database).filter(pk=run.pk, owner=WORKERS, heartbeat_at=known)
+    mine = run.row().filter(owner=WORKERS, heartbeat_at=known)
     mine.update(
         heartbeat_at=now,
         lease_until=now + timedelta(seconds=LEASE_SECONDS),
@@ -145,7 +151,7 @@ def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> list[BatchP
 
 def settle(run: BatchRun) -> bool:
     """End a run that has no parts left, or was cancelled and has none under way; whether that was done here."""
-    parts = run.parts.using(run.database)
+    parts = parts_of(run)
     now = timezone.now()
     if not parts.exists():
         return run.end(WORKERS, BatchRun.State.FINISHED, now)
@@ -160,7 +166,7 @@ def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:
     Those of killed workers; and all, where since the last look no row has ended and nobody is at one: a broker may
     keep messages that a killed worker had fetched.
     """
-    parts = run.parts.using(run.database)
+    parts = parts_of(run)
     now = timezone.now()
     for held in parts.filter(lease_until__gte=now).exclude(owner=""):
         if was_killed(held.owner):

@@ -36,13 +36,14 @@ from ...exceptions import (
 )
 from ..django import get_client
 from ..django.batches.leases import LEASE_SECONDS, owner_name
-from ..django.batches.plan import Plan
-from ..django.batches.planning import CELERY, RunOptions, plan_of
+from ..django.batches.options import CELERY, RunOptions
+from ..django.batches.plan import Plan, plan_of
 from ..django.batches.queryset import KeyedRow
+from ..django.batches.recording import LeaseLost
 from ..django.batches.row_writer import RowWriter
 from ..django.batches.run_lookup import ResolvedPlan, open_run
 from ..django.batches.statistics import expectation_of, whole
-from ..django.models import BatchPart, BatchRun, LeaseLost
+from ..django.models import BatchPart, BatchRun
 from . import partitions
 from .monitor import UNUSABLE, ended_as
 
@@ -70,6 +71,7 @@ def start_batch(
     save_to: Sequence[str] = (),
     map: Sequence[str] = (),  # noqa: A002  # the flag's name
     filters: Sequence[str] = (),
+    excludes: Sequence[str] = (),
     mode: str = NEW,
     alias: str = "default",
     database: str = DEFAULT_DB_ALIAS,
@@ -96,7 +98,16 @@ def start_batch(
             told = f": mode={name!r} says it" if name in _MODES else ""
             raise ConfigurationError(f"{name} is for the command loopai_batch, start_batch takes none{told}")
     given = RunOptions(
-        task, queryset, save_to, map=map, filters=filters, alias=alias, database=database, engine=CELERY, **options
+        task,
+        queryset,
+        save_to,
+        map=map,
+        filters=filters,
+        excludes=excludes,
+        alias=alias,
+        database=database,
+        engine=CELERY,
+        **options,
     )
     resolved = ResolvedPlan(plan_of(given, get_client(alias)), database)
     run = open_run(resolved, mode, CELERY, partitions.WORKERS, logger.info, database=database, command=[])
@@ -240,8 +251,8 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
         return
     outcomes = _executed(run, part, resolved, rows)
     expectation = expectation_of(resolved.plan)
-    results = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, expectation=expectation)
-    results.keep(outcomes, part, gone)
+    writer = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, part, expectation)
+    writer.write(outcomes, gone)
     # Not where all of them ended well: a run that goes on may have too many from before, and repeat these.
     if any(outcome.status == ERROR for outcome in outcomes) and _exceeded(run, resolved.plan.limits()):
         raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {resolved.plan.max_errors} allows")

@@ -23,9 +23,10 @@ from loopai.contrib.celery.monitor import follow
 from loopai.contrib.celery.tasks import look_after
 from loopai.contrib.django.batches.plan import Plan
 from loopai.contrib.django.batches.queryset import KeyedRow
+from loopai.contrib.django.batches.recording import LeaseLost
 from loopai.contrib.django.batches.row_writer import RowWriter
 from loopai.contrib.django.batches.run_lookup import ResolvedPlan
-from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun, LeaseLost
+from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun
 from loopai.exceptions import ConfigurationError
 from loopai.testing import FakeLoopai, ProgramError
 
@@ -248,12 +249,12 @@ def test_a_worker_that_lost_its_part_keeps_nothing(spam: Any) -> None:
         found.append((owner, part, partitions.rows_of(run, part, resolved)[0]))
     for label, part, again in reversed(found):
         outcomes = [Outcome(row, OK, {"label": label}, None, None, 1.0, 1) for row in again]
-        results = RowWriter(run, resolved.rows, resolved.targets, False)
+        writer = RowWriter(run, resolved.rows, resolved.targets, False, part)
         if label == "ham":
-            results.keep(outcomes, part)
+            writer.write(outcomes)
             continue
         with pytest.raises(LeaseLost):
-            results.keep(outcomes, part)
+            writer.write(outcomes)
     run.refresh_from_db()
     assert (run.ok, run.errors) == (55, 5)
     assert labels()[9] == "ham"

@@ -23,8 +23,8 @@ from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
 from ..models import BatchRun
 from .inline import carry_out
 from .leases import owner_name
-from .plan import Plan
-from .planning import CELERY, INLINE, RunOptions, header_of, plan_of
+from .options import CELERY, INLINE, RunOptions
+from .plan import Plan, header_of, plan_of
 from .queryset import QuerysetRows
 from .run_lookup import ResolvedPlan, open_run
 
@@ -77,7 +77,7 @@ class RunCommand(BatchCommand):
         run = open_run(resolved, mode, INLINE, owner, self.say, database=options.database, command=options.command)
         if run is None:
             return ALL_OK
-        run.parts.using(options.database).all().delete()  # of another engine; what remains is told by the run itself
+        run.parts.using(run.database).all().delete()  # of another engine; what remains is told by the run itself
 
         def work_on(stop: Stop) -> CommandResult:
             made, summary = carry_out(
@@ -161,7 +161,7 @@ class RunCommand(BatchCommand):
     def _fill(self, plan: Plan, rows: QuerysetRows, key: str, ledger: Checkpoint, facts: dict[str, Any]) -> int:
         options = self.options
         upper = rows.upper_key(rows.queryset, plan.limit)
-        bounds = BatchRun(key_kind=rows.kind, upper_key=upper)
+        bounds = BatchRun(upper_key=upper)
         queryset = bounds.remaining(rows.queryset) if upper is not None else rows.queryset.none()
 
         def named(values: Any) -> Any:

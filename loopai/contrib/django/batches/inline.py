@@ -22,9 +22,10 @@ from ....batch.reporting.watcher import Watcher
 from ....batch.resume.prescan import Prescan
 from ....batch.rows import Outcome
 from ....batch.streams import sender
-from ..models import BatchRun, LeaseLost
+from ..models import BatchRun
 from .leases import BEAT_SECONDS, LEASE_SECONDS
 from .queryset import KeyedRow
+from .recording import LeaseLost, failures_of, record_retried
 from .row_writer import UNFIT, RowWriter
 from .run_lookup import ResolvedPlan
 
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
 class RowsRun(Run):
     """A run whose outcomes go into its rows."""
 
-    results: RowWriter
+    writer: RowWriter
     missed = 0
 
     def keep(self, outcomes: list[Outcome]) -> None:
         """Write outcomes and their checkpoint, then count them."""
-        missed = self.results.keep(outcomes)
+        missed = self.writer.write(outcomes)
         self.tally.add(outcomes, self.clock())
         self.tally.ok -= missed
         self.reader.skipped += missed
@@ -112,7 +113,7 @@ def carry_out(
         clock=clock,
         facts={"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)},
     )
-    made.results = RowWriter(run, resolved.rows, resolved.targets, plan.only_empty, owner)
+    made.writer = RowWriter(run, resolved.rows, resolved.targets, plan.only_empty, owner)
     # Those of earlier runs count for the bar.
     made.reader.skipped = run.done - (run.errors if run.mode == BatchRun.Mode.RETRY_FAILED else 0)
     earlier = made.reader.skipped
@@ -155,7 +156,7 @@ def _values(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[Keyed
 
 def failed_rows(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[KeyedRow]:
     """The rows whose failures are on record now; those that are gone are recorded as skipped."""
-    failures: Any = run.failures.using(run.database).order_by("pk").values_list("pk", "key")
+    failures = failures_of(run).values_list("pk", "key")
     newest = failures.last()
     last = 0
     while newest is not None:
@@ -166,7 +167,7 @@ def failed_rows(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[K
         there = resolved.rows.by_key(key for _, key in page)
         gone = [key for _, key in page if key not in there]
         if gone:
-            run.record_retried(skipped=gone, owner=owner)
+            record_retried(run, skipped=gone, by=owner)
         for _, key in page:
             if key in there:
                 yield resolved.rows.row(there[key], 0, None, retried=True)

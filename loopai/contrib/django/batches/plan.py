@@ -1,25 +1,34 @@
-"""`Plan`: what a run is, as its `BatchRun` keeps it. Nothing is looked up or sent here."""
+"""`Plan`: what a run is, as its `BatchRun` keeps it; made of the options, and completed from the task's schema."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ....batch.engine.chunks import BatchCall
 from ....batch.engine.scheduler import Limits
+from ....batch.mapping import InputMapping
 from ....batch.reporting.quality import Expectation
+from ....batch.reporting.report import check_report
 from ....exceptions import ConfigurationError
+from ....shell.command import find_task
 from ..models import BatchRun
+from .options import CELERY, RunOptions
+from .queryset import columns_of, model_of
+
+if TYPE_CHECKING:
+    from ....client import SyncLoopaiClient
 
 
 @dataclass(frozen=True)
 class Plan:
     """The options of a run, checked for themselves and plain enough for JSON.
 
-    `queryset` is `app.Model` or `app.Model:manager_method`; `filters` are texts `field=value`, `mapping` those of
-    `InputMapping`, `save_to` of `Target`. `task_id` is the server's id, `task` what the user called it. `report` is
-    where workers write the page about the run. Raises `ConfigurationError`.
+    `queryset` is `app.Model`, `app.Model:method` or `app.Model:manager.method`; `filters` and `excludes` are texts
+    `field=value`, `mapping` those of `InputMapping`, `save_to` of `Target`. `task_id` is the server's id, `task` what
+    the user called it. `report` is where workers write the page about the run. Raises `ConfigurationError`.
     """
 
     task: str
@@ -28,6 +37,7 @@ class Plan:
     save_to: tuple[str, ...] = ()
     mapping: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
     only_empty: bool = False
     chunk_size: int = 100
     max_concurrency: int = 10
@@ -41,7 +51,7 @@ class Plan:
     report: Optional[str] = None
 
     def __post_init__(self) -> None:
-        for name in ("save_to", "mapping", "filters"):
+        for name in ("save_to", "mapping", "filters", "excludes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.max_errors is not None:
             object.__setattr__(self, "max_errors", str(self.max_errors))
@@ -68,6 +78,7 @@ class Plan:
             version=self.version,
             queryset=self.queryset,
             filters=sorted(self.filters),
+            excludes=sorted(self.excludes),
             mapping=sorted(self.mapping),
             save_to=sorted(self.save_to),
             only_empty=self.only_empty,
@@ -81,7 +92,8 @@ class Plan:
     @property
     def source(self) -> str:
         """The rows in words."""
-        where = f" where {', '.join(self.filters)}" if self.filters else ""
+        conditions = [*self.filters, *(f"not {text}" for text in self.excludes)]
+        where = f" where {', '.join(conditions)}" if conditions else ""
         return f"{self.queryset}{where}"[:500]
 
     def limits(self, max_in_flight: Optional[int] = None) -> Limits:
@@ -112,3 +124,54 @@ def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable
             f"the rows have no column for {', '.join(lacking)} of the task's input: say --map {lacking[0]}=FIELD"
         )
     return tuple(f"{name}={name}" for name in found)
+
+
+def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
+    """The plan, with the mapping that the task's schema suggests where a queryset has none.
+
+    Raises `ConfigurationError`, and the `LoopaiException` where the server cannot be asked.
+    """
+    if options.engine == CELERY and options.output:
+        raise ConfigurationError(
+            "--engine celery cannot write --output: save results to the rows with --save-to, or use --engine inline"
+        )
+    if bool(options.save_to) == bool(options.output) and not options.dry_run:
+        raise ConfigurationError("say where results go: --save-to FIELD, or --output FILE")
+    if options.only_empty and not options.save_to:
+        raise ConfigurationError("--only-empty says which rows --save-to is to fill")
+    if options.report is not None:
+        check_report(options.report)
+    model = model_of(options.queryset)  # said before the server is asked
+    task = find_task(client, options.task)
+    mapping = tuple(options.map)
+    if not mapping:
+        without = [text.partition("=")[0].strip() for text in options.save_to]
+        if options.expect:
+            without.append(Expectation(options.expect).column)
+        mapping = default_mapping(task.input_schema, columns_of(model), without)
+    return Plan(
+        task=options.task,
+        task_id=str(task.id),
+        queryset=options.queryset,
+        save_to=tuple(options.save_to),
+        mapping=mapping,
+        filters=tuple(options.filters),
+        excludes=tuple(options.excludes),
+        only_empty=options.only_empty,
+        chunk_size=options.chunk_size,
+        max_concurrency=options.max_concurrency,
+        max_in_flight=options.max_in_flight,
+        timeout_ms=options.timeout_ms,
+        version=options.version,
+        max_errors=options.max_errors,
+        limit=options.limit,
+        alias=options.alias,
+        expect=options.expect,
+        report=None if options.report is None else os.path.abspath(options.report),
+    )
+
+
+def header_of(plan: Plan) -> list[str]:
+    """The columns of a queryset's rows in a file."""
+    key = str(model_of(plan.queryset)._meta.pk.name)
+    return list(dict.fromkeys([key, *InputMapping(plan.mapping).sources, *plan.also]))

@@ -25,8 +25,10 @@ class ResolvedPlan:
 
     def __init__(self, plan: Plan, database: str) -> None:
         self.plan = plan
-        self.rows = QuerysetRows(plan.queryset, plan.filters, plan.mapping, database, plan.also)
-        self.targets: list[Target] = targets_of(plan.save_to, self.rows.model, plan.only_empty)
+        self.rows = QuerysetRows(
+            plan.queryset, plan.filters, plan.mapping, database, excludes=plan.excludes, also=plan.also
+        )
+        self.targets: list[Target] = targets_of(plan.save_to, self.rows.model, plan.only_empty, database)
         if plan.only_empty:
             for target in self.targets:
                 self.rows.queryset = self.rows.queryset.filter(empty(target.field))
@@ -127,7 +129,6 @@ def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, comma
         fingerprint=plan.fingerprint,
         options=plan.options(),
         command=command,
-        key_kind=rows.kind,
         upper_key=upper,
         total=total,
     )

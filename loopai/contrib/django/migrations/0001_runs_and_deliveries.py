@@ -73,7 +73,6 @@ class Migration(migrations.Migration):
                 ),
                 ("cancel_requested", models.BooleanField(default=False)),
                 ("error", models.TextField(blank=True, help_text="Why the run stopped.")),
-                ("key_kind", models.CharField(default="integer", max_length=10)),
                 ("mark", models.TextField(blank=True, help_text="Every row up to this key is finished.", null=True)),
                 ("upper_key", models.TextField(blank=True, help_text="The highest key when the run began.", null=True)),
                 (

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Optional
 
 from django.db import models
 from django.db.models import F, Q
 
+from ....batch.reporting.quality import storable
+from ....batch.resume.keys import digest
 from .runs import BatchRun
+
+LONGEST_MESSAGE = 2000
+"""Characters kept of a failure's text; a server's error may quote the whole input."""
 
 
 class BatchFailure(models.Model):
@@ -33,6 +38,15 @@ class BatchFailure(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.code}"
+
+    @classmethod
+    def of(
+        cls, key: str, code: str, message: str, latency_ms: Optional[float] = None, compared: bool = False
+    ) -> BatchFailure:
+        """Return the failure of a row, unsaved, in texts that every database takes."""
+        message = storable(message[:LONGEST_MESSAGE])
+        return cls(digest=digest(key).hex(), key=storable(key), code=code, message=message, latency_ms=latency_ms,
+                   compared=compared)  # fmt: skip
 
 
 class PartQuerySet(models.QuerySet):
@@ -70,7 +84,7 @@ class BatchPart(models.Model):
     def acquire(self, owner: str, now: datetime, lease_seconds: float) -> bool:
         """Take the part. `False` where another worker is at it, or it is finished."""
         lease = now + timedelta(seconds=lease_seconds)
-        free = self._rows().free(now)
+        free = self.row().free(now)
         if not free.update(owner=owner, lease_until=lease, attempts=F("attempts") + 1):
             return False
         self.owner, self.lease_until = owner, lease
@@ -80,12 +94,17 @@ class BatchPart(models.Model):
     def beat(self, now: datetime, lease_seconds: float) -> bool:
         """Prolong the lease. `False` where another worker took the part."""
         lease = now + timedelta(seconds=lease_seconds)
-        return bool(self._rows().filter(owner=self.owner).update(lease_until=lease))
+        return bool(self.row().filter(owner=self.owner).update(lease_until=lease))
 
     def give_back(self) -> bool:
         """Delete the part, finished or not wanted. `False` where another worker took it."""
-        removed: int = self._rows().filter(owner=self.owner).delete()[0]
+        removed: int = self.row().filter(owner=self.owner).delete()[0]
         return bool(removed)
 
-    def _rows(self) -> Any:
+    def row(self) -> Any:
+        """Return the part as a queryset in its own database, for changes by one UPDATE."""
         return type(self).objects.using(self._state.db).filter(pk=self.pk)
+
+    def refresh_from_db(self, using: Optional[str] = None, *args: Any, **options: Any) -> None:
+        """Read the part again, from its own database: a router may send reads to a replica."""
+        super().refresh_from_db(using or self._state.db, *args, **options)

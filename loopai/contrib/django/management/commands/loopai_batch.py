@@ -14,13 +14,13 @@ from .....batch.reporting.progress import KINDS
 from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, ServerException
 from .....shell.command import BatchOptions, run_command
 from ...batches.command import RunCommand
-from ...batches.planning import CELERY, INLINE, RunOptions
+from ...batches.options import CELERY, INLINE, RunOptions
+from ...batches.recording import LeaseLost
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
 from ...exits import FAILED, UNREACHABLE, USAGE
-from ...models import LeaseLost
 
-_OF_QUERYSETS = ("save_to", "filters", "only_empty")
+_OF_QUERYSETS = ("save_to", "filters", "excludes", "only_empty")
 _OF_FILES = (
     "id_field", "format", "delimiter", "quotechar", "escapechar", "encoding", "types", "journal", "allow_duplicates",
 )  # fmt: skip
@@ -47,10 +47,13 @@ class Command(BaseCommand):
         add = rows.add_argument
         add(
             "--queryset",
-            metavar="APP.MODEL[:METHOD]",
+            metavar="APP.MODEL[:[MANAGER.]METHOD]",
             help="the rows of a model, or of what its manager's method gives",
         )
         add("--filter", action="append", dest="filters", metavar="FIELD=VALUE", help="only these rows; may be repeated")
+        add(
+            "--exclude", action="append", dest="excludes", metavar="FIELD=VALUE", help="not these rows; may be repeated"
+        )
         add("--only-empty", action="store_true", help="only rows whose --save-to fields are all empty")
         add("--limit", type=int, metavar="N", help="at most so many rows")
         add("--id-field", metavar="FIELD", help="the column of a file that names a row")
@@ -128,7 +131,7 @@ class Command(BaseCommand):
             raise ConfigurationError(f"DATABASES has no {options['database']!r}: it has {', '.join(connections)}")
         known = RunOptions.__dataclass_fields__
         given = {name: options[name] for name in _SHARED if name in known and options[name] not in (None, ())}
-        for name in ("save_to", "filters", "map"):
+        for name in ("save_to", "filters", "excludes", "map"):
             given[name] = tuple(options[name] or ())
         if options["task_version"] is not None:
             given["version"] = options["task_version"]
@@ -166,7 +169,7 @@ _SHARED = (
 def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
     for name in names:
         if options[name] not in (None, False, []):
-            flag = {"filters": "filter", "types": "type"}.get(name, name).replace("_", "-")
+            flag = {"filters": "filter", "excludes": "exclude", "types": "type"}.get(name, name).replace("_", "-")
             raise ConfigurationError(f"--{flag} {why}")
 
 
