@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from celery import current_app
 from django.utils import timezone
 
 from ...batch.api import FINISHED
@@ -18,15 +19,28 @@ from ...shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
 from ..django.batches.plan import Plan
 from ..django.batches.recording import LeaseLost
 from ..django.batches.statistics import whole
+from ..django.exits import DATABASE_FAILED
 from ..django.models import BatchRun
 from .partitions import WORKERS, parts_of
 
 LOOK_SECONDS = 0.5
 
+WATCH_SECONDS = 10.0
+"""Seconds between two looks at a run for parts whose workers are gone, and until a missing worker is told."""
+
 UNUSABLE = "unusable"
 """A worker cannot use what the run names: its model, its alias."""
 
-CODES = {TOO_MANY_ERRORS: STOPPED_BY_ERRORS, UNREACHABLE: SERVER_UNREACHABLE, FATAL: USAGE, UNUSABLE: USAGE}
+FAULT = "fault"
+"""A part was given up: its worker, or the database, failed again and again."""
+
+CODES = {
+    TOO_MANY_ERRORS: STOPPED_BY_ERRORS,
+    UNREACHABLE: SERVER_UNREACHABLE,
+    FATAL: USAGE,
+    UNUSABLE: USAGE,
+    FAULT: DATABASE_FAILED,
+}
 """Exit codes by what a stopped run's `error` begins with."""
 
 _GOING = (BatchRun.State.PENDING, BatchRun.State.RUNNING)
@@ -37,18 +51,20 @@ def follow(
     plan: Plan,
     watchers: list[Watcher],
     stop: Stop,
-    look_after: Callable[[BatchRun], None],
+    look_after: Callable[[BatchRun, int], None],
+    say: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Snapshot, Summary]:
-    """Watch a run until it ends; `stop` has it cancelled. `look_after` is called at each look.
+    """Watch a run until it ends; `stop` has it cancelled.
 
+    `look_after` is called every ten seconds, with the rows that were done before; `say` tells that no worker is there.
     Returns the figures that the report shows, and the summary of what came while it was watched.
     """
     started = clock()
     # Failed rows that are repeated count for this command.
     before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
-    until = float("inf")
+    until, watched_at, watched_done, unheard = float("inf"), started, run.done, run.heartbeat_at
     while True:
         try:
             run.refresh_from_db()
@@ -73,7 +89,16 @@ def follow(
             # No worker is there to do it.
             run.end(WORKERS, BatchRun.State.CANCELLED, timezone.now())
             continue
-        look_after(run)
+        if clock() >= watched_at + WATCH_SECONDS:
+            if (
+                unheard is not None
+                and run.heartbeat_at == unheard
+                and not parts_of(run).filter(attempts__gt=0).exists()
+            ):
+                say(_no_worker(run))
+            unheard = None
+            look_after(run, watched_done)
+            watched_at, watched_done = clock(), run.done
         sleep(LOOK_SECONDS)
     figures = whole(run, plan)
     figures.started, figures.earlier_ok, figures.earlier_errors = started, *before
@@ -81,6 +106,14 @@ def follow(
     for watcher in watchers:
         watcher.finish(now, summary)
     return replace(now, statistics=figures), summary
+
+
+def _no_worker(run: BatchRun) -> str:
+    name = getattr(current_app, "main", None) or "YOUR_PROJECT"
+    return (
+        f"No Celery worker has taken a part of run {run.pk} for {WATCH_SECONDS:.0f} s. Start one: "
+        f"celery -A {name} worker"
+    )
 
 
 def ended_as(run: BatchRun) -> str:

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from ...batch.reporting.quality import storable
 from ..django.batches.leases import BEAT_SECONDS, LEASE_SECONDS, was_killed
 from ..django.batches.queryset import KeyedRow
 from ..django.batches.recording import LeaseLost, failures_of
@@ -46,7 +47,7 @@ def first_parts(run: BatchRun, resolved: ResolvedPlan) -> list[BatchPart]:
     retries = run.mode == BatchRun.Mode.RETRY_FAILED
     if retries:
         parts.filter(failed=True).delete()  # what failed since they were made is to be repeated, too
-    parts.filter(owner="").update(attempts=0)
+    parts.filter(owner="").update(attempts=0, lost=0, error="")
     found = list(parts.all())
     newest = _failures(run).last() if retries else None
     if newest is not None:
@@ -80,7 +81,7 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
         return 0.0
     if held.owner and was_killed(held.owner):
         freed = part.row().filter(owner=held.owner)
-        freed.update(lease_until=None, owner="")
+        freed.update(lease_until=now - timedelta(seconds=1))
         if part.acquire(owner, now, PART_LEASE_SECONDS):
             return None
     left = 0.0 if held.lease_until is None else (held.lease_until - now).total_seconds()
@@ -150,14 +151,28 @@ def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> list[BatchP
 
 
 def settle(run: BatchRun) -> bool:
-    """End a run that has no parts left, or was cancelled and has none under way; whether that was done here."""
+    """End a run that has no parts left, or is to stop and has none under way; whether that was done here."""
     parts = parts_of(run)
     now = timezone.now()
     if not parts.exists():
         return run.end(WORKERS, BatchRun.State.FINISHED, now)
-    if run.cancel_requested and not parts.filter(lease_until__gte=now).exclude(owner="").exists():
-        return run.end(WORKERS, BatchRun.State.CANCELLED, now)
-    return False
+    if parts.filter(lease_until__gte=now).exclude(owner="").exists():
+        return False
+    failed = given_up(run)
+    if failed is not None:
+        return run.end(WORKERS, BatchRun.State.STOPPED, now, failed.error)
+    return run.cancel_requested and run.end(WORKERS, BatchRun.State.CANCELLED, now)
+
+
+def give_up(part: BatchPart, error: str) -> None:
+    """Give a part back that cannot be done: the run ends once no other is under way, and `--resume` takes it."""
+    part.row().filter(owner=part.owner).update(owner="", lease_until=None, error=storable(error))
+
+
+def given_up(run: BatchRun) -> Optional[BatchPart]:
+    """Return a part that was given up, by which the run is to end."""
+    found: Optional[BatchPart] = parts_of(run).exclude(error="").first()
+    return found
 
 
 def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:
@@ -171,6 +186,8 @@ def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:
     for held in parts.filter(lease_until__gte=now).exclude(owner=""):
         if was_killed(held.owner):
             parts.filter(pk=held.pk, owner=held.owner).update(lease_until=now - timedelta(seconds=1))
+    if given_up(run) is not None:
+        return []
     idle = run.done == done_before and not parts.filter(lease_until__gte=now).exists()
     wanted = parts.free(now) if idle else parts.filter(lease_until__lt=now)
     return list(wanted.values_list("pk", flat=True)[: 2 * PARTS_AT_ONCE])

@@ -45,12 +45,9 @@ from ..django.batches.run_lookup import ResolvedPlan, open_run
 from ..django.batches.statistics import expectation_of, whole
 from ..django.models import BatchPart, BatchRun
 from . import partitions
-from .monitor import UNUSABLE, ended_as
+from .monitor import FAULT, UNUSABLE, WATCH_SECONDS, ended_as
 
 logger = logging.getLogger("loopai")
-
-WATCH_SECONDS = 10.0
-"""Seconds between two looks at a run for parts that nobody is at any more."""
 
 BEGINNING_SECONDS = 2.0
 """Within these of its taking a run has its parts; who looks after it since before may see it without."""
@@ -156,8 +153,8 @@ def look_after(run: BatchRun, done_before: int) -> None:
         logger.warning("run %s: Celery's broker cannot be reached: %s", run.pk, error)
     taken_now = run.heartbeat_at is not None and (timezone.now() - run.heartbeat_at).total_seconds() < BEGINNING_SECONDS
     # One that goes on has no parts before it has some.
-    if not taken_now and partitions.settle(run):
-        _write_report(run)
+    if not taken_now:
+        partitions.settle(run)
 
 
 def _settle(run: BatchRun) -> None:
@@ -198,6 +195,8 @@ def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_AL
     """Carry out one part of a run; one that is larger than a chunk is split."""
     seconds = _carry_out(run_id, part_id, database)
     if seconds:
+        if self.request.is_eager:
+            time.sleep(seconds)  # nobody else waits for it
         raise self.retry(countdown=seconds)
 
 
@@ -208,6 +207,9 @@ def watch_run(run_id: int, database: str, done_before: int) -> None:
     if run is None or run.owner != partitions.WORKERS:
         return
     look_after(run, done_before)
+    if run.state != BatchRun.State.RUNNING:
+        _write_report(run)  # a command that watches writes its own
+        return
     watch_run.apply_async((run_id, database, run.done), countdown=WATCH_SECONDS)
 
 
@@ -217,15 +219,21 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
     part = BatchPart.objects.using(database).filter(pk=part_id, run=run_id).first()
     if run is None or part is None or run.state != BatchRun.State.RUNNING:
         return None
-    if run.cancel_requested:
+    if run.cancel_requested or partitions.given_up(run) is not None:
         _settle(run)
         return None
     seconds = partitions.take(part, owner_name())
     if seconds is not None:
         return seconds
-    partitions.beat(run)
     try:
-        _take_part(run, part)
+        partitions.beat(run)
+        if part.lost >= PATIENCE:
+            text = (
+                f"its worker was lost {part.lost} times (killed, out of memory, or a task_time_limit that is too short)"
+            )
+            partitions.give_up(part, f"{FAULT}: part {part.pk}: {text}")
+        else:
+            _take_part(run, part)
     except _Postponed as postponed:
         partitions.postpone(run, part, postponed.seconds, postponed.counted)
         return postponed.seconds
@@ -237,6 +245,13 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
         return None
     except LeaseLost:
         return None
+    except Exception as error:  # whatever it is, a time limit too: the part is not run again and again
+        logger.exception("run %s: part %s failed (attempt %s)", run.pk, part.pk, part.attempts)
+        if part.attempts < PATIENCE:
+            seconds = max(1.0, retries.backoff(part.attempts, chance.random()))
+            partitions.postpone(run, part, seconds, counted=True)
+            return seconds
+        partitions.give_up(part, f"{FAULT}: part {part.pk}: {type(error).__name__}: {error}")
     _settle(run)
     return None
 

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +288,10 @@ def test_a_run_that_is_deleted_while_it_is_watched(spam: Any) -> None:
     """Said in words."""
     run, _ = failed_before(spam)
     with pytest.raises(LeaseLost, match="was deleted"):
-        follow(run, Plan.of(run), [], Stop(), lambda run: run.delete() and None, sleep=lambda _: None)
+        follow(
+            run, Plan.of(run), [], Stop(), lambda run, _: run.delete() and None, print,
+            clock=count(step=9.0).__next__, sleep=lambda _: None,
+        )  # fmt: skip
 
 
 def test_rows_that_are_gone_are_told_by_workers_too(spam: Any) -> None:

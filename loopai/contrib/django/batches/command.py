@@ -93,23 +93,17 @@ class RunCommand(BatchCommand):
         """Have workers carry the run out, and watch them."""
         from ...celery.monitor import CODES, follow
         from ...celery.partitions import WORKERS
-        from ...celery.tasks import WATCH_SECONDS, hand_over, look_after
+        from ...celery.tasks import hand_over, look_after
 
         options = self.options
         run = open_run(resolved, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
         if run is None:
             return ALL_OK
-        look = [time.monotonic() + WATCH_SECONDS, run.done]
         gone = run.skipped
-
-        def watch(run: BatchRun) -> None:
-            if time.monotonic() >= look[0]:
-                look_after(run, int(look[1]))
-                look[:] = [time.monotonic() + WATCH_SECONDS, run.done]
 
         def work_on(stop: Stop) -> CommandResult:
             hand_over(run, resolved)
-            snapshot, summary = follow(run, resolved.plan, self.watchers(), stop, watch)
+            snapshot, summary = follow(run, resolved.plan, self.watchers(), stop, look_after, self.say)
             cancelled = run.state == BatchRun.State.CANCELLED
             ending = self.ending(run, summary, snapshot, missed=run.skipped - gone, cancelled=cancelled)
             # Its times are those at work, whichever commands it took.
@@ -125,14 +119,20 @@ class RunCommand(BatchCommand):
     ) -> CommandResult:
         """How a run that the database knows has ended."""
         filled = " or filled" if self.options.only_empty else ""
+        notes = [f"{missed:,} rows were deleted{filled} meanwhile: skipped."] if missed else []
+        facts: dict[str, Any] = {"gone_or_filled": missed}
+        versions = run.options.get("versions") or ()
+        if len(versions) > 1:
+            notes.append(f"Rows ran on versions {', '.join(map(str, versions))} of the task.")
+            facts["task_versions"] = list(versions)
         return CommandResult(
             summary,
             snapshot,
             run.errors,
             interrupted="Cancelled." if cancelled else "Interrupted.",
             interrupted_code=CANCELLED,
-            notes=[f"{missed:,} rows were deleted{filled} meanwhile: skipped."] if missed else (),
-            facts={"gone_or_filled": missed},
+            notes=notes,
+            facts=facts,
         )
 
     # Into a file

@@ -71,6 +71,12 @@ def is_of_a_row(error: BaseException) -> bool:
     return isinstance(error, (ProgrammingError, InterfaceError)) and not hasattr(cause, "sqlite_errorcode")
 
 
+def missing_table(error: BaseException) -> bool:
+    """Return whether the database lacks a table: migrations were not run."""
+    state, number, _ = _codes(error)
+    return state == "42P01" or number == 1146 or "no such table" in str(error)
+
+
 def _codes(error: BaseException) -> tuple[Optional[str], Optional[int], Optional[BaseException]]:
     """PostgreSQL's SQLSTATE, MySQL's number, and the driver's error."""
     cause = error.__cause__

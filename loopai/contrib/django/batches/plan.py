@@ -28,7 +28,8 @@ class Plan:
 
     `queryset` is `app.Model`, `app.Model:method` or `app.Model:manager.method`; `filters` and `excludes` are texts
     `field=value`, `mapping` those of `InputMapping`, `save_to` of `Target`. `task_id` is the server's id, `task` what
-    the user called it. `report` is where workers write the page about the run. Raises `ConfigurationError`.
+    the user called it. `report` is where workers write the page about the run; `active_version` is
+    what the rows run on where no `version` is named. Raises `ConfigurationError`.
     """
 
     task: str
@@ -47,6 +48,8 @@ class Plan:
     max_errors: Optional[str] = None
     limit: Optional[int] = None
     alias: str = "default"
+    database: str = "default"
+    active_version: Optional[int] = None
     expect: Optional[str] = None
     report: Optional[str] = None
 
@@ -76,6 +79,8 @@ class Plan:
         return BatchRun.fingerprint_of(
             task=self.task_id,
             version=self.version,
+            alias=self.alias,
+            database=self.database,
             queryset=self.queryset,
             filters=sorted(self.filters),
             excludes=sorted(self.excludes),
@@ -166,6 +171,8 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         max_errors=options.max_errors,
         limit=options.limit,
         alias=options.alias,
+        database=options.database,
+        active_version=task.active_version if options.version is None else None,
         expect=options.expect,
         report=None if options.report is None else os.path.abspath(options.report),
     )

@@ -139,6 +139,11 @@ class Migration(migrations.Migration):
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
                 ("attempts", models.PositiveIntegerField(default=0)),
                 (
+                    "lost",
+                    models.PositiveIntegerField(default=0, help_text="Workers that fell silent while they were at it."),
+                ),
+                ("error", models.TextField(blank=True, help_text="Why the part was given up.")),
+                (
                     "failed",
                     models.BooleanField(
                         default=False, help_text="Keys are those of failed rows on record, to be repeated."

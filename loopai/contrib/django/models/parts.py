@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Optional
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, When
 
 from ....batch.reporting.quality import storable
 from ....batch.resume.keys import digest
@@ -54,7 +54,7 @@ class PartQuerySet(models.QuerySet):
 
     def free(self, now: datetime) -> PartQuerySet:
         """Those that nobody took, or whose worker is silent for longer than its lease."""
-        found: PartQuerySet = self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
+        found: PartQuerySet = self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), error="")
         return found
 
 
@@ -67,6 +67,8 @@ class BatchPart(models.Model):
     owner = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
+    lost = models.PositiveIntegerField(default=0, help_text="Workers that fell silent while they were at it.")
+    error = models.TextField(blank=True, help_text="Why the part was given up.")
     failed = models.BooleanField(default=False, help_text="Keys are those of failed rows on record, to be repeated.")
 
     objects = PartQuerySet.as_manager()
@@ -85,10 +87,14 @@ class BatchPart(models.Model):
         """Take the part. `False` where another worker is at it, or it is finished."""
         lease = now + timedelta(seconds=lease_seconds)
         free = self.row().free(now)
-        if not free.update(owner=owner, lease_until=lease, attempts=F("attempts") + 1):
+        # MySQL assigns from left to right: `lost` looks at the owner of before.
+        silent = Case(When(owner="", then=0), default=1)
+        if not free.update(lost=F("lost") + silent, owner=owner, lease_until=lease, attempts=F("attempts") + 1):
             return False
-        self.owner, self.lease_until = owner, lease
-        self.attempts += 1
+        try:
+            self.refresh_from_db()
+        except type(self).DoesNotExist:
+            return False
         return True
 
     def beat(self, now: datetime, lease_seconds: float) -> bool:

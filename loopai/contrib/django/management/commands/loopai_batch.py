@@ -14,11 +14,12 @@ from .....batch.reporting.progress import KINDS
 from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, ServerException
 from .....shell.command import BatchOptions, run_command
 from ...batches.command import RunCommand
+from ...batches.database import missing_table
 from ...batches.options import CELERY, INLINE, RunOptions
 from ...batches.recording import LeaseLost
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
-from ...exits import FAILED, UNREACHABLE, USAGE
+from ...exits import DATABASE_FAILED, FAILED, UNREACHABLE, USAGE
 
 _OF_QUERYSETS = ("save_to", "filters", "excludes", "only_empty")
 _OF_FILES = (
@@ -33,7 +34,8 @@ class Command(BaseCommand):
         "Run the rows of a queryset, or of a file, through a task. Results go into the rows (--save-to; signals and "
         "save() are passed over, auto_now fields are set) or to a file (--output). "
         "Exit code: 0 all rows ok, 1 finished with failed rows, 2 usage or configuration, 3 stopped by --max-errors, "
-        "4 server unreachable, 130 / 143 interrupted or cancelled, resumable."
+        "4 server unreachable, 5 the database or the workers failed (--resume goes on), "
+        "130 / 143 interrupted or cancelled, resumable."
     )
     _command: tuple[str, ...] = ()
 
@@ -119,7 +121,10 @@ class Command(BaseCommand):
         except LeaseLost as error:
             raise CommandError(f"{error}: nothing more was written here", returncode=FAILED) from error
         except DatabaseError as error:
-            raise CommandError(f"the database: {error} (go on with --resume)", returncode=FAILED) from error
+            text = str(error).strip()
+            if missing_table(error):
+                raise CommandError(f"the database: {text} (run `manage.py migrate` first)", returncode=USAGE) from error
+            raise CommandError(f"the database: {text} (go on with --resume)", returncode=DATABASE_FAILED) from error
         if code:
             sys.exit(code)
 

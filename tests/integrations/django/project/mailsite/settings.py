@@ -75,7 +75,27 @@ _DATABASES = {
     },
     "mariadb": _mariadb,
 }
-DATABASES = {"default": _DATABASES[os.environ.get("LOOPAI_TEST_DATABASE") or "sqlite"]()}
+KIND = os.environ.get("LOOPAI_TEST_DATABASE") or "sqlite"
+DATABASES = {"default": _DATABASES[KIND]()}
+
+
+def _replica(name: str) -> dict[str, object]:
+    """The same server's database of that name: the site's own, which refuses writes, or a copy of it."""
+    made = {**DATABASES["default"], "NAME": name}
+    if name == DATABASES["default"]["NAME"]:
+        made["OPTIONS"] = {
+            "sqlite": {"timeout": 20, "init_command": "PRAGMA query_only = ON"},
+            "postgresql": {"options": "-c default_transaction_read_only=on"},
+            "mariadb": {"charset": "utf8mb4", "init_command": "SET SESSION TRANSACTION READ ONLY"},
+        }[KIND]
+    return made
+
+
+if os.environ.get("MAILSITE_REPLICA"):
+    DATABASES["replica"] = _replica(os.environ["MAILSITE_REPLICA"])
+    DATABASE_ROUTERS = ["mailsite.routers.PrimaryReplica"]
+if os.environ.get("MAILSITE_OTHER"):
+    DATABASES["other"] = {**DATABASES["default"], "NAME": os.environ["MAILSITE_OTHER"]}
 
 LOOPAI = {
     "default": {
