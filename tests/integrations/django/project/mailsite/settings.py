@@ -83,8 +83,10 @@ def _replica(name: str) -> dict[str, object]:
     """The same server's database of that name: the site's own, which refuses writes, or a copy of it."""
     made = {**DATABASES["default"], "NAME": name}
     if name == DATABASES["default"]["NAME"]:
+        if KIND == "sqlite":
+            made["NAME"] = f"file:{name}?mode=ro"
         made["OPTIONS"] = {
-            "sqlite": {"timeout": 20, "init_command": "PRAGMA query_only = ON"},
+            "sqlite": {"timeout": 20, "uri": True},
             "postgresql": {"options": "-c default_transaction_read_only=on"},
             "mariadb": {"charset": "utf8mb4", "init_command": "SET SESSION TRANSACTION READ ONLY"},
         }[KIND]
