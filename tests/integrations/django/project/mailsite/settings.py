@@ -54,7 +54,7 @@ def _mariadb() -> dict[str, object]:
         "USER": "root",
         "NAME": os.environ.get("MAILSITE_DATABASE", "test"),
         "OPTIONS": {"charset": "utf8mb4"},
-        "TEST": {"NAME": "test_loopai", "CHARSET": "utf8mb4"},
+        "TEST": {"NAME": f"test_loopai_{os.getpid()}", "CHARSET": "utf8mb4"},
     }
 
 
@@ -71,7 +71,7 @@ _DATABASES = {
         "HOST": "127.0.0.1",
         "USER": "postgres",
         "NAME": os.environ.get("MAILSITE_DATABASE", "test"),
-        "TEST": {"NAME": "test_loopai"},
+        "TEST": {"NAME": f"test_loopai_{os.getpid()}"},
     },
     "mariadb": _mariadb,
 }
