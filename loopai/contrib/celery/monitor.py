@@ -16,6 +16,7 @@ from ...batch.reporting.snapshot import Snapshot
 from ...batch.reporting.statistics import Summary, summary_of
 from ...batch.reporting.watcher import Watcher
 from ...shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
+from ..django.batches.database import Database
 from ..django.batches.plan import Plan
 from ..django.batches.recording import LeaseLost
 from ..django.batches.statistics import whole
@@ -61,13 +62,13 @@ def follow(
     `look_after` is called every ten seconds, with the rows that were done before; `say` tells that no worker is there.
     Returns the figures that the report shows, and the summary of what came while it was watched.
     """
-    started = clock()
+    started, database = clock(), Database(run.database)
     # Failed rows that are repeated count for this command.
     before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
     until, watched_at, watched_done, unheard = float("inf"), started, run.done, run.heartbeat_at
     while True:
         try:
-            run.refresh_from_db()
+            database.attempt(run.refresh_from_db)
         except BatchRun.DoesNotExist:
             raise LeaseLost(f"run {run.pk} was deleted while it was watched here") from None
         now = replace(

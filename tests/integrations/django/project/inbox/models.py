@@ -40,6 +40,14 @@ class MailManager(models.Manager):
     def first_ten(self) -> models.QuerySet:
         return self.all()[:10]
 
+    faults: list[Exception] = []
+    """What the next calls of `fragile` raise."""
+
+    def fragile(self) -> models.QuerySet:
+        if self.faults:
+            raise self.faults[0]
+        return self.all()
+
     def names(self) -> list[str]:
         return []
 
