@@ -336,6 +336,23 @@ def test_resume_refuses_another_version(spam: Any) -> None:
     assert len(spam.inputs) == sent
 
 
+@pytest.mark.parametrize("engine", [QUICK, CELERY])
+def test_an_active_version_that_changes_is_said(spam: Any, loopai_fake: FakeLoopai, engine: tuple[str, ...]) -> None:
+    """Where no version was named the run goes on with the new one: said once, and both stand in the summary."""
+    mails(40)
+    client = loopai_fake.client()
+    client.push_program(client.get_task_by_name("spam").id, "def main(input): ...")
+    words = (*MAILS, "--save-to", "label", *engine)
+    assert "version" not in batch(*words, "--max-errors", "0", "--max-in-flight", "1", code=3)
+    client.push_program(client.get_task_by_name("spam").id, "def main(input): ...")
+    spam.returns({"label": "ham"})
+    told = batch(*words, "--resume", code=1)
+    assert told.count("The active version of task spam was 1 and is 2 now") == 1
+    assert "Rows ran on versions 1, 2 of the task." in told
+    summary = json.loads(batch(*words, "--retry-failed", "--json").strip().splitlines()[-1])["summary"]
+    assert summary["task_versions"] == [1, 2]
+
+
 def test_a_finished_run_is_not_called_ended_early(spam: Any) -> None:
     """Two commands: the second waits for the first, which finishes meanwhile; its record stays as it is."""
     mails(8)
