@@ -9,6 +9,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
+from django.db.models import QuerySet
+
 from ....batch.api import Run, mode_of, perform
 from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.scheduler import Scheduler
@@ -48,7 +50,8 @@ class RunCommand(BatchCommand):
         self.check()
         mode = mode_of(options.resume, options.retry_failed, options.overwrite)
         plan = plan_of(options, self.client)
-        resolved = ResolvedPlan(plan, options.database)
+        given = options.queryset if isinstance(options.queryset, QuerySet) else None
+        resolved = ResolvedPlan(plan, options.database, given)
         if options.dry_run:
             return self.dry_run(plan, resolved.rows)
         if options.engine == CELERY:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional, Union
+
+from django.db.models import QuerySet
 
 INLINE = "inline"
 CELERY = "celery"
@@ -12,10 +14,10 @@ CELERY = "celery"
 
 @dataclass
 class RunOptions:
-    """The flags of `loopai_batch --queryset`, by their names."""
+    """The flags of `loopai_batch --queryset`, by their names; from code, `queryset` may be one itself."""
 
     task: str
-    queryset: str
+    queryset: Union[str, QuerySet[Any]]
     save_to: Sequence[str] = ()
     output: Optional[str] = None
     output_format: Optional[str] = None

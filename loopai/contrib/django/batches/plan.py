@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Optional
 
+from django.db.models import QuerySet
+
 from ....batch.engine.chunks import BatchCall
 from ....batch.engine.scheduler import Limits
 from ....batch.mapping import InputMapping
@@ -16,7 +18,7 @@ from ....exceptions import ConfigurationError
 from ....shell.command import find_task
 from ..models import BatchRun
 from .options import CELERY, RunOptions
-from .queryset import columns_of, model_of
+from .queryset import columns_of, model_of, name_of
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
@@ -146,7 +148,13 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         raise ConfigurationError("--only-empty says which rows --save-to is to fill")
     if options.report is not None:
         check_report(options.report)
-    model = model_of(options.queryset)  # said before the server is asked
+    if isinstance(options.queryset, QuerySet) and options.engine == CELERY:
+        raise ConfigurationError(
+            "--engine celery takes the name of a queryset ('app.Model:method'), which workers can find: use "
+            "engine='inline' for a QuerySet"
+        )
+    queryset = name_of(options.queryset, options.database)
+    model = model_of(queryset)  # said before the server is asked
     task = find_task(client, options.task)
     mapping = tuple(options.map)
     if not mapping:
@@ -157,7 +165,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
     return Plan(
         task=options.task,
         task_id=str(task.id),
-        queryset=options.queryset,
+        queryset=queryset,
         save_to=tuple(options.save_to),
         mapping=mapping,
         filters=tuple(options.filters),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -38,6 +39,7 @@ class Command(BaseCommand):
         "130 / 143 interrupted or cancelled, resumable."
     )
     _command: tuple[str, ...] = ()
+    _in_shell = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options."""
@@ -105,13 +107,27 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Also remembers what was typed: the admin shows it."""
-        self._command = tuple(argv)
+        self._command, self._in_shell = tuple(argv), True
         super().run_from_argv(argv)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run, and exit with the run's code."""
+        """Run. Raises `CommandError` with the exit code as its `returncode`; in a shell it is the process's."""
         try:
-            code = self._run(options) if options["queryset"] else self._file(options)
+            code = self._code(options)
+        except CommandError as error:
+            if not (options["json"] and self._in_shell):
+                raise
+            print(json.dumps({"error": str(error), "exit_code": error.returncode}), file=self._voice())
+            sys.exit(error.returncode)
+        if code and self._in_shell:
+            sys.exit(code)  # the command has said why
+        if code:
+            raise CommandError(f"the batch ended with exit code {code}: {_ENDS[code]}", returncode=code)
+
+    def _code(self, options: dict[str, Any]) -> int:
+        """Run, and give the exit code. Raises `CommandError` for what kept it from running to its end."""
+        try:
+            return self._file(options) if options["queryset"] is None else self._run(options)
         except (ConfigurationError, ImproperlyConfigured, OutputError) as error:
             raise CommandError(str(error), returncode=USAGE) from error
         except (ConnectionException, ServerException) as error:
@@ -125,8 +141,6 @@ class Command(BaseCommand):
             if missing_table(error):
                 raise CommandError(f"the database: {text} (run `manage.py migrate` first)", returncode=USAGE) from error
             raise CommandError(f"the database: {text} (go on with --resume)", returncode=DATABASE_FAILED) from error
-        if code:
-            sys.exit(code)
 
     def _run(self, options: dict[str, Any]) -> int:
         if options["input"] is not None:
@@ -135,9 +149,9 @@ class Command(BaseCommand):
         if options["database"] not in connections:
             raise ConfigurationError(f"DATABASES has no {options['database']!r}: it has {', '.join(connections)}")
         known = RunOptions.__dataclass_fields__
-        given = {name: options[name] for name in _SHARED if name in known and options[name] not in (None, ())}
+        given = {name: options[name] for name in _SHARED if name in known and options[name] is not None}
         for name in ("save_to", "filters", "excludes", "map"):
-            given[name] = tuple(options[name] or ())
+            given[name] = _texts(options[name])
         if options["task_version"] is not None:
             given["version"] = options["task_version"]
         made = RunOptions(task=options["task"], command=list(self._command), **given)
@@ -152,7 +166,7 @@ class Command(BaseCommand):
         names = (*_SHARED, *_OF_FILES)
         known = BatchOptions.__dataclass_fields__
         given = {name: options[name] for name in names if name in known and options[name] is not None}
-        given["map"] = tuple(options["map"] or ())
+        given["map"] = _texts(options["map"])
         given["types"] = dict(_typed(text) for text in options["types"] or ())
         if options["task_version"] is not None:
             given["version"] = options["task_version"]
@@ -163,6 +177,16 @@ class Command(BaseCommand):
         # Django's wrapper ends each write with a new line, and a bar is many writes.
         return getattr(self.stderr, "_out", self.stderr)
 
+
+_ENDS = {
+    1: "rows failed",
+    2: "wrong usage, or the server refused it",
+    3: "more rows failed than --max-errors allows",
+    4: "the server cannot be reached",
+    5: "the database or the workers failed",
+    130: "interrupted",
+    143: "cancelled",
+}
 
 _SHARED = (
     "queryset", "output", "output_format", "only_empty", "expect", "report", "chunk_size", "max_concurrency",
@@ -176,6 +200,11 @@ def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:
         if options[name] not in (None, False, []):
             flag = {"filters": "filter", "excludes": "exclude", "types": "type"}.get(name, name).replace("_", "-")
             raise ConfigurationError(f"--{flag} {why}")
+
+
+def _texts(given: Any) -> tuple[str, ...]:
+    """What a repeated flag gives; `call_command` may give one text, or any iterable of them."""
+    return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def _typed(text: str) -> tuple[str, str]:

@@ -120,3 +120,15 @@ class Prefixed(models.Model):
     id = PrefixedIdField(primary_key=True)
     text = models.CharField(max_length=20)
     label = models.CharField(max_length=20, blank=True)
+
+
+class Ranked(models.Model):
+    """Ranks differ, which PostgreSQL sees at the commit."""
+
+    text = models.CharField(max_length=20)
+    rank = models.IntegerField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["rank"], name="inbox_one_rank", deferrable=models.Deferrable.DEFERRED)
+        ]
