@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
+from uuid import UUID
 
 from django.db.models import QuerySet
 
@@ -144,7 +145,13 @@ class RunCommand(BatchCommand):
         """Write rows and results to a file, with its journal beside it, as `loopai batch` does."""
         options = self.options
         key = str(rows.model._meta.pk.name)
-        facts = {"task": plan.task_id, "input": {"name": plan.source}, "mapping": sorted(plan.mapping), "key": key}
+        facts = {
+            "task": plan.task_id,
+            "task version": plan.version,
+            "input": {"name": plan.source, "database": plan.database},
+            "mapping": sorted(plan.mapping),
+            "key": key,
+        }
         ledger = Checkpoint(
             str(options.output),
             options.output_format,
@@ -169,7 +176,8 @@ class RunCommand(BatchCommand):
 
         def named(values: Any) -> Any:
             for row in values:
-                row.columns = {key: row.pk, **row.columns}
+                plain = isinstance(row.pk, (int, str, UUID))
+                row.columns = {key: row.pk if plain else str(row.pk), **row.columns}
                 yield row
 
         made = Run(

@@ -112,6 +112,17 @@ class Plan:
         return BatchCall(self.task_id, self.max_concurrency, self.timeout_ms, self.version)
 
 
+def _refuse_foreign(mapping: Iterable[str], input_schema: Any) -> None:
+    """Raise `ConfigurationError` where the task's input has none of the members that the mapping makes."""
+    named = input_schema.get("properties") if isinstance(input_schema, Mapping) else None
+    members = [text.partition("=")[0].rstrip(":").strip().split(".")[0] for text in mapping]
+    if isinstance(named, Mapping) and named and all(members) and not set(members) & set(named):
+        raise ConfigurationError(
+            f"--map makes {', '.join(members)}, and the task's input has {', '.join(map(str, named))}: every row would "
+            f"fail. Say --map {next(iter(named))}=FIELD"
+        )
+
+
 def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable[str]) -> tuple[str, ...]:
     """The mapping where none was given: the columns that the task's input schema names.
 
@@ -162,6 +173,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         if options.expect:
             without.append(Expectation(options.expect).column)
         mapping = default_mapping(task.input_schema, columns_of(model), without)
+    _refuse_foreign(mapping, task.input_schema)
     return Plan(
         task=options.task,
         task_id=str(task.id),

@@ -122,7 +122,9 @@ class Command(BaseCommand):
         if code and self._in_shell:
             sys.exit(code)  # the command has said why
         if code:
-            raise CommandError(f"the batch ended with exit code {code}: {_ENDS[code]}", returncode=code)
+            raise CommandError(
+                f"the batch ended with exit code {code}: {_ENDS.get(code, 'interrupted')}", returncode=code
+            )
 
     def _code(self, options: dict[str, Any]) -> int:
         """Run, and give the exit code. Raises `CommandError` for what kept it from running to its end."""
