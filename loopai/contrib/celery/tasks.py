@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Optional
 
-from celery import shared_task
+from celery import current_app, shared_task
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.utils import timezone
@@ -114,8 +114,20 @@ def start_batch(
     return run
 
 
-def hand_over(run: BatchRun, resolved: ResolvedPlan) -> None:
-    """Publish what remains of a run that workers have acquired. Raises `ConfigurationError` without a broker."""
+def refuse_unseen(database: str) -> None:
+    """Raise `ConfigurationError` inside a transaction: workers would see nothing of a run that is waited for."""
+    if connections[database].in_atomic_block and not current_app.conf.task_always_eager:
+        raise ConfigurationError(
+            "--engine celery inside a transaction: workers see the run only after its commit. Use --engine inline, or "
+            "loopai.contrib.celery.start_batch, which does not wait"
+        )
+
+
+def hand_over(run: BatchRun, resolved: ResolvedPlan, *, watched: bool = False) -> None:
+    """Publish what remains of a run that workers have acquired; `watched` says that the caller waits for its end.
+
+    Raises `ConfigurationError` without a broker.
+    """
     try:
         with transaction.atomic(using=run.database):
             wanted = partitions.first_parts(run, resolved)
@@ -123,6 +135,9 @@ def hand_over(run: BatchRun, resolved: ResolvedPlan) -> None:
         with suppress(DatabaseError):
             run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
         raise
+    if watched and current_app.conf.task_always_eager:
+        _set_off(run, wanted)  # in this process and transaction, by whoever waits for its end
+        return
     # Workers see nothing of a caller's transaction before its end.
     transaction.on_commit(lambda: _set_off(run, wanted), using=run.database)
 

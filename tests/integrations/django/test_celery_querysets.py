@@ -548,6 +548,20 @@ def test_a_report_that_a_worker_cannot_write_is_no_fault_of_the_run(spam: Any, t
     assert BatchFailure.objects.count() == 0
 
 
+def test_the_command_in_a_transaction(spam: Any) -> None:
+    """As in a TestCase: eager tasks run at once; workers would see nothing of it, which is refused."""
+    mails(8)
+    words = (*MAILS, "--save-to", "label", *CELERY)
+    spam.returns({"label": "ham"})
+    with transaction.atomic():
+        assert "8 ok" in batch(*words)
+    assert BatchRun.objects.get().state == "finished"
+    current_app.conf.task_always_eager = False
+    with transaction.atomic():
+        assert "start_batch" in batch(*words, code=2)
+    assert BatchRun.objects.count() == 1
+
+
 def test_start_batch_in_a_transaction(spam: Any) -> None:
     """Workers see nothing of it before it is committed, and are told then."""
     Mail.objects.create(subject="mail 1")

@@ -97,16 +97,17 @@ class RunCommand(BatchCommand):
         """Have workers carry the run out, and watch them."""
         from ...celery.monitor import CODES, follow
         from ...celery.partitions import WORKERS
-        from ...celery.tasks import hand_over, look_after
+        from ...celery.tasks import hand_over, look_after, refuse_unseen
 
         options = self.options
+        refuse_unseen(options.database)
         run = open_run(resolved, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
         if run is None:
             return ALL_OK
         gone = run.skipped
 
         def work_on(stop: Stop) -> CommandResult:
-            hand_over(run, resolved)
+            hand_over(run, resolved, watched=True)
             snapshot, summary = follow(run, resolved.plan, self.watchers(), stop, look_after, self.say)
             cancelled = run.state == BatchRun.State.CANCELLED
             ending = self.ending(run, summary, snapshot, missed=run.skipped - gone, cancelled=cancelled)
