@@ -65,10 +65,15 @@ def follow(
     started, database = clock(), Database(run.database)
     # Failed rows that are repeated count for this command.
     before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
+
+    def under_way() -> int:
+        run.refresh_from_db()
+        return int(parts_of(run).filter(lease_until__gte=timezone.now()).exclude(owner="").count())
+
     until, watched_at, watched_done, unheard = float("inf"), started, run.done, run.heartbeat_at
     while True:
         try:
-            database.attempt(run.refresh_from_db)
+            in_flight = database.attempt(under_way)
         except BatchRun.DoesNotExist:
             raise LeaseLost(f"run {run.pk} was deleted while it was watched here") from None
         now = replace(
@@ -77,7 +82,7 @@ def follow(
             errors=max(0, run.errors - before[1]),
             skipped=before[0] + before[1] + run.skipped,
             seconds=clock() - started,
-            in_flight=parts_of(run).filter(lease_until__gte=timezone.now()).exclude(owner="").count(),
+            in_flight=in_flight,
         )
         for watcher in watchers:
             watcher.update(now)
@@ -91,11 +96,8 @@ def follow(
             run.end(WORKERS, BatchRun.State.CANCELLED, timezone.now())
             continue
         if clock() >= watched_at + WATCH_SECONDS:
-            if (
-                unheard is not None
-                and run.heartbeat_at == unheard
-                and not parts_of(run).filter(attempts__gt=0).exists()
-            ):
+            silent = unheard is not None and run.heartbeat_at == unheard
+            if silent and not parts_of(run).filter(attempts__gt=0).exists():
                 say(_no_worker(run))
             unheard = None
             look_after(run, watched_done)
