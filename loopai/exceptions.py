@@ -12,7 +12,13 @@ LoopaiException                 anything a call can raise
 └── ConnectionException         no reply: `.original_exception`
     └── TimeoutException        no reply in time
 
-ConfigurationError              wrong settings; no LoopaiException, so that none hides it
+ConfigurationError              wrong settings; not a LoopaiException, so that `except LoopaiException` cannot hide it
+├── DuplicateKeys               two rows of a batch's input have the same key
+└── JournalError                the journal belongs to another run, is in use, or cannot be continued
+
+OutputError                     a batch's output, journal or report cannot be written (a full disk, a closed pipe)
+
+What `loopai.webhooks` raises for a delivery that is not genuine is drawn there.
 """
 
 from __future__ import annotations
@@ -26,10 +32,13 @@ __all__ = [
     "ConfigurationError",
     "ConflictException",
     "ConnectionException",
+    "DuplicateKeys",
     "ExecutionException",
+    "JournalError",
     "LoopaiException",
     "NotFoundException",
     "NotSupportedException",
+    "OutputError",
     "RateLimitException",
     "ServerException",
     "TimeoutException",
@@ -39,6 +48,18 @@ __all__ = [
 
 class ConfigurationError(Exception):
     """A setting, argument or environment variable is wrong or missing; the message names it."""
+
+
+class DuplicateKeys(ConfigurationError):
+    """Two rows of a batch's input have the same key; the message names keys and lines."""
+
+
+class JournalError(ConfigurationError):
+    """The journal belongs to another run, is in use, or cannot be continued; the message names the difference."""
+
+
+class OutputError(Exception):
+    """A batch's output cannot be written; the message says why and how to continue the run."""
 
 
 class LoopaiException(Exception):
@@ -172,8 +193,8 @@ class NotSupportedException(LoopaiException):
 class ConnectionException(LoopaiException):
     """No reply came: the network or the server's process failed. `original_exception` is what the transport raised."""
 
-    hopeless = False
-    """Whether another attempt would end the same way: the server's certificate is not trusted."""
+    retryable: bool = True
+    """Whether another attempt may succeed; False where the server's certificate is not trusted."""
 
     def __init__(self, message: str, *, original_exception: Optional[BaseException] = None, **facts: Any) -> None:
         super().__init__(message, **facts)

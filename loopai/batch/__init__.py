@@ -3,15 +3,15 @@
 Rows come from any iterable or file (`sources`) and go to a file or any `Sink`; a `Journal` remembers which have ended.
 """
 
+from ..exceptions import DuplicateKeys, JournalError, OutputError
 from .api import run, run_sync
 from .engine.scheduler import Limits
 from .engine.stopping import Stop
 from .formats.opening import Source, open_source
-from .formats.sinks import CsvSink, JsonlSink, OutputError, Sink
+from .formats.sinks import CsvSink, JsonlSink, Sink
 from .reporting.statistics import Summary
 from .reporting.watcher import Watcher
-from .resume.journal import FileJournal, Journal, JournalError
-from .resume.prescan import DuplicateKeys
+from .resume.journal import FileJournal, Journal
 from .rows import CANCELLED, ERROR, OK, Outcome, Row
 from .streams import stream, stream_sync
 

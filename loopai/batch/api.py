@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..client import LoopaiClient, SyncLoopaiClient
 
 FINISHED = "finished"
-FINISHED_BEFORE = "finished before"
+FINISHED_BEFORE = "finished_before"
 
 _FILES = (JsonlSource, CsvSource, ParquetSource)
 

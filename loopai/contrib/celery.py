@@ -20,6 +20,7 @@ from ..exceptions import (
     ConfigurationError,
     ConnectionException,
     LoopaiException,
+    OutputError,
     RateLimitException,
     ServerException,
 )
@@ -41,7 +42,6 @@ from ..batch.engine.reader import Reader, from_values
 from ..batch.engine.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
 from ..batch.engine.threads import drive
 from ..batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ..batch.formats.sinks import OutputError
 from ..batch.reporting.report import write_report
 from ..batch.reporting.statistics import summary_of
 from ..batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED
@@ -337,7 +337,7 @@ def _postponing(send: Callable[[Chunk], Answer], attempts: int) -> Callable[[Chu
 def _is_final(error: LoopaiException) -> bool:
     """Whether the same request would fail again, whoever sends it when."""
     if isinstance(error, ConnectionException):
-        return error.hopeless
+        return not error.retryable
     return error.status_code is not None and 300 <= error.status_code < 400
 
 

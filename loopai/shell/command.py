@@ -18,7 +18,7 @@ from ..batch.engine.chunks import BatchCall
 from ..batch.engine.scheduler import Limits
 from ..batch.engine.stopping import Stop
 from ..batch.formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
-from ..batch.formats.sinks import NOTHING_KEPT, OutputError
+from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.mapping import InputMapping
 from ..batch.reporting.progress import Bar, one_line, watcher_for
 from ..batch.reporting.quality import Expectation
@@ -33,6 +33,7 @@ from ..exceptions import (
     LoopaiException,
     NotFoundException,
     NotSupportedException,
+    OutputError,
     ServerException,
     ValidationException,
 )

@@ -13,7 +13,7 @@ from typing import IO, Any, Optional, Protocol, Union
 
 from pydantic_core import from_json, to_json
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, OutputError
 from ..rows import OK, Outcome
 
 STATUS = "loopai_status"
@@ -34,10 +34,6 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Write what is outstanding and let go."""
-
-
-class OutputError(Exception):
-    """The output cannot be written on; the message says why and how the run goes on."""
 
 
 def explain(error: OSError, name: str, *, resumable: bool = True) -> str:

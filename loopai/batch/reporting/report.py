@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Union
 from uuid import uuid4
 
-from ...exceptions import ConfigurationError
-from ..formats.sinks import OutputError, explain
+from ...exceptions import ConfigurationError, OutputError
+from ..formats.sinks import explain
 from .charts import (
     columns,
     legend,
@@ -37,10 +37,10 @@ _SERIES = (("ok", "ok"), ("errors", "bad"))
 
 _ENDED = {
     "finished": ("Finished", "good"),
-    "finished before": ("Finished earlier", "good"),
+    "finished_before": ("Finished earlier", "good"),
     "max_errors": ("Stopped: too many errors", "stop"),
     "unreachable": ("Stopped: server unreachable", "stop"),
-    "refused": ("Stopped: refused by the server", "stop"),
+    "fatal_error": ("Stopped: refused by the server", "stop"),
     "interrupted": ("Interrupted", "stop"),
 }
 

@@ -6,15 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
-from ...exceptions import ConfigurationError
+from ...exceptions import DuplicateKeys
 from ..engine.reader import key_text
 from ..formats.opening import Source
 from ..mapping import Unmapped, path_reader
 from .keys import DuplicateSearch, confirm
-
-
-class DuplicateKeys(ConfigurationError):
-    """Two rows of the input have one key; the message names them with their lines."""
 
 
 @dataclass(frozen=True)

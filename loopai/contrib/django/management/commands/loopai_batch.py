@@ -9,9 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
-from .....batch.formats.sinks import OutputError
 from .....batch.reporting.progress import KINDS
-from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, ServerException
+from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, OutputError, ServerException
 from .....shell.command import BatchOptions, run_command
 from ...batches.command import RunCommand
 from ...batches.planning import CELERY, INLINE, RunOptions
