@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterable, Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import IO, TYPE_CHECKING, Any, Callable, Final, Optional, Union
 from uuid import UUID
 
 from ..exceptions import ConfigurationError, LoopaiException
@@ -21,7 +21,7 @@ from .formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
 from .formats.sinks import Sink
 from .mapping import InputMapping
 from .reporting.quality import Expectation
-from .reporting.statistics import Statistics, Summary, summary_of
+from .reporting.statistics import Ended, Statistics, Summary, summary_of
 from .reporting.watcher import Watcher
 from .resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED, Checkpoint, check_apart, journal_of
 from .resume.journal import Journal
@@ -32,8 +32,8 @@ from .streams import Mapped, Path, Rows, asender, call_for, is_plain, maker, sen
 if TYPE_CHECKING:
     from ..client import LoopaiClient, SyncLoopaiClient
 
-FINISHED = "finished"
-FINISHED_BEFORE = "finished_before"
+FINISHED: Final = "finished"
+FINISHED_BEFORE: Final = "finished_before"
 
 _FILES = (JsonlSource, CsvSource, ParquetSource)
 
@@ -91,7 +91,7 @@ class Run:
 
     def end(self) -> Summary:
         """Close a run whose rows have all ended, or that was stopped."""
-        ended = self.scheduler.stopped or FINISHED
+        ended: Ended = self.scheduler.stopped or FINISHED
         if ended == FINISHED and self.ledger is not None:
             self.ledger.finish({"ok": self.tally.ok, "errors": self.tally.errors})
         if self.finished_before:

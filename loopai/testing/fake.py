@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic_core import from_json
+from typing_extensions import Unpack
 
 from .._core.wire import Answer, Request
 from ..client import LoopaiClient, SyncLoopaiClient
+from ..options import ClientOptions
 from ._server import OPERATIONS, Server, name_as_id, route
 from .programming import Call, FakeOperation, FakeTask, Faulty, reply
 
@@ -74,11 +76,11 @@ class FakeLoopai(Faulty):
         with self._lock:
             return list(self._server.calls)
 
-    def client(self, **options: Any) -> SyncLoopaiClient:
+    def client(self, **options: Unpack[ClientOptions]) -> SyncLoopaiClient:
         """A `SyncLoopaiClient` on this fake that makes no pauses between attempts. `options` are those of the class."""
         return SyncLoopaiClient(**self._options(options))
 
-    def async_client(self, **options: Any) -> LoopaiClient:
+    def async_client(self, **options: Unpack[ClientOptions]) -> LoopaiClient:
         """A `LoopaiClient` on this fake that makes no pauses between attempts. `options` are those of the class."""
         return LoopaiClient(**self._options(options))
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Callable, Optional, Union
+from typing import Callable, Final, Literal, Optional, Union
 
 from ..._core import retries
 from ..._core.chance import chance
@@ -41,11 +41,13 @@ CONVICTED_AFTER = 2
 
 _OF_THE_RUN = {"task_id", "version", "timeout_ms", "max_concurrency"}
 
-# Why a run ended before its rows did.
-TOO_MANY_ERRORS = "max_errors"
-UNREACHABLE = "unreachable"
-FATAL = "fatal_error"
-INTERRUPTED = "interrupted"
+StopReason = Literal["max_errors", "unreachable", "fatal_error", "interrupted"]
+"""Why a run ended before its rows did."""
+
+TOO_MANY_ERRORS: Final = "max_errors"
+UNREACHABLE: Final = "unreachable"
+FATAL: Final = "fatal_error"
+INTERRUPTED: Final = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Scheduler:
     ) -> None:
         self.limits = limits
         self.pace = Throttle(limits.max_in_flight, limits.chunk_size)
-        self.stopped: Optional[str] = None
+        self.stopped: Optional[StopReason] = None
         self.error: Optional[LoopaiException] = None
         self.last_error: Optional[str] = None
         self.in_flight = 0
@@ -318,7 +320,7 @@ class Scheduler:
 
     # The end
 
-    def stop(self, reason: str, error: Optional[LoopaiException] = None) -> None:
+    def stop(self, reason: StopReason, error: Optional[LoopaiException] = None) -> None:
         """Pull and send nothing more; what is under way may still end. The first reason stands."""
         if self.stopped is None:
             self.stopped, self.error = reason, error

@@ -43,18 +43,20 @@ def handle(event: WebhookEvent, alias: str) -> bool:
     crash) undoes the claim with all that receivers wrote, so that the next delivery is handled.
     """
     using = router.db_for_write(WebhookDelivery)
+    kind = str(event.event_type)
     with transaction.atomic(using=using):
         try:
             with transaction.atomic(using=using):
                 WebhookDelivery.objects.using(using).create(
                     event_id=event.id,
-                    event_type=str(event.event_type),
+                    event_type=kind[: WebhookDelivery.LONGEST_TYPE],
                     alias=alias,
                     task_id=event.task_id,
                     sent_at=event.timestamp,
                 )
         except IntegrityError:
             return False
-        for signal in (loopai_event, BY_TYPE[str(event.event_type)]):
-            signal.send(WebhookEvent, event=event, alias=alias)
+        loopai_event.send(WebhookEvent, event=event, alias=alias)
+        if kind in BY_TYPE:
+            BY_TYPE[kind].send(WebhookEvent, event=event, alias=alias)
     return True

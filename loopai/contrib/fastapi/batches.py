@@ -19,12 +19,14 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
 from ...batch import Outcome, Row, stream
+from ...batch.api import FINISHED
 from ...batch.engine.reader import from_records
 from ...batch.engine.scheduler import FATAL, TOO_MANY_ERRORS, UNREACHABLE
 from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
 from ...batch.reporting.quality import Expectation
-from ...batch.reporting.statistics import Statistics, summary_of
+from ...batch.reporting.statistics import Ended, Statistics, summary_of
+from ...batch.rows import UNFIT
 from ...client import LoopaiClient
 from ...exceptions import AuthenticationException, LoopaiException, NotFoundException, NotSupportedException
 from .batch_document import BODY, BatchRoute, Events, responses, row_of
@@ -51,9 +53,6 @@ HEARTBEAT_EVERY = 15.0
 
 BUSY_FOR = 5
 """Seconds after which a client that found all runs taken may come again."""
-
-_UNFIT = "unfit"
-"""`code` of a row that is not of the router's input type; the others are the batch engine's."""
 
 logger = logging.getLogger("loopai.fastapi")
 
@@ -112,7 +111,8 @@ class _Run:
 
     async def work(self) -> None:
         """Run all rows. Ends the outbox, whatever happens."""
-        ended, problem = "finished", None
+        ended: Ended = FINISHED
+        problem: Optional[Problem] = None
         try:
             try:
                 await self._results()
@@ -123,7 +123,7 @@ class _Run:
             except UploadError as error:
                 ended = "unreadable_upload"
                 problem = Problem(title="The upload cannot be read", status=422, detail=str(error))
-            if ended == "finished" and self.tally.cancelled:
+            if ended == FINISHED and self.tally.cancelled:
                 ended = TOO_MANY_ERRORS
             if problem is not None:
                 self.outbox.put(event("error", problem.model_dump(exclude_none=True)))
@@ -153,10 +153,7 @@ class _Run:
             await rows.aclose()
 
     def _told(self, outcome: Outcome) -> BatchResult:
-        told: BatchResult = {
-            "key": outcome.key,
-            "status": outcome.status,  # type: ignore[typeddict-item]  # one of the three, typed as a text
-        }
+        told: BatchResult = {"key": outcome.key, "status": outcome.status}
         if outcome.ok:
             told["output"] = outcome.output
         else:
@@ -223,7 +220,7 @@ class _Run:
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in problem["loc"])
-            row.error, row.code = f"line {row.line}: {place + ': ' if place else ''}{problem['msg']}", _UNFIT
+            row.error, row.code = f"line {row.line}: {place + ': ' if place else ''}{problem['msg']}", UNFIT
         return row
 
 

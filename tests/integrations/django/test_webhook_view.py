@@ -103,6 +103,20 @@ def test_an_event_reaches_both_signals_once(path: str, event_type: str, post: An
     assert (record.alias, str(record)) == ("default", f"{event_type} {record.event_id}")
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("event_type", [6, "taskArchived", "t" * 200])
+def test_an_event_type_of_a_newer_server_reaches_the_general_signal(
+    path: str, event_type: Any, post: Any, heard: list[Any]
+) -> None:
+    """It has no signal of its own yet; its name or number is on record, and its delivery is not handled twice."""
+    named = str(event_type) if isinstance(event_type, str) else "TaskArchived"
+    delivery = changed(resigned(event_type=event_type), X_Loopai_Event_Type=named)
+    assert [post(path, delivery).status_code for _ in range(2)] == [204, 204]
+    record = WebhookDelivery.objects.get()
+    assert heard == [("loopai_event", record.event_id, "default")]
+    assert record.event_type == str(event_type)[: WebhookDelivery.LONGEST_TYPE]
+
+
 def test_the_alias_is_that_of_the_secret(post: Any, heard: list[Any]) -> None:
     """One address serves several servers; receivers learn which one spoke."""
     assert post(PATHS[0], signed_webhook(secret="other secret")).status_code == 204
@@ -150,7 +164,8 @@ BAD = {
     "form": changed(GENUINE, Content_Type="application/x-www-form-urlencoded"),
     "id of a wrong type": resigned(id=7),
     "event type of a wrong type": resigned(event_type=["canaryRollback"]),
-    "unknown event type": resigned(event_type=6),
+    "event type without a name": resigned(event_type=""),
+    "event type of no number": resigned(event_type=-1),
     "no timestamp": resigned(timestamp=None),
 }
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from django.utils import timezone
 
 from ....batch.api import FINISHED, Run
 from ....batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ....batch.engine.stopping import Stop
-from ....batch.reporting.statistics import Statistics, Summary, summary_of
+from ....batch.reporting.statistics import Ended, Statistics, Summary, summary_of
 from ....batch.reporting.watcher import Watcher
 from ....batch.resume.prescan import Prescan
 from ....shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
@@ -21,10 +22,15 @@ from .tallies import watched, whole
 
 LOOK_SECONDS = 0.5
 
-UNUSABLE = "unusable"
+UNUSABLE: Final = "unusable"
 """A worker cannot use what the run names: its model, its alias."""
 
-CODES = {TOO_MANY_ERRORS: STOPPED_BY_ERRORS, UNREACHABLE: SERVER_UNREACHABLE, FATAL: USAGE, UNUSABLE: USAGE}
+CODES: dict[Ended, int] = {
+    TOO_MANY_ERRORS: STOPPED_BY_ERRORS,
+    UNREACHABLE: SERVER_UNREACHABLE,
+    FATAL: USAGE,
+    UNUSABLE: USAGE,
+}
 """Exit codes by what a stopped run's `error` begins with."""
 
 _GOING = (BatchRun.State.PENDING, BatchRun.State.RUNNING)
@@ -77,9 +83,11 @@ def follow(
     return made, summary
 
 
-def ended_as(run: BatchRun) -> str:
+def ended_as(run: BatchRun) -> Ended:
     """Why the run ended, in the engine's words."""
     if run.state == BatchRun.State.FINISHED:
         return FINISHED
     reason = run.error.partition(":")[0]
-    return reason if run.state == BatchRun.State.STOPPED and reason in CODES else INTERRUPTED
+    if run.state != BatchRun.State.STOPPED:
+        return INTERRUPTED
+    return next((ended for ended in CODES if ended == reason), INTERRUPTED)

@@ -19,11 +19,11 @@ from ....batch.reporting.quality import Expectation
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.reporting.watcher import Watcher
 from ....batch.resume.prescan import Prescan
-from ....batch.rows import Outcome
+from ....batch.rows import UNFIT, Outcome
 from ....batch.streams import sender
 from ..models import BatchRun, LeaseLost
 from .leases import BEAT_SECONDS, LEASE_SECONDS
-from .results import UNFIT, Results
+from .results import Results
 from .rows import KeyedRow
 from .runs import Work
 

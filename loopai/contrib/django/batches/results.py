@@ -9,15 +9,12 @@ from django.db import DataError, IntegrityError, connections, transaction
 from django.db.models import F
 
 from ....batch.reporting.quality import Expectation
-from ....batch.rows import CANCELLED, ERROR, OK, Outcome
+from ....batch.rows import CANCELLED, ERROR, OK, UNFIT, Outcome
 from ..models import BatchPart, BatchRun
 from .rows import KeyedRow, Rows
 from .tallies import counted, failures_of
 from .targets import Target, Unfit
 from .updates import Change, empty, update
-
-UNFIT = "unfit"
-"""`Outcome.code`: the result does not fit the row's field, or the database refused the row."""
 
 _REFUSED = (DataError, IntegrityError, ValueError, OverflowError)
 """What a database says of a value; psycopg2 and sqlite3 say it with Python's own errors."""

@@ -11,8 +11,11 @@ class WebhookDelivery(models.Model):
     The record holds nothing of the event's data. While it is there, a repetition of the delivery has no effect.
     """
 
+    LONGEST_TYPE = 50
+    """Characters of an event type that are recorded; a newer server's may be longer."""
+
     event_id = models.UUIDField(primary_key=True, help_text="The id inside the signed body.")
-    event_type = models.CharField(max_length=50)
+    event_type = models.CharField(max_length=LONGEST_TYPE)
     alias = models.CharField(max_length=100, help_text="Alias in the LOOPAI setting whose secret signed the event.")
     task_id = models.UUIDField(null=True, blank=True)
     sent_at = models.DateTimeField(help_text="By the signed body.")
