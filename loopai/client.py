@@ -132,6 +132,11 @@ class LoopaiClient(PreparedClient):
     def _gather(self) -> None:
         self._coalescer = Coalescer(self._run)
 
+    @property
+    def transport(self) -> AsyncTransport:
+        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        return self._transport
+
     @classmethod
     def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:
         """A client on an embedded server in this process: the same calls, nothing else to run.
@@ -657,6 +662,11 @@ class SyncLoopaiClient(PreparedClient):
 
     def _gather(self) -> None:
         self._coalescer = SyncCoalescer(self._run)
+
+    @property
+    def transport(self) -> Transport:
+        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        return self._transport
 
     @classmethod
     def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:

@@ -92,6 +92,11 @@ class PreparedClient(ABC):
         """All options, and in `config.sources` where each came from."""
         return self._config
 
+    @property
+    def hooks(self) -> tuple[Hooks, ...]:
+        """What is called on every call and attempt; with `telemetry`, its hooks too."""
+        return self._hooks
+
     def __repr__(self) -> str:
         if not hasattr(self, "_config"):
             return f"<{type(self).__name__} not configured>"
