@@ -36,7 +36,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
 from .._core import retries
-from .._core.chance import chance
+from .._core.randomness import private_random
 from ..batch.engine.chunks import Answer, Chunk
 from ..batch.engine.reader import Reader, from_values
 from ..batch.engine.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
@@ -319,7 +319,7 @@ def _postponing(send: Callable[[Chunk], Answer], attempts: int) -> Callable[[Chu
         except RateLimitException as error:
             pause = LIMITER_PAUSE if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE)
             # Not all at one moment, when the pause is over.
-            raise _Postponed(pause + chance.random(), counted=False) from error
+            raise _Postponed(pause + private_random.random(), counted=False) from error
         except (ConnectionException, ServerException) as error:
             if _is_final(error):
                 raise
@@ -328,7 +328,7 @@ def _postponing(send: Callable[[Chunk], Answer], attempts: int) -> Callable[[Chu
             if attempts > PATIENCE and not isinstance(error, ConnectionException) and error.status_code != 503:
                 raise
             asked = getattr(error, "retry_after", None)
-            pause = retries.backoff(attempts, chance.random()) if asked is None else asked
+            pause = retries.backoff(attempts, private_random.random()) if asked is None else asked
             raise _Postponed(max(1.0, min(pause, LONGEST_PAUSE)), counted=True) from error
 
     return once

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from .._core.chance import chance
+from .._core.randomness import private_random
 from ..exceptions import ConfigurationError
 from ..programs import Outcome, Program, ProgramPool, UnsupportedLanguage
 from . import moments
@@ -367,7 +367,7 @@ class Service:
 
 def _sampled(force_validation: bool, running: _Running) -> bool:
     # Which runs are looked at later; nothing hangs on its being unpredictable.
-    return force_validation or chance.random() < running.sampling_rate
+    return force_validation or private_random.random() < running.sampling_rate
 
 
 def _execution(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Final, Literal, Optional, Union
 
 from ..._core import retries
-from ..._core.chance import chance
+from ..._core.randomness import private_random
 from ...exceptions import (
     AuthenticationException,
     ConfigurationError,
@@ -123,7 +123,7 @@ class Scheduler:
     def __init__(
         self,
         limits: Limits,
-        rng: Callable[[], float] = chance.random,
+        rng: Callable[[], float] = private_random.random,
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits
