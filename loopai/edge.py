@@ -30,7 +30,7 @@ from .exceptions import (
 )
 
 if TYPE_CHECKING:
-    from .programs import Outcome, Program, ProgramPool
+    from .programs import Program, ProgramOutcome, ProgramPool
 
 logger = logging.getLogger("loopai")
 
@@ -153,7 +153,7 @@ class _EdgeProgram:
     def _run_many(
         self, values: Iterable[Any], timeout_ms: Optional[int], max_concurrency: int
     ) -> list[models.ExecutionResult]:
-        from .programs import Outcome
+        from .programs import ProgramOutcome
 
         loaded, limit = self._loaded, _limit(timeout_ms)
         listed = [_as_json(value) for value in values]
@@ -165,11 +165,11 @@ class _EdgeProgram:
         fitting = [value for place, value in enumerate(listed) if place not in refused]
         ran = iter(self._pool.run_many(loaded.program, fitting, timeout_ms=limit, max_concurrency=max_concurrency))
         return [
-            self._result(loaded, Outcome(None, refused[place], 0.0) if place in refused else next(ran))
+            self._result(loaded, ProgramOutcome(None, refused[place], 0.0) if place in refused else next(ran))
             for place in range(len(listed))
         ]
 
-    def _result(self, loaded: Loaded, outcome: Outcome) -> models.ExecutionResult:
+    def _result(self, loaded: Loaded, outcome: ProgramOutcome) -> models.ExecutionResult:
         artifact = loaded.artifact
         values = {
             "execution_id": uuid.uuid4(),

@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 from .._core.wire import Answer, Request
 from ..client import LoopaiClient, SyncLoopaiClient
 from ..options import ClientOptions
-from ._server import OPERATIONS, Server, name_as_id, route
+from ._server import OPERATIONS, FakeServer, name_as_id, route
 from .programming import Call, FakeOperation, FakeTask, Faulty, reply
 
 BASE_URL = "http://fake.loopai.test"
@@ -44,7 +44,7 @@ class FakeLoopai(Faulty):
         """Forget everything: what was programmed, and what was asked. A `FakeTask` from before is of no use after."""
         with self._lock:
             self.recovers()
-            self._server = Server(self._lock, self._now)
+            self._server = FakeServer(self._lock, self._now)
             self._operations: dict[str, FakeOperation] = {}
             self._requests: list[Request] = []
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import ssl
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import httpx
@@ -257,3 +258,14 @@ def test_the_values_of_outcomes_and_summaries_mean_one_thing() -> None:
     assert {*get_args(scheduler.StopReason), "finished", "finished_before", "unusable", "unreadable_upload"} == set(
         ended
     )
+
+
+def test_a_class_name_means_one_thing_in_the_package() -> None:
+    """Whoever searches for a name comes to one class; Django alone wants the same one in each command."""
+    places: dict[str, list[str]] = {}
+    root = Path(inspect.getfile(loopai)).parent
+    for path in root.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and path.parent.name != "commands":
+                places.setdefault(node.name, []).append(str(path.relative_to(root)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -74,7 +74,7 @@ class _Options:
 
 
 @dataclass
-class _Asked:
+class _BatchQuery:
     """What one request says of its rows."""
 
     kind: Optional[str]
@@ -96,7 +96,7 @@ class _Runs:
 class _Run:
     """One batch: the upload is read, rows run, and events are put into the outbox."""
 
-    def __init__(self, client: LoopaiClient, options: _Options, asked: _Asked) -> None:
+    def __init__(self, client: LoopaiClient, options: _Options, asked: _BatchQuery) -> None:
         self._client = client
         self._options = options
         self._asked = asked
@@ -227,7 +227,7 @@ class _Run:
 class _BatchResponse(Events):
     """Reads the upload and sends events at the same time; a client that goes away ends the run."""
 
-    def __init__(self, client: LoopaiClient, options: _Options, asked: _Asked) -> None:
+    def __init__(self, client: LoopaiClient, options: _Options, asked: _BatchQuery) -> None:
         super().__init__(headers=HEADERS)
         # Of unknown length.
         del self.headers["content-length"]
@@ -379,6 +379,6 @@ def batch_router(
         kind = format or kind_of(media_type, "")
         if kind is None and media_type != "multipart/form-data":
             raise HTTPException(415, "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv")
-        return _BatchResponse(client, options, _Asked(kind, content_type, length, key, first, runs))
+        return _BatchResponse(client, options, _BatchQuery(kind, content_type, length, key, first, runs))
 
     return router

@@ -1,11 +1,11 @@
-"""`WebhookDelivery`: which events were handled."""
+"""`HandledEvent`: which webhook events were handled."""
 
 from __future__ import annotations
 
 from django.db import models
 
 
-class WebhookDelivery(models.Model):
+class HandledEvent(models.Model):
     """An event that was handled once, and is not handled again.
 
     The record holds nothing of the event's data. While it is there, a repetition of the delivery has no effect.
@@ -25,8 +25,8 @@ class WebhookDelivery(models.Model):
         """What Django asks."""
 
         ordering = ["-received_at"]
-        verbose_name = "webhook delivery"
-        verbose_name_plural = "webhook deliveries"
+        verbose_name = "handled event"
+        verbose_name_plural = "handled events"
 
     def __str__(self) -> str:
         return f"{self.event_type} {self.event_id}"
