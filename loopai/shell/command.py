@@ -20,7 +20,8 @@ from ..batch.engine.stopping import Stop
 from ..batch.formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
 from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.mapping import InputMapping
-from ..batch.reporting.progress import Bar, one_line, watcher_for
+from ..batch.reporting.one_line import one_line
+from ..batch.reporting.progress import Bar, watcher_for
 from ..batch.reporting.quality import Expectation
 from ..batch.reporting.report import check_report, write_report
 from ..batch.resume.checkpoint import check_apart

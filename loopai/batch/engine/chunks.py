@@ -11,7 +11,8 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 
 from ..._core.encoding import encode
-from ..._core.operations import PROGRAM_TIMEOUT_MS, Operation
+from ..._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
+from ..._core.operations import Operation
 from ..._core.wire import Reply
 from ...exceptions import ConfigurationError, ValidationException
 from ...models import ReplyInfo
@@ -34,10 +35,14 @@ class BatchCall:
     plain: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_concurrency <= 100:
-            raise ConfigurationError(f"max_concurrency must be between 1 and 100, not {self.max_concurrency}")
-        if self.timeout_ms is not None and not 1 <= self.timeout_ms <= 60_000:
-            raise ConfigurationError(f"timeout_ms must be between 1 and 60,000 milliseconds, not {self.timeout_ms}")
+        if not 1 <= self.max_concurrency <= MOST_CONCURRENCY:
+            raise ConfigurationError(
+                f"max_concurrency must be between 1 and {MOST_CONCURRENCY}, not {self.max_concurrency}"
+            )
+        if self.timeout_ms is not None and not 1 <= self.timeout_ms <= LONGEST_TIMEOUT_MS:
+            raise ConfigurationError(
+                f"timeout_ms must be between 1 and {LONGEST_TIMEOUT_MS:,} milliseconds, not {self.timeout_ms}"
+            )
 
 
 class Chunk:

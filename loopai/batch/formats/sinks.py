@@ -14,6 +14,7 @@ from typing import IO, Any, Optional, Protocol, Union
 from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError, OutputError
+from ..durability import sync_file
 from ..rows import OK, Outcome
 
 STATUS = "loopai_status"
@@ -47,15 +48,6 @@ def explain(error: OSError, name: str, *, resumable: bool = True) -> str:
         go_on = "Run again with --resume to go on" if resumable else NOTHING_KEPT
         return f"{name}: whoever read the output has closed it. {go_on}"
     return f"{name} cannot be written: {error.strerror or error}"
-
-
-def sync(file: IO[bytes]) -> None:
-    """Bring what was written to the disk; a pipe or terminal has none."""
-    try:
-        os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EROFS}:
-            raise
 
 
 def columns_of(outcome: Outcome) -> dict[str, Any]:
@@ -109,7 +101,7 @@ class _File:
                 written = self._file.write(view)
                 view = view[len(view) if written is None else written :]
             if self._seekable:
-                sync(self._file)
+                sync_file(self._file)
             else:
                 self._file.flush()
         except OSError as error:

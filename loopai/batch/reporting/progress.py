@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Optional, TextIO
 
 from ...exceptions import ConfigurationError
+from .one_line import one_line
 from .statistics import Summary
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ JSON_EVERY = 1.0
 
 BAR_CELLS = (8, 30)
 """Columns that the bar itself has at least and at most; between them it is a quarter of the terminal."""
-
-_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
 
 
 class Progress:
@@ -118,12 +117,6 @@ class Progress:
 
 def _joined(parts: list[tuple[int, str]]) -> str:
     return " · ".join(text for _, text in parts)
-
-
-def one_line(text: str, most: int) -> str:
-    """A text of somebody's for a line of a terminal or log: without line breaks and controls, and not without end."""
-    line = " ".join(text.split()).translate(_CONTROLS)
-    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def clock_time(seconds: float) -> str:

@@ -23,9 +23,6 @@ from .database import Database
 if TYPE_CHECKING:
     from ..models import BatchRun
 
-KEYS_AT_ONCE = 5000
-"""Keys of one query where nothing else of the rows is wanted."""
-
 
 class KeyedRow(Row):
     """A row of a table: `pk` is its key, `after` that of the row before it; `retried` if it failed before."""
