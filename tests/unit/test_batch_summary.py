@@ -224,7 +224,7 @@ def test_the_time_left_is_told_by_rows_or_by_the_input() -> None:
     assert Progress(run, 30.0).left is None
     run.prescan = Prescan(360, [])
     assert Progress(run, 30.0).left == pytest.approx(30.0)
-    run.scheduler.pace.pause(60.0, 30.0)
+    run.scheduler.throttle.pause(60.0, 30.0)
     assert "paused 60 s" in Progress(run, 30.0).line()
     assert Progress(run, 30.0).to_dict()["paused_s"] == 60.0
 

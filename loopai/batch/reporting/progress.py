@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-from typing import TYPE_CHECKING, Any, Callable, Optional, TextIO
+from dataclasses import dataclass, replace
+from typing import Any, Optional, Protocol, TextIO
 
 from ...exceptions import ConfigurationError
 from .statistics import Summary
-
-if TYPE_CHECKING:
-    from ..api import Run
 
 KINDS = ("auto", "plain", "json", "none")
 
@@ -27,38 +24,54 @@ BAR_CELLS = (8, 30)
 _CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
 
 
+@dataclass
 class Progress:
-    """What can be said of a run now. Times are the run's clock, in seconds; rates are rows a second."""
+    """A run's figures at one moment; what watchers, report and admin read.
 
-    def __init__(self, run: Run, now: float) -> None:
-        tally, reader = run.tally, run.reader
-        self.ok = tally.ok - tally.earlier_ok
-        self.errors = tally.errors - tally.earlier_errors
-        self.done = self.ok + self.errors
-        self.skipped = reader.skipped
-        self.total = run.total
-        self.seconds = max(0.0, now - tally.started)
-        self.rate = self.done / self.seconds if self.seconds > 0 else 0.0
-        self.in_flight = run.scheduler.in_flight
-        self.last_error = run.scheduler.last_error
-        pause = run.scheduler.pace.paused_until - now
-        self.paused = pause if pause > 0 else None
-        self.fraction = self._fraction(run)
-        self.left = self._left()
+    `ok`, `errors` and `seconds` are this run's, `skipped` the rows that had ended before it, `total` all of them where
+    they were counted. `paused` is the rest of a pause in seconds, `share_read` how much of the input has been read
+    (0 to 1).
+    """
 
-    def _fraction(self, run: Run) -> Optional[float]:
+    ok: int = 0
+    errors: int = 0
+    skipped: int = 0
+    total: Optional[int] = None
+    seconds: float = 0.0
+    in_flight: int = 0
+    paused: Optional[float] = None
+    last_error: Optional[str] = None
+    share_read: Optional[float] = None
+    ended: bool = False
+
+    @property
+    def done(self) -> int:
+        """Rows that this run has ended."""
+        return self.ok + self.errors
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def fraction(self) -> Optional[float]:
+        """How much of the run is done, from 0 to 1; `None` where nobody knows."""
         if self.total:
             return min(1.0, (self.done + self.skipped) / self.total)
-        fraction = getattr(run.values, "fraction", None)
-        return fraction() if callable(fraction) else None
+        return self.share_read
 
-    def _left(self) -> Optional[float]:
+    @property
+    def left(self) -> Optional[float]:
+        """The estimated seconds to go; `None` where nobody knows, and once the run has ended."""
+        if self.ended:
+            return None
         if self.total is not None:
             rows = max(0, self.total - self.done - self.skipped)
             return rows / self.rate if self.rate > 0 else None
-        if not self.fraction or self.skipped:
+        if not self.share_read or self.skipped:
             return None
-        return self.seconds * (1 - self.fraction) / self.fraction
+        return self.seconds * (1 - self.share_read) / self.share_read
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data; `left_s` is the estimate of the seconds to go."""
@@ -133,28 +146,34 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+class Watcher(Protocol):
+    """Is called while a run goes on."""
+
+    def update(self, progress: Progress) -> None:
+        """Rows have ended, or about a second has passed."""
+
+    def finish(self, progress: Progress, summary: Summary) -> None:
+        """The run is over."""
+
+
 class Lines:
     """A plain or JSON line every few seconds, and one at the end."""
 
-    def __init__(self, file: TextIO, every: float, as_json: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, file: TextIO, every: float, as_json: bool) -> None:
         self._file = file
         self._every = every
         self._json = as_json
-        self._clock = clock
-        self._next: Optional[float] = None
+        self._next = every
 
-    def update(self, run: Run) -> None:
+    def update(self, progress: Progress) -> None:
         """See `Watcher`."""
-        now = self._clock()
-        if self._next is None:
-            self._next = run.tally.started + self._every
-        if now >= self._next:
-            self._next = now + self._every
-            self._say(Progress(run, now))
+        if progress.seconds >= self._next:
+            self._next = progress.seconds + self._every
+            self._say(progress)
 
-    def finish(self, run: Run, summary: Summary) -> None:
+    def finish(self, progress: Progress, summary: Summary) -> None:
         """See `Watcher`."""
-        self._say(Progress(run, self._clock()))
+        self._say(progress)
 
     def _say(self, progress: Progress) -> None:
         text = json.dumps({"progress": progress.to_dict()}, ensure_ascii=False) if self._json else progress.line()
@@ -167,31 +186,27 @@ class Lines:
 class Bar:
     """A bar on a terminal, drawn by Rich: one line of whatever width there is, and below it the last error."""
 
-    def __init__(self, file: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, file: TextIO) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._clock = clock
         self._console = Console(file=file)
         self._now: Optional[Progress] = None
         self._live = Live(console=self._console, get_renderable=self._drawn, refresh_per_second=8)
 
-    def update(self, run: Run) -> None:
+    def update(self, progress: Progress) -> None:
         """See `Watcher`."""
-        now = Progress(run, self._clock())
         if self._now is None:
-            self._now = now
+            self._now = progress
             self._live.start(refresh=True)
-        self._now = now
+        self._now = progress
 
-    def finish(self, run: Run, summary: Summary) -> None:
+    def finish(self, progress: Progress, summary: Summary) -> None:
         """See `Watcher`."""
-        now = Progress(run, self._clock())
-        now.last_error = now.paused = now.left = None  # the summary has what went wrong
         if self._now is not None:
-            # An input that is closed counts as read, though the run was stopped.
-            now.fraction = 1.0 if summary.ended == "finished" else self._now.fraction
-            self._now = now
+            # The summary says what went wrong. An input that is closed counts as read, though the run was stopped.
+            share_read = 1.0 if summary.ended == "finished" else self._now.share_read
+            self._now = replace(progress, last_error=None, paused=None, share_read=share_read, ended=True)
         self.close()
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 from ...exceptions import ConfigurationError
 from ..engine.reader import key_text
@@ -25,8 +25,19 @@ class Prescan:
     columns: list[str]
 
 
-def prescan(source: Source, key: Optional[str], *, allow_duplicates: bool, limit: Optional[int] = None) -> Prescan:
-    """Read an input that can be read again. Raises `DuplicateKeys`, naming the first ten."""
+class Abandoned(Exception):
+    """Nobody waits for the prescan any more."""
+
+
+def prescan(
+    source: Source,
+    key: Optional[str],
+    *,
+    allow_duplicates: bool,
+    limit: Optional[int] = None,
+    abandoned: Callable[[], bool] = lambda: False,
+) -> Prescan:
+    """Read an input that can be read again. Raises `DuplicateKeys`, naming the first ten, and `Abandoned`."""
     search = DuplicateSearch() if key is not None and not allow_duplicates else None
     names: dict[str, None] = dict.fromkeys(source.header or ())
     read = path_reader(key) if key is not None else None
@@ -35,6 +46,8 @@ def prescan(source: Source, key: Optional[str], *, allow_duplicates: bool, limit
         for _, columns, _ in source:
             if limit is not None and rows >= limit:
                 break
+            if not rows % 1000 and abandoned():
+                raise Abandoned
             rows += 1
             if columns is None:
                 continue

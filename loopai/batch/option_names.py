@@ -1,0 +1,63 @@
+"""How errors name options: as the parameter in Python, as the flag in a shell."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ..exceptions import ConfigurationError
+
+OptionNames = Callable[[str], str]
+"""From an option's name to how its user writes it. The modes `resume`, `retry_failed`, … are names too."""
+
+_MODES = frozenset({"new", "resume", "retry_failed", "overwrite", "continue"})
+_FLAGS = {"mapping": "--map", "version": "--task-version", "types": "--type", "filters": "--filter", "input": "INPUT"}
+
+
+def in_python(name: str) -> str:
+    """The parameter, or the mode as it is passed: `key`, `mode="resume"`."""
+    return f'mode="{name}"' if name in _MODES else name
+
+
+def in_shell(name: str) -> str:
+    """The flag: `--key`, `--resume`."""
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+class _Names(dict[str, Any]):
+    def __init__(self, values: dict[str, Any], names: OptionNames) -> None:
+        super().__init__(values)
+        self._names = names
+
+    def __missing__(self, name: str) -> str:
+        return self._names(name)
+
+
+class Spelled(Exception):
+    """An error whose text names options. `template` is a format string: `{key}` is how the user writes the option
+    `key`, unless `values` has a value of that name. `str(error)` names options as Python does.
+    """
+
+    def __init__(self, template: str, **values: Any) -> None:
+        self.template = template
+        self.values = values
+        super().__init__(self.spelled(in_python))
+
+    def spelled(self, names: OptionNames) -> str:
+        """The text, with options named by `names`."""
+        return self.template.format_map(_Names(self.values, names))
+
+    def __reduce__(self) -> Any:
+        return _rebuilt, (type(self), self.template, self.values)
+
+
+def _rebuilt(kind: type[Spelled], template: str, values: dict[str, Any]) -> Spelled:
+    return kind(template, **values)
+
+
+class OptionError(Spelled, ConfigurationError):
+    """An option is wrong, or does not fit the others; the message names it."""
+
+
+def spelled(error: BaseException, names: OptionNames) -> str:
+    """The text of an error, with options named by `names` where it names any."""
+    return error.spelled(names) if isinstance(error, Spelled) else str(error)
