@@ -66,7 +66,7 @@ async def by_hand(base_url: str, source: Path, target: Path) -> None:
 async def by_run(base_url: str, source: Path, target: Path, key: str | None = None) -> None:
     async with LoopaiClient(base_url, transport="httpx") as client:
         await batch.run(
-            client, TASK_ID, source, target, key=key, chunk_size=CHUNK, max_in_flight=IN_FLIGHT, overwrite=True
+            client, TASK_ID, source, target, key=key, chunk_size=CHUNK, max_in_flight=IN_FLIGHT, mode="overwrite"
         )
 
 

@@ -384,7 +384,7 @@ class LoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is the time a row's program may take, in milliseconds. `ordered`
+        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
         keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
         file is read where that is not detected. Calling `stop` ends the run early.
 
@@ -950,7 +950,7 @@ class SyncLoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is the time a row's program may take, in milliseconds. `ordered`
+        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
         keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
         file is read where that is not detected. Calling `stop` ends the run early.
 

@@ -136,14 +136,20 @@ def source_of(rows: object, options: BatchOptions) -> Optional[FileSource]:
         return rows
     if not isinstance(rows, (str, os.PathLike)):
         return None
+    return open_file(rows, options)
+
+
+def open_file(path: Path, options: BatchOptions, stdin: Optional[IO[bytes]] = None) -> FileSource:
+    """The file at `path`, read as the options say; `-` is standard input. Raises `ConfigurationError`."""
     return open_source(
-        rows,
+        path,
         options.format,
         delimiter=options.delimiter,
         quotechar=options.quotechar,
         escapechar=options.escapechar,
         types=cast("Mapping[str, str]", options.types),
         encoding=options.encoding,
+        stdin=stdin,
     )
 
 

@@ -32,6 +32,11 @@ class _Names(dict[str, Any]):
         return self._names(name)
 
 
+def spell(template: str, names: OptionNames, **values: Any) -> str:
+    """A format string in which `{key}` is how the user writes the option `key`, unless `values` has that name."""
+    return template.format_map(_Names(values, names))
+
+
 class Spelled(Exception):
     """An error whose text names options. `template` is a format string: `{key}` is how the user writes the option
     `key`, unless `values` has a value of that name. `str(error)` names options as Python does.
@@ -44,7 +49,7 @@ class Spelled(Exception):
 
     def spelled(self, names: OptionNames) -> str:
         """The text, with options named by `names`."""
-        return self.template.format_map(_Names(self.values, names))
+        return spell(self.template, names, **self.values)
 
     def __reduce__(self) -> Any:
         return _rebuilt, (type(self), self.template, self.values)

@@ -1,4 +1,4 @@
-"""The one table of batch options: name, type, default, help and check of each. Clients and commands take theirs from it.
+"""The one table of batch options: name, type, default, help and check of each. Clients and commands derive theirs.
 
 To add one: a field of `BatchOptions`, and the parameter of the clients' methods; a test compares them.
 """

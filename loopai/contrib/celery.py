@@ -11,9 +11,7 @@ rows, its counts and its end are one transaction, which only the part's owner ca
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Optional
 
 from ..exceptions import (
@@ -36,17 +34,22 @@ from django.utils import timezone
 
 from .._core import retries
 from .._core.chance import chance
-from ..batch.engine.chunks import Answer, Chunk
+from .._core.hooks import CallInfo
+from .._core.operations import Operation
+from ..batch.api import call_of
+from ..batch.engine import threads
+from ..batch.engine.driver import Driver
 from ..batch.engine.reader import Reader, from_values
-from ..batch.engine.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
-from ..batch.engine.threads import drive
+from ..batch.engine.run import Run
+from ..batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
+from ..batch.engine.sender import Sender
 from ..batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
 from ..batch.formats.sinks import OutputError
+from ..batch.options import BatchOptions, MaxErrors, Mode
+from ..batch.reporting.progress import Progress
 from ..batch.reporting.report import write_report
-from ..batch.reporting.statistics import summary_of
-from ..batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED
+from ..batch.reporting.statistics import Statistics, Summary, summary_of
 from ..batch.rows import CANCELLED, ERROR, Outcome
-from ..batch.streams import sender
 from .django import get_client
 from .django.batches import parts
 from .django.batches.following import UNUSABLE, ended_as
@@ -56,7 +59,7 @@ from .django.batches.plans import Plan
 from .django.batches.results import Results
 from .django.batches.rows import KeyedRow
 from .django.batches.runs import Work, open_run
-from .django.batches.tallies import expectation_of, watched, whole
+from .django.batches.tallies import expectation_of, facts_of, whole
 from .django.models import BatchPart, BatchRun, LeaseLost
 
 logger = logging.getLogger("loopai")
@@ -67,8 +70,7 @@ WATCH_SECONDS = 10.0
 BEGINNING_SECONDS = 2.0
 """Within these of its taking a run has its parts; who looks after it since before may see it without."""
 
-_MODES = (NEW, RESUME, RETRY_FAILED, OVERWRITE)
-_OF_THE_COMMAND = ("resume", "retry_failed", "overwrite", "dry_run", "progress", "json", "grace", "command")
+_OF_THE_COMMAND = ("dry_run", "progress", "json", "grace", "command")
 
 _OF_FILES = ("input", "output", "output_format", "id_field", "format", "journal")
 
@@ -81,9 +83,9 @@ def start_batch(
     queryset: str,
     *,
     save_to: Sequence[str] = (),
-    map: Sequence[str] = (),  # noqa: A002  # the flag's name
+    mapping: Sequence[str] = (),
     filters: Sequence[str] = (),
-    mode: str = NEW,
+    mode: Mode = "new",
     alias: str = "default",
     database: str = DEFAULT_DB_ALIAS,
     **options: Any,
@@ -96,8 +98,6 @@ def start_batch(
     `None` where the run is finished already. Raises `ConfigurationError` for options that do not fit, and the
     `LoopaiException` where the server cannot be asked.
     """
-    if mode not in _MODES:
-        raise ConfigurationError(f"mode is one of {', '.join(_MODES)}, not {mode!r}")
     for name in _OF_FILES:
         if name in options:
             raise ConfigurationError(
@@ -106,11 +106,11 @@ def start_batch(
             )
     for name in _OF_THE_COMMAND:
         if name in options:
-            told = f": mode={name!r} says it" if name in _MODES else ""
-            raise ConfigurationError(f"{name} is for the command loopai_batch, start_batch takes none{told}")
+            raise ConfigurationError(f"start_batch has no option {name!r}: it is for the command loopai_batch")
     given = RunOptions(
-        task, queryset, save_to, map=map, filters=filters, alias=alias, database=database, engine=CELERY, **options
-    )
+        task=task, queryset=queryset, save_to=save_to, mapping=mapping, filters=filters, mode=mode, alias=alias,
+        database=database, engine=CELERY, **options,
+    )  # fmt: skip
     work = Work(plan_of(given, get_client(alias)), database)
     run = open_run(work, mode, CELERY, parts.WORKERS, logger.info, database=database, command=[])
     if run is not None:
@@ -179,11 +179,11 @@ def _write_report(run: BatchRun) -> None:
     plan = Plan.of(run)
     if plan.report is None:
         return
-    made = watched(run, plan, whole(run, plan))
-    # Its times are those at work, whichever commands it took; the tally's begin at 0.
-    summary = summary_of(made.tally, ended_as(run), run.skipped, run.active_seconds)
+    statistics = whole(run, plan)
+    # Its times are those at work, whichever commands it took; the statistics begin at 0.
+    summary = summary_of(statistics, ended_as(run), run.skipped, run.active_seconds)
     try:
-        write_report(plan.report, made, summary)
+        write_report(plan.report, facts_of(plan), statistics, summary)
     except OutputError as error:
         logger.warning("the report of run %s cannot be written here: %s", run.pk, error)
 
@@ -256,7 +256,9 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
     results = Results(run, work.rows, work.targets, work.plan.only_empty, expectation=expectation)
     results.keep(outcomes, part, gone)
     # Not where all of them ended well: a run that goes on may have too many from before, and repeat these.
-    if any(outcome.status == ERROR for outcome in outcomes) and _exceeded(run, work.plan.limits()):
+    limit = work.plan.max_errors
+    failed = any(outcome.status == ERROR for outcome in outcomes)
+    if failed and isinstance(limit, MaxErrors) and limit.exceeded(run.errors, run.done):
         raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {work.plan.max_errors} allows")
 
 
@@ -273,65 +275,76 @@ class _Stopped(Exception):
     """The run cannot go on; begins with the engine's word for why."""
 
 
-def _sign_of_life(run: BatchRun, part: BatchPart) -> Callable[[], None]:
-    """What prolongs the leases, about every second however often it is called. It raises `LeaseLost`."""
-    last = [0.0]
+class _Lease:
+    """Prolongs the leases of a part and its run while it is carried out, about once a second."""
 
-    def alive() -> None:
-        if time.monotonic() < last[0] + 1:
-            return
-        last[0] = time.monotonic()
-        parts.beat(run)
-        if not part.beat(timezone.now(), parts.PART_LEASE_SECONDS):
-            raise LeaseLost(f"part {part.pk} of run {run.pk} was taken by another worker")
+    def __init__(self, run: BatchRun, part: BatchPart) -> None:
+        self._run = run
+        self._part = part
 
-    return alive
+    def update(self, progress: Progress) -> None:
+        """See `Watcher`. Raises `LeaseLost`."""
+        parts.beat(self._run)
+        if not self._part.beat(timezone.now(), parts.PART_LEASE_SECONDS):
+            raise LeaseLost(f"part {self._part.pk} of run {self._run.pk} was taken by another worker")
+
+    def finish(self, progress: Progress, summary: Summary) -> None:
+        """See `Watcher`."""
 
 
 def _executed(run: BatchRun, part: BatchPart, work: Work, rows: Sequence[KeyedRow]) -> list[Outcome]:
     """How the rows of a part ended. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
     plan = work.plan
-    limits = plan.limits(max_in_flight=1)
-    scheduler = Scheduler(Limits(limits.chunk_size, 1))
-    reader = Reader(from_values(None))
-
-    outcomes: list[Outcome] = []
-    with sender(get_client(plan.alias), replace(plan.call(), plain=work.rows.plain), scheduler) as send:
-        driver = drive(scheduler, rows, reader, _postponing(send, part.attempts), tick=_sign_of_life(run, part))
-        try:
-            for ended in driver:
-                outcomes += ended
-        finally:
-            driver.close()
-            reader.close()
-    if scheduler.stopped is not None:
-        raise _Stopped(f"{scheduler.stopped}: {scheduler.error}")
+    # One request at a time: the parts are what runs beside one another.
+    options = BatchOptions(chunk_size=plan.chunk_size, max_in_flight=1)
+    made = Run(
+        call_of(plan.task_id, plan, plain=work.rows.plain),
+        rows,
+        Reader(from_values(None)),
+        Scheduler(options),
+        Statistics(0.0),
+        watchers=[_Lease(run, part)],
+    )
+    sender = _PostponingSender(get_client(plan.alias).batch_sender(), part.attempts)
+    outcomes = list(threads.perform(Driver(lambda _: made, sender, emits=True, raises=False)))
+    if made.scheduler.stopped is not None:
+        raise _Stopped(f"{made.scheduler.stopped}: {made.scheduler.error}")
     # Nothing stops a part but what was just raised.
     return [outcome for outcome in outcomes if outcome.status != CANCELLED]
 
 
-def _postponing(send: Callable[[Chunk], Answer], attempts: int) -> Callable[[Chunk], Answer]:
-    """`send` that repeats nothing: what may go better later is Celery's to repeat, after the server's own pause."""
+class _PostponingSender:
+    """A sender that repeats nothing: what may go better later is Celery's to repeat, after the server's own pause."""
 
-    def once(chunk: Chunk) -> Answer:
-        try:
-            return send(chunk)
-        except RateLimitException as error:
-            pause = LIMITER_PAUSE if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE)
-            # Not all at one moment, when the pause is over.
-            raise _Postponed(pause + chance.random(), counted=False) from error
-        except (ConnectionException, ServerException) as error:
-            if _is_final(error):
-                raise
-            if attempts >= GIVE_UP_AFTER and isinstance(error, ConnectionException):
-                raise _Stopped(f"{UNREACHABLE}: {error}") from error
-            if attempts > PATIENCE and not isinstance(error, ConnectionException) and error.status_code != 503:
-                raise
-            asked = getattr(error, "retry_after", None)
-            pause = retries.backoff(attempts, chance.random()) if asked is None else asked
-            raise _Postponed(max(1.0, min(pause, LONGEST_PAUSE)), counted=True) from error
+    def __init__(self, sender: Sender, attempts: int) -> None:
+        self._sender = sender
+        self._attempts = attempts
+        self.end = sender.end
 
-    return once
+    def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
+        """See `Sender`. What is returned raises `_Postponed` and `_Stopped`, too."""
+        send = self._sender.begin(batch)
+        attempts = self._attempts
+
+        def once(operation: Operation[Any]) -> Any:
+            try:
+                return send(operation)
+            except RateLimitException as error:
+                pause = LIMITER_PAUSE if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE)
+                # Not all at one moment, when the pause is over.
+                raise _Postponed(pause + chance.random(), counted=False) from error
+            except (ConnectionException, ServerException) as error:
+                if _is_final(error):
+                    raise
+                if attempts >= GIVE_UP_AFTER and isinstance(error, ConnectionException):
+                    raise _Stopped(f"{UNREACHABLE}: {error}") from error
+                if attempts > PATIENCE and not isinstance(error, ConnectionException) and error.status_code != 503:
+                    raise
+                asked = getattr(error, "retry_after", None)
+                pause = retries.backoff(attempts, chance.random()) if asked is None else asked
+                raise _Postponed(max(1.0, min(pause, LONGEST_PAUSE)), counted=True) from error
+
+        return once
 
 
 def _is_final(error: LoopaiException) -> bool:
@@ -339,10 +352,3 @@ def _is_final(error: LoopaiException) -> bool:
     if isinstance(error, ConnectionException):
         return error.hopeless
     return error.status_code is not None and 300 <= error.status_code < 400
-
-
-def _exceeded(run: BatchRun, limits: Limits) -> bool:
-    count, share = limits.error_count, limits.error_share
-    return (count is not None and run.errors > count) or (
-        share is not None and run.done >= ENOUGH_FOR_A_SHARE and run.errors > share * run.done
-    )

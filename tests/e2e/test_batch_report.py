@@ -13,7 +13,8 @@ from typing import Any, Callable
 import pytest
 
 from loopai import SyncLoopaiClient
-from loopai.shell.command import BatchOptions, run_command
+from loopai.shell.command import run_command
+from loopai.shell.options import CommandOptions
 from loopai.testing import FakeLoopai, ProgramError
 
 from .conftest import COMMAND, PATIENCE, VIEWS, environment, legible
@@ -175,7 +176,15 @@ class Reports:
         given = self._folder / "in.jsonl"
         given.write_text("".join(json.dumps(row) + "\n" for row in rows))
         report = self._folder / "report.html"
-        asked = BatchOptions(task, str(given), str(self._folder / "out.jsonl"), **{"map": ["n=n"], **options})
+        asked = CommandOptions(
+            **{
+                "task": task,
+                "input": str(given),
+                "output": str(self._folder / "out.jsonl"),
+                "mapping": ["n=n"],
+                **options,
+            }
+        )
         asked.report, asked.progress, asked.overwrite = str(report), "none", True
         with fake.client() as client, open(os.devnull, "w", encoding="utf-8") as nowhere:
             run_command(asked, client, stderr=nowhere)

@@ -66,11 +66,13 @@ class Pulled:
 class Driver:
     """Opens, drives and closes one run.
 
-    `prepare` opens the run, and blocks; the function that it is called with says whether nobody wants the run any
-    more. `may_block` says that opening may wait for who writes to a pipe. With `emits`, outcomes go to the caller instead of an output. With `raises`,
-    what ended the run early is raised at its end. A shell calls `open`, performs each of `steps` and sends its result
-    back (`Pulled` for `Pull`; for `Wait`, whether anything happened), reports each reply to `answered`, and calls
-    `close` once nothing is in progress any more.
+    `prepare` opens the run, and blocks; it is called with a function that says whether the run is still wanted.
+    `may_block` says that opening may wait for who writes to a pipe. With `emits`, outcomes go to the caller instead
+    of an output. With `raises`, what ended the run early is raised at its end.
+
+    A shell calls `open` and `start`, performs each of `steps` and sends its result back (`Pulled` for `Pull`; for
+    `Wait`, whether anything happened), reports each reply to `answered`, calls `finish` once no request is in flight
+    any more, and `close` once no file is being read or written.
     """
 
     run: Run

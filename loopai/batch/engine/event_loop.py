@@ -1,4 +1,4 @@
-"""Performs a run's steps in an event loop: requests are tasks, files are read and written in threads. Decides nothing."""
+"""Performs a run's steps in an event loop: requests are tasks, files are used in threads. Decides nothing."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Run:
     @property
     def ahead(self) -> int:
         """Rows that may be read before they are wanted."""
-        return self.scheduler.limits.chunk_size * 2
+        return self.scheduler.options.chunk_size * 2
 
     @property
     def total(self) -> Optional[int]:

@@ -1,4 +1,4 @@
-"""What a client hands the engine: a way to send one request, and word of the run for its hooks. Nothing is sent here."""
+"""What a client hands the engine: a way to send one request, and to tell its hooks of the run."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Optional, Protocol, TextIO
 
-from ...exceptions import ConfigurationError
+from ..option_names import OptionError
 from .statistics import Summary
 
 KINDS = ("auto", "plain", "json", "none")
@@ -242,10 +242,10 @@ class Bar:
 def watcher_for(kind: str, file: TextIO) -> list[Any]:
     """The watcher that `--progress` names; `auto` is a bar on a terminal and plain lines elsewhere.
 
-    Raises `ConfigurationError` for another word.
+    Raises `OptionError` for another word.
     """
     if kind not in KINDS:
-        raise ConfigurationError(f"--progress must be one of {', '.join(KINDS)}, not {kind!r}")
+        raise OptionError("{progress} must be one of {kinds}, not {kind!r}", kinds=", ".join(KINDS), kind=kind)
     if kind == "none":
         return []
     if kind == "json":

@@ -8,8 +8,8 @@ from typing import Any, Callable, Optional
 
 from pydantic_core import to_json
 
-from ...exceptions import ConfigurationError
 from ..mapping import Unmapped, path_reader
+from ..option_names import OptionError
 
 MOST_LABELS = 50
 """Labels told apart; a field with more is no class, and what is beyond them counts as OTHER."""
@@ -51,11 +51,11 @@ class Expectation:
         self.column = column.strip()
         path = path.strip()
         if not self.column or (sign and not path):
-            raise ConfigurationError(f"--expect {text!r}: write COLUMN, or COLUMN=output.PATH")
+            raise OptionError("{expect} {text!r}: write COLUMN, or COLUMN=output.PATH", text=text)
         if path == "output" or path.startswith("output."):
             path = path[len("output.") :]
         elif sign:
-            raise ConfigurationError(f"--expect {text!r}: the path starts at the result: output.{path}")
+            raise OptionError("{expect} {text!r}: the path starts at the result: output.{path}", text=text, path=path)
         self._bare = not sign
         self._expected = path_reader(self.column)
         self._read: Optional[Callable[[Mapping[str, Any]], Any]] = path_reader(path) if path else None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from html import escape
 from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import Union
 from uuid import uuid4
 
-from ...exceptions import ConfigurationError
-from ..formats.sinks import OutputError, explain
+from ..formats.sinks import explain
+from ..option_names import OptionError
 from .charts import (
     columns,
     legend,
@@ -27,11 +28,8 @@ from .charts import (
     time_ticks,
 )
 from .progress import clock_time, one_line
+from .quality import Quality
 from .statistics import Statistics, Summary
-
-if TYPE_CHECKING:
-    from ..api import Run
-    from .quality import Quality
 
 _SERIES = (("ok", "ok"), ("errors", "bad"))
 
@@ -56,11 +54,13 @@ _LONGEST = 100
 """Characters shown of a label: one may be a whole JSON object, and stands in each cell of its row and column."""
 
 
-def write_report(path: Union[str, os.PathLike[str]], run: Run, summary: Summary) -> None:
-    """Write the page, whole or not at all. Raises `OutputError`; the run and its output are not touched by that."""
+def write_report(
+    path: Union[str, os.PathLike[str]], facts: Mapping[str, object], statistics: Statistics, summary: Summary
+) -> None:
+    """Write the page, whole or not at all; `facts` are the run's. Raises `OutputError`."""
     place = Path(path)
     part = place.with_name(f"{place.name}.{uuid4().hex[:8]}.part")  # two may write the page of one run
-    made = page(run.facts, run.tally, summary, datetime.now().astimezone())
+    made = page(facts, statistics, summary, datetime.now().astimezone())
     try:
         # Half of a pair, which JSON can hold, is no UTF-8.
         part.write_text(made, encoding="utf-8", errors="replace")
@@ -68,19 +68,19 @@ def write_report(path: Union[str, os.PathLike[str]], run: Run, summary: Summary)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise OutputError(explain(error, f"the report {place}")) from error
+        raise explain(error, f"the report {place}") from error
 
 
 def check_report(path: Union[str, os.PathLike[str]]) -> None:
     """See that the page can be written, before hours have gone by. Raises `ConfigurationError`."""
     place = Path(path)
     if place.is_dir():
-        raise ConfigurationError(f"--report {place} is a folder: name a file in it")
+        raise OptionError("{report}: {place} is a folder; name a file in it", place=place)
     if not place.absolute().parent.is_dir():
-        raise ConfigurationError(f"--report {place}: there is no folder {place.parent}: make it, or name another")
+        raise OptionError("{report}: folder not found: {folder}", folder=place.parent)
 
 
-def page(facts: dict[str, object], tally: Statistics, summary: Summary, now: datetime) -> str:
+def page(facts: Mapping[str, object], tally: Statistics, summary: Summary, now: datetime) -> str:
     """The page as HTML. `facts` are the run's: task, input, mapping."""
     state, css = _ENDED.get(summary.ended, (summary.ended, "stop"))
     given = facts.get("input")

@@ -14,6 +14,7 @@ from typing import IO, Any, Optional, Protocol, Union
 
 from ...exceptions import ConfigurationError
 from ..formats.sinks import sync
+from ..option_names import OptionError
 from ..rows import CANCELLED, ERROR, OK, Outcome, Row
 from .keys import DIGEST_BYTES, KeyIndex, digest
 
@@ -39,7 +40,7 @@ class Journal(Protocol):
         """Keep that these rows have ended, with the output's length after them; durable when it returns."""
 
 
-class JournalError(ConfigurationError):
+class JournalError(OptionError):
     """The journal is another run's, in use, or not to be gone on with; the message names the difference."""
 
 
@@ -80,7 +81,9 @@ class FileJournal:
         found = b"" if overwrite else self._file.read(len(MAGIC))
         # A crash in the very first write leaves a part of the magic.
         if not overwrite and found and not MAGIC.startswith(found):
-            raise JournalError(f"{self.path} is no journal of loopai: name another output, or move it away")
+            raise JournalError(
+                "{path} is not a journal of loopai; choose another output, or move it away", path=self.path
+            )
         if found == MAGIC and self._load():
             return True
         self._file.seek(0)
@@ -131,8 +134,12 @@ class FileJournal:
             was, now = header.get(name), self.facts.get(name)
             if not _same(was, now):
                 raise JournalError(
-                    f"{self.path} is the journal of another run: its {name} is {_shown(was)}, "
-                    f"this run's {_shown(now)}. Take the same, another output, or --overwrite"
+                    "{path} is the journal of another run: its {fact} is {was}, this run's {now}. "
+                    "Use the same, another output, or start again with {overwrite}",
+                    path=self.path,
+                    fact=name,
+                    was=_shown(was),
+                    now=_shown(now),
                 )
 
     def _identity(self, row: Row) -> bytes:
@@ -223,7 +230,9 @@ def _locked(path: Path) -> IO[bytes]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
-            raise JournalError(f"another run is at work on {path}: wait for it, or name another output") from None
+            raise JournalError(
+                "another run is using {path}; wait for it, or choose another output", path=path
+            ) from None
         # Between opening and locking, another run may have put a new journal in its place.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):

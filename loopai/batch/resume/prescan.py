@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from ...exceptions import ConfigurationError
 from ..engine.reader import key_text
 from ..formats.opening import Source
 from ..mapping import Unmapped, path_reader
+from ..option_names import OptionError
 from .keys import DuplicateSearch, confirm
 
 
-class DuplicateKeys(ConfigurationError):
+class DuplicateKeys(OptionError):
     """Two rows of the input have one key; the message names them with their lines."""
 
 
@@ -66,7 +66,11 @@ def prescan(
         found = confirm(suspects, _keys(source, key, limit))
         if found:
             listed = "; ".join(map(str, found[:10]))
-            raise DuplicateKeys(f"the key {key!r} recurs: {listed}. Name another --id-field, or --allow-duplicates")
+            raise DuplicateKeys(
+                "the key {column!r} is not unique: {listed}. Pass another {key}, or {allow_duplicates}",
+                column=key,
+                listed=listed,
+            )
     return Prescan(rows, list(names))
 
 

@@ -9,15 +9,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ....batch.api import Run, mode_of, perform
+from ....batch.api import call_of, perform
+from ....batch.engine.driver import Driver
 from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.run import Run
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.checkpoint import Checkpoint
 from ....batch.resume.prescan import Prescan
-from ....batch.streams import sender
 from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
 from ..models import BatchRun
 from .following import CODES, follow
@@ -28,6 +29,7 @@ from .planning import CELERY, INLINE, RunOptions, header_of, plan_of
 from .plans import Plan
 from .rows import Rows
 from .runs import Work, open_run
+from .tallies import facts_of
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
@@ -47,7 +49,7 @@ class RunCommand(BatchCommand):
         """Do it, and give the exit code. Raises `ConfigurationError` and `LoopaiException`."""
         options = self.options
         self.check()
-        mode = mode_of(options.resume, options.retry_failed, options.overwrite)
+        mode = options.mode
         plan = plan_of(options, self.client)
         work = Work(plan, options.database)
         if options.dry_run:
@@ -75,7 +77,7 @@ class RunCommand(BatchCommand):
     def into_rows(self, work: Work, mode: str) -> int:
         """Carry the run out in this process."""
         options, owner = self.options, owner_name()
-        run = open_run(work, mode, INLINE, owner, self.say, database=options.database, command=options.command)
+        run = open_run(work, mode, INLINE, owner, self.say, database=options.database, command=list(options.command))
         if run is None:
             return ALL_OK
         run.parts.using(options.database).all().delete()  # of another engine; what remains is told by the run itself
@@ -84,7 +86,8 @@ class RunCommand(BatchCommand):
             made, summary = carry_out(
                 run, work, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
             )
-            return self.ending(run, summary, made, missed=made.missed, cancelled=run.cancel_requested)
+            ending = self.ending(run, work.plan, summary, made.statistics, made.missed, cancelled=run.cancel_requested)
+            return replace(ending, error=made.scheduler.error)
 
         return self.carry_out(work_on)
 
@@ -93,7 +96,7 @@ class RunCommand(BatchCommand):
         from ...celery import WATCH_SECONDS, hand_over, look_after
 
         options = self.options
-        run = open_run(work, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
+        run = open_run(work, mode, CELERY, WORKERS, self.say, database=options.database, command=list(options.command))
         if run is None:
             return ALL_OK
         look = [time.monotonic() + WATCH_SECONDS, run.done]
@@ -106,9 +109,9 @@ class RunCommand(BatchCommand):
 
         def work_on(stop: Stop) -> CommandResult:
             hand_over(run, work)
-            made, summary = follow(run, work.plan, self.watchers(), stop, watch)
-            missed = run.skipped - gone
-            ending = self.ending(run, summary, made, missed=missed, cancelled=run.state == BatchRun.State.CANCELLED)
+            statistics, summary = follow(run, work.plan, self.watchers(), stop, watch)
+            cancelled = run.state == BatchRun.State.CANCELLED
+            ending = self.ending(run, work.plan, summary, statistics, run.skipped - gone, cancelled=cancelled)
             # Its times are those at work, whichever commands it took.
             ending.shown = replace(summary, seconds=run.active_seconds)
             if summary.ended in CODES:
@@ -117,17 +120,20 @@ class RunCommand(BatchCommand):
 
         return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")
 
-    def ending(self, run: BatchRun, summary: Summary, made: Run, *, missed: int = 0, cancelled: bool) -> CommandResult:
+    def ending(
+        self, run: BatchRun, plan: Plan, summary: Summary, statistics: Statistics, missed: int, *, cancelled: bool
+    ) -> CommandResult:
         """How a run that the database knows has ended."""
         filled = " or filled" if self.options.only_empty else ""
         return CommandResult(
             summary,
-            made,
+            statistics,
+            facts_of(plan),
             run.errors,
             interrupted="Cancelled." if cancelled else "Interrupted.",
             interrupted_code=CANCELLED,
             notes=[f"{missed:,} rows were deleted{filled} meanwhile: skipped."] if missed else (),
-            facts={"gone_or_filled": missed},
+            members={"gone_or_filled": missed},
         )
 
     # Into a file
@@ -136,7 +142,12 @@ class RunCommand(BatchCommand):
         """Write rows and results to a file, with its journal beside it, as `loopai batch` does."""
         options = self.options
         key = str(rows.model._meta.pk.name)
-        facts = {"task": plan.task_id, "input": {"name": plan.source}, "mapping": sorted(plan.mapping), "key": key}
+        facts = {
+            "task": plan.task_id,
+            "input": {"name": plan.source},
+            "mapping": sorted(plan.mapping or ()),
+            "key": key,
+        }
         ledger = Checkpoint(
             str(options.output),
             options.output_format,
@@ -165,25 +176,24 @@ class RunCommand(BatchCommand):
                 yield row
 
         made = Run(
-            plan.call(),
+            call_of(plan.task_id, plan),
             named(rows.walk(queryset, plan.chunk_size, None)),
             Reader(from_values(None), ledger.journal),
-            Scheduler(plan.limits()),
+            Scheduler(plan),
             Statistics(time.monotonic(), Expectation(options.expect) if options.expect else None),
-            waits=False,
-            ledger=ledger,
+            checkpoint=ledger,
             prescan=Prescan(queryset.count(), []),
             watchers=self.watchers(),
             facts={"name": plan.task, **facts},
         )
         for columns in ledger.earlier() if options.report or options.expect else ():
-            made.tally.add_earlier(columns)
+            made.statistics.add_earlier(columns)
 
         def work_on(stop: Stop) -> CommandResult:
-            with sender(self.client, made.call, made.scheduler) as send:
-                summary = perform(made, send, stop=stop)
+            summary = perform(Driver(lambda _: made, self.client.batch_sender(), stop, raises=False))
             errors = ledger.journal.errors if ledger.journal is not None else summary.errors
-            return CommandResult(summary, made, errors, facts={"gone_or_filled": 0})
+            error, members = made.scheduler.error, {"gone_or_filled": 0}
+            return CommandResult(summary, made.statistics, made.facts, errors, error, members=members)
 
         try:
             return self.carry_out(work_on)

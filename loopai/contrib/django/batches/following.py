@@ -7,17 +7,16 @@ from collections.abc import Callable
 
 from django.utils import timezone
 
-from ....batch.api import FINISHED, Run
+from ....batch.engine.run import FINISHED
 from ....batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ....batch.engine.stopping import Stop
+from ....batch.reporting.progress import Progress, Watcher
 from ....batch.reporting.statistics import Statistics, Summary, summary_of
-from ....batch.reporting.watcher import Watcher
-from ....batch.resume.prescan import Prescan
 from ....shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
 from ..models import BatchRun, LeaseLost
 from .parts import WORKERS
 from .plans import Plan
-from .tallies import watched, whole
+from .tallies import whole
 
 LOOK_SECONDS = 0.5
 
@@ -38,25 +37,30 @@ def follow(
     look_after: Callable[[BatchRun], None],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[Run, Summary]:
+) -> tuple[Statistics, Summary]:
     """Watch a run until it ends; `stop` has it cancelled. `look_after` is called at each look.
 
-    Gives the run as the report shows it, and the summary of what came while it was watched.
+    Return what the report shows of the run, and the summary of what came while it was watched.
     """
     # Failed rows that are repeated count for this command.
     before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
-    made = watched(run, plan, Statistics(clock()), prescan=Prescan(run.total or 0, []), clock=clock)
+    started = clock()
     until = float("inf")
     while True:
         try:
             run.refresh_from_db()
         except BatchRun.DoesNotExist:
             raise LeaseLost(f"run {run.pk} was deleted while it was watched here") from None
-        made.tally.ok, made.tally.errors = run.ok - before[0], max(0, run.errors - before[1])
-        made.reader.skipped = before[0] + before[1] + run.skipped
-        made.scheduler.in_flight = run.parts.filter(lease_until__gte=timezone.now()).exclude(owner="").count()
+        progress = Progress(
+            ok=run.ok - before[0],
+            errors=max(0, run.errors - before[1]),
+            skipped=sum(before) + run.skipped,
+            total=run.total or 0,
+            seconds=clock() - started,
+            in_flight=run.parts.filter(lease_until__gte=timezone.now()).exclude(owner="").count(),
+        )
         for watcher in watchers:
-            watcher.update(made)
+            watcher.update(progress)
         if run.state not in _GOING:
             break
         if stop.requested and until == float("inf"):
@@ -68,13 +72,12 @@ def follow(
             continue
         look_after(run)
         sleep(LOOK_SECONDS)
-    started = made.tally.started
-    made.tally = whole(run, plan)
-    made.tally.started, made.tally.earlier_ok, made.tally.earlier_errors = started, *before
-    summary = summary_of(made.tally, ended_as(run), made.reader.skipped, clock())
+    statistics = whole(run, plan)
+    statistics.started, statistics.earlier_ok, statistics.earlier_errors = started, *before
+    summary = summary_of(statistics, ended_as(run), progress.skipped, clock())
     for watcher in watchers:
-        watcher.finish(made, summary)
-    return made, summary
+        watcher.finish(progress, summary)
+    return statistics, summary
 
 
 def ended_as(run: BatchRun) -> str:

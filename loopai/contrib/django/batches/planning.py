@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 from ....batch.mapping import InputMapping
+from ....batch.option_names import OptionError
+from ....batch.options import QUERYSET, RESULTS, ROWS, one_of, option
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.report import check_report
-from ....exceptions import ConfigurationError
 from ....shell.command import find_task
-from .plans import Plan, default_mapping
+from ....shell.options import COMMANDS, CommandOptions
+from .plans import OF_RUNS, Plan, default_mapping
 from .rows import columns_of, model_of
 
 if TYPE_CHECKING:
@@ -22,38 +24,40 @@ INLINE = "inline"
 CELERY = "celery"
 
 
-@dataclass
-class RunOptions:
-    """The flags of `loopai_batch --queryset`, by their names."""
+_OF_QUERYSETS = frozenset({QUERYSET})
 
-    task: str
-    queryset: str
-    save_to: Sequence[str] = ()
-    output: Optional[str] = None
-    output_format: Optional[str] = None
-    filters: Sequence[str] = ()
-    map: Sequence[str] = ()
-    only_empty: bool = False
-    expect: Optional[str] = None
-    report: Optional[str] = None
-    chunk_size: int = 100
-    max_concurrency: int = 10
-    max_in_flight: int = 4
-    timeout_ms: Optional[int] = None
-    version: Optional[int] = None
-    limit: Optional[int] = None
-    max_errors: Optional[str] = None
-    dry_run: bool = False
-    resume: bool = False
-    retry_failed: bool = False
-    overwrite: bool = False
-    engine: str = INLINE
-    progress: str = "auto"
-    json: bool = False
-    grace: float = 30.0
-    alias: str = "default"
-    database: str = "default"
-    command: list[str] = field(default_factory=list)
+
+@dataclass(frozen=True)
+class RunOptions(CommandOptions):
+    """The options of `loopai_batch`: those of `loopai batch`, and Django's own."""
+
+    queryset: Optional[str] = option(
+        None,
+        "The rows of a model, or of what its manager's method returns.",
+        metavar="APP.MODEL[:METHOD]",
+        where=_OF_QUERYSETS,
+        group=ROWS,
+    )
+    filters: Sequence[str] = option(
+        (), "Only these rows; may be repeated.", metavar="FIELD=VALUE", flags=("--filter",), where=_OF_QUERYSETS,
+        group=ROWS, repeated=True,
+    )  # fmt: skip
+    only_empty: bool = option(False, "Only rows whose --save-to fields are all empty.", where=_OF_QUERYSETS, group=ROWS)
+    save_to: Sequence[str] = option(
+        (),
+        "Write the result's PATH (output.label, latency_ms) to this field of the row; may be repeated.",
+        metavar="FIELD[=PATH]",
+        where=_OF_QUERYSETS,
+        group=RESULTS,
+        repeated=True,
+    )
+    engine: str = option(
+        INLINE, "Who runs it: this process (inline), or Celery's workers (celery).", read=one_of(INLINE, CELERY),
+        metavar="ENGINE", where=COMMANDS,
+    )  # fmt: skip
+    alias: str = option("default", "Alias in the LOOPAI setting (default).", metavar="NAME", where=COMMANDS)
+    database: str = option("default", "Database with the rows (default).", metavar="NAME", where=COMMANDS)
+    command: Sequence[str] = ()
 
 
 def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
@@ -62,40 +66,33 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
     Raises `ConfigurationError`, and the `LoopaiException` where the server cannot be asked.
     """
     if options.engine == CELERY and options.output:
-        raise ConfigurationError(
-            "--engine celery cannot write --output: save results to the rows with --save-to, or use --engine inline"
+        raise OptionError(
+            "{engine} celery cannot write {output}: save results to the rows with {save_to}, or use {engine} inline"
         )
     if bool(options.save_to) == bool(options.output) and not options.dry_run:
-        raise ConfigurationError("say where results go: --save-to FIELD, or --output FILE")
+        raise OptionError("say where results go: {save_to} FIELD, or {output} FILE")
     if options.only_empty and not options.save_to:
-        raise ConfigurationError("--only-empty says which rows --save-to is to fill")
+        raise OptionError("{only_empty} needs {save_to}: it selects the rows whose fields are to be filled")
     if options.report is not None:
         check_report(options.report)
-    model = model_of(options.queryset)  # said before the server is asked
+    model = model_of(options.queryset or "")  # said before the server is asked
     task = find_task(client, options.task)
-    mapping = tuple(options.map)
+    mapping = tuple(options.mapping or ())
     if not mapping:
         without = [text.partition("=")[0].strip() for text in options.save_to]
         if options.expect:
             without.append(Expectation(options.expect).column)
         mapping = default_mapping(task.input_schema, columns_of(model), without)
+    shared = {name: getattr(options, name) for name in OF_RUNS}
     return Plan(
+        **{**shared, "mapping": mapping},
         task=options.task,
         task_id=str(task.id),
-        queryset=options.queryset,
+        queryset=options.queryset or "",
         save_to=tuple(options.save_to),
-        mapping=mapping,
         filters=tuple(options.filters),
         only_empty=options.only_empty,
-        chunk_size=options.chunk_size,
-        max_concurrency=options.max_concurrency,
-        max_in_flight=options.max_in_flight,
-        timeout_ms=options.timeout_ms,
-        version=options.version,
-        max_errors=options.max_errors,
-        limit=options.limit,
         alias=options.alias,
-        expect=options.expect,
         report=None if options.report is None else os.path.abspath(options.report),
     )
 

@@ -3,62 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Optional
 
-from ....batch.engine.chunks import BatchCall
-from ....batch.engine.scheduler import Limits
+from ....batch.option_names import OptionError
+from ....batch.options import QUERYSET, BatchOptions, MaxErrors, table
 from ....batch.reporting.quality import Expectation
-from ....exceptions import ConfigurationError
 from ..models import BatchRun
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The options of a run, checked for themselves and plain enough for JSON.
+class Plan(BatchOptions):
+    """The options of a run over a queryset, as its `BatchRun` keeps them. Raises `ConfigurationError`.
 
-    `queryset` is `app.Model` or `app.Model:manager_method`; `filters` are texts `field=value`, `mapping` those of
-    `InputMapping`, `save_to` of `Target`. `task_id` is the server's id, `task` what the user called it. `report` is
-    where workers write the page about the run. Raises `ConfigurationError`.
+    `queryset` is `app.Model` or `app.Model:manager_method`; `filters` are texts `field=value`, `save_to` those of
+    `Target`. `task_id` is the server's id, `task` what the user called it. `report` is where workers write the page
+    about the run.
     """
 
-    task: str
-    task_id: str
-    queryset: str
+    task: str = ""
+    task_id: str = ""
+    queryset: str = ""
     save_to: tuple[str, ...] = ()
-    mapping: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     only_empty: bool = False
-    chunk_size: int = 100
-    max_concurrency: int = 10
-    max_in_flight: int = 4
-    timeout_ms: Optional[int] = None
-    version: Optional[int] = None
-    max_errors: Optional[str] = None
-    limit: Optional[int] = None
     alias: str = "default"
-    expect: Optional[str] = None
     report: Optional[str] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("save_to", "mapping", "filters"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.max_errors is not None:
-            object.__setattr__(self, "max_errors", str(self.max_errors))
-        if self.limit is not None and self.limit < 1:
-            raise ConfigurationError(f"--limit must be a whole number from 1, not {self.limit}")
-        self.limits()
-        self.call()
+            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+        if self.limit == 0:
+            raise OptionError("{limit} must be a whole number from 1, not 0")
 
     @classmethod
     def of(cls, run: BatchRun) -> Plan:
         """What the run was made for."""
-        known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in run.options.items() if name in known})
+        return cls(**{name: value for name, value in run.options.items() if name in KEPT})
 
-    def options(self) -> dict[str, Any]:
-        """As a run keeps it."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+    def kept(self) -> dict[str, Any]:
+        """As a run keeps it: what JSON has."""
+        values = {name: getattr(self, name) for name in KEPT}
+        return {
+            name: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, MaxErrors) else value
+            for name, value in values.items()
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -68,7 +58,7 @@ class Plan:
             version=self.version,
             queryset=self.queryset,
             filters=sorted(self.filters),
-            mapping=sorted(self.mapping),
+            mapping=sorted(self.mapping or ()),
             save_to=sorted(self.save_to),
             only_empty=self.only_empty,
         )
@@ -84,13 +74,12 @@ class Plan:
         where = f" where {', '.join(self.filters)}" if self.filters else ""
         return f"{self.queryset}{where}"[:500]
 
-    def limits(self, max_in_flight: Optional[int] = None) -> Limits:
-        """How the run is cut up."""
-        return Limits(self.chunk_size, max_in_flight or self.max_in_flight, max_errors=self.max_errors)
 
-    def call(self) -> BatchCall:
-        """What each request says beside its rows."""
-        return BatchCall(self.task_id, self.max_concurrency, self.timeout_ms, self.version)
+OF_RUNS = tuple(name for name, info in table(BatchOptions) if QUERYSET in info.where and name != "mode")
+"""The batch options that a run over a queryset has."""
+
+KEPT = (*OF_RUNS, *(item.name for item in fields(Plan) if item.name not in BatchOptions.__dataclass_fields__))
+"""What of a plan its run keeps."""
 
 
 def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable[str]) -> tuple[str, ...]:
@@ -108,7 +97,9 @@ def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable
     found = [name for name in named if name in there]
     if missing or not found:
         lacking = missing or list(named)
-        raise ConfigurationError(
-            f"the rows have no column for {', '.join(lacking)} of the task's input: say --map {lacking[0]}=FIELD"
+        raise OptionError(
+            "the rows have no column for {names} of the task's input; pass {mapping} {first}=FIELD",
+            names=", ".join(lacking),
+            first=lacking[0],
         )
     return tuple(f"{name}={name}" for name in found)

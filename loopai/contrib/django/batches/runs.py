@@ -25,7 +25,7 @@ class Work:
 
     def __init__(self, plan: Plan, database: str) -> None:
         self.plan = plan
-        self.rows = Rows(plan.queryset, plan.filters, plan.mapping, database, plan.also)
+        self.rows = Rows(plan.queryset, plan.filters, tuple(plan.mapping or ()), database, plan.also)
         self.targets: list[Target] = targets_of(plan.save_to, self.rows.model, plan.only_empty)
         if plan.only_empty:
             for target in self.targets:
@@ -64,7 +64,7 @@ def open_run(
         )
     if not _ask(earlier, work, mode, say):
         return None
-    changed = {"options": plan.options(), "engine": engine, "command": command}
+    changed = {"options": plan.kept(), "engine": engine, "command": command}
     _only(earlier, state=BatchRun.State.PENDING).update(**changed)
     if not earlier.acquire(owner, timezone.now(), LEASE_SECONDS):
         raise ConfigurationError(f"run {earlier.pk} was taken by another runner at this moment: see it in the admin")
@@ -125,7 +125,7 @@ def _begin(work: Work, engine: str, owner: str, database: str, command: list[str
         source=plan.source,
         engine=engine,
         fingerprint=plan.fingerprint,
-        options=plan.options(),
+        options=plan.kept(),
         command=command,
         key_kind=rows.kind,
         upper_key=upper,
