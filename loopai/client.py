@@ -30,13 +30,12 @@ from .transports import AsyncTransport, Transport, open_async, open_sync
 if TYPE_CHECKING:
     import ssl
 
-    import httpx
-
     from .batch import Journal, Sink, Stop, Summary, Watcher
     from .batch.api import AsyncOutcomes, Mapped, Outcomes, Rows, SyncRows
     from .batch.engine.reader import Key as RowKey
     from .batch.options import Mode
     from .edge import EdgeProgram, SyncEdgeProgram
+    from .transports import AsyncHttpClient, HttpClient
 
 T = TypeVar("T")
 
@@ -83,7 +82,7 @@ class LoopaiClient(PreparedClient):
         transport: Maybe[Union[str, AsyncTransport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
-        http_client: Optional[httpx.AsyncClient] = None,
+        http_client: Optional[AsyncHttpClient] = None,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
@@ -649,7 +648,7 @@ class SyncLoopaiClient(PreparedClient):
         transport: Maybe[Union[str, Transport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
-        http_client: Optional[httpx.Client] = None,
+        http_client: Optional[HttpClient] = None,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,

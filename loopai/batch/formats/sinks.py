@@ -14,6 +14,7 @@ from typing import IO, Any, Optional, Protocol, Union
 from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError
+from ..gil import ROWS_AT_ONCE, release_gil
 from ..option_names import OptionError, Spelled
 from ..rows import OK, Outcome
 
@@ -232,16 +233,25 @@ def _cell(value: Any) -> Any:
 def read_back(path: Union[str, os.PathLike[str]], kind: str, length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """The rows in the first `length` bytes of an output, each as written (header apart) and as columns."""
     with open(path, "rb") as file:
-        if kind != "csv":
-            while file.tell() < length:
-                line = file.readline()
-                yield line, from_json(line)
-            return
-        for line, cells in _csv_lines(file, length):
-            columns: dict[str, Any] = dict(cells)
-            columns[OUTPUT] = from_json(columns[OUTPUT]) if columns.get(OUTPUT) else None
-            columns[LATENCY] = float(columns[LATENCY]) if columns.get(LATENCY) else None
-            yield line, columns
+        lines = _csv_rows(file, length) if kind == "csv" else _json_rows(file, length)
+        for number, line in enumerate(lines):
+            if not number % ROWS_AT_ONCE:
+                release_gil()
+            yield line
+
+
+def _json_rows(file: IO[bytes], length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    while file.tell() < length:
+        line = file.readline()
+        yield line, from_json(line)
+
+
+def _csv_rows(file: IO[bytes], length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for line, cells in _csv_lines(file, length):
+        columns: dict[str, Any] = dict(cells)
+        columns[OUTPUT] = from_json(columns[OUTPUT]) if columns.get(OUTPUT) else None
+        columns[LATENCY] = float(columns[LATENCY]) if columns.get(LATENCY) else None
+        yield line, columns
 
 
 def _csv_lines(file: IO[bytes], length: int) -> Iterator[tuple[bytes, Mapping[str, str]]]:

@@ -14,6 +14,7 @@ from typing import IO, Any, Optional, Protocol, Union
 
 from ...exceptions import ConfigurationError
 from ..formats.sinks import sync
+from ..gil import ROWS_AT_ONCE, release_gil
 from ..option_names import OptionError
 from ..rows import CANCELLED, ERROR, OK, Outcome, Row
 from .keys import DIGEST_BYTES, KeyIndex, digest
@@ -97,7 +98,11 @@ class FileJournal:
         size = os.fstat(self._file.fileno()).st_size
         whole = len(MAGIC)
         header: Optional[dict[str, Any]] = None
+        released = whole
         for payload, end in _payloads(self._file, whole):
+            if end - released > ROWS_AT_ONCE * _ENTRY:
+                release_gil()
+                released = end
             whole = end
             if header is None:
                 header = json.loads(payload[1:])

@@ -8,6 +8,7 @@ from typing import Callable, Optional
 
 from ..engine.reader import key_text
 from ..formats.opening import Source
+from ..gil import ROWS_AT_ONCE, release_gil
 from ..mapping import Unmapped, path_reader
 from ..option_names import OptionError
 from .keys import DuplicateSearch, confirm
@@ -46,8 +47,10 @@ def prescan(
         for _, columns, _ in source:
             if limit is not None and rows >= limit:
                 break
-            if not rows % 1000 and abandoned():
-                raise Abandoned
+            if not rows % ROWS_AT_ONCE:
+                release_gil()
+                if abandoned():
+                    raise Abandoned
             rows += 1
             if columns is None:
                 continue
