@@ -212,7 +212,7 @@ class _Call(Generic[T]):
                 "authority that issued it, or base_url to a name that it is made out to"
             )
         error = ConnectionException(message, original_exception=cause, request=self.asked)
-        error.hopeless = answer.untrusted
+        error.retryable = not answer.untrusted
         error.__cause__ = cause
         return error
 

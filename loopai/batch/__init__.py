@@ -3,16 +3,15 @@
 Rows come from any iterable or file (`formats`) and go to a file or any `Sink`; a `Journal` remembers which have ended.
 """
 
+from ..exceptions import DuplicateKeys, JournalError, OptionError, OutputError
 from .api import run, run_sync, stream, stream_sync
 from .engine.stopping import Stop
 from .formats.opening import Source, open_source
-from .formats.sinks import CsvSink, JsonlSink, OutputError, Sink
-from .option_names import OptionError
+from .formats.sinks import CsvSink, JsonlSink, Sink
 from .options import BatchOptions
 from .reporting.progress import Progress, Watcher
 from .reporting.statistics import Summary
-from .resume.journal import FileJournal, Journal, JournalError
-from .resume.prescan import DuplicateKeys
+from .resume.journal import FileJournal, Journal
 from .rows import CANCELLED, ERROR, OK, Outcome, Row
 
 __all__ = [

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator,
 from functools import partial
 from typing import IO, Any, Callable, Optional, Union, cast
 
+from ..exceptions import OptionError
 from .engine import event_loop, threads
 from .engine.chunks import BatchCall
 from .engine.driver import Driver
@@ -18,7 +19,6 @@ from .engine.sender import Sender
 from .formats.csv import CsvSource
 from .formats.opening import JsonlSource, ParquetSource, open_source
 from .mapping import InputMapping
-from .option_names import OptionError
 from .options import BatchOptions, Path
 from .reporting.quality import Expectation
 from .reporting.statistics import Statistics, Summary

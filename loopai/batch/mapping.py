@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional, Union
 
-from .option_names import OptionError
+from ..exceptions import OptionError
 
 Columns = Mapping[str, Any]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, fields
 from os import PathLike
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
+from ..exceptions import OptionError
 from .engine.reader import Key
 from .engine.stopping import Stop
 from .formats.sinks import Sink
-from .option_names import OptionError
 from .reporting.progress import Watcher
 from .resume.journal import Journal
 

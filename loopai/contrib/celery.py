@@ -18,6 +18,7 @@ from ..exceptions import (
     ConfigurationError,
     ConnectionException,
     LoopaiException,
+    OutputError,
     RateLimitException,
     ServerException,
 )
@@ -44,7 +45,6 @@ from ..batch.engine.run import Run
 from ..batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
 from ..batch.engine.sender import Sender
 from ..batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ..batch.formats.sinks import OutputError
 from ..batch.options import BatchOptions, MaxErrors, Mode
 from ..batch.reporting.progress import Progress
 from ..batch.reporting.report import write_report
@@ -350,5 +350,5 @@ class _PostponingSender:
 def _is_final(error: LoopaiException) -> bool:
     """Whether the same request would fail again, whoever sends it when."""
     if isinstance(error, ConnectionException):
-        return error.hopeless
+        return not error.retryable
     return error.status_code is not None and 300 <= error.status_code < 400

@@ -17,9 +17,8 @@ from ..batch.api import FileSource, files_of, maker, open_file, perform, prepare
 from ..batch.engine.driver import Driver
 from ..batch.engine.run import Run
 from ..batch.engine.stopping import Stop
-from ..batch.formats.sinks import NOTHING_KEPT, OutputError
+from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.mapping import InputMapping
-from ..batch.option_names import OptionError, in_shell, spell, spelled
 from ..batch.reporting.progress import Bar, one_line, watcher_for
 from ..batch.reporting.quality import Expectation
 from ..batch.reporting.report import check_report, write_report
@@ -32,9 +31,12 @@ from ..exceptions import (
     LoopaiException,
     NotFoundException,
     NotSupportedException,
+    OptionError,
+    OutputError,
     ServerException,
     ValidationException,
 )
+from ..option_names import in_shell, spell, spelled
 from .exit_codes import (
     ALL_OK,
     FAILED_ROWS,

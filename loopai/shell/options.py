@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, TypeVar
 
-from ..batch.option_names import OptionError
 from ..batch.options import AGAIN, FILE, QUERYSET, RESULTS, BatchOptions, OptionInfo, one_of, option, seconds, table
 from ..batch.reporting.progress import KINDS
+from ..exceptions import OptionError
 
 COMMANDS = frozenset({FILE, QUERYSET})
 

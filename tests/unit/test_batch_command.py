@@ -183,7 +183,7 @@ def test_a_finished_run_still_has_its_accuracy_and_report(client: SyncLoopaiClie
     assert "Accuracy 1.0000 over 10 rows" in ran.said
     assert "Confusion matrix" in report.read_text()
     summary = json.loads(Ran(client, **options, **more, json=True).said)["summary"]
-    assert (summary["ended"], summary["quality"]["accuracy"]) == ("finished before", 1.0)
+    assert (summary["ended"], summary["quality"]["accuracy"]) == ("finished_before", 1.0)
     (tmp_path / name).unlink()
     gone = Ran(client, **options, **more)
     assert gone.code == 2

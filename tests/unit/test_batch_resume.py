@@ -123,7 +123,7 @@ def test_a_finished_run_has_nothing_to_resume(
     """And nothing is sent or written."""
     client.run_batch("t", given, output, **_options())
     before, requests = output.read_bytes(), len(fake.requests)
-    assert client.run_batch("t", given, output, **_options(mode="resume")).ended == "finished before"
+    assert client.run_batch("t", given, output, **_options(mode="resume")).ended == "finished_before"
     assert (output.read_bytes(), len(fake.requests)) == (before, requests)
 
 
@@ -139,7 +139,7 @@ def test_retry_failed_repeats_what_failed_and_nothing_else(
     assert client.run_batch("t", given, output, **_options(mode="retry_failed")).skipped == ROWS - 1
     assert _read(output) == _expected(set())
     assert fake.task("t").call_count == ROWS + 3
-    assert client.run_batch("t", given, output, **_options(mode="retry_failed")).ended == "finished before"
+    assert client.run_batch("t", given, output, **_options(mode="retry_failed")).ended == "finished_before"
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -281,7 +281,7 @@ def test_rows_that_cannot_be_read_are_in_the_output_and_the_journal(
     assert (summary.ok, summary.errors) == (1, 1)
     rows = {row.get("id", row.get("loopai_key")): row for row in map(json.loads, output.read_text().splitlines())}
     assert "line 2 is no JSON" in rows["line 2"]["loopai_error"]
-    assert client.run_batch("t", given, output, **_options(mode="resume")).ended == "finished before"
+    assert client.run_batch("t", given, output, **_options(mode="resume")).ended == "finished_before"
 
 
 async def test_the_asynchronous_run_is_the_same(fake: FakeLoopai, broken: set[int], given: Path, output: Path) -> None:

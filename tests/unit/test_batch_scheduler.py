@@ -256,7 +256,7 @@ def test_a_server_that_comes_back_is_waited_for() -> None:
 def test_what_every_request_would_meet_ends_the_run_at_once(error: LoopaiException) -> None:
     """Not row by row."""
     played = Played(1000, lambda chunk: error, max_in_flight=1).run()
-    assert (played.scheduler.stopped, played.scheduler.error) == ("refused", error)
+    assert (played.scheduler.stopped, played.scheduler.error) == ("fatal_error", error)
     assert len(played.sent) == 1
     assert played.statuses() == {"cancelled": 100}
 
@@ -264,7 +264,7 @@ def test_what_every_request_would_meet_ends_the_run_at_once(error: LoopaiExcepti
 def test_a_certificate_that_is_refused_ends_the_run_at_once() -> None:
     """The next attempt would meet the same certificate; the rows are cancelled, to be resumed."""
     error = ConnectionException("the certificate is not trusted")
-    error.hopeless = True
+    error.retryable = False
     played = Played(1000, lambda chunk: error, max_in_flight=1).run()
     assert (played.scheduler.stopped, played.scheduler.error) == ("unreachable", error)
     assert len(played.sent) == 1

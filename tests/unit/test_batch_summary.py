@@ -164,7 +164,7 @@ def test_the_report_is_one_page_that_loads_nothing() -> None:
     assert "3 from an earlier run" in made
 
 
-@pytest.mark.parametrize("ended", ["finished", "max_errors", "unreachable", "refused", "interrupted"])
+@pytest.mark.parametrize("ended", ["finished", "max_errors", "unreachable", "fatal_error", "interrupted"])
 def test_a_report_of_a_run_without_rows(ended: str) -> None:
     """No chart is better than an empty one."""
     tally = Statistics(0.0)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
-from typing import Any
+from typing import Any, get_args, get_origin
 
+import loopai.batch.streams
 import pytest
 
-from loopai import BoundTask, LoopaiClient, SyncBoundTask, SyncLoopaiClient, exceptions, models
+import loopai.client
+import loopai.edge
+import loopai.transports
+from loopai import BoundTask, LoopaiClient, SyncBoundTask, SyncLoopaiClient, config, edge, exceptions, models
 
 PAIRS = [(LoopaiClient, SyncLoopaiClient), (BoundTask, SyncBoundTask)]
 METHODS = sorted(name for name in dir(LoopaiClient) if not name.startswith("_"))
@@ -112,3 +117,72 @@ def test_everything_public_has_a_docstring(module: Any) -> None:
     for name, kind in vars(module).items():
         if inspect.isclass(kind) and kind.__module__ == module.__name__ and not name.startswith("_"):
             assert kind.__dict__.get("__doc__"), name
+
+
+KINDS = [LoopaiClient, SyncLoopaiClient, BoundTask, SyncBoundTask, loopai.EdgeProgram, loopai.SyncEdgeProgram]
+MODULES = [models, exceptions, loopai.batch, loopai.batch.streams, loopai.edge, loopai.transports, loopai.client]
+NAMED = {name: kind for module in MODULES for name, kind in vars(module).items()}
+
+
+def named_in(annotation: Any) -> set[type]:
+    """The package's own classes in an annotation, whether written as text or as a type; aliases are followed."""
+    if isinstance(annotation, str):
+        words = re.findall(r"\w+", annotation)
+        return set().union(*(named_in(NAMED[word]) for word in words if word in NAMED))
+    if inspect.isclass(annotation) and annotation.__module__.startswith("loopai") and not get_args(annotation):
+        return {annotation}
+    return set().union(*(named_in(part) for part in (*get_args(annotation), get_origin(annotation)) if part))
+
+
+def taken_or_returned() -> set[type]:
+    """The package's classes in the clients' signatures, and in the members of the models among them."""
+    functions = [
+        function
+        for kind in KINDS
+        for name, member in inspect.getmembers(kind)
+        if (not name.startswith("_") or name in {"__init__", "__call__"})
+        for function in [member.fget if isinstance(member, property) else member]
+        if inspect.isroutine(function)
+    ]
+    waiting = set().union(*(named_in(text) for function in functions for text in function.__annotations__.values()))
+    seen: set[type] = set()
+    while waiting:
+        kind = waiting.pop()
+        seen.add(kind)
+        if issubclass(kind, models.LoopaiModel):
+            parts = [field.annotation for field in kind.model_fields.values()]
+            waiting |= set().union(*(named_in(part) for part in parts)) - seen
+    return seen - {config.NotGiven, models.EventType, edge.Loaded}
+
+
+def test_what_methods_take_and_return_is_imported_from_the_package() -> None:
+    """Whoever annotates a function of their own with a result's type needs no other import."""
+    kinds = taken_or_returned()
+    assert {"Outcome", "Summary", "Stop", "Watcher", "EdgeProgram", "WebhookDelivery"} <= {
+        one.__name__ for one in kinds
+    }
+    assert {kind.__name__ for kind in kinds} <= set(loopai.__all__)
+    assert all(getattr(loopai, kind.__name__) is kind for kind in kinds)
+
+
+def test_what_methods_raise_is_imported_from_the_package() -> None:
+    """Each exception that a docstring names, and each one of the documented tree."""
+    documented = set(re.findall(r"^[│├└─ ]*(\w+(?:Exception|Error|Keys))\s", exceptions.__doc__ or "", re.MULTILINE))
+    assert documented == set(exceptions.__all__)
+    told = {
+        name
+        for kind in KINDS
+        for method in vars(kind).values()
+        for name in re.findall(r"`(\w+(?:Exception|Error|Keys))`", getattr(method, "__doc__", None) or "")
+    }
+    assert "OutputError" in told
+    assert told | documented <= set(loopai.__all__)
+
+
+def test_the_lists_of_the_package_agree() -> None:
+    """What is imported when it is used, what `import *` gives, and what type checkers see."""
+    source = ast.parse(inspect.getsource(loopai))
+    block = next(node for node in source.body if isinstance(node, ast.If))
+    seen = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen | {"__version__"} == set(loopai.__all__)
+    assert set(dir(loopai)) >= set(loopai.__all__)

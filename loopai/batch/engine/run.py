@@ -19,7 +19,7 @@ from .reader import Reader
 from .scheduler import Scheduler
 
 FINISHED = "finished"
-FINISHED_BEFORE = "finished before"
+FINISHED_BEFORE = "finished_before"
 
 
 @dataclass

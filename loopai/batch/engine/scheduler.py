@@ -41,7 +41,7 @@ _OF_THE_RUN = {"task_id", "version", "timeout_ms", "max_concurrency"}
 # Why a run ended before its rows did.
 TOO_MANY_ERRORS = "max_errors"
 UNREACHABLE = "unreachable"
-FATAL = "refused"
+FATAL = "fatal_error"
 INTERRUPTED = "interrupted"
 
 
@@ -361,7 +361,7 @@ def _ends_the_run(error: LoopaiException) -> bool:
     if isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException)):
         return True
     if isinstance(error, ConnectionException):
-        return error.hopeless
+        return not error.retryable
     if isinstance(error, ValidationException):
         named = {name.split(".")[0].split("[")[0] for name in error.errors}
         return error.code == "INVALID_CONCURRENCY" or not named.isdisjoint(_OF_THE_RUN)

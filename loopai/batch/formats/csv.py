@@ -13,8 +13,7 @@ from typing import IO, Any, Callable, Optional
 
 from pydantic_core import from_json
 
-from ...exceptions import ConfigurationError
-from ..option_names import OptionError
+from ...exceptions import ConfigurationError, OptionError
 from .source import LONGEST_LINE, FromInput, Input, Record, cut_off
 
 _SAMPLE = 65536

@@ -13,8 +13,7 @@ from typing import IO, Optional, Union
 
 from pydantic_core import from_json
 
-from ...exceptions import ConfigurationError
-from ..option_names import OptionError
+from ...exceptions import ConfigurationError, OptionError
 from .csv import CsvSource, Dialect, is_utf8
 from .parquet import ParquetSource
 from .source import LONGEST_LINE, FromInput, Input, Record, Source, cut_off

@@ -13,9 +13,8 @@ from typing import IO, Any, Optional, Protocol, Union
 
 from pydantic_core import from_json, to_json
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, OptionError, OutputError
 from ..gil import ROWS_AT_ONCE, release_gil
-from ..option_names import OptionError, Spelled
 from ..rows import OK, Outcome
 
 STATUS = "loopai_status"
@@ -36,10 +35,6 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Write what is outstanding and let go."""
-
-
-class OutputError(Spelled):
-    """The output cannot be written; the message says why, and how to continue."""
 
 
 def explain(error: OSError, name: str, *, resumable: bool = True) -> OutputError:

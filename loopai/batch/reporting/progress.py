@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Optional, Protocol, TextIO
 
-from ..option_names import OptionError
+from ...exceptions import OptionError
 from .statistics import Summary
 
 KINDS = ("auto", "plain", "json", "none")

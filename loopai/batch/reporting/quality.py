@@ -8,8 +8,8 @@ from typing import Any, Callable, Optional
 
 from pydantic_core import to_json
 
+from ...exceptions import OptionError
 from ..mapping import Unmapped, path_reader
-from ..option_names import OptionError
 
 MOST_LABELS = 50
 """Labels told apart; a field with more is no class, and what is beyond them counts as OTHER."""

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Union
 from uuid import uuid4
 
+from ...exceptions import OptionError
 from ..formats.sinks import explain
-from ..option_names import OptionError
 from .charts import (
     columns,
     legend,
@@ -35,10 +35,10 @@ _SERIES = (("ok", "ok"), ("errors", "bad"))
 
 _ENDED = {
     "finished": ("Finished", "good"),
-    "finished before": ("Finished earlier", "good"),
+    "finished_before": ("Finished earlier", "good"),
     "max_errors": ("Stopped: too many errors", "stop"),
     "unreachable": ("Stopped: server unreachable", "stop"),
-    "refused": ("Stopped: refused by the server", "stop"),
+    "fatal_error": ("Stopped: refused by the server", "stop"),
     "interrupted": ("Interrupted", "stop"),
 }
 

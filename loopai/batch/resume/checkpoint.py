@@ -9,13 +9,12 @@ from typing import IO, Any, Optional, Union
 
 from pydantic_core import from_json, to_json
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, JournalError, OptionError, OutputError
 from ..formats.opening import format_of, open_source
 from ..formats.parquet import pyarrow, write_parquet
-from ..formats.sinks import CsvSink, JsonlSink, OutputError, Sink, csv_header, explain, read_back, spool_of, sync
-from ..option_names import OptionError
+from ..formats.sinks import CsvSink, JsonlSink, Sink, csv_header, explain, read_back, spool_of, sync
 from ..rows import CANCELLED, OK, Outcome
-from .journal import FileJournal, JournalError, sync_folder
+from .journal import FileJournal, sync_folder
 
 NEW = "new"
 RESUME = "resume"

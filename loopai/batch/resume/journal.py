@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Optional, Protocol, Union
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, JournalError
 from ..formats.sinks import sync
 from ..gil import ROWS_AT_ONCE, release_gil
-from ..option_names import OptionError
 from ..rows import CANCELLED, ERROR, OK, Outcome, Row
 from .keys import DIGEST_BYTES, KeyIndex, digest
 
@@ -39,10 +38,6 @@ class Journal(Protocol):
 
     def record(self, outcomes: Sequence[Outcome], length: int) -> None:
         """Keep that these rows have ended, with the output's length after them; durable when it returns."""
-
-
-class JournalError(OptionError):
-    """The journal is another run's, in use, or not to be gone on with; the message names the difference."""
 
 
 class FileJournal:

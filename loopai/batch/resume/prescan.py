@@ -6,16 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable, Optional
 
+from ...exceptions import DuplicateKeys
 from ..engine.reader import key_text
 from ..formats.opening import Source
 from ..gil import ROWS_AT_ONCE, release_gil
 from ..mapping import Unmapped, path_reader
-from ..option_names import OptionError
 from .keys import DuplicateSearch, confirm
-
-
-class DuplicateKeys(OptionError):
-    """Two rows of the input have one key; the message names them with their lines."""
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class _Run:
                 refused = isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException))
                 ended, problem = FATAL if refused else UNREACHABLE, problem_of(error)[0]
             except UploadError as error:
-                ended = "unreadable"
+                ended = "unreadable_upload"
                 problem = Problem(title="The upload cannot be read", status=422, detail=str(error))
             if ended == "finished" and self.tally.cancelled:
                 ended = TOO_MANY_ERRORS

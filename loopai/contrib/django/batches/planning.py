@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional
 
 from ....batch.mapping import InputMapping
-from ....batch.option_names import OptionError
 from ....batch.options import QUERYSET, RESULTS, ROWS, one_of, option
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.report import check_report
+from ....exceptions import OptionError
 from ....shell.command import find_task
 from ....shell.options import COMMANDS, CommandOptions
 from .plans import OF_RUNS, Plan, default_mapping

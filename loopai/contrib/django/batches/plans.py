@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Optional
 
-from ....batch.option_names import OptionError
 from ....batch.options import QUERYSET, BatchOptions, MaxErrors, table
 from ....batch.reporting.quality import Expectation
+from ....exceptions import OptionError
 from ..models import BatchRun
 
 

@@ -9,10 +9,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, connections
 
-from .....batch.formats.sinks import OutputError
-from .....batch.option_names import OptionError, in_shell, spelled
 from .....batch.options import FILE, QUERYSET, table
-from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, ServerException
+from .....exceptions import (
+    ConfigurationError,
+    ConnectionException,
+    LoopaiException,
+    OptionError,
+    OutputError,
+    ServerException,
+)
+from .....option_names import in_shell, spelled
 from .....shell.command import run_command
 from .....shell.options import COMMANDS, MODE_FLAGS, flags_of, options_of
 from ...batches.command import RunCommand

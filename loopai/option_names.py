@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ..exceptions import ConfigurationError
-
 OptionNames = Callable[[str], str]
 """From an option's name to how its user writes it. The modes `resume`, `retry_failed`, … are names too."""
 
@@ -37,32 +35,7 @@ def spell(template: str, names: OptionNames, **values: Any) -> str:
     return template.format_map(_Names(values, names))
 
 
-class Spelled(Exception):
-    """An error whose text names options. `template` is a format string: `{key}` is how the user writes the option
-    `key`, unless `values` has a value of that name. `str(error)` names options as Python does.
-    """
-
-    def __init__(self, template: str, **values: Any) -> None:
-        self.template = template
-        self.values = values
-        super().__init__(self.spelled(in_python))
-
-    def spelled(self, names: OptionNames) -> str:
-        """The text, with options named by `names`."""
-        return spell(self.template, names, **self.values)
-
-    def __reduce__(self) -> Any:
-        return _rebuilt, (type(self), self.template, self.values)
-
-
-def _rebuilt(kind: type[Spelled], template: str, values: dict[str, Any]) -> Spelled:
-    return kind(template, **values)
-
-
-class OptionError(Spelled, ConfigurationError):
-    """An option is wrong, or does not fit the others; the message names it."""
-
-
 def spelled(error: BaseException, names: OptionNames) -> str:
     """The text of an error, with options named by `names` where it names any."""
-    return error.spelled(names) if isinstance(error, Spelled) else str(error)
+    named: Any = getattr(error, "spelled", None)
+    return str(error if named is None else named(names))
