@@ -17,6 +17,9 @@ from .scheduler import Pull, Send, Wait
 CANCEL_AGAIN_AFTER = 0.5
 """Seconds. A cancellation can get lost on its way (anyio on Python 3.10, while it connects): it is requested again."""
 
+OUTCOMES_AT_ONCE = 500
+"""Outcomes handed to the caller before others of the loop have their turn."""
+
 T = TypeVar("T")
 
 
@@ -142,6 +145,8 @@ async def perform(
                 answer = None
                 if isinstance(step, Send):
                     send(step.chunk)
+                    # One chunk is written at a time, and others of the loop have their turn between two.
+                    await asyncio.sleep(0)
                 elif isinstance(step, Pull):
                     answer = rows.pull(step.rows)
                     # A source that never suspends would keep the loop from everything else.
@@ -160,6 +165,8 @@ async def perform(
                         for outcome in step.outcomes:
                             yield outcome
                             taken += 1
+                            if not taken % OUTCOMES_AT_ONCE:
+                                await asyncio.sleep(0)
                     finally:
                         if step.keep is not None:
                             await in_thread(step.keep, step.outcomes[:taken])
