@@ -9,7 +9,7 @@ from .engine.stopping import Stop
 from .formats.opening import Source, open_source
 from .formats.sinks import CsvSink, JsonlSink, Sink
 from .options import BatchOptions
-from .reporting.progress import Progress, Watcher
+from .reporting.snapshot import Snapshot, Watcher
 from .reporting.statistics import Summary
 from .resume.journal import FileJournal, Journal
 from .rows import CANCELLED, ERROR, OK, Outcome, Row
@@ -28,9 +28,9 @@ __all__ = [
     "OptionError",
     "Outcome",
     "OutputError",
-    "Progress",
     "Row",
     "Sink",
+    "Snapshot",
     "Source",
     "Stop",
     "Summary",

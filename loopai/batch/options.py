@@ -15,7 +15,7 @@ from ..exceptions import OptionError
 from .engine.reader import Key
 from .engine.stopping import Stop
 from .formats.sinks import Sink
-from .reporting.progress import Watcher
+from .reporting.snapshot import Watcher
 from .resume.journal import Journal
 
 Path = Union[str, "PathLike[str]"]

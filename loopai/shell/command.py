@@ -194,7 +194,7 @@ class BatchCommand:
         problem: Optional[OutputError] = None
         if report is not None:
             try:
-                write_report(report, ending.about, ending.statistics, ending.shown or ending.summary)
+                write_report(report, ending.snapshot, ending.shown or ending.summary)
             except OutputError as error:
                 problem = error
         self._tell(ending)
@@ -304,7 +304,7 @@ class FileCommand(BatchCommand):
             # Not the journal of before: one that rows were dropped from is another.
             kept = checkpoint.journal if checkpoint is not None else None
             errors = run.statistics.errors if kept is None else kept.errors
-            result = CommandResult(summary, run.statistics, run.facts, errors, run.scheduler.error)
+            result = CommandResult(summary, run.snapshot(), errors, run.scheduler.error)
             return result if kept is not None else replace(result, go_on=go_on, retry=None)
 
         return self.carry_out(work, go_on=go_on)
@@ -316,7 +316,7 @@ class FileCommand(BatchCommand):
             self.say(f"{name} is finished already: nothing was sent.")
             if options.report is None and options.expect is None:
                 return ALL_OK
-        return self._end(CommandResult(run.complete(), run.statistics, run.facts, 0), Interrupts())
+        return self._end(CommandResult(run.complete(), run.snapshot(), 0), Interrupts())
 
 
 def find_task(client: SyncLoopaiClient, task: str) -> Task:

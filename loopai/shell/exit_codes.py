@@ -8,7 +8,8 @@ from typing import Any, Optional
 
 from ..batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ..batch.reporting.progress import one_line
-from ..batch.reporting.statistics import Statistics, Summary
+from ..batch.reporting.snapshot import Snapshot
+from ..batch.reporting.statistics import Summary
 from ..exceptions import LoopaiException
 from .interrupts import Interrupts
 
@@ -32,17 +33,16 @@ LONGEST_NAME = 80
 class CommandResult:
     """How a command's run ended; its summary, report and exit code are made of it.
 
-    `statistics` and `about` (task, input, mapping) are what the report shows, with `shown` for `summary` where it
-    covers more than this command. `errors` counts the rows that are failed now, those of earlier runs included; `error`
-    is what stopped the run. `interrupted` is the text for an interruption, and `interrupted_code` its exit code where
-    no signal made it; `stopped` and `code` replace text and exit code of a run that was stopped. `notes` and `members`
-    are the command's own lines and JSON members. `go_on` says how to continue, and `retry` how to repeat failed rows,
-    where that is possible.
+    `snapshot` is what the report shows, with `shown` for `summary` where it covers more than this command. `errors`
+    counts the rows that are failed now, those of earlier runs included; `error` is what stopped the run.
+    `interrupted` is the text for an interruption, and `interrupted_code` its exit code where no signal made it;
+    `stopped` and `code` replace text and exit code of a run that was stopped. `notes` and `members` are the command's
+    own lines and JSON members. `go_on` says how to continue, and `retry` how to repeat failed rows, where that is
+    possible.
     """
 
     summary: Summary
-    statistics: Statistics
-    about: Mapping[str, Any]
+    snapshot: Snapshot
     errors: int
     error: Optional[LoopaiException] = None
     shown: Optional[Summary] = None

@@ -19,7 +19,7 @@ from typing import Any, Callable
 import pytest
 
 from loopai import ConnectionException, JournalError
-from loopai.batch import BatchOptions, FileJournal, Outcome, Progress, Stop, Summary, run, run_sync, stream, stream_sync
+from loopai.batch import BatchOptions, FileJournal, Outcome, Snapshot, Stop, Summary, run, run_sync, stream, stream_sync
 from loopai.testing import FakeLoopai, ProgramError
 
 LONGEST_STALL = 0.05
@@ -46,10 +46,10 @@ class Watching:
         self.told: list[tuple[int, int]] = []
         self.summary: Any = None
 
-    def update(self, progress: Progress) -> None:
-        self.told.append((progress.ok, progress.errors))
+    def update(self, snapshot: Snapshot) -> None:
+        self.told.append((snapshot.ok, snapshot.errors))
 
-    def finish(self, progress: Progress, summary: Summary) -> None:
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         self.summary = summary
 
 

@@ -12,7 +12,7 @@ from typing import Any, Callable
 import pytest
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient
-from loopai.batch import BatchOptions, DuplicateKeys, Outcome, Progress, Row, Stop, Summary, stream, stream_sync
+from loopai.batch import BatchOptions, DuplicateKeys, Outcome, Snapshot, Row, Stop, Summary, stream, stream_sync
 from loopai.testing import FakeLoopai, ProgramError
 
 Collect = Callable[..., list[Outcome]]
@@ -284,10 +284,10 @@ class _UnderWay:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
 
-    def update(self, progress: Progress) -> None:
-        self.seen.append((progress.in_flight, progress.done))
+    def update(self, snapshot: Snapshot) -> None:
+        self.seen.append((snapshot.in_flight, snapshot.done))
 
-    def finish(self, progress: Progress, summary: Summary) -> None:
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         pass
 
 

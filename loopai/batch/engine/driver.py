@@ -125,9 +125,9 @@ class Driver:
         if not run.finished_before:
             yield from self._rows()
         self.summary = summary = yield Block(run.complete)
-        progress = run.progress()
+        snapshot = run.snapshot()
         for watcher in run.watchers:
-            watcher.finish(progress, summary)
+            watcher.finish(snapshot, summary)
         if self._raises and run.scheduler.error is not None:
             raise run.scheduler.error
 

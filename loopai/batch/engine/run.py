@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, Union
 
 from ..formats.sinks import Sink
-from ..reporting.progress import Progress, Watcher
+from ..reporting.snapshot import Snapshot, Watcher
 from ..reporting.statistics import Statistics, Summary, summary_of
 from ..resume.checkpoint import Checkpoint
 from ..resume.journal import FileJournal, Journal
@@ -74,13 +74,14 @@ class Run:
         if self.journal is not None:
             self.journal.record(outcomes, length)
 
-    def progress(self) -> Progress:
-        """The run's figures now."""
+    def snapshot(self) -> Snapshot:
+        """Return the run's figures now."""
         now = self.clock()
         statistics, scheduler = self.statistics, self.scheduler
         pause = scheduler.throttle.paused_until - now
         fraction = getattr(self.values, "fraction", None)
-        return Progress(
+        given = self.facts.get("input") or {}
+        return Snapshot(
             ok=statistics.ok - statistics.earlier_ok,
             errors=statistics.errors - statistics.earlier_errors,
             skipped=self.reader.skipped,
@@ -89,15 +90,19 @@ class Run:
             in_flight=scheduler.in_flight,
             paused=pause if pause > 0 else None,
             last_error=scheduler.last_error,
-            share_read=fraction() if callable(fraction) else None,
+            read=fraction() if callable(fraction) else None,
+            statistics=statistics,
+            name=self.facts.get("name"),
+            task=self.facts.get("task"),
+            source=given.get("name"),
         )
 
     def tell(self) -> None:
         """Call the watchers."""
         if self.watchers:
-            progress = self.progress()
+            snapshot = self.snapshot()
             for watcher in self.watchers:
-                watcher.update(progress)
+                watcher.update(snapshot)
 
     def complete(self) -> Summary:
         """Finish the output of a run whose rows have all ended, or that was stopped. Blocks; raises `OutputError`."""

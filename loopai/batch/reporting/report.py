@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from datetime import datetime
 from html import escape
 from math import log
@@ -29,6 +28,7 @@ from .charts import (
 )
 from .progress import clock_time, one_line
 from .quality import Quality
+from .snapshot import Snapshot
 from .statistics import Statistics, Summary
 
 _SERIES = (("ok", "ok"), ("errors", "bad"))
@@ -54,13 +54,11 @@ _LONGEST = 100
 """Characters shown of a label: one may be a whole JSON object, and stands in each cell of its row and column."""
 
 
-def write_report(
-    path: Union[str, os.PathLike[str]], facts: Mapping[str, object], statistics: Statistics, summary: Summary
-) -> None:
-    """Write the page, whole or not at all; `facts` are the run's. Raises `OutputError`."""
+def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary: Summary) -> None:
+    """Write the page, whole or not at all. Raises `OutputError`; the run and its output are not touched by that."""
     place = Path(path)
     part = place.with_name(f"{place.name}.{uuid4().hex[:8]}.part")  # two may write the page of one run
-    made = page(facts, statistics, summary, datetime.now().astimezone())
+    made = page(snapshot, summary, datetime.now().astimezone())
     try:
         # Half of a pair, which JSON can hold, is no UTF-8.
         part.write_text(made, encoding="utf-8", errors="replace")
@@ -80,19 +78,18 @@ def check_report(path: Union[str, os.PathLike[str]]) -> None:
         raise OptionError("{report}: folder not found: {folder}", folder=place.parent)
 
 
-def page(facts: Mapping[str, object], tally: Statistics, summary: Summary, now: datetime) -> str:
-    """The page as HTML. `facts` are the run's: task, input, mapping."""
+def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:
+    """Return the page as HTML."""
     state, css = _ENDED.get(summary.ended, (summary.ended, "stop"))
-    given = facts.get("input")
-    name = given.get("name") if isinstance(given, dict) else None
-    title = f"{_shown(facts.get('name') or facts.get('task'))}: {tally.ok + tally.errors:,} rows"
+    tally = snapshot.statistics if snapshot.statistics is not None else Statistics(0.0)
+    title = f"{_shown(snapshot.name or snapshot.task)}: {tally.ok + tally.errors:,} rows"
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{_STYLE.read_text(encoding='utf-8')}</style></head><body>",
         f'<header><span class="state {css}">{escape(state)}</span><h1>{escape(title)}</h1>',
-        f"<p>{escape(_shown(name or 'rows from a program'))} · {now:%Y-%m-%d %H:%M %Z}</p></header><main>",
+        f"<p>{escape(_shown(snapshot.source or 'rows from a program'))} · {now:%Y-%m-%d %H:%M %Z}</p></header><main>",
         _outcome(tally),
         _tiles(tally, summary),
         '<div class="grid">',
@@ -101,7 +98,7 @@ def page(facts: Mapping[str, object], tally: Statistics, summary: Summary, now: 
         _errors(tally),
         _quality(tally.quality),
         "</div></main>",
-        f"<footer>Task {escape(_shown(facts.get('task')))}. Made by loopai; the page loads nothing.</footer>",
+        f"<footer>Task {escape(_shown(snapshot.task))}. Made by loopai; the page loads nothing.</footer>",
         "</body></html>",
     ]
     return "\n".join(part for part in parts if part)

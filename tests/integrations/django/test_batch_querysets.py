@@ -342,7 +342,7 @@ def test_failed_rows_are_repeated(loopai_fake: FakeLoopai) -> None:
 
 
 def test_a_run_stopped_by_errors_is_gone_on_with(loopai_fake: FakeLoopai) -> None:
-    """Results that do not fit count for `--max-errors`: exit 3; a second run is refused, `--resume` finishes it."""
+    """RowWriter that do not fit count for `--max-errors`: exit 3; a second run is refused, `--resume` finishes it."""
     mails(400)
     task = loopai_fake.task("spam")
     task.returns({"label": "neither"})

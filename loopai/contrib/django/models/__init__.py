@@ -2,6 +2,6 @@
 
 from .deliveries import WebhookDelivery
 from .parts import BatchFailure, BatchPart
-from .runs import BatchRun, Failure, LeaseLost
+from .runs import BatchRun
 
-__all__ = ["BatchFailure", "BatchPart", "BatchRun", "Failure", "LeaseLost", "WebhookDelivery"]
+__all__ = ["BatchFailure", "BatchPart", "BatchRun", "WebhookDelivery"]

@@ -22,10 +22,11 @@ from .....option_names import in_shell, spelled
 from .....shell.command import run_command
 from .....shell.options import COMMANDS, MODE_FLAGS, flags_of, options_of
 from ...batches.command import RunCommand
-from ...batches.planning import CELERY, RunOptions
+from ...batches.database import missing_table
+from ...batches.options import CELERY, RunOptions
+from ...batches.recording import LeaseLost
 from ...clients import get_client
-from ...exits import FAILED, UNREACHABLE, USAGE
-from ...models import LeaseLost
+from ...exits import DATABASE_FAILED, FAILED, UNREACHABLE, USAGE
 
 
 class Command(BaseCommand):
@@ -35,7 +36,8 @@ class Command(BaseCommand):
         "Run the rows of a queryset, or of a file, through a task. Results go into the rows (--save-to; signals and "
         "save() are passed over, auto_now fields are set) or to a file (--output). "
         "Exit code: 0 all rows ok, 1 finished with failed rows, 2 usage or configuration, 3 stopped by --max-errors, "
-        "4 server unreachable, 130 / 143 interrupted or cancelled, resumable."
+        "4 server unreachable, 5 the database or the workers failed (--resume continues), "
+        "130 / 143 interrupted or cancelled, resumable."
     )
     _command: tuple[str, ...] = ()
 
@@ -76,7 +78,12 @@ class Command(BaseCommand):
         except LeaseLost as error:
             raise CommandError(f"{error}: nothing more was written here", returncode=FAILED) from error
         except DatabaseError as error:
-            raise CommandError(f"the database: {error} (go on with --resume)", returncode=FAILED) from error
+            text = str(error).strip()
+            if missing_table(error):
+                raise CommandError(f"the database: {text} (run `manage.py migrate` first)", returncode=USAGE) from error
+            raise CommandError(
+                f"the database: {text} (run again with --resume to continue)", returncode=DATABASE_FAILED
+            ) from error
         if code:
             sys.exit(code)
 

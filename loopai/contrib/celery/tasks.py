@@ -1,20 +1,37 @@
-"""The distributed engine of `loopai_batch`: Celery tasks that carry out the parts of a run. Needs Django.
-
-from loopai.contrib.celery import start_batch
-
-run = start_batch("spam", "mail.Message", save_to=["label"])
-
-A message carries a run's id and a part's, never rows. Delivery is at least once, the effect exactly once: a part's
-rows, its counts and its end are one transaction, which only the part's owner can commit.
-"""
+"""Celery tasks that run the parts of a batch, and what starts and watches them."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Optional
 
-from ..exceptions import (
+from celery import shared_task
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+
+from ..._core import retries
+from ..._core.chance import chance
+from ..._core.hooks import CallInfo
+from ..._core.operations import Operation
+from ...batch.api import call_of
+from ...batch.engine import threads
+from ...batch.engine.driver import Driver
+from ...batch.engine.reader import Reader, from_values
+from ...batch.engine.run import Run
+from ...batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
+from ...batch.engine.sender import Sender
+from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
+from ...batch.options import BatchOptions, MaxErrors, Mode
+from ...batch.reporting.report import write_report
+from ...batch.reporting.snapshot import Snapshot
+from ...batch.reporting.statistics import Statistics, Summary, summary_of
+from ...batch.rows import CANCELLED, ERROR, Outcome
+from ...exceptions import (
     ConfigurationError,
     ConnectionException,
     LoopaiException,
@@ -22,57 +39,27 @@ from ..exceptions import (
     RateLimitException,
     ServerException,
 )
-
-try:
-    from celery import shared_task
-    from kombu.exceptions import OperationalError as BrokerError
-except ImportError:
-    raise ConfigurationError("loopai.contrib.celery needs Celery: pip install celery") from None
-
-from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, transaction
-from django.utils import timezone
-
-from .._core import retries
-from .._core.chance import chance
-from .._core.hooks import CallInfo
-from .._core.operations import Operation
-from ..batch.api import call_of
-from ..batch.engine import threads
-from ..batch.engine.driver import Driver
-from ..batch.engine.reader import Reader, from_values
-from ..batch.engine.run import Run
-from ..batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
-from ..batch.engine.sender import Sender
-from ..batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ..batch.options import BatchOptions, MaxErrors, Mode
-from ..batch.reporting.progress import Progress
-from ..batch.reporting.report import write_report
-from ..batch.reporting.statistics import Statistics, Summary, summary_of
-from ..batch.rows import CANCELLED, ERROR, Outcome
-from .django import get_client
-from .django.batches import parts
-from .django.batches.following import UNUSABLE, ended_as
-from .django.batches.leases import LEASE_SECONDS, owner_name
-from .django.batches.planning import CELERY, RunOptions, plan_of
-from .django.batches.plans import Plan
-from .django.batches.results import Results
-from .django.batches.rows import KeyedRow
-from .django.batches.runs import Work, open_run
-from .django.batches.tallies import expectation_of, facts_of, whole
-from .django.models import BatchPart, BatchRun, LeaseLost
+from ..django import get_client
+from ..django.batches.leases import LEASE_SECONDS, owner_name
+from ..django.batches.options import CELERY, RunOptions
+from ..django.batches.plan import Plan, plan_of
+from ..django.batches.queryset import KeyedRow
+from ..django.batches.recording import LeaseLost
+from ..django.batches.row_writer import RowWriter
+from ..django.batches.run_lookup import ResolvedPlan, open_run
+from ..django.batches.statistics import expectation_of, whole
+from ..django.models import BatchPart, BatchRun
+from . import partitions
+from .monitor import FAULT, UNUSABLE, WATCH_SECONDS, ended_as
 
 logger = logging.getLogger("loopai")
-
-WATCH_SECONDS = 10.0
-"""Seconds between two looks at a run for parts that nobody is at any more."""
 
 BEGINNING_SECONDS = 2.0
 """Within these of its taking a run has its parts; who looks after it since before may see it without."""
 
 _OF_THE_COMMAND = ("dry_run", "progress", "json", "grace", "command")
 
-_OF_FILES = ("input", "output", "output_format", "id_field", "format", "journal")
+_OF_FILES = ("input", "output", "output_format", "key", "format", "journal")
 
 PATIENCE = 3
 """Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
@@ -85,6 +72,7 @@ def start_batch(
     save_to: Sequence[str] = (),
     mapping: Sequence[str] = (),
     filters: Sequence[str] = (),
+    excludes: Sequence[str] = (),
     mode: Mode = "new",
     alias: str = "default",
     database: str = DEFAULT_DB_ALIAS,
@@ -108,20 +96,29 @@ def start_batch(
         if name in options:
             raise ConfigurationError(f"start_batch has no option {name!r}: it is for the command loopai_batch")
     given = RunOptions(
-        task=task, queryset=queryset, save_to=save_to, mapping=mapping, filters=filters, mode=mode, alias=alias,
-        database=database, engine=CELERY, **options,
-    )  # fmt: skip
-    work = Work(plan_of(given, get_client(alias)), database)
-    run = open_run(work, mode, CELERY, parts.WORKERS, logger.info, database=database, command=[])
+        task=task,
+        queryset=queryset,
+        save_to=save_to,
+        mapping=mapping,
+        mode=mode,
+        filters=filters,
+        excludes=excludes,
+        alias=alias,
+        database=database,
+        engine=CELERY,
+        **options,
+    )
+    resolved = ResolvedPlan(plan_of(given, get_client(alias)), database)
+    run = open_run(resolved, mode, CELERY, partitions.WORKERS, logger.info, database=database, command=[])
     if run is not None:
-        hand_over(run, work)
+        hand_over(run, resolved)
     return run
 
 
-def hand_over(run: BatchRun, work: Work) -> None:
-    """Publish what remains of a run that `parts.WORKERS` has acquired. Raises `ConfigurationError` without a broker."""
+def hand_over(run: BatchRun, resolved: ResolvedPlan) -> None:
+    """Publish what remains of a run that workers have acquired. Raises `ConfigurationError` without a broker."""
     with transaction.atomic(using=run.database):
-        wanted = parts.first_parts(run, work)
+        wanted = partitions.first_parts(run, resolved)
     # Workers see nothing of a caller's transaction before its end.
     transaction.on_commit(lambda: _set_off(run, wanted), using=run.database)
 
@@ -132,7 +129,7 @@ def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
         watch_run.apply_async((run.pk, run.database, run.done), countdown=WATCH_SECONDS)
     except BrokerError as error:
         text = f"Celery's broker cannot be reached: {error}"
-        run.end(parts.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), text)
+        run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), text)
         raise ConfigurationError(f"{text}. Check broker_url, then go on with --resume") from error
     if not wanted:
         _settle(run)
@@ -140,37 +137,37 @@ def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
 
 def go_on(run: BatchRun) -> None:
     """Take up a run that was asked to go on. What is in the way is kept as the run's error."""
-    if not run.acquire(parts.WORKERS, timezone.now(), LEASE_SECONDS):
+    if not run.acquire(partitions.WORKERS, timezone.now(), LEASE_SECONDS):
         return
     try:
-        hand_over(run, Work(Plan.of(run), run.database))
+        hand_over(run, ResolvedPlan(Plan.of(run), run.database))
     except ConfigurationError as error:
-        run.end(parts.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
+        run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
         logger.warning("run %s does not go on: %s", run.pk, error)
 
 
 def look_after(run: BatchRun, done_before: int) -> None:
     """Publish parts that nobody is at any more, and end a run that nobody ended."""
     try:
-        _publish(run, parts.abandoned(run, done_before))
+        _publish(run, partitions.abandoned(run, done_before))
     except BrokerError as error:
         # It may be back at the next look, and its messages with it.
         logger.warning("run %s: Celery's broker cannot be reached: %s", run.pk, error)
     taken_now = run.heartbeat_at is not None and (timezone.now() - run.heartbeat_at).total_seconds() < BEGINNING_SECONDS
     # One that goes on has no parts before it has some.
-    if not taken_now and parts.settle(run):
-        _write_report(run)
+    if not taken_now:
+        partitions.settle(run)
 
 
 def _settle(run: BatchRun) -> None:
     """End the run if that was its last part."""
-    if parts.settle(run):
+    if partitions.settle(run):
         _write_report(run)
 
 
 def _stop(run: BatchRun, part: BatchPart, why: str) -> None:
-    parts.release(part)
-    if run.end(parts.WORKERS, BatchRun.State.STOPPED, timezone.now(), why):
+    partitions.release(part)
+    if run.end(partitions.WORKERS, BatchRun.State.STOPPED, timezone.now(), why):
         _write_report(run)
 
 
@@ -179,11 +176,11 @@ def _write_report(run: BatchRun) -> None:
     plan = Plan.of(run)
     if plan.report is None:
         return
-    statistics = whole(run, plan)
-    # Its times are those at work, whichever commands it took; the statistics begin at 0.
-    summary = summary_of(statistics, ended_as(run), run.skipped, run.active_seconds)
+    figures = whole(run, plan)
+    # Its times are those at work, whichever commands it took; those of the figures begin at 0.
+    summary = summary_of(figures, ended_as(run), run.skipped, run.active_seconds)
     try:
-        write_report(plan.report, facts_of(plan), statistics, summary)
+        write_report(plan.report, replace(run.snapshot(), statistics=figures), summary)
     except OutputError as error:
         logger.warning("the report of run %s cannot be written here: %s", run.pk, error)
 
@@ -200,6 +197,8 @@ def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_AL
     """Carry out one part of a run; one that is larger than a chunk is split."""
     seconds = _carry_out(run_id, part_id, database)
     if seconds:
+        if self.request.is_eager:
+            time.sleep(seconds)  # nobody else waits for it
         raise self.retry(countdown=seconds)
 
 
@@ -207,9 +206,12 @@ def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_AL
 def watch_run(run_id: int, database: str, done_before: int) -> None:
     """Look after a run every few seconds while it goes on."""
     run = BatchRun.objects.using(database).filter(pk=run_id, state=BatchRun.State.RUNNING).first()
-    if run is None or run.owner != parts.WORKERS:
+    if run is None or run.owner != partitions.WORKERS:
         return
     look_after(run, done_before)
+    if run.state != BatchRun.State.RUNNING:
+        _write_report(run)  # a command that watches writes its own
+        return
     watch_run.apply_async((run_id, database, run.done), countdown=WATCH_SECONDS)
 
 
@@ -219,17 +221,23 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
     part = BatchPart.objects.using(database).filter(pk=part_id, run=run_id).first()
     if run is None or part is None or run.state != BatchRun.State.RUNNING:
         return None
-    if run.cancel_requested:
+    if run.cancel_requested or partitions.given_up(run) is not None:
         _settle(run)
         return None
-    seconds = parts.take(part, owner_name())
+    seconds = partitions.take(part, owner_name())
     if seconds is not None:
         return seconds
-    parts.beat(run)
     try:
-        _take_part(run, part)
+        partitions.beat(run)
+        if part.lost >= PATIENCE:
+            text = (
+                f"its worker was lost {part.lost} times (killed, out of memory, or a task_time_limit that is too short)"
+            )
+            partitions.give_up(part, f"{FAULT}: part {part.pk}: {text}")
+        else:
+            _take_part(run, part)
     except _Postponed as postponed:
-        parts.postpone(run, part, postponed.seconds, postponed.counted)
+        partitions.postpone(run, part, postponed.seconds, postponed.counted)
         return postponed.seconds
     except (ConfigurationError, ImproperlyConfigured) as error:
         _stop(run, part, f"{UNUSABLE}: {error}")
@@ -239,27 +247,34 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
         return None
     except LeaseLost:
         return None
+    except Exception as error:  # whatever it is, a time limit too: the part is not run again and again
+        logger.exception("run %s: part %s failed (attempt %s)", run.pk, part.pk, part.attempts)
+        if part.attempts < PATIENCE:
+            seconds = max(1.0, retries.backoff(part.attempts, chance.random()))
+            partitions.postpone(run, part, seconds, counted=True)
+            return seconds
+        partitions.give_up(part, f"{FAULT}: part {part.pk}: {type(error).__name__}: {error}")
     _settle(run)
     return None
 
 
 def _take_part(run: BatchRun, part: BatchPart) -> None:
     """Split a part, or execute its rows and keep what comes of them."""
-    work = Work(Plan.of(run), run.database)
-    rows, gone, more = parts.rows_of(run, part, work)
+    resolved = ResolvedPlan(Plan.of(run), run.database)
+    rows, gone, more = partitions.rows_of(run, part, resolved)
     if more:
-        made = parts.split(run, part, work)
+        made = partitions.split(run, part, resolved)
         _publish(run, (one.pk for one in made))
         return
-    outcomes = _executed(run, part, work, rows)
-    expectation = expectation_of(work.plan)
-    results = Results(run, work.rows, work.targets, work.plan.only_empty, expectation=expectation)
-    results.keep(outcomes, part, gone)
+    outcomes = _executed(run, part, resolved, rows)
+    expectation = expectation_of(resolved.plan)
+    writer = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, part, expectation)
+    writer.write(outcomes, gone)
     # Not where all of them ended well: a run that goes on may have too many from before, and repeat these.
-    limit = work.plan.max_errors
+    limit = resolved.plan.max_errors
     failed = any(outcome.status == ERROR for outcome in outcomes)
     if failed and isinstance(limit, MaxErrors) and limit.exceeded(run.errors, run.done):
-        raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {work.plan.max_errors} allows")
+        raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {resolved.plan.max_errors} allows")
 
 
 class _Postponed(Exception):
@@ -282,23 +297,23 @@ class _Lease:
         self._run = run
         self._part = part
 
-    def update(self, progress: Progress) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """See `Watcher`. Raises `LeaseLost`."""
-        parts.beat(self._run)
-        if not self._part.beat(timezone.now(), parts.PART_LEASE_SECONDS):
+        partitions.beat(self._run)
+        if not self._part.beat(timezone.now(), partitions.PART_LEASE_SECONDS):
             raise LeaseLost(f"part {self._part.pk} of run {self._run.pk} was taken by another worker")
 
-    def finish(self, progress: Progress, summary: Summary) -> None:
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         """See `Watcher`."""
 
 
-def _executed(run: BatchRun, part: BatchPart, work: Work, rows: Sequence[KeyedRow]) -> list[Outcome]:
+def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequence[KeyedRow]) -> list[Outcome]:
     """How the rows of a part ended. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
-    plan = work.plan
+    plan = resolved.plan
     # One request at a time: the parts are what runs beside one another.
     options = BatchOptions(chunk_size=plan.chunk_size, max_in_flight=1)
     made = Run(
-        call_of(plan.task_id, plan, plain=work.rows.plain),
+        call_of(plan.task_id, plan, plain=resolved.rows.plain),
         rows,
         Reader(from_values(None)),
         Scheduler(options),
