@@ -32,6 +32,11 @@ def fake() -> FakeLoopai:
     return made
 
 
+def started(client: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+    """What `batch_stream` hands to the engine, for tests that choose clock and pauses."""
+    return client.batch_sender(), client._task("double"), rows, BatchOptions(**{"mode": "resume", **options})
+
+
 @pytest.fixture(params=["async", "sync"])
 def collect(request: pytest.FixtureRequest, fake: FakeLoopai) -> Collect:
     """The outcomes of a stream, by either client; no pause is waited for."""
@@ -40,10 +45,6 @@ def collect(request: pytest.FixtureRequest, fake: FakeLoopai) -> Collect:
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
-
-    def started(client: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, ...]:
-        # As `batch_stream` does, whose callers do not choose clock and pauses.
-        return client.batch_sender(), client._task("double"), rows, BatchOptions(**{"mode": "resume", **options})
 
     async def asleep(seconds: float) -> None:
         sleep(seconds)
@@ -374,7 +375,7 @@ def test_a_reply_that_is_not_this_requests_is_not_believed(spoil: Callable[[byte
     with fake.client() as client:
         now = [0.0]
         options: dict[str, Any] = {"sleep": lambda seconds: now.append(now.pop() + seconds), "clock": lambda: now[0]}
-        found = list(client.batch_stream("double", _rows(10), key="n", **options))
+        found = list(stream_sync(*started(client, _rows(10), {"key": "n"}), **options))
     assert {outcome.key: outcome.output for outcome in found} == {str(number): number * 2 for number in range(10)}
     assert {outcome.attempts for outcome in found} == {2}
 
