@@ -45,11 +45,12 @@ from ..batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE
 from ..batch.engine.sender import Sender
 from ..batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
 from ..batch.formats.sinks import OutputError
-from ..batch.options import BatchOptions, MaxErrors, Mode
+from ..batch.options import QUERYSET, BatchOptions, MaxErrors, Mode, table
 from ..batch.reporting.progress import Progress
 from ..batch.reporting.report import write_report
 from ..batch.reporting.statistics import Statistics, Summary, summary_of
 from ..batch.rows import CANCELLED, ERROR, Outcome
+from ..shell.options import MODE_FLAGS
 from .django import get_client
 from .django.batches import parts
 from .django.batches.following import UNUSABLE, ended_as
@@ -72,7 +73,12 @@ BEGINNING_SECONDS = 2.0
 
 _OF_THE_COMMAND = ("dry_run", "progress", "json", "grace", "command")
 
-_OF_FILES = ("input", "output", "output_format", "id_field", "format", "journal")
+_OF_FILES = (
+    "input",
+    "output",
+    "output_format",
+    *(name for name, info in table(RunOptions) if QUERYSET not in info.where),
+)
 
 PATIENCE = 3
 """Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
@@ -107,6 +113,9 @@ def start_batch(
     for name in _OF_THE_COMMAND:
         if name in options:
             raise ConfigurationError(f"start_batch has no option {name!r}: it is for the command loopai_batch")
+    for name in MODE_FLAGS:
+        if name in options:
+            raise ConfigurationError(f"start_batch has no option {name!r}; pass mode={name!r}")
     given = RunOptions(
         task=task, queryset=queryset, save_to=save_to, mapping=mapping, filters=filters, mode=mode, alias=alias,
         database=database, engine=CELERY, **options,
