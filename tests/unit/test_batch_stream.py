@@ -292,9 +292,31 @@ class _UnderWay:
         pass
 
 
+class _AnswersFourAtOnce(FakeLoopai):
+    """A server whose replies come only once four requests are in flight: one in memory is done before the next is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[asyncio.Event] = []
+
+    async def asend(self, request: Any) -> Any:
+        answer = await super().asend(request)
+        if "/batch/" in request.url:
+            self._waiting.append(asyncio.Event())
+            mine = self._waiting[-1]
+            if len(self._waiting) == 4:
+                for event in self._waiting:
+                    event.set()
+                self._waiting = []
+            await mine.wait()
+        return answer
+
+
 @pytest.mark.parametrize("asynchronous", [True, False])
-def test_requests_are_under_way_while_outcomes_are_kept(fake: FakeLoopai, tmp_path: Path, asynchronous: bool) -> None:
+def test_requests_are_under_way_while_outcomes_are_kept(tmp_path: Path, asynchronous: bool) -> None:
     """Outcomes wait for the requests that may go out: the server works while a disk or database does."""
+    fake = _AnswersFourAtOnce()
+    fake.task("double").computes(lambda given: given["n"] * 2)
     watcher, output = _UnderWay(), tmp_path / "out.jsonl"
     options: dict[str, Any] = {"chunk_size": 10, "max_in_flight": 4, "watchers": [watcher]}
     if asynchronous:
