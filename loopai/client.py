@@ -375,9 +375,9 @@ class LoopaiClient(PreparedClient):
     ) -> AsyncOutcomes:
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
-        `rows` is any iterable, asynchronous ones too, or the path of a CSV, JSONL or Parquet file (also
-        gzipped). Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most `max_in_flight`
-        requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+        `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
+        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
+        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
 
         `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
@@ -941,9 +941,9 @@ class SyncLoopaiClient(PreparedClient):
     ) -> Outcomes:
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
-        `rows` is any iterable or the path of a CSV, JSONL or Parquet file (also
-        gzipped). Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most `max_in_flight`
-        requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+        `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
+        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
+        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
 
         `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from ..batch.option_names import OptionError
 from ..batch.options import FILE
 from ..shell.options import CommandOptions, flags_of, options_of
 from .session import Session, TaskArgument, with_flags
@@ -46,8 +47,11 @@ def batch(session: Session, task: TaskArgument, rows: InputArgument = None, **fl
     Exit code 0 if all rows are ok, 1 if rows failed, 2 usage or configuration, 3 stopped by --max-errors, 4 server
     unreachable, 130 or 143 interrupted. With --output, run again with --resume to continue.
     """
-    from ..shell.command import run_command
+    from ..shell.command import refuse, run_command
 
-    options = options_of(CommandOptions, {**flags, "task": task, "input": rows, "json": session.as_json})
+    try:
+        options = options_of(CommandOptions, {**flags, "task": task, "input": rows, "json": session.as_json})
+    except OptionError as error:
+        return refuse(error, session.as_json)
     with session.client() as client:
         return run_command(options, client)

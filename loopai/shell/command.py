@@ -68,6 +68,7 @@ __all__ = [
     "CommandResult",
     "FileCommand",
     "find_task",
+    "refuse",
     "run_command",
     "told",
 ]
@@ -104,6 +105,17 @@ def run_command(
         return command.fail(SERVER_UNREACHABLE if unreachable else USAGE, str(error))
 
 
+def refuse(error: OptionError, as_json: bool, stderr: Optional[TextIO] = None) -> int:
+    """Tell what is wrong with options before there is a command of them, and give its exit code."""
+    text = _failure(USAGE, spelled(error, in_shell), as_json)
+    print(text, file=stderr or sys.stderr, flush=True)  # the command's own voice
+    return USAGE
+
+
+def _failure(code: int, text: str, as_json: bool) -> str:
+    return json.dumps({"error": text, "exit_code": code}, ensure_ascii=False) if as_json else f"loopai: {text}"
+
+
 class BatchCommand:
     """What every batch command shares: its voice, signals, progress, summary, report and exit code.
 
@@ -135,11 +147,7 @@ class BatchCommand:
 
     def fail(self, code: int, text: str) -> int:
         """Tell an error, and give its exit code."""
-        if self._shared.json:
-            text = json.dumps({"error": text, "exit_code": code}, ensure_ascii=False)
-        else:
-            text = f"loopai: {text}"
-        self.say(text)
+        self.say(_failure(code, text, self._shared.json))
         return code
 
     def watchers(self, progress: Optional[str] = None) -> list[Any]:

@@ -8,10 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopai.batch.option_names import OptionError
 
 from loopai import SyncLoopaiClient
 from loopai.batch.api import prepare
@@ -19,9 +21,9 @@ from loopai.batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS
 from loopai.batch.engine.stopping import Stop
 from loopai.batch.formats.opening import open_source
 from loopai.batch.options import BatchOptions
-from loopai.shell.command import BatchCommand, run_command
+from loopai.shell.command import BatchCommand, refuse, run_command
 from loopai.shell.exit_codes import TO_RESUME, TO_RETRY, CommandResult
-from loopai.shell.options import CommandOptions
+from loopai.shell.options import CommandOptions, options_of
 from loopai.testing import FakeLoopai, ProgramError
 
 
@@ -56,8 +58,13 @@ class Ran:
 
     def __init__(self, client: SyncLoopaiClient, stdin: bytes = b"", **options: Any) -> None:
         self.stdout, self.stderr = io.BytesIO(), io.StringIO()
-        given = CommandOptions(**{"task": "parity", "mapping": ["n=n"], **options})
-        self.code = run_command(given, client, stdin=io.BytesIO(stdin), stdout=self.stdout, stderr=self.stderr)
+        parsed = {"task": "parity", "mapping": ["n=n"], **options}
+        try:
+            given = options_of(CommandOptions, parsed)
+        except OptionError as error:
+            self.code = refuse(error, options.get("json", False), self.stderr)
+        else:
+            self.code = run_command(given, client, stdin=io.BytesIO(stdin), stdout=self.stdout, stderr=self.stderr)
         self.said = self.stderr.getvalue()
         self.rows = [json.loads(line) for line in self.stdout.getvalue().splitlines()]
 
@@ -102,22 +109,22 @@ def test_rows_go_to_stdout_and_come_from_stdin(client: SyncLoopaiClient) -> None
         ({"mapping": ["n=nn"]}, "no column 'nn'"),
         ({"key": "key"}, "no column 'key'"),
         ({"expect": "truth"}, "no column 'truth'"),
-        ({"max_errors": "many"}, "max_errors"),
+        ({"max_errors": "many"}, "--max-errors must be a count (20) or a share (5%), not 'many'"),
         ({"progress": "loud"}, "--progress must be one of"),
-        ({"resume": True, "overwrite": True}, "exclude each other"),
-        ({"chunk_size": 0}, "chunk_size"),
-        ({"max_concurrency": 200}, "between 1 and 100"),
-        ({"input": "missing.csv"}, "there is no file missing.csv"),
-        ({"output": "out.txt"}, "none of csv, jsonl, parquet"),
+        ({"resume": True, "overwrite": True}, "--resume and --overwrite exclude each other"),
+        ({"chunk_size": 0}, "--chunk-size must be a whole number from 1, not 0"),
+        ({"max_concurrency": 200}, "--max-concurrency must be a whole number from 1 to 100, not 200"),
+        ({"input": "missing.csv"}, "file not found: missing.csv"),
+        ({"output": "out.txt"}, "cannot infer the format from 'out.txt'; pass --output-format"),
         ({"output": "out.jsonl.gz"}, "gzip it afterwards"),
         ({"resume": True, "output": "-"}, "keeps nothing to resume from"),
-        ({"report": "nowhere/report.html"}, "there is no folder nowhere"),
-        ({"report": "."}, "--report . is a folder: name a file in it"),
-        ({"output": "."}, ". is a folder: name a file in it"),
+        ({"report": "nowhere/report.html"}, "--report: folder not found: nowhere"),
+        ({"report": "."}, "--report: . is a folder; name a file in it"),
+        ({"output": "."}, "--output: . is a folder; name a file in it"),
         ({"output": "-", "output_format": "xml"}, "--output-format must be one of csv, jsonl, parquet, not 'xml'"),
         ({"format": "xml"}, "--format must be one of csv, jsonl, parquet, not 'xml'"),
         ({"delimiter": "\\t"}, "--delimiter must be one character"),
-        ({"grace": -1}, "--grace must be seconds from 0, not -1"),
+        ({"grace": -1}, "--grace must be a number of seconds from 0, not -1"),
     ],
 )
 def test_usage_and_configuration_are_2(
@@ -165,7 +172,7 @@ def test_a_version_that_is_not_there_is_2(client: SyncLoopaiClient, fake: FakeLo
     """Asked before the first row, so that not each row says so."""
     ran = Ran(client, input=_input(tmp_path), version=9)
     assert (ran.code, fake.task("parity").call_count) == (2, 0)
-    assert "--version: task 'parity' has no version 9" in ran.said
+    assert "--task-version: task 'parity' has no version 9" in ran.said
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
@@ -187,7 +194,7 @@ def test_a_finished_run_still_has_its_accuracy_and_report(client: SyncLoopaiClie
     (tmp_path / name).unlink()
     gone = Ran(client, **options, **more)
     assert gone.code == 2
-    assert f"{name} is gone, and its journal is not" in gone.said
+    assert f"{name} was removed, but not its journal; start again with --overwrite" in gone.said
 
 
 @pytest.mark.parametrize("name", ["again.jsonl", "again.csv"])
@@ -417,10 +424,9 @@ def test_a_pipe_that_nobody_reads_is_said(client: SyncLoopaiClient, tmp_path: Pa
     with os.fdopen(write, "wb", 0) as closed:
         code = run_command(options, client, stdout=closed, stderr=stderr)
     assert code == 2
-    assert "whoever read the output has closed it" in stderr.getvalue()
-    options.resume = True
+    assert "the reader of the output has closed it" in stderr.getvalue()
     out = io.BytesIO()
-    assert run_command(options, client, stdout=out, stderr=io.StringIO()) == 1
+    assert run_command(replace(options, mode="resume"), client, stdout=out, stderr=io.StringIO()) == 1
     assert len(out.getvalue().splitlines()) == 20
 
 
@@ -434,7 +440,7 @@ def test_a_pipe_that_cannot_be_resumed_does_not_say_resume(client: SyncLoopaiCli
             CommandOptions(task="parity", input=_input(tmp_path), mapping=["n=n"]), client, stdout=closed, stderr=stderr
         )
     assert code == 2
-    assert "Nothing was kept to resume from: name --output FILE, or --journal FILE" in stderr.getvalue()
+    assert "Nothing was kept to resume from; pass --output FILE, or --journal FILE" in stderr.getvalue()
     assert "--resume" not in stderr.getvalue()
 
 
@@ -455,8 +461,8 @@ def test_a_run_goes_on_where_nobody_listens(client: SyncLoopaiClient, tmp_path: 
 @pytest.mark.parametrize(
     ("closed", "options", "told"),
     [
-        ("stdin", {"input": "-"}, "standard input is closed: name a file"),
-        ("stdout", {"output": "-"}, "standard output is closed: name --output FILE"),
+        ("stdin", {"input": "-"}, "standard input is closed; name a file"),
+        ("stdout", {"output": "-"}, "standard output is closed; pass --output FILE"),
     ],
 )
 def test_a_stream_that_is_closed_is_2(

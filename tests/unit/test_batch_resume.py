@@ -173,7 +173,7 @@ def test_an_output_that_exists_is_refused(
 ) -> None:
     """Unless it is said what becomes of it; one without a journal cannot be resumed."""
     output.write_bytes(b"mine")
-    with pytest.raises(ConfigurationError, match="exists: go on with --resume"):
+    with pytest.raises(ConfigurationError, match="exists: continue with mode"):
         client.run_batch("t", given, output, **_options())
     with pytest.raises(ConfigurationError, match="no journal beside it"):
         client.run_batch("t", given, output, **_options(mode="resume"))
@@ -219,7 +219,7 @@ def test_an_output_that_was_changed_is_refused(client: SyncLoopaiClient, given: 
     output = tmp_path / "out.jsonl"
     client.run_batch("t", given, output, **_options(limit=20))
     output.write_bytes(output.read_bytes()[:-10])
-    with pytest.raises(ConfigurationError, match="was changed since"):
+    with pytest.raises(ConfigurationError, match="it was changed; start again with"):
         client.run_batch("t", given, output, **_options(mode="resume"))
 
 

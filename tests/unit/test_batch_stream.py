@@ -12,7 +12,7 @@ from typing import Any, Callable
 import pytest
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient
-from loopai.batch import BatchOptions, DuplicateKeys, Outcome, Snapshot, Row, Stop, Summary, stream, stream_sync
+from loopai.batch import BatchOptions, DuplicateKeys, Outcome, Row, Snapshot, Stop, Summary, stream, stream_sync
 from loopai.testing import FakeLoopai, ProgramError
 
 Collect = Callable[..., list[Outcome]]
@@ -32,6 +32,11 @@ def fake() -> FakeLoopai:
     return made
 
 
+def started(client: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+    """What `batch_stream` hands to the engine, for tests that choose clock and pauses."""
+    return client.batch_sender(), client._task("double"), rows, BatchOptions(**{"mode": "resume", **options})
+
+
 @pytest.fixture(params=["async", "sync"])
 def collect(request: pytest.FixtureRequest, fake: FakeLoopai) -> Collect:
     """The outcomes of a stream, by either client; no pause is waited for."""
@@ -40,10 +45,6 @@ def collect(request: pytest.FixtureRequest, fake: FakeLoopai) -> Collect:
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
-
-    def started(client: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, ...]:
-        # As `batch_stream` does, whose callers do not choose clock and pauses.
-        return client.batch_sender(), client._task("double"), rows, BatchOptions(**{"mode": "resume", **options})
 
     async def asleep(seconds: float) -> None:
         sleep(seconds)
@@ -291,9 +292,31 @@ class _UnderWay:
         pass
 
 
+class _AnswersFourAtOnce(FakeLoopai):
+    """A server whose replies come only once four requests are in flight: one in memory is done before the next is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[asyncio.Event] = []
+
+    async def asend(self, request: Any) -> Any:
+        answer = await super().asend(request)
+        if "/batch/" in request.url:
+            self._waiting.append(asyncio.Event())
+            mine = self._waiting[-1]
+            if len(self._waiting) == 4:
+                for event in self._waiting:
+                    event.set()
+                self._waiting = []
+            await mine.wait()
+        return answer
+
+
 @pytest.mark.parametrize("asynchronous", [True, False])
-def test_requests_are_under_way_while_outcomes_are_kept(fake: FakeLoopai, tmp_path: Path, asynchronous: bool) -> None:
+def test_requests_are_under_way_while_outcomes_are_kept(tmp_path: Path, asynchronous: bool) -> None:
     """Outcomes wait for the requests that may go out: the server works while a disk or database does."""
+    fake = _AnswersFourAtOnce()
+    fake.task("double").computes(lambda given: given["n"] * 2)
     watcher, output = _UnderWay(), tmp_path / "out.jsonl"
     options: dict[str, Any] = {"chunk_size": 10, "max_in_flight": 4, "watchers": [watcher]}
     if asynchronous:
@@ -374,7 +397,7 @@ def test_a_reply_that_is_not_this_requests_is_not_believed(spoil: Callable[[byte
     with fake.client() as client:
         now = [0.0]
         options: dict[str, Any] = {"sleep": lambda seconds: now.append(now.pop() + seconds), "clock": lambda: now[0]}
-        found = list(client.batch_stream("double", _rows(10), key="n", **options))
+        found = list(stream_sync(*started(client, _rows(10), {"key": "n"}), **options))
     assert {outcome.key: outcome.output for outcome in found} == {str(number): number * 2 for number in range(10)}
     assert {outcome.attempts for outcome in found} == {2}
 

@@ -26,7 +26,7 @@ from ...batch.engine.run import Run
 from ...batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
 from ...batch.engine.sender import Sender
 from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ...batch.options import BatchOptions, MaxErrors, Mode
+from ...batch.options import QUERYSET, BatchOptions, MaxErrors, Mode, table
 from ...batch.reporting.report import write_report
 from ...batch.reporting.snapshot import Snapshot
 from ...batch.reporting.statistics import Statistics, Summary, summary_of
@@ -39,6 +39,7 @@ from ...exceptions import (
     RateLimitException,
     ServerException,
 )
+from ...shell.options import MODE_FLAGS
 from ..django import get_client
 from ..django.batches.leases import LEASE_SECONDS, owner_name
 from ..django.batches.options import CELERY, RunOptions
@@ -59,7 +60,12 @@ BEGINNING_SECONDS = 2.0
 
 _OF_THE_COMMAND = ("dry_run", "progress", "json", "grace", "command")
 
-_OF_FILES = ("input", "output", "output_format", "key", "format", "journal")
+_OF_FILES = (
+    "input",
+    "output",
+    "output_format",
+    *(name for name, info in table(RunOptions) if QUERYSET not in info.where),
+)
 
 PATIENCE = 3
 """Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
@@ -95,6 +101,12 @@ def start_batch(
     for name in _OF_THE_COMMAND:
         if name in options:
             raise ConfigurationError(f"start_batch has no option {name!r}: it is for the command loopai_batch")
+    for name in MODE_FLAGS:
+        if name in options:
+            raise ConfigurationError(f"start_batch has no option {name!r}; pass mode={name!r}")
+    for name in MODE_FLAGS:
+        if name in options:
+            raise ConfigurationError(f"start_batch has no option {name!r}; pass mode={name!r}")
     given = RunOptions(
         task=task,
         queryset=queryset,

@@ -147,25 +147,25 @@ def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
             ["manage.py", "loopai_batch", "--help"]
         )
     told = " ".join(capsys.readouterr().out.split())
-    assert "this process, or Celery's workers (--queryset with --save-to)" in told
-    assert "for stdout (--engine inline)" in told
+    assert "inline (this process; files as well) or celery (workers; --queryset with --save-to)" in told
     assert "--max-errors N|P% " in told
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"dry_run": True}, "dry_run is for the command"),
-        ({"overwrite": True}, "mode='overwrite' says it"),
-        ({"mode": "retry-failed"}, "mode is one of new, resume, retry_failed, overwrite"),
+        ({"dry_run": True}, "start_batch has no option 'dry_run': it is for the command"),
+        ({"overwrite": True}, "pass mode='overwrite'"),
+        ({"mode": "retry-failed"}, "mode must be one of new, resume, retry_failed, overwrite, not 'retry-failed'"),
         ({"output": "judged.csv"}, "output: Celery runs a queryset and saves to its rows"),
         ({"input": "mails.csv"}, "input: Celery runs a queryset and saves to its rows"),
+        ({"key": "id"}, "key: Celery runs a queryset and saves to its rows"),
     ],
 )
 def test_start_batch_refuses_what_it_would_not_heed(spam: Any, options: dict[str, Any], told: str) -> None:
     """Above all a dry run that would send rows."""
     with pytest.raises(ConfigurationError, match=told):
-        start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], **options)
+        start_batch("spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"], **options)
     assert BatchRun.objects.count() == 0
 
 
@@ -372,9 +372,14 @@ def test_start_batch_writes_the_report(spam: Any, tmp_path: Path) -> None:
     mails(30)
     page = tmp_path / "page.html"
     run = start_batch(
-        "spam", "inbox.Mail", save_to=["label"], map=["text=subject"], expect="score=output.label", report=str(page),
+        "spam",
+        "inbox.Mail",
+        save_to=["label"],
+        mapping=["text=subject"],
+        expect="score=output.label",
+        report=str(page),
         chunk_size=7,
-    )  # fmt: skip
+    )
     assert run is not None
     run.refresh_from_db()
     assert (run.state, run.ok, run.errors) == ("finished", 27, 3)
@@ -392,7 +397,9 @@ def test_a_report_that_a_worker_cannot_write_is_no_fault_of_the_run(spam: Any, t
         return {"label": "ham"}
 
     spam.computes(judge_late)
-    run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], report=str(folder / "page.html"))
+    run = start_batch(
+        "spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"], report=str(folder / "page.html")
+    )
     assert run is not None
     run.refresh_from_db()
     assert run.state == "finished"
@@ -403,7 +410,7 @@ def test_start_batch_in_a_transaction(spam: Any) -> None:
     """Workers see nothing of it before it is committed, and are told then."""
     Mail.objects.create(subject="mail 1")
     with transaction.atomic():
-        run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"])
+        run = start_batch("spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"])
         assert run is not None
         assert spam.inputs == []
     run.refresh_from_db()

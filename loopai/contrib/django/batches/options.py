@@ -44,7 +44,7 @@ class RunOptions(CommandOptions):
         repeated=True,
     )
     engine: str = option(
-        INLINE, "Who runs it: this process (inline), or Celery's workers (celery).", read=one_of(INLINE, CELERY),
+        INLINE, "What runs it: inline (this process; files as well) or celery (workers; --queryset with --save-to).", read=one_of(INLINE, CELERY),
         metavar="ENGINE", where=COMMANDS,
     )  # fmt: skip
     alias: str = option("default", "Alias in the LOOPAI setting (default).", metavar="NAME", where=COMMANDS)
