@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         WebhookEvent,
         WebhookSubscription,
     )
+    from .options import CallOptions, ClientOptions
     from .transports import AsyncTransport, Transport
 
 _MODULE_OF = {
@@ -84,8 +85,10 @@ _MODULE_OF = {
     "BatchValidateResult": ".models",
     "BoundTask": ".client",
     "CallInfo": "._core.hooks",
+    "CallOptions": ".options",
     "CanaryDeployment": ".models",
     "CanaryStep": ".models",
+    "ClientOptions": ".options",
     "ComparisonConfiguration": ".models",
     "ComparisonResult": ".models",
     "ComparisonStatistics": ".models",
@@ -155,8 +158,10 @@ __all__ = [
     "BatchValidateResult",
     "BoundTask",
     "CallInfo",
+    "CallOptions",
     "CanaryDeployment",
     "CanaryStep",
+    "ClientOptions",
     "ComparisonConfiguration",
     "ComparisonResult",
     "ComparisonStatistics",

@@ -12,7 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from . import models
 from ._core import operations
@@ -23,12 +23,15 @@ from ._core.operations import Item, Operation, failed_program, id_of
 from ._core.wire import Answer
 from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer
-from .config import NOT_GIVEN, Arguments, Maybe
+from .config import NOT_GIVEN, Arguments, Maybe, TransportName
+from .options import ClientOptions
 from .preparation import Id, PreparedClient
 from .transports import AsyncTransport, Transport, open_async, open_sync
 
 if TYPE_CHECKING:
     import ssl
+
+    from typing_extensions import TypeForm
 
     from .batch import Journal, Sink, Stop, Summary, Watcher
     from .batch.api import AsyncOutcomes, Mapped, Outcomes, Rows, SyncRows
@@ -43,7 +46,7 @@ T = TypeVar("T")
 class BoundTask(TypedTask[In, Out]):
     """What `LoopaiClient.bind` gives: call it with an input, get an output."""
 
-    def __init__(self, client: LoopaiClient, task_id: str, given: type[In], made: type[Out]) -> None:
+    def __init__(self, client: LoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out]) -> None:
         super().__init__(task_id, given, made)
         self._client = client
 
@@ -79,7 +82,7 @@ class LoopaiClient(PreparedClient):
         *,
         deadline: Maybe[Optional[float]] = NOT_GIVEN,
         max_connections: Maybe[int] = NOT_GIVEN,
-        transport: Maybe[Union[str, AsyncTransport]] = NOT_GIVEN,
+        transport: Maybe[Union[TransportName, AsyncTransport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
         http_client: Optional[AsyncHttpClient] = None,
@@ -131,8 +134,13 @@ class LoopaiClient(PreparedClient):
     def _gather(self) -> None:
         self._coalescer = Coalescer(self._run)
 
+    @property
+    def transport(self) -> AsyncTransport:
+        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        return self._transport
+
     @classmethod
-    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Any) -> Self:
+    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:
         """A client on an embedded server in this process: the same calls, nothing else to run.
 
         `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
@@ -323,8 +331,8 @@ class LoopaiClient(PreparedClient):
         """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
         return await self._run(operations.batch_validate(self._task(task_id), items))
 
-    def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
-        """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
+    def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
+        """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
         return BoundTask(self, self._task(task_id), input, output)
 
     async def load_program(
@@ -575,7 +583,7 @@ class LoopaiClient(PreparedClient):
     async def subscribe_webhook(
         self,
         url: str,
-        event_types: Sequence[Union[str, int]],
+        event_types: Sequence[Union[models.EventTypeName, int]],
         secret: Optional[str] = None,
         max_retries: Optional[int] = None,
         timeout_seconds: Optional[int] = None,
@@ -609,7 +617,7 @@ class LoopaiClient(PreparedClient):
 class SyncBoundTask(TypedTask[In, Out]):
     """What `SyncLoopaiClient.bind` gives: call it with an input, get an output."""
 
-    def __init__(self, client: SyncLoopaiClient, task_id: str, given: type[In], made: type[Out]) -> None:
+    def __init__(self, client: SyncLoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out]) -> None:
         super().__init__(task_id, given, made)
         self._client = client
 
@@ -645,7 +653,7 @@ class SyncLoopaiClient(PreparedClient):
         *,
         deadline: Maybe[Optional[float]] = NOT_GIVEN,
         max_connections: Maybe[int] = NOT_GIVEN,
-        transport: Maybe[Union[str, Transport]] = NOT_GIVEN,
+        transport: Maybe[Union[TransportName, Transport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
         http_client: Optional[HttpClient] = None,
@@ -697,8 +705,13 @@ class SyncLoopaiClient(PreparedClient):
     def _gather(self) -> None:
         self._coalescer = SyncCoalescer(self._run)
 
+    @property
+    def transport(self) -> Transport:
+        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        return self._transport
+
     @classmethod
-    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Any) -> Self:
+    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:
         """A client on an embedded server in this process: the same calls, nothing else to run.
 
         `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
@@ -889,8 +902,8 @@ class SyncLoopaiClient(PreparedClient):
         """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
         return self._run(operations.batch_validate(self._task(task_id), items))
 
-    def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
-        """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
+    def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
+        """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
         return SyncBoundTask(self, self._task(task_id), input, output)
 
     def load_program(
@@ -1139,7 +1152,7 @@ class SyncLoopaiClient(PreparedClient):
     def subscribe_webhook(
         self,
         url: str,
-        event_types: Sequence[Union[str, int]],
+        event_types: Sequence[Union[models.EventTypeName, int]],
         secret: Optional[str] = None,
         max_retries: Optional[int] = None,
         timeout_seconds: Optional[int] = None,

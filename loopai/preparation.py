@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional, TypeVar, Union
 from uuid import UUID
 
 from pydantic import ValidationError
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from . import models
 from ._core import operations
@@ -19,6 +19,7 @@ from ._core.wire import Headers, Request
 from ._version import __version__
 from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
 from .exceptions import ConfigurationError, ServerException, ValidationException
+from .options import CallOptions
 
 T = TypeVar("T")
 Id = Union[str, UUID]
@@ -91,6 +92,11 @@ class PreparedClient(ABC):
         """All options, and in `config.sources` where each came from."""
         return self._config
 
+    @property
+    def hooks(self) -> tuple[Hooks, ...]:
+        """What is called on every call and attempt; with `telemetry`, its hooks too."""
+        return self._hooks
+
     def __repr__(self) -> str:
         if not hasattr(self, "_config"):
             return f"<{type(self).__name__} not configured>"
@@ -100,7 +106,7 @@ class PreparedClient(ABC):
     def __getstate__(self) -> None:
         raise TypeError(f"{type(self).__name__} holds connections and cannot be pickled: make one in each process")
 
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self, **options: Unpack[CallOptions]) -> Self:
         """A copy on the same connections with other options (`timeout=5`, `deadline=2`, `max_retries=0`, …).
 
         Closing the copy leaves the connections to this client. Raises `ConfigurationError` for an unknown option

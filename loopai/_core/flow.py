@@ -26,8 +26,8 @@ from ..exceptions import (
 )
 from ..models import ReplyInfo
 from . import replies, retries
-from .chance import chance
 from .operations import Operation
+from .randomness import private_random
 from .wire import Answer, Headers, NoReply, Reply, Request
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Sleep:
 
 def _new_key() -> str:
     # Not `os.urandom`, which lets go of the interpreter for each call: where another thread waits for it, that is dear.
-    return f"{chance.getrandbits(128):032x}"
+    return f"{private_random.getrandbits(128):032x}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Policy:
     secret: Optional[str] = field(default=None, repr=False)
     clock: Callable[[], float] = time.monotonic
     time_of_day: Callable[[], float] = time.time
-    random: Callable[[], float] = chance.random
+    random: Callable[[], float] = private_random.random
     new_key: Callable[[], str] = _new_key
 
 

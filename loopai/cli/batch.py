@@ -8,8 +8,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from ..batch.option_names import OptionError
 from ..batch.options import FILE
+from ..exceptions import OptionError
 from ..shell.options import CommandOptions, flags_of, options_of
 from .session import Session, TaskArgument, with_flags
 

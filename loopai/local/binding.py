@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from .errors import ABSENT_BODY, REQUEST_FIELD, Problem, unbindable
+from .errors import ABSENT_BODY, REQUEST_FIELD, BindingProblem, unbindable
 from .settings import DEEPEST_BODY
 
 REQUIRED: Final = object()
@@ -79,14 +79,14 @@ class Body:
         self._by_folded = {_folded(member.name): member for member in members}
 
     def bind(self, content: bytes) -> dict[str, Any]:
-        """The members' values, defaults filled in. Raises `Problem`."""
+        """The members' values, defaults filled in. Raises `BindingProblem`."""
         value = parse(content)
         if value is None:
-            raise Problem({"": [ABSENT_BODY], **REQUEST_FIELD})
+            raise BindingProblem({"": [ABSENT_BODY], **REQUEST_FIELD})
         nulls: dict[str, list[str]] = {}
         found = self._read(value, "$", "", nulls)
         if nulls:
-            raise Problem(nulls)
+            raise BindingProblem(nulls)
         return found
 
     def _read(self, value: Any, path: str, place: str, nulls: dict[str, list[str]]) -> dict[str, Any]:
@@ -161,9 +161,9 @@ def _schema(member: Member) -> dict[str, Any]:
 
 
 def parse(content: bytes) -> Any:
-    """The JSON value of a body. Raises `Problem` for what is none, is too deep or has infinite numbers."""
+    """The JSON value of a body. Raises `BindingProblem` for what is none, is too deep or has infinite numbers."""
     if not content.strip():
-        raise Problem({"": [ABSENT_BODY], **REQUEST_FIELD})
+        raise BindingProblem({"": [ABSENT_BODY], **REQUEST_FIELD})
     try:
         value = from_json(content, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
@@ -185,7 +185,7 @@ def _check(values: Iterable[Any], depth: int) -> None:
             _check(value.values() if kind is dict else value, depth + 1)
 
 
-def _unconvertible(type_name: str, path: str) -> Problem:
+def _unconvertible(type_name: str, path: str) -> BindingProblem:
     return unbindable(path, f"The JSON value could not be converted to {type_name}. Path: {path}.")
 
 

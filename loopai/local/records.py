@@ -27,7 +27,7 @@ def milliseconds(seconds: float) -> float | int:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskRecord:
     """A task. Schemas and examples are JSON texts, kept as they were sent."""
 
     id: str
@@ -47,7 +47,7 @@ class Task:
 class TaskState:
     """A task and its programs: the highest active version, `None` if none is active, and how many there are."""
 
-    task: Task
+    task: TaskRecord
     active_version: int | None = None
     total_versions: int = 0
 

@@ -94,7 +94,7 @@ def run_command(
     command = FileCommand(options, client, stderr)
     try:
         if options.edge:
-            from ..edge import at_edge
+            from .edge import at_edge
 
             command.client = at_edge(client)
         return command.run(stdin, stdout)

@@ -28,7 +28,7 @@ class ProgramError(Exception):
     """The program fails with this text: raised by a function given to `computes`, or an entry of `returns_each`."""
 
 
-class UnknownTask(Exception):
+class NoSuchTask(Exception):
     """The server has no such task: how `FakeTask.run` says so to the server, which makes a reply of it."""
 
 
@@ -225,13 +225,13 @@ class FakeTask(Faulty):
     def run(self, call: Call) -> Any:
         """The program's output for a call, which is kept on record.
 
-        Raises `ProgramError` where the program fails, `UnknownTask` for one that the server lacks, and
+        Raises `ProgramError` where the program fails, `NoSuchTask` for one that the server lacks, and
         `NotProgrammed` where nothing was programmed.
         """
         with self._lock:
             self._log.append(call)
         if self.unknown:
-            raise UnknownTask(f"Task with ID {self.id} not found")
+            raise NoSuchTask(f"Task with ID {self.id} not found")
         if self._program is None:
             raise NotProgrammed(how_to_program(self.name))
         return self._program(call.input)

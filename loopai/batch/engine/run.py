@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Final, Optional, Union
 
 from ..formats.sinks import Sink
 from ..reporting.snapshot import Snapshot, Watcher
-from ..reporting.statistics import Statistics, Summary, summary_of
+from ..reporting.statistics import Ended, Statistics, Summary, summary_of
 from ..resume.checkpoint import Checkpoint
 from ..resume.journal import FileJournal, Journal
 from ..resume.prescan import Prescan
@@ -18,8 +18,8 @@ from .chunks import BatchCall
 from .reader import Reader
 from .scheduler import Scheduler
 
-FINISHED = "finished"
-FINISHED_BEFORE = "finished_before"
+FINISHED: Final = "finished"
+FINISHED_BEFORE: Final = "finished_before"
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Run:
 
     def complete(self) -> Summary:
         """Finish the output of a run whose rows have all ended, or that was stopped. Blocks; raises `OutputError`."""
-        ended = self.scheduler.stopped or FINISHED
+        ended: Ended = self.scheduler.stopped or FINISHED
         if ended == FINISHED and self.checkpoint is not None:
             self.checkpoint.finish({"ok": self.statistics.ok, "errors": self.statistics.errors})
         if self.finished_before:

@@ -9,10 +9,10 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Callable, Optional, Union
+from typing import Callable, Final, Literal, Optional, Union
 
 from ..._core import retries
-from ..._core.chance import chance
+from ..._core.randomness import private_random
 from ...exceptions import (
     AuthenticationException,
     ConnectionException,
@@ -38,11 +38,13 @@ CONVICTED_AFTER = 2
 
 _OF_THE_RUN = {"task_id", "version", "timeout_ms", "max_concurrency"}
 
-# Why a run ended before its rows did.
-TOO_MANY_ERRORS = "max_errors"
-UNREACHABLE = "unreachable"
-FATAL = "fatal_error"
-INTERRUPTED = "interrupted"
+StopReason = Literal["max_errors", "unreachable", "fatal_error", "interrupted"]
+"""Why a run ended before its rows did."""
+
+TOO_MANY_ERRORS: Final = "max_errors"
+UNREACHABLE: Final = "unreachable"
+FATAL: Final = "fatal_error"
+INTERRUPTED: Final = "interrupted"
 
 
 # What a driver is to do next.
@@ -83,12 +85,12 @@ class Scheduler:
     def __init__(
         self,
         options: BatchOptions,
-        rng: Callable[[], float] = chance.random,
+        rng: Callable[[], float] = private_random.random,
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
         self.options = options
         self.throttle = Throttle(options.max_in_flight, options.chunk_size)
-        self.stopped: Optional[str] = None
+        self.stopped: Optional[StopReason] = None
         self.error: Optional[LoopaiException] = None
         self.last_error: Optional[str] = None
         self.in_flight = 0
@@ -280,7 +282,7 @@ class Scheduler:
 
     # The end
 
-    def stop(self, reason: str, error: Optional[LoopaiException] = None) -> None:
+    def stop(self, reason: StopReason, error: Optional[LoopaiException] = None) -> None:
         """Pull and send nothing more; what is under way may still end. The first reason stands."""
         if self.stopped is None:
             self.stopped, self.error = reason, error

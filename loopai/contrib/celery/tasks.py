@@ -15,9 +15,9 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from ..._core import retries
-from ..._core.chance import chance
 from ..._core.hooks import CallInfo
 from ..._core.operations import Operation
+from ..._core.randomness import private_random
 from ...batch.api import call_of
 from ...batch.engine import threads
 from ...batch.engine.driver import Driver
@@ -262,7 +262,7 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
     except Exception as error:  # whatever it is, a time limit too: the part is not run again and again
         logger.exception("run %s: part %s failed (attempt %s)", run.pk, part.pk, part.attempts)
         if part.attempts < PATIENCE:
-            seconds = max(1.0, retries.backoff(part.attempts, chance.random()))
+            seconds = max(1.0, retries.backoff(part.attempts, private_random.random()))
             partitions.postpone(run, part, seconds, counted=True)
             return seconds
         partitions.give_up(part, f"{FAULT}: part {part.pk}: {type(error).__name__}: {error}")
@@ -359,7 +359,7 @@ class _PostponingSender:
             except RateLimitException as error:
                 pause = LIMITER_PAUSE if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE)
                 # Not all at one moment, when the pause is over.
-                raise _Postponed(pause + chance.random(), counted=False) from error
+                raise _Postponed(pause + private_random.random(), counted=False) from error
             except (ConnectionException, ServerException) as error:
                 if _is_final(error):
                     raise
@@ -368,7 +368,7 @@ class _PostponingSender:
                 if attempts > PATIENCE and not isinstance(error, ConnectionException) and error.status_code != 503:
                     raise
                 asked = getattr(error, "retry_after", None)
-                pause = retries.backoff(attempts, chance.random()) if asked is None else asked
+                pause = retries.backoff(attempts, private_random.random()) if asked is None else asked
                 raise _Postponed(max(1.0, min(pause, LONGEST_PAUSE)), counted=True) from error
 
         return once

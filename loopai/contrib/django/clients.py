@@ -40,7 +40,7 @@ class _Made:
             server.close()
 
 
-class _Registry:
+class _ClientRegistry:
     """The clients of this process, and what stands in for aliases in tests.
 
     Clients are kept across a fork: their connections belong to a process and event loop, and a private embedded server
@@ -115,7 +115,7 @@ class _Registry:
         made.close()
 
 
-_registry = _Registry()
+_registry = _ClientRegistry()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_registry.unlock)
 

@@ -20,12 +20,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ...batch import Outcome, Row
 from ...batch.engine.reader import from_records
+from ...batch.engine.run import FINISHED
 from ...batch.engine.scheduler import FATAL, TOO_MANY_ERRORS, UNREACHABLE
 from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
 from ...batch.options import BatchOptions
 from ...batch.reporting.quality import Expectation
-from ...batch.reporting.statistics import Statistics, summary_of
+from ...batch.reporting.statistics import Ended, Statistics, summary_of
+from ...batch.rows import UNFIT
 from ...client import LoopaiClient
 from ...exceptions import AuthenticationException, LoopaiException, NotFoundException, NotSupportedException
 from .batch_document import BODY, BatchRoute, Events, responses, row_of
@@ -53,9 +55,6 @@ HEARTBEAT_EVERY = 15.0
 BUSY_FOR = 5
 """Seconds after which a client that found all runs taken may come again."""
 
-_UNFIT = "unfit"
-"""`code` of a row that is not of the router's input type; the others are the batch engine's."""
-
 logger = logging.getLogger("loopai.fastapi")
 
 
@@ -76,7 +75,7 @@ class _Options:
 
 
 @dataclass
-class _Asked:
+class _BatchQuery:
     """What one request says of its rows."""
 
     kind: Optional[str]
@@ -98,7 +97,7 @@ class _Runs:
 class _Run:
     """One batch: the upload is read, rows run, and events are put into the outbox."""
 
-    def __init__(self, client: LoopaiClient, options: _Options, asked: _Asked) -> None:
+    def __init__(self, client: LoopaiClient, options: _Options, asked: _BatchQuery) -> None:
         self._client = client
         self._options = options
         self._asked = asked
@@ -113,7 +112,8 @@ class _Run:
 
     async def work(self) -> None:
         """Run all rows. Ends the outbox, whatever happens."""
-        ended, problem = "finished", None
+        ended: Ended = FINISHED
+        problem: Optional[Problem] = None
         try:
             try:
                 await self._results()
@@ -124,7 +124,7 @@ class _Run:
             except UploadError as error:
                 ended = "unreadable_upload"
                 problem = Problem(title="The upload cannot be read", status=422, detail=str(error))
-            if ended == "finished" and self.tally.cancelled:
+            if ended == FINISHED and self.tally.cancelled:
                 ended = TOO_MANY_ERRORS
             if problem is not None:
                 self.outbox.put(event("error", problem.model_dump(exclude_none=True)))
@@ -154,10 +154,7 @@ class _Run:
             await rows.aclose()
 
     def _told(self, outcome: Outcome) -> BatchResult:
-        told: BatchResult = {
-            "key": outcome.key,
-            "status": outcome.status,  # type: ignore[typeddict-item]  # one of the three, typed as a text
-        }
+        told: BatchResult = {"key": outcome.key, "status": outcome.status}
         if outcome.ok:
             told["output"] = outcome.output
         else:
@@ -224,14 +221,14 @@ class _Run:
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in problem["loc"])
-            row.error, row.code = f"line {row.line}: {place + ': ' if place else ''}{problem['msg']}", _UNFIT
+            row.error, row.code = f"line {row.line}: {place + ': ' if place else ''}{problem['msg']}", UNFIT
         return row
 
 
 class _BatchResponse(Events):
     """Reads the upload and sends events at the same time; a client that goes away ends the run."""
 
-    def __init__(self, client: LoopaiClient, options: _Options, asked: _Asked) -> None:
+    def __init__(self, client: LoopaiClient, options: _Options, asked: _BatchQuery) -> None:
         super().__init__(headers=HEADERS)
         # Of unknown length.
         del self.headers["content-length"]
@@ -384,6 +381,6 @@ def batch_router(
         kind = format or kind_of(media_type, "")
         if kind is None and media_type != "multipart/form-data":
             raise HTTPException(415, "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv")
-        return _BatchResponse(client, options, _Asked(kind, content_type, length, key, first, runs))
+        return _BatchResponse(client, options, _BatchQuery(kind, content_type, length, key, first, runs))
 
     return router

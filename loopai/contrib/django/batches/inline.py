@@ -21,12 +21,12 @@ from ....batch.reporting.quality import Expectation
 from ....batch.reporting.snapshot import Snapshot, Watcher
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.prescan import Prescan
-from ....batch.rows import Outcome
+from ....batch.rows import UNFIT, Outcome
 from ..models import BatchRun
 from .leases import BEAT_SECONDS, LEASE_SECONDS
 from .queryset import KeyedRow
 from .recording import LeaseLost, failures_of, record_retried
-from .row_writer import UNFIT, RowWriter
+from .row_writer import RowWriter
 from .run_lookup import ResolvedPlan
 
 if TYPE_CHECKING:

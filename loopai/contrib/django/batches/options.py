@@ -44,9 +44,12 @@ class RunOptions(CommandOptions):
         repeated=True,
     )
     engine: str = option(
-        INLINE, "What runs it: inline (this process; files as well) or celery (workers; --queryset with --save-to).", read=one_of(INLINE, CELERY),
-        metavar="ENGINE", where=COMMANDS,
-    )  # fmt: skip
+        INLINE,
+        "What runs it: inline (this process; files as well) or celery (workers; --queryset with --save-to).",
+        read=one_of(INLINE, CELERY),
+        metavar="ENGINE",
+        where=COMMANDS,
+    )
     alias: str = option("default", "Alias in the LOOPAI setting (default).", metavar="NAME", where=COMMANDS)
     database: str = option("default", "Database with the rows (default).", metavar="NAME", where=COMMANDS)
     command: Sequence[str] = ()
