@@ -13,8 +13,9 @@ LoopaiException                 anything a call can raise
     └── TimeoutException        no reply in time
 
 ConfigurationError              wrong settings; not a LoopaiException, so that `except LoopaiException` cannot hide it
-├── DuplicateKeys               two rows of a batch's input have the same key
-└── JournalError                the journal belongs to another run, is in use, or cannot be continued
+└── OptionError                 an option of a batch is wrong; names it as the caller writes it
+    ├── DuplicateKeys           two rows of a batch's input have the same key
+    └── JournalError            the journal belongs to another run, is in use, or cannot be continued
 
 OutputError                     a batch's output, journal or report cannot be written (a full disk, a closed pipe)
 
@@ -27,6 +28,8 @@ import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from .option_names import OptionNames, in_python, spell
+
 __all__ = [
     "AuthenticationException",
     "ConfigurationError",
@@ -38,6 +41,7 @@ __all__ = [
     "LoopaiException",
     "NotFoundException",
     "NotSupportedException",
+    "OptionError",
     "OutputError",
     "RateLimitException",
     "ServerException",
@@ -50,15 +54,42 @@ class ConfigurationError(Exception):
     """A setting, argument or environment variable is wrong or missing; the message names it."""
 
 
-class DuplicateKeys(ConfigurationError):
+class _Spelled(Exception):
+    """An error whose text names options: by parameter in `str(error)`, by flag in a shell.
+
+    `template` is a format string: `{key}` is how the user writes the option `key`, unless `values` has that name.
+    """
+
+    def __init__(self, template: str, **values: Any) -> None:
+        self.template = template
+        self.values = values
+        super().__init__(self.spelled(in_python))
+
+    def spelled(self, names: OptionNames) -> str:
+        """Return the text, with options named by `names`."""
+        return spell(self.template, names, **self.values)
+
+    def __reduce__(self) -> Any:
+        return _spelled_again, (type(self), self.template, self.values)
+
+
+def _spelled_again(kind: type[_Spelled], template: str, values: dict[str, Any]) -> _Spelled:
+    return kind(template, **values)
+
+
+class OptionError(_Spelled, ConfigurationError):
+    """An option of a batch is wrong, or does not fit the others; the message names it."""
+
+
+class DuplicateKeys(OptionError):
     """Two rows of a batch's input have the same key; the message names keys and lines."""
 
 
-class JournalError(ConfigurationError):
+class JournalError(OptionError):
     """The journal belongs to another run, is in use, or cannot be continued; the message names the difference."""
 
 
-class OutputError(Exception):
+class OutputError(_Spelled):
     """A batch's output cannot be written; the message says why and how to continue the run."""
 
 

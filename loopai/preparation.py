@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -13,12 +13,12 @@ from typing_extensions import Self, Unpack
 from . import models
 from ._core import operations
 from ._core.flow import Policy, Steps, call
-from ._core.hooks import Hooks, observed
+from ._core.hooks import CallInfo, Hooks, observed
 from ._core.operations import Operation, id_of
-from ._core.wire import Headers
+from ._core.wire import Headers, Request
 from ._version import __version__
 from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
-from .exceptions import ConfigurationError, ValidationException
+from .exceptions import ConfigurationError, ServerException, ValidationException
 from .options import CallOptions
 
 T = TypeVar("T")
@@ -123,6 +123,18 @@ class PreparedClient(ABC):
         copy._gather()
         return copy
 
+    def batch_sender(self) -> BatchSender:
+        """What the batch engine sends a run's requests through: in one attempt each, seen by this client's hooks."""
+        once = self.with_options(max_retries=0, deadline=None)
+        return BatchSender(once._run, once._hear, self._hooks)
+
+    def _hear(self, hooks: tuple[Hooks, ...]) -> None:
+        self._hooks = hooks
+
+    @abstractmethod
+    def _run(self, operation: Operation[Any]) -> Any:
+        """Perform one call."""
+
     @abstractmethod
     def _gather(self) -> None:
         """Gather calls that run by this client's options, not by those of the client it is a copy of."""
@@ -167,3 +179,46 @@ class PreparedClient(ABC):
             errors = {str(problem["loc"][0]): [problem["msg"]] for problem in error.errors()}
             raise ValidationException("the batch is not valid and was not sent", errors=errors) from None
         return operations.batch_execute(made)
+
+
+class BatchSender:
+    """A client as the batch engine has it; see `loopai.batch.engine.sender.Sender`."""
+
+    def __init__(
+        self,
+        send: Callable[[Operation[Any]], Any],
+        hear: Callable[[tuple[Hooks, ...]], None],
+        hooks: tuple[Hooks, ...],
+    ) -> None:
+        self._send = send
+        self._hear = hear
+        self._hooks = hooks
+
+    def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
+        """See `Sender`."""
+        self._batch = batch
+        self._hear((*(hook.batch_started(batch) for hook in self._hooks), _FreshConnections()))
+        return self._send
+
+    def end(self, error: Optional[BaseException]) -> None:
+        """See `Sender`."""
+        for hook in self._hooks:
+            hook.batch_ended(self._batch, error)
+
+
+class _FreshConnections(Hooks):
+    """Once a reply was not its request's, each request has a connection of its own.
+
+    Who sent one reply too many has put that connection one behind, and all that follow on it get their predecessor's.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = False
+
+    def attempt_started(self, call: CallInfo, request: Request) -> None:
+        if self._wanted and isinstance(request.headers, dict):
+            request.headers["connection"] = "close"
+
+    def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
+        if isinstance(error, ServerException) and error.status_code == 200:
+            self._wanted = True

@@ -5,11 +5,18 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
-from typing import Any, Callable, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Callable, Protocol, runtime_checkable
 
 from .._core.wire import Answer, NoReply, Reply, Request
 from ..config import TRANSPORT_NAMES, Config
 from ..exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    import httpx
+
+    AsyncHttpClient = httpx.AsyncClient
+    HttpClient = httpx.Client
+    """What may be brought as `http_client`."""
 
 __all__ = ["Answer", "AsyncTransport", "NoReply", "Reply", "Request", "Transport", "open_async", "open_sync"]
 

@@ -11,10 +11,10 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 
 from ..._core.encoding import encode
-from ..._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
+from ..._core.limits import PROGRAM_TIMEOUT_MS
 from ..._core.operations import Operation
 from ..._core.wire import Reply
-from ...exceptions import ConfigurationError, ValidationException
+from ...exceptions import ValidationException
 from ...models import ReplyInfo
 from ..rows import ERROR, OK, PROGRAM, Outcome, Row
 from .throttle import LARGEST_CHUNK
@@ -33,16 +33,6 @@ class BatchCall:
     version: Optional[int] = None
     force_validation: bool = False
     plain: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_concurrency <= MOST_CONCURRENCY:
-            raise ConfigurationError(
-                f"max_concurrency must be between 1 and {MOST_CONCURRENCY}, not {self.max_concurrency}"
-            )
-        if self.timeout_ms is not None and not 1 <= self.timeout_ms <= LONGEST_TIMEOUT_MS:
-            raise ConfigurationError(
-                f"timeout_ms must be between 1 and {LONGEST_TIMEOUT_MS:,} milliseconds, not {self.timeout_ms}"
-            )
 
 
 class Chunk:

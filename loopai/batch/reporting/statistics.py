@@ -287,6 +287,7 @@ Ended = Literal[
     "fatal_error",
     "interrupted",
     "unusable",
+    "fault",
     "unreadable_upload",
 ]
 """The values of `Summary.ended`. Runs by workers alone end as `unusable` (a worker cannot use what the run names), and

@@ -14,6 +14,7 @@ from typing import IO, Any, Optional, Protocol, Union
 
 from ...exceptions import ConfigurationError, JournalError
 from ..durability import sync_file, sync_folder
+from ..gil import ROWS_AT_ONCE, release_gil
 from ..rows import CANCELLED, ERROR, OK, Outcome, Row
 from .keys import DIGEST_BYTES, KeyIndex, digest
 
@@ -76,7 +77,9 @@ class FileJournal:
         found = b"" if overwrite else self._file.read(len(MAGIC))
         # A crash in the very first write leaves a part of the magic.
         if not overwrite and found and not MAGIC.startswith(found):
-            raise JournalError(f"{self.path} is no journal of loopai: name another output, or move it away")
+            raise JournalError(
+                "{path} is not a journal of loopai; choose another output, or move it away", path=self.path
+            )
         if found == MAGIC and self._load():
             return True
         self._file.seek(0)
@@ -90,7 +93,11 @@ class FileJournal:
         size = os.fstat(self._file.fileno()).st_size
         whole = len(MAGIC)
         header: Optional[dict[str, Any]] = None
+        released = whole
         for payload, end in _payloads(self._file, whole):
+            if end - released > ROWS_AT_ONCE * _ENTRY:
+                release_gil()
+                released = end
             whole = end
             if header is None:
                 header = json.loads(payload[1:])
@@ -127,8 +134,12 @@ class FileJournal:
             was, now = header.get(name), self.facts.get(name)
             if not _same(was, now):
                 raise JournalError(
-                    f"{self.path} is the journal of another run: its {name} is {_shown(was)}, "
-                    f"this run's {_shown(now)}. Take the same, another output, or --overwrite"
+                    "{path} is the journal of another run: its {fact} is {was}, this run's {now}. "
+                    "Use the same, another output, or start again with {overwrite}",
+                    path=self.path,
+                    fact=name,
+                    was=_shown(was),
+                    now=_shown(now),
                 )
 
     def _identity(self, row: Row) -> bytes:
@@ -219,7 +230,9 @@ def _locked(path: Path) -> IO[bytes]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
-            raise JournalError(f"another run is at work on {path}: wait for it, or name another output") from None
+            raise JournalError(
+                "another run is using {path}; wait for it, or choose another output", path=path
+            ) from None
         # Between opening and locking, another run may have put a new journal in its place.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):

@@ -18,12 +18,13 @@ from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
-from ...batch import Outcome, Row, stream
-from ...batch.api import FINISHED
+from ...batch import Outcome, Row
 from ...batch.engine.reader import from_records
+from ...batch.engine.run import FINISHED
 from ...batch.engine.scheduler import FATAL, TOO_MANY_ERRORS, UNREACHABLE
 from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
+from ...batch.options import BatchOptions
 from ...batch.reporting.quality import Expectation
 from ...batch.reporting.statistics import Ended, Statistics, summary_of
 from ...batch.rows import UNFIT
@@ -135,7 +136,7 @@ class _Run:
 
     async def _results(self) -> None:
         rows = self._rows()
-        outcomes = stream(self._client, self._options.task, rows, key=self._asked.key, **self._options.run)
+        outcomes = self._client.batch_stream(self._options.task, rows, key=self._asked.key, **self._options.run)
         try:
             async for outcome in outcomes:
                 now = time.monotonic()
@@ -327,7 +328,7 @@ def batch_router(
 
     Answers 413 above `max_bytes`, 415 for another type, and 503 while `max_runs` batches are under way.
     """
-    run = {
+    run: dict[str, Any] = {
         "chunk_size": chunk_size,
         "max_in_flight": max_in_flight,
         "max_concurrency": max_concurrency,
@@ -335,6 +336,7 @@ def batch_router(
         "timeout_ms": timeout_ms,
         "version": version,
     }
+    BatchOptions(**run)
     options = _Options(
         str(task),
         None if input is None else TypeAdapter(input),

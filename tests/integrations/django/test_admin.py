@@ -13,7 +13,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from loopai.contrib.django.models import BatchFailure, BatchRun, Failure, HandledEvent
+from loopai.contrib.django.batches.recording import record_chunk
+from loopai.contrib.django.models import BatchFailure, BatchRun, HandledEvent
 from loopai.testing import signed_webhook
 
 pytestmark = pytest.mark.django_db
@@ -30,8 +31,8 @@ def run() -> BatchRun:
         task="<b>spam</b>", source="inbox.Message", fingerprint="f", total=200, command=COMMAND
     )
     assert made.acquire("me", timezone.now(), 600)
-    failures = [Failure(str(key), "program", "<script>alert(1)</script>") for key in range(3)]
-    made.record_chunk(None, "100", ok=97, failures=failures, owner="me")
+    failures = [BatchFailure.of(str(key), "program", "<script>alert(1)</script>") for key in range(3)]
+    record_chunk(made, None, "100", ok=97, failures=failures, by="me")
     return made
 
 
@@ -93,7 +94,7 @@ def test_numbers_are_grouped_for_people_and_not_for_links(admin_client: Client, 
     settings.USE_THOUSAND_SEPARATOR = True
     run = BatchRun.objects.create(pk=1234, task="spam", source="inbox.Message", fingerprint="f", total=5678)
     assert run.acquire("me", timezone.now(), 600)
-    run.record_chunk(None, "1", ok=4321, failures=[Failure("1", "program", "no")], owner="me")
+    record_chunk(run, None, "1", ok=4321, failures=[BatchFailure.of("1", "program", "no")], by="me")
     text = page(admin_client, f"{RUNS}{run.pk}/change/")
     assert 'data-loopai-run="1234"' in text
     assert "run__id__exact=1234&" in text
@@ -121,7 +122,7 @@ def test_progress_is_refreshed(admin_client: Client, run: BatchRun) -> None:
     """The address that the page names gives the fragment anew, for one run or several, escaped, never cached."""
     text = page(admin_client, RUNS)
     assert f'data-loopai-run="{run.pk}" data-loopai-part="row" data-loopai-url="{RUNS}progress/"' in text
-    run.record_chunk("100", "150", ok=50, owner="me")
+    record_chunk(run, "100", "150", ok=50, by="me")
     answer = admin_client.get(f"{RUNS}progress/", {"run": [run.pk, 999, "x", "9" * 40], "part": "panel"})
     told = answer.json()
     assert "no-store" in answer["Cache-Control"]

@@ -2,6 +2,6 @@
 
 from .events import HandledEvent
 from .parts import BatchFailure, BatchPart
-from .runs import BatchRun, Failure, LeaseLost
+from .runs import BatchRun
 
-__all__ = ["BatchFailure", "BatchPart", "BatchRun", "Failure", "HandledEvent", "LeaseLost"]
+__all__ = ["BatchFailure", "BatchPart", "BatchRun", "HandledEvent"]
