@@ -25,7 +25,7 @@ from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer
 from .config import NOT_GIVEN, Arguments, Maybe, TransportName
 from .options import ClientOptions
-from .preparation import Id, PreparedClient
+from .preparation import Id, PreparedClient, batch_sender
 from .transports import AsyncTransport, Transport, open_async, open_sync
 
 if TYPE_CHECKING:
@@ -401,7 +401,7 @@ class LoopaiClient(PreparedClient):
         from . import batch
 
         return batch.stream(
-            self.batch_sender(),
+            batch_sender(self),
             self._task(task_id),
             rows,
             batch.BatchOptions(
@@ -476,7 +476,7 @@ class LoopaiClient(PreparedClient):
         from . import batch
 
         return await batch.run(
-            self.batch_sender(),
+            batch_sender(self),
             self._task(task_id),
             rows,
             output,
@@ -972,7 +972,7 @@ class SyncLoopaiClient(PreparedClient):
         from . import batch
 
         return batch.stream_sync(
-            self.batch_sender(),
+            batch_sender(self),
             self._task(task_id),
             rows,
             batch.BatchOptions(
@@ -1047,7 +1047,7 @@ class SyncLoopaiClient(PreparedClient):
         from . import batch
 
         return batch.run_sync(
-            self.batch_sender(),
+            batch_sender(self),
             self._task(task_id),
             rows,
             output,

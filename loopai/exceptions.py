@@ -54,7 +54,7 @@ class ConfigurationError(Exception):
     """A setting, argument or environment variable is wrong or missing; the message names it."""
 
 
-class _Spelled(Exception):
+class _Spelled:
     """An error whose text names options: by parameter in `str(error)`, by flag in a shell.
 
     `template` is a format string: `{key}` is how the user writes the option `key`, unless `values` has that name.
@@ -63,7 +63,8 @@ class _Spelled(Exception):
     def __init__(self, template: str, **values: Any) -> None:
         self.template = template
         self.values = values
-        super().__init__(self.spelled(in_python))
+        # The next base of each class that has this one is an exception.
+        super().__init__(self.spelled(in_python))  # type: ignore[call-arg]
 
     def spelled(self, names: OptionNames) -> str:
         """Return the text, with options named by `names`."""
@@ -89,7 +90,7 @@ class JournalError(OptionError):
     """The journal belongs to another run, is in use, or cannot be continued; the message names the difference."""
 
 
-class OutputError(_Spelled):
+class OutputError(_Spelled, Exception):
     """A batch's output cannot be written; the message says why and how to continue the run."""
 
 

@@ -123,11 +123,6 @@ class PreparedClient(ABC):
         copy._gather()
         return copy
 
-    def batch_sender(self) -> BatchSender:
-        """What the batch engine sends a run's requests through: in one attempt each, seen by this client's hooks."""
-        once = self.with_options(max_retries=0, deadline=None)
-        return BatchSender(once._run, once._hear, self._hooks)
-
     def _hear(self, hooks: tuple[Hooks, ...]) -> None:
         self._hooks = hooks
 
@@ -179,6 +174,12 @@ class PreparedClient(ABC):
             errors = {str(problem["loc"][0]): [problem["msg"]] for problem in error.errors()}
             raise ValidationException("the batch is not valid and was not sent", errors=errors) from None
         return operations.batch_execute(made)
+
+
+def batch_sender(client: PreparedClient) -> BatchSender:
+    """What the batch engine sends a run's requests through: in one attempt each, seen by the client's hooks."""
+    once = client.with_options(max_retries=0, deadline=None)
+    return BatchSender(once._run, once._hear, client.hooks)
 
 
 class BatchSender:

@@ -38,6 +38,7 @@ from ..exceptions import (
     ValidationException,
 )
 from ..option_names import in_shell, spell, spelled
+from ..preparation import batch_sender
 from .exit_codes import (
     ALL_OK,
     FAILED_ROWS,
@@ -308,7 +309,7 @@ class FileCommand(BatchCommand):
         go_on = TO_RESUME if journal is not None else spell(NOTHING_KEPT, in_shell)
 
         def work(stop: Stop) -> CommandResult:
-            driver = Driver(lambda _: run, self.client.batch_sender(), stop, raises=False)
+            driver = Driver(lambda _: run, batch_sender(self.client), stop, raises=False)
             summary = perform(driver)
             # Not the journal of before: one that rows were dropped from is another.
             kept = checkpoint.journal if checkpoint is not None else None

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopai.batch.option_names import OptionError
 
 from loopai import SyncLoopaiClient
 from loopai.batch.api import prepare
@@ -21,6 +20,7 @@ from loopai.batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS
 from loopai.batch.engine.stopping import Stop
 from loopai.batch.formats.opening import open_source
 from loopai.batch.options import BatchOptions
+from loopai.exceptions import OptionError
 from loopai.shell.command import BatchCommand, refuse, run_command
 from loopai.shell.exit_codes import TO_RESUME, TO_RETRY, CommandResult
 from loopai.shell.options import CommandOptions, options_of
@@ -397,7 +397,7 @@ def test_a_command_of_ones_own_ends_like_any_other(client: SyncLoopaiClient, tmp
         def work(stop: Stop) -> CommandResult:
             made = prepare("t", [], BatchOptions(watchers=command.watchers()))
             made.scheduler.stopped = how
-            return CommandResult(made.complete(), made.statistics, made.facts, **{"errors": 0, **more})
+            return CommandResult(made.complete(), made.snapshot(), **{"errors": 0, **more})
 
         return command.carry_out(work), stderr.getvalue().splitlines()
 

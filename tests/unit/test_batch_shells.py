@@ -20,6 +20,7 @@ import pytest
 
 from loopai import ConnectionException, JournalError
 from loopai.batch import BatchOptions, FileJournal, Outcome, Snapshot, Stop, Summary, run, run_sync, stream, stream_sync
+from loopai.preparation import batch_sender
 from loopai.testing import FakeLoopai, ProgramError
 
 LONGEST_STALL = 0.05
@@ -74,7 +75,7 @@ class Played:
         self._sleep(seconds)
 
     def _arguments(self, client: Any, rows: Any, options: dict[str, Any], *output: Any) -> tuple[Any, ...]:
-        return client.batch_sender(), client._task("double"), rows, *output, BatchOptions(**options)
+        return batch_sender(client), client._task("double"), rows, *output, BatchOptions(**options)
 
     def stream(self, rows: Any, **options: Any) -> list[Outcome]:
         clock = {"clock": lambda: self.now}

@@ -13,6 +13,7 @@ import pytest
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient
 from loopai.batch import BatchOptions, DuplicateKeys, Outcome, Row, Snapshot, Stop, Summary, stream, stream_sync
+from loopai.preparation import batch_sender
 from loopai.testing import FakeLoopai, ProgramError
 
 Collect = Callable[..., list[Outcome]]
@@ -34,7 +35,7 @@ def fake() -> FakeLoopai:
 
 def started(client: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, ...]:
     """What `batch_stream` hands to the engine, for tests that choose clock and pauses."""
-    return client.batch_sender(), client._task("double"), rows, BatchOptions(**{"mode": "resume", **options})
+    return batch_sender(client), client._task("double"), rows, BatchOptions(**{"mode": "resume", **options})
 
 
 @pytest.fixture(params=["async", "sync"])

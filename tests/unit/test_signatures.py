@@ -9,9 +9,10 @@ import ssl
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import loopai.batch.streams
 import pytest
 
+import loopai.batch.api
+import loopai.batch.options
 import loopai.client
 import loopai.edge
 import loopai.preparation
@@ -36,6 +37,7 @@ from loopai.batch.reporting import statistics
 PAIRS = [(LoopaiClient, SyncLoopaiClient), (BoundTask, SyncBoundTask)]
 METHODS = sorted(name for name in dir(LoopaiClient) if not name.startswith("_"))
 TWINS = {
+    "AsyncHttpClient": "HttpClient",
     "AsyncTransport": "Transport",
     "httpx.AsyncClient": "httpx.Client",
     "BoundTask": "SyncBoundTask",
@@ -141,7 +143,8 @@ MODULES = [
     models,
     exceptions,
     loopai.batch,
-    loopai.batch.streams,
+    loopai.batch.api,
+    loopai.batch.options,
     loopai.edge,
     loopai.transports,
     loopai.client,
@@ -254,9 +257,14 @@ def test_the_values_of_outcomes_and_summaries_mean_one_thing() -> None:
     assert not set(ended) & {*statuses, *codes}
     constants = {value for name, value in vars(rows).items() if name.isupper()}
     assert {*statuses, *codes} == constants
-    assert {*get_args(scheduler.StopReason), "finished", "finished_before", "unusable", "unreadable_upload"} == set(
-        ended
-    )
+    assert {
+        *get_args(scheduler.StopReason),
+        "finished",
+        "finished_before",
+        "unusable",
+        "fault",
+        "unreadable_upload",
+    } == set(ended)
 
 
 def test_a_class_name_means_one_thing_in_the_package() -> None:

@@ -174,16 +174,21 @@ async def perform(
             error = raised
             raise
         finally:
-            await _cancel(tasks)
-            driver.finish(error)
+            try:
+                await _cancel(tasks)
+            finally:
+                driver.finish(error)
     finally:
         forget()
         steps.close()
-        if isinstance(rows, AsyncRows):
-            await rows.aclose()
-        else:
-            await in_thread(rows.close) if isinstance(rows, ThreadRows) else rows.close()
-        await in_thread(driver.close)
+        # Each may be cancelled once more, by who cancels until it is obeyed; the files are closed in any case.
+        try:
+            if isinstance(rows, AsyncRows):
+                await rows.aclose()
+            else:
+                await in_thread(rows.close) if isinstance(rows, ThreadRows) else rows.close()
+        finally:
+            await in_thread(driver.close)
 
 
 async def _cancel(tasks: set[asyncio.Task[Answer]]) -> None:

@@ -10,7 +10,7 @@ from .chunks import Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
 
 
 class Sender(Protocol):
-    """How a client sends the requests of one run. `client.batch_sender()` returns one."""
+    """How a client sends the requests of one run. `batch_sender(client)` returns one."""
 
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
         """Tell the hooks that a run starts. Return what sends one request, in one attempt.

@@ -39,6 +39,7 @@ from ...exceptions import (
     RateLimitException,
     ServerException,
 )
+from ...preparation import batch_sender
 from ...shell.options import MODE_FLAGS
 from ..django import get_client
 from ..django.batches.leases import LEASE_SECONDS, owner_name
@@ -332,7 +333,7 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
         Statistics(0.0),
         watchers=[_Lease(run, part)],
     )
-    sender = _PostponingSender(get_client(plan.alias).batch_sender(), part.attempts)
+    sender = _PostponingSender(batch_sender(get_client(plan.alias)), part.attempts)
     outcomes = list(threads.perform(Driver(lambda _: made, sender, emits=True, raises=False)))
     if made.scheduler.stopped is not None:
         raise _Stopped(f"{made.scheduler.stopped}: {made.scheduler.error}")

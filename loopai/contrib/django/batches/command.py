@@ -20,6 +20,7 @@ from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.checkpoint import Checkpoint
 from ....batch.resume.prescan import Prescan
+from ....preparation import batch_sender
 from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
 from ..models import BatchRun
 from .inline import carry_out
@@ -194,7 +195,7 @@ class RunCommand(BatchCommand):
             made.statistics.add_earlier(columns)
 
         def work_on(stop: Stop) -> CommandResult:
-            summary = perform(Driver(lambda _: made, self.client.batch_sender(), stop, raises=False))
+            summary = perform(Driver(lambda _: made, batch_sender(self.client), stop, raises=False))
             errors = ledger.journal.errors if ledger.journal is not None else summary.errors
             return CommandResult(summary, made.snapshot(), errors, made.scheduler.error, members={"gone_or_filled": 0})
 

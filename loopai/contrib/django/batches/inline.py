@@ -22,6 +22,7 @@ from ....batch.reporting.snapshot import Snapshot, Watcher
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.prescan import Prescan
 from ....batch.rows import UNFIT, Outcome
+from ....preparation import batch_sender
 from ..models import BatchRun
 from .leases import BEAT_SECONDS, LEASE_SECONDS
 from .queryset import KeyedRow
@@ -120,7 +121,7 @@ def carry_out(
     made.reader.skipped = run.done - (run.errors if run.mode == BatchRun.Mode.RETRY_FAILED else 0)
     earlier = made.reader.skipped
     try:
-        summary = perform(Driver(lambda _: made, client.batch_sender(), stop, raises=False))
+        summary = perform(Driver(lambda _: made, batch_sender(client), stop, raises=False))
     except LeaseLost:
         raise
     except BaseException as error:
