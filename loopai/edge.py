@@ -332,9 +332,9 @@ def _as_json(value: Any) -> Any:
 
 def version_to_load(task: models.Task, version: Optional[int]) -> int:
     """The version to fetch. Raises `NotFoundException` where the task has no active program."""
-    found = task.active_version if version is None else version
-    if found is None:
+    wanted = task.active_version if version is None else version
+    if wanted is None:
         raise NotFoundException(
             f"task {task.name!r} has no active program yet: execute it once, which makes one, or push one"
         )
-    return found
+    return wanted

@@ -171,10 +171,10 @@ class LoopaiModel(BaseModel):
         """Status, headers and timing of the reply this came with; `None` on its parts and on your own objects."""
         try:
             # Not `self._reply`: where the slot is empty, a server's member of that name would stand in for it.
-            found: Optional[ReplyInfo] = object.__getattribute__(self, "_reply")
+            reply: Optional[ReplyInfo] = object.__getattribute__(self, "_reply")
         except AttributeError:
             return None
-        return found
+        return reply
 
     # Without a return type pydantic's JSON schema stays the model's own; with one it would be a bare object.
     @model_serializer(mode="wrap", when_used="json")

@@ -138,15 +138,15 @@ def _raw(body: bytes) -> bytes:
 
 
 def _keys(secrets: Union[str, Iterable[str]]) -> list[bytes]:
-    found = [secrets] if isinstance(secrets, (str, bytes)) else list(secrets)
-    if not found:
+    given = [secrets] if isinstance(secrets, (str, bytes)) else list(secrets)
+    if not given:
         raise ConfigurationError("no webhook secret is set: anybody could send events")
-    for secret in found:
+    for secret in given:
         if not isinstance(secret, str):
             raise TypeError(f"a webhook secret is a text, not {type(secret).__name__}")
         if not secret.strip():
             raise ConfigurationError("a webhook secret is empty: anybody could sign with it")
-    return [secret.encode() for secret in found]
+    return [secret.encode() for secret in given]
 
 
 def _values(headers: Mapping[str, str], name: str) -> list[str]:

@@ -189,7 +189,7 @@ class _Call(Generic[T]):
 
     def error(self, answer: Answer) -> LoopaiException:
         if isinstance(answer, Reply):
-            found = replies.failure(
+            failure = replies.failure(
                 answer,
                 self.asked,
                 rationed=self.operation.rationed,
@@ -197,10 +197,10 @@ class _Call(Generic[T]):
                 now=self.policy.time_of_day(),
                 secrets=self.secrets(),
             )
-            if self.operation.addition and found.code is None and _is_missing(found):
+            if self.operation.addition and failure.code is None and _is_missing(failure):
                 message = f"{self.policy.base_url} has no {self.operation.name}: only the embedded server adds it"
                 return NotSupportedException(message, status_code=answer.status, request=self.asked)
-            return found
+            return failure
         cause = _without_frames(answer.error)
         if answer.timed_out:
             return self.timed_out(cause)

@@ -84,20 +84,20 @@ class Body:
         if value is None:
             raise BindingProblem({"": [ABSENT_BODY], **REQUEST_FIELD})
         nulls: dict[str, list[str]] = {}
-        found = self._read(value, "$", "", nulls)
+        members = self._read(value, "$", "", nulls)
         if nulls:
             raise BindingProblem(nulls)
-        return found
+        return members
 
     def _read(self, value: Any, path: str, place: str, nulls: dict[str, list[str]]) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise _unconvertible(f"Loopai.CloudApi.DTOs.{self.name}", path)
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for key, item in value.items():
             member = self._by_name.get(key) or self._by_folded.get(_folded(key))
             if member is not None:
-                found[member.name] = _member(member, item, f"{path}.{key}", place + member.title, nulls)
-        missing = [member.name for member in self._members if member.default is REQUIRED and member.name not in found]
+                values[member.name] = _member(member, item, f"{path}.{key}", place + member.title, nulls)
+        missing = [member.name for member in self._members if member.default is REQUIRED and member.name not in values]
         if missing:
             told = ", ".join(f"'{name}'" for name in missing)
             raise unbindable(
@@ -106,9 +106,9 @@ class Body:
                 f"including: {told}.",
             )
         for member in self._members:
-            if member.name not in found:
-                found[member.name] = [] if member.default == [] else member.default
-        return found
+            if member.name not in values:
+                values[member.name] = [] if member.default == [] else member.default
+        return values
 
     def schema(self) -> dict[str, Any]:
         """The body's JSON schema."""
@@ -224,12 +224,12 @@ def _read_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _WrongType
     try:
-        found = float(value)
+        number = float(value)
     except OverflowError:
         raise _WrongType from None
-    if math.isinf(found):
+    if math.isinf(number):
         raise _WrongType
-    return found
+    return number
 
 
 def _read_flag(value: Any) -> bool:

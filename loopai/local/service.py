@@ -312,10 +312,10 @@ class Service:
     def _running(self, task_id: str) -> _Running:
         running = self._tasks.get(task_id)
         if running is None:
-            found = self._store.running_of(task_id)
-            if found is None:
+            stored = self._store.running_of(task_id)
+            if stored is None:
                 raise ExecutionFailed(f"Task with ID {task_id} not found")
-            running = self._tasks.put(task_id, _Running(found[0], InputCheck(from_json(found[1]))))
+            running = self._tasks.put(task_id, _Running(stored[0], InputCheck(from_json(stored[1]))))
         return running
 
     def _choose(self, task_id: str, version: int | None) -> _Chosen:
@@ -324,14 +324,14 @@ class Service:
         if chosen is not None:
             return chosen
         if version is None:
-            found = self._store.active_program(task_id)
-            if found is None:
+            stored = self._store.active_program(task_id)
+            if stored is None:
                 raise NoActiveProgram(task_id)
         else:
-            found = self._store.program_of_version(task_id, version)
-            if found is None:
+            stored = self._store.program_of_version(task_id, version)
+            if stored is None:
                 raise ExecutionFailed(f"Program artifact version {version} for task {task_id} not found")
-        chosen = _Chosen(*found, Program(*self._store.code(found[0])))
+        chosen = _Chosen(*stored, Program(*self._store.code(stored[0])))
         return self._programs_chosen.put((task_id, version), chosen)
 
     def _superseded(self, transaction: Transaction, task_id: str, version: int | None, chosen: _Chosen) -> bool:

@@ -93,13 +93,13 @@ class Store:
                     raise
                 time.sleep(0.02)
         with self.transaction() as cursor:
-            found = _first(cursor, "PRAGMA user_version")[0]
-            if found > tables.SCHEMA:
+            schema = _first(cursor, "PRAGMA user_version")[0]
+            if schema > tables.SCHEMA:
                 raise ConfigurationError(
-                    f"the data folder {self.folder} was written by a newer loopai (schema {found}, this one knows "
+                    f"the data folder {self.folder} was written by a newer loopai (schema {schema}, this one knows "
                     f"{tables.SCHEMA}): upgrade loopai or use another folder"
                 )
-            if found < tables.SCHEMA:
+            if schema < tables.SCHEMA:
                 for statement in tables.CREATE:
                     cursor.execute(statement)
                 cursor.execute(f"PRAGMA user_version = {tables.SCHEMA}")

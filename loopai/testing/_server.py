@@ -77,9 +77,9 @@ _STAGES = (("Stage1_5Percent", 0.05), ("Stage2_25Percent", 0.25), ("Stage3_50Per
 def route(method: str, path: str) -> tuple[Optional[str], dict[str, str]]:
     """The operation that a request is for, `None` for none, and the path's parts by name."""
     for name, pattern in _PATTERNS.items():
-        found = pattern.fullmatch(f"{method} {path}")
-        if found:
-            return name, {part: unquote(text) for part, text in found.groupdict().items()}
+        match = pattern.fullmatch(f"{method} {path}")
+        if match:
+            return name, {part: unquote(text) for part, text in match.groupdict().items()}
     return None, {}
 
 

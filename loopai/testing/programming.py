@@ -84,8 +84,8 @@ class Faulty:
         """Answer with an error status. `errors` are texts by field, `retry_after` is in seconds."""
         if status < 300:
             raise ValueError(f"{status} is no error: use a task's `returns` or an operation's `replies`")
-        found = [(name, text) for name, texts in (errors or {}).items() for text in texts]
-        details = [{"property_name": name, "error_message": text} for name, text in found]
+        problems = [(name, text) for name, texts in (errors or {}).items() for text in texts]
+        details = [{"property_name": name, "error_message": text} for name, text in problems]
         body = {"code": code or _CODES.get(status), "message": message, "details": details, "trace_id": "fake"}
         headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
         return self._fault(lambda: reply(status, {name: part for name, part in body.items() if part}, headers), times)

@@ -211,8 +211,8 @@ def _write_report(run: BatchRun) -> None:
         logger.warning("the report of run %s cannot be written here: %s", run.pk, error)
 
 
-def _publish(run: BatchRun, found: Iterable[int]) -> None:
-    for part in found:
+def _publish(run: BatchRun, part_ids: Iterable[int]) -> None:
+    for part in part_ids:
         run_part.apply_async((run.pk, part, run.database))
 
 

@@ -84,8 +84,8 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BatchRun]:
         """Runs of the database that is written: what is asked of a run must not go to a replica's copy."""
-        found: QuerySet[BatchRun] = super().get_queryset(request).using(router.db_for_write(BatchRun))
-        return found
+        queryset: QuerySet[BatchRun] = super().get_queryset(request).using(router.db_for_write(BatchRun))
+        return queryset
 
     def get_urls(self) -> list[Any]:
         """With the one that progress is refreshed from."""

@@ -58,14 +58,14 @@ class _ClientRegistry:
         self._lock = threading.RLock()
 
     def get(self, kind: type[C], alias: str) -> C:
-        found: Any = self._made.clients.get((kind, alias))
-        if found is None or found._closed:
+        kept: Any = self._made.clients.get((kind, alias))
+        if kept is None or kept._closed:
             with self._lock:
-                found = self._made.clients.get((kind, alias))
+                kept = self._made.clients.get((kind, alias))
                 # One that its user closed (`with get_client() as client`) is not everybody's end.
-                if found is None or found._closed:
-                    found = self._made.clients[kind, alias] = self._make(kind, alias)
-        client: C = found
+                if kept is None or kept._closed:
+                    kept = self._made.clients[kind, alias] = self._make(kind, alias)
+        client: C = kept
         return client
 
     def _make(self, kind: type[C], alias: str) -> C:

@@ -23,7 +23,7 @@ class Refused(Exception):
 def read(body: bytes, headers: Mapping[str, str]) -> tuple[WebhookEvent, str]:
     """The event of a delivery, and the alias whose secret signed it. Raises `Refused`."""
     secrets = {alias: config_of(alias).webhook_secrets for alias in aliases()}
-    every = [secret for found in secrets.values() for secret in found]
+    every = [secret for keys in secrets.values() for secret in keys]
     if not every:
         logger.error("a webhook delivery was refused: no alias of LOOPAI has WEBHOOK_SECRETS")
         raise Refused
@@ -33,7 +33,7 @@ def read(body: bytes, headers: Mapping[str, str]) -> tuple[WebhookEvent, str]:
         logger.warning("a webhook delivery was refused: %s", error)
         raise Refused from None
     signature = next(text for name, text in headers.items() if name.lower() == SIGNATURE_HEADER.lower())
-    return event, next(alias for alias, found in secrets.items() if found and verify(body, signature, found))
+    return event, next(alias for alias, keys in secrets.items() if keys and verify(body, signature, keys))
 
 
 def handle(event: WebhookEvent, alias: str) -> bool:

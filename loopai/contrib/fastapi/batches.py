@@ -186,10 +186,12 @@ class _Run:
         self.outbox.put(event("progress", told))
 
     async def _rows(self) -> AsyncGenerator[Row, None]:
-        found = records(self.upload, self._asked.content_type, self._asked.kind)
+        records_read = records(self.upload, self._asked.content_type, self._asked.kind)
         while True:
             # A thread that waits for a client is left behind when the run ends; the upload sends it home.
-            read = await to_thread.run_sync(self._next_records, found, abandon_on_cancel=True, limiter=self._reading)
+            read = await to_thread.run_sync(
+                self._next_records, records_read, abandon_on_cancel=True, limiter=self._reading
+            )
             for record in read:
                 self._read += 1
                 if self._read > self._options.max_rows:
@@ -199,10 +201,10 @@ class _Run:
             if not read:
                 return
 
-    def _next_records(self, found: Iterator[Record]) -> list[Record]:
+    def _next_records(self, records_read: Iterator[Record]) -> list[Record]:
         read: list[Record] = []
         try:
-            for record in islice(found, ROWS_AT_ONCE):
+            for record in islice(records_read, ROWS_AT_ONCE):
                 read.append(record)
                 if self.upload.waiting:
                     break

@@ -69,18 +69,18 @@ async def get_task_by_name(call: ActionCall) -> Response:
 async def list_artifacts(call: ActionCall) -> Response:
     """A task's programs by ascending version; none for an unknown task."""
     task_id = call.guid("task_id", "taskId")
-    found = await call.work(lambda: call.site.store.artifacts(task_id))
-    return answers.json_of([artifact.wire() for artifact in found])
+    artifacts = await call.work(lambda: call.site.store.artifacts(task_id))
+    return answers.json_of([artifact.wire() for artifact in artifacts])
 
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving the artifact")
 async def get_artifact(call: ActionCall) -> Response:
     """One version of a task's program."""
     task_id, version = call.guid("task_id", "taskId"), call.integer("version", "version")
-    found = await call.work(lambda: call.site.store.artifact(task_id, version))
-    if found is None:
+    artifact = await call.work(lambda: call.site.store.artifact(task_id, version))
+    if artifact is None:
         raise ApiError(404, "ARTIFACT_NOT_FOUND", f"Artifact version {version} for task {task_id} not found")
-    return answers.json_of(found.wire())
+    return answers.json_of(artifact.wire())
 
 
 @action("ARTIFACT_CREATION_ERROR", "An error occurred while adding the program")

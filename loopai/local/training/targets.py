@@ -119,8 +119,8 @@ def _is_amount(name: str, values: list[Any], labels: list[Label], facts: Stated)
 
 def _distinct(values: list[Any]) -> list[Label]:
     """Each value once, sorted where that is possible, so that a program does not depend on the examples' order."""
-    found = {_identity(value): value for value in reversed(values)}
-    return [found[identity] for identity in sorted(found)]
+    by_identity = {_identity(value): value for value in reversed(values)}
+    return [by_identity[identity] for identity in sorted(by_identity)]
 
 
 def _identity(value: Label) -> tuple[str, float, str]:
