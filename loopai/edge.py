@@ -19,7 +19,8 @@ from pydantic_core import from_json
 
 from . import models
 from ._core.encoding import encode
-from ._core.operations import PROGRAM_TIMEOUT_MS, failed_program
+from ._core.limits import LONGEST_TIMEOUT_MS, PROGRAM_TIMEOUT_MS
+from ._core.operations import failed_program
 from .config import NOT_GIVEN, Maybe, NotGiven
 from .exceptions import (
     ConfigurationError,
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
     from .programs import Program, ProgramOutcome, ProgramPool
 
 logger = logging.getLogger("loopai")
-
-REFRESH_INTERVAL = 60.0
-"""Seconds between looks for a new version."""
-
-LONGEST_TIMEOUT_MS = 60_000
-"""Milliseconds; the server's own limit, so that what runs here runs there."""
 
 
 class ProgramSource(Protocol):

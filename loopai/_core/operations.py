@@ -16,13 +16,11 @@ from pydantic_core import from_json, to_json
 from .. import models
 from ..exceptions import ExecutionException, LoopaiException, ValidationException
 from .encoding import encode, schema_of
+from .limits import MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
 from .wire import Reply
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-
-PROGRAM_TIMEOUT_MS = 5000
-"""Milliseconds the server gives a program that was given no `timeout_ms` (the contract's default)."""
 
 _OK = frozenset(range(200, 300))
 _OK_OR_UNAVAILABLE = _OK | {503}
@@ -293,7 +291,13 @@ def failed_program(result: models.ExecutionResult) -> Optional[ExecutionExceptio
 
 def batch_execute(request: models.BatchExecuteRequest) -> Operation[models.BatchExecuteResponse]:
     concurrency = 10 if request.max_concurrency is None else request.max_concurrency
-    _checked({"max_concurrency": None if 1 <= concurrency <= 100 else "must be between 1 and 100"})
+    _checked(
+        {
+            "max_concurrency": None
+            if 1 <= concurrency <= MOST_CONCURRENCY
+            else f"must be between 1 and {MOST_CONCURRENCY}"
+        }
+    )
     limit_ms = PROGRAM_TIMEOUT_MS if request.timeout_ms is None else max(request.timeout_ms, 0)
     body = {name: value for name, value in _given(request).items() if value is not None}
     body["items"] = [_given(item) for item in request.items]

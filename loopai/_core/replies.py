@@ -24,6 +24,7 @@ from ..exceptions import (
 )
 from ..models import python_name
 from . import retries
+from .limits import LARGEST_BODY
 from .wire import Reply
 
 BODY_SHOWN = 500
@@ -31,9 +32,6 @@ BODY_SHOWN = 500
 
 BODY_SEARCHED = 65_536
 """Bytes of such a body that are searched for secrets before its start is cut out; a header is never longer."""
-
-LARGEST_BODY = 30_000_000
-"""Bytes of a request that the server reads (its web server's default); above it answers 500 INTERNAL_ERROR."""
 
 _QUOTED = re.compile(r"'([^']+)'")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from os import PathLike
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
+from .._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
 from ..exceptions import OptionError
 from .engine.reader import Key
 from .engine.stopping import Stop
@@ -21,9 +22,6 @@ from .resume.journal import Journal
 Path = Union[str, "PathLike[str]"]
 Mode = Literal["new", "resume", "retry_failed", "overwrite"]
 MODES: tuple[Mode, ...] = ("new", "resume", "retry_failed", "overwrite")
-
-LONGEST_TIMEOUT_MS = 60_000
-"""Milliseconds a row's program may take at most: the server's own limit."""
 
 ENOUGH_FOR_A_SHARE = 100
 """Rows that must have ended before a percentage of `max_errors` counts: of the first few, one is too many."""
@@ -190,7 +188,10 @@ class BatchOptions:
     chunk_size: int = option(100, "Rows per request (100).", read=whole(1), metavar="N")
     max_in_flight: int = option(4, "Requests in flight at a time (4).", read=whole(1), metavar="N")
     max_concurrency: int = option(
-        10, "Rows of a request that the server runs at a time, 1 to 100 (10).", read=whole(1, 100), metavar="N"
+        10,
+        f"Rows of a request that the server runs at a time, 1 to {MOST_CONCURRENCY} (10).",
+        read=whole(1, MOST_CONCURRENCY),
+        metavar="N",
     )
     ordered: bool = option(False, "Write results in the order of the rows.", where=_FILES)
     max_errors: Union[int, str, MaxErrors, None] = option(
@@ -198,7 +199,7 @@ class BatchOptions:
     )
     timeout_ms: Optional[int] = option(
         None,
-        "Milliseconds that a row's program may take (5000).",
+        f"Milliseconds that a row's program may take ({PROGRAM_TIMEOUT_MS}).",
         read=_optional(whole(1, LONGEST_TIMEOUT_MS)),
         metavar="MS",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from pydantic_core import from_json, to_json
 
@@ -184,8 +184,3 @@ class Execution:
         else:
             outcome = b'"error_message":' + to_json(self.error_message)
         return to_json(head)[:-1] + b"," + outcome + b"," + to_json(tail)[1:]
-
-
-def guid(text: str) -> str:
-    """A GUID's text as the wire writes it: lower case, hyphenated."""
-    return str(UUID(text))

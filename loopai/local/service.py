@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
+from .._core.limits import PROGRAM_TIMEOUT_MS
 from .._core.randomness import private_random
 from ..exceptions import ConfigurationError
 from ..programs import Program, ProgramOutcome, ProgramPool, UnsupportedLanguage
@@ -21,7 +22,7 @@ from .metrics import Metrics
 from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
 from .remembered import Remembered
 from .schemas import InputCheck
-from .settings import PROGRAM_TIMEOUT_MS, Settings
+from .settings import Settings
 from .store import Store, Transaction
 from .training import CannotLearn, train
 from .training.trained import lines_of_code

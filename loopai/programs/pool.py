@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from .._core.limits import LONGEST_TIMEOUT_MS, PROGRAM_TIMEOUT_MS
 from .engine import require
 from .failures import FailureKind, ProgramFailure, timed_out
 from .program import Program, ProgramOutcome, UnsupportedLanguage
 from .session import SandboxSession, SessionReply, slack_ms
 from .stateless import is_stateless
 from .values import NotJSON, copied, to_input
-from .workers import LONGEST_TIMEOUT_MS, Workers
+from .workers import Workers
 
 __all__ = ["ProgramPool"]
 
@@ -64,7 +65,7 @@ class ProgramPool:
         self._closed.set()
         _close_own(self._workers)
 
-    def run(self, program: Program, input: Any, *, timeout_ms: int = 5000) -> ProgramOutcome:  # noqa: A002 the contract's word
+    def run(self, program: Program, input: Any, *, timeout_ms: int = PROGRAM_TIMEOUT_MS) -> ProgramOutcome:  # noqa: A002 the contract's word
         """Run `main(input)`. Everything that goes wrong in the program is in the outcome.
 
         `timeout_ms` bounds loading and the call, each; 0 ends at once, a negative number means a minute, which is
@@ -81,7 +82,12 @@ class ProgramPool:
         return _outcome(self._run_one(workers, program, value, limit))
 
     def run_many(
-        self, program: Program, inputs: Sequence[Any], *, timeout_ms: int = 5000, max_concurrency: int = 10
+        self,
+        program: Program,
+        inputs: Sequence[Any],
+        *,
+        timeout_ms: int = PROGRAM_TIMEOUT_MS,
+        max_concurrency: int = 10,
     ) -> list[ProgramOutcome]:
         """Run `main` on each input; the outcomes stand in the order of the inputs, and each has its own time-out.
 
@@ -99,7 +105,7 @@ class ProgramPool:
     def check(self, program: Program) -> str | None:
         """None when the program loads and defines a function `main`, else what is wrong."""
         workers = self._open(program)
-        session = workers.take(program, _limit(5000)) or self._start(workers, program, _limit(5000))
+        session = workers.take(program, PROGRAM_TIMEOUT_MS) or self._start(workers, program, PROGRAM_TIMEOUT_MS)
         if isinstance(session, ProgramFailure):
             return session.text
         keep = False

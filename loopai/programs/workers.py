@@ -6,15 +6,14 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from .._core.limits import LONGEST_TIMEOUT_MS
 from .engine import engine, keep_out_of_children
 from .failures import FailureKind, ProgramFailure
 from .program import Program
 from .session import SandboxSession, slack_ms
 
-__all__ = ["LONGEST_TIMEOUT_MS", "Nature", "Workers"]
+__all__ = ["Nature", "Workers"]
 
-# The wire contract allows no more, and it is where "no limit" ends.
-LONGEST_TIMEOUT_MS = 60_000
 # The sandbox stops a program itself at its time-out and is killed a second later (the library's grace). Behind
 # both stands this limit for any request, for the case that the first two fail.
 _REQUEST_SECONDS = LONGEST_TIMEOUT_MS / 1000 + 5

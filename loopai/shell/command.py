@@ -19,7 +19,8 @@ from ..batch.engine.run import Run
 from ..batch.engine.stopping import Stop
 from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.mapping import InputMapping
-from ..batch.reporting.progress import Bar, one_line, watcher_for
+from ..batch.reporting.one_line import one_line
+from ..batch.reporting.progress import Bar, watcher_for
 from ..batch.reporting.quality import Expectation
 from ..batch.reporting.report import check_report, write_report
 from ..batch.resume.checkpoint import check_apart

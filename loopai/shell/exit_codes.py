@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ..batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
-from ..batch.reporting.progress import one_line
+from ..batch.reporting.one_line import one_line
 from ..batch.reporting.snapshot import Snapshot
 from ..batch.reporting.statistics import Summary
 from ..exceptions import LoopaiException

@@ -18,6 +18,7 @@ BEFORE = """
 from typing import Literal, Union
 from pydantic import BaseModel
 from loopai import LoopaiClient, Outcome, Summary, SyncLoopaiClient
+from loopai.contrib.celery import start_batch
 from loopai.testing import FakeLoopai
 
 class Email(BaseModel):
@@ -46,6 +47,8 @@ RIGHT = [
     'either("") is None',
     'client.execute("spam", "").status == "a value of a newer server"',
     'client.subscribe_webhook("", ["canaryRollback", 3])',
+    'client.run_batch("spam", "mails.csv", "judged.csv", mode="resume", chunk_size=5)',
+    'start_batch("spam", "mail.Message", save_to=["label"], mode="retry_failed", max_errors="5%")',
 ]
 
 TYPOS = [
@@ -65,6 +68,11 @@ TYPOS = [
     'labels(Email(text="")) == "spma"',
     "either(5)",
     'client.subscribe_webhook("", ["canaryRolback"])',
+    'client.run_batch("spam", "mails.csv", "judged.csv", mode="resum")',
+    'client.run_batch("spam", "mails.csv", "judged.csv", chunksize=5)',
+    'LoopaiClient().batch_stream("spam", [], mode="overwrite")',
+    'start_batch("spam", "mail.Message", chunksize=5)',
+    'start_batch("spam", "mail.Message", mode="resum")',
 ]
 
 

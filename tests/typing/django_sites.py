@@ -43,3 +43,5 @@ def test() -> None:
 def wrong() -> None:
     get_client(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # an alias is a text
     get_client().with_options(timeot=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    start_batch("spam", "mail.Message", chunksize=50)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    start_batch("spam", "mail.Message", mode="resum")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -11,7 +11,8 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 
 from ..._core.encoding import encode
-from ..._core.operations import PROGRAM_TIMEOUT_MS, Operation
+from ..._core.limits import PROGRAM_TIMEOUT_MS
+from ..._core.operations import Operation
 from ..._core.wire import Reply
 from ...exceptions import ValidationException
 from ...models import ReplyInfo

@@ -14,6 +14,7 @@ from typing import IO, Any, Optional, Protocol, Union
 from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError, OptionError, OutputError
+from ..durability import sync_file
 from ..gil import ROWS_AT_ONCE, release_gil
 from ..rows import OK, Outcome
 
@@ -48,15 +49,6 @@ def explain(error: OSError, name: str, *, resumable: bool = True) -> OutputError
         rest = "Run again with {resume} to continue" if resumable else NOTHING_KEPT
         return OutputError("{name}: the reader of the output has closed it. " + rest, name=name)
     return OutputError("{name} cannot be written: {problem}", name=name, problem=error.strerror or error)
-
-
-def sync(file: IO[bytes]) -> None:
-    """Bring what was written to the disk; a pipe or terminal has none."""
-    try:
-        os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EROFS}:
-            raise
 
 
 def columns_of(outcome: Outcome) -> dict[str, Any]:
@@ -113,7 +105,7 @@ class _File:
                 written = self._file.write(view)
                 view = view[len(view) if written is None else written :]
             if self._seekable:
-                sync(self._file)
+                sync_file(self._file)
             else:
                 self._file.flush()
         except OSError as error:

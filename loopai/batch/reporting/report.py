@@ -26,7 +26,8 @@ from .charts import (
     table,
     time_ticks,
 )
-from .progress import clock_time, one_line
+from .one_line import one_line
+from .progress import clock_time
 from .quality import Quality
 from .snapshot import Snapshot
 from .statistics import Statistics, Summary

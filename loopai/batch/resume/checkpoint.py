@@ -10,11 +10,12 @@ from typing import IO, Any, Optional, Union
 from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError, JournalError, OptionError, OutputError
+from ..durability import flush_and_sync, sync_folder
 from ..formats.opening import format_of, open_source
 from ..formats.parquet import pyarrow, write_parquet
-from ..formats.sinks import CsvSink, JsonlSink, Sink, csv_header, explain, read_back, spool_of, sync
+from ..formats.sinks import CsvSink, JsonlSink, Sink, csv_header, explain, read_back, spool_of
 from ..rows import CANCELLED, OK, Outcome
-from .journal import FileJournal, sync_folder
+from .journal import FileJournal
 
 NEW = "new"
 RESUME = "resume"
@@ -163,7 +164,7 @@ class Checkpoint:
                     length += file.write(line)
             if next(statuses, None) is not None:
                 raise changed
-            sync_whole(file)
+            flush_and_sync(file)
         kept = journal.rewrite(((found, status) for found, status in journal.statuses() if status == OK), length)
         # The journal first: from then on it says that the other output takes this one's place.
         os.replace(kept, journal.path)
@@ -178,7 +179,7 @@ class Checkpoint:
         with open(part, "wb") as file:
             for columns in self._parquet_rows(self.path):
                 file.write(to_json(columns, inf_nan_mode="null", bytes_mode="base64") + b"\n")
-            sync_whole(file)
+            flush_and_sync(file)
         os.replace(part, rows)
 
     def _gone(self) -> JournalError:
@@ -251,12 +252,6 @@ class Checkpoint:
             self._sink.close()
         if self.journal is not None:
             self.journal.close()
-
-
-def sync_whole(file: IO[bytes]) -> None:
-    """Bring a buffered file to the disk."""
-    file.flush()
-    sync(file)
 
 
 def _kind(path: Optional[Path], kind: Optional[str]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Optional, Protocol, Union
 
 from ...exceptions import ConfigurationError, JournalError
-from ..formats.sinks import sync
+from ..durability import sync_file, sync_folder
 from ..gil import ROWS_AT_ONCE, release_gil
 from ..rows import CANCELLED, ERROR, OK, Outcome, Row
 from .keys import DIGEST_BYTES, KeyIndex, digest
@@ -85,7 +85,7 @@ class FileJournal:
         self._file.seek(0)
         self._file.truncate(0)
         self._file.write(MAGIC + _header(self.facts, 0))
-        sync(self._file)
+        sync_file(self._file)
         sync_folder(self.path.parent)
         return False
 
@@ -110,7 +110,7 @@ class FileJournal:
         self.dropped = size - whole
         if self.dropped:
             self._file.truncate(whole)
-            sync(self._file)
+            sync_file(self._file)
         self._file.seek(whole)
         return True
 
@@ -174,7 +174,7 @@ class FileJournal:
         try:
             if self._file.write(record) != len(record):
                 raise OSError(28, "No space left on device")
-            sync(self._file)
+            sync_file(self._file)
         except OSError:
             # What a full disk left of the record would be a torn middle once more is appended.
             with contextlib.suppress(OSError):
@@ -202,7 +202,7 @@ class FileJournal:
                     part = []
             # At least one record: it says how long the output is.
             file.write(_framed(b"C" + _CHUNK.pack(length) + b"".join(part)))
-            sync(file)
+            sync_file(file)
         return path
 
     def close(self) -> None:
@@ -285,13 +285,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else repr(value)
-
-
-def sync_folder(path: Path) -> None:
-    """Make a name durable, where the system lets a folder be synced."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -6,13 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from celery import shared_task
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
+from typing_extensions import TypedDict, Unpack
 
 from ..._core import retries
 from ..._core.hooks import CallInfo
@@ -59,7 +60,7 @@ logger = logging.getLogger("loopai")
 BEGINNING_SECONDS = 2.0
 """Within these of its taking a run has its parts; who looks after it since before may see it without."""
 
-_OF_THE_COMMAND = ("dry_run", "progress", "json", "grace", "command")
+_OF_THE_COMMAND = ("dry_run", "edge", "engine", "progress", "json", "grace", "command")
 
 _OF_FILES = (
     "input",
@@ -70,6 +71,21 @@ _OF_FILES = (
 
 PATIENCE = 3
 """Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
+
+
+class StartOptions(TypedDict, total=False):
+    """Options of `start_batch` beside its own parameters; what they mean is in the table of `loopai_batch`."""
+
+    only_empty: bool
+    expect: Optional[str]
+    report: Optional[str]
+    limit: Optional[int]
+    chunk_size: int
+    max_in_flight: int
+    max_concurrency: int
+    max_errors: Union[int, str, None]
+    timeout_ms: Optional[int]
+    version: Optional[int]
 
 
 def start_batch(
@@ -83,7 +99,7 @@ def start_batch(
     mode: Mode = "new",
     alias: str = "default",
     database: str = DEFAULT_DB_ALIAS,
-    **options: Any,
+    **options: Unpack[StartOptions],
 ) -> Optional[BatchRun]:
     """Have Celery's workers run a queryset through a task, and give the run; its state is in the database.
 
@@ -102,9 +118,6 @@ def start_batch(
     for name in _OF_THE_COMMAND:
         if name in options:
             raise ConfigurationError(f"start_batch has no option {name!r}: it is for the command loopai_batch")
-    for name in MODE_FLAGS:
-        if name in options:
-            raise ConfigurationError(f"start_batch has no option {name!r}; pass mode={name!r}")
     for name in MODE_FLAGS:
         if name in options:
             raise ConfigurationError(f"start_batch has no option {name!r}; pass mode={name!r}")

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from ... import models
+from ..._core.limits import MOST_CONCURRENCY
 from .. import answers, bodies, comparison, moments
 from ..calls import ActionCall, action, failure
 from ..documentation import route
@@ -82,8 +83,8 @@ async def execute_batch(call: ActionCall) -> Response:
     """Run a task's program on many inputs; 200 even where every one failed. Results stand in the order sent."""
     request = call.body(bodies.BATCH_EXECUTE)
     concurrency = DEFAULT_CONCURRENCY if request["max_concurrency"] is None else request["max_concurrency"]
-    if not 1 <= concurrency <= bodies.MOST_CONCURRENCY:
-        message = f"MaxConcurrency must be between 1 and {bodies.MOST_CONCURRENCY}"
+    if not 1 <= concurrency <= MOST_CONCURRENCY:
+        message = f"MaxConcurrency must be between 1 and {MOST_CONCURRENCY}"
         raise ApiError(400, "INVALID_CONCURRENCY", message)
     rows = [BatchRow(item["id"], item["input"], item["force_validation"]) for item in request["items"]]
     started = moments.now()

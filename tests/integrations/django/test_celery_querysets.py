@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from celery import current_app
@@ -18,10 +19,12 @@ from django.utils import timezone
 from inbox.models import Mail, Message
 
 from loopai.batch.engine.stopping import Stop
+from loopai.batch.options import QUERYSET, table
 from loopai.batch.rows import OK, Outcome
-from loopai.contrib.celery import partitions, run_part, start_batch
+from loopai.contrib.celery import StartOptions, partitions, run_part, start_batch
 from loopai.contrib.celery.monitor import follow
 from loopai.contrib.celery.tasks import look_after
+from loopai.contrib.django.batches.options import RunOptions
 from loopai.contrib.django.batches.plan import Plan
 from loopai.contrib.django.batches.queryset import KeyedRow
 from loopai.contrib.django.batches.recording import LeaseLost
@@ -138,6 +141,26 @@ def test_files_are_refused(
     assert spam.inputs == []
     assert [path.name for path in tmp_path.iterdir()] == ["mails.csv"]
     assert BatchRun.objects.count() == 0
+
+
+@pytest.mark.parametrize("name", ["engine", "edge", "dry_run", "output", "key", "resume"])
+def test_what_start_batch_does_not_take_is_named(name: str) -> None:
+    """An option of the command or of files is an error that names it, as it is one for a type checker."""
+    assert name not in get_type_hints(StartOptions)
+    options: Any = {name: True}
+    with pytest.raises(ConfigurationError, match=name):
+        start_batch("spam", "inbox.Mail", save_to=["verdict=label"], **options)
+
+
+def test_start_batch_has_the_options_of_the_table() -> None:
+    """By the names and types of `loopai_batch`: what a type checker accepts is accepted when it runs."""
+    own = {item for item in inspect.signature(start_batch).parameters if item != "options"}
+    of_the_command = {"output", "output_format", "dry_run", "edge", "engine", "progress", "grace"}
+    options = {name for name, info in table(RunOptions) if QUERYSET in info.where} - own - of_the_command
+    described = get_type_hints(StartOptions)
+    assert described.keys() == options
+    written = get_type_hints(RunOptions)
+    assert {name for name in options if described[name] != written[name]} == {"max_errors"}
 
 
 def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
