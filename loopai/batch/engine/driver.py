@@ -23,6 +23,9 @@ LINGER = 0.2
 TICK = 1.0
 """Seconds of a wait after which watchers are called although nothing has changed."""
 
+SHORTEST_WAIT = 0.001
+"""Seconds; what rounding leaves of a pause is not waited for again and again."""
+
 SCANNED_AT_ONCE = 10
 """Rows pulled for each row wanted, once a resumed run has skipped rows: it skips many."""
 
@@ -194,14 +197,14 @@ class Driver:
     def _wait(self, seconds: Optional[float]) -> Generator[Step, Any, bool]:
         """Wait until something happens, at most `seconds`. Return whether anything has."""
         while True:
-            most = _shorter(seconds, TICK)
+            most = TICK if seconds is None else min(max(seconds, SHORTEST_WAIT), TICK)
             came: bool = yield Wait(most)
             self._settle()
             if came:
                 return True
             yield Tick()
             if seconds is not None:
-                seconds -= most or 0.0
+                seconds -= most
                 if seconds <= 0:
                     return False
 
