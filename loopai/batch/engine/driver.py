@@ -199,8 +199,7 @@ class Driver:
         while True:
             most = TICK if seconds is None else min(max(seconds, SHORTEST_WAIT), TICK)
             came: bool = yield Wait(most)
-            self._settle()
-            if came:
+            if self._settle() or came:
                 return True
             yield Tick()
             if seconds is not None:
@@ -208,8 +207,10 @@ class Driver:
                 if seconds <= 0:
                     return False
 
-    def _settle(self) -> None:
+    def _settle(self) -> bool:
+        """Count the replies that have come. Return whether there were any."""
         scheduler, now = self.run.scheduler, self.run.clock()
+        settled = bool(self._answers)
         while self._answers:
             chunk, answer = self._answers.popleft()
             if self._in_flight.pop(id(chunk), None) is None:
@@ -220,6 +221,7 @@ class Driver:
                 raise answer
             else:
                 scheduler.answered(chunk, answer, now)
+        return settled
 
 
 class _Grace:
