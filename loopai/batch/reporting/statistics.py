@@ -290,8 +290,8 @@ Ended = Literal[
     "fault",
     "unreadable_upload",
 ]
-"""The values of `Summary.ended`. Runs by workers alone end as `unusable` (a worker cannot use what the run names), and
-those of FastAPI's batch router as `unreadable_upload`."""
+"""The values of `Summary.ended`. Only runs by workers end as `unusable` (a worker cannot use what the run names) or
+`fault` (a part failed again and again), and only those of FastAPI's batch router as `unreadable_upload`."""
 
 
 @dataclass(frozen=True)
