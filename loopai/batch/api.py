@@ -176,15 +176,10 @@ def prepare(
     With `report`, rows of earlier runs count as well. Raises `ConfigurationError` (`OptionError`, `DuplicateKeys`,
     `JournalError`).
     """
-    expectation = Expectation(options.expect) if options.expect is not None else None
     source = source_of(rows, options)
     key = options.key
     check_apart(files_of(source, output, options.journal))
-    mapping = InputMapping(options.mapping, [expectation.column] if expectation is not None else ())
-    if source is not None and source.header is not None:
-        mapping.check(source.header)
-        _check_column("key", key if isinstance(key, str) else None, source.header)
-        _check_column("expect", expectation.column if expectation is not None else None, source.header)
+    mapping, expectation = mapping_of(source, options)
     scanned = _prescanned(source, output, options, abandoned)
     facts = {
         "task": task_id,
@@ -247,6 +242,20 @@ def prepare(
         made.close()
         raise
     return made
+
+
+def mapping_of(source: Optional[FileSource], options: BatchOptions) -> tuple[InputMapping, Optional[Expectation]]:
+    """What makes the inputs, and what they are compared with; checked against the header of a file.
+
+    Raises `OptionError`.
+    """
+    expectation = Expectation(options.expect) if options.expect is not None else None
+    mapping = InputMapping(options.mapping, [expectation.column] if expectation is not None else ())
+    if source is not None and source.header is not None:
+        mapping.check(source.header)
+        _check_column("key", options.key if isinstance(options.key, str) else None, source.header)
+        _check_column("expect", expectation.column if expectation is not None else None, source.header)
+    return mapping, expectation
 
 
 def _prescanned(

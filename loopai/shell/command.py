@@ -13,15 +13,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional, TextIO, Union, cast
 
-from ..batch.api import FileSource, files_of, maker, open_file, perform, prepare
+from ..batch.api import FileSource, files_of, maker, mapping_of, open_file, perform, prepare
 from ..batch.engine.driver import Driver
 from ..batch.engine.run import Run
 from ..batch.engine.stopping import Stop
 from ..batch.formats.sinks import NOTHING_KEPT
-from ..batch.mapping import InputMapping
 from ..batch.reporting.one_line import one_line
 from ..batch.reporting.progress import Bar, watcher_for
-from ..batch.reporting.quality import Expectation
 from ..batch.reporting.report import check_report, write_report
 from ..batch.resume.checkpoint import check_apart
 from ..batch.resume.prescan import prescan
@@ -281,10 +279,7 @@ class FileCommand(BatchCommand):
     def dry_run(self, source: FileSource) -> int:
         """Say what a run would do, and send nothing."""
         options = self.options
-        expectation = Expectation(options.expect) if options.expect else None
-        mapping = InputMapping(options.mapping, [expectation.column] if expectation else ())
-        if source.header is not None:
-            mapping.check(source.header)
+        mapping, _ = mapping_of(source, options)
         key = cast("Optional[str]", options.key)
         rows = None
         if source.repeatable:
