@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ..batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
-from ..batch.reporting.progress import one_line
+from ..batch.reporting.one_line import one_line
 from ..batch.reporting.snapshot import Snapshot
 from ..batch.reporting.statistics import Summary
 from ..exceptions import LoopaiException
@@ -19,7 +19,7 @@ USAGE = 2
 STOPPED_BY_ERRORS = 3
 SERVER_UNREACHABLE = 4
 
-TO_RESUME = "Run again with --resume to go on."
+TO_RESUME = "Run again with --resume to continue."
 TO_RETRY = "Run again with --retry-failed to repeat the rows that failed."
 
 LONGEST = 400
@@ -33,13 +33,12 @@ LONGEST_NAME = 80
 class CommandResult:
     """How a command's run ended; its summary, report and exit code are made of it.
 
-    `snapshot` is what the report shows, with `shown` for `summary` where it is of more than this command's part;
-    `error` is what the server said where it stopped the run. `errors`
-    counts the rows that failed and are not mended, in this run and in those that it went on with. `interrupted` are
-    the words for an interruption, and `interrupted_code` its exit code where no signal made it; `stopped` and `code`
-    stand for what is otherwise said of a run that was stopped, and its exit code. `notes` and `facts` are lines and
-    JSON members of the command's own. `go_on` says how the run is gone on with, and `retry` how failed rows are
-    repeated, where they can be.
+    `snapshot` is what the report shows, with `shown` for `summary` where it covers more than this command. `errors`
+    counts the rows that are failed now, those of earlier runs included; `error` is what stopped the run.
+    `interrupted` is the text for an interruption, and `interrupted_code` its exit code where no signal made it;
+    `stopped` and `code` replace text and exit code of a run that was stopped. `notes` and `members` are the command's
+    own lines and JSON members. `go_on` says how to continue, and `retry` how to repeat failed rows, where that is
+    possible.
     """
 
     summary: Summary
@@ -52,7 +51,7 @@ class CommandResult:
     stopped: Optional[str] = None
     code: Optional[int] = None
     notes: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Any] = field(default_factory=dict)
     go_on: str = TO_RESUME
     retry: Optional[str] = TO_RETRY
 

@@ -6,7 +6,8 @@ import contextlib
 import json
 from typing import Any, Optional, TextIO
 
-from ...exceptions import ConfigurationError
+from ...exceptions import OptionError
+from .one_line import one_line
 from .snapshot import Snapshot
 from .statistics import Summary
 
@@ -20,8 +21,6 @@ JSON_EVERY = 1.0
 
 BAR_CELLS = (8, 30)
 """Columns that the bar itself has at least and at most; between them it is a quarter of the terminal."""
-
-_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
 
 
 def progress_line(now: Snapshot) -> str:
@@ -66,12 +65,6 @@ def beside_bar(now: Snapshot, room: int, fraction: Optional[float], estimate: bo
 
 def _joined(parts: list[tuple[int, str]]) -> str:
     return " · ".join(text for _, text in parts)
-
-
-def one_line(text: str, most: int) -> str:
-    """A text of somebody's for a line of a terminal or log: without line breaks and controls, and not without end."""
-    line = " ".join(text.split()).translate(_CONTROLS)
-    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def clock_time(seconds: float) -> str:
@@ -172,7 +165,7 @@ def watcher_for(kind: str, file: TextIO) -> list[Any]:
     Raises `ConfigurationError` for another word.
     """
     if kind not in KINDS:
-        raise ConfigurationError(f"--progress must be one of {', '.join(KINDS)}, not {kind!r}")
+        raise OptionError("{progress} must be one of {kinds}, not {kind!r}", kinds=", ".join(KINDS), kind=kind)
     if kind == "none":
         return []
     if kind == "json":

@@ -8,11 +8,11 @@ from datetime import datetime
 from html import escape
 from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import Union
 from uuid import uuid4
 
-from ...exceptions import ConfigurationError
-from ..formats.sinks import OutputError, explain
+from ...exceptions import OptionError
+from ..formats.sinks import explain
 from .charts import (
     columns,
     legend,
@@ -26,21 +26,20 @@ from .charts import (
     table,
     time_ticks,
 )
-from .progress import clock_time, one_line
+from .one_line import one_line
+from .progress import clock_time
+from .quality import Quality
+from .snapshot import Snapshot
 from .statistics import Statistics, Summary
-
-if TYPE_CHECKING:
-    from .quality import Quality
-    from .snapshot import Snapshot
 
 _SERIES = (("ok", "ok"), ("errors", "bad"))
 
 _ENDED = {
     "finished": ("Finished", "good"),
-    "finished before": ("Finished earlier", "good"),
+    "finished_before": ("Finished earlier", "good"),
     "max_errors": ("Stopped: too many errors", "stop"),
     "unreachable": ("Stopped: server unreachable", "stop"),
-    "refused": ("Stopped: refused by the server", "stop"),
+    "fatal_error": ("Stopped: refused by the server", "stop"),
     "interrupted": ("Interrupted", "stop"),
 }
 
@@ -68,16 +67,16 @@ def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise OutputError(explain(error, f"the report {place}")) from error
+        raise explain(error, f"the report {place}") from error
 
 
 def check_report(path: Union[str, os.PathLike[str]]) -> None:
     """See that the page can be written, before hours have gone by. Raises `ConfigurationError`."""
     place = Path(path)
     if place.is_dir():
-        raise ConfigurationError(f"--report {place} is a folder: name a file in it")
+        raise OptionError("{report}: {place} is a folder; name a file in it", place=place)
     if not place.absolute().parent.is_dir():
-        raise ConfigurationError(f"--report {place}: there is no folder {place.parent}: make it, or name another")
+        raise OptionError("{report}: folder not found: {folder}", folder=place.parent)
 
 
 def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:

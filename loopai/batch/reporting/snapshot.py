@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Protocol
 
-from .statistics import Statistics
+from .statistics import Statistics, Summary
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,13 @@ class Snapshot:
             "paused_s": None if self.paused is None else round(self.paused, 1),
             "last_error": self.last_error,
         }
+
+
+class Watcher(Protocol):
+    """Is called while a run goes on."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Rows have ended, or about a second has passed."""
+
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
+        """The run is over."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from celery import current_app
 from django.utils import timezone
 
-from ...batch.api import FINISHED
+from ...batch.engine.run import FINISHED
 from ...batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ...batch.engine.stopping import Stop
-from ...batch.reporting.snapshot import Snapshot
-from ...batch.reporting.statistics import Summary, summary_of
-from ...batch.reporting.watcher import Watcher
+from ...batch.reporting.snapshot import Snapshot, Watcher
+from ...batch.reporting.statistics import Ended, Summary, summary_of
 from ...shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
 from ..django.batches.database import Database
 from ..django.batches.plan import Plan
@@ -29,13 +29,13 @@ LOOK_SECONDS = 0.5
 WATCH_SECONDS = 10.0
 """Seconds between two looks at a run for parts whose workers are gone, and until a missing worker is told."""
 
-UNUSABLE = "unusable"
+UNUSABLE: Final = "unusable"
 """A worker cannot use what the run names: its model, its alias."""
 
-FAULT = "fault"
+FAULT: Final = "fault"
 """A part was given up: its worker, or the database, failed again and again."""
 
-CODES = {
+CODES: dict[Ended, int] = {
     TOO_MANY_ERRORS: STOPPED_BY_ERRORS,
     UNREACHABLE: SERVER_UNREACHABLE,
     FATAL: USAGE,
@@ -119,9 +119,11 @@ def _no_worker(run: BatchRun) -> str:
     )
 
 
-def ended_as(run: BatchRun) -> str:
+def ended_as(run: BatchRun) -> Ended:
     """Why the run ended, in the engine's words."""
     if run.state == BatchRun.State.FINISHED:
         return FINISHED
     reason = run.error.partition(":")[0]
-    return reason if run.state == BatchRun.State.STOPPED and reason in CODES else INTERRUPTED
+    if run.state != BatchRun.State.STOPPED:
+        return INTERRUPTED
+    return next((ended for ended in CODES if ended == reason), INTERRUPTED)

@@ -48,14 +48,14 @@ def first_parts(run: BatchRun, resolved: ResolvedPlan) -> list[BatchPart]:
     if retries:
         parts.filter(failed=True).delete()  # what failed since they were made is to be repeated, too
     parts.filter(owner="").update(attempts=0, lost=0, error="")
-    found = list(parts.all())
+    existing = list(parts.all())
     newest = _failures(run).last() if retries else None
     if newest is not None:
-        found.append(_part(run, "0", str(newest), failed=True))
-    unsplit = run.upper_key is not None and all(part.failed for part in found)
+        existing.append(_part(run, "0", str(newest), failed=True))
+    unsplit = run.upper_key is not None and all(part.failed for part in existing)
     if unsplit and run.remaining(resolved.rows.queryset).exists():
-        found.append(_part(run, run.mark, str(run.upper_key)))
-    return found
+        existing.append(_part(run, run.mark, str(run.upper_key)))
+    return existing
 
 
 def _part(run: BatchRun, after: Optional[str], upto: str, *, failed: bool = False) -> BatchPart:
@@ -171,8 +171,8 @@ def give_up(part: BatchPart, error: str) -> None:
 
 def given_up(run: BatchRun) -> Optional[BatchPart]:
     """Return a part that was given up, by which the run is to end."""
-    found: Optional[BatchPart] = parts_of(run).exclude(error="").first()
-    return found
+    part: Optional[BatchPart] = parts_of(run).exclude(error="").first()
+    return part
 
 
 def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:

@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.translation import ngettext
 
 from .batches.recording import failures_of
-from .models import BatchFailure, BatchPart, BatchRun, WebhookDelivery
+from .models import BatchFailure, BatchPart, BatchRun, HandledEvent
 
 MOST_RUNS = 200
 """Runs that one request for progress may ask for; a page of the list has 100."""
@@ -84,8 +84,8 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BatchRun]:
         """Runs of the database that is written: what is asked of a run must not go to a replica's copy."""
-        found: QuerySet[BatchRun] = super().get_queryset(request).using(router.db_for_write(BatchRun))
-        return found
+        queryset: QuerySet[BatchRun] = super().get_queryset(request).using(router.db_for_write(BatchRun))
+        return queryset
 
     def get_urls(self) -> list[Any]:
         """With the one that progress is refreshed from."""
@@ -247,8 +247,8 @@ class BatchFailureAdmin(_ReadOnly):
         return lookup == "run__id__exact" or bool(super().lookup_allowed(lookup, value, *request))
 
 
-@admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(_ReadOnly):
+@admin.register(HandledEvent)
+class HandledEventAdmin(_ReadOnly):
     """Events that were handled."""
 
     list_display = ("event_id", "event_type", "alias", "task_id", "sent_at", "received_at")

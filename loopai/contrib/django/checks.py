@@ -14,12 +14,10 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, reverse
 
-from ...config import Config
+from ...config import TRANSPORT_NAMES, Config
 from .conf import aliases, arguments_of, config_of
 
 TAG = "loopai"
-
-_LIBRARIES = {"httpx": "httpx", "httpx2": "httpx2", "pyreqwest": "pyreqwest"}
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -52,17 +50,16 @@ def _of_alias(alias: str) -> Iterator[checks.CheckMessage]:
 def _of_transport(where: str, config: Config) -> Iterator[checks.CheckMessage]:
     if not isinstance(config.transport, str):
         return
-    library = _LIBRARIES.get(config.transport)
-    if library is None:
+    if config.transport not in TRANSPORT_NAMES:
         yield checks.Error(
             f"{where} names the transport {config.transport!r}, which there is not.",
-            hint=f"One of {', '.join(_LIBRARIES)}.",
+            hint=f"One of {', '.join(TRANSPORT_NAMES)}.",
             id="loopai.E003",
         )
-    elif importlib.util.find_spec(library) is None:
+    elif importlib.util.find_spec(config.transport) is None:
         yield checks.Error(
             f"{where} names the transport {config.transport!r}, whose library is not installed.",
-            hint=f"pip install {library}",
+            hint=f"pip install {config.transport}",
             id="loopai.E004",
         )
 

@@ -21,8 +21,8 @@ def loopai_state(connection: HTTPConnection) -> LoopaiState:
     state = scope["state"].get(STATE_KEY) if "state" in scope else None
     if state is None:
         raise ConfigurationError(_why_not(scope))
-    found: LoopaiState = state
-    return found
+    loopai: LoopaiState = state
+    return loopai
 
 
 def _why_not(scope: Any) -> str:

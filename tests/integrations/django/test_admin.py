@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from loopai.contrib.django.batches.recording import record_chunk
-from loopai.contrib.django.models import BatchFailure, BatchRun, WebhookDelivery
+from loopai.contrib.django.models import BatchFailure, BatchRun, HandledEvent
 from loopai.testing import signed_webhook
 
 pytestmark = pytest.mark.django_db
@@ -63,15 +63,15 @@ def buttons(text: str) -> list[str]:
 def test_every_page_opens(admin_client: Client, run: BatchRun) -> None:
     """Lists, pages, filters, searches, deletion: of runs, failed rows and deliveries."""
     admin_client.post("/loopai/webhook/", **signed_webhook(secret="new secret").as_django())
-    failure, delivery = run.failures.first(), WebhookDelivery.objects.get()
+    failure, delivery = run.failures.first(), HandledEvent.objects.get()
     assert failure is not None
     for path in (
         "/admin/", RUNS, f"{RUNS}?state__exact=running", f"{RUNS}?q=spam", f"{RUNS}{run.pk}/change/",
         f"{RUNS}{run.pk}/history/", "/admin/loopai/batchfailure/", "/admin/loopai/batchfailure/?q=1",
         f"/admin/loopai/batchfailure/?run__id__exact={run.pk}&code=program",
         f"/admin/loopai/batchfailure/{failure.pk}/change/", f"/admin/loopai/batchfailure/{failure.pk}/delete/",
-        "/admin/loopai/webhookdelivery/", f"/admin/loopai/webhookdelivery/{delivery.pk}/change/",
-        f"/admin/loopai/webhookdelivery/{delivery.pk}/delete/",
+        "/admin/loopai/handledevent/", f"/admin/loopai/handledevent/{delivery.pk}/change/",
+        f"/admin/loopai/handledevent/{delivery.pk}/delete/",
     ):  # fmt: skip
         text = page(admin_client, path)
         assert "<b>spam" not in text
@@ -190,7 +190,7 @@ def test_permissions_are_django_s(run: BatchRun) -> None:
     assert viewer.get(f"{RUNS}progress/", {"run": run.pk}).status_code == 200
     assert viewer.get(f"{RUNS}{run.pk}/delete/").status_code == 403
     User.objects.all().delete()
-    stranger = user_with("view_webhookdelivery")
+    stranger = user_with("view_handledevent")
     for path in (RUNS, f"{RUNS}{run.pk}/change/", f"{RUNS}progress/", "/admin/loopai/batchfailure/"):
         assert stranger.get(path).status_code == 403
     assert Client().get(f"{RUNS}progress/").status_code == 302

@@ -288,7 +288,7 @@ def test_call_command_takes_python_values(loopai_fake: FakeLoopai) -> None:
     ("queryset", "more", "told"),
     [
         (lambda: Entry.everything.all()[:3], {}, "is sliced"),
-        (Entry.everything.all, {"engine": "celery"}, "takes the name of a queryset"),
+        (Entry.everything.all, {"engine": "celery"}, "takes --queryset by name"),
     ],
 )
 def test_a_queryset_that_cannot_be_run_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from celery import current_app
@@ -20,11 +21,13 @@ from django.utils import timezone
 from inbox.models import Mail, MailManager, Message
 
 from loopai.batch.engine.stopping import Stop
+from loopai.batch.options import QUERYSET, table
 from loopai.batch.rows import OK, Outcome
-from loopai.contrib.celery import partitions, run_part, start_batch
+from loopai.contrib.celery import StartOptions, partitions, run_part, start_batch
 from loopai.contrib.celery.monitor import follow
 from loopai.contrib.celery.tasks import look_after
 from loopai.contrib.django.batches.leases import owner_name
+from loopai.contrib.django.batches.options import RunOptions
 from loopai.contrib.django.batches.plan import Plan
 from loopai.contrib.django.batches.queryset import KeyedRow
 from loopai.contrib.django.batches.recording import LeaseLost
@@ -143,6 +146,26 @@ def test_files_are_refused(
     assert BatchRun.objects.count() == 0
 
 
+@pytest.mark.parametrize("name", ["engine", "edge", "dry_run", "output", "key", "resume"])
+def test_what_start_batch_does_not_take_is_named(name: str) -> None:
+    """An option of the command or of files is an error that names it, as it is one for a type checker."""
+    assert name not in get_type_hints(StartOptions)
+    options: Any = {name: True}
+    with pytest.raises(ConfigurationError, match=name):
+        start_batch("spam", "inbox.Mail", save_to=["verdict=label"], **options)
+
+
+def test_start_batch_has_the_options_of_the_table() -> None:
+    """By the names and types of `loopai_batch`: what a type checker accepts is accepted when it runs."""
+    own = {item for item in inspect.signature(start_batch).parameters if item != "options"}
+    of_the_command = {"output", "output_format", "dry_run", "edge", "engine", "progress", "grace"}
+    options = {name for name, info in table(RunOptions) if QUERYSET in info.where} - own - of_the_command
+    described = get_type_hints(StartOptions)
+    assert described.keys() == options
+    written = get_type_hints(RunOptions)
+    assert {name for name in options if described[name] != written[name]} == {"max_errors"}
+
+
 def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
     """Before one tries it; and a share is written with one sign."""
     with pytest.raises(SystemExit):
@@ -150,25 +173,25 @@ def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
             ["manage.py", "loopai_batch", "--help"]
         )
     told = " ".join(capsys.readouterr().out.split())
-    assert "this process, or Celery's workers (--queryset with --save-to)" in told
-    assert "for stdout (--engine inline)" in told
+    assert "inline (this process; files as well) or celery (workers; --queryset with --save-to)" in told
     assert "--max-errors N|P% " in told
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"dry_run": True}, "dry_run is for the command"),
-        ({"overwrite": True}, "mode='overwrite' says it"),
-        ({"mode": "retry-failed"}, "mode is one of new, resume, retry_failed, overwrite"),
+        ({"dry_run": True}, "start_batch has no option 'dry_run': it is for the command"),
+        ({"overwrite": True}, "pass mode='overwrite'"),
+        ({"mode": "retry-failed"}, "mode must be one of new, resume, retry_failed, overwrite, not 'retry-failed'"),
         ({"output": "judged.csv"}, "output: Celery runs a queryset and saves to its rows"),
         ({"input": "mails.csv"}, "input: Celery runs a queryset and saves to its rows"),
+        ({"key": "id"}, "key: Celery runs a queryset and saves to its rows"),
     ],
 )
 def test_start_batch_refuses_what_it_would_not_heed(spam: Any, options: dict[str, Any], told: str) -> None:
     """Above all a dry run that would send rows."""
     with pytest.raises(ConfigurationError, match=told):
-        start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], **options)
+        start_batch("spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"], **options)
     assert BatchRun.objects.count() == 0
 
 
@@ -521,9 +544,14 @@ def test_start_batch_writes_the_report(spam: Any, tmp_path: Path) -> None:
     mails(30)
     page = tmp_path / "page.html"
     run = start_batch(
-        "spam", "inbox.Mail", save_to=["label"], map=["text=subject"], expect="score=output.label", report=str(page),
+        "spam",
+        "inbox.Mail",
+        save_to=["label"],
+        mapping=["text=subject"],
+        expect="score=output.label",
+        report=str(page),
         chunk_size=7,
-    )  # fmt: skip
+    )
     assert run is not None
     run.refresh_from_db()
     assert (run.state, run.ok, run.errors) == ("finished", 27, 3)
@@ -541,7 +569,9 @@ def test_a_report_that_a_worker_cannot_write_is_no_fault_of_the_run(spam: Any, t
         return {"label": "ham"}
 
     spam.computes(judge_late)
-    run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], report=str(folder / "page.html"))
+    run = start_batch(
+        "spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"], report=str(folder / "page.html")
+    )
     assert run is not None
     run.refresh_from_db()
     assert run.state == "finished"
@@ -566,7 +596,7 @@ def test_start_batch_in_a_transaction(spam: Any) -> None:
     """Workers see nothing of it before it is committed, and are told then."""
     Mail.objects.create(subject="mail 1")
     with transaction.atomic():
-        run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"])
+        run = start_batch("spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"])
         assert run is not None
         assert spam.inputs == []
     run.refresh_from_db()

@@ -135,7 +135,7 @@ def test_start_batch_from_code(make_server: Callable[..., Any], tmp_path: Path) 
         workers.start(1)
         script = (
             "from loopai.contrib.celery import start_batch\n"
-            "run = start_batch('spam', 'inbox.Mail', save_to=['score'], map=['subject=subject'])\n"
+            "run = start_batch('spam', 'inbox.Mail', save_to=['score'], mapping=['subject=subject'])\n"
             "result = [run.state, run.total]"
         )
         assert made.python(script) == ["running", 500]

@@ -12,8 +12,10 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from ....batch.api import Run, mode_of, perform
+from ....batch.api import call_of, perform
+from ....batch.engine.driver import Driver
 from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.run import Run
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
 from ....batch.reporting.quality import Expectation
@@ -21,7 +23,7 @@ from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.checkpoint import Checkpoint
 from ....batch.resume.prescan import Prescan
-from ....batch.streams import sender
+from ....preparation import batch_sender
 from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
 from ..models import BatchRun
 from .inline import carry_out
@@ -49,7 +51,7 @@ class RunCommand(BatchCommand):
         """Do it, and give the exit code. Raises `ConfigurationError` and `LoopaiException`."""
         options = self.options
         self.check()
-        mode = mode_of(options.resume, options.retry_failed, options.overwrite)
+        mode = options.mode
         plan = plan_of(options, self.client)
         given = options.queryset if isinstance(options.queryset, QuerySet) else None
         resolved = ResolvedPlan(plan, options.database, given)
@@ -78,7 +80,9 @@ class RunCommand(BatchCommand):
     def into_rows(self, resolved: ResolvedPlan, mode: str) -> int:
         """Carry the run out in this process."""
         options, owner = self.options, owner_name()
-        run = open_run(resolved, mode, INLINE, owner, self.say, database=options.database, command=options.command)
+        run = open_run(
+            resolved, mode, INLINE, owner, self.say, database=options.database, command=list(options.command)
+        )
         if run is None:
             return ALL_OK
         run.parts.using(run.database).all().delete()  # of another engine; what remains is told by the run itself
@@ -101,7 +105,9 @@ class RunCommand(BatchCommand):
 
         options = self.options
         refuse_unseen(options.database)
-        run = open_run(resolved, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
+        run = open_run(
+            resolved, mode, CELERY, WORKERS, self.say, database=options.database, command=list(options.command)
+        )
         if run is None:
             return ALL_OK
         gone = run.skipped
@@ -137,7 +143,7 @@ class RunCommand(BatchCommand):
             interrupted="Cancelled." if cancelled else "Interrupted.",
             interrupted_code=CANCELLED,
             notes=notes,
-            facts=facts,
+            members=facts,
         )
 
     # Into a file
@@ -150,7 +156,7 @@ class RunCommand(BatchCommand):
             "task": plan.task_id,
             "task version": plan.version,
             "input": {"name": plan.source, "database": plan.database},
-            "mapping": sorted(plan.mapping),
+            "mapping": sorted(plan.mapping or ()),
             "key": key,
         }
         ledger = Checkpoint(
@@ -182,25 +188,23 @@ class RunCommand(BatchCommand):
                 yield row
 
         made = Run(
-            plan.call(),
+            call_of(plan.task_id, plan),
             named(rows.walk(queryset, plan.chunk_size, None)),
             Reader(from_values(None), ledger.journal),
-            Scheduler(plan.limits()),
+            Scheduler(plan),
             Statistics(time.monotonic(), Expectation(options.expect) if options.expect else None),
-            waits=False,
-            ledger=ledger,
+            checkpoint=ledger,
             prescan=Prescan(queryset.count(), []),
             watchers=self.watchers(),
             facts={"name": plan.task, **facts},
         )
         for columns in ledger.earlier() if options.report or options.expect else ():
-            made.tally.add_earlier(columns)
+            made.statistics.add_earlier(columns)
 
         def work_on(stop: Stop) -> CommandResult:
-            with sender(self.client, made.call, made.scheduler) as send:
-                summary = perform(made, send, stop=stop)
+            summary = perform(Driver(lambda _: made, batch_sender(self.client), stop, raises=False))
             errors = ledger.journal.errors if ledger.journal is not None else summary.errors
-            return CommandResult(summary, made.snapshot(), errors, made.scheduler.error, facts={"gone_or_filled": 0})
+            return CommandResult(summary, made.snapshot(), errors, made.scheduler.error, members={"gone_or_filled": 0})
 
         try:
             return self.carry_out(work_on)

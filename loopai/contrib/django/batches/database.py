@@ -16,7 +16,7 @@ from django.db import (
     connections,
 )
 
-from ...._core.chance import chance
+from ...._core.randomness import private_random
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ class Database:
                 if number == TRIES - 1 or late or not is_passing(error, self.using):
                     raise
             self._drop_if_lost()
-            self._sleep(min(4.0, 0.1 * 2**number) * (0.5 + chance.random() / 2))
+            self._sleep(min(4.0, 0.1 * 2**number) * (0.5 + private_random.random() / 2))
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _drop_if_lost(self) -> None:

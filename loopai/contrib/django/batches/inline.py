@@ -5,30 +5,31 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
 from django.db import DatabaseError
 from django.utils import timezone
 
-from ....batch.api import Run, perform
+from ....batch.api import call_of, perform
+from ....batch.engine.driver import Driver
 from ....batch.engine.reader import Reader, from_values
-from ....batch.engine.scheduler import ENOUGH_FOR_A_SHARE, INTERRUPTED, TOO_MANY_ERRORS, Limits, Scheduler
+from ....batch.engine.run import Run
+from ....batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS, Scheduler
 from ....batch.engine.stopping import Stop
+from ....batch.options import MaxErrors
 from ....batch.reporting.quality import Expectation
-from ....batch.reporting.snapshot import Snapshot
+from ....batch.reporting.snapshot import Snapshot, Watcher
 from ....batch.reporting.statistics import Statistics, Summary
-from ....batch.reporting.watcher import Watcher
 from ....batch.resume.prescan import Prescan
-from ....batch.rows import Outcome
-from ....batch.streams import sender
+from ....batch.rows import UNFIT, Outcome
+from ....preparation import batch_sender
 from ..models import BatchRun
 from .database import Database
 from .leases import BEAT_SECONDS, LEASE_SECONDS
 from .queryset import KeyedRow
 from .recording import LeaseLost, failures_of, record_retried
-from .row_writer import UNFIT, RowWriter
+from .row_writer import RowWriter
 from .run_lookup import ResolvedPlan
 
 if TYPE_CHECKING:
@@ -41,23 +42,21 @@ class RowsRun(Run):
     writer: RowWriter
     missed = 0
 
-    def keep(self, outcomes: list[Outcome]) -> None:
+    def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Write outcomes and their checkpoint, then count them."""
         missed = self.writer.write(outcomes)
-        self.tally.add(outcomes, self.clock())
-        self.tally.ok -= missed
+        self.statistics.add(outcomes, self.clock())
+        self.statistics.ok -= missed
         self.reader.skipped += missed
-        if any(outcome.code == UNFIT for outcome in outcomes) and exceeded(self.scheduler.limits, self.tally):
+        limit, statistics = self.scheduler.options.max_errors, self.statistics
+        unfit = any(outcome.code == UNFIT for outcome in outcomes)
+        # The scheduler does not know of what did not fit its field.
+        if (
+            unfit
+            and isinstance(limit, MaxErrors)
+            and limit.exceeded(statistics.errors, statistics.ok + statistics.errors)
+        ):
             self.scheduler.stop(TOO_MANY_ERRORS)
-
-
-def exceeded(limits: Limits, tally: Statistics) -> bool:
-    """Whether there are more errors than the run may have; what did not fit its field is one only here."""
-    count, share = limits.error_count, limits.error_share
-    ended = tally.ok + tally.errors
-    return (count is not None and tally.errors > count) or (
-        share is not None and ended >= ENOUGH_FOR_A_SHARE and tally.errors > share * ended
-    )
 
 
 class _Heart:
@@ -106,24 +105,27 @@ def carry_out(
     database = resolved.rows.database
     heart = _Heart(run, owner, stop, database, clock)
     made = RowsRun(
-        replace(plan.call(), plain=resolved.rows.plain),
+        call_of(plan.task_id, plan, plain=resolved.rows.plain),
         _values(run, resolved, owner),
         Reader(from_values(None)),
-        Scheduler(plan.limits()),
+        Scheduler(plan),
         Statistics(clock(), Expectation(expect) if expect is not None else None),
-        waits=False,
         prescan=Prescan(run.total or 0, []),
         watchers=[heart, *watchers],
         clock=clock,
-        facts={"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)},
+        facts={
+            "name": plan.task,
+            "task": plan.task_id,
+            "input": {"name": plan.source},
+            "mapping": list(plan.mapping or ()),
+        },
     )
     made.writer = RowWriter(run, resolved.rows, resolved.targets, plan.only_empty, owner)
     # Those of earlier runs count for the bar.
     made.reader.skipped = run.done - (run.errors if run.mode == BatchRun.Mode.RETRY_FAILED else 0)
     earlier = made.reader.skipped
     try:
-        with sender(client, made.call, made.scheduler) as send:
-            summary = perform(made, send, stop=stop)
+        summary = perform(Driver(lambda _: made, batch_sender(client), stop, raises=False))
     except LeaseLost:
         raise
     except BaseException as error:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Optional
 
 from django.db.models import QuerySet
 
-from ....batch.engine.chunks import BatchCall
-from ....batch.engine.scheduler import Limits
 from ....batch.mapping import InputMapping
+from ....batch.options import QUERYSET, BatchOptions, MaxErrors, table
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.report import check_report
-from ....exceptions import ConfigurationError
+from ....exceptions import OptionError
 from ....shell.command import find_task
 from ..models import BatchRun
 from .options import CELERY, RunOptions
@@ -25,55 +24,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The options of a run, checked for themselves and plain enough for JSON.
+class Plan(BatchOptions):
+    """The options of a run over a queryset, as its `BatchRun` keeps them. Raises `ConfigurationError`.
 
     `queryset` is `app.Model`, `app.Model:method` or `app.Model:manager.method`; `filters` and `excludes` are texts
-    `field=value`, `mapping` those of `InputMapping`, `save_to` of `Target`. `task_id` is the server's id, `task` what
-    the user called it. `report` is where workers write the page about the run; `active_version` is
-    what the rows run on where no `version` is named. Raises `ConfigurationError`.
+    `field=value`, `save_to` those of `Target`. `task_id` is the server's id, `task` what the user called it. `report`
+    is where workers write the page about the run; `active_version` is what the rows run on where no `version` is named.
     """
 
-    task: str
-    task_id: str
-    queryset: str
+    task: str = ""
+    task_id: str = ""
+    queryset: str = ""
     save_to: tuple[str, ...] = ()
-    mapping: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     only_empty: bool = False
-    chunk_size: int = 100
-    max_concurrency: int = 10
-    max_in_flight: int = 4
-    timeout_ms: Optional[int] = None
-    version: Optional[int] = None
-    max_errors: Optional[str] = None
-    limit: Optional[int] = None
     alias: str = "default"
     database: str = "default"
     active_version: Optional[int] = None
-    expect: Optional[str] = None
     report: Optional[str] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("save_to", "mapping", "filters", "excludes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.max_errors is not None:
-            object.__setattr__(self, "max_errors", str(self.max_errors))
-        if self.limit is not None and self.limit < 1:
-            raise ConfigurationError(f"--limit must be a whole number from 1, not {self.limit}")
-        self.limits()
-        self.call()
+            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+        if self.limit == 0:
+            raise OptionError("{limit} must be a whole number from 1, not 0")
 
     @classmethod
     def of(cls, run: BatchRun) -> Plan:
         """What the run was made for."""
-        known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in run.options.items() if name in known})
+        return cls(**{name: value for name, value in run.options.items() if name in KEPT})
 
-    def options(self) -> dict[str, Any]:
-        """As a run keeps it."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+    def kept(self) -> dict[str, Any]:
+        """As a run keeps it: what JSON has."""
+        values = {name: getattr(self, name) for name in KEPT}
+        return {
+            name: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, MaxErrors) else value
+            for name, value in values.items()
+        }
 
     @property
     def fingerprint(self) -> str:
@@ -86,7 +75,7 @@ class Plan:
             queryset=self.queryset,
             filters=sorted(self.filters),
             excludes=sorted(self.excludes),
-            mapping=sorted(self.mapping),
+            mapping=sorted(self.mapping or ()),
             save_to=sorted(self.save_to),
             only_empty=self.only_empty,
         )
@@ -103,13 +92,12 @@ class Plan:
         where = f" where {', '.join(conditions)}" if conditions else ""
         return f"{self.queryset}{where}"[:500]
 
-    def limits(self, max_in_flight: Optional[int] = None) -> Limits:
-        """How the run is cut up."""
-        return Limits(self.chunk_size, max_in_flight or self.max_in_flight, max_errors=self.max_errors)
 
-    def call(self) -> BatchCall:
-        """What each request says beside its rows."""
-        return BatchCall(self.task_id, self.max_concurrency, self.timeout_ms, self.version)
+OF_RUNS = tuple(name for name, info in table(BatchOptions) if QUERYSET in info.where and name != "mode")
+"""The batch options that a run over a queryset has."""
+
+KEPT = (*OF_RUNS, *(item.name for item in fields(Plan) if item.name not in BatchOptions.__dataclass_fields__))
+"""What of a plan its run keeps."""
 
 
 def _refuse_foreign(mapping: Iterable[str], input_schema: Any) -> None:
@@ -117,9 +105,12 @@ def _refuse_foreign(mapping: Iterable[str], input_schema: Any) -> None:
     named = input_schema.get("properties") if isinstance(input_schema, Mapping) else None
     members = [text.partition("=")[0].rstrip(":").strip().split(".")[0] for text in mapping]
     if isinstance(named, Mapping) and named and all(members) and not set(members) & set(named):
-        raise ConfigurationError(
-            f"--map makes {', '.join(members)}, and the task's input has {', '.join(map(str, named))}: every row would "
-            f"fail. Say --map {next(iter(named))}=FIELD"
+        raise OptionError(
+            "{mapping} makes {made}, and the task's input has {wanted}: every row would fail. Pass {mapping} "
+            "{first}=FIELD",
+            made=", ".join(members),
+            wanted=", ".join(map(str, named)),
+            first=next(iter(named)),
         )
 
 
@@ -138,8 +129,10 @@ def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable
     found = [name for name in named if name in there]
     if missing or not found:
         lacking = missing or list(named)
-        raise ConfigurationError(
-            f"the rows have no column for {', '.join(lacking)} of the task's input: say --map {lacking[0]}=FIELD"
+        raise OptionError(
+            "the rows have no column for {names} of the task's input; pass {mapping} {first}=FIELD",
+            names=", ".join(lacking),
+            first=lacking[0],
         )
     return tuple(f"{name}={name}" for name in found)
 
@@ -150,50 +143,43 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
     Raises `ConfigurationError`, and the `LoopaiException` where the server cannot be asked.
     """
     if options.engine == CELERY and options.output:
-        raise ConfigurationError(
-            "--engine celery cannot write --output: save results to the rows with --save-to, or use --engine inline"
+        raise OptionError(
+            "{engine} celery cannot write {output}: save results to the rows with {save_to}, or use {engine} inline"
         )
     if bool(options.save_to) == bool(options.output) and not options.dry_run:
-        raise ConfigurationError("say where results go: --save-to FIELD, or --output FILE")
+        raise OptionError("say where results go: {save_to} FIELD, or {output} FILE")
     if options.only_empty and not options.save_to:
-        raise ConfigurationError("--only-empty says which rows --save-to is to fill")
+        raise OptionError("{only_empty} needs {save_to}: it selects the rows whose fields are to be filled")
     if options.report is not None:
         check_report(options.report)
     if isinstance(options.queryset, QuerySet) and options.engine == CELERY:
-        raise ConfigurationError(
-            "--engine celery takes the name of a queryset ('app.Model:method'), which workers can find: use "
-            "engine='inline' for a QuerySet"
+        raise OptionError(
+            "{engine} celery takes {queryset} by name ('app.Model:method'), as workers have to find it: use {engine} inline "
+            "for a QuerySet"
         )
-    queryset = name_of(options.queryset, options.database)
+    queryset = name_of("" if options.queryset is None else options.queryset, options.database)
     model = model_of(queryset)  # said before the server is asked
     task = find_task(client, options.task)
-    mapping = tuple(options.map)
+    mapping = tuple(options.mapping or ())
     if not mapping:
         without = [text.partition("=")[0].strip() for text in options.save_to]
         if options.expect:
             without.append(Expectation(options.expect).column)
         mapping = default_mapping(task.input_schema, columns_of(model), without)
     _refuse_foreign(mapping, task.input_schema)
+    shared = {name: getattr(options, name) for name in OF_RUNS}
     return Plan(
+        **{**shared, "mapping": mapping},
         task=options.task,
         task_id=str(task.id),
         queryset=queryset,
         save_to=tuple(options.save_to),
-        mapping=mapping,
         filters=tuple(options.filters),
         excludes=tuple(options.excludes),
         only_empty=options.only_empty,
-        chunk_size=options.chunk_size,
-        max_concurrency=options.max_concurrency,
-        max_in_flight=options.max_in_flight,
-        timeout_ms=options.timeout_ms,
-        version=options.version,
-        max_errors=options.max_errors,
-        limit=options.limit,
         alias=options.alias,
         database=options.database,
         active_version=task.active_version if options.version is None else None,
-        expect=options.expect,
         report=None if options.report is None else os.path.abspath(options.report),
     )
 

@@ -9,7 +9,7 @@ from django.db import connections, transaction
 from django.db.models import F
 
 from ....batch.reporting.quality import Expectation
-from ....batch.rows import CANCELLED, ERROR, OK, Outcome
+from ....batch.rows import CANCELLED, ERROR, OK, UNFIT, Outcome
 from ..models import BatchPart, BatchRun
 from .bulk_update import Change, empty, update
 from .database import is_of_a_row
@@ -17,9 +17,6 @@ from .queryset import KeyedRow, QuerysetRows
 from .recording import By, record_chunk, record_retried
 from .statistics import counted, failed_rows_of
 from .targets import Target, Unfit
-
-UNFIT = "unfit"
-"""`Outcome.code`: the result does not fit the row's field, or the database refused the row."""
 
 Pair = tuple[Outcome, Change]
 

@@ -33,7 +33,7 @@ class ResolvedPlan:
         self.rows = QuerysetRows(
             plan.queryset if queryset is None else queryset,
             plan.filters,
-            plan.mapping,
+            tuple(plan.mapping or ()),
             database,
             excludes=plan.excludes,
             also=plan.also,
@@ -90,7 +90,7 @@ def _resume(
                 "that remain run on it."
             )
         versions.append(plan.active_version)
-    changed = {"options": {**plan.options(), "versions": versions}, "engine": engine, "command": command}
+    changed = {"options": {**plan.kept(), "versions": versions}, "engine": engine, "command": command}
     run.row().filter(state=BatchRun.State.PENDING).update(**changed)
     if not run.acquire(owner, timezone.now(), LEASE_SECONDS):
         raise ConfigurationError(f"run {run.pk} was taken by another runner at this moment: see it in the admin")
@@ -112,7 +112,7 @@ def _refuse_another(plan: Plan) -> None:
 
     It would not be resumed: the rows that it has finished would run again.
     """
-    mine = plan.options()
+    mine = plan.kept()
     for database in (plan.database, *(name for name in connections if name != plan.database)):
         # One that has no such table, or that a test may not use, has no run.
         with suppress(DatabaseError, AssertionError):
@@ -193,7 +193,7 @@ def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, comma
         source=plan.source,
         engine=engine,
         fingerprint=plan.fingerprint,
-        options={**plan.options(), "versions": [] if plan.active_version is None else [plan.active_version]},
+        options={**plan.kept(), "versions": [] if plan.active_version is None else [plan.active_version]},
         command=command,
         upper_key=upper,
         total=total,

@@ -106,7 +106,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="WebhookDelivery",
+            name="HandledEvent",
             fields=[
                 (
                     "event_id",
@@ -124,8 +124,8 @@ class Migration(migrations.Migration):
                 ("received_at", models.DateTimeField(auto_now_add=True, db_index=True)),
             ],
             options={
-                "verbose_name": "webhook delivery",
-                "verbose_name_plural": "webhook deliveries",
+                "verbose_name": "handled event",
+                "verbose_name_plural": "handled events",
                 "ordering": ["-received_at"],
             },
         ),

@@ -54,8 +54,8 @@ class PartQuerySet(models.QuerySet):
 
     def free(self, now: datetime) -> PartQuerySet:
         """Those that nobody took, or whose worker is silent for longer than its lease."""
-        found: PartQuerySet = self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), error="")
-        return found
+        unleased: PartQuerySet = self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), error="")
+        return unleased
 
 
 class BatchPart(models.Model):

@@ -30,8 +30,8 @@ class BatchRunManager(models.Manager):
 
     def latest_of(self, fingerprint: str) -> Optional[BatchRun]:
         """The newest run of that fingerprint: what `--resume` goes on with."""
-        found: Optional[BatchRun] = self.filter(fingerprint=fingerprint).order_by("-pk").first()
-        return found
+        latest: Optional[BatchRun] = self.filter(fingerprint=fingerprint).order_by("-pk").first()
+        return latest
 
 
 class BatchRun(models.Model):
