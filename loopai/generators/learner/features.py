@@ -266,5 +266,5 @@ def _strength(present: Array, answers: Array, *, is_class: bool) -> Array:
     amounts = answers
     share = np.asarray(present.mean(axis=0)).ravel()
     covariance = present.T @ (amounts - amounts.mean()) / len(amounts)
-    spread = np.sqrt(share * (1 - share))
+    spread = np.sqrt(np.maximum(share * (1 - share), 0.0))
     return np.abs(covariance) / np.where(spread > 0, spread, np.inf)

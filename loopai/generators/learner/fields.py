@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import reading
-from .errors import CannotLearn
-from .schemas import stated
+from ..errors import CannotLearn
+from ..schemas import stated
 
 Path = tuple[str | int, ...]
 
 _MAX_CHOICES = 50  # more values than this are no categories: one weight each would learn nothing
 _MAX_WORDS_A_CHOICE = 1.5  # "yes", "New York": names; what has more words on average is text, whose words can be learnt
 _MAX_CHOICE_LENGTH = 80
+_REPEATED = 10  # texts that come so often on average are names, of however many words
 
 READERS: dict[str, Callable[[object], Any]] = {
     "text": reading.text,
@@ -95,6 +96,9 @@ def _kind(path: Path, values: list[Any], input_schema: Any) -> str | None:
 
 
 def _are_names(strings: list[str], distinct: set[str]) -> bool:
+    longest = max(len(value) for value in distinct)
+    if len(distinct) <= min(_MAX_CHOICES, len(strings) / _REPEATED) and longest <= _MAX_CHOICE_LENGTH:
+        return True
     return (
         len(distinct) <= min(_MAX_CHOICES, len(strings) / 2)
         and max(len(value) for value in distinct) <= _MAX_CHOICE_LENGTH
