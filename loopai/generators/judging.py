@@ -15,6 +15,7 @@ HELD_SHARE = 0.3
 FEW = 10  # below this many examples each one is held back in turn
 _TIMEOUT_MS = 5000
 _MOST_JUDGED = 2000
+_MANY = 100  # rows for which a second worker is worth its start
 
 Maker = Callable[[Sequence[int]], "Part | None"]
 
@@ -43,7 +44,7 @@ class Judge:
     def run(self, code: str, rows: Sequence[int]) -> list[Outcome]:
         """Run a program on these rows' inputs."""
         inputs = [self._inputs[row] for row in rows]
-        return self._pool.run_many(Program(code), inputs, timeout_ms=_TIMEOUT_MS, max_concurrency=2)
+        return self._pool.run_many(Program(code), inputs, timeout_ms=_TIMEOUT_MS, max_concurrency=2 if len(rows) > _MANY else 1)
 
     def fits(self, part: Part, rows: Sequence[int], values: Sequence[Any]) -> bool:
         """Return whether a part gives exactly these values."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from ..parts import Part, carried
@@ -116,6 +118,9 @@ def _search(
     for extra in (moment_expressions, number_expressions):
         for one in extra(columns, outputs):
             pool.add(one)
+    copied = all(any(output in (column.values[row] or "") for column in columns) for row, output in enumerate(outputs))
+    if not copied and all(re.fullmatch(_NUMBER, output) for output in outputs):
+        pool.add(_computed(columns, outputs))
     expressions = list(pool)
     rows = range(len(outputs))
     whole = concatenate(expressions, outputs, rows)
@@ -132,6 +137,22 @@ def _search(
     return Made(_text_part(function, split.lines()), split.evaluate)
 
 
+def _computed(columns: Sequence[Expression], outputs: Sequence[str]) -> Expression | None:
+    """Return arithmetic whose result is written as the outputs write it; None where there is none."""
+    sizes = {len(output.partition(".")[2]) for output in outputs}
+    found = amount(columns, [int(output) if sizes == {0} else float(output) for output in outputs])
+    if found is None:
+        return None
+    decimals = sizes.pop() if len(sizes) == 1 else -1
+    return applied(
+        f'written(Decimal(str({{0}})), {decimals}, "", ".")',
+        lambda number: run.written(Decimal(str(number)), decimals, "", "."),
+        (found,),
+        1.0,
+    )
+
+
+_NUMBER = "-?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?"
 _MAY_BE_EMPTY = ("before", "after", "piece", "between", "{0}")
 
 

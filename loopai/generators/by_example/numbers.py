@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from . import runtime as run
@@ -14,6 +15,7 @@ _STEPS = (
     "100", "200", "250", "500", "1000", "2000", "5000", "10000", "100000", "1000000",
 )  # fmt: skip
 _SCALES = ("100", "1000", "0.01", "0.001", "1000000", "0.000001", "60", "-1")
+_COPIED = 1.0
 _PLAIN = "[0-9]+(?:[.,][0-9]+)*"
 
 
@@ -87,13 +89,18 @@ def _shown(number: Expression, formats: Sequence[tuple[int, str, str]], *, deep:
 
 
 def _written(number: Expression, formats: Sequence[tuple[int, str, str]], cost: float) -> Iterator[Expression | None]:
+    column = number.walk()[0]
     for place, (decimals, thousands, point) in enumerate(formats):
-        yield applied(
+        shown = applied(
             f"written({{0}}, {decimals}, {quoted(thousands)}, {quoted(point)})",
             lambda n, d=decimals, t=thousands, p=point: run.written(n, d, t, p),
             (number,),
             cost + 0.05 * place,
         )
+        if shown is not None and all(a is None or b is None or a in b for a, b in zip(shown.values, column.values)):
+            shown = replace(shown, cost=shown.cost + _COPIED)  # taken out as it is, not computed
+        yield shown
+    yield applied("ordinal(int({0}))", lambda n: run.ordinal(int(n)), (number,), cost + 0.8)
 
 
 def _formats(outputs: Sequence[str]) -> list[tuple[int, str, str]]:

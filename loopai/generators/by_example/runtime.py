@@ -182,6 +182,8 @@ def date_in(text: str, order: str) -> tuple:  # type: ignore[type-arg]  # progra
         found = re.findall("[0-9]{4}|[0-9]{2}" if order[0] == "y" else "[0-9]{2}(?=[0-9])|[0-9]+", found[0])
         if order != "ymd":
             found = [found[0], found[1][:2], found[1][2:] + "".join(found[2:])] if len(found) > 1 else found
+    if len(found) == 3 and len(found[0]) == 4:
+        order = "ymd"
     if len(found) != len(order):
         raise unfit(text)
     for part, digits in zip(order, found):

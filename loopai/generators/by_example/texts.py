@@ -216,6 +216,7 @@ def _respelt(column: Expression, outputs: Sequence[str]) -> Iterator[Expression 
             yield spaced
             yield applied("{0}.lower()", str.lower, (spaced,), 0.6)
             yield applied("{0}.capitalize()", str.capitalize, (spaced,), 0.8)
+    yield applied("{0}[::-1]", lambda text: text[::-1], (column,), 2.2)
     yield applied('" ".join({0}.split())', lambda text: " ".join(text.split()), (column,), 0.9)
     for mask in ("*", "X", "x", "#", "\u2022"):
         if all(mask * 2 in output for output in outputs):
@@ -355,7 +356,8 @@ def _marks(texts: Sequence[str], outputs: Sequence[str]) -> list[tuple[str, floa
         is_word = mark[0].isalnum()
         if is_word and (count < len(texts) or len(texts) < 2):
             continue
-        marks.append((mark, (1.6 if is_word else 1.1 if mark == " " else 0.8) + (0.5 if count < len(texts) else 0.0)))
+        label = is_word and mark.rstrip()[-1] in ":="  # "Age: " says itself what comes next
+        marks.append((mark, (0.7 if label else 1.6 if is_word else 1.1 if mark == " " else 0.8) + (0.5 if count < len(texts) else 0.0)))
     if len(texts) > 1 and max(map(len, texts)) <= _LONGEST_SLICED:
         # Words or ends that some of the texts share: "Inc", "that".
         words: dict[str, int] = {}
@@ -388,7 +390,8 @@ def _contexts(texts: Sequence[str], outputs: Sequence[str]) -> Iterator[tuple[st
     for start in sorted({0, *(one.start() for one in re.finditer("(?<![A-Za-z0-9])(?=[A-Za-z0-9])", left)), max(0, len(left) - 1)}):
         for stop in sorted({1, *(one.end() for one in re.finditer("[A-Za-z0-9]+|[^A-Za-z0-9]+", right))}):
             if left[start:] and right[:stop]:
-                yield left[start:], right[:stop], 2.6 + 0.08 * (len(left) - start + stop)
+                label = re.search("[A-Za-z] ?[:=#] ?$", left[start:])
+                yield left[start:], right[:stop], (0.7 if label else 2.6) + 0.08 * (len(left) - start + stop)
 
 
 def _common_start(texts: Sequence[str]) -> str:
