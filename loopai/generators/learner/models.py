@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from .features import Array, Encoder, Recipe, Table
 from .learnt import LinearModel, Node, TreeModel
+from .small import MOST_ROWS, SmallLogistic
 
 _ITERATIONS = 2000  # enough for scaled columns; what is not quite there by then answers the same
 _ROUNDS = 100
@@ -68,14 +65,23 @@ class _Linear:
         matrix = encoder.matrix(rows)
         strength = 10 ** (size / 2)
         if labels:
-            # liblinear is several times faster on words; it knows two answers only.
-            solver = "liblinear" if encoder.recipe is not None and labels == 2 else "lbfgs"
-            self._estimator: Any = LogisticRegression(
-                C=strength, solver=solver, max_iter=_ITERATIONS, random_state=random_state
-            )
+            if len(rows) <= MOST_ROWS:
+                self._estimator: Any = SmallLogistic(strength)
+            else:
+                from sklearn.linear_model import LogisticRegression
+
+                # liblinear is several times faster on words; it knows two answers only.
+                solver = "liblinear" if encoder.recipe is not None and len(set(answers)) == 2 else "lbfgs"
+                self._estimator = LogisticRegression(
+                    C=strength, solver=solver, max_iter=_ITERATIONS, random_state=random_state
+                )
         else:
+            from sklearn.linear_model import Ridge
+
             self._estimator = Ridge(alpha=1 / strength, solver="auto" if encoder.recipe is None else "sparse_cg")
-        with _no_convergence_warning():
+        with warnings.catch_warnings():
+            # A fit that has not quite converged is judged on held-back rows like any other.
+            warnings.filterwarnings("ignore", "(?s).*converge", module="sklearn")
             self._estimator.fit(matrix, answers)
 
     def predict(self, rows: Array) -> Array:
@@ -208,11 +214,3 @@ def _shortest(limit: float, values: Array, *, exact: bool = False) -> float:
             if low <= rounded < high:
                 return rounded
     return limit
-
-
-@contextmanager
-def _no_convergence_warning() -> Iterator[None]:
-    """A fit that has not quite converged is judged by cross-validation like any other."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
