@@ -25,6 +25,7 @@ TOKENS: dict[str, Callable[[str], list[str]]] = {
     "words": reading.words,
     "words_and_marks": reading.words_and_marks,
     "trigrams": reading.trigrams,
+    "fragments": reading.fragments,
 }
 
 

@@ -15,6 +15,7 @@ from .small import MOST_ROWS, SmallLogistic
 _ITERATIONS = 2000  # enough for scaled columns; what is not quite there by then answers the same
 _ROUNDS = 100
 _LEARNING_RATE = 0.1
+_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,26 @@ def _probabilities(estimator: Any, matrix: Array, labels: int) -> Array:
     return found
 
 
+class _OneEach:
+    """One model for each label, against all others: for words many times faster than one for all labels."""
+
+    def __init__(self, estimator: Any) -> None:
+        self._estimator = estimator
+
+    def fit(self, matrix: Array, answers: Array) -> None:
+        from sklearn.base import clone
+
+        self.classes_ = np.unique(answers)
+        fitted = [clone(self._estimator).fit(matrix, answers == label) for label in self.classes_]
+        self.coef_ = np.vstack([one.coef_ for one in fitted])
+        self.intercept_ = np.concatenate([np.atleast_1d(one.intercept_) for one in fitted])
+
+    def predict_proba(self, matrix: Array) -> Array:
+        scores = np.asarray(matrix @ self.coef_.T) + self.intercept_
+        shares = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+        return shares / np.maximum(shares.sum(axis=1, keepdims=True), _TINY)
+
+
 class _Linear:
     def __init__(
         self, encoder: Encoder, rows: Array, answers: Array, labels: int, size: int, random_state: int
@@ -71,10 +92,12 @@ class _Linear:
                 from sklearn.linear_model import LogisticRegression
 
                 # liblinear is several times faster on words; it knows two answers only.
-                solver = "liblinear" if encoder.recipe is not None and len(set(answers)) == 2 else "lbfgs"
-                self._estimator = LogisticRegression(
+                solver = "liblinear" if encoder.recipe is not None else "lbfgs"
+                estimator = LogisticRegression(
                     C=strength, solver=solver, max_iter=_ITERATIONS, random_state=random_state
                 )
+                two = encoder.recipe is None or len(set(answers)) == 2
+                self._estimator = estimator if two else _OneEach(estimator)
         else:
             from sklearn.linear_model import Ridge
 

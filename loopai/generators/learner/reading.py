@@ -85,6 +85,14 @@ def trigrams(text: str) -> list:  # type: ignore[type-arg]  # programs carry it:
     return [line[start : start + 3] for start in range(len(line) - 2)]
 
 
+def fragments(text: str) -> list:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """All runs of one, two and three characters in a text's words."""
+    line = " " + " ".join(WORD.findall(text.lower())) + " "
+    size = len(line)
+    pairs = [line[start : start + 2] for start in range(size - 1)]
+    return list(line) + pairs + [line[start : start + 3] for start in range(size - 2)]
+
+
 def with_pairs(tokens: list) -> list:  # type: ignore[type-arg]  # programs carry it: kept plain
     """The tokens, and each two that stand side by side."""
     return tokens + [first + " " + second for first, second in zip(tokens, tokens[1:])]

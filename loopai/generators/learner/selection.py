@@ -20,7 +20,7 @@ _MOST_ROWS = 3000  # choosing takes as long as its rows; fitting takes all of th
 _SIZES = (-8, 8)  # C from 1e-4 to 1e4
 _START_BINARY, _START_WEIGHTED = 0, 3  # where the search for C begins: rows of weighted words have length 1
 _BETTER = 0.99  # what replaces a simpler recipe must lower the loss by this factor
-_MOST_NUMBERS = 9000  # weights of words in a program, over all answers: about 150 KB
+_MOST_NUMBERS = 50_000  # weights of words in a program, over all answers: about 400 KB
 _SHORT_TEXT = 300  # characters on average: longer ones take Monty too long to cut into trigrams
 _MOST_BOOSTING = 6_000_000  # rows × columns × answers × rounds: about 2 s a fit
 _MOST_EXACT_LEAVES = 12
@@ -125,7 +125,7 @@ class _Search:
         texts = self.table.of_kind("text")
         lengths = [len(value) for field in texts for value in self.table.values[field.name]]
         short = sum(lengths) / len(lengths) <= _SHORT_TEXT
-        yield [{"tokens": tokens} for tokens in ("words_and_marks", *(("trigrams",) if short else ()))]
+        yield [{"tokens": tokens} for tokens in ("words_and_marks", *(("trigrams", "fragments") if short else ()))]
         yield [{"weighting": weighting} for weighting in ("log", "binary")]
         if len(texts) > 1:
             yield [{"joined": True}]

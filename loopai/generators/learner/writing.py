@@ -24,6 +24,7 @@ _TOKEN_READERS = {
     "words": reading.words,
     "words_and_marks": reading.words_and_marks,
     "trigrams": reading.trigrams,
+    "fragments": reading.fragments,
 }
 
 
