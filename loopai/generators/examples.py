@@ -63,7 +63,7 @@ def check_labels(target: Target) -> None:
 
 def check_contradictions(inputs: Sequence[Any], targets: Sequence[Target], fields: Sequence[Field]) -> None:
     """Raises `CannotLearn` where too many equal inputs have different outputs; a few are noise."""
-    bound = MAX_CONTRADICTIONS_TEXT if any(field.kind == "text" for field in fields) else MAX_CONTRADICTIONS
+    bound = MAX_CONTRADICTIONS_TEXT if any(field.column == "text" for field in fields) else MAX_CONTRADICTIONS
     alike: dict[str, list[int]] = {}
     for index, value in enumerate(inputs):
         alike.setdefault(json.dumps(value, sort_keys=True), []).append(index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
@@ -14,6 +15,9 @@ def same(value: Any, other: Any) -> bool:
         return len(value) == len(other) and all(map(same, value, other))
     if isinstance(value, dict) and isinstance(other, dict):
         return value.keys() == other.keys() and all(same(value[key], other[key]) for key in value)
+    if isinstance(value, float) and isinstance(other, (int, float)):
+        # 0.1 * 3 and 0.3 are the same number to every decimal that anybody wrote.
+        return math.isclose(value, other, rel_tol=1e-12, abs_tol=1e-12)
     return bool(value == other)
 
 

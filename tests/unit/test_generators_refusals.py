@@ -54,7 +54,6 @@ def labelled(outputs: list[Any], inputs: list[Any] | None = None) -> list[Any]:
         (labelled([{"tale": f"{n * 7919 % 101} tales"} for n in range(12)], LONG), ['"tale"', "free text"]),
         (labelled([["one", n] for n in "qwertzuiop"]), ["list", "push a program"]),
         (labelled([{}] * 8), ["empty objects"]),
-        ([{"input": {"tags": ["x", "y"]}, "output": n % 2} for n in range(8)], ["input field 'tags'", "array"]),
         ([{"input": {"x": None}, "output": n / 7} for n in range(12)], ["inputs are all the same", "give inputs"]),
     ],
 )

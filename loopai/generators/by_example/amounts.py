@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -16,17 +17,22 @@ _MOST_FEATURES = 10
 _MOST_TERMS = 3
 _MOST_TRIED = 400
 _STEPS = ("0.01", "0.05", "0.1", "0.25", "0.5", "1", "2", "5", "10", "15", "20", "25", "50", "60", "100", "500", "1000")
+_NOISE = 9  # decimals beyond these are the rounding of binary floating point
 _NICE = 3  # significant digits of a coefficient that people would write
 
 
-def amount(columns: Sequence[Expression], outputs: Sequence[Any]) -> Expression | None:
+def amount(columns: Sequence[Expression], outputs: Sequence[Any], extra: Sequence[Expression] = ()) -> Expression | None:
     """Return the simplest arithmetic that gives all outputs exactly; None where there is none."""
-    wanted = [Decimal(repr(output)) if isinstance(output, float) else Decimal(output) for output in outputs]
-    decimals = max(0, *(-int(number.normalize().as_tuple().exponent) for number in wanted))
-    if decimals > 10:
+    if any(isinstance(output, float) and not math.isfinite(output) for output in outputs):
         return None
+    wanted = [Decimal(repr(output)) if isinstance(output, float) else Decimal(output) for output in outputs]
+    noisy = any(-int(number.as_tuple().exponent) > _NOISE for number in wanted)
+    if noisy:
+        # 0.1 * 3 is 0.30000000000000004: what was meant has fewer decimals.
+        wanted = [number.quantize(Decimal(1).scaleb(-_NOISE)) for number in wanted]
+    decimals = max(0, *(-int(number.normalize().as_tuple().exponent) for number in wanted))
     whole = all(isinstance(output, int) for output in outputs)
-    features = list(_features(columns))[: _MOST_FEATURES * 2]
+    features = [*extra, *_features(columns)][: _MOST_FEATURES * 2]
     found: Expression | None = None
     for candidates in (_direct(features, wanted), _combined(features, wanted, decimals)):
         for one in candidates:
@@ -36,9 +42,29 @@ def amount(columns: Sequence[Expression], outputs: Sequence[Any]) -> Expression 
             break
     if found is None:
         return None
+    if noisy:
+        in_floats = _in_floats(found)
+        if in_floats is not None and list(in_floats.values) == list(outputs):
+            return in_floats
     if whole:
         return applied("int({0})", int, (found,), 0.0)
     return applied("float({0})", float, (found,), 0.0)
+
+
+def _in_floats(found: Expression) -> Expression | None:
+    """Return the same arithmetic in binary floating point, as whoever made the outputs computed them."""
+    if not found.operands or found.template.startswith(("numbers_in", "number_in", "to_step", "sum", "max", "min")):
+        return None
+    operands = tuple(_in_floats(one) or applied("float({0})", float, (one,), 0.0) for one in found.operands)
+    if any(one is None for one in operands):
+        return None
+    template = re.sub(r'Decimal\("([0-9.]+)"\)', r"\1", found.template)
+    names = [f"operand_{place}" for place in range(len(operands))]
+    source = template.format(*names)
+    if not re.fullmatch(r"[a-z_0-9. ()*/+-]+", source):
+        return None
+    compute = eval(f"lambda {', '.join(names)}: {source}", {"__builtins__": {}})  # noqa: S307 our own arithmetic
+    return applied(template, compute, tuple(one for one in operands if one is not None), 0.0)
 
 
 def _features(columns: Sequence[Expression]) -> Iterator[Expression]:
@@ -156,20 +182,36 @@ def _linear(
     if weights is None or any(weight == 0 for weight in weights):
         return None
     half = Fraction(1, 2 * 10**decimals)
-    for slack in (Fraction(0), half) if decimals or all(t.denominator == 1 for t in targets) else (Fraction(0),):
-        tidy = weights if not slack else _tidied(rows, weights, slack)
-        if tidy is None:
-            continue
-        off = max(abs(sum(w * x for w, x in zip(tidy, row)) - target) for row, target in zip(rows, targets))
-        if off > slack:
-            continue
-        free = sum(1 for weight in tidy if abs(weight) != 1)
-        if free > len(wanted) - 2 and (free > len(wanted) - 1 or not all(map(_is_nice, tidy))):
-            continue
-        found = _written(group, tidy, decimals, rounds=bool(slack), offset=offset)
-        if found is not None and _exact(found.values, wanted):
+    found = _checked(group, weights, rows, targets, wanted, decimals, slack=Fraction(0), offset=offset)
+    if found is not None or (not decimals and any(target.denominator != 1 for target in targets)):
+        return found
+    for tidy in _tidied(rows, weights, targets, half, offset=offset):
+        found = _checked(group, tidy, rows, targets, wanted, decimals, slack=half, offset=offset)
+        if found is not None:
             return found
     return None
+
+
+def _checked(
+    group: tuple[Expression, ...],
+    weights: Sequence[Fraction],
+    rows: Sequence[Sequence[Fraction]],
+    targets: Sequence[Fraction],
+    wanted: Sequence[Decimal],
+    decimals: int,
+    *,
+    slack: Fraction,
+    offset: bool,
+) -> Expression | None:
+    """Return the sum with these weights, where it gives all outputs and the examples are enough to tell."""
+    for row, target in zip(rows, targets):
+        if abs(sum((w * x for w, x in zip(weights, row)), Fraction(0)) - target) > slack:
+            return None
+    free = sum(1 for weight in weights if abs(weight) != 1)
+    if free > len(wanted) - 2 and (free > len(wanted) - 1 or not all(map(_is_nice, weights))):
+        return None
+    found = _written(group, weights, decimals, rounds=bool(slack), offset=offset)
+    return found if found is not None and _exact(found.values, wanted) else None
 
 
 def _solve(rows: Sequence[Sequence[Fraction]], targets: Sequence[Fraction]) -> list[Fraction] | None:
@@ -195,31 +237,45 @@ def _solve(rows: Sequence[Sequence[Fraction]], targets: Sequence[Fraction]) -> l
 
 
 def _tidied(
-    rows: Sequence[Sequence[Fraction]], weights: Sequence[Fraction], slack: Fraction
-) -> list[Fraction] | None:
-    """Return simple fractions near the weights: near enough that rounding explains what is left."""
-    tidy = []
+    rows: Sequence[Sequence[Fraction]],
+    weights: Sequence[Fraction],
+    targets: Sequence[Fraction],
+    slack: Fraction,
+    *,
+    offset: bool,
+) -> Iterator[list[Fraction]]:
+    """Yield simple fractions near the weights: near enough that rounding explains what is left."""
+    choices = []
     for place, weight in enumerate(weights):
-        sizes = [abs(row[place]) for row in rows]
-        spread = max(sizes) - min(sizes) or max(sizes)
+        sizes = [row[place] for row in rows]
+        spread = max(sizes) - min(sizes) or max(map(abs, sizes))
         if not spread:
-            return None
-        tidy.append(_simplest(weight - slack / spread, weight + slack / spread))
-    return tidy
+            return
+        choices.append(_simple(weight - 2 * slack / spread, weight + 2 * slack / spread))
+    if not offset:
+        yield from itertools.islice(map(list, itertools.product(*choices)), 40)
+        return
+    for tidy in itertools.islice(itertools.product(*choices[:-1]), 20):
+        rests = [target - sum((w * x for w, x in zip(tidy, row)), Fraction(0)) for row, target in zip(rows, targets)]
+        low, high = max(rests) - slack, min(rests) + slack
+        if low > high:
+            continue
+        if len(tidy) == 1:
+            # (F - 32) × 5/9: the offset is simple before it is scaled.
+            inner = Fraction(round((low + high) / 2 / tidy[0]))
+            if low <= tidy[0] * inner <= high:
+                yield [*tidy, tidy[0] * inner]
+        for last in _simple(low, high)[:2]:
+            yield [*tidy, last]
 
 
-def _simplest(low: Fraction, high: Fraction) -> Fraction:
-    """Return the fraction with the smallest denominator between two others; decimals with few digits first."""
+def _simple(low: Fraction, high: Fraction) -> list[Fraction]:
+    """Return simple numbers between two others: with few digits, or a small denominator."""
     middle = (low + high) / 2
-    for digits in range(4):
-        rounded = Fraction(round(middle * 10**digits), 10**digits)
-        if low <= rounded <= high:
-            return rounded
-    for denominator in range(1, 1000):
-        numerator = round(middle * denominator)
-        if low <= Fraction(numerator, denominator) <= high:
-            return Fraction(numerator, denominator)
-    return middle
+    tried = [Fraction(round(middle * 10**digits), 10**digits) for digits in range(3)]
+    tried += [Fraction(round(middle * denominator), denominator) for denominator in (3, 6, 7, 8, 9, 11, 12, 16, 60)]
+    tried += [Fraction(round(middle * 10**digits), 10**digits) for digits in (3, 4, 5)]
+    return list(dict.fromkeys(number for number in tried if low <= number <= high))[:6]
 
 
 def _is_decimal(number: Fraction) -> bool:

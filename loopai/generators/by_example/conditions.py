@@ -62,12 +62,12 @@ class Split:
         return self.programs[0 if self.condition.evaluate(value) else 1][0].evaluate(value)
 
 
-def flags(columns: Sequence[Expression], outputs: Sequence[bool]) -> Rule | None:
+def flags(columns: Sequence[Expression], outputs: Sequence[bool], extra: Sequence[Expression] = ()) -> Rule | None:
     """Return the simplest rule that gives these booleans; None where the examples are too few for any."""
     if len(set(outputs)) < 2:
         return None
     fitting = []
-    known = sorted(_conditions(columns), key=lambda one: one.cost)
+    known = sorted([*_conditions(columns), *extra], key=lambda one: one.cost)
     for one in known:
         for rule in (one, _negated(one)):
             if rule is not None and list(rule.values) == list(outputs):

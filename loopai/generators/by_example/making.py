@@ -17,6 +17,7 @@ from .expressions import Expression, applied, leaf
 from .moments import moment_expressions
 from .numbers import number_expressions
 from .search import Found, concatenate, rivals
+from .sequences import lists_of, sequence_conditions, sequence_numbers
 from .texts import text_pool
 
 _MOST_COLUMNS = 12
@@ -42,7 +43,7 @@ def make(inputs: Sequence[Any], outputs: Sequence[Any], function: str, *, cases:
     With `cases` it may have two cases, chosen by a condition on the input: not for labels, which a model learns better.
     """
     columns = _columns(inputs)
-    if not columns or len(inputs) < 2 or all(same(output, outputs[0]) for output in outputs):
+    if len(inputs) < 2 or all(same(output, outputs[0]) for output in outputs):
         return None
     chosen = _spread(inputs, outputs)
     for _ in range(_ROUNDS):
@@ -102,13 +103,17 @@ def _search(
     inputs: Sequence[Any], outputs: Sequence[Any], paths: Sequence[tuple[Any, ...]], function: str, *, cases: bool
 ) -> Made | None:
     columns = [leaf(path, run.text_at, inputs, 0.5) for path in paths]
+    lists = lists_of(inputs)
+    if not columns and not lists:
+        return None
     if all(isinstance(output, bool) for output in outputs):
-        rule = flags(columns, outputs)
+        rule = flags(columns, outputs, [one for one in sequence_conditions(lists) if one is not None])
         if rule is None:
             return None
         return Made(_part(function, rule.expression, "a rule"), rule.evaluate)
     if all(isinstance(output, (int, float)) and not isinstance(output, bool) for output in outputs):
-        found = amount(columns, outputs)
+        extra = [one for one in sequence_numbers(lists) if one is not None]
+        found = amount(columns, outputs, extra)
         if found is None:
             return None
         return Made(_part(function, found, "arithmetic"), found.evaluate)

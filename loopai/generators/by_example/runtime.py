@@ -272,3 +272,25 @@ def numbers_in(text: str, count: int) -> list:  # type: ignore[type-arg]  # prog
     if len(found) != count:
         raise unfit(text)
     return [Decimal(one.replace(",", "")) for one in found]
+
+
+def list_at(value: object, path: tuple, key: tuple) -> list:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """Return the items of the list at this place of the input; of objects, what stands at `key` in each."""
+    for step in path:
+        if not isinstance(value, dict) or step not in value:
+            raise ValueError(f"the input has no value at {path!r}")
+        value = value[step]
+    if not isinstance(value, list):
+        raise ValueError(f"the input at {path!r} is not a list")
+    for step in key:
+        if not all(isinstance(item, dict) and step in item for item in value):
+            raise ValueError(f"an item of the list at {path!r} has no value {step!r}")
+        value = [item[step] for item in value]
+    return value
+
+
+def decimals(items: list) -> list:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """Return the numbers of a list, for exact arithmetic."""
+    if not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items):
+        raise ValueError("an item of the list is not a number")
+    return [Decimal(str(item)) for item in items]

@@ -60,7 +60,7 @@ class Table:
 
     def of_kind(self, *kinds: str) -> list[Field]:
         """The fields of these kinds."""
-        return [field for field in self.fields if field.kind in kinds]
+        return [field for field in self.fields if field.column in kinds]
 
     def numbers(self, name: str) -> Array:
         """A number field as floats, NaN where missing."""

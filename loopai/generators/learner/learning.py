@@ -32,7 +32,7 @@ class Learner:
         self._fields = fields
         self._table = Table(inputs, fields)
         self._random_state = random_state
-        self._chosen: dict[str, Candidate] = {}
+        self._chosen: dict[str, tuple[Candidate, float]] = {}
 
     def part(self, target: Target, rows: Sequence[int], function: str) -> Part | None:
         """Return the part that `rows` teach. The kind of model is chosen at the first call for a function."""
@@ -47,12 +47,16 @@ class Learner:
             target = replace(target, labels=tuple(target.labels[label] for label in known))
         # The matrices are small: threads of the linear algebra would spend most of their time waiting for each other.
         with threadpool_limits(limits=1):
-            candidate = self._chosen.get(function)
-            if candidate is None:
-                candidate = choose(self._table, answers, len(target.labels), places, self._random_state)
-                self._chosen[function] = candidate
+            if function not in self._chosen:
+                self._chosen[function] = choose(
+                    self._table, answers, len(target.labels), places, self._random_state
+                )
+            candidate, shift = self._chosen[function]
             fitted = fit(candidate, self._table, places, answers[places], len(target.labels), self._random_state)
-            learnt = Learnt(target, fitted.model(), _method(candidate, target), tuple(self._fields))
+            model = fitted.model()
+            if shift and len(model.start) == 1:
+                model = replace(model, start=(model.start[0] + shift,))
+            learnt = Learnt(target, model, _method(candidate, target), tuple(self._fields))
         return write_part(learnt, function, rule=candidate.family == "tree")
 
 

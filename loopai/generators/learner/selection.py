@@ -25,12 +25,13 @@ _SHORT_TEXT = 300  # characters on average: longer ones take Monty too long to c
 _MOST_BOOSTING = 6_000_000  # rows × columns × answers × rounds: about 2 s a fit
 _MOST_EXACT_LEAVES = 12
 _TINY = 1e-12
+_RARE_SHARE, _FEWEST_RARE = 0.1, 4  # below this share a label is rare; fewer rows say nothing about a limit
 
 
-def choose(table: Table, answers: Array, labels: int, places: Array, random_state: int) -> Candidate:
+def choose(table: Table, answers: Array, labels: int, places: Array, random_state: int) -> tuple[Candidate, float]:
     """Return the candidate whose answers for held-back rows are best; a simpler one where the difference is chance.
 
-    Only the rows at `places` are looked at.
+    With it comes what to add to its sums, so that a rare label is not overlooked. Only the rows at `places` are looked at.
     """
     rows = _sample(answers, labels, places, random_state)
     search = _Search(table, answers, labels, rows, random_state)
@@ -45,8 +46,8 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
                 best, errors = rival, search.errors(rival)
         exact = search.exact_tree()
         if exact is not None and float(search.errors(exact).mean()) <= float(errors.mean()):
-            return exact
-    return best
+            return exact, 0.0
+    return best, search.shift(best)
 
 
 class _Search:
@@ -129,6 +130,28 @@ class _Search:
         yield [{"weighting": weighting} for weighting in ("log", "binary")]
         if len(texts) > 1:
             yield [{"joined": True}]
+
+    def shift(self, candidate: Candidate) -> float:
+        """What to add to the sums of two labels, so that the rare one is found as well as its mistakes allow (F1)."""
+        truth = self.answers[self.rows].astype(int)
+        if self.labels != 2 or candidate.family == "tree":
+            return 0.0
+        rare = int(truth.mean() < 0.5)
+        members = truth == rare
+        if not _FEWEST_RARE <= members.sum() <= _RARE_SHARE * len(truth):
+            return 0.0
+        shares = np.clip(self.predictions(candidate)[:, rare], 1e-9, 1 - 1e-9)
+        odds = np.log(shares / (1 - shares))
+        order = np.sort(odds)
+        limits = np.append((order[1:] + order[:-1]) / 2, 0.0)
+        chosen = odds[None, :] > limits[:, None]
+        hits = (chosen & members).sum(axis=1)
+        f1 = 2 * hits / np.maximum(chosen.sum(axis=1) + members.sum(), 1)
+        best = limits[f1 >= f1.max() - _TINY]
+        if f1.max() <= f1[-1]:
+            return 0.0  # the usual limit does as well
+        limit = float(np.median(best))
+        return limit if rare == 0 else -limit
 
     def exact_tree(self) -> Candidate | None:
         """The smallest tree that is right on all rows, where there is one that is small."""

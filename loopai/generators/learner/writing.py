@@ -67,6 +67,7 @@ def _carried(fields: Sequence[Field], learnt: Sequence[Learnt]) -> list[str]:
     needed: list[Callable[..., object]] = [
         reading.at,
         *(READERS[kind] for kind in dict.fromkeys(field.kind for field in fields)),
+        *([reading.number] if any(field.kind == "total" for field in fields) else []),
     ]
     models = [one.model for one in learnt if isinstance(one.model, LinearModel)]
     for model in models:
