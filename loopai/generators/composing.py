@@ -228,7 +228,9 @@ class _Composer:
         for row in rows:
             texts = [text for text in _texts(self.inputs[row]) if not _is_number(text)]
             numbers = {
-                float(one.replace(",", "")) for text in texts for one in re.findall(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?", text)
+                float(one.replace(",", ""))
+                for text in texts
+                for one in re.findall(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?", text)
             }
             hits += abs(float(leaf.values[row])) in numbers
         return hits >= _STANDS_IN * len(rows)

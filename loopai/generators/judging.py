@@ -44,7 +44,9 @@ class Judge:
     def run(self, code: str, rows: Sequence[int]) -> list[Outcome]:
         """Run a program on these rows' inputs."""
         inputs = [self._inputs[row] for row in rows]
-        return self._pool.run_many(Program(code), inputs, timeout_ms=_TIMEOUT_MS, max_concurrency=2 if len(rows) > _MANY else 1)
+        return self._pool.run_many(
+            Program(code), inputs, timeout_ms=_TIMEOUT_MS, max_concurrency=2 if len(rows) > _MANY else 1
+        )
 
     def fits(self, part: Part, rows: Sequence[int], values: Sequence[Any]) -> bool:
         """Return whether a part gives exactly these values."""

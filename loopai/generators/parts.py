@@ -55,7 +55,9 @@ def assemble(told: Sequence[str], parts: Sequence[Part], main: Sequence[str]) ->
 def _head(told: Sequence[str]) -> list[str]:
     shown = [docstring(one) for one in told if one.strip()]
     texts = [[line.strip().removeprefix('"""').removesuffix('"""') for line in lines] for lines in shown]
-    joined = [line for number, lines in enumerate(texts) for line in ([""] if number else []) + [one for one in lines if one]]
+    joined = [
+        line for number, lines in enumerate(texts) for line in ([""] if number else []) + [one for one in lines if one]
+    ]
     if len(joined) == 1:
         return [f'"""{joined[0]}"""']
     return [f'"""{joined[0]}', *joined[1:], '"""']

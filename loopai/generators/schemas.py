@@ -23,7 +23,11 @@ def stated(schema: Any, path: Sequence[str | int | None] = ()) -> Stated:
     for step in path:
         inner = []
         for part in parts:
-            below = part.get("items") if isinstance(step, int) or step is None else _mapping(part.get("properties")).get(step)
+            below = (
+                part.get("items")
+                if isinstance(step, int) or step is None
+                else _mapping(part.get("properties")).get(step)
+            )
             inner.extend(_parts(below, schema, 0))
         parts = inner
     types: set[str] = set()

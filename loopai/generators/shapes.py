@@ -135,7 +135,12 @@ def _list(values: dict[int, Any], path: Path) -> Node:
     scalars = all(isinstance(item, (str, int, float, bool)) for item in items)
     distinct = {(type(item).__name__, str(item)): item for item in items}
     sizes = {len(value) for value in values.values()}
-    if scalars and items and len(distinct) <= min(40, len(items) / 2) and all(len(set(map(repr, v))) == len(v) for v in values.values()):
+    if (
+        scalars
+        and items
+        and len(distinct) <= min(40, len(items) / 2)
+        and all(len(set(map(repr, v))) == len(v) for v in values.values())
+    ):
         ordered = _order([value for value in values.values()])
         if ordered is not None:
             return Labels(
@@ -144,7 +149,9 @@ def _list(values: dict[int, Any], path: Path) -> Node:
     if scalars and not (len(sizes) == 1 and len(values) > 1 and next(iter(sizes)) <= 6 and not _is_texts(items)):
         return Leaf(path, values)
     if len(sizes) == 1 and 0 < next(iter(sizes)) <= 12:
-        return Row([shape_of({row: value[at] for row, value in values.items()}, (*path, at)) for at in range(sizes.pop())])
+        return Row(
+            [shape_of({row: value[at] for row, value in values.items()}, (*path, at)) for at in range(sizes.pop())]
+        )
     return Leaf(path, values)
 
 

@@ -98,4 +98,6 @@ def _is_key(value: Any, *, codes: bool) -> bool:
         return not isinstance(value, bool)
     if not isinstance(value, str):
         return False
-    return len(value.split()) <= (1 if codes else _MOST_WORDS) and len(value) <= (_LONGEST_CODE if codes else _LONGEST_KEY)
+    return len(value.split()) <= (1 if codes else _MOST_WORDS) and len(value) <= (
+        _LONGEST_CODE if codes else _LONGEST_KEY
+    )

@@ -25,6 +25,7 @@ from loopai.programs.stateless import is_stateless  # noqa: E402
 
 Run = Callable[[Candidate, Sequence[Any]], list[Any]]
 
+
 def train(*, name: str, description: str, input_schema: Any, output_schema: Any, examples: Any) -> Candidate:
     """The program for these examples, which must be one."""
     made = generate(TaskDescription(name, description, input_schema, output_schema), examples)

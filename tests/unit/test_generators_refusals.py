@@ -9,7 +9,13 @@ import pytest
 
 pytest.importorskip("sklearn", reason="training needs scikit-learn")
 
-from loopai.generators import Candidate, CannotLearn, Refusal, TaskDescription, generate  # after the check for scikit-learn
+from loopai.generators import (
+    Candidate,
+    CannotLearn,
+    Refusal,
+    TaskDescription,
+    generate,
+)  # after the check for scikit-learn
 
 TEXTS = ["win money now", "lunch at noon", "cheap pills here", "see you tomorrow", "free prize inside", "the report"]
 

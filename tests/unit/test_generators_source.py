@@ -81,7 +81,11 @@ def task_of(number: int, chance: random.Random) -> tuple[TaskDescription, list[A
     for row in range(24 if kind in ("two", "three", "amount", "bare", "labels") else 8):
         place, size = chance.randrange(4), round(chance.random() * 10, 2)
         word = f"{choices[place]} {chance.randint(1, 99)}"
-        value: dict[str, Any] = {first: choices[place], second: size, "t": chance.choice(["foo bar", "baz " + hostile(chance)])}
+        value: dict[str, Any] = {
+            first: choices[place],
+            second: size,
+            "t": chance.choice(["foo bar", "baz " + hostile(chance)]),
+        }
         made: Any
         if kind in ("two", "bare"):
             made = labels[place % 2]

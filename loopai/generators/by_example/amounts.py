@@ -21,7 +21,9 @@ _NOISE = 9  # decimals beyond these are the rounding of binary floating point
 _NICE = 3  # significant digits of a coefficient that people would write
 
 
-def amount(columns: Sequence[Expression], outputs: Sequence[Any], extra: Sequence[Expression] = ()) -> Expression | None:
+def amount(
+    columns: Sequence[Expression], outputs: Sequence[Any], extra: Sequence[Expression] = ()
+) -> Expression | None:
     """Return the simplest arithmetic that gives all outputs exactly; None where there is none."""
     if any(isinstance(output, float) and not math.isfinite(output) for output in outputs):
         return None
@@ -173,7 +175,10 @@ def _stepped(feature: Expression, wanted: Sequence[Decimal]) -> Iterator[Express
 def _linear(
     group: tuple[Expression, ...], wanted: Sequence[Decimal], decimals: int, *, offset: bool, units: bool = False
 ) -> Expression | None:
-    rows = [[Fraction(value) for value in row] + ([Fraction(1)] if offset else []) for row in zip(*(g.values for g in group))]
+    rows = [
+        [Fraction(value) for value in row] + ([Fraction(1)] if offset else [])
+        for row in zip(*(g.values for g in group))
+    ]
     targets = [Fraction(number) for number in wanted]
     if units:
         weights: list[Fraction] | None = [Fraction(1)] * len(group)
@@ -315,7 +320,13 @@ def _written(
             shown = f'Decimal("{digits}")' + (f" * {factor}" if factor else "")
         else:
             cost += 1.2 + 0.3 * (len(str(size.numerator)) + len(str(size.denominator)))
-            head = factor if size.numerator == 1 else f"{size.numerator} * {factor}" if factor else f"Decimal({size.numerator})"
+            head = (
+                factor
+                if size.numerator == 1
+                else f"{size.numerator} * {factor}"
+                if factor
+                else f"Decimal({size.numerator})"
+            )
             shown = f"{head or 'Decimal(1)'} / {size.denominator}"
         parts.append(("- " if weight < 0 else "+ ") + shown)
     source = " ".join(parts).removeprefix("+ ")

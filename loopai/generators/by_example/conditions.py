@@ -181,7 +181,10 @@ def _all_conditions(columns: Sequence[Expression]) -> Iterator[Expression | None
         for size in (1, 2):
             for start in sorted({text[:size] for text in texts if text}):
                 yield applied(
-                    f"{{0}}.startswith({quoted(start)})", lambda text, s=start: text.startswith(s), (column,), 1.4 + 0.2 * size
+                    f"{{0}}.startswith({quoted(start)})",
+                    lambda text, s=start: text.startswith(s),
+                    (column,),
+                    1.4 + 0.2 * size,
                 )
             for end in sorted({text[-size:] for text in texts if text}):
                 yield applied(

@@ -90,4 +90,6 @@ def applied(
             values.append(None)
     if all(value is None for value in values):
         return None
-    return Expression(template, function, operands, cost + sum(one.cost for one in operands), tuple(values), None, named)
+    return Expression(
+        template, function, operands, cost + sum(one.cost for one in operands), tuple(values), None, named
+    )

@@ -47,10 +47,14 @@ def make(inputs: Sequence[Any], outputs: Sequence[Any], function: str, *, cases:
         return None
     chosen = _spread(inputs, outputs)
     for _ in range(_ROUNDS):
-        made = _search([inputs[row] for row in chosen], [outputs[row] for row in chosen], columns, function, cases=cases)
+        made = _search(
+            [inputs[row] for row in chosen], [outputs[row] for row in chosen], columns, function, cases=cases
+        )
         if made is None:
             return None
-        missed = [row for row in range(len(inputs)) if row not in chosen and not _agrees(made, inputs[row], outputs[row])]
+        missed = [
+            row for row in range(len(inputs)) if row not in chosen and not _agrees(made, inputs[row], outputs[row])
+        ]
         if not missed:
             return made
         if len(missed) > len(inputs) / 2 and len(inputs) > 2 * _SEARCHED:
@@ -195,7 +199,9 @@ def _returned(parts: Sequence[Expression], indent: str) -> list[str]:
         if source in by_source:
             names[id(one)] = by_source[source]
         elif (one.named or one.path is not None) and (one.named or sources.count(source) > 1 or len(parts) == 1):
-            stem = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in one.named.lower())[:30]
+            stem = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in one.named.lower())[
+                :30
+            ]
             name = f"{stem}_value" if one.path is not None else stem
             name = name if name[:1].isalpha() else f"value_{name}"
             while name in by_source.values():

@@ -82,7 +82,8 @@ def moment_expressions(columns: Sequence[Expression], outputs: Sequence[str]) ->
 
 def _is_date(text: str) -> bool:
     return bool(
-        re.search(_MONTHS, text) and re.search("[0-9]", text)
+        re.search(_MONTHS, text)
+        and re.search("[0-9]", text)
         or re.search("[0-9]{1,4}[/. -][0-9]{1,2}(?:[/. -][0-9]{1,4})?", text)
         or re.fullmatch("[0-9]{6}|[0-9]{8}|[0-9]{14}", text)
     )

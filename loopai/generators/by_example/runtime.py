@@ -161,7 +161,9 @@ def to_step(number: Decimal, step: str, way: str) -> Decimal:
 def written(number: Decimal, decimals: int, thousands: str, point: str) -> str:
     """Write a number with this many decimals (-1: as many as it has)."""
     if decimals >= 0:
-        shown = f"{to_step(number, '1' if decimals == 0 else '0.' + '0' * (decimals - 1) + '1', 'nearest'):,.{decimals}f}"
+        shown = (
+            f"{to_step(number, '1' if decimals == 0 else '0.' + '0' * (decimals - 1) + '1', 'nearest'):,.{decimals}f}"
+        )
     else:
         shown = f"{number:,f}"
         if "." in shown:

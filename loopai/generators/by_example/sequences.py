@@ -33,7 +33,9 @@ def lists_of(inputs: Sequence[Any]) -> list[tuple[Expression, str]]:
             one = _leaf(path, key, inputs)
             inner = [item for row in one.values for item in row]
             texts = bool(inner) and all(isinstance(item, str) for item in inner)
-            numbers = bool(inner) and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in inner)
+            numbers = bool(inner) and all(
+                isinstance(item, (int, float)) and not isinstance(item, bool) for item in inner
+            )
             found.append((one, "texts" if texts else "numbers" if numbers else "items"))
     return found[:_MOST_LISTS]
 

@@ -28,7 +28,7 @@ TOKENS: tuple[tuple[str, float], ...] = (
     ("(?<![0-9])[0-9]{4}(?![0-9])", 1.8),
     ("[$€£]? ?[0-9]+(?:[.,][0-9]+)*", 2.4),
     ("[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\\.[A-Za-z0-9-]+)+", 1.6),
-    ("https?://[^\\s<>\"]+", 1.6),
+    ('https?://[^\\s<>"]+', 1.6),
     ("[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?", 1.8),
     ("[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}", 1.8),
 )
@@ -131,7 +131,10 @@ def _taken(column: Expression, outputs: Sequence[str]) -> Iterator[Expression | 
                 whole + 2.0,
             )
             yield applied(
-                f"{{0}}.split({shown})[-1].strip()", lambda text, m=mark: text.split(m)[-1].strip(), (column,), whole + 2.2
+                f"{{0}}.split({shown})[-1].strip()",
+                lambda text, m=mark: text.split(m)[-1].strip(),
+                (column,),
+                whole + 2.2,
             )
             yield applied(
                 f"{{0}}.removesuffix({shown})", lambda text, m=mark: text.removesuffix(m), (column,), whole + 2.0
@@ -173,12 +176,8 @@ def _from_edges(column: Expression, pattern: str, cost: float) -> Iterator[Expre
                 return run.edge(text, pattern, w, s)
 
             call = f"edge({{0}}, {shown}, {which}, {side})"
-            yield applied(
-                f"{{0}}[{call}:].strip()", lambda text, f=place: text[f(text) :].strip(), (column,), extra
-            )
-            yield applied(
-                f"{{0}}[:{call}].strip()", lambda text, f=place: text[: f(text)].strip(), (column,), extra
-            )
+            yield applied(f"{{0}}[{call}:].strip()", lambda text, f=place: text[f(text) :].strip(), (column,), extra)
+            yield applied(f"{{0}}[:{call}].strip()", lambda text, f=place: text[: f(text)].strip(), (column,), extra)
 
 
 def _reshaped(column: Expression, outputs: Sequence[str]) -> Iterator[Expression | None]:
@@ -186,7 +185,13 @@ def _reshaped(column: Expression, outputs: Sequence[str]) -> Iterator[Expression
     for joint in joints:
         shown = quoted(joint)
         yield applied(f"initials({{0}}, {shown})", lambda text, j=joint: run.initials(text, j), (column,), 2.6)
-        for pattern, cost in ((f"[{LETTERS}0-9]+", 2.0), ("\\S+", 1.6), ("[0-9]+", 2.0), (f"[{LETTERS}]+", 2.2), ("[A-Z]", 2.0)):
+        for pattern, cost in (
+            (f"[{LETTERS}0-9]+", 2.0),
+            ("\\S+", 1.6),
+            ("[0-9]+", 2.0),
+            (f"[{LETTERS}]+", 2.2),
+            ("[A-Z]", 2.0),
+        ):
             extra = cost + (0.4 if joint else 0.2)
             yield applied(
                 f"joined({{0}}, {quoted(pattern)}, {shown})",
@@ -357,7 +362,13 @@ def _marks(texts: Sequence[str], outputs: Sequence[str]) -> list[tuple[str, floa
         if is_word and (count < len(texts) or len(texts) < 2):
             continue
         label = is_word and mark.rstrip()[-1] in ":="  # "Age: " says itself what comes next
-        marks.append((mark, (0.7 if label else 1.6 if is_word else 1.1 if mark == " " else 0.8) + (0.5 if count < len(texts) else 0.0)))
+        marks.append(
+            (
+                mark,
+                (0.7 if label else 1.6 if is_word else 1.1 if mark == " " else 0.8)
+                + (0.5 if count < len(texts) else 0.0),
+            )
+        )
     if len(texts) > 1 and max(map(len, texts)) <= _LONGEST_SLICED:
         # Words or ends that some of the texts share: "Inc", "that".
         words: dict[str, int] = {}
@@ -387,7 +398,9 @@ def _contexts(texts: Sequence[str], outputs: Sequence[str]) -> Iterator[tuple[st
     lefts = [text.partition(output)[0] for text, output in zip(texts, outputs)]
     rights = [text.partition(output)[2] for text, output in zip(texts, outputs)]
     left, right = _common_end(lefts)[-20:], _common_start(rights)[:20]
-    for start in sorted({0, *(one.start() for one in re.finditer("(?<![A-Za-z0-9])(?=[A-Za-z0-9])", left)), max(0, len(left) - 1)}):
+    for start in sorted(
+        {0, *(one.start() for one in re.finditer("(?<![A-Za-z0-9])(?=[A-Za-z0-9])", left)), max(0, len(left) - 1)}
+    ):
         for stop in sorted({1, *(one.end() for one in re.finditer("[A-Za-z0-9]+|[^A-Za-z0-9]+", right))}):
             if left[start:] and right[:stop]:
                 label = re.search("[A-Za-z] ?[:=#] ?$", left[start:])

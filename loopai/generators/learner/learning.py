@@ -48,9 +48,7 @@ class Learner:
         # The matrices are small: threads of the linear algebra would spend most of their time waiting for each other.
         with threadpool_limits(limits=1):
             if function not in self._chosen:
-                self._chosen[function] = choose(
-                    self._table, answers, len(target.labels), places, self._random_state
-                )
+                self._chosen[function] = choose(self._table, answers, len(target.labels), places, self._random_state)
             candidate, shift = self._chosen[function]
             fitted = fit(candidate, self._table, places, answers[places], len(target.labels), self._random_state)
             model = fitted.model()

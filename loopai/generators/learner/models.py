@@ -109,7 +109,9 @@ class _Linear:
 
     def predict(self, rows: Array) -> Array:
         matrix = self._encoder.matrix(rows)
-        return _probabilities(self._estimator, matrix, self._labels) if self._labels else self._estimator.predict(matrix)
+        return (
+            _probabilities(self._estimator, matrix, self._labels) if self._labels else self._estimator.predict(matrix)
+        )
 
     def model(self) -> LinearModel:
         weights = np.atleast_2d(self._estimator.coef_)
@@ -200,7 +202,9 @@ class _Histogram:
 
     def predict(self, rows: Array) -> Array:
         matrix = self._encoder.plain(rows)
-        return _probabilities(self._estimator, matrix, self._labels) if self._labels else self._estimator.predict(matrix)
+        return (
+            _probabilities(self._estimator, matrix, self._labels) if self._labels else self._estimator.predict(matrix)
+        )
 
     def model(self) -> TreeModel:
         columns = self._encoder.columns()
