@@ -32,7 +32,7 @@ from .seam import (
     cyclomatic_complexity,
     lines_of_code,
 )
-from .shapes import Choice, Labels, Leaf, Node, Record, Row, leaves, shape_of
+from .shapes import Choice, Labels, Leaf, Node, Row, leaves, shape_of
 from .tables import make_table, repeats
 from .values import same, shown
 
@@ -163,7 +163,7 @@ class _Composer:
         part = maker(rows)
         if part is None or not self.judge.fits(part, rows, leaf.values):
             raise CannotLearn(
-                f"No way was found to make the list {leaf.name!r} from the input: lists of labels that repeat and texts "
+                f"No way was found to make the list {leaf.name!r} from the input: labels that repeat and texts "
                 "split at a mark can be learnt; give these, or push a program of your own."
             )
         return _Plan(leaf, part, self.judge.judge(maker, rows, leaf.values))
@@ -200,8 +200,8 @@ class _Composer:
             check_labels(target)
             if not target.is_class and self._stands_in_input(leaf, rows):
                 raise CannotLearn(
-                    f"The number {leaf.name!r} stands in the inputs, and no program was found that takes it out of every "
-                    "example: correct the examples, or add some of the form that is missing."
+                    f"The number {leaf.name!r} stands in the inputs, and no program was found that takes it out of "
+                    "every example: correct the examples, or add some of the form that is missing."
                 )
             # The schema and all inputs decide the fields; the rows decide what is learnt from them.
             fields = find_fields(self.inputs, self.task.input_schema)

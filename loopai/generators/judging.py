@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,12 +48,12 @@ class Judge:
             Program(code), inputs, timeout_ms=_TIMEOUT_MS, max_concurrency=2 if len(rows) > _MANY else 1
         )
 
-    def fits(self, part: Part, rows: Sequence[int], values: Sequence[Any]) -> bool:
+    def fits(self, part: Part, rows: Sequence[int], values: Mapping[int, Any]) -> bool:
         """Return whether a part gives exactly these values."""
         outcomes = self.run(alone(part), rows)
         return all(one.error is None and same(one.output, values[row]) for one, row in zip(outcomes, rows))
 
-    def judge(self, make: Maker, rows: Sequence[int], values: Sequence[Any]) -> Verdict:
+    def judge(self, make: Maker, rows: Sequence[int], values: Mapping[int, Any]) -> Verdict:
         """Judge what `make` makes of some of the rows on the others."""
         given: list[tuple[int, Outcome | None]] = []
         estimate = False
@@ -72,7 +72,7 @@ class Judge:
             return Verdict(_r2(given, values), answered)
         return Verdict(sum(right) / len(given), answered, _recall(given, right, values))
 
-    def _folds(self, rows: Sequence[int], values: Sequence[Any]) -> list[tuple[list[int], list[int]]]:
+    def _folds(self, rows: Sequence[int], values: Mapping[int, Any]) -> list[tuple[list[int], list[int]]]:
         if len(rows) < FEW:
             return [([row for row in rows if row != held], [held]) for held in rows] if len(rows) > 1 else []
         shuffled = list(rows)
@@ -95,7 +95,7 @@ def alone(part: Part) -> str:
     return assemble([part.told], [part], ["def main(input):", f"    return {part.call}"])
 
 
-def _r2(given: Sequence[tuple[int, Outcome | None]], values: Sequence[Any]) -> float:
+def _r2(given: Sequence[tuple[int, Outcome | None]], values: Mapping[int, Any]) -> float:
     wanted = [float(values[row]) for row, _ in given]
     mean = sum(wanted) / len(wanted)
     total = sum((value - mean) ** 2 for value in wanted)
@@ -107,7 +107,7 @@ def _r2(given: Sequence[tuple[int, Outcome | None]], values: Sequence[Any]) -> f
 
 
 def _recall(
-    given: Sequence[tuple[int, Outcome | None]], right: Sequence[bool], values: Sequence[Any]
+    given: Sequence[tuple[int, Outcome | None]], right: Sequence[bool], values: Mapping[int, Any]
 ) -> tuple[tuple[Any, float], ...]:
     labels: dict[str, tuple[Any, list[bool]]] = {}
     for (row, _), hit in zip(given, right):

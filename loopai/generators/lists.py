@@ -12,6 +12,7 @@ from .literals import literal
 from .parts import Part, carried
 from .values import same
 
+Split = Callable[[str], list[str]]
 _CHANGES: tuple[tuple[str, Callable[[str], Any]], ...] = (
     ("{0}", lambda text: text),
     ("{0}.lower()", str.lower),
@@ -46,9 +47,7 @@ def make_list(inputs: Sequence[Any], outputs: Sequence[Sequence[Any]], function:
     return None
 
 
-def _gives(
-    split: Callable[[str], list[str]], change: Callable[[str], Any], text: str, output: Sequence[Any], *, unique: bool
-) -> bool:
+def _gives(split: Split, change: Callable[[str], Any], text: str, output: Sequence[Any], *, unique: bool) -> bool:
     try:
         made = [change(one) for one in split(text)]
     except ValueError:
@@ -56,31 +55,34 @@ def _gives(
     return same(list(dict.fromkeys(made)) if unique else made, list(output))
 
 
-def _splits(texts: Sequence[str], outputs: Sequence[Sequence[Any]]) -> Iterator[tuple[Callable[[str], list[str]], str]]:
+def _splits(texts: Sequence[str], outputs: Sequence[Sequence[Any]]) -> Iterator[tuple[Split, str]]:
     marks = sorted(set(re.findall("[^A-Za-z0-9 ]", " ".join(texts[:20]))))[:12]
     for mark in [*marks, " "]:
-        shown = literal(mark)
-        yield (
-            lambda text, m=mark: [one.strip() for one in text.split(m) if one.strip()],
-            f"[one.strip() for one in text.split({shown}) if one.strip()]",
-        )
+        yield _split_at(mark), f"[one.strip() for one in text.split({literal(mark)}) if one.strip()]"
     if len(marks) > 1:
         both = "[" + "".join(re.escape(mark) for mark in marks) + "]"
-        yield (
-            lambda text: [one.strip() for one in re.split(both, text) if one.strip()],
-            f"[one.strip() for one in re.split({literal(both)}, text) if one.strip()]",
-        )
+        yield _split_by(both), f"[one.strip() for one in re.split({literal(both)}, text) if one.strip()]"
     for pattern in _PATTERNS:
-        yield (
-            lambda text, p=pattern: [one.group() for one in re.finditer(p, text)],
-            f"[one.group() for one in re.finditer({literal(pattern)}, text)]",
-        )
+        yield _all_of(pattern), f"[one.group() for one in re.finditer({literal(pattern)}, text)]"
     for mark in marks:
-        shown = literal(mark)
-        yield (
-            lambda text, m=mark: [one.strip() for one in text.partition(m)[2].split(",") if one.strip()],
-            f'[one.strip() for one in text.partition({shown})[2].split(",") if one.strip()]',
-        )
+        source = f'[one.strip() for one in text.partition({literal(mark)})[2].split(",") if one.strip()]'
+        yield _split_after(mark), source
+
+
+def _split_at(mark: str) -> Split:
+    return lambda text: [one.strip() for one in text.split(mark) if one.strip()]
+
+
+def _split_by(pattern: str) -> Split:
+    return lambda text: [one.strip() for one in re.split(pattern, text) if one.strip()]
+
+
+def _all_of(pattern: str) -> Split:
+    return lambda text: [one.group() for one in re.finditer(pattern, text)]
+
+
+def _split_after(mark: str) -> Split:
+    return lambda text: [one.strip() for one in text.partition(mark)[2].split(",") if one.strip()]
 
 
 def _part(path: tuple[Any, ...], split: str, change: str, function: str, *, unique: bool) -> Part:

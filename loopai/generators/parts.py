@@ -74,10 +74,10 @@ def carried(module: ModuleType, code: Sequence[str]) -> list[str]:
     pending = list(code)
     while pending:
         text = pending.pop()
-        for name in functions:
+        for name, function in functions.items():
             if name not in needed and re.search(rf"\b{name}\(", text):
                 needed.append(name)
-                pending.append(source_of(functions[name]))
+                pending.append(source_of(function))
     return [source_of(functions[name]) for name in functions if name in needed]
 
 

@@ -141,7 +141,7 @@ def _list(values: dict[int, Any], path: Path) -> Node:
         and len(distinct) <= min(40, len(items) / 2)
         and all(len(set(map(repr, v))) == len(v) for v in values.values())
     ):
-        ordered = _order([value for value in values.values()])
+        ordered = _order(list(values.values()))
         if ordered is not None:
             return Labels(
                 [(item, Leaf((*path, item), {row: item in value for row, value in values.items()})) for item in ordered]

@@ -11,12 +11,13 @@ import pytest
 
 pytest.importorskip("pydantic_monty", reason="Monty needs Python 3.10")
 
-from loopai.generators import Candidate, Refusal, TaskDescription, generate  # noqa: E402  # after the check for Monty
-from loopai.generators.literals import comment, docstring, literal  # noqa: E402
-from loopai.programs import Program, ProgramPool  # noqa: E402
+from loopai.generators import Candidate, Refusal, TaskDescription, generate  # after the check for Monty
+from loopai.generators.literals import comment, docstring, literal
+from loopai.programs import Program, ProgramPool
 
 HOSTILE = [
-    "\n", "\r", "\r\n", '"', "'", '"""', "'''", "\\", "\\n", "{x}", "%s", "\x00", "\u2028", "\x85", "#", "\\N{DIGIT ONE}",
+    "\n", "\r", "\r\n", '"', "'", '"""', "'''", "\\", "\\n", "{x}", "%s", "\x00", "\u2028", "\x85", "#",
+    "\\N{DIGIT ONE}",
     "\t", "\x0c", "\x1a", "é", "\U0001f600", "\u202e", "def main(input):", "import os", " ", "", "\\\n", "f{1+1}", "*/",
     "\x1b[0m", "\nPWNED = __import__('os').system('id')\n# ", '"""\nPWNED = 1\n"""', "{0}", "}}", "\\x41", "\\",
 ]  # fmt: skip
@@ -40,8 +41,10 @@ def check(code: str) -> None:
         assert isinstance(node, STATEMENTS), ast.dump(node)[:200]
     assert [node.name for node in rest if isinstance(node, ast.FunctionDef)].count("main") == 1
     allowed = {
-        "ValueError", "Decimal", "Counter", "abs", "all", "any", "bool", "dict", "enumerate", "float", "int", "isinstance",
-        "len", "list", "max", "min", "object", "range", "round", "set", "sorted", "str", "sum", "tuple", "zip", "math", "re",
+        "ValueError", "Decimal", "Counter", "abs", "all", "any", "bool", "dict", "enumerate", "float", "int",
+        "isinstance",
+        "len", "list", "max", "min", "object", "range", "round", "set", "sorted", "str", "sum", "tuple", "zip",
+        "math", "re",
     }  # fmt: skip
     bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     bound |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
@@ -105,7 +108,7 @@ def task_of(number: int, chance: random.Random) -> tuple[TaskDescription, list[A
             value[first], made = ", ".join(f"{label}{row}" for label in ("a", "b", "c")[: 1 + row % 3]), None
             made = value[first].split(", ")
         else:
-            value[first], made = word, word.split(" ")[-1] + (labels[0] if kind == "join" else "")
+            value[first], made = word, word.rsplit(" ", maxsplit=1)[-1] + (labels[0] if kind == "join" else "")
         output: Any = made if kind == "bare" else {key: made}
         if kind == "optional" and row % 2:
             output = {"other": row % 4 == 1}

@@ -149,7 +149,8 @@ def _combined(features: Sequence[Expression], wanted: Sequence[Decimal], decimal
 
 def _mul(one: Expression, other: Expression) -> Expression:
     found = applied("{0} * {1}", lambda a, b: Decimal(a) * Decimal(b), (one, other), 0.4)
-    assert found is not None
+    if found is None:
+        raise ValueError("the product of two numbers is a number")
     return found
 
 
@@ -308,10 +309,7 @@ def _written(
     parts, cost = [], 0.5 * len(weights)
     for place, weight in enumerate(weights):
         size = abs(weight)
-        if offset and place == len(group):
-            factor = ""
-        else:
-            factor = f"{{{place}}}"
+        factor = "" if offset and place == len(group) else f"{{{place}}}"
         if size == 1 and factor:
             shown = factor
         elif _is_decimal(size):

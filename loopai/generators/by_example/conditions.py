@@ -98,8 +98,8 @@ def branches(columns: Sequence[Expression], pool: Sequence[Expression], outputs:
             break
         seen.add(truth)
         groups = [[row for row in range(count) if truth[row] is side] for side in (True, False)]
-        found = [concatenate(pool, outputs, group) for group in groups]
-        if found[0] is None or found[1] is None:
+        found = [one for one in (concatenate(pool, outputs, group) for group in groups) if one is not None]
+        if len(found) < 2:
             continue
         if any(len(group) == 1 and one.cost > _MOST_ALONE for group, one in zip(groups, found)):
             continue

@@ -116,8 +116,8 @@ def _search(
             return None
         return Made(_part(function, rule.expression, "a rule"), rule.evaluate)
     if all(isinstance(output, (int, float)) and not isinstance(output, bool) for output in outputs):
-        extra = [one for one in sequence_numbers(lists) if one is not None]
-        found = amount(columns, outputs, extra)
+        sums = [one for one in sequence_numbers(lists) if one is not None]
+        found = amount(columns, outputs, sums)
         if found is None:
             return None
         return Made(_part(function, found, "arithmetic"), found.evaluate)

@@ -13,7 +13,10 @@ _ORDERS = ("mdy", "dmy", "ymd", "my", "ym", "md", "dm")
 _MONTHS = "(?i)(?<![a-z])(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _STEPS = (300, 600, 900, 1200, 1800, 3600, 7200, 10800, 14400, 21600, 28800, 43200)  # seconds
 _NUMERIC = "[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}"
-_NAMED = "(?:[A-Z][a-z]{2,8}\\.? [0-9]{1,2}(?:st|nd|rd|th)?,? [0-9]{4}|[0-9]{1,2}(?:st|nd|rd|th)? [A-Z][a-z]{2,8}\\.?,? [0-9]{4})"
+_NAMED = (  # March 5th, 2014 and 5 Mar 2014
+    "(?:[A-Z][a-z]{2,8}\\.? [0-9]{1,2}(?:st|nd|rd|th)?,? [0-9]{4}"
+    "|[0-9]{1,2}(?:st|nd|rd|th)? [A-Z][a-z]{2,8}\\.?,? [0-9]{4})"
+)
 
 Part = tuple[str, Callable[[Any], str], float]
 
@@ -82,8 +85,7 @@ def moment_expressions(columns: Sequence[Expression], outputs: Sequence[str]) ->
 
 def _is_date(text: str) -> bool:
     return bool(
-        re.search(_MONTHS, text)
-        and re.search("[0-9]", text)
+        (re.search(_MONTHS, text) and re.search("[0-9]", text))
         or re.search("[0-9]{1,4}[/. -][0-9]{1,2}(?:[/. -][0-9]{1,4})?", text)
         or re.fullmatch("[0-9]{6}|[0-9]{8}|[0-9]{14}", text)
     )
@@ -108,7 +110,7 @@ def _times(source: Expression, outputs: Sequence[str]) -> Iterator[Expression | 
     time = applied("time_in({0})", run.time_in, (source,), 0.3, "time")
     if time is None:
         return
-    moments = [time]
+    moments: list[Expression | None] = [time]
     if any(re.search("[0-9]", output) for output in outputs):
         for step in _STEPS:
             for way, cost in (("down", 1.2), ("nearest", 1.4), ("up", 1.4)):

@@ -37,7 +37,7 @@ def match(text: str, pattern: str, which: int) -> str:
     found = [one.group() for one in re.finditer(pattern, text)]
     if not -len(found) <= which < len(found):
         raise unfit(text)
-    return found[which]
+    return str(found[which])
 
 
 def only_match(text: str, pattern: str) -> str:
@@ -123,7 +123,7 @@ def item(pieces: list, which: str) -> str:  # type: ignore[type-arg]  # programs
     """Return the piece whose number, counted from 1, is in another column."""
     if not which.isdigit() or not 1 <= int(which) <= len(pieces):
         raise unfit(which)
-    return pieces[int(which) - 1]
+    return str(pieces[int(which) - 1])
 
 
 def capitalized(text: str) -> str:
@@ -206,7 +206,7 @@ def weekday(date: tuple) -> str:  # type: ignore[type-arg]  # programs carry it:
         raise unfit(date)
     shifted = year - 1 if month < 3 else year
     number = shifted + shifted // 4 - shifted // 100 + shifted // 400 + [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4][month - 1]
-    return ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"][(number + day) % 7]
+    return ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"][int(number + day) % 7]
 
 
 def month_name(date: tuple) -> str:  # type: ignore[type-arg]  # programs carry it: kept plain
@@ -214,7 +214,7 @@ def month_name(date: tuple) -> str:  # type: ignore[type-arg]  # programs carry 
     if not 1 <= date[1] <= 12:
         raise unfit(date)
     names = "January February March April May June July August September October November December"
-    return names.split()[date[1] - 1]
+    return names.split()[int(date[1]) - 1]
 
 
 def ordinal(number: int) -> str:

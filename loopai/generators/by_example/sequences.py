@@ -42,7 +42,7 @@ def lists_of(inputs: Sequence[Any]) -> list[tuple[Expression, str]]:
 
 def sequence_numbers(lists: Sequence[tuple[Expression, str]]) -> Iterator[Expression | None]:
     """Yield counts, sums, extremes and sums of products."""
-    numbers = []
+    numbers: list[tuple[Expression, str]] = []
     for one, kind in lists:
         if kind != "numbers" and (kind == "texts" or not any(kind_ == "items" for _, kind_ in numbers)):
             yield applied("len({0})", len, (one,), 0.5)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import reading
 from ..schemas import stated
+from . import reading
 
 Path = tuple[str | int | None, ...]
 

@@ -31,7 +31,7 @@ _RARE_SHARE, _FEWEST_RARE = 0.1, 4  # below this share a label is rare; fewer ro
 def choose(table: Table, answers: Array, labels: int, places: Array, random_state: int) -> tuple[Candidate, float]:
     """Return the candidate whose answers for held-back rows are best; a simpler one where the difference is chance.
 
-    With it comes what to add to its sums, so that a rare label is not overlooked. Only the rows at `places` are looked at.
+    With it comes what to add to its sums, so that a rare label is not overlooked. Only the rows at `places` count.
     """
     rows = _sample(answers, labels, places, random_state)
     search = _Search(table, answers, labels, rows, random_state)
@@ -76,9 +76,9 @@ class _Search:
         shorter = self._with(best, replace(best.recipe or Recipe(), limit=limit // 3))
         best = self._better(best, shorter)
         # These make the program slower, so they must do more than shift probabilities.
-        for change in ("measured", "pairs"):
+        for extra in ("measured", "pairs"):
             recipe = best.recipe or Recipe()
-            slower = replace(recipe, measured=True) if change == "measured" else replace(recipe, pairs=True)
+            slower = replace(recipe, measured=True) if extra == "measured" else replace(recipe, pairs=True)
             rival = self._with(best, slower)
             if _clearly_less(self.errors(rival), self.errors(best)):
                 best = self._better(best, rival)

@@ -6,11 +6,11 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 
+from ..literals import literal
+from ..parts import Part
 from . import reading
 from .fields import READERS, Field
 from .learnt import Learnt, LinearModel, TreeModel
-from ..literals import literal
-from ..parts import Part
 from .writing_linear import linear_source
 from .writing_trees import FOLLOW, trees_source
 

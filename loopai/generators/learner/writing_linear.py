@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .learnt import TIMES, Learnt, LinearModel, Row, Words, WordTerms
 from ..literals import comment, literal, rounded, row, table
+from .learnt import TIMES, Learnt, LinearModel, Row, Words, WordTerms
 from .reading import MEASURE_NAMES
 
 _WORD_DIGITS = 3  # of a word's weight: thousands of them add up, and their last digits cancel out
