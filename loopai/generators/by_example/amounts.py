@@ -281,7 +281,7 @@ def _simple(low: Fraction, high: Fraction) -> list[Fraction]:
     tried = [Fraction(round(middle * 10**digits), 10**digits) for digits in range(3)]
     tried += [Fraction(round(middle * denominator), denominator) for denominator in (3, 6, 7, 8, 9, 11, 12, 16, 60)]
     tried += [Fraction(round(middle * 10**digits), 10**digits) for digits in (3, 4, 5)]
-    return list(dict.fromkeys(number for number in tried if low <= number <= high))[:6]
+    return list(dict.fromkeys(number for number in tried if number and low <= number <= high))[:6]
 
 
 def _is_decimal(number: Fraction) -> bool:

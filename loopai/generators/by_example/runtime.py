@@ -146,9 +146,8 @@ def number_in(text: str, point: str) -> Decimal:
 def to_step(number: Decimal, step: str, way: str) -> Decimal:
     """Round to a multiple of `step`: "down", "up" or "nearest", halves away from zero."""
     size = Decimal(step)
-    steps = number / size
-    whole = Decimal(int(steps))
-    rest = steps - whole
+    whole = Decimal(int(number / size))
+    rest = number / size - whole
     if way == "nearest":
         whole += 1 if rest >= Decimal("0.5") else -1 if rest <= Decimal("-0.5") else 0
     elif way == "down" and rest < 0:
@@ -174,18 +173,15 @@ def written(number: Decimal, decimals: int, thousands: str, point: str) -> str:
 def date_in(text: str, order: str) -> tuple:  # type: ignore[type-arg]  # programs carry it: kept plain
     """Read a date as (year, month, day); `order` says in which order its numbers stand; 0 for what is missing."""
     rest = re.sub(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?|[+-][0-9]{2}:?[0-9]{2}$", " ", text)
+    rest = re.sub("^((?:19|20)[0-9]{2})([0-9]{2})([0-9]{2})(?![0-9])", r"\1 \2 \3 ", rest)
+    rest = re.sub("^([0-9]{2})([0-9]{2})([0-9]{4}|[0-9]{2})$", r"\1 \2 \3", rest)
     named = re.findall(r"(?i)(?<![a-z])(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", rest)
     found = re.findall("[0-9]+", rest)
     parts = {"y": 0, "m": 0, "d": 0}
     if named:
         order = order.replace("m", "")
         parts["m"] = "janfebmaraprmayjunjulaugsepoctnovdec".index(named[0].lower()) // 3 + 1
-    if len(found) == 1 and len(found[0]) == len(order.replace("y", "yy")) * 2:
-        found = re.findall("[0-9]{4}|[0-9]{2}" if order[0] == "y" else "[0-9]{2}(?=[0-9])|[0-9]+", found[0])
-        if order != "ymd":
-            found = [found[0], found[1][:2], found[1][2:] + "".join(found[2:])] if len(found) > 1 else found
-    if len(found) == 3 and len(found[0]) == 4:
-        order = "ymd"
+    order = "ymd" if len(found) == 3 and len(found[0]) == 4 else order
     if len(found) != len(order):
         raise unfit(text)
     for part, digits in zip(order, found):
