@@ -15,7 +15,7 @@ from .errors import CannotLearn
 from .examples import MIN_EXAMPLES, check_contradictions, check_labels, read_examples
 from .judging import Judge, Maker, Verdict
 from .learner.fields import find_fields
-from .learner.targets import Target, target_of
+from .learner.targets import OutputTarget, target_of
 from .lists import make_list
 from .literals import identifier, literal
 from .parts import Part, assemble
@@ -189,7 +189,7 @@ class _Composer:
             return distinct <= len(values) / 3
         return distinct <= max(2, len(values) / 2) and (len(values) >= MIN_EXAMPLES or distinct < len(values) / 2)
 
-    def _target(self, leaf: Leaf, rows: list[int]) -> Target | None:
+    def _target(self, leaf: Leaf, rows: list[int]) -> OutputTarget | None:
         """What a model would have to learn, None where it cannot; then the reason is kept."""
         try:
             target = target_of(
@@ -221,7 +221,7 @@ class _Composer:
         places: list[float] = [0.0] * len(self.inputs)
         for row, answer in zip(rows, target.rows):
             places[row] = answer
-        return Target(target.key, target.labels, tuple(places), target.whole)
+        return OutputTarget(target.key, target.labels, tuple(places), target.whole)
 
     def _stands_in_input(self, leaf: Leaf, rows: list[int]) -> bool:
         hits = 0

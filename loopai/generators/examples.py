@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import CannotLearn
 from .learner.fields import Field
-from .learner.targets import MIN_EXAMPLES_A_LABEL, Target, rare_labels
+from .learner.targets import MIN_EXAMPLES_A_LABEL, OutputTarget, rare_labels
 
 MIN_EXAMPLES = 6  # for a model: below, no part can be held back to measure what was learnt
 
@@ -41,7 +41,7 @@ def read_examples(examples: Sequence[Any]) -> tuple[list[Any], list[Any], list[A
     )
 
 
-def check_labels(target: Target) -> None:
+def check_labels(target: OutputTarget) -> None:
     """Raise `CannotLearn` where a model cannot learn the labels from so few examples."""
     problems = []
     count = len(target.rows)
@@ -61,7 +61,7 @@ def check_labels(target: Target) -> None:
         raise CannotLearn(" ".join(problems))
 
 
-def check_contradictions(inputs: Sequence[Any], targets: Sequence[Target], fields: Sequence[Field]) -> None:
+def check_contradictions(inputs: Sequence[Any], targets: Sequence[OutputTarget], fields: Sequence[Field]) -> None:
     """Raises `CannotLearn` where too many equal inputs have different outputs; a few are noise."""
     bound = MAX_CONTRADICTIONS_TEXT if any(field.column == "text" for field in fields) else MAX_CONTRADICTIONS
     alike: dict[str, list[int]] = {}

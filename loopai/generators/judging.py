@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..programs import Outcome, Program, ProgramPool
+from ..programs import Program, ProgramOutcome, ProgramPool
 from .parts import Part, assemble
 from .values import same
 
@@ -41,7 +41,7 @@ class Judge:
         self._inputs = inputs
         self._seed = seed
 
-    def run(self, code: str, rows: Sequence[int]) -> list[Outcome]:
+    def run(self, code: str, rows: Sequence[int]) -> list[ProgramOutcome]:
         """Run a program on these rows' inputs."""
         inputs = [self._inputs[row] for row in rows]
         return self._pool.run_many(
@@ -55,7 +55,7 @@ class Judge:
 
     def judge(self, make: Maker, rows: Sequence[int], values: Mapping[int, Any]) -> Verdict:
         """Judge what `make` makes of some of the rows on the others."""
-        given: list[tuple[int, Outcome | None]] = []
+        given: list[tuple[int, ProgramOutcome | None]] = []
         estimate = False
         for shown, held in self._folds(rows, values):
             part = make(shown)
@@ -95,7 +95,7 @@ def alone(part: Part) -> str:
     return assemble([part.told], [part], ["def main(input):", f"    return {part.call}"])
 
 
-def _r2(given: Sequence[tuple[int, Outcome | None]], values: Mapping[int, Any]) -> float:
+def _r2(given: Sequence[tuple[int, ProgramOutcome | None]], values: Mapping[int, Any]) -> float:
     wanted = [float(values[row]) for row, _ in given]
     mean = sum(wanted) / len(wanted)
     total = sum((value - mean) ** 2 for value in wanted)
@@ -107,7 +107,7 @@ def _r2(given: Sequence[tuple[int, Outcome | None]], values: Mapping[int, Any]) 
 
 
 def _recall(
-    given: Sequence[tuple[int, Outcome | None]], right: Sequence[bool], values: Mapping[int, Any]
+    given: Sequence[tuple[int, ProgramOutcome | None]], right: Sequence[bool], values: Mapping[int, Any]
 ) -> tuple[tuple[Any, float], ...]:
     labels: dict[str, tuple[Any, list[bool]]] = {}
     for (row, _), hit in zip(given, right):

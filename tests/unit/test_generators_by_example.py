@@ -20,7 +20,7 @@ from loopai.generators import (
     generate,
     lines_of_code,
 )
-from loopai.programs import Outcome, Program, ProgramPool
+from loopai.programs import Program, ProgramOutcome, ProgramPool
 
 MOST_LINES = 60
 
@@ -278,7 +278,7 @@ def test_failures_that_say_what_is_right_are_examples() -> None:
 
 def pool_run(code: str, value: Any) -> Any:
     with ProgramPool(processes=1) as pool:
-        outcome: Outcome = pool.run(Program(code), value)
+        outcome: ProgramOutcome = pool.run(Program(code), value)
     return outcome.output
 
 

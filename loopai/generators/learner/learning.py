@@ -11,7 +11,7 @@ from loopai.exceptions import ConfigurationError
 from ..parts import Part
 from .fields import Field, find_fields
 from .learnt import Learnt
-from .targets import Target
+from .targets import OutputTarget
 from .writing import write_part
 
 try:
@@ -34,7 +34,7 @@ class Learner:
         self._random_state = random_state
         self._chosen: dict[str, tuple[Candidate, float]] = {}
 
-    def part(self, target: Target, rows: Sequence[int], function: str) -> Part | None:
+    def part(self, target: OutputTarget, rows: Sequence[int], function: str) -> Part | None:
         """Return the part that `rows` teach. The kind of model is chosen at the first call for a function."""
         places = np.array(rows)
         answers = np.array(target.rows)
@@ -63,7 +63,7 @@ def fields_of(inputs: Sequence[Any], input_schema: Any) -> list[Field]:
     return find_fields(inputs, input_schema)
 
 
-def _method(candidate: Candidate, target: Target) -> str:
+def _method(candidate: Candidate, target: OutputTarget) -> str:
     if candidate.family == "tree":
         return f"a decision tree of at most {candidate.size} leaves"
     if candidate.family == "boosted":
