@@ -71,7 +71,8 @@ def target_of(key: str | None, values: Sequence[Any], facts: Stated) -> OutputTa
     if any(isinstance(label, str) for label in labels) and len(labels) > max(2, len(values) / 2):
         raise CannotLearn(
             f"{name[0].upper()}{name[1:]} is free text ({len(labels)} different values in {len(values)} examples), "
-            "which cannot be learnt from examples: give answers that repeat, or push a program of your own."
+            "and no program was found that makes it from the input: add examples of the same form, correct those that "
+            "differ from the others, or push a program of your own."
         )
     places = {_identity(label): index for index, label in enumerate(labels)}
     return OutputTarget(key, tuple(labels), tuple(float(places[_identity(value)]) for value in values))
