@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json
 from .._core.limits import PROGRAM_TIMEOUT_MS
 from .._core.randomness import private_random
 from ..exceptions import ConfigurationError
+from ..generators.seam import Candidate, Refusal, TaskDescription, lines_of_code
 from ..programs import Program, ProgramOutcome, ProgramPool, UnsupportedLanguage
 from . import moments
 from .metrics import Metrics
@@ -24,8 +25,6 @@ from .remembered import Remembered
 from .schemas import InputCheck
 from .settings import Settings
 from .store import Store, Transaction
-from .training import CannotLearn, train
-from .training.trained import lines_of_code
 
 R = TypeVar("R")
 Seal = Callable[[Transaction, R], None]
@@ -184,28 +183,23 @@ class Service:
         if state.active_version is not None:
             return
         task = state.task
-        try:
-            trained = train(
-                name=task.name,
-                description=task.description,
-                input_schema=from_json(task.input_schema),
-                output_schema=from_json(task.output_schema),
-                examples=from_json(task.examples),
-            )
-        except (CannotLearn, ConfigurationError) as error:
-            raise ExecutionFailed(f"Program generation failed: {error}") from error
-        new = NewArtifact(
-            task_id=task_id,
-            code=trained.code,
-            language=trained.language,
-            status="active",
-            synthesis_strategy=trained.strategy,
-            confidence_score=trained.confidence_score,
-            cyclomatic_complexity=trained.cyclomatic_complexity,
-            lines_of_code=trained.lines_of_code,
-            llm_model="scikit-learn",
-            generation_time_sec=trained.generation_time_sec,
+        # Imported here: what the search needs is worth loading only where a program is made.
+        from ..generators import generate
+
+        described = TaskDescription(
+            name=task.name,
+            description=task.description,
+            input_schema=from_json(task.input_schema),
+            output_schema=from_json(task.output_schema),
+            accuracy_target=task.accuracy_target,
         )
+        try:
+            made = generate(described, from_json(task.examples))
+        except ConfigurationError as error:
+            raise ExecutionFailed(f"Program generation failed: {error}") from error
+        if isinstance(made, Refusal):
+            raise ExecutionFailed(f"Program generation failed: {made.reason}")
+        new = _new_artifact(task_id, made)
         with self._store.transaction() as transaction:
             # Another process on this folder may have been faster.
             if self._store.active_program(task_id, transaction) is None:
@@ -366,6 +360,23 @@ class Service:
             return self._programs.run_many(program, values, timeout_ms=timeout_ms, max_concurrency=concurrency)
         except UnsupportedLanguage as error:
             raise ExecutionFailed(str(error)) from None
+
+
+def _new_artifact(task_id: str, made: Candidate) -> NewArtifact:
+    return NewArtifact(
+        task_id=task_id,
+        code=made.code,
+        language=made.language,
+        status="active",
+        synthesis_strategy=made.synthesis_strategy,
+        confidence_score=made.confidence_score,
+        cyclomatic_complexity=made.cyclomatic_complexity,
+        lines_of_code=made.lines_of_code,
+        llm_provider=made.provider,
+        llm_model=made.model,
+        generation_cost=made.cost,
+        generation_time_sec=made.generation_time_sec,
+    )
 
 
 def _sampled(force_validation: bool, running: _Running) -> bool:

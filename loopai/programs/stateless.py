@@ -21,7 +21,7 @@ __all__ = ["is_stateless"]
 _LONGEST = 1_000_000
 _FILENAME = "<loopai program>"
 
-_WHOLE_MODULES = {"base64", "datetime", "hashlib", "json", "math", "re", "time", "typing", "unicodedata"}
+_WHOLE_MODULES = {"base64", "datetime", "decimal", "hashlib", "json", "math", "re", "time", "typing", "unicodedata"}
 _PARTS = {
     "__future__": {"annotations"},
     "asyncio": {"gather", "run", "sleep"},

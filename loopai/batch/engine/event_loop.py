@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable
 from typing import Any, Callable, Optional, TypeVar, Union
@@ -25,17 +27,19 @@ T = TypeVar("T")
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
     """Call `work` in a thread. A cancellation waits until it has returned: what is being written is not torn."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    # Not a task, as one of `to_thread` is: a loop that ends cancels all its tasks, and `work` might never be called.
+    call = contextvars.copy_context().run
+    called = asyncio.get_running_loop().run_in_executor(None, functools.partial(call, work, *arguments))
     cancelled: Optional[asyncio.CancelledError] = None
-    while not task.done():
+    while not called.done():
         try:
-            await asyncio.wait({task})
+            await asyncio.wait({called})
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        task.exception()
+        called.exception()
         raise cancelled
-    return task.result()
+    return called.result()
 
 
 async def _open(driver: Driver) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp  # type: ignore[import-untyped]  # scipy ships no types
-from sklearn.feature_selection import chi2
 
 from . import reading
 from .fields import CATEGORIES, Field
@@ -26,6 +25,7 @@ TOKENS: dict[str, Callable[[str], list[str]]] = {
     "words": reading.words,
     "words_and_marks": reading.words_and_marks,
     "trigrams": reading.trigrams,
+    "fragments": reading.fragments,
 }
 
 
@@ -60,7 +60,7 @@ class Table:
 
     def of_kind(self, *kinds: str) -> list[Field]:
         """The fields of these kinds."""
-        return [field for field in self.fields if field.kind in kinds]
+        return [field for field in self.fields if field.column in kinds]
 
     def numbers(self, name: str) -> Array:
         """A number field as floats, NaN where missing."""
@@ -262,9 +262,20 @@ def _strength(present: Array, answers: Array, *, is_class: bool) -> Array:
     if not present.shape[1]:
         return np.zeros(0)
     if is_class:
-        return chi2(present, answers)[0]
+        return _chi_squared(present, answers)
     amounts = answers
     share = np.asarray(present.mean(axis=0)).ravel()
     covariance = present.T @ (amounts - amounts.mean()) / len(amounts)
-    spread = np.sqrt(share * (1 - share))
+    spread = np.sqrt(np.maximum(share * (1 - share), 0.0))
     return np.abs(covariance) / np.where(spread > 0, spread, np.inf)
+
+
+def _chi_squared(present: Array, answers: Array) -> Array:
+    """Return each column's chi-squared statistic against the answers, as scikit-learn computes it."""
+    labels = np.unique(answers)
+    members = sp.csr_matrix((answers[:, None] == labels[None, :]).astype(float))
+    observed = np.asarray((members.T @ present).todense())
+    counts = np.asarray(present.sum(axis=0)).ravel()
+    expected = np.outer(np.asarray(members.mean(axis=0)).ravel(), counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(expected > 0, (observed - expected) ** 2 / expected, 0.0).sum(axis=0)

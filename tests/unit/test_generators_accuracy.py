@@ -23,12 +23,20 @@ from sklearn.model_selection import train_test_split  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 
-from loopai.local.training import TrainedProgram, train  # noqa: E402
+from loopai.generators import Candidate, CannotLearn, Refusal, TaskDescription, generate  # noqa: E402
 from loopai.programs.stateless import is_stateless  # noqa: E402
 
 DATA = Path(__file__).parents[2] / "example_projects" / "data"
 
-Run = Callable[[TrainedProgram, Sequence[Any]], list[Any]]
+Run = Callable[[Candidate, Sequence[Any]], list[Any]]
+
+
+def train(*, name: str, description: str, input_schema: Any, output_schema: Any, examples: Any) -> Candidate:
+    """The program for these examples, which must be one."""
+    made = generate(TaskDescription(name, description, input_schema, output_schema), examples)
+    if isinstance(made, Refusal):
+        raise CannotLearn(made.reason)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +44,7 @@ def run() -> Iterator[Run]:
     """Answers in CPython, of which Monty gave the first 200 just so."""
     with pydantic_monty.Monty() as pool:
 
-        def both(program: TrainedProgram, inputs: Sequence[Any]) -> list[Any]:
+        def both(program: Candidate, inputs: Sequence[Any]) -> list[Any]:
             scope: dict[str, Any] = {}
             exec(program.code, scope)
             assert is_stateless(program.code)  # so that it is loaded once and run many times

@@ -9,9 +9,26 @@ import pytest
 
 pytest.importorskip("sklearn", reason="training needs scikit-learn")
 
-from loopai.local.training import CannotLearn, train  # after the check for scikit-learn
+from loopai.generators import (
+    Candidate,
+    CannotLearn,
+    Refusal,
+    TaskDescription,
+    generate,
+)  # after the check for scikit-learn
 
 TEXTS = ["win money now", "lunch at noon", "cheap pills here", "see you tomorrow", "free prize inside", "the report"]
+
+
+def train(*, name: str, description: str, input_schema: Any, output_schema: Any, examples: Any) -> Candidate:
+    """The program for these examples, which must be one."""
+    made = generate(TaskDescription(name, description, input_schema, output_schema), examples)
+    if isinstance(made, Refusal):
+        raise CannotLearn(made.reason)
+    return made
+
+
+LONG = [" ".join(f"{n * 31 % 97}x{m}" for m in range(9)) for n in range(12)]
 
 
 def make(examples: Any, output_schema: Any = None) -> None:
@@ -28,26 +45,21 @@ def labelled(outputs: list[Any], inputs: list[Any] | None = None) -> list[Any]:
 @pytest.mark.parametrize(
     ("examples", "parts"),
     [
-        ([], ["no examples", "give at least 6", "push a program"]),
+        ([], ["no examples", "at least three", "push a program"]),
         (labelled(["a", "b", "a", "b"]), ["4 examples are too few", "at least 6"]),
         (labelled(["a"] * 10), ["same output", '"a"', "add examples of the other answers"]),
         (labelled([{"x": 1, "y": "k"}] * 10), ["same output", '"x": 1']),
         (labelled(["a"] * 9 + ["b"]), ["Too few examples", '"b"', "at least 2"]),
-        (labelled(["a"]), ["1 example is too few", "same output"]),
+        (labelled(["a"]), ["1 example is too few", "at least three"]),
         ([*labelled(["a", "b"] * 3), "oops"], ["Example 6", '{"input": …, "output": …}']),
         ([{"text": "a", "label": "b"}] * 8, ["Example 0", '{"input": …, "output": …}']),
         (labelled(["a", "b"] * 6, ["same text as ever"]), ["contradict", "examples 0 and 1", "6 of 12"]),
         (labelled(["a", "b", "c"] * 4, ["one two three", "four five six"]), ["contradict", "examples 0 and"]),
         ([{"input": {"colour": "red"}, "output": n % 2} for n in range(12)], ["contradict", "examples 0 and 1"]),
-        (labelled([{"tags": ["a"]}, {"tags": []}] * 5), ["output field 'tags'", "an array", "Example 0"]),
-        (labelled([{"who": {"name": "a"}}, {"who": {"name": "b"}}] * 5), ["output field 'who'", "an object"]),
-        (labelled([["a"], ["b"]] * 5), ["example 0", "an array"]),
-        (labelled([{"a": 1, "b": 2}, {"a": 1}] * 5), ["output field 'b'", "example 1", "null"]),
-        (labelled([f"a long answer {n}" for n in range(12)]), ["free text", "12 different values"]),
-        (labelled([{"reply": f"answer {n}"} for n in range(12)]), ["output field 'reply'", "free text"]),
-        (labelled([*map(float, range(20)), None, None]), ["is a number in most examples"]),
+        (labelled([{"x": {"y": 1}}, {"x": "z"}] * 5), ["x", "as object and as value", "one shape"]),
+        (labelled([{"tale": f"{n * 7919 % 101} tales"} for n in range(12)], LONG), ['"tale"', "free text"]),
+        (labelled([["one", n] for n in "qwertzuiop"]), ["list", "push a program"]),
         (labelled([{}] * 8), ["empty objects"]),
-        ([{"input": {"tags": ["x", "y"]}, "output": n % 2} for n in range(8)], ["input field 'tags'", "array"]),
         ([{"input": {"x": None}, "output": n / 7} for n in range(12)], ["inputs are all the same", "give inputs"]),
     ],
 )

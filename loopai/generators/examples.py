@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import CannotLearn
-from .fields import Field
-from .targets import MIN_EXAMPLES_A_LABEL, OutputTarget, rare_labels
+from .learner.fields import Field
+from .learner.targets import MIN_EXAMPLES_A_LABEL, OutputTarget, rare_labels
 
-MIN_EXAMPLES = 6  # below, no part can be held back to measure what was learnt
+MIN_EXAMPLES = 6  # for a model: below, no part can be held back to measure what was learnt
 
 # Share of the examples that may differ from the commonest answer to the same input. Free text seldom repeats, so
 # that there a second answer is a mistake; rows of a few categories repeat by chance, and their answers vary.
@@ -19,56 +19,51 @@ MAX_CONTRADICTIONS_TEXT = 0.1
 MAX_CONTRADICTIONS = 0.25
 
 
-def read_examples(examples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """The inputs and the outputs."""
+def read_examples(examples: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return the inputs, their outputs, and the inputs that came without an output."""
     if not examples:
         raise CannotLearn(
-            f'There are no examples to learn from: give at least {MIN_EXAMPLES} objects {{"input": …, "output": …}}, '
+            'There are no examples to learn from: give at least three objects {"input": …, "output": …}, '
             "or push a program of your own."
         )
     for index, example in enumerate(examples):
-        if not isinstance(example, dict) or "input" not in example or "output" not in example:
+        if not isinstance(example, dict) or "input" not in example:
             raise CannotLearn(
                 f'Example {index} is not an object {{"input": …, "output": …}}: give each example that shape.'
             )
-    return [example["input"] for example in examples], [example["output"] for example in examples]
+    complete = [example for example in examples if "output" in example]
+    if not complete:
+        raise CannotLearn('No example has an output: give at least three objects {"input": …, "output": …}.')
+    return (
+        [example["input"] for example in complete],
+        [example["output"] for example in complete],
+        [example["input"] for example in examples if "output" not in example],
+    )
 
 
-def check_examples(inputs: Sequence[Any], targets: Sequence[OutputTarget]) -> None:
-    """Raises `CannotLearn` with everything that is wrong with the number and the variety of the examples."""
+def check_labels(target: OutputTarget) -> None:
+    """Raise `CannotLearn` where a model cannot learn the labels from so few examples."""
     problems = []
-    count = len(inputs)
+    count = len(target.rows)
     if count < MIN_EXAMPLES:
         problems.append(
             f"{count} example{'s are' if count > 1 else ' is'} too few: give at least {MIN_EXAMPLES}, better "
             "50 or more."
         )
-    if all(target.is_constant for target in targets):
-        value = json.dumps(
-            {target.key: target.labels[0] for target in targets}
-            if targets[0].key is not None
-            else targets[0].labels[0],
-            ensure_ascii=False,
-        )
+    rare = rare_labels(target)
+    if rare and not target.is_constant:
+        named = ", ".join(json.dumps(label, ensure_ascii=False) for label in rare[:5])
         problems.append(
-            f"Every example has the same output, {value}: add examples of the other answers, at least "
-            f"{MIN_EXAMPLES_A_LABEL} of each."
+            f"Too few examples of {target.name}: {named}{' and others' if len(rare) > 5 else ''}: give at least "
+            f"{MIN_EXAMPLES_A_LABEL} of each answer, or leave that answer out."
         )
-    for target in targets:
-        rare = rare_labels(target)
-        if rare and not target.is_constant:
-            named = ", ".join(json.dumps(label, ensure_ascii=False) for label in rare[:5])
-            problems.append(
-                f"Too few examples of {target.name}: {named}{' and others' if len(rare) > 5 else ''}: give at least "
-                f"{MIN_EXAMPLES_A_LABEL} of each answer, or leave that answer out."
-            )
     if problems:
         raise CannotLearn(" ".join(problems))
 
 
 def check_contradictions(inputs: Sequence[Any], targets: Sequence[OutputTarget], fields: Sequence[Field]) -> None:
     """Raises `CannotLearn` where too many equal inputs have different outputs; a few are noise."""
-    bound = MAX_CONTRADICTIONS_TEXT if any(field.kind == "text" for field in fields) else MAX_CONTRADICTIONS
+    bound = MAX_CONTRADICTIONS_TEXT if any(field.column == "text" for field in fields) else MAX_CONTRADICTIONS
     alike: dict[str, list[int]] = {}
     for index, value in enumerate(inputs):
         alike.setdefault(json.dumps(value, sort_keys=True), []).append(index)

@@ -26,8 +26,11 @@ DIGIT = re.compile(DIGIT_PATTERN)
 
 
 def at(value: object, path: tuple) -> object:  # type: ignore[type-arg]  # programs carry it: kept plain
-    """What stands at this place of the input, or None."""
-    for step in path:
+    """What stands at this place of the input, or None; a step None means every item of a list."""
+    for place, step in enumerate(path):
+        if step is None:
+            rest = path[place + 1 :]
+            return [at(item, rest) for item in value] if isinstance(value, list) else None
         if isinstance(step, str):
             if not isinstance(value, dict) or step not in value:
                 return None
@@ -35,6 +38,24 @@ def at(value: object, path: tuple) -> object:  # type: ignore[type-arg]  # progr
             return None
         value = value[step]
     return value
+
+
+def texts(value: object) -> str:
+    """The texts of a list, one after the other."""
+    return " ".join(item for item in value if isinstance(item, str)) if isinstance(value, list) else ""
+
+
+def total(value: object) -> float | None:
+    """The sum of the numbers in a list."""
+    if not isinstance(value, list):
+        return None
+    found = [number(item) for item in value]
+    return float(sum(item for item in found if item is not None))
+
+
+def size(value: object) -> float | None:
+    """How many items a list has."""
+    return float(len(value)) if isinstance(value, list) else None
 
 
 def text(value: object) -> str:
@@ -83,6 +104,14 @@ def trigrams(text: str) -> list:  # type: ignore[type-arg]  # programs carry it:
     """All runs of three characters in a text's words."""
     line = " " + " ".join(WORD.findall(text.lower())) + " "
     return [line[start : start + 3] for start in range(len(line) - 2)]
+
+
+def fragments(text: str) -> list:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """All runs of one, two and three characters in a text's words."""
+    line = " " + " ".join(WORD.findall(text.lower())) + " "
+    size = len(line)
+    pairs = [line[start : start + 2] for start in range(size - 1)]
+    return list(line) + pairs + [line[start : start + 3] for start in range(size - 2)]
 
 
 def with_pairs(tokens: list) -> list:  # type: ignore[type-arg]  # programs carry it: kept plain

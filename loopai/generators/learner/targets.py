@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import CannotLearn
-from .schemas import Stated, stated
+from ..errors import CannotLearn
+from ..literals import literal
+from ..schemas import Stated
 
 Label = str | bool | int | float | None
 
@@ -34,7 +35,7 @@ class OutputTarget:
     @property
     def name(self) -> str:
         """How messages and comments call it."""
-        return "the output" if self.key is None else f"'{self.key}'"
+        return "the output" if self.key is None else literal(self.key)
 
     @property
     def is_class(self) -> bool:
@@ -47,37 +48,16 @@ class OutputTarget:
         return len(self.labels) == 1
 
 
-def find_targets(outputs: Sequence[Any], output_schema: Any) -> list[OutputTarget]:
-    """The fields of the outputs, in the order of the first example's."""
-    if not all(isinstance(output, dict) for output in outputs):
-        for index, output in enumerate(outputs):
-            if isinstance(output, (dict, list)):
-                raise CannotLearn(
-                    f"The output of example {index} is {_described(output)}: give outputs of one shape, a string, a "
-                    "number, a boolean or an object of these, or push a program of your own."
-                )
-        return [_target(None, list(outputs), stated(output_schema))]
-    keys = list(outputs[0])
-    for index, output in enumerate(outputs):
-        if set(output) != set(keys):
-            odd = sorted(set(output) ^ set(keys))[0]
-            raise CannotLearn(
-                f"The output field '{odd}' is not in every example (see example {index}): give it in each, null where "
-                "there is no answer."
-            )
-    if not keys:
-        raise CannotLearn("The outputs are empty objects: give at least one field to learn.")
-    return [_target(key, [output[key] for output in outputs], stated(output_schema, (key,))) for key in keys]
-
-
 def rare_labels(target: OutputTarget) -> list[Label]:
     """The answers that fewer examples give than can be learnt from."""
     counts = Counter(target.rows)
     return [label for index, label in enumerate(target.labels) if 0 < counts[index] < MIN_EXAMPLES_A_LABEL]
 
 
-def _target(key: str | None, values: list[Any], facts: Stated) -> OutputTarget:
-    name = "the output" if key is None else f"the output field '{key}'"
+def target_of(key: str | None, values: Sequence[Any], facts: Stated) -> OutputTarget:
+    """Return what the values of one output field are. Raises `CannotLearn` for what no model can answer."""
+    values = list(values)
+    name = "the output" if key is None else f"the output field {literal(key)}"
     for index, value in enumerate(values):
         if not isinstance(value, (str, bool, int, float)) and value is not None:
             raise CannotLearn(
@@ -91,7 +71,8 @@ def _target(key: str | None, values: list[Any], facts: Stated) -> OutputTarget:
     if any(isinstance(label, str) for label in labels) and len(labels) > max(2, len(values) / 2):
         raise CannotLearn(
             f"{name[0].upper()}{name[1:]} is free text ({len(labels)} different values in {len(values)} examples), "
-            "which cannot be learnt from examples: give answers that repeat, or push a program of your own."
+            "and no program was found that makes it from the input: add examples of the same form, correct those that "
+            "differ from the others, or push a program of your own."
         )
     places = {_identity(label): index for index, label in enumerate(labels)}
     return OutputTarget(key, tuple(labels), tuple(float(places[_identity(value)]) for value in values))

@@ -17,13 +17,17 @@ class Stated:
     values: tuple[Any, ...] | None = None
 
 
-def stated(schema: Any, path: Sequence[str | int] = ()) -> Stated:
+def stated(schema: Any, path: Sequence[str | int | None] = ()) -> Stated:
     """What `schema` says about the value at `path`; null as an alternative is left out."""
     parts = _parts(schema, schema, 0)
     for step in path:
         inner = []
         for part in parts:
-            below = part.get("items") if isinstance(step, int) else _mapping(part.get("properties")).get(step)
+            below = (
+                part.get("items")
+                if isinstance(step, int) or step is None
+                else _mapping(part.get("properties")).get(step)
+            )
             inner.extend(_parts(below, schema, 0))
         parts = inner
     types: set[str] = set()

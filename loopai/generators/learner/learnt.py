@@ -89,11 +89,9 @@ class TreeModel:
 
 @dataclass(frozen=True)
 class Learnt:
-    """One output field's model, None for a constant, with its cross-validated score."""
+    """One output field's model, with its method in words."""
 
     target: OutputTarget
-    model: LinearModel | TreeModel | None
+    model: LinearModel | TreeModel
     method: str
-    score: float
-    baseline: float  # the same score for always giving the commonest answer, 0 for amounts
     fields: tuple[Field, ...]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..literals import literal, rounded
 from .learnt import Columns, Learnt, Node, TreeModel
-from .literals import literal, rounded
 from .writing_linear import answer_lines, labels_line, start_line
 
 # The function that programs with several trees share.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..literals import comment, literal, rounded, row, table
 from .learnt import TIMES, Learnt, LinearModel, Row, Words, WordTerms
-from .literals import literal, rounded, row, table
 from .reading import MEASURE_NAMES
 
 _WORD_DIGITS = 3  # of a word's weight: thousands of them add up, and their last digits cancel out
@@ -12,7 +12,7 @@ _WORD_DIGITS = 3  # of a word's weight: thousands of them add up, and their last
 def linear_source(one: Learnt, model: LinearModel, function: str, prefix: str) -> str:
     """Tables and function of one output field."""
     many = len(model.start) > 1
-    tables = [f"# {_legend(one)}", *_tables(model, prefix, one)]
+    tables = ["\n".join(comment(_legend(one))), *_tables(model, prefix, one)]
     if model.words is not None:
         tables.extend(_word_tables(model.words, prefix, many=many))
     body = [
