@@ -65,8 +65,8 @@ class Loaded:
     """One version of a program with what checking its inputs needs."""
 
     def __init__(self, task: models.Task, artifact: models.ProgramArtifact) -> None:
-        from .local.schemas import InputCheck
         from .programs import Program
+        from .programs.input_check import InputCheck
 
         if artifact.language.lower() != "python":
             raise NotSupportedException(

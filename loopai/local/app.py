@@ -23,10 +23,10 @@ from .documentation import Action
 from .generation import Generation
 from .idempotency import Keys
 from .metrics import Metrics
+from .middleware import Middleware
 from .routes import executions, health, tasks
 from .service import Service
 from .settings import Settings
-from .shell import Shell
 from .store import Store
 
 logger = logging.getLogger("loopai.local")
@@ -80,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
         exception_handlers={HTTPException: _empty},
     )
     app.router.route_class = Action
-    app.add_middleware(Shell, settings=settings)
+    app.add_middleware(Middleware, settings=settings)
     for area in (executions, tasks, health):
         area.add(app)
     # Routes are tried in their order: the actions before the pages of the documentation.

@@ -16,7 +16,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from . import answers, idempotency
+from . import idempotency, responses
 from .binding import INT_MAX, Body
 from .errors import ApiError, Problem, unbindable_parameter
 from .generation import Generation
@@ -159,12 +159,12 @@ def action(code: str, message: str) -> Callable[[Callable[[Call], Awaitable[Resp
             except Replayed as replayed:
                 return replayed.response
             except ApiError as error:
-                return answers.refused(error)
+                return responses.refused(error)
             except Problem as problem:
-                return answers.unbound(problem, request.headers.get("traceparent"))
+                return responses.unbound(problem, request.headers.get("traceparent"))
             except Exception as error:  # the contract has one code for whatever an action meets
                 logger.exception("%s %s failed", request.method, request.url.path)
-                return answers.refused(failure(call.site.settings, code, message, str(error)))
+                return responses.refused(failure(call.site.settings, code, message, str(error)))
 
         endpoint.__name__, endpoint.__doc__ = handler.__name__, handler.__doc__
         return endpoint

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from pydantic_core import from_json, to_json
 
-from . import moments
+from . import timestamps
 
 
 def new_id() -> str:
@@ -66,8 +66,8 @@ class TaskState:
             "sampling_rate": number(task.sampling_rate),
             "active_version": self.active_version,
             "total_versions": self.total_versions,
-            "created_at": moments.written(task.created_at),
-            "updated_at": moments.written(task.updated_at),
+            "created_at": timestamps.iso8601(task.created_at),
+            "updated_at": timestamps.iso8601(task.updated_at),
         }
         if self.active_version is None:
             del body["active_version"]
@@ -139,8 +139,8 @@ class Artifact:
             "generation_time_sec": number(self.generation_time_sec),
             "status": self.status,
             "deployment_percentage": number(self.deployment_percentage),
-            "created_at": moments.written(self.created_at),
-            "deployed_at": None if self.deployed_at is None else moments.written(self.deployed_at),
+            "created_at": timestamps.iso8601(self.created_at),
+            "deployed_at": None if self.deployed_at is None else timestamps.iso8601(self.deployed_at),
         }
         return {name: value for name, value in body.items() if value is not None}
 
@@ -177,7 +177,7 @@ class Execution:
         tail = {
             "latency_ms": number(self.latency_ms),
             "sampled_for_validation": self.sampled,
-            "executed_at": moments.written(self.executed_at),
+            "executed_at": timestamps.iso8601(self.executed_at),
         }
         if self.output is not None:
             outcome = b'"output":' + self.output

@@ -16,11 +16,11 @@ from pydantic_core import from_json, to_json
 from .._core.chance import chance
 from ..exceptions import ConfigurationError
 from ..programs import Outcome, Program, ProgramPool, UnsupportedLanguage
-from . import moments
+from ..programs.input_check import InputCheck
+from . import timestamps
+from .cache import LRUCache
 from .metrics import Metrics
 from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
-from .remembered import Remembered
-from .schemas import InputCheck
 from .settings import PROGRAM_TIMEOUT_MS, Settings
 from .store import Store, Transaction
 from .training import CannotLearn, train
@@ -32,8 +32,8 @@ Seal = Callable[[Transaction, R], None]
 SKIPPED = "Skipped: stop_on_first_error"
 """What an item says that did not run because an earlier one failed."""
 
-MOST_TASKS_REMEMBERED = 1000
-MOST_PROGRAMS_REMEMBERED = 100
+MOST_TASKS_CACHED = 1000
+MOST_PROGRAMS_CACHED = 100
 
 
 class ExecutionFailed(Exception):
@@ -108,8 +108,8 @@ class Service:
         self._programs = programs
         self._metrics = metrics
         self._settings = settings
-        self._tasks: Remembered[str, _Running] = Remembered(MOST_TASKS_REMEMBERED)
-        self._programs_chosen: Remembered[tuple[str, int | None], _Chosen] = Remembered(MOST_PROGRAMS_REMEMBERED)
+        self._tasks: LRUCache[str, _Running] = LRUCache(MOST_TASKS_CACHED)
+        self._programs_chosen: LRUCache[tuple[str, int | None], _Chosen] = LRUCache(MOST_PROGRAMS_CACHED)
 
     # Tasks and artifacts
 
@@ -127,7 +127,7 @@ class Service:
         seal: Seal[TaskState],
     ) -> None:
         """Raises `store.NameTaken`."""
-        moment = moments.now()
+        moment = timestamps.now()
         task = Task(
             id=new_id(),
             name=name,
@@ -383,5 +383,5 @@ def _execution(
         error_message=outcome.error,
         latency_ms=round(latency_ms, 4),
         sampled=sampled,
-        executed_at=moments.now(),
+        executed_at=timestamps.now(),
     )

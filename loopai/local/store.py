@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from ..exceptions import ConfigurationError
-from . import moments, tables
+from . import tables, timestamps
 from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
 
 Transaction = DBAPICursor
@@ -185,7 +185,7 @@ class Store:
 
     def add_artifact(self, transaction: Transaction, new: NewArtifact) -> Artifact:
         """The program as its task's next version; deployed in full where its status is active."""
-        moment = moments.now()
+        moment = timestamps.now()
         highest = _first(transaction, tables.HIGHEST_VERSION, task_id=new.task_id)[0]
         active = new.status == "active"
         artifact = Artifact(
@@ -257,7 +257,7 @@ class Store:
             "status": status,
             "location": location,
             "body": body,
-            "kept_at": moments.now(),
+            "kept_at": timestamps.now(),
             "since": since,
         }
         transaction.execute(tables.KEEP_REPLY, values)

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from ... import models
-from .. import answers, bodies, comparison, moments
+from .. import bodies, comparison, responses, timestamps
 from ..calls import Call, action, failure
 from ..documentation import route
 from ..errors import ApiError, invalid
@@ -22,7 +22,7 @@ DEFAULT_CONCURRENCY = 10
 
 
 def _executed(execution: Execution) -> Response:
-    return answers.json_text(execution.wire())
+    return responses.json_text(execution.wire())
 
 
 @action(*FAILED)
@@ -86,7 +86,7 @@ async def execute_batch(call: Call) -> Response:
         message = f"MaxConcurrency must be between 1 and {bodies.MOST_CONCURRENCY}"
         raise ApiError(400, "INVALID_CONCURRENCY", message)
     rows = [Row(item["id"], item["input"], item["force_validation"]) for item in request["items"]]
-    started = moments.now()
+    started = timestamps.now()
 
     def operation(seal: Seal[list[RowResult]]) -> None:
         call.site.service.execute_batch(
@@ -100,7 +100,7 @@ async def execute_batch(call: Call) -> Response:
         )
 
     def executed(results: list[RowResult]) -> Response:
-        return answers.json_text(_batch(call, request, results, started))
+        return responses.json_text(_batch(call, request, results, started))
 
     try:
         try:
@@ -126,7 +126,7 @@ def _batch(call: Call, request: dict[str, Any], results: list[RowResult], starte
         "total_duration_ms": milliseconds(time.perf_counter() - call.began),
         "avg_latency_ms": number(round(latency_ms / len(results), 4)) if results else 0,
     }
-    tail = {"started_at": moments.written(started), "completed_at": moments.written(moments.now())}
+    tail = {"started_at": timestamps.iso8601(started), "completed_at": timestamps.iso8601(timestamps.now())}
     items = b",".join(_result(result) for result in results)
     return b"".join((to_json(head)[:-1], b',"results":[', items, b"],", to_json(tail)[1:]))
 
@@ -171,7 +171,7 @@ async def validate_batch(call: Call) -> Response:
         ],
         "total_duration_ms": milliseconds(time.perf_counter() - call.began),
     }
-    return answers.json_of(body)
+    return responses.json_of(body)
 
 
 def add(app: FastAPI) -> None:

@@ -11,7 +11,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Remembered(Generic[K, V]):
+class LRUCache(Generic[K, V]):
     """The values last used, by key, up to a number of them. For any number of threads."""
 
     def __init__(self, most: int) -> None:
