@@ -32,6 +32,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _WORDS = frozenset(
     {"api", "artifacts", "batch", "by-name", "detailed", "docs", "execute", "health"}
     | {"live", "metrics", "openapi.json", "ready", "tasks", "v1", "validate"}
+    | {"canary", "compare", "history", "improve", "programs", "progress", "recommendations", "rollback", "start"}
+    | {"subscribe", "summary", "validation", "webhooks"}
 )
 _VERSION = re.compile(r"v([0-9]+)(?:\.([0-9]+))?", re.I)
 

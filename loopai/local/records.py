@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -50,6 +51,7 @@ class TaskState:
     task: Task
     active_version: int | None = None
     total_versions: int = 0
+    warnings: Sequence[str] = ()
 
     def wire(self) -> dict[str, Any]:
         """The contract's Task."""
@@ -71,6 +73,8 @@ class TaskState:
         }
         if self.active_version is None:
             del body["active_version"]
+        if self.warnings:
+            body["warnings"] = list(self.warnings)
         return body
 
 

@@ -33,7 +33,7 @@ async def execute(call: Call) -> Response:
     no program could be made.
     """
     task_id = call.guid("task_id", "taskId")
-    request = call.body(bodies.EXECUTE)
+    request = await call.body(bodies.EXECUTE)
     broken = bodies.broken_execute_rules(request)
     if broken:
         raise invalid(broken)
@@ -46,7 +46,7 @@ async def execute(call: Call) -> Response:
 @action(*FAILED)
 async def execute_legacy(call: Call) -> Response:
     """The same with the task in the body only, at the path that the earlier SDKs use."""
-    request = call.body(bodies.EXECUTE)
+    request = await call.body(bodies.EXECUTE)
     broken = bodies.broken_execute_rules(request)
     if broken:
         raise invalid(broken)
@@ -62,15 +62,16 @@ async def _execute(call: Call, request: dict[str, Any]) -> Response:
             timeout_ms=request["timeout_ms"],
             force_validation=request["force_validation"],
             began=call.began,
+            stop=call.stop,
             seal=seal,
         )
 
     try:
         try:
-            return await call.commit(operation, _executed, pure=True)
+            return await call.commit(operation, _executed, task_id=request["task_id"], pure=True)
         except NoActiveProgram:
             await call.site.generation.ensure(request["task_id"])
-            return await call.commit(operation, _executed, pure=True)
+            return await call.commit(operation, _executed, task_id=request["task_id"], pure=True)
     except ExecutionFailed as error:
         raise failure(call.site.settings, *FAILED, str(error)) from None
     except InvalidInput as error:
@@ -80,7 +81,7 @@ async def _execute(call: Call, request: dict[str, Any]) -> Response:
 @action("BATCH_EXECUTION_ERROR", "Batch execution failed")
 async def execute_batch(call: Call) -> Response:
     """Run a task's program on many inputs; 200 even where every one failed. Results stand in the order sent."""
-    request = call.body(bodies.BATCH_EXECUTE)
+    request = await call.body(bodies.BATCH_EXECUTE)
     concurrency = DEFAULT_CONCURRENCY if request["max_concurrency"] is None else request["max_concurrency"]
     if not 1 <= concurrency <= bodies.MOST_CONCURRENCY:
         message = f"MaxConcurrency must be between 1 and {bodies.MOST_CONCURRENCY}"
@@ -96,6 +97,7 @@ async def execute_batch(call: Call) -> Response:
             timeout_ms=request["timeout_ms"],
             max_concurrency=concurrency,
             stop_on_first_error=request["stop_on_first_error"],
+            stop=call.stop,
             seal=seal,
         )
 
@@ -104,10 +106,10 @@ async def execute_batch(call: Call) -> Response:
 
     try:
         try:
-            return await call.commit(operation, executed, pure=True)
+            return await call.commit(operation, executed, task_id=request["task_id"], pure=True)
         except NoActiveProgram:
             await call.site.generation.ensure(request["task_id"])
-            return await call.commit(operation, executed, pure=True)
+            return await call.commit(operation, executed, task_id=request["task_id"], pure=True)
     except ExecutionFailed as error:
         # The contract knows no such failure of a batch: every row has it.
         return executed([RowResult(row.id, None, str(error), 0.0) for row in rows])
@@ -151,7 +153,11 @@ def _result(result: RowResult) -> bytes:
 @action("BATCH_VALIDATION_ERROR", "Batch validation failed")
 async def validate_batch(call: Call) -> Response:
     """Compare outputs with the expected ones, by their text as it was sent. Nothing is run or stored."""
-    request = call.body(bodies.BATCH_VALIDATE)
+    request = await call.body(bodies.BATCH_VALIDATE)
+    return await call.parsing(lambda: _validated(call, request))
+
+
+def _validated(call: Call, request: dict[str, Any]) -> Response:
     valid = [given == expected for given, expected in comparison.pairs(call.content)]
     body = {
         "batch_id": new_id(),

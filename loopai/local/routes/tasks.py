@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 
 from ... import models
+from ...programs.input_check import SchemaTooLarge
 from .. import bodies, responses
 from ..calls import Call, action
 from ..documentation import route
@@ -25,7 +26,7 @@ def _missing(task_id: str) -> ApiError:
 @action("TASK_CREATION_ERROR", "An error occurred while creating the task")
 async def create_task(call: Call) -> Response:
     """Create a task."""
-    task = call.body(bodies.CREATE_TASK)
+    task = await call.body(bodies.CREATE_TASK)
     broken = bodies.broken_task_rules(task)
     if broken:
         raise invalid(broken)
@@ -34,7 +35,11 @@ async def create_task(call: Call) -> Response:
         return responses.json_of(state.wire(), 201, {"Location": f"{call.origin}/api/v1/Tasks/{state.task.id}"})
 
     try:
-        return await call.commit(lambda seal: call.site.service.create_task(**task, seal=seal), created)
+        return await call.commit(
+            lambda seal: call.site.service.create_task(**task, seal=seal), created, task_id=task["name"]
+        )
+    except SchemaTooLarge as error:
+        raise invalid([("InputSchema", f"Schemas are limited: {error}")]) from None
     except NameTaken:
         raise ApiError(409, "TASK_ALREADY_EXISTS", f"Task with name '{task['name']}' already exists") from None
 
@@ -86,14 +91,16 @@ async def get_artifact(call: Call) -> Response:
 @action("ARTIFACT_CREATION_ERROR", "An error occurred while adding the program")
 async def push_program(call: Call) -> Response:
     """Add a program of your own as the task's next version."""
-    task_id, program = call.guid("task_id", "taskId"), call.body(bodies.PUSH_PROGRAM)
+    task_id, program = call.guid("task_id", "taskId"), await call.body(bodies.PUSH_PROGRAM)
 
     def created(artifact: Artifact) -> Response:
         place = f"{call.origin}/api/v1/Tasks/{task_id}/artifacts/{artifact.version}"
         return responses.json_of(artifact.wire(), 201, {"Location": place})
 
     try:
-        return await call.commit(lambda seal: call.site.service.add_program(task_id, **program, seal=seal), created)
+        return await call.commit(
+            lambda seal: call.site.service.add_program(task_id, **program, seal=seal), created, task_id=task_id
+        )
     except UnknownTask:
         raise _missing(task_id) from None
     except ProgramRefused as refused:
