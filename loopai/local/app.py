@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
@@ -43,6 +44,9 @@ SANDBOX_PROCESSES = 16
 
 SANDBOX_SHARE = 4
 """How many of them may be of one program."""
+
+EXPOSED = ["Idempotent-Replayed", "Link", "Location", "Retry-After", "X-Next-Cursor"]
+"""Headers of replies that pages of other sites may read."""
 
 DESCRIPTION = "Loopai's embedded server: tasks learnt from examples, run as small programs."
 
@@ -93,6 +97,14 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.router.route_class = Action
     app.add_middleware(Middleware, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["DELETE", "GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+            expose_headers=EXPOSED,
+        )
     for area in (executions, tasks, health, missing):
         area.add(app)
     # Routes are tried in their order: the actions before the pages of the documentation.

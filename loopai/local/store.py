@@ -6,13 +6,14 @@ acknowledged is lost when the process is killed; a power cut may take the last m
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -93,7 +94,7 @@ class Store:
         )
         sa.event.listen(self._engine, "connect", _set_up)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            _make_private(self.folder, self._file)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -367,6 +368,19 @@ class Store:
         """Forget replies kept until `since`."""
         with self.transaction() as cursor:
             cursor.execute(tables.DROP_OLD_REPLIES, {"since": since})
+
+
+def _make_private(folder: Path, file: Path) -> None:
+    """Make folder and file where they are missing; nobody else may read them, also where they were there before."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The folder may be one that holds other things, which are not ours to hide.
+    if all(found.name.startswith(FILE) for found in folder.iterdir()):
+        folder.chmod(0o700)
+    # What SQLite puts beside its file has the file's permissions.
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    for found in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
+        with suppress(FileNotFoundError):
+            found.chmod(0o600)
 
 
 def _set_up(connection: DBAPIConnection, _: Any) -> None:
