@@ -210,7 +210,7 @@ def _without_key(host: str) -> str:
         private = host == "localhost"
     if private:
         return "none: every user and program of this machine can use the server (--api-key KEY)"
-    return "none: everyone who can reach this address can run and change tasks (--api-key KEY)"
+    return "none: whoever reaches this address can run and change tasks (--api-key KEY)"
 
 
 def _not_listening(error: OSError, host: str, port: int) -> str:

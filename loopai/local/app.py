@@ -42,6 +42,9 @@ PATIENCE_SECONDS = 1.0
 SANDBOX_PROCESSES = 16
 """Programs that run at a time, about 10 MB each; more than there are cores, so that none waits for one that loops."""
 
+NICENESS = 5
+"""How far programs and training stand behind the server itself, which has to answer while they compute."""
+
 SANDBOX_SHARE = 4
 """How many of them may be of one program."""
 
@@ -62,7 +65,9 @@ def create_app(settings: Settings) -> FastAPI:
         metrics = Metrics()
         store = Store(settings.data, settings.workers + 2)
         cores = os.cpu_count() or 1
-        programs = ProgramPool(processes=max(SANDBOX_PROCESSES, 2 * cores), per_program=max(SANDBOX_SHARE, cores))
+        programs = ProgramPool(
+            processes=max(SANDBOX_PROCESSES, 2 * cores), per_program=max(SANDBOX_SHARE, cores), niceness=NICENESS
+        )
         trainer = Trainer(settings.training_seconds, settings.training_memory_mb)
         service = Service(store, programs, trainer, metrics, settings)
         threads = Threads(settings.workers)
@@ -81,7 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
             service.ending = True
             await generation.close()
             threads.wait(PATIENCE_SECONDS)
-            programs.kill()
+            service.end()
             threads.close(PATIENCE_SECONDS)
             store.close()
 

@@ -33,7 +33,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 logger = logging.getLogger("loopai.local")
 
-SMALL_BODY = 65_536
+SMALL_BODY = 16_384
 """Bytes up to which reading a body takes less than handing it to a thread."""
 BYTES_A_VALUE = 80
 MOST_OF_ONE_TASK = 8

@@ -431,6 +431,19 @@ class Service:
             return self._programs.run(program, value, timeout_ms=timeout_ms, stop=stop)
         except UnsupportedLanguage as error:
             raise ExecutionFailed(str(error)) from None
+        except RuntimeError:
+            self._raise_if_ending()
+            raise
+
+    def _raise_if_ending(self) -> None:
+        # Then the pool of programs is closed, whatever ran in it.
+        if self.ending:
+            raise Abandoned(ENDING) from None
+
+    def end(self) -> None:
+        """Take up no more rows, and cut off what runs."""
+        self.ending = True
+        self._programs.kill()
 
     def _run_many(
         self,
@@ -449,6 +462,9 @@ class Service:
             )
         except UnsupportedLanguage as error:
             raise ExecutionFailed(str(error)) from None
+        except RuntimeError:
+            self._raise_if_ending()
+            raise
 
 
 def _checked(schema: Any) -> InputCheck:

@@ -23,6 +23,8 @@ from .store import Store
 
 GRACE_SECONDS = 4
 """How long requests under way may go on once the server is told to end."""
+RUN_ON_SECONDS = 2.0
+"""How long programs under way may go on; the rest of the time is for the replies."""
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own default."""
 
@@ -47,6 +49,7 @@ class _Uvicorn(uvicorn.Server):
         site: Site | None = getattr(self._app.state, "site", None)
         if site is not None:
             site.service.ending = True
+            asyncio.get_running_loop().call_later(RUN_ON_SECONDS, site.service.end)
         await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

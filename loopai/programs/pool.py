@@ -33,15 +33,21 @@ class ProgramPool:
     """Runs programs in workers of their own, each with limits on time and memory. No worker before the first run.
 
     `processes` bounds the workers, and with them how many programs run at once and stay loaded (by default as
-    many as there are cores, at least 4), `per_program` how many of them one program may be at work in (by default all
-    of them). `max_memory_mb` bounds what one program may hold, input included.
+    many as there are cores, at least 4), `per_program` how many of them one program may be at work in (by default
+    all of them). `niceness` is by how much they stand behind other processes (Linux). `max_memory_mb` bounds what
+    one program may hold, input included.
     May be used by several threads; a forked child gets workers of its own. Raises `ConfigurationError` where the
     sandbox is not installed; its methods raise `UnsupportedLanguage` for a program that is not Python, and
     RuntimeError once closed.
     """
 
     def __init__(
-        self, *, processes: int | None = None, max_memory_mb: int = 128, per_program: int | None = None
+        self,
+        *,
+        processes: int | None = None,
+        max_memory_mb: int = 128,
+        per_program: int | None = None,
+        niceness: int = 0,
     ) -> None:
         if per_program is not None and per_program < 1:
             raise ValueError(f"per_program must be at least 1, not {per_program}")
@@ -54,6 +60,7 @@ class ProgramPool:
         self._processes = processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
         self._max_memory_mb = max_memory_mb
         self._per_program = per_program or self._processes
+        self._niceness = niceness
         # By process id, so that a child neither finds its parent's workers nor a lock that was held at the fork.
         self._workers: dict[int, Workers] = {}
         self._closed = threading.Event()
@@ -150,7 +157,7 @@ class ProgramPool:
         workers = self._workers.get(os.getpid())
         if workers is None:
             workers = self._workers.setdefault(
-                os.getpid(), Workers(self._processes, self._max_memory_mb, self._per_program)
+                os.getpid(), Workers(self._processes, self._max_memory_mb, self._per_program, self._niceness)
             )
         return workers
 
