@@ -19,13 +19,14 @@ from starlette.routing import Match
 
 from .._version import __version__
 from ..programs import ProgramPool
+from . import timestamps
 from .calls import Site, Threads
 from .documentation import Action
 from .generation import Generation
 from .idempotency import Keys
 from .metrics import Metrics
 from .middleware import Middleware
-from .routes import executions, health, missing, tasks
+from .routes import executions, health, missing, records, tasks
 from .service import Service
 from .settings import Settings
 from .store import Store
@@ -34,7 +35,7 @@ from .trainer import Trainer
 logger = logging.getLogger("loopai.local")
 
 PRUNE_SECONDS = 3600.0
-"""How often replies that were kept for their idempotency key are looked through for old ones."""
+"""How often replies kept for their idempotency key, and executions, are looked through for old ones."""
 
 PATIENCE_SECONDS = 1.0
 """How long the end of a server waits for programs that run, and then for their threads once they were ended."""
@@ -110,7 +111,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
             expose_headers=EXPOSED,
         )
-    for area in (executions, tasks, health, missing):
+    for area in (executions, tasks, records, health, missing):
         area.add(app)
     # Routes are tried in their order: the actions before the pages of the documentation.
     app.router.routes.sort(key=lambda route: not isinstance(route, Action))
@@ -120,10 +121,17 @@ def create_app(settings: Settings) -> FastAPI:
 async def _prune(site: Site) -> None:
     while True:
         try:
-            await site.work(site.keys.prune)
+            await site.work(lambda: _remove_old(site))
         except sqlite3.Error:
-            logger.warning("old replies could not be removed; next attempt in %d s", PRUNE_SECONDS, exc_info=True)
+            logger.warning("old rows could not be removed; next attempt in %d s", PRUNE_SECONDS, exc_info=True)
         await asyncio.sleep(PRUNE_SECONDS)
+
+
+def _remove_old(site: Site) -> None:
+    site.keys.prune()
+    if site.settings.keep_days is not None:
+        site.store.delete_executions(timestamps.days_ago(site.settings.keep_days))
+    site.store.shrink()
 
 
 async def _empty(request: Request, error: Exception) -> Response:

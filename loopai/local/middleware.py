@@ -36,7 +36,7 @@ DRAINED = 4
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _WORDS = frozenset(
-    {"api", "artifacts", "batch", "by-name", "detailed", "docs", "execute", "health"}
+    {"api", "artifacts", "executions", "export", "batch", "by-name", "detailed", "docs", "execute", "health"}
     | {"live", "metrics", "openapi.json", "ready", "tasks", "v1", "validate"}
     | {"canary", "compare", "history", "improve", "programs", "progress", "recommendations", "rollback", "start"}
     | {"subscribe", "summary", "validation", "webhooks"}
