@@ -21,7 +21,7 @@ from .._version import __version__
 from ..programs import ProgramPool
 from . import timestamps
 from .calls import Site, Threads
-from .documentation import Action
+from .documentation import Action, document_of
 from .generation import Generation
 from .idempotency import Keys
 from .metrics import Metrics
@@ -113,6 +113,8 @@ def create_app(settings: Settings) -> FastAPI:
         )
     for area in (executions, tasks, records, health, missing):
         area.add(app)
+    build = app.openapi
+    app.openapi = lambda: document_of(app, build)  # type: ignore[method-assign]  # FastAPI's own way
     # Routes are tried in their order: the actions before the pages of the documentation.
     app.router.routes.sort(key=lambda route: not isinstance(route, Action))
     return app

@@ -18,6 +18,19 @@ DEFAULT_PAGE = 100
 EXPORTED_AT_ONCE = 500
 LONGEST_DAYS = 36_500
 LAST = 2**63 - 1
+PAGE = (
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}},
+    {"name": "before", "in": "query", "schema": {"type": "integer", "minimum": 0}},
+    {"name": "status", "in": "query", "schema": {"type": "string", "enum": ["success", "error"]}},
+)
+AGE = (
+    {
+        "name": "older_than_days",
+        "in": "query",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0, "maximum": LONGEST_DAYS},
+    },
+)
 FAILED = ("EXECUTION_RETRIEVAL_ERROR", "An error occurred while retrieving executions")
 
 
@@ -77,6 +90,9 @@ async def delete_executions(call: Call) -> Response:
 def add(app: FastAPI) -> None:
     """Add these endpoints."""
     place = "/api/v1/tasks/{task_id}/executions"
-    route(app, "GET", place, list_executions, "executions", list[models.ExecutionResult], refusals={400})
-    route(app, "GET", f"{place}/export", export_executions, "executions", None, refusals={400})
-    route(app, "DELETE", "/api/v1/executions", delete_executions, "executions", dict[str, int], refusals={400})
+    route(app, "GET", place, list_executions, "executions", list[models.ExecutionResult], refusals={400}, query=PAGE)
+    path, lines = f"{place}/export", "application/x-ndjson"
+    route(app, "GET", path, export_executions, "executions", None, refusals={400}, query=PAGE[2:], media_type=lines)
+    route(
+        app, "DELETE", "/api/v1/executions", delete_executions, "executions", dict[str, int], refusals={400}, query=AGE
+    )

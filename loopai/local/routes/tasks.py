@@ -16,6 +16,10 @@ from ..service import ProgramRefused, UnknownTask
 from ..store import NameTaken
 
 TASKS = "/api/v1/tasks"
+QUERY = (
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}},
+    {"name": "after", "in": "query", "schema": {"type": "string", "format": "uuid"}},
+)
 TASK = f"{TASKS}/{{task_id}}"
 
 
@@ -126,7 +130,7 @@ def add(app: FastAPI) -> None:
     task, program = models.Task, models.ProgramArtifact
     post = {400, 409, 415}
     route(app, "POST", TASKS, create_task, "tasks", task, 201, body=bodies.CREATE_TASK, refusals=post)
-    route(app, "GET", TASKS, list_tasks, "tasks", list[models.Task])
+    route(app, "GET", TASKS, list_tasks, "tasks", list[models.Task], refusals={400}, query=QUERY)
     # Before the paths with a task id in this place, which it would be read as.
     route(app, "GET", f"{TASKS}/by-name/{{name}}", get_task_by_name, "tasks", task, refusals={404})
     route(app, "GET", TASK, get_task, "tasks", task, refusals={400, 404})
