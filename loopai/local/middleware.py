@@ -19,6 +19,7 @@ from . import responses
 from .budget import Budget
 from .calls import Site, failure
 from .errors import ApiError
+from .legacy import LegacySend, is_legacy
 from .rate_limiter import RateLimiter
 from .settings import Settings
 
@@ -73,6 +74,12 @@ class Middleware:
                     MutableHeaders(scope=message).update(extra)
             await send(message)
 
+        headers = Headers(scope=scope)
+        if self._settings.legacy or is_legacy(headers):
+            # Theirs is the health of the contract under the other's path.
+            if scope["path"] == "/health" and scope["method"] == "GET":
+                scope["path"] = "/api/v1/health"
+            send = LegacySend(send, scope["path"])
         site.metrics.in_progress.inc()
         try:
             refusal = self._refusal(scope, extra)
