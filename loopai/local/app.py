@@ -88,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
             await generation.close()
             threads.wait(PATIENCE_SECONDS)
             service.end()
+            await site.combiner.close()
             threads.close(PATIENCE_SECONDS)
             store.close()
 

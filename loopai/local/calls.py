@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from starlette.responses import Response
 from . import idempotency, responses
 from .binding import INT_MAX, Body
 from .budget import Budget
+from .combining import Combiner
 from .errors import ApiError, Problem, unbindable_parameter
 from .generation import Generation
 from .idempotency import Keys, Replayed
@@ -95,9 +97,14 @@ class Site:
     keys: Keys
     generation: Generation
     threads: Threads
+    combiner: Combiner = field(init=False)
     bodies: Budget = field(default_factory=lambda: Budget(MOST_BODY_BYTES))
     parsed: Budget = field(default_factory=lambda: Budget(MOST_PARSED_BYTES))
     tasks_at_work: dict[str, tuple[asyncio.Semaphore, list[None]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        run = partial(self.threads.run, self.threads.programs)
+        object.__setattr__(self, "combiner", Combiner(self.service, run, self.turn))
 
     async def work(self, function: Callable[[], T]) -> T:
         """Run what blocks for a moment, such as reading the store, in a worker thread."""

@@ -41,6 +41,10 @@ MOST_PROGRAMS_CACHED = 100
 MOST_BYTES_CACHED = 50_000_000
 """Of checks and of programs each, in sum."""
 
+MOST_TOGETHER = 32
+TOGETHER_MS = 5.0
+"""How long a group of executions may take; a caller's own program takes no longer for the others."""
+
 GONE = "Skipped: nobody waits for this batch any more"
 ENDING = "Skipped: the server is ending"
 
@@ -95,6 +99,15 @@ class Row:
     id: str
     input: Any
     force_validation: bool
+
+
+@dataclass(frozen=True)
+class Single:
+    """One execution of several that run together; `began` (`time.perf_counter`) is where its latency starts."""
+
+    input: Any
+    force_validation: bool
+    began: float
 
 
 @dataclass(frozen=True)
@@ -306,6 +319,55 @@ class Service:
                 continue
             self._metrics.executed(execution, running.sampling_rate)
             return
+
+    def group_size(self, task_id: str, version: int | None) -> int:
+        """How many inputs of a program may run together without one's waiting for another's to be noticed."""
+        chosen = self._programs_chosen.get((task_id, version))
+        expected_ms = None if chosen is None else self._programs.expected_ms(chosen.program)
+        if expected_ms is None:
+            return 1
+        return max(1, min(MOST_TOGETHER, int(TOGETHER_MS / max(expected_ms, 0.01))))
+
+    def execute_group(
+        self, task_id: str, singles: Sequence[Single], *, version: int | None, timeout_ms: int | None
+    ) -> list[Execution | Exception]:
+        """Run the task's program on several inputs that arrived together, and record them in one transaction.
+
+        In their order an execution each, or `InvalidInput`. Raises `ExecutionFailed`, `NoActiveProgram`, `Abandoned`.
+        """
+        running = self._running(task_id)
+        limit = PROGRAM_TIMEOUT_MS if timeout_ms is None else timeout_ms
+        results: list[Execution | Exception] = []
+        for single in singles:
+            errors = running.check.errors(single.input) if self._settings.check_inputs else []
+            results.append(InvalidInput(errors))
+        fitting = [at for at, result in enumerate(results) if isinstance(result, InvalidInput) and not result.errors]
+        while fitting:
+            chosen = self._choose(task_id, version)
+            values = [singles[at].input for at in fitting]
+            outcomes = self._run_many(chosen.program, values, limit, 1, lambda: ENDING if self.ending else None)
+            if self.ending:
+                raise Abandoned(ENDING)
+            made = []
+            for at, outcome in zip(fitting, outcomes):
+                checked = self._fitting(running, chosen, outcome)
+                latency_ms = (time.perf_counter() - singles[at].began) * 1000
+                sampled = _sampled(singles[at].force_validation, running)
+                made.append(_execution(task_id, chosen, singles[at].input, checked, latency_ms, sampled))
+
+            def record(transaction: Transaction, chosen: _Chosen = chosen, made: list[Execution] = made) -> bool:
+                if self._superseded(transaction, task_id, version, chosen):
+                    return False
+                self._store.add_executions(transaction, self._kept(made))
+                return True
+
+            if not self._store.write(record):
+                continue
+            for at, execution in zip(fitting, made):
+                results[at] = execution
+                self._metrics.executed(execution, running.sampling_rate)
+            break
+        return results
 
     def execute_batch(
         self,

@@ -133,6 +133,12 @@ class ProgramPool:
             self._run_batch(workers, program, batch, min(max_concurrency, self._per_program))
         return [_outcome(reply) for reply in batch.replies]
 
+    def expected_ms(self, program: Program) -> float | None:
+        """How many milliseconds a run of the program takes, `None` where none is known or each needs a fresh load."""
+        workers = self._workers.get(os.getpid())
+        nature = None if workers is None else workers.nature(program)
+        return nature.ms if nature is not None and nature.stateless else None
+
     def check(self, program: Program) -> str | None:
         """None when the program loads and defines a function `main`, else what is wrong."""
         workers = self._open(program)

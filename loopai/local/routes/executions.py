@@ -15,7 +15,7 @@ from ..calls import Call, action, failure
 from ..documentation import route
 from ..errors import ApiError, invalid
 from ..records import Execution, milliseconds, new_id, number
-from ..service import ExecutionFailed, InvalidInput, NoActiveProgram, Row, RowResult, Seal
+from ..service import ExecutionFailed, InvalidInput, NoActiveProgram, Row, RowResult, Seal, Single
 
 FAILED = ("EXECUTION_ERROR", "An error occurred during program execution")
 DEFAULT_CONCURRENCY = 10
@@ -66,12 +66,20 @@ async def _execute(call: Call, request: dict[str, Any]) -> Response:
             seal=seal,
         )
 
+    async def run() -> Response:
+        if call.key is not None:
+            # Its reply is kept in the transaction of its execution.
+            return await call.commit(operation, _executed, task_id=request["task_id"], pure=True)
+        single = Single(request["input"], request["force_validation"], call.began)
+        found = await call.site.combiner.execute(request["task_id"], request["version"], request["timeout_ms"], single)
+        return _executed(found)
+
     try:
         try:
-            return await call.commit(operation, _executed, task_id=request["task_id"], pure=True)
+            return await run()
         except NoActiveProgram:
             await call.site.generation.ensure(request["task_id"])
-            return await call.commit(operation, _executed, task_id=request["task_id"], pure=True)
+            return await run()
     except ExecutionFailed as error:
         raise failure(call.site.settings, *FAILED, str(error)) from None
     except InvalidInput as error:
