@@ -26,7 +26,7 @@ from .errors import ApiError, Problem, unbindable_parameter
 from .generation import Generation
 from .idempotency import Keys, Replayed
 from .metrics import Metrics
-from .service import GONE, Abandoned, Seal, Service, Stop
+from .service import GONE, Abandoned, Overtaken, Seal, Service, Stop
 from .settings import MOST_BODY_BYTES, MOST_PARSED_BYTES, MOST_VALUES, Settings
 from .store import Store, Transaction
 
@@ -219,8 +219,7 @@ class Call:
 
         def seal(transaction: Transaction, result: T) -> None:
             response = render(result)
-            if self.key is not None and not self.site.keys.keep(transaction, self.key, self._fingerprint, response):
-                raise _Overtaken
+            self.keep(transaction, response)
             made.append(response)
 
         def work() -> Response:
@@ -252,6 +251,17 @@ class Call:
             for task in watch:
                 task.cancel()
 
+    def keep(self, transaction: Transaction, response: Response) -> None:
+        """Keep the reply for the request's key, if it has one. Raises `Overtaken`."""
+        if self.key is not None and not self.site.keys.keep(transaction, self.key, self._fingerprint, response):
+            raise Overtaken
+
+    async def raise_if_answered(self) -> None:
+        """Raise `Replayed` where an earlier request of the same key was answered: it may be what stood in the way."""
+        key = self.key
+        if key is not None:
+            await self.work(lambda: self.site.keys.given(key, self._fingerprint))
+
     async def _watch(self) -> None:
         while (await self.request.receive())["type"] != "http.disconnect":
             continue
@@ -272,10 +282,6 @@ def values_in(content: bytes) -> int:
 
 def _signs(content: bytes) -> int:
     return 1 + sum(content.count(sign) for sign in (b",", b"[", b"{"))
-
-
-class _Overtaken(Exception):
-    """Another process has answered under the same key meanwhile; ours is undone."""
 
 
 def action(code: str, message: str) -> Callable[[Callable[[Call], Awaitable[Response]]], Endpoint]:

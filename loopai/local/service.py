@@ -88,6 +88,10 @@ class Abandoned(Exception):
     """Nobody waits for what was asked any more, or the server is ending: nothing was recorded."""
 
 
+class Overtaken(Exception):
+    """Another process has answered under the same idempotency key meanwhile; ours is undone."""
+
+
 class UnknownTask(Exception):
     """No task has this id or name."""
 
@@ -103,11 +107,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Single:
-    """One execution of several that run together; `began` (`time.perf_counter`) is where its latency starts."""
+    """One execution of several that run together; `began` (`time.perf_counter`) is where its latency starts.
+
+    `seal` is called with its result inside the transaction; where it raises, the execution is not recorded.
+    """
 
     input: Any
     force_validation: bool
     began: float
+    seal: Seal[Execution] | None = None
 
 
 @dataclass(frozen=True)
@@ -277,49 +285,6 @@ class Service:
 
     # Executions
 
-    def execute(
-        self,
-        task_id: str,
-        value: Any,
-        *,
-        version: int | None,
-        timeout_ms: int | None,
-        force_validation: bool,
-        began: float,
-        stop: Stop,
-        seal: Seal[Execution],
-    ) -> None:
-        """Run the task's program on one input and record it. `began` (`time.perf_counter`) is where latency starts.
-
-        Raises `ExecutionFailed`, `NoActiveProgram` and `InvalidInput`.
-        """
-        running = self._running(task_id)
-        if self._settings.check_inputs:
-            errors = running.check.errors(value)
-            if errors:
-                raise InvalidInput(errors)
-        limit = PROGRAM_TIMEOUT_MS if timeout_ms is None else timeout_ms
-        while True:
-            chosen = self._choose(task_id, version)
-            outcome = self._run(chosen.program, value, limit, stop)
-            if outcome.error is not None and stop.reason is not None:
-                raise Abandoned(stop.reason)
-            outcome = self._fitting(running, chosen, outcome)
-            latency_ms = (time.perf_counter() - began) * 1000
-            execution = _execution(task_id, chosen, value, outcome, latency_ms, _sampled(force_validation, running))
-
-            def record(transaction: Transaction, chosen: _Chosen = chosen, execution: Execution = execution) -> bool:
-                if self._superseded(transaction, task_id, version, chosen):
-                    return False
-                self._store.add_executions(transaction, self._kept([execution]))
-                seal(transaction, execution)
-                return True
-
-            if not self._store.write(record):
-                continue
-            self._metrics.executed(execution, running.sampling_rate)
-            return
-
     def group_size(self, task_id: str, version: int | None) -> int:
         """How many inputs of a program may run together without one's waiting for another's to be noticed."""
         chosen = self._programs_chosen.get((task_id, version))
@@ -333,7 +298,8 @@ class Service:
     ) -> list[Execution | Exception]:
         """Run the task's program on several inputs that arrived together, and record them in one transaction.
 
-        In their order an execution each, or `InvalidInput`. Raises `ExecutionFailed`, `NoActiveProgram`, `Abandoned`.
+        In their order an execution each, `InvalidInput`, or what its `seal` raised.
+        Raises `ExecutionFailed`, `NoActiveProgram`, `Abandoned`.
         """
         running = self._running(task_id)
         limit = PROGRAM_TIMEOUT_MS if timeout_ms is None else timeout_ms
@@ -358,14 +324,19 @@ class Service:
             def record(transaction: Transaction, chosen: _Chosen = chosen, made: list[Execution] = made) -> bool:
                 if self._superseded(transaction, task_id, version, chosen):
                     return False
-                self._store.add_executions(transaction, self._kept(made))
+                sealed = []
+                for at, execution in zip(fitting, made):
+                    results[at] = _sealed(singles[at], transaction, execution)
+                    if results[at] is execution:
+                        sealed.append(execution)
+                self._store.add_executions(transaction, self._kept(sealed))
                 return True
 
             if not self._store.write(record):
                 continue
             for at, execution in zip(fitting, made):
-                results[at] = execution
-                self._metrics.executed(execution, running.sampling_rate)
+                if results[at] is execution:
+                    self._metrics.executed(execution, running.sampling_rate)
             break
         return results
 
@@ -516,15 +487,6 @@ class Service:
         errors = running.check.errors(value) if self._settings.check_inputs else []
         return str(InvalidInput(errors)) if errors else None
 
-    def _run(self, program: Program, value: Any, timeout_ms: int, stop: Stop) -> Outcome:
-        try:
-            return self._programs.run(program, value, timeout_ms=timeout_ms, stop=stop)
-        except UnsupportedLanguage as error:
-            raise ExecutionFailed(str(error)) from None
-        except RuntimeError:
-            self._raise_if_ending()
-            raise
-
     def _raise_if_ending(self) -> None:
         # Then the pool of programs is closed, whatever ran in it.
         if self.ending:
@@ -563,6 +525,15 @@ def _checked(schema: Any) -> InputCheck:
     except SchemaTooLarge:
         # Of a data folder from before there was a limit.
         return InputCheck(True)
+
+
+def _sealed(single: Single, transaction: Transaction, execution: Execution) -> Execution | Exception:
+    if single.seal is not None:
+        try:
+            single.seal(transaction, execution)
+        except Overtaken as error:
+            return error
+    return execution
 
 
 def _sampled(force_validation: bool, running: _Running) -> bool:

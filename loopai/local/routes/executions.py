@@ -15,7 +15,8 @@ from ..calls import Call, action, failure
 from ..documentation import route
 from ..errors import ApiError, invalid
 from ..records import Execution, milliseconds, new_id, number
-from ..service import ExecutionFailed, InvalidInput, NoActiveProgram, Row, RowResult, Seal, Single
+from ..service import ExecutionFailed, InvalidInput, NoActiveProgram, Overtaken, Row, RowResult, Seal, Single
+from ..store import Transaction
 
 FAILED = ("EXECUTION_ERROR", "An error occurred during program execution")
 DEFAULT_CONCURRENCY = 10
@@ -54,25 +55,17 @@ async def execute_legacy(call: Call) -> Response:
 
 
 async def _execute(call: Call, request: dict[str, Any]) -> Response:
-    def operation(seal: Seal[Execution]) -> None:
-        call.site.service.execute(
-            request["task_id"],
-            request["input"],
-            version=request["version"],
-            timeout_ms=request["timeout_ms"],
-            force_validation=request["force_validation"],
-            began=call.began,
-            stop=call.stop,
-            seal=seal,
-        )
+    def seal(transaction: Transaction, execution: Execution) -> None:
+        call.keep(transaction, _executed(execution))
 
     async def run() -> Response:
-        if call.key is not None:
-            # Its reply is kept in the transaction of its execution.
-            return await call.commit(operation, _executed, task_id=request["task_id"], pure=True)
-        single = Single(request["input"], request["force_validation"], call.began)
-        found = await call.site.combiner.execute(request["task_id"], request["version"], request["timeout_ms"], single)
-        return _executed(found)
+        single = Single(request["input"], request["force_validation"], call.began, None if call.key is None else seal)
+        task_id, version, timeout_ms = request["task_id"], request["version"], request["timeout_ms"]
+        try:
+            return _executed(await call.site.combiner.execute(task_id, version, timeout_ms, single))
+        except (ExecutionFailed, InvalidInput, NoActiveProgram, Overtaken):
+            await call.raise_if_answered()
+            raise
 
     try:
         try:
