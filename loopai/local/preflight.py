@@ -7,13 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ..generators.errors import CannotLearn
 from ..programs.input_check import InputCheck
 from .trainer import LARGEST_EXAMPLES, too_large
-from .training import CannotLearn
-from .training.examples import check_contradictions, check_examples, read_examples
-from .training.fields import find_fields
-from .training.targets import find_targets
 
+NO_PROGRAM = "no program can be made from these examples"
 MOST_WARNINGS = 20
 CHECK_SECONDS = 2.0
 """How long examples are held against the schemas."""
@@ -29,7 +27,7 @@ def task_warnings(input_schema: Any, output_schema: Any, examples: Sequence[Any]
         checks.append(check)
     if examples:
         warnings += _misfits(examples, *checks)
-        warnings += _not_learnable(examples, input_schema, output_schema)
+        warnings += _not_learnable(examples)
     if len(warnings) > MOST_WARNINGS:
         warnings[MOST_WARNINGS:] = [f"and {len(warnings) - MOST_WARNINGS} more"]
     return warnings
@@ -51,18 +49,19 @@ def _misfits(examples: Sequence[Any], of_input: InputCheck, of_output: InputChec
     return found
 
 
-def _not_learnable(examples: Sequence[Any], input_schema: Any, output_schema: Any) -> list[str]:
+def _not_learnable(examples: Sequence[Any]) -> list[str]:
+    # Imported here: a server whose tasks have programs of their own does without it.
+    from ..generators.examples import read_examples
+
     try:
-        inputs, outputs = read_examples(examples)
-        size = len(json.dumps(examples))
-        if size > LARGEST_EXAMPLES:
-            return [f"no program can be made from these examples: {too_large(size)}"]
-        targets = find_targets(outputs, output_schema)
-        check_examples(inputs, targets)
-        fields = find_fields(inputs, input_schema)
-        check_contradictions(inputs, targets, fields)
-    except (CannotLearn, RecursionError) as error:
-        return [f"no program can be made from these examples: {error}"]
-    if not fields:
-        return ["no program can be made from these examples: their inputs are all the same, or hold nothing to read"]
+        inputs, outputs, _ = read_examples(examples)
+    except CannotLearn as error:
+        return [f"{NO_PROGRAM}: {error}"]
+    size = len(json.dumps(examples))
+    if size > LARGEST_EXAMPLES:
+        return [f"{NO_PROGRAM}: {too_large(size)}"]
+    if len(inputs) < 2:
+        return [f"{NO_PROGRAM}: 1 example is too few: give at least three."]
+    if outputs[0] != {} and all(output == outputs[0] for output in outputs):
+        return [f"{NO_PROGRAM}: every example has the same output: add examples of the other answers."]
     return []

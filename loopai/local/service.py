@@ -14,19 +14,20 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from .._core.chance import chance
-from ..programs import Outcome, Program, ProgramPool, UnsupportedLanguage
+from .._core.limits import PROGRAM_TIMEOUT_MS
+from .._core.randomness import private_random
+from ..generators.errors import CannotLearn
+from ..generators.seam import lines_of_code
+from ..programs import Program, ProgramOutcome, ProgramPool, UnsupportedLanguage
 from ..programs.input_check import InputCheck, SchemaTooLarge
 from . import timestamps
 from .cache import LRUCache
 from .metrics import Metrics
 from .preflight import task_warnings
-from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
-from .settings import LARGEST_CODE, PROGRAM_TIMEOUT_MS, Settings
+from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
+from .settings import LARGEST_CODE, Settings
 from .store import Store, Transaction
 from .trainer import LARGEST_EXAMPLES, Trainer, too_large
-from .training import CannotLearn
-from .training.trained import lines_of_code
 
 logger = logging.getLogger("loopai.local")
 
@@ -97,7 +98,7 @@ class UnknownTask(Exception):
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """One input of a batch."""
 
     id: str
@@ -183,7 +184,7 @@ class Service:
         """Raises `store.NameTaken`, and `SchemaTooLarge` for an input or output schema."""
         warnings = task_warnings(input_schema, output_schema, examples)
         moment = timestamps.now()
-        task = Task(
+        task = TaskRecord(
             id=new_id(),
             name=name,
             description=description,
@@ -254,6 +255,7 @@ class Service:
         parts = {
             "name": to_json(task.name),
             "description": to_json(task.description),
+            "accuracy_target": to_json(task.accuracy_target),
             "input_schema": task.input_schema,
             "output_schema": task.output_schema,
             "examples": task.examples,
@@ -266,18 +268,7 @@ class Service:
             trained = self._trainer.train(job)
         except CannotLearn as error:
             raise ExecutionFailed(f"Program generation failed: {error}") from error
-        new = NewArtifact(
-            task_id=task_id,
-            code=trained.code,
-            language=trained.language,
-            status="active",
-            synthesis_strategy=trained.strategy,
-            confidence_score=trained.confidence_score,
-            cyclomatic_complexity=trained.cyclomatic_complexity,
-            lines_of_code=trained.lines_of_code,
-            llm_model="scikit-learn",
-            generation_time_sec=trained.generation_time_sec,
-        )
+        new = NewArtifact(task_id=task_id, status="active", **trained)
         with self._store.transaction() as transaction:
             # Another process on this folder may have been faster.
             if self._store.active_program(task_id, transaction) is None:
@@ -343,7 +334,7 @@ class Service:
     def execute_batch(
         self,
         task_id: str,
-        rows: Sequence[Row],
+        rows: Sequence[BatchRow],
         *,
         version: int | None,
         timeout_ms: int | None,
@@ -395,7 +386,7 @@ class Service:
         running: _Running,
         chosen: _Chosen,
         task_id: str,
-        rows: Sequence[Row],
+        rows: Sequence[BatchRow],
         limit: int,
         max_concurrency: int,
         stop_on_first_error: bool,
@@ -428,7 +419,7 @@ class Service:
             return []
         return [execution for execution in executions if execution.error_message is not None]
 
-    def _fitting(self, running: _Running, chosen: _Chosen, outcome: Outcome) -> Outcome:
+    def _fitting(self, running: _Running, chosen: _Chosen, outcome: ProgramOutcome) -> ProgramOutcome:
         """The outcome, as the settings have it where its output does not fit the task's schema."""
         if not outcome.ok or self._settings.check_outputs == "off":
             return outcome
@@ -438,7 +429,7 @@ class Service:
         path, text = errors[0]
         reason = f"Output does not fit the task's schema: {path.replace('input', 'output', 1)}: {text}"
         if self._settings.check_outputs == "reject":
-            return Outcome(None, reason, outcome.latency_ms)
+            return ProgramOutcome(None, reason, outcome.latency_ms)
         if chosen.version not in running.told:
             running.told.add(chosen.version)
             logger.warning("program %s, version %d: %s", chosen.id, chosen.version, reason)
@@ -504,9 +495,9 @@ class Service:
         timeout_ms: int,
         concurrency: int,
         stop: Callable[[], str | None],
-    ) -> list[Outcome]:
+    ) -> list[ProgramOutcome]:
         if timeout_ms < -1:
-            refusal = Outcome(None, f"Execution error: timeout_ms must be at least -1, not {timeout_ms}", 0.0)
+            refusal = ProgramOutcome(None, f"Execution error: timeout_ms must be at least -1, not {timeout_ms}", 0.0)
             return [refusal] * len(values)
         try:
             return self._programs.run_many(
@@ -538,11 +529,11 @@ def _sealed(single: Single, transaction: Transaction, execution: Execution) -> E
 
 def _sampled(force_validation: bool, running: _Running) -> bool:
     # Which runs are looked at later; nothing hangs on its being unpredictable.
-    return force_validation or chance.random() < running.sampling_rate
+    return force_validation or private_random.random() < running.sampling_rate
 
 
 def _execution(
-    task_id: str, chosen: _Chosen, value: Any, outcome: Outcome, latency_ms: float, sampled: bool
+    task_id: str, chosen: _Chosen, value: Any, outcome: ProgramOutcome, latency_ms: float, sampled: bool
 ) -> Execution:
     return Execution(
         id=new_id(),

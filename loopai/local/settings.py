@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-LARGEST_BODY = 30_000_000
-"""Bytes of a request body that are read; the limit of the real server's web server."""
+from .._core.limits import LARGEST_BODY
 
 DEEPEST_BODY = 32
 """Levels of nesting that a request body may have; the limit of the real server's JSON reader."""
@@ -23,9 +22,6 @@ MOST_PARSED_BYTES = 150_000_000
 
 LARGEST_CODE = 1_000_000
 """Characters of a program that is pushed; a trained one of 1,000 e-mails has 150,000."""
-
-PROGRAM_TIMEOUT_MS = 5000
-"""Milliseconds a program may take where the request does not say (the contract's default)."""
 
 
 OutputCheck = Literal["off", "warn", "reject"]

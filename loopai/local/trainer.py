@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import Any
 
-from .training import CannotLearn, TrainedProgram
+from ..generators.errors import CannotLearn
 
 LARGEST_EXAMPLES = 10_000_000
 """Bytes of a task's examples as JSON that are trained on."""
@@ -48,8 +48,8 @@ class Trainer:
             self._retirement.daemon = True
             self._retirement.start()
 
-    def train(self, job: bytes) -> TrainedProgram:
-        """Return the program that `loopai.local.training.train` makes of its arguments, `job` as JSON. Blocks.
+    def train(self, job: bytes) -> dict[str, Any]:
+        """Return the program that is made of `job`, task and examples as JSON; the members of an artifact. Blocks.
 
         Raises `CannotLearn`, also where a limit was met.
         """
@@ -60,7 +60,8 @@ class Trainer:
             self._end(process)
         if "refused" in reply:
             raise CannotLearn(reply["refused"])
-        return TrainedProgram(**reply["trained"])
+        made: dict[str, Any] = reply["trained"]
+        return made
 
     def close(self) -> None:
         """End what trains, at once."""
