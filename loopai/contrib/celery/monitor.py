@@ -16,6 +16,7 @@ from ...batch.engine.stopping import Stop
 from ...batch.reporting.snapshot import Snapshot, Watcher
 from ...batch.reporting.statistics import Ended, Summary, summary_of
 from ...shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
+from ..django.batches.database import Database
 from ..django.batches.plan import Plan
 from ..django.batches.recording import LeaseLost
 from ..django.batches.statistics import whole
@@ -61,13 +62,18 @@ def follow(
     `look_after` is called every ten seconds, with the rows that were done before; `say` tells that no worker is there.
     Returns the figures that the report shows, and the summary of what came while it was watched.
     """
-    started = clock()
+    started, database = clock(), Database(run.database)
     # Failed rows that are repeated count for this command.
     before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
+
+    def under_way() -> int:
+        run.refresh_from_db()
+        return int(parts_of(run).filter(lease_until__gte=timezone.now()).exclude(owner="").count())
+
     until, watched_at, watched_done, unheard = float("inf"), started, run.done, run.heartbeat_at
     while True:
         try:
-            run.refresh_from_db()
+            in_flight = database.attempt(under_way)
         except BatchRun.DoesNotExist:
             raise LeaseLost(f"run {run.pk} was deleted while it was watched here") from None
         now = replace(
@@ -76,7 +82,7 @@ def follow(
             errors=max(0, run.errors - before[1]),
             skipped=before[0] + before[1] + run.skipped,
             seconds=clock() - started,
-            in_flight=parts_of(run).filter(lease_until__gte=timezone.now()).exclude(owner="").count(),
+            in_flight=in_flight,
         )
         for watcher in watchers:
             watcher.update(now)
@@ -90,11 +96,8 @@ def follow(
             run.end(WORKERS, BatchRun.State.CANCELLED, timezone.now())
             continue
         if clock() >= watched_at + WATCH_SECONDS:
-            if (
-                unheard is not None
-                and run.heartbeat_at == unheard
-                and not parts_of(run).filter(attempts__gt=0).exists()
-            ):
+            silent = unheard is not None and run.heartbeat_at == unheard
+            if silent and not parts_of(run).filter(attempts__gt=0).exists():
                 say(_no_worker(run))
             unheard = None
             look_after(run, watched_done)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Optional, Union
 
-from celery import shared_task
+from celery import current_app, shared_task
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 from typing_extensions import TypedDict, Unpack
@@ -141,10 +142,30 @@ def start_batch(
     return run
 
 
-def hand_over(run: BatchRun, resolved: ResolvedPlan) -> None:
-    """Publish what remains of a run that workers have acquired. Raises `ConfigurationError` without a broker."""
-    with transaction.atomic(using=run.database):
-        wanted = partitions.first_parts(run, resolved)
+def refuse_unseen(database: str) -> None:
+    """Raise `ConfigurationError` inside a transaction: workers would see nothing of a run that is waited for."""
+    if connections[database].in_atomic_block and not current_app.conf.task_always_eager:
+        raise ConfigurationError(
+            "--engine celery inside a transaction: workers see the run only after its commit. Use --engine inline, or "
+            "loopai.contrib.celery.start_batch, which does not wait"
+        )
+
+
+def hand_over(run: BatchRun, resolved: ResolvedPlan, *, watched: bool = False) -> None:
+    """Publish what remains of a run that workers have acquired; `watched` says that the caller waits for its end.
+
+    Raises `ConfigurationError` without a broker.
+    """
+    try:
+        with transaction.atomic(using=run.database):
+            wanted = partitions.first_parts(run, resolved)
+    except DatabaseError as error:
+        with suppress(DatabaseError):
+            run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
+        raise
+    if watched and current_app.conf.task_always_eager:
+        _set_off(run, wanted)  # in this process and transaction, by whoever waits for its end
+        return
     # Workers see nothing of a caller's transaction before its end.
     transaction.on_commit(lambda: _set_off(run, wanted), using=run.database)
 
@@ -222,9 +243,10 @@ def _publish(run: BatchRun, part_ids: Iterable[int]) -> None:
 def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_ALIAS) -> None:
     """Carry out one part of a run; one that is larger than a chunk is split."""
     seconds = _carry_out(run_id, part_id, database)
+    while seconds and self.request.is_eager:  # no other process would run it later
+        time.sleep(seconds)
+        seconds = _carry_out(run_id, part_id, database)
     if seconds:
-        if self.request.is_eager:
-            time.sleep(seconds)  # nobody else waits for it
         raise self.retry(countdown=seconds)
 
 
@@ -274,6 +296,8 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
     except LeaseLost:
         return None
     except Exception as error:  # whatever it is, a time limit too: the part is not run again and again
+        if connections[database].in_atomic_block:
+            raise  # a caller's transaction, in which nothing can be tried again
         logger.exception("run %s: part %s failed (attempt %s)", run.pk, part.pk, part.attempts)
         if part.attempts < PATIENCE:
             seconds = max(1.0, retries.backoff(part.attempts, private_random.random()))

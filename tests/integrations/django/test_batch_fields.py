@@ -183,6 +183,32 @@ def test_what_is_no_number_is_refused(loopai_fake: FakeLoopai, field: str, value
     assert (failure.code, "finite number" in failure.message) == ("unfit", True)
 
 
+@pytest.mark.parametrize("value", [True, 1.5, "1.5"])
+def test_a_key_is_not_bent_into_another(loopai_fake: FakeLoopai, value: Any) -> None:
+    """True is not the row 1, and 1.5 neither."""
+    Entry.objects.create(pk=1, text="e")
+    loopai_fake.task("spam").returns({"parent": value})
+    batch(*ENTRIES, "--save-to", "parent", code=1)
+    assert Entry.objects.get().parent_id is None
+
+
+@pytest.mark.parametrize(
+    ("more", "told"), [(("--task-version", "2"), "task version"), (("--filter", "rank=1"), "input")]
+)
+def test_an_output_is_not_resumed_by_another_run(
+    loopai_fake: FakeLoopai, tmp_path: Path, more: tuple[str, ...], told: str
+) -> None:
+    """Of another version or other rows: refused with what differs."""
+    Entry.objects.bulk_create(Entry(text=f"e{n}", rank=n) for n in range(4))
+    task = loopai_fake.task("spam")
+    task.fails("no")
+    words = (*ENTRIES, "--output", str(tmp_path / "out.jsonl"))
+    batch(*words, code=1)
+    sent = len(task.inputs)
+    assert told in batch(*words, "--retry-failed", *more, code=2)
+    assert len(task.inputs) == sent
+
+
 def test_a_translated_field_is_refused_with_its_columns() -> None:
     """modeltranslation reads another column than the one of that name."""
 
@@ -238,3 +264,61 @@ def test_double_underscores_follow_relations_and_json(loopai_fake: FakeLoopai) -
     assert task.inputs == [{"text": "hello", "n": 7}]
     batch(*words, "--map", "text=message.text", "--map", "n=facts.a.b", code=1)
     assert task.inputs[1:] == task.inputs[:1]
+
+
+# From code
+
+
+def test_call_command_takes_python_values(loopai_fake: FakeLoopai) -> None:
+    """Lists, one text for a list of one, and a QuerySet, which is known again by its SQL."""
+    Entry.everything.bulk_create(Entry(text=f"e{n}", rank=n) for n in range(6))
+    task = loopai_fake.task("spam")
+    task.returns({"title": "seen"})
+    options: dict[str, Any] = {"map": ["text=text"], "save_to": "title", "progress": "none", "stderr": io.StringIO()}
+    call_command("loopai_batch", "spam", queryset=Entry.everything.filter(rank__gte=3), **options)
+    assert sorted(entry["text"] for entry in task.inputs) == ["e3", "e4", "e5"]
+    call_command("loopai_batch", "spam", queryset=Entry.everything.filter(rank__gte=3), resume=True, **options)
+    assert len(task.inputs) == 3
+    call_command("loopai_batch", "spam", queryset=Entry.everything.filter(rank__lt=1), **options)
+    assert [entry["text"] for entry in task.inputs[3:]] == ["e0"]
+    call_command("loopai_batch", "spam", queryset=Entry.everything.none(), **options)
+
+
+@pytest.mark.parametrize(
+    ("queryset", "more", "told"),
+    [
+        (lambda: Entry.everything.all()[:3], {}, "is sliced"),
+        (Entry.everything.all, {"engine": "celery"}, "takes --queryset by name"),
+    ],
+)
+def test_a_queryset_that_cannot_be_run_is_refused(
+    loopai_fake: FakeLoopai, queryset: Any, more: dict[str, Any], told: str
+) -> None:
+    """Sliced, or for workers, which cannot find it."""
+    loopai_fake.task("spam").returns({"title": "seen"})
+    with pytest.raises(CommandError, match=told) as caught:
+        call_command("loopai_batch", "spam", queryset=queryset(), map=["text=text"], save_to=["title"], **more)
+    assert caught.value.returncode == 2
+
+
+def test_call_command_never_ends_the_process(loopai_fake: FakeLoopai) -> None:
+    """A worker or a test that calls it survives: the exit code is in the error."""
+    Entry.objects.create(text="e")
+    words = ("loopai_batch", "spam", *ENTRIES, "--save-to", "title", "--progress", "none")
+    loopai_fake.task("spam").returns({"title": "x" * 99})
+    with pytest.raises(CommandError, match="rows failed") as caught:
+        call_command(*words, stderr=io.StringIO())
+    assert caught.value.returncode == 1
+    loopai_fake.task("spam").returns({"title": "ham"})
+    call_command(*words, "--retry-failed", stderr=io.StringIO())
+
+
+def test_a_mapping_that_no_input_fits_is_refused(loopai_fake: FakeLoopai) -> None:
+    """Exit code 2 before the first row, instead of as many failed rows as there are."""
+    Entry.objects.create(text="e")
+    task = loopai_fake.task("spam")
+    task.record["input_schema"] = {"type": "object", "properties": {"body": {"type": "string"}}}
+    told = batch(*ENTRIES, "--save-to", "title", code=2)
+    assert "--map makes text, and the task's input has body" in told
+    assert task.inputs == []
+    assert BatchRun.objects.count() == 0

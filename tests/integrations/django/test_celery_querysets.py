@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
@@ -13,10 +14,11 @@ from typing import Any, get_type_hints
 
 import pytest
 from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core.management import CommandError, call_command, load_command_class
 from django.db import connections, transaction
 from django.utils import timezone
-from inbox.models import Mail, Message
+from inbox.models import Mail, MailManager, Message
 
 from loopai.batch.engine.stopping import Stop
 from loopai.batch.options import QUERYSET, table
@@ -24,6 +26,7 @@ from loopai.batch.rows import OK, Outcome
 from loopai.contrib.celery import StartOptions, partitions, run_part, start_batch
 from loopai.contrib.celery.monitor import follow
 from loopai.contrib.celery.tasks import look_after
+from loopai.contrib.django.batches.leases import owner_name
 from loopai.contrib.django.batches.options import RunOptions
 from loopai.contrib.django.batches.plan import Plan
 from loopai.contrib.django.batches.queryset import KeyedRow
@@ -339,12 +342,158 @@ def test_rows_that_are_gone_are_told_by_workers_too(spam: Any) -> None:
     assert (run.ok, run.errors, run.skipped) == (38, 0, 2)
 
 
+# Another version, or a faster command
+
+
+def test_resume_refuses_another_version(spam: Any) -> None:
+    """Given or omitted, as it refuses another task or mapping: it would start at the first row."""
+    mails(20)
+    words = (*MAILS, "--save-to", "label", *CELERY)
+    batch(*words, "--max-errors", "0", code=3)
+    sent = len(spam.inputs)
+    told = batch(*words, "--task-version", "2", "--resume", code=2)
+    assert "its --task-version is not given, this command's 2" in told
+    assert "its --map is text=subject, this command's text=label" in batch(
+        "--queryset", "inbox.Mail", "--map", "text=label", "--save-to", "label", *CELERY, "--resume", code=2
+    )
+    assert len(spam.inputs) == sent
+
+
+@pytest.mark.parametrize("engine", [QUICK, CELERY])
+def test_an_active_version_that_changes_is_said(spam: Any, loopai_fake: FakeLoopai, engine: tuple[str, ...]) -> None:
+    """Where no version was named the run goes on with the new one: said once, and both stand in the summary."""
+    mails(40)
+    client = loopai_fake.client()
+    client.push_program(client.get_task_by_name("spam").id, "def main(input): ...")
+    words = (*MAILS, "--save-to", "label", *engine)
+    assert "version" not in batch(*words, "--max-errors", "0", "--max-in-flight", "1", code=3)
+    client.push_program(client.get_task_by_name("spam").id, "def main(input): ...")
+    spam.returns({"label": "ham"})
+    told = batch(*words, "--resume", code=1)
+    assert told.count("The active version of task spam was 1 and is 2 now") == 1
+    assert "Rows ran on versions 1, 2 of the task." in told
+    summary = json.loads(batch(*words, "--retry-failed", "--json").strip().splitlines()[-1])["summary"]
+    assert summary["task_versions"] == [1, 2]
+
+
+def test_a_finished_run_is_not_called_ended_early(spam: Any) -> None:
+    """Two commands: the second waits for the first, which finishes meanwhile; its record stays as it is."""
+    mails(8)
+    words = (*MAILS, "--save-to", "label", *QUICK)
+    spam.returns({"label": "ham"})
+    batch(*words)
+    first = BatchRun.objects.get()
+    BatchRun.objects.update(
+        state="running", owner=f"{owner_name()}", lease_until=timezone.now() + timedelta(seconds=30)
+    )
+
+    def finish() -> None:
+        BatchRun.objects.filter(pk=first.pk).update(state="finished", owner="", lease_until=None)
+        connections.close_all()
+
+    finishing = threading.Timer(0.6, finish)
+    finishing.start()
+    batch(*words, "--overwrite")
+    finishing.join()
+    assert [run.state for run in BatchRun.objects.order_by("pk")] == ["finished", "finished"]
+
+
+# Parts that fail
+
+
+@pytest.fixture
+def faults() -> Iterator[list[Exception]]:
+    yield MailManager.faults
+    MailManager.faults.clear()
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("the disk is full"), SoftTimeLimitExceeded()])
+def test_a_part_that_fails_again_and_again_stops_the_run(spam: Any, faults: list[Exception], fault: Exception) -> None:
+    """After three tries, with its error and exit code 5; what remains is not tried, and `--resume` loses no row."""
+    mails(40)
+    words = ("--queryset", "inbox.Mail:fragile", "--map", "text=subject", "--save-to", "label", *CELERY)
+
+    def fail_from_now_on(mail: dict[str, Any]) -> Any:
+        if mail["text"] == "mail 10":
+            faults.append(fault)
+        return {"label": "ham"}
+
+    spam.computes(fail_from_now_on)
+    told = batch(*words, code=5)
+    assert f"{type(fault).__name__}: {fault}" in told
+    run = BatchRun.objects.get()
+    assert (run.state, run.ok, run.errors, run.owner) == ("stopped", 14, 0, "")
+    assert [part.attempts for part in run.parts.exclude(error="")] == [3]
+    assert run.parts.exclude(error="").get().error in run.error
+    assert set(run.parts.filter(error="").values_list("attempts", flat=True)) == {0}
+    faults.clear()
+    spam.returns({"label": "ham"})
+    batch(*words, "--resume")
+    assert labels() == dict.fromkeys(range(1, 41), "ham")
+    assert len(spam.inputs) == 40
+    run.refresh_from_db()
+    assert (run.state, run.ok, run.parts.count()) == ("finished", 40, 0)
+
+
+def test_a_part_whose_workers_are_lost_stops_the_run(spam: Any) -> None:
+    """Killed again and again, as by a time limit or for lack of memory: it is not tried without end."""
+    run, _ = failed_before(spam)
+    [part] = handed_out(run)
+    for worker in ("first", "second", "third"):
+        assert part.acquire(worker, timezone.now(), -1)
+    assert part.lost == 2
+    before = len(spam.inputs)
+    run_part.apply((run.pk, part.pk))
+    run.refresh_from_db()
+    assert run.state == "stopped"
+    assert "lost 3 times" in run.error
+    assert len(spam.inputs) == before
+
+
+def test_a_run_is_not_stopped_before_the_parts_under_way_have_ended(spam: Any) -> None:
+    """What another worker is at is finished and counted first."""
+    run, _ = failed_before(spam)
+    first = run.failures.order_by("pk")[0]
+    bad = run.parts.create(run=run, after="0", upto=str(first.pk), failed=True)
+    busy = run.parts.create(run=run, after=str(first.pk), upto="99999", failed=True)
+    assert bad.acquire("bad", timezone.now(), 60)
+    assert busy.acquire("busy", timezone.now(), 60)
+    partitions.give_up(bad, "fault: it broke")
+    assert not partitions.settle(run)
+    assert partitions.abandoned(run, run.done) == []
+    partitions.release(busy)
+    assert partitions.settle(run)
+    run.refresh_from_db()
+    assert (run.state, run.error) == ("stopped", "fault: it broke")
+
+
+def test_without_a_worker_the_command_says_how_to_start_one(spam: Any) -> None:
+    """After ten seconds, once; one that has taken a part is not called for."""
+    run, _ = failed_before(spam)
+    handed_out(run)
+    told: list[str] = []
+    seen: list[int] = []
+
+    def end_at_last(run: BatchRun, _: int) -> None:
+        seen.append(len(told))
+        if len(seen) == 2:
+            run.end(partitions.WORKERS, BatchRun.State.CANCELLED, timezone.now())
+
+    follow(
+        run, Plan.of(run), [], Stop(), end_at_last, told.append, clock=count(step=3.0).__next__, sleep=lambda _: None
+    )
+    assert seen == [1, 1]
+    assert "celery -A" in told[0]
+
+
 # Reports
 
 
 def figures(told: str) -> dict[str, Any]:
     """The summary, less what is told by the clock."""
-    found: dict[str, Any] = json.loads(told.strip().splitlines()[-1])["summary"]
+    found: dict[str, Any] = json.loads(next(line for line in told.splitlines() if line.startswith('{"summary"')))[
+        "summary"
+    ]
     for name in ("seconds", "rows_per_s", "latency_ms", "gone_or_filled", "last_error"):
         found.pop(name, None)
     return found
@@ -427,6 +576,20 @@ def test_a_report_that_a_worker_cannot_write_is_no_fault_of_the_run(spam: Any, t
     run.refresh_from_db()
     assert run.state == "finished"
     assert BatchFailure.objects.count() == 0
+
+
+def test_the_command_in_a_transaction(spam: Any) -> None:
+    """As in a TestCase: eager tasks run at once; workers would see nothing of it, which is refused."""
+    mails(8)
+    words = (*MAILS, "--save-to", "label", *CELERY)
+    spam.returns({"label": "ham"})
+    with transaction.atomic():
+        assert "8 ok" in batch(*words)
+    assert BatchRun.objects.get().state == "finished"
+    current_app.conf.task_always_eager = False
+    with transaction.atomic():
+        assert "start_batch" in batch(*words, code=2)
+    assert BatchRun.objects.count() == 1
 
 
 def test_start_batch_in_a_transaction(spam: Any) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
+from uuid import UUID
+
+from django.db.models import QuerySet
 
 from ....batch.api import call_of, perform
 from ....batch.engine.driver import Driver
@@ -50,7 +53,8 @@ class RunCommand(BatchCommand):
         self.check()
         mode = options.mode
         plan = plan_of(options, self.client)
-        resolved = ResolvedPlan(plan, options.database)
+        given = options.queryset if isinstance(options.queryset, QuerySet) else None
+        resolved = ResolvedPlan(plan, options.database, given)
         if options.dry_run:
             return self.dry_run(plan, resolved.rows)
         if options.engine == CELERY:
@@ -97,9 +101,10 @@ class RunCommand(BatchCommand):
         """Have workers carry the run out, and watch them."""
         from ...celery.monitor import CODES, follow
         from ...celery.partitions import WORKERS
-        from ...celery.tasks import hand_over, look_after
+        from ...celery.tasks import hand_over, look_after, refuse_unseen
 
         options = self.options
+        refuse_unseen(options.database)
         run = open_run(
             resolved, mode, CELERY, WORKERS, self.say, database=options.database, command=list(options.command)
         )
@@ -108,7 +113,7 @@ class RunCommand(BatchCommand):
         gone = run.skipped
 
         def work_on(stop: Stop) -> CommandResult:
-            hand_over(run, resolved)
+            hand_over(run, resolved, watched=True)
             snapshot, summary = follow(run, resolved.plan, self.watchers(), stop, look_after, self.say)
             cancelled = run.state == BatchRun.State.CANCELLED
             ending = self.ending(run, summary, snapshot, missed=run.skipped - gone, cancelled=cancelled)
@@ -149,7 +154,8 @@ class RunCommand(BatchCommand):
         key = str(rows.model._meta.pk.name)
         facts = {
             "task": plan.task_id,
-            "input": {"name": plan.source},
+            "task version": plan.version,
+            "input": {"name": plan.source, "database": plan.database},
             "mapping": sorted(plan.mapping or ()),
             "key": key,
         }
@@ -177,7 +183,8 @@ class RunCommand(BatchCommand):
 
         def named(values: Any) -> Any:
             for row in values:
-                row.columns = {key: row.pk, **row.columns}
+                plain = isinstance(row.pk, (int, str, UUID))
+                row.columns = {key: row.pk if plain else str(row.pk), **row.columns}
                 yield row
 
         made = Run(

@@ -82,7 +82,8 @@ def _codes(error: BaseException) -> tuple[Optional[str], Optional[int], Optional
     cause = error.__cause__
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     number = error.args[0] if error.args and type(error.args[0]) is int else None
-    return state, number or None, cause
+    # Some drivers of MySQL give both, and many a number has the state HY000.
+    return (None if number else state), number or None, cause
 
 
 class Database:

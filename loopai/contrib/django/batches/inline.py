@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
 from django.db import DatabaseError
@@ -24,6 +25,7 @@ from ....batch.resume.prescan import Prescan
 from ....batch.rows import UNFIT, Outcome
 from ....preparation import batch_sender
 from ..models import BatchRun
+from .database import Database
 from .leases import BEAT_SECONDS, LEASE_SECONDS
 from .queryset import KeyedRow
 from .recording import LeaseLost, failures_of, record_retried
@@ -60,8 +62,9 @@ class RowsRun(Run):
 class _Heart:
     """Prolongs the lease while the run goes on, and passes a cancellation on."""
 
-    def __init__(self, run: BatchRun, owner: str, stop: Stop, clock: Callable[[], float]) -> None:
+    def __init__(self, run: BatchRun, owner: str, stop: Stop, database: Database, clock: Callable[[], float]) -> None:
         self._run = run
+        self._database = database
         self._owner = owner
         self._stop = stop
         self._clock = clock
@@ -73,7 +76,7 @@ class _Heart:
         if now < self._next:
             return
         self._next = now + BEAT_SECONDS
-        if not self._run.beat(self._owner, timezone.now(), LEASE_SECONDS):
+        if not self._database.attempt(lambda: self._run.beat(self._owner, timezone.now(), LEASE_SECONDS)):
             raise LeaseLost(f"run {self._run.pk} was taken over, or deleted, while it was carried out here")
         if self._run.cancel_requested:
             self._stop()
@@ -99,7 +102,8 @@ def carry_out(
     """
     plan = resolved.plan
     stop = stop or Stop()
-    heart = _Heart(run, owner, stop, clock)
+    database = resolved.rows.database
+    heart = _Heart(run, owner, stop, database, clock)
     made = RowsRun(
         call_of(plan.task_id, plan, plain=resolved.rows.plain),
         _values(run, resolved, owner),
@@ -127,15 +131,23 @@ def carry_out(
     except BaseException as error:
         # The database may be what failed; then the lease runs out by itself.
         with contextlib.suppress(DatabaseError):
-            run.end(owner, BatchRun.State.INTERRUPTED, timezone.now(), f"{type(error).__name__}: {error}")
+            _end(run, owner, database, BatchRun.State.INTERRUPTED, f"{type(error).__name__}: {error}")
         raise
     finally:
         made.close()
     made.missed = made.reader.skipped - earlier
     state, error_text = _state(run, made, summary)
-    if not run.end(owner, state, timezone.now(), error_text):
+    if not _end(run, owner, database, state, error_text):
         raise LeaseLost(f"run {run.pk} was taken over while it was carried out here")
     return made, summary
+
+
+def _end(run: BatchRun, owner: str, database: Database, state: Any, error: str) -> bool:
+    def arrived() -> Optional[bool]:
+        run.refresh_from_db()
+        return True if run.state == state and not run.owner else None
+
+    return database.attempt(lambda: run.end(owner, state, timezone.now(), error), arrived)
 
 
 def _state(run: BatchRun, made: Run, summary: Summary) -> tuple[Any, str]:
@@ -158,18 +170,19 @@ def _values(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[Keyed
 
 def failed_rows(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[KeyedRow]:
     """The rows whose failures are on record now; those that are gone are recorded as skipped."""
-    failures = failures_of(run).values_list("pk", "key")
-    newest = failures.last()
+    failures, database = failures_of(run).values_list("pk", "key"), resolved.rows.database
+    newest = database.attempt(failures.last)
     last = 0
     while newest is not None:
-        page = list(failures.filter(pk__gt=last, pk__lte=newest[0])[: resolved.plan.chunk_size])
+        wanted = failures.filter(pk__gt=last, pk__lte=newest[0])[: resolved.plan.chunk_size]
+        page: list[tuple[int, str]] = database.attempt(partial(list, wanted))
         if not page:
             return
         last = page[-1][0]
         there = resolved.rows.by_key(key for _, key in page)
         gone = [key for _, key in page if key not in there]
         if gone:
-            record_retried(run, skipped=gone, by=owner)
+            database.attempt(partial(record_retried, run, skipped=gone, by=owner))
         for _, key in page:
             if key in there:
                 yield resolved.rows.row(there[key], 0, None, retried=True)

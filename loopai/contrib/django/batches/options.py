@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Union
+
+from django.db.models import QuerySet
 
 from ....batch.options import QUERYSET, RESULTS, ROWS, one_of, option
 from ....shell.options import COMMANDS, CommandOptions
@@ -19,7 +21,7 @@ _OF_QUERYSETS = frozenset({QUERYSET})
 class RunOptions(CommandOptions):
     """The options of `loopai_batch`: those of `loopai batch`, and Django's own."""
 
-    queryset: Optional[str] = option(
+    queryset: Union[str, QuerySet[Any], None] = option(
         None,
         "The rows of a model, or of what its manager's method returns.",
         metavar="APP.MODEL[:MANAGER.METHOD]",

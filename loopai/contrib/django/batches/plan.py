@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Optional
 
+from django.db.models import QuerySet
+
 from ....batch.mapping import InputMapping
 from ....batch.options import QUERYSET, BatchOptions, MaxErrors, table
 from ....batch.reporting.quality import Expectation
@@ -15,7 +17,7 @@ from ....exceptions import OptionError
 from ....shell.command import find_task
 from ..models import BatchRun
 from .options import CELERY, RunOptions
-from .queryset import columns_of, model_of
+from .queryset import columns_of, model_of, name_of
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
@@ -98,6 +100,20 @@ KEPT = (*OF_RUNS, *(item.name for item in fields(Plan) if item.name not in Batch
 """What of a plan its run keeps."""
 
 
+def _refuse_foreign(mapping: Iterable[str], input_schema: Any) -> None:
+    """Raise `ConfigurationError` where the task's input has none of the members that the mapping makes."""
+    named = input_schema.get("properties") if isinstance(input_schema, Mapping) else None
+    members = [text.partition("=")[0].rstrip(":").strip().split(".")[0] for text in mapping]
+    if isinstance(named, Mapping) and named and all(members) and not set(members) & set(named):
+        raise OptionError(
+            "{mapping} makes {made}, and the task's input has {wanted}: every row would fail. Pass {mapping} "
+            "{first}=FIELD",
+            made=", ".join(members),
+            wanted=", ".join(map(str, named)),
+            first=next(iter(named)),
+        )
+
+
 def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable[str]) -> tuple[str, ...]:
     """The mapping where none was given: the columns that the task's input schema names.
 
@@ -136,7 +152,13 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         raise OptionError("{only_empty} needs {save_to}: it selects the rows whose fields are to be filled")
     if options.report is not None:
         check_report(options.report)
-    model = model_of(options.queryset or "")  # said before the server is asked
+    if isinstance(options.queryset, QuerySet) and options.engine == CELERY:
+        raise OptionError(
+            "{engine} celery takes {queryset} by name ('app.Model:method'), as workers have to find it; "
+            "use {engine} inline for a QuerySet"
+        )
+    queryset = name_of("" if options.queryset is None else options.queryset, options.database)
+    model = model_of(queryset)  # said before the server is asked
     task = find_task(client, options.task)
     mapping = tuple(options.mapping or ())
     if not mapping:
@@ -144,12 +166,13 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         if options.expect:
             without.append(Expectation(options.expect).column)
         mapping = default_mapping(task.input_schema, columns_of(model), without)
+    _refuse_foreign(mapping, task.input_schema)
     shared = {name: getattr(options, name) for name in OF_RUNS}
     return Plan(
         **{**shared, "mapping": mapping},
         task=options.task,
         task_id=str(task.id),
-        queryset=options.queryset or "",
+        queryset=queryset,
         save_to=tuple(options.save_to),
         filters=tuple(options.filters),
         excludes=tuple(options.excludes),

@@ -5,12 +5,13 @@ A page is one short query: no cursor of the server's, no transaction that stays 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
 from django.db import models, transaction
 from django.db.models import QuerySet
 
@@ -53,7 +54,7 @@ class QuerysetRows:
 
     def __init__(
         self,
-        named: str,
+        named: Union[str, QuerySet[Any]],
         filters: Iterable[str],
         mapping: Iterable[str],
         database: str,
@@ -220,8 +221,30 @@ def model_of(named: str) -> type[models.Model]:
     return found
 
 
-def _queryset(named: str, database: str) -> tuple[type[models.Model], QuerySet[Any]]:
+def name_of(queryset: Union[str, QuerySet[Any]], database: str) -> str:
+    """What a run remembers of its queryset: its name, or of one from code its model and a digest of its SQL."""
+    if isinstance(queryset, str):
+        return queryset
+    _refuse_unpaged(queryset, queryset.model._meta.label)
+    try:
+        sql, params = queryset.using(database).query.sql_with_params()
+    except EmptyResultSet:
+        sql, params = "", ()
+    digest = hashlib.sha256(f"{sql} {params!r}".encode()).hexdigest()[:16]
+    return f"{queryset.model._meta.label}:<QuerySet {digest}>"
+
+
+def _refuse_unpaged(queryset: QuerySet[Any], named: str) -> None:
+    query = queryset.query
+    if query.combinator or query.is_sliced or query.distinct_fields:
+        raise ConfigurationError(f"--queryset: {named} is sliced, combined or distinct by fields: it cannot be paged")
+
+
+def _queryset(named: Union[str, QuerySet[Any]], database: str) -> tuple[type[models.Model], QuerySet[Any]]:
     """The concrete model and the rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`."""
+    if isinstance(named, QuerySet):
+        given: Any = named.model._meta.concrete_model
+        return given, named.using(database)
     model = model_of(named)
     _, colon, path = named.partition(":")
     manager_name, dot, method = path.rpartition(".")
@@ -243,8 +266,7 @@ def _queryset(named: str, database: str) -> tuple[type[models.Model], QuerySet[A
             raise ConfigurationError(f"--queryset: {method!r} must take no arguments ({error})") from None
         if not isinstance(found, QuerySet) or found.model._meta.concrete_model is not model._meta.concrete_model:
             raise ConfigurationError(f"--queryset: {method!r} gives no queryset of {model._meta.label}")
-    if found.query.combinator or found.query.is_sliced or found.query.distinct_fields:
-        raise ConfigurationError(f"--queryset: {named} is sliced, combined or distinct by fields: it cannot be paged")
+    _refuse_unpaged(found, named)
     concrete: Any = model._meta.concrete_model
     return concrete, found.using(database)
 

@@ -52,7 +52,8 @@ class RowWriter:
         with nothing written, where the run or part is somebody else's by now.
         """
         ended = [outcome for outcome in outcomes if outcome.status != CANCELLED]
-        before, skipped = self._recorded(), self.run.skipped
+        before: Any = True if isinstance(self._by, BatchPart) else self._recorded()
+        skipped = self.run.skipped
         self._divides = False
 
         def arrived() -> Optional[int]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Optional
 
 from django.db import DatabaseError, connections, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from ....batch.resume.checkpoint import OVERWRITE, RESUME, RETRY_FAILED
@@ -27,10 +28,15 @@ MOST_COMPARED = 50
 class ResolvedPlan:
     """A plan with its rows and targets looked up. Raises `ConfigurationError`."""
 
-    def __init__(self, plan: Plan, database: str) -> None:
+    def __init__(self, plan: Plan, database: str, queryset: Optional[QuerySet[Any]] = None) -> None:
         self.plan = plan
         self.rows = QuerysetRows(
-            plan.queryset, plan.filters, tuple(plan.mapping or ()), database, excludes=plan.excludes, also=plan.also
+            plan.queryset if queryset is None else queryset,
+            plan.filters,
+            tuple(plan.mapping or ()),
+            database,
+            excludes=plan.excludes,
+            also=plan.also,
         )
         self.targets: list[Target] = targets_of(plan.save_to, self.rows.model, plan.only_empty, database)
         if plan.only_empty:

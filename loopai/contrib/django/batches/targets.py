@@ -47,9 +47,7 @@ class Target:
             )
         self._known: dict[Any, Any] = {}
         self._using = using
-        # What may be left blank is a rule of forms: a column takes `[]`, `{}` and `""`.
-        self._cleaner: Any = copy(self.field)
-        self._cleaner.blank = True
+        self._cleaner = _as_column(self.field)
 
     def forget(self) -> None:
         """Clean every value anew: what a key refers to may be gone by now."""
@@ -77,7 +75,7 @@ class Target:
         known = (type(value), value) if isinstance(value, (str, int)) else None
         if known in self._known:
             return self._known[known]
-        _refuse_what_would_be_bent(field, value)
+        _refuse_what_would_be_bent(field.name, field.target_field if field.is_relation else field, value)
         try:
             cleaned = self._existing(value) if field.is_relation else field.clean(_digits(field, value), None)
         except ValidationError as error:
@@ -106,6 +104,15 @@ class Target:
         return key
 
 
+def _as_column(field: Any) -> Any:
+    """The field without a rule of forms: a column takes `[]`, `{}` and `""`, whatever may be left blank."""
+    made = copy(field)
+    made.blank = True
+    if getattr(field, "base_field", None) is not None:
+        made.base_field = _as_column(field.base_field)
+    return made
+
+
 def _digits(field: Any, value: Any) -> Any:
     """A number as a field that counts digits takes it: 19.99 has two places, though no binary number is 19.99."""
     if isinstance(value, float) and hasattr(field, "decimal_places"):
@@ -127,27 +134,27 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _refuse_what_would_be_bent(field: Any, value: Any) -> None:
+def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
     """What `clean` would make fit and nobody meant: `{"a": 1}` as a text, 3.7 as 3."""
     if isinstance(field, (models.CharField, models.TextField)):
         if isinstance(value, (dict, list, bool)):
-            raise Unfit(f"{field.name}: {value!r:.100} is no text")
+            raise Unfit(f"{name}: {value!r:.100} is no text")
         if isinstance(value, str):
             if "\0" in value:
-                raise Unfit(f"{field.name}: the text holds a NUL character, which databases refuse")
+                raise Unfit(f"{name}: the text holds a NUL character, which databases refuse")
             try:
                 value.encode()
             except UnicodeEncodeError as error:
-                raise Unfit(f"{field.name}: the text is no valid Unicode ({error.reason})") from None
+                raise Unfit(f"{name}: the text is no valid Unicode ({error.reason})") from None
     elif isinstance(field, (models.FloatField, models.DecimalField)):
         if isinstance(value, bool):
-            raise Unfit(f"{field.name}: {value!r} is not a number")
+            raise Unfit(f"{name}: {value!r} is not a number")
         if isinstance(value, (str, float)) and _is_no_number(value):
-            raise Unfit(f"{field.name}: {value!r} is not a finite number")
+            raise Unfit(f"{name}: {value!r} is not a finite number")
     elif isinstance(field, models.IntegerField) and (
         isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())
     ):
-        raise Unfit(f"{field.name}: {value!r} is no whole number")
+        raise Unfit(f"{name}: {value!r} is no whole number")
 
 
 def _is_no_number(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -40,6 +41,7 @@ class Command(BaseCommand):
         "130 / 143 interrupted or cancelled, resumable."
     )
     _command: tuple[str, ...] = ()
+    _in_shell = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options, those of the table."""
@@ -62,13 +64,29 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Also remembers what was typed: the admin shows it."""
-        self._command = tuple(argv)
+        self._command, self._in_shell = tuple(argv), True
         super().run_from_argv(argv)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run, and exit with the run's code."""
+        """Run. Raises `CommandError` with the exit code as its `returncode`; in a shell it is the process's."""
         try:
-            code = self._run(options)
+            code = self._code(options)
+        except CommandError as error:
+            if not (options["json"] and self._in_shell):
+                raise
+            print(json.dumps({"error": str(error), "exit_code": error.returncode}), file=self._voice())
+            sys.exit(error.returncode)
+        if code and self._in_shell:
+            sys.exit(code)  # the command has said why
+        if code:
+            raise CommandError(
+                f"the batch ended with exit code {code}: {_ENDS.get(code, 'interrupted')}", returncode=code
+            )
+
+    def _code(self, options: dict[str, Any]) -> int:
+        """Run, and give the exit code. Raises `CommandError` for what kept it from running to its end."""
+        try:
+            return self._run(options)
         except (ConfigurationError, ImproperlyConfigured, OutputError) as error:
             raise CommandError(spelled(error, in_shell), returncode=USAGE) from error
         except (ConnectionException, ServerException) as error:
@@ -84,12 +102,13 @@ class Command(BaseCommand):
             raise CommandError(
                 f"the database: {text} (run again with --resume to continue)", returncode=DATABASE_FAILED
             ) from error
-        if code:
-            sys.exit(code)
 
     def _run(self, parsed: dict[str, Any]) -> int:
         known = {*MODE_FLAGS, *RunOptions.__dataclass_fields__}
         given = {name: value for name, value in parsed.items() if name in known}
+        for name, info in table(RunOptions):
+            if info.repeated and isinstance(given.get(name), str):
+                given[name] = [given[name]]  # `call_command` may give one text
         options = options_of(RunOptions, {**given, "command": self._command})
         client = get_client(options.alias)
         if options.queryset is None:
@@ -107,6 +126,17 @@ class Command(BaseCommand):
     def _voice(self) -> Any:
         # Django's wrapper ends each write with a new line, and a bar is many writes.
         return getattr(self.stderr, "_out", self.stderr)
+
+
+_ENDS = {
+    1: "rows failed",
+    2: "wrong usage, or the server refused it",
+    3: "more rows failed than --max-errors allows",
+    4: "the server cannot be reached",
+    5: "the database or the workers failed",
+    130: "interrupted",
+    143: "cancelled",
+}
 
 
 def _refuse(parsed: dict[str, Any], where: str, text: str) -> None:

@@ -40,6 +40,14 @@ class MailManager(models.Manager):
     def first_ten(self) -> models.QuerySet:
         return self.all()[:10]
 
+    faults: list[Exception] = []
+    """What the next calls of `fragile` raise."""
+
+    def fragile(self) -> models.QuerySet:
+        if self.faults:
+            raise self.faults[0]
+        return self.all()
+
     def names(self) -> list[str]:
         return []
 
@@ -112,3 +120,15 @@ class Prefixed(models.Model):
     id = PrefixedIdField(primary_key=True)
     text = models.CharField(max_length=20)
     label = models.CharField(max_length=20, blank=True)
+
+
+class Ranked(models.Model):
+    """Ranks differ, which PostgreSQL sees at the commit."""
+
+    text = models.CharField(max_length=20)
+    rank = models.IntegerField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["rank"], name="inbox_one_rank", deferrable=models.Deferrable.DEFERRED)
+        ]

@@ -48,12 +48,14 @@ def _mariadb() -> dict[str, object]:
     import pymysql
 
     pymysql.install_as_MySQLdb()
+    wait = os.environ.get("MAILSITE_LOCK_WAIT")
+    options = {"init_command": f"SET SESSION innodb_lock_wait_timeout = {wait}"} if wait else {}
     return {
         "ENGINE": "django.db.backends.mysql",
         "HOST": "127.0.0.1",
         "USER": "root",
         "NAME": os.environ.get("MAILSITE_DATABASE", "test"),
-        "OPTIONS": {"charset": "utf8mb4"},
+        "OPTIONS": {"charset": "utf8mb4", **options},
         "TEST": {"NAME": f"test_loopai_{os.getpid()}", "CHARSET": "utf8mb4"},
     }
 
@@ -62,7 +64,7 @@ _DATABASES = {
     "sqlite": lambda: {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("MAILSITE_SQLITE", ":memory:"),
-        "OPTIONS": {"timeout": 20},
+        "OPTIONS": {"timeout": float(os.environ.get("MAILSITE_TIMEOUT", "20"))},
         # A file: threads do not share a database in memory.
         "TEST": {"NAME": os.path.join(tempfile.gettempdir(), f"loopai-tests-{os.getpid()}.sqlite3")},
     },
