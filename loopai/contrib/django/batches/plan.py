@@ -154,8 +154,8 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         check_report(options.report)
     if isinstance(options.queryset, QuerySet) and options.engine == CELERY:
         raise OptionError(
-            "{engine} celery takes {queryset} by name ('app.Model:method'), as workers have to find it: use {engine} inline "
-            "for a QuerySet"
+            "{engine} celery takes {queryset} by name ('app.Model:method'), as workers have to find it; "
+            "use {engine} inline for a QuerySet"
         )
     queryset = name_of("" if options.queryset is None else options.queryset, options.database)
     model = model_of(queryset)  # said before the server is asked
