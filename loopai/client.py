@@ -20,6 +20,7 @@ from ._core.encoding import encode
 from ._core.flow import Sleep
 from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
+from ._core.rowsets import Missing
 from ._core.wire import Answer
 from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer
@@ -259,21 +260,24 @@ class LoopaiClient(PreparedClient):
         if not self._config.coalesce:
             return await self._run(operations.execute(task, input_data, version, timeout_ms, force_validation, raises))
         key = Key(task, version, timeout_ms, force_validation)
-        result = await self._coalescer.execute(key, encode(input_data, "input_data"))
+        result = await self._coalescer.execute(key, encode(input_data, "input"))
         error = failed_program(result) if raises else None
         if error is not None:
             raise error
         return result
 
     async def batch_execute(
-        self, task_id: Id, inputs: Iterable[Any], max_concurrency: int = 10
+        self, task_id: Id, inputs: Iterable[Any], max_concurrency: int = 10, *, missing: Missing = "null"
     ) -> models.BatchExecuteResponse:
         """Run many inputs in one request; results come in their order, numbered "0", "1", ….
 
-        Never raises for an item: see `success` on each result. `max_concurrency` is the server's, 1–100.
+        `inputs` are rows: any iterable, or a DataFrame or Series, whose missing values (NaN, `pd.NA`, NaT) are sent as
+        null, or refused with `missing="error"`. `max_concurrency` is the server's, 1–100. Never raises for an item that
+        failed: see `success` on each result. Raises `ValidationException` for a text or mapping in place of rows.
         """
-        request = operations.batch_of(self._task(task_id), inputs, max_concurrency)
-        return await self._run(operations.batch_execute(request))
+        task = self._task(task_id)
+        request = operations.batch_of(task, inputs, max_concurrency, missing)
+        return await self._run(operations.batch_execute(request, task))
 
     @overload
     async def batch_execute_advanced(
@@ -290,6 +294,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: Maybe[int] = NOT_GIVEN,
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+        missing: Missing = "null",
     ) -> models.BatchExecuteResponse: ...
 
     async def batch_execute_advanced(
@@ -302,11 +307,13 @@ class LoopaiClient(PreparedClient):
         max_concurrency: Maybe[int] = NOT_GIVEN,
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+        missing: Missing = "null",
     ) -> models.BatchExecuteResponse:
-        """Run items with ids of your own, given as one request or by its parts; items as models or dicts.
+        """Run items with ids of your own, given as one request or by its parts; items as models, dicts or a DataFrame.
 
-        `timeout_ms` bounds each item, in milliseconds. Never raises for an item that failed; raises
-        `ValidationException` naming item and field for one that cannot be sent.
+        `missing` says what becomes of missing values in a DataFrame, as in `batch_execute`. `timeout_ms` bounds each
+        item, in milliseconds. Never raises for an item that failed; raises `ValidationException` naming item and field
+        for one that cannot be sent.
         """
         parts = {
             "task_id": task_id,
@@ -316,11 +323,16 @@ class LoopaiClient(PreparedClient):
             "stop_on_first_error": stop_on_first_error,
             "timeout_ms": timeout_ms,
         }
-        return await self._run(self._batch(request, parts))
+        return await self._run(self._batch(request, parts, missing))
 
-    async def batch_validate(self, task_id: Id, items: Iterable[Item]) -> models.BatchValidateResponse:
-        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
-        return await self._run(operations.batch_validate(self._task(task_id), items))
+    async def batch_validate(
+        self, task_id: Id, items: Iterable[Item], *, missing: Missing = "null"
+    ) -> models.BatchValidateResponse:
+        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`).
+
+        `items` are models, dicts, or a DataFrame, whose missing values `missing` treats as in `batch_execute`.
+        """
+        return await self._run(operations.batch_validate(self._task(task_id), items, missing))
 
     def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
         """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
@@ -490,15 +502,15 @@ class LoopaiClient(PreparedClient):
 
     async def get_validation_summary(self, program_id: Id) -> models.ValidationSummary:
         """A program's validation statistics; zeros for an unknown program."""
-        return await self._run(operations.get_validation_summary(id_of(program_id, "program_id", {})))
+        return await self._run(operations.get_validation_summary(id_of(program_id, "program_id")))
 
     async def get_recommendations(self, program_id: Id) -> models.ImprovementRecommendation:
         """Whether a program should be improved, and why."""
-        return await self._run(operations.get_recommendations(id_of(program_id, "program_id", {})))
+        return await self._run(operations.get_recommendations(id_of(program_id, "program_id")))
 
     async def improve_program(self, program_id: Id) -> models.ImprovementResult:
         """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
-        return await self._run(operations.improve_program(id_of(program_id, "program_id", {})))
+        return await self._run(operations.improve_program(id_of(program_id, "program_id")))
 
     async def compare_programs(
         self,
@@ -507,23 +519,21 @@ class LoopaiClient(PreparedClient):
         configuration: Union[models.ComparisonConfiguration, Mapping[str, Any], None] = None,
     ) -> models.ComparisonResult:
         """Compare two programs by their recent executions."""
-        control = id_of(control_program_id, "control_program_id", {})
-        treatment = id_of(treatment_program_id, "treatment_program_id", {})
+        control = id_of(control_program_id, "control_program_id")
+        treatment = id_of(treatment_program_id, "treatment_program_id")
         return await self._run(operations.compare_programs(control, treatment, configuration))
 
     async def start_canary(self, task_id: Id, new_program_id: Id) -> models.CanaryDeployment:
         """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
-        return await self._run(
-            operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id", {}))
-        )
+        return await self._run(operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id")))
 
     async def progress_canary(self, canary_id: Id) -> models.CanaryDeployment:
         """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
-        return await self._run(operations.progress_canary(id_of(canary_id, "canary_id", {})))
+        return await self._run(operations.progress_canary(id_of(canary_id, "canary_id")))
 
     async def rollback_canary(self, canary_id: Id, reason: str) -> models.CanaryDeployment:
         """Take a canary back, in any state, for a `reason` of at most 500 characters."""
-        return await self._run(operations.rollback_canary(id_of(canary_id, "canary_id", {}), reason))
+        return await self._run(operations.rollback_canary(id_of(canary_id, "canary_id"), reason))
 
     async def get_canary(self, task_id: Id) -> Optional[models.CanaryDeployment]:
         """The task's canary in progress; `None` if there is none."""
@@ -552,7 +562,7 @@ class LoopaiClient(PreparedClient):
 
     async def unsubscribe_webhook(self, subscription_id: Id) -> None:
         """End a subscription. Raises `NotFoundException`."""
-        await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id", {})))
+        await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")))
 
     async def list_webhooks(self) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
@@ -562,7 +572,7 @@ class LoopaiClient(PreparedClient):
         self, subscription_id: Id, limit: int = 100
     ) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
-        return await self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id", {}), limit))
+        return await self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit))
 
 
 class SyncBoundTask(TypedTask[In, Out]):
@@ -785,21 +795,24 @@ class SyncLoopaiClient(PreparedClient):
         if not self._config.coalesce:
             return self._run(operations.execute(task, input_data, version, timeout_ms, force_validation, raises))
         key = Key(task, version, timeout_ms, force_validation)
-        result = self._coalescer.execute(key, encode(input_data, "input_data"))
+        result = self._coalescer.execute(key, encode(input_data, "input"))
         error = failed_program(result) if raises else None
         if error is not None:
             raise error
         return result
 
     def batch_execute(
-        self, task_id: Id, inputs: Iterable[Any], max_concurrency: int = 10
+        self, task_id: Id, inputs: Iterable[Any], max_concurrency: int = 10, *, missing: Missing = "null"
     ) -> models.BatchExecuteResponse:
         """Run many inputs in one request; results come in their order, numbered "0", "1", ….
 
-        Never raises for an item: see `success` on each result. `max_concurrency` is the server's, 1–100.
+        `inputs` are rows: any iterable, or a DataFrame or Series, whose missing values (NaN, `pd.NA`, NaT) are sent as
+        null, or refused with `missing="error"`. `max_concurrency` is the server's, 1–100. Never raises for an item that
+        failed: see `success` on each result. Raises `ValidationException` for a text or mapping in place of rows.
         """
-        request = operations.batch_of(self._task(task_id), inputs, max_concurrency)
-        return self._run(operations.batch_execute(request))
+        task = self._task(task_id)
+        request = operations.batch_of(task, inputs, max_concurrency, missing)
+        return self._run(operations.batch_execute(request, task))
 
     @overload
     def batch_execute_advanced(
@@ -816,6 +829,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: Maybe[int] = NOT_GIVEN,
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+        missing: Missing = "null",
     ) -> models.BatchExecuteResponse: ...
 
     def batch_execute_advanced(
@@ -828,11 +842,13 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: Maybe[int] = NOT_GIVEN,
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+        missing: Missing = "null",
     ) -> models.BatchExecuteResponse:
-        """Run items with ids of your own, given as one request or by its parts; items as models or dicts.
+        """Run items with ids of your own, given as one request or by its parts; items as models, dicts or a DataFrame.
 
-        `timeout_ms` bounds each item, in milliseconds. Never raises for an item that failed; raises
-        `ValidationException` naming item and field for one that cannot be sent.
+        `missing` says what becomes of missing values in a DataFrame, as in `batch_execute`. `timeout_ms` bounds each
+        item, in milliseconds. Never raises for an item that failed; raises `ValidationException` naming item and field
+        for one that cannot be sent.
         """
         parts = {
             "task_id": task_id,
@@ -842,11 +858,16 @@ class SyncLoopaiClient(PreparedClient):
             "stop_on_first_error": stop_on_first_error,
             "timeout_ms": timeout_ms,
         }
-        return self._run(self._batch(request, parts))
+        return self._run(self._batch(request, parts, missing))
 
-    def batch_validate(self, task_id: Id, items: Iterable[Item]) -> models.BatchValidateResponse:
-        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
-        return self._run(operations.batch_validate(self._task(task_id), items))
+    def batch_validate(
+        self, task_id: Id, items: Iterable[Item], *, missing: Missing = "null"
+    ) -> models.BatchValidateResponse:
+        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`).
+
+        `items` are models, dicts, or a DataFrame, whose missing values `missing` treats as in `batch_execute`.
+        """
+        return self._run(operations.batch_validate(self._task(task_id), items, missing))
 
     def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
         """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
@@ -1016,15 +1037,15 @@ class SyncLoopaiClient(PreparedClient):
 
     def get_validation_summary(self, program_id: Id) -> models.ValidationSummary:
         """A program's validation statistics; zeros for an unknown program."""
-        return self._run(operations.get_validation_summary(id_of(program_id, "program_id", {})))
+        return self._run(operations.get_validation_summary(id_of(program_id, "program_id")))
 
     def get_recommendations(self, program_id: Id) -> models.ImprovementRecommendation:
         """Whether a program should be improved, and why."""
-        return self._run(operations.get_recommendations(id_of(program_id, "program_id", {})))
+        return self._run(operations.get_recommendations(id_of(program_id, "program_id")))
 
     def improve_program(self, program_id: Id) -> models.ImprovementResult:
         """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
-        return self._run(operations.improve_program(id_of(program_id, "program_id", {})))
+        return self._run(operations.improve_program(id_of(program_id, "program_id")))
 
     def compare_programs(
         self,
@@ -1033,21 +1054,21 @@ class SyncLoopaiClient(PreparedClient):
         configuration: Union[models.ComparisonConfiguration, Mapping[str, Any], None] = None,
     ) -> models.ComparisonResult:
         """Compare two programs by their recent executions."""
-        control = id_of(control_program_id, "control_program_id", {})
-        treatment = id_of(treatment_program_id, "treatment_program_id", {})
+        control = id_of(control_program_id, "control_program_id")
+        treatment = id_of(treatment_program_id, "treatment_program_id")
         return self._run(operations.compare_programs(control, treatment, configuration))
 
     def start_canary(self, task_id: Id, new_program_id: Id) -> models.CanaryDeployment:
         """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
-        return self._run(operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id", {})))
+        return self._run(operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id")))
 
     def progress_canary(self, canary_id: Id) -> models.CanaryDeployment:
         """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
-        return self._run(operations.progress_canary(id_of(canary_id, "canary_id", {})))
+        return self._run(operations.progress_canary(id_of(canary_id, "canary_id")))
 
     def rollback_canary(self, canary_id: Id, reason: str) -> models.CanaryDeployment:
         """Take a canary back, in any state, for a `reason` of at most 500 characters."""
-        return self._run(operations.rollback_canary(id_of(canary_id, "canary_id", {}), reason))
+        return self._run(operations.rollback_canary(id_of(canary_id, "canary_id"), reason))
 
     def get_canary(self, task_id: Id) -> Optional[models.CanaryDeployment]:
         """The task's canary in progress; `None` if there is none."""
@@ -1076,7 +1097,7 @@ class SyncLoopaiClient(PreparedClient):
 
     def unsubscribe_webhook(self, subscription_id: Id) -> None:
         """End a subscription. Raises `NotFoundException`."""
-        self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id", {})))
+        self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")))
 
     def list_webhooks(self) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
@@ -1084,4 +1105,4 @@ class SyncLoopaiClient(PreparedClient):
 
     def get_webhook_history(self, subscription_id: Id, limit: int = 100) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
-        return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id", {}), limit))
+        return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit))

@@ -14,7 +14,9 @@ from . import models
 from ._core import operations
 from ._core.flow import Policy, Steps, call
 from ._core.hooks import Hooks, observed
-from ._core.operations import Operation, id_of
+from ._core.names import Names, by_name, is_named, look_up
+from ._core.operations import Operation
+from ._core.rowsets import Missing
 from ._core.wire import Headers
 from ._version import __version__
 from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
@@ -43,6 +45,7 @@ class PreparedClient(ABC):
         self._owns_transport = brought is None and isinstance(config.transport, str)
         self._closed = False
         self._original: Optional[PreparedClient] = None
+        self._names = Names()
         self._configure(config)
 
     def _configure(self, config: Config) -> None:
@@ -127,37 +130,50 @@ class PreparedClient(ABC):
     def _flow(self, operation: Operation[T]) -> Steps[T]:
         if self._is_closed():
             raise RuntimeError(f"this {type(self).__name__} is closed: make a new one")
+        if type(operation.task_id) is str or not is_named(operation):
+            return self._steps(operation)
+        return by_name(operation, self._names, self._steps, self._look_up)
+
+    def _steps(self, operation: Operation[T]) -> Steps[T]:
         flow = call(operation, self._policy)
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
+    def _look_up(self, name: str) -> Steps[str]:
+        return look_up(name, self.base_url, list(self._config.tasks), self._steps)
+
     def _task(self, task_id: Id) -> str:
+        """The id that `task_id` is or is known to stand for, or a `Name`, which the first request looks up."""
         known = getattr(self._config.transport, "tasks", None)
         named = self._config.tasks
         # Asked, not only listed: a fake knows every name, so that it can say which one was not programmed.
         if known is not None and (task_id in set(known) or (task_id not in named and task_id in known)):
             return str(known[task_id])
-        return id_of(task_id, "task_id", named)
+        return operations.task_of(task_id, named) or self._names.of(str(task_id))
 
     def _raises(self, raise_on_error: Maybe[bool]) -> bool:
         return self._config.raise_on_error if isinstance(raise_on_error, NotGiven) else raise_on_error
 
     def _batch(
-        self, request: Union[models.BatchExecuteRequest, Mapping[str, Any], None], parts: dict[str, Any]
+        self,
+        request: Union[models.BatchExecuteRequest, Mapping[str, Any], None],
+        parts: dict[str, Any],
+        missing: Missing,
     ) -> Operation[models.BatchExecuteResponse]:
         given = {name: value for name, value in parts.items() if value is not NOT_GIVEN}
         if isinstance(request, Mapping):
             given = {**request, **given}
         elif request is not None:
             given = {**{name: getattr(request, name) for name in request.model_fields_set}, **given}
-        missing = {name: ["is needed"] for name in ("task_id", "items") if name not in given}
+        absent = {name: ["is needed"] for name in ("task_id", "items") if name not in given}
         unknown = {name: ["is no member of a batch"] for name in given.keys() - parts.keys()}
-        if missing or unknown:
-            raise ValidationException("the batch is not valid and was not sent", errors={**missing, **unknown})
-        given["task_id"] = self._task(given["task_id"])
-        given["items"] = operations.items_of(models.BatchExecuteItem, given["items"])
+        if absent or unknown:
+            raise ValidationException("the batch is not valid and was not sent", errors={**absent, **unknown})
+        task = self._task(given["task_id"])
+        given["task_id"] = str(task)
+        given["items"] = operations.items_of(models.BatchExecuteItem, given["items"], missing)
         try:
             made = models.BatchExecuteRequest.model_validate(given)
         except ValidationError as error:
             errors = {str(problem["loc"][0]): [problem["msg"]] for problem in error.errors()}
             raise ValidationException("the batch is not valid and was not sent", errors=errors) from None
-        return operations.batch_execute(made)
+        return operations.batch_execute(made, task)

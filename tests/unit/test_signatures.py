@@ -93,7 +93,7 @@ def test_the_order_of_arguments_is_fixed() -> None:
             "force_validation",
             "raise_on_error",
         ]
-        assert names["batch_execute"] == ["task_id", "inputs", "max_concurrency"]
+        assert names["batch_execute"] == ["task_id", "inputs", "max_concurrency", "missing"]
         assert names["create_task"] == [
             "name",
             "description",
