@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import re
@@ -10,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Callable, Final, Optional, TypeVar, Union
 from urllib.parse import urlsplit
@@ -41,8 +43,25 @@ LONGEST_BOUND = 1e9
 EMBEDDED = "http://embedded"
 """The address that stands for the embedded server in this process, where nothing listens."""
 
+LONGEST_HOST, LONGEST_LABEL = 253, 63
+"""Characters of a host's name and of each of its labels (RFC 1035)."""
+
+_HOST_NAME = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?(?:/[a-z0-9/-]*)?|localhost(?::\d+)?")
+"""What is surely an address without its scheme, and no key."""
+
+_LABEL = re.compile(r"[0-9A-Za-z_-]+")
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def _bare(value: Any) -> Any:
+    """A secret of pydantic's as its text, an address of pydantic's or httpx's likewise; anything else as it is."""
+    if callable(getattr(value, "get_secret_value", None)):
+        return value.get_secret_value()
+    if not isinstance(value, str) and hasattr(value, "scheme") and hasattr(value, "host"):
+        return str(value)
+    return value
 
 
 def _text(value: Any) -> str:
@@ -52,24 +71,56 @@ def _text(value: Any) -> str:
 
 
 def _base_url(value: Any) -> str:
-    url = _text(value).rstrip("/")
+    url = _text(_bare(value)).rstrip("/")
     if "@" in url:
-        raise _Untold("must not carry a user or password, so no @: pass the key as api_key")
-    parts = urlsplit(url)
+        raise _UntoldError("must not carry a user or password, so no @: pass the key as api_key")
+    if "://" not in url:
+        # What stands here may be the key, in the address's place.
+        text = "must be an http:// or https:// address"
+        if _HOST_NAME.fullmatch(url):
+            raise ValueError(text)
+        raise _UntoldError(f"{text}; the key is the argument api_key")
+    if " " in url or "?" in url or "#" in url:
+        raise _UntoldError("must end with its path: no query, no fragment, no spaces")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:  # brackets without an address, a port that is none
+        raise ValueError(f"must be an http:// or https:// address: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or any(not letter.isprintable() for letter in url):
         raise ValueError("must be an http:// or https:// address")
-    if " " in url or "?" in url or "#" in url:
-        raise ValueError("must end with its path: no query, no fragment, no spaces")
-    if parts.port == 0:  # and for one that is no port, the question itself raises
+    if port == 0:
         raise ValueError("must name a port from 1 to 65535")
+    _check_host(parts.hostname)
     return url
 
 
-class _Untold(ValueError):
+def _check_host(host: str) -> None:
+    """Raise `ValueError` for a host that no look-up and no transport takes: better here than at each call."""
+    if "%" in host:
+        raise ValueError("must not have a zone id (%…) in its host: use the address without it")
+    if ":" in host:
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError("must have an IPv6 address between its brackets") from None
+        return
+    try:
+        labels = host.rstrip(".").encode("idna").decode("ascii").split(".")
+    except UnicodeError:
+        raise ValueError("must have a host whose labels have 1 to 63 characters") from None
+    if len(host) > LONGEST_HOST or not all(0 < len(label) <= LONGEST_LABEL for label in labels):
+        raise ValueError("must have a host whose labels have 1 to 63 characters")
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("must have a host of letters, digits and hyphens")
+
+
+class _UntoldError(ValueError):
     """What is wrong with a value that must not be shown, as it holds a secret."""
 
 
 def _api_key(value: Any) -> Optional[str]:
+    value = _bare(value)
     if value is None or value == "":
         return None
     key = _text(value)
@@ -119,18 +170,35 @@ def _flag(value: Any) -> bool:
     return text in _TRUE
 
 
-def _pairs(value: Any) -> Any:
-    """`name=text,name=text`, as an environment variable holds it, as a mapping; anything else as it is."""
+def _pairs(value: Any, what: str, *, secret: bool = False) -> Any:
+    """A text of the environment as a mapping, `name=text,name=text` or a JSON object; anything else as it is.
+
+    `what` is the text's kind, for errors; those of a `secret` option show no part of it.
+    """
     if not isinstance(value, str):
         return value
-    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    as_json = f'as JSON write {{"name": "{what}"}}'
+    if value.lstrip().startswith("{"):
+        try:
+            found = json.loads(value)
+        except ValueError:
+            raise _UntoldError(f"cannot be read as JSON: {as_json}") from None
+        return found
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    for number, (name, equals, _) in enumerate(pairs, 1):
+        if not equals or not name.strip():
+            part = f"part {number} of {len(pairs)}" if secret else repr(name + equals)
+            raise _UntoldError(f"must read name={what},name={what}, and {part} does not: {as_json}")
+    names = [name.strip() for name, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise _UntoldError("must have each name once")
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
 def _tasks(value: Any) -> Mapping[str, str]:
-    value = _pairs(value)
+    value = _pairs(value, "id")
     if not isinstance(value, Mapping):
-        raise ValueError("must map names to task ids, or read name=id,name=id")
+        raise ValueError("must map names to task ids, or read name=id,name=id, or be a JSON object")
     for name, task_id in value.items():
         try:
             UUID(str(task_id))
@@ -144,17 +212,25 @@ _HEADERS_OF_A_CALL = frozenset({"content-length", "content-type", "idempotency-k
 
 
 def _headers(value: Any) -> Mapping[str, str]:
-    value = _pairs(value)
+    text_given = isinstance(value, str)
+    value = _pairs(value, "text", secret=True)
     if not isinstance(value, Mapping):
-        raise ValueError("must map header names to texts, or read name=text,name=text")
-    for name, text in value.items():
+        raise ValueError("must map header names to texts, or read name=text,name=text, or be a JSON object")
+    found = {}
+    for number, (name, given) in enumerate(value.items(), 1):
+        text = _bare(given)
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"has {name!r}, which is no header name")
+            hint = '; commas separate headers: as JSON write {"name": "text, with commas"}' if text_given else ""
+            raise _UntoldError(f"has a name, that of header {number}, which is no header name{hint}")
         if not isinstance(text, str) or not text.isascii() or not text.isprintable():
-            raise ValueError(f"must have printable ASCII text for {name!r}")
+            shown = f"header {number}" if text_given else repr(name)
+            raise _UntoldError(f"must have printable ASCII text for {shown}")
         if name.lower() in _HEADERS_OF_A_CALL:
-            raise ValueError(f"must not have {name!r}, which each call sets for itself")
-    return MappingProxyType(dict(value))
+            raise ValueError(f"must not have {name.lower()!r}, which each call sets for itself")
+        found[name] = text
+    if len({name.lower() for name in found}) < len(found):
+        raise _UntoldError("must have each header once, whatever the case of its letters")
+    return MappingProxyType(found)
 
 
 def _verify(value: Any) -> Union[bool, str, ssl.SSLContext]:
@@ -179,9 +255,18 @@ def _transport(value: Any) -> Any:
 
 
 def _webhook_secrets(value: Any) -> tuple[str, ...]:
-    secrets = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+    value = _bare(value)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise _UntoldError('cannot be read as JSON: write ["new", "old"], or new,old') from None
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if isinstance(parts, (bytes, Mapping)):
+        raise _UntoldError("must be texts, the newest first, or read new,old")
+    secrets = [_bare(part) for part in parts]
     if not all(isinstance(secret, str) and secret for secret in secrets):
-        raise _Untold("must be texts that are not empty, the newest first, or read new,old")
+        raise _UntoldError("must be texts that are not empty, the newest first, or read new,old")
     return tuple(secrets)
 
 
@@ -316,23 +401,26 @@ def _resolved(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Confi
             source, value = "default", option.default
         values[option.argument], sources[option.argument] = value, source
     _settle(values, sources)
-    if values["local"] and sources["base_url"] == "default":
-        values["base_url"] = EMBEDDED
     return Config(**values, sources=MappingProxyType(sources))
 
 
 def _settle(values: dict[str, Any], sources: dict[str, str]) -> None:
-    """Of `transport` and `local`, which exclude each other, the one from the stronger source stays.
+    """Decide once which server is asked: the embedded one, or that of `base_url`, `transport` or `http_client`.
 
-    What asks the embedded server says so in its errors: its address is none that another server may have.
+    An argument beats the environment. Of equal sources `local` beats `base_url`, which it stands in for, and excludes
+    `transport`. What asks the embedded server says so: its address is none that another server may have.
     """
-    ranks = {name: {"default": 0, "argument": 2}.get(sources[name], 1) for name in ("transport", "local")}
-    if not values["local"] or not ranks["transport"]:
+    ranks = {name: {"default": 0, "argument": 2}.get(sources[name], 1) for name in ("base_url", "transport", "local")}
+    if not values["local"]:
+        return
+    if ranks["local"] < max(ranks["transport"], ranks["base_url"]):
+        values["local"], sources["local"] = False, "default"
         return
     if ranks["local"] == ranks["transport"]:
         raise ConfigurationError("local and transport exclude each other, as the embedded server is one: give one only")
-    loser = min(ranks, key=lambda name: ranks[name])
-    values[loser], sources[loser] = _BY_ARGUMENT[loser].default, "default"
+    for name in ("transport", "base_url"):
+        values[name], sources[name] = _BY_ARGUMENT[name].default, "default"
+    values["base_url"] = EMBEDDED
 
 
 def from_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -365,7 +453,7 @@ def _read(option: Option, value: Any, source: str) -> Any:
     try:
         return option.read(value)
     except (TypeError, ValueError) as error:
-        shown = "" if option.secret or isinstance(error, _Untold) else f", not {value!r}"
+        shown = "" if option.secret or isinstance(error, _UntoldError) else f", not {value!r}"
         raise ConfigurationError(f"{source} {error}{shown} ({option.help})") from None
 
 

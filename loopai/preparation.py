@@ -32,11 +32,13 @@ class PreparedClient(ABC):
     """What both clients are made of, and what needs no I/O."""
 
     def __init__(self, arguments: Arguments, hooks: Sequence[Hooks], brought: Any) -> None:
-        config = resolve(arguments)
         if brought is not None:
-            given = [name for name in ("transport", "local") if config.sources[name] == "argument"]
-            if given:
+            given = [name for name in ("transport", "local") if arguments.get(name, NOT_GIVEN) is not NOT_GIVEN]
+            if [name for name in given if name != "local" or arguments["local"]]:
                 raise ConfigurationError(f"http_client and {given[0]} exclude each other")
+            # The client that was brought is what is asked, whatever the environment says.
+            arguments = Arguments({**arguments, "local": False})
+        config = resolve(arguments)
         self._hooks: tuple[Hooks, ...] = tuple(hooks)
         if config.telemetry:
             from .telemetry import OpenTelemetryHooks

@@ -36,11 +36,9 @@ NOT_ROWS = [
 )
 def test_one_value_is_not_rows(calls: Any, recorder: Any, rows: Any, method: str, name: str) -> None:
     """Nothing is sent, and the error says what to pass."""
+    given = {"task_id": TASK, name: rows}
     with pytest.raises(ValidationException, match="must be") as raised:
-        if method == "batch_execute_advanced":
-            calls(method, task_id=TASK, items=rows)
-        else:
-            calls(method, TASK, rows)
+        calls(method, **given)
     assert list(raised.value.errors) == [name]
     assert recorder.requests == []
 

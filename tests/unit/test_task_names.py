@@ -16,6 +16,7 @@ from loopai.exceptions import ConfigurationError, NotFoundException, ServerExcep
 OLD = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
 NEW = "0b9e8d7c-6a5b-4c3d-9e2f-1a0b9c8d7e6f"
 OTHER = "3c4d5e6f-7a8b-4c9d-8e0f-2b3c4d5e6f70"
+KNOWN = {"name": "n", "description": "d", "created_at": "2026-01-01T00:00:00Z"}
 
 
 def reply(status: int, body: Any) -> Reply:
@@ -40,15 +41,7 @@ class Server:
             found: Optional[str] = self.names.get(path.rpartition("/")[2])
             if found is None:
                 return reply(404, {"code": "NOT_FOUND", "message": "no such task"})
-            return reply(
-                200,
-                {
-                    "id": found,
-                    "name": path.rpartition("/")[2],
-                    "description": "d",
-                    "created_at": "2026-01-01T00:00:00Z",
-                },
-            )
+            return reply(200, {**KNOWN, "id": found})
         body = json.loads(request.content) if request.content else {}
         task = body.get("task_id") or path.split("/")[1]
         if task not in self.here:
@@ -61,7 +54,7 @@ class Server:
             return reply(200, {**parts, **times, **counts})
         if path.endswith("/execute"):
             return reply(200, {"task_id": task, "status": "success", "output": task, "latency_ms": 1})
-        return reply(200, {"id": task, "name": "n", "description": "d", "created_at": "2026-01-01T00:00:00Z"})
+        return reply(200, {**KNOWN, "id": task})
 
     async def asend(self, request: Request) -> Answer:
         return self.send(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Any, Optional, Union
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ...config import OPTIONS
@@ -37,7 +37,7 @@ class LoopaiSettings(BaseSettings):
     `webhook_secrets` reads `new,old` from the environment. Two are the lifespan's own: `check_on_startup` asks the
     server once whether it lives, and fails the start if it does not; `close_grace` bounds the wait for calls in
     flight at shutdown. Settings of another alias read variables of their own with `_env_prefix="LOOPAI_OTHER_"`, as
-    Django's aliases do; without it they share these, the key included.
+    Django's aliases do; without it they share these, secrets apart: a server is never sent another's key.
 
     Raises `ConfigurationError` naming the argument or variable that is wrong.
     """
@@ -73,7 +73,11 @@ class LoopaiSettings(BaseSettings):
     check_on_startup: bool = False
     close_grace: float = Field(default=10.0, ge=0, allow_inf_nan=False)
 
+    # Secrets that no argument gave but the variables that all aliases share.
+    _of_the_environment: frozenset[str] = PrivateAttr(frozenset())
+
     def __init__(self, **values: Any) -> None:
+        arguments = frozenset(values)
         known = type(self).model_fields
         # Those with an underscore are pydantic-settings' own (`_env_file=None`). What `.env` has besides is not ours.
         for name in values:
@@ -81,6 +85,11 @@ class LoopaiSettings(BaseSettings):
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f": did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
                 raise ConfigurationError(f"LoopaiSettings has no option {name!r}{hint}")
+        # Which server is asked: an argument beats the environment, as it does for a client.
+        if "local" not in values and {"base_url", "transport"} & values.keys():
+            values["local"] = False
+        elif values.get("local") and "transport" not in values:
+            values["transport"] = _TABLE["transport"].default
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -90,14 +99,26 @@ class LoopaiSettings(BaseSettings):
                 for problem in error.errors(include_url=False, include_input=False, include_context=False)
             ]
         else:
+            if (values.get("_env_prefix") or type(self).model_config.get("env_prefix")) == "LOOPAI_":
+                secret = {option.argument for option in OPTIONS if option.secret}
+                self._of_the_environment = frozenset((self.model_fields_set & secret) - arguments)
             return
         # Outside the handler: what pydantic raises has the values, secrets among them, in its frames.
         raise ConfigurationError("; ".join(wrong))
 
-    def arguments(self) -> dict[str, Any]:
-        """What was set, as arguments of a client; the key in clear."""
-        given = {name: getattr(self, name) for name in self.model_fields_set & _TABLE.keys()}
+    def arguments(self, alias: str = "default") -> dict[str, Any]:
+        """Return every option as argument of a client, secrets in clear.
+
+        The key, headers and webhook secrets of `LOOPAI_` variables are the default alias's: another `alias` has none of
+        them, unless as arguments or by variables of its own (`_env_prefix`), so that no server is sent another's key.
+        """
+        given = {name: getattr(self, name) for name in _TABLE}
         if self.api_key is not None:
             given["api_key"] = self.api_key.get_secret_value()
         given["webhook_secrets"] = [secret.get_secret_value() for secret in self.webhook_secrets]
+        if alias != "default":
+            given.update({name: _TABLE[name].default for name in self._of_the_environment})
+        if given["local"]:
+            # It stands for the address, and is a transport.
+            del given["base_url"], given["transport"]
         return given

@@ -237,3 +237,25 @@ def run(code: str, project: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_default_mapping_leaves_read_only_members_out() -> None:
+    """Computed members are the class's own, not the rows': they are neither sent nor required."""
+    from loopai.contrib.django.batches.plans import default_mapping
+
+    schema = {
+        "properties": {"text": {"type": "string"}, "length": {"type": "integer", "readOnly": True}},
+        "required": ["text", "length"],
+    }
+    assert default_mapping(schema, ["id", "text", "length"], ["id"]) == ("text=text",)
+    assert default_mapping(schema, ["id", "text"], ["id"]) == ("text=text",)
+
+
+def test_an_address_in_the_settings_beats_a_local_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an argument of a client does."""
+    monkeypatch.setenv("LOOPAI_OTHER_LOCAL", "1")
+    with configured(BASE_URL="https://prod.test"):
+        assert (config_of("other").local, config_of("other").base_url) == (False, "https://prod.test")
+    with configured(LOCAL=True, BASE_URL="https://prod.test"):
+        assert config_of("other").base_url == "http://embedded"
+        assert get_client("other").base_url == "http://embedded"
