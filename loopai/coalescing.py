@@ -13,11 +13,11 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable
-from typing import Callable, Generic, NamedTuple, Optional, TypeVar
+from typing import Callable, Generic, NamedTuple, Optional, TypeVar, Union
 
 from . import models
 from ._core.operations import Operation, execute_group
-from .exceptions import ConnectionException, LoopaiException
+from .exceptions import ConnectionException, LoopaiException, ReplyTooLargeException
 
 LARGEST_GROUP = 100
 """Items: as many as the server runs at once (`max_concurrency`), so that none waits for another's turn."""
@@ -56,8 +56,12 @@ class _Group(Generic[W]):
     def has_room_for(self, content: bytes) -> bool:
         return len(self.members) < LARGEST_GROUP and self.size + len(content) <= LARGEST_BODY
 
-    def operation(self) -> Operation[Results]:
-        return execute_group(self.key.task_id, [content for content, _ in self.members], *self.key[1:])
+    def contents(self) -> list[bytes]:
+        return [content for content, _ in self.members]
+
+
+def _operation(key: Key, contents: list[bytes]) -> Operation[Results]:
+    return execute_group(key.task_id, contents, *key[1:])
 
 
 def _own(result: models.ExecutionResult, results: Results) -> models.ExecutionResult:
@@ -118,11 +122,7 @@ class Coalescer:
 
     async def _exchange(self, group: _LoopGroup) -> None:
         try:
-            results = await self._run(group.operation())
-        except LoopaiException as error:
-            for _, waiter in group.members:
-                if not waiter.done():
-                    waiter.set_exception(_own_error(error))
+            each = await self._each(group.key, group.contents())
         except BaseException as error:
             # Not ours to keep: the callers get it, and a cancellation of this task ends theirs.
             for _, waiter in group.members:
@@ -134,16 +134,34 @@ class Coalescer:
             if not isinstance(error, Exception):
                 raise
         else:
-            for (_, waiter), result in zip(group.members, results):
-                if not waiter.done():
-                    waiter.set_result(_own(result, results))
+            for (_, waiter), result in zip(group.members, each):
+                if waiter.done():
+                    continue
+                if isinstance(result, LoopaiException):
+                    waiter.set_exception(result)
+                else:
+                    waiter.set_result(result)
+
+    async def _each(self, key: Key, contents: list[bytes]) -> list[Union[models.ExecutionResult, LoopaiException]]:
+        """What each input gives or raises; those whose reply is too large are sent in halves."""
+        try:
+            results = await self._run(_operation(key, contents))
+        except ReplyTooLargeException as error:
+            if len(contents) == 1:
+                return [error]
+        except LoopaiException as error:
+            return [_own_error(error) for _ in contents]
+        else:
+            return [_own(result, results) for result in results]
+        half = len(contents) // 2
+        return [*await self._each(key, contents[:half]), *await self._each(key, contents[half:])]
 
 
 class _ThreadGroup(_Group[None]):
     def __init__(self, key: Key) -> None:
         super().__init__(key)
         self.done = threading.Event()
-        self.results: Optional[Results] = None
+        self.results: Optional[list[Union[models.ExecutionResult, LoopaiException]]] = None
         self.error: Optional[BaseException] = None
 
 
@@ -184,9 +202,10 @@ class SyncCoalescer:
                 if not self._calling[key]:
                     del self._calling[key]
         if group.results is not None:
-            return _own(group.results[place], group.results)
-        if isinstance(group.error, LoopaiException):
-            raise _own_error(group.error)
+            result = group.results[place]
+            if isinstance(result, LoopaiException):
+                raise result
+            return result
         # The leading thread was interrupted (KeyboardInterrupt, SystemExit): that is its own, the request is not.
         raise ConnectionException(
             "the thread that sent this call with its own was interrupted: execute it again",
@@ -198,13 +217,27 @@ class SyncCoalescer:
             if not alone:
                 time.sleep(GATHERING)
             self._close(group)
-            group.results = self._run(group.operation())
+            group.results = self._each(group.key, group.contents())
         except BaseException as error:
             group.error = error
             raise
         finally:
             self._close(group)
             group.done.set()
+
+    def _each(self, key: Key, contents: list[bytes]) -> list[Union[models.ExecutionResult, LoopaiException]]:
+        """As that of `Coalescer`."""
+        try:
+            results = self._run(_operation(key, contents))
+        except ReplyTooLargeException as error:
+            if len(contents) == 1:
+                return [error]
+        except LoopaiException as error:
+            return [_own_error(error) for _ in contents]
+        else:
+            return [_own(result, results) for result in results]
+        half = len(contents) // 2
+        return [*self._each(key, contents[:half]), *self._each(key, contents[half:])]
 
     def _close(self, group: _ThreadGroup) -> None:
         with self._lock:

@@ -147,6 +147,12 @@ def _retries(value: Any) -> Optional[int]:
     return retries
 
 
+def _bytes(value: Any) -> Optional[int]:
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return None
+    return _count(value)
+
+
 def _count(value: Any) -> int:
     count = 0 if isinstance(value, (bool, float)) else _number(int, value)
     if count < 1:
@@ -305,6 +311,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("max_retries", 3, _retries, "repetitions after the first attempt, None for no limit"),
     Option("deadline", None, _seconds, "bound of a whole call in seconds, queue and pauses included"),
     Option("max_connections", 100, _count, "connections, and so requests in flight, a process and loop"),
+    Option("max_reply_bytes", 64_000_000, _bytes, "most bytes of a reply, decoded, None for no limit"),
     Option("transport", "httpx", _transport, "name of a transport, or an object that is one"),
     Option("coalesce", False, _flag, "whether execute calls of the same moment travel as one batch"),
     Option("tasks", MappingProxyType({}), _tasks, "names for task ids"),
@@ -339,6 +346,7 @@ class Config:
     max_retries: Optional[int]
     deadline: Optional[float]
     max_connections: int
+    max_reply_bytes: Optional[int]
     transport: Any
     coalesce: bool
     tasks: Mapping[str, str]

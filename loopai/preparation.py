@@ -69,6 +69,7 @@ class PreparedClient(ABC):
             config.retry_unknown,
             config.retry_waits,
             config.api_key,
+            config.max_reply_bytes,
         )
 
     @property

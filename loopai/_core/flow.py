@@ -24,10 +24,11 @@ from ..exceptions import (
     TimeoutException,
     ValidationException,
 )
-from ..models import ReplyInfo
+from ..models import ReplyHeaders, ReplyInfo
 from . import replies, retries
 from .chance import chance
 from .operations import Operation
+from .texts import scrub_messages, secrets_of, shortened, without
 from .wire import Answer, Headers, NoReply, Reply, Request
 
 T = TypeVar("T")
@@ -62,6 +63,7 @@ class Policy:
     retry_unknown: bool = True
     retry_waits: bool = True
     secret: Optional[str] = field(default=None, repr=False)
+    max_reply_bytes: Optional[int] = None
     clock: Callable[[], float] = time.monotonic
     time_of_day: Callable[[], float] = time.time
     random: Callable[[], float] = chance.random
@@ -141,7 +143,15 @@ class _Call(Generic[T]):
             if not redirects:
                 self.attempts += 1
             began = self.policy.clock()
-            answer = yield Request(self.operation.method, url, self.headers, self.operation.content, bound, remaining)
+            answer = yield Request(
+                self.operation.method,
+                url,
+                self.headers,
+                self.operation.content,
+                bound,
+                remaining,
+                self.policy.max_reply_bytes,
+            )
             if answer is None:
                 raise RuntimeError("the driver sent no answer for a request")
             self.queued += answer.queued
@@ -162,6 +172,13 @@ class _Call(Generic[T]):
         return f"{self.operation.method} {self.url}"
 
     def result(self, reply: Reply) -> T:
+        limit = self.policy.max_reply_bytes
+        if limit is not None and (reply.cut or len(reply.content) > limit):
+            raise replies.too_large(reply, limit, self.asked, self.secrets())
+        if b"rror" in reply.content:
+            content = scrub_messages(reply.content, self.secrets())
+            if content is not reply.content:
+                reply = Reply(reply.status, reply.headers, content, reply.queued)
         reason = None
         try:
             result = self.operation.read(reply)
@@ -180,15 +197,20 @@ class _Call(Generic[T]):
             refused = self.operation.refuse(result)
             if refused is not None:
                 refused.request = self.asked
+                refused.request_id = replies.request_id_of(reply, self.secrets())
                 raise refused
         return result
 
     def info(self, reply: Reply) -> ReplyInfo:
         elapsed = self.policy.clock() - self.began
-        return ReplyInfo(reply.status, reply.headers, elapsed, self.attempts, self.queued, self.paused)
+        return ReplyInfo(reply.status, ReplyHeaders(reply.headers), elapsed, self.attempts, self.queued, self.paused)
 
     def error(self, answer: Answer) -> LoopaiException:
         if isinstance(answer, Reply):
+            limit = self.policy.max_reply_bytes
+            if limit is not None and len(answer.content) > limit:
+                start = answer.content[: replies.BODY_SEARCHED]
+                answer = Reply(answer.status, answer.headers, start, answer.queued, cut=True)
             found = replies.failure(
                 answer,
                 self.asked,
@@ -201,7 +223,7 @@ class _Call(Generic[T]):
                 message = f"{self.policy.base_url} has no {self.operation.name}: only the embedded server adds it"
                 return NotSupportedException(message, status_code=answer.status, request=self.asked)
             return found
-        cause = _without_frames(answer.error)
+        cause = self.harmless(_without_frames(answer.error))
         if answer.timed_out:
             return self.timed_out(cause)
         told = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
@@ -212,7 +234,7 @@ class _Call(Generic[T]):
                 "authority that issued it, or base_url to a name that it is made out to"
             )
         error = ConnectionException(message, original_exception=cause, request=self.asked)
-        error.hopeless = answer.untrusted
+        error.hopeless = answer.untrusted or answer.final
         error.__cause__ = cause
         return error
 
@@ -240,7 +262,7 @@ class _Call(Generic[T]):
         operation = self.operation
         unknown = operation.repeats and not (operation.pure and not self.policy.retry_unknown)
         if isinstance(answer, NoReply):
-            return not answer.untrusted and (unknown or not answer.arrived)
+            return not (answer.untrusted or answer.final) and (unknown or not answer.arrived)
         # Refused before it was worked on: safe to send again, whatever it is.
         if isinstance(error, RateLimitException) or answer.status == 408:
             return True
@@ -249,7 +271,17 @@ class _Call(Generic[T]):
         return unknown and answer.status in retries.PASSING_STATUSES
 
     def secrets(self) -> list[str]:
-        return replies.secrets_of(self.policy.headers, self.policy.secret, self.operation.secret)
+        return secrets_of(self.policy.headers, self.policy.secret, self.operation.secret)
+
+    def harmless(self, error: BaseException) -> BaseException:
+        """The transport's error, or one that says the same without the secrets and at no great length."""
+        text, secrets = str(error), self.secrets()
+        told = shortened(without(text, secrets))
+        links = [link for link in (error.__cause__, error.__context__) if link is not None]
+        if told == text and all(without(str(link), secrets) == str(link) for link in links):
+            return error
+        plain = TimeoutError if isinstance(error, TimeoutError) else ConnectionError
+        return plain(f"{type(error).__name__}: {told}")
 
     def remaining(self) -> Optional[float]:
         if self.policy.deadline is None:

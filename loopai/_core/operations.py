@@ -17,8 +17,10 @@ from typing_extensions import Concatenate, ParamSpec
 from .. import models
 from ..exceptions import ExecutionException, LoopaiException, ValidationException
 from .encoding import encode
+from .items import read_item, results_of
 from .rowsets import Missing, rows_of
 from .schemas import schema_of
+from .texts import shortened
 from .wire import Reply
 
 T = TypeVar("T")
@@ -279,9 +281,25 @@ def _single_result(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
     return models.ReplyList([_execution_result(reply)])
 
 
+def _batch(reply: Reply) -> models.BatchExecuteResponse:
+    """The batch, in which a result that cannot be read is a failed item."""
+    try:
+        return models.BatchExecuteResponse.model_validate_json(reply.content)
+    except ValidationError:
+        parts = results_of(reply.content)
+        if parts is None:
+            raise
+    frame, contents = parts
+    batch = models.BatchExecuteResponse.model_validate_json(frame)
+    batch.results = [read_item(models.BatchExecuteResult, content) for content in contents]
+    batch.success_count = sum(item.success for item in batch.results)
+    batch.failure_count = len(batch.results) - batch.success_count
+    return batch
+
+
 def _batch_results(count: int, version: Optional[int]) -> Callable[[Reply], models.ReplyList[models.ExecutionResult]]:
     def read(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
-        batch = models.BatchExecuteResponse.model_validate_json(reply.content)
+        batch = _batch(reply)
         found = {item.id: item for item in batch.results}
         if found.keys() != {str(number) for number in range(count)}:
             raise ValueError(f"{count} items were sent, and these came back: {', '.join(found) or 'none'}")
@@ -312,7 +330,7 @@ def failed_program(result: models.ExecutionResult) -> Optional[ExecutionExceptio
         return None
     execution_id = None if result.execution_id is None else str(result.execution_id)
     status = None if result.reply is None else result.reply.status_code
-    message = result.error_message or f"the program ended with status {result.status!r}"
+    message = shortened(result.error_message or "") or f"the program ended with status {result.status!r}"
     return ExecutionException(message, execution_id=execution_id, result=result, status_code=status)
 
 
@@ -335,7 +353,7 @@ def _batch_execute(task_id: str, request: models.BatchExecuteRequest) -> Operati
         "batch_execute",
         "POST",
         "/api/v1/batch/execute",
-        _model(models.BatchExecuteResponse),
+        _batch,
         encode(body),
         pure=True,
         rationed=True,

@@ -22,6 +22,7 @@ from .._core.wire import Answer, Headers, NoReply, Reply, Request
 from ..config import Config
 from ..exceptions import ConfigurationError
 from .admission import time_left
+from .bodies import Body, Undecodable, is_plain
 from .headers import LateHeaders
 from .pool import LONGEST_IDLE, AsyncPool, SyncPool
 from .proxies import proxy_for
@@ -31,14 +32,23 @@ if TYPE_CHECKING:
     import httpx
 
 
+def _socks_faults() -> tuple[type[Exception], ...]:
+    """What a proxy that speaks no SOCKS has httpx raise."""
+    if importlib.util.find_spec("socksio") is None:
+        return ()
+    faults: tuple[type[Exception], ...] = (importlib.import_module("socksio").SOCKSError,)
+    return faults
+
+
 class Library:
     """httpx, or httpx2: what the connections need of it."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module: Any = module
         self.address: Callable[[str], tuple[httpx.URL, str]] = lru_cache(maxsize=256)(self._address)
-        self.faults = (self.module.HTTPError, self.module.InvalidURL, OSError)
-        self.undecodable = self.module.DecodingError
+        # ValueError: what it makes of addresses and headers that it did not expect.
+        self.faults = (self.module.HTTPError, self.module.InvalidURL, OSError, ValueError, *_socks_faults())
+        self.undecodable = (self.module.DecodingError, Undecodable)
         self.timeouts = (self.module.TimeoutException, TimeoutError)
         # Of these no part of the request was sent, whatever came before.
         self.not_sent = (
@@ -74,14 +84,50 @@ class Library:
         return built
 
 
-def _reply_of(response: httpx.Response, content: bytes, queued: float) -> Reply:
+def _reply_of(response: httpx.Response, content: bytes, queued: float, cut: bool = False) -> Reply:
     """The response as what crosses the seam."""
-    return Reply(response.status_code, LateHeaders(response.headers.items), content, queued)
+    return Reply(response.status_code, LateHeaders(response.headers.items), content, queued, cut)
 
 
 def _undecodable(response: httpx.Response, error: Exception, queued: float) -> Reply:
     """The status is worth more than the body: what cannot be decoded says so in the body's place."""
     return _reply_of(response, f"[the body could not be decoded: {error}]".encode(), queued)
+
+
+def _read_already(response: httpx.Response, request: Request) -> Optional[Body]:
+    """The body, where somebody read it before us: a hook of a client that was brought."""
+    content = getattr(response, "_content", None)
+    if content is None:
+        return None
+    body = Body(request.max_bytes)
+    body.feed(content)
+    return body
+
+
+def _read(response: httpx.Response, request: Request) -> Body:
+    """Read the body as far as it is wanted. Raises what the library raises, and `Undecodable`."""
+    body = _read_already(response, request)
+    if body is None:
+        coding = response.headers.get("content-encoding", "")
+        plain = is_plain(coding)
+        body = Body(request.max_bytes, coding if plain else "")
+        for data in response.iter_raw() if plain else response.iter_bytes():
+            if not body.feed(data):
+                break
+    return body
+
+
+async def _aread(response: httpx.Response, request: Request) -> Body:
+    """As `_read`, in an event loop."""
+    body = _read_already(response, request)
+    if body is None:
+        coding = response.headers.get("content-encoding", "")
+        plain = is_plain(coding)
+        body = Body(request.max_bytes, coding if plain else "")
+        async for data in response.aiter_raw() if plain else response.aiter_bytes():
+            if not body.feed(data):
+                break
+    return body
 
 
 def _no_reply(library: Library, error: Exception, connecting: bool, timed_out: bool, queued: float) -> NoReply:
@@ -143,16 +189,25 @@ class _AsyncConnection:
                 built = library.request(request, None, self._trace if may_connect else None)
                 response = await self._transport.handle_async_request(built)
                 try:
-                    content = await response.aread()
+                    body = await _aread(response, request)
+                    if body.cut:
+                        await response.aclose()
                 except library.undecodable as error:
                     await response.aclose()
                     return _undecodable(response, error, queued)
         except library.faults as error:
             return _no_reply(library, error, self._connecting, False, queued)
-        return _reply_of(response, content, queued)
+        return _reply_of(response, body.content(), queued, body.cut)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+def _cut_off(alarm: Alarm, response: httpx.Response, queued: float) -> Optional[NoReply]:
+    """Word that the time was up, where the end of the body is our own doing: it was to end with its connection."""
+    if not alarm.rang or "content-length" in response.headers or "transfer-encoding" in response.headers:
+        return None
+    return NoReply(TimeoutError("the time was up before the reply's end"), True, timed_out=True, queued=queued)
 
 
 class _Connection:
@@ -184,7 +239,9 @@ class _Connection:
         try:
             response = self._transport.handle_request(library.request(request, timeout, self._trace))
             try:
-                content = response.read()
+                body = _read(response, request)
+                if body.cut:
+                    response.close()
             except library.undecodable as error:
                 response.close()
                 return _undecodable(response, error, queued)
@@ -194,7 +251,7 @@ class _Connection:
             watchdog.unset(alarm)
         # Where the alarm rang in the moment the reply was whole, the reply counts: httpx finds the socket shut when
         # it is next used, and connects anew.
-        return _reply_of(response, content, queued)
+        return _cut_off(alarm, response, queued) or _reply_of(response, body.content(), queued, body.cut)
 
     def close(self) -> None:
         self._transport.close()
@@ -282,6 +339,12 @@ class _Exchange:
         self.connecting = _still_connecting(self.connecting, event, info)
 
 
+def _refused_by_hook(response: httpx.Response, request: Request) -> Reply:
+    """The reply that a hook of theirs raised for (`raise_for_status`): its status, and its body if they read it."""
+    body = _read_already(response, request)
+    return _reply_of(response, b"" if body is None else body.content(), 0.0, body is not None and body.cut)
+
+
 class BroughtAsyncClient:
     """A transport over an `httpx.AsyncClient` of the user's, which is never closed here."""
 
@@ -298,14 +361,16 @@ class BroughtAsyncClient:
             with anyio.fail_after(exchange.timeout):
                 response = await self._client.send(exchange.built, stream=True, follow_redirects=False)
                 try:
-                    content = await response.aread()
+                    body = await _aread(response, request)
                 except library.undecodable as error:
                     return _undecodable(response, error, 0.0)
                 finally:
                     await response.aclose()
+        except library.module.HTTPStatusError as error:
+            return _refused_by_hook(error.response, request)
         except library.faults as error:
             return _no_reply(library, error, exchange.connecting, False, 0.0)
-        return _reply_of(response, content, 0.0)
+        return _reply_of(response, body.content(), 0.0, body.cut)
 
     async def aclose(self) -> None:
         """Do nothing: the client is the user's."""
@@ -336,16 +401,18 @@ class BroughtClient:
             if stream is not None:
                 alarm.hold(stream.get_extra_info("socket"))
             try:
-                content = response.read()
+                body = _read(response, request)
             except library.undecodable as error:
                 return _undecodable(response, error, 0.0)
             finally:
                 response.close()
+        except library.module.HTTPStatusError as error:
+            return _refused_by_hook(error.response, request)
         except library.faults as error:
             return _no_reply(library, error, exchange.connecting, alarm.rang, 0.0)
         finally:
             watchdog.unset(alarm)
-        return _reply_of(response, content, 0.0)
+        return _cut_off(alarm, response, 0.0) or _reply_of(response, body.content(), 0.0, body.cut)
 
     def close(self) -> None:
         """Do nothing: the client is the user's."""

@@ -24,6 +24,7 @@ from .._core.wire import Answer, NoReply, Reply, Request
 from ..config import Config
 from ..exceptions import ConfigurationError
 from .admission import AsyncSlots, Slots, time_left
+from .bodies import Body
 from .headers import LateHeaders
 from .pool import LONGEST_IDLE, closed, forked
 from .proxies import proxy_for
@@ -128,14 +129,47 @@ def _request(client: Any, request: Request, timeout: Optional[float]) -> Any:
         builder = builder.body_bytes(request.content)
     if timeout is not None:
         builder = builder.timeout(timedelta(seconds=timeout))
-    return builder.build()
+    # Streamed, so that a body which is too large is not read to its end, nor unpacked.
+    return builder.build_streamed()
 
 
-def _no_reply(error: PyreqwestError, queued: float) -> NoReply:
+_FAULTS = (PyreqwestError, OSError, ValueError)
+"""What its client raises; ValueError for what it did not expect of an address."""
+
+
+def _headers(response: Any) -> list[tuple[str, str]]:
+    try:
+        return list(response.headers.items())
+    except ValueError:  # bytes that are not ASCII: the other headers still count
+        return [(name, text) for name in dict.fromkeys(response.headers.keys()) for text in _texts(response, name)]
+
+
+def _texts(response: Any, name: str) -> list[str]:
+    try:
+        found: list[str] = response.headers.getall(name)
+    except ValueError:
+        return []
+    return found
+
+
+def _reply_of(response: Any, body: Body, queued: float) -> Reply:
+    return Reply(response.status, LateHeaders(lambda: _headers(response)), body.content(), queued, body.cut)
+
+
+_READ = 2**20
+"""Bytes of one reading; of so many pyreqwest makes room beforehand, and a body's own word on its length is not it."""
+
+
+def _no_reply(error: Exception, queued: float) -> NoReply:
     details = getattr(error, "details", None) or {}
     causes = [cause["message"] for cause in details.get("causes") or []]
     timed_out = isinstance(error, RequestTimeoutError)
-    told = ": ".join([error.message, *(cause for cause in causes[1:] if not cause.startswith("client error"))])
+    told = ": ".join(
+        [
+            getattr(error, "message", None) or str(error),
+            *(cause for cause in causes[1:] if not cause.startswith("client error")),
+        ]
+    )
     # Its own exceptions are tuples when printed; what they say is kept, in a class that every pickle knows.
     plain = TimeoutError(told) if timed_out else ConnectionError(told)
     plain.__cause__ = error.with_traceback(None)
@@ -202,9 +236,13 @@ class PyreqwestTransport:
         if isinstance(queued, NoReply):
             return queued
         try:
-            response = _request(self._client.get(), request, time_left(request, queued)).send()
-            return Reply(response.status, LateHeaders(response.headers.items), bytes(response.bytes()), queued)
-        except PyreqwestError as error:
+            with _request(self._client.get(), request, time_left(request, queued)) as response:
+                body = Body(request.max_bytes)
+                while (data := response.body_reader.read(_READ)) is not None:
+                    if not body.feed(bytes(data)) or len(data) < _READ:
+                        break
+                return _reply_of(response, body, queued)
+        except _FAULTS as error:
             return _no_reply(error, queued)
         finally:
             slots.release()
@@ -241,9 +279,13 @@ class AsyncPyreqwestTransport:
         if isinstance(queued, NoReply):
             return queued
         try:
-            response = await _request(self._client.get(), request, time_left(request, queued)).send()
-            return Reply(response.status, LateHeaders(response.headers.items), bytes(await response.bytes()), queued)
-        except PyreqwestError as error:
+            async with _request(self._client.get(), request, time_left(request, queued)) as response:
+                body = Body(request.max_bytes)
+                while (data := await response.body_reader.read(_READ)) is not None:
+                    if not body.feed(bytes(data)) or len(data) < _READ:
+                        break
+                return _reply_of(response, body, queued)
+        except _FAULTS as error:
             return _no_reply(error, queued)
         finally:
             slots.release()

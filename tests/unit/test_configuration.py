@@ -40,6 +40,7 @@ VALUES: dict[str, tuple[str, Any, Any, Any]] = {
     "max_retries": ("none", None, 5, 5),
     "deadline": ("60", 60.0, None, None),
     "max_connections": ("7", 7, 9, 9),
+    "max_reply_bytes": ("1000", 1000, None, None),
     "transport": ("HTTPX2", "httpx2", "pyreqwest", "pyreqwest"),
     "coalesce": ("on", True, False, False),
     "tasks": (f"spam={TASK}, ham = {OTHER},", {"spam": TASK, "ham": OTHER}, {"x": TASK.upper()}, {"x": TASK}),

@@ -58,6 +58,7 @@ class LoopaiSettings(BaseSettings):
     max_retries: Annotated[Optional[int], _by_table("max_retries")] = 3
     deadline: Annotated[Optional[float], _by_table("deadline")] = None
     max_connections: Annotated[int, _by_table("max_connections")] = 100
+    max_reply_bytes: Annotated[Optional[int], _by_table("max_reply_bytes")] = 64_000_000
     transport: Annotated[Any, _by_table("transport")] = "httpx"
     coalesce: Annotated[bool, _by_table("coalesce")] = False
     tasks: Annotated[Any, NoDecode, _by_table("tasks")] = Field(default_factory=dict)
