@@ -97,6 +97,7 @@ __all__ = [
     "NotSupportedException",
     "ProgramArtifact",
     "RateLimitException",
+    "ReplyTooLargeException",
     "ServerException",
     "SyncBoundTask",
     "SyncLoopaiClient",

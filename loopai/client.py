@@ -6,6 +6,7 @@ To add an endpoint: one operation in `_core/operations.py`, one method in each c
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -17,14 +18,15 @@ from typing_extensions import Self
 from . import models
 from ._core import operations
 from ._core.encoding import encode
-from ._core.flow import Sleep
+from ._core.flow import Given, Sleep, Wanted
 from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
 from ._core.rowsets import Missing
-from ._core.wire import Answer
+from ._core.wire import Answer, Request
 from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer
-from .config import NOT_GIVEN, Arguments, Maybe
+from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe
+from .exceptions import ConfigurationError
 from .preparation import Id, PreparedClient
 from .transports import AsyncTransport, Transport, open_async, open_sync
 
@@ -73,7 +75,7 @@ class LoopaiClient(PreparedClient):
     def __init__(
         self,
         base_url: Maybe[str] = NOT_GIVEN,
-        api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        api_key: Maybe[Union[str, KeySource, None]] = NOT_GIVEN,
         timeout: Maybe[Optional[float]] = NOT_GIVEN,
         max_retries: Maybe[Optional[int]] = NOT_GIVEN,
         *,
@@ -87,7 +89,10 @@ class LoopaiClient(PreparedClient):
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
+        rate_limit: Maybe[Optional[str]] = NOT_GIVEN,
         verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
+        cert: Maybe[Optional[Cert]] = NOT_GIVEN,
+        proxy: Maybe[Optional[str]] = NOT_GIVEN,
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
         webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
@@ -110,7 +115,10 @@ class LoopaiClient(PreparedClient):
                 "raise_on_error": raise_on_error,
                 "retry_unknown": retry_unknown,
                 "retry_waits": retry_waits,
+                "rate_limit": rate_limit,
                 "verify": verify,
+                "cert": cert,
+                "proxy": proxy,
                 "trust_env": trust_env,
                 "headers": headers,
                 "webhook_secrets": webhook_secrets,
@@ -119,7 +127,7 @@ class LoopaiClient(PreparedClient):
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets
+        del base_url, api_key, headers, webhook_secrets, cert, proxy
         super().__init__(arguments, hooks, http_client)
         self._transport: AsyncTransport
         if http_client is not None:
@@ -161,16 +169,21 @@ class LoopaiClient(PreparedClient):
             await self._transport.aclose()
 
     async def _run(self, operation: Operation[T]) -> T:
+        _check_loop()
         flow = self._flow(operation)
-        answer: Optional[Answer] = None
+        answer: Union[Answer, Given, None] = None
         try:
             while True:
                 step = flow.send(answer)
-                if isinstance(step, Sleep):
-                    answer = None
-                    await asyncio.sleep(step.seconds)
-                else:
+                if isinstance(step, Request):
                     answer = await self._transport.asend(step)
+                elif isinstance(step, Wanted):
+                    given = step.source()
+                    answer = Given(await given if inspect.isawaitable(given) else given)
+                else:
+                    answer = None
+                    if isinstance(step, Sleep):
+                        await asyncio.sleep(step.seconds)
         except StopIteration as done:
             result: T = done.value
             return result
@@ -262,6 +275,7 @@ class LoopaiClient(PreparedClient):
         if not self._config.coalesce:
             return await self._run(operations.execute(task, input_data, version, timeout_ms, force_validation, raises))
         key = Key(task, version, timeout_ms, force_validation)
+        _check_loop()
         result = await self._coalescer.execute(key, encode(input_data, "input"))
         error = failed_program(result) if raises else None
         if error is not None:
@@ -610,7 +624,7 @@ class SyncLoopaiClient(PreparedClient):
     def __init__(
         self,
         base_url: Maybe[str] = NOT_GIVEN,
-        api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        api_key: Maybe[Union[str, KeySource, None]] = NOT_GIVEN,
         timeout: Maybe[Optional[float]] = NOT_GIVEN,
         max_retries: Maybe[Optional[int]] = NOT_GIVEN,
         *,
@@ -624,7 +638,10 @@ class SyncLoopaiClient(PreparedClient):
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
+        rate_limit: Maybe[Optional[str]] = NOT_GIVEN,
         verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
+        cert: Maybe[Optional[Cert]] = NOT_GIVEN,
+        proxy: Maybe[Optional[str]] = NOT_GIVEN,
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
         webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
@@ -647,7 +664,10 @@ class SyncLoopaiClient(PreparedClient):
                 "raise_on_error": raise_on_error,
                 "retry_unknown": retry_unknown,
                 "retry_waits": retry_waits,
+                "rate_limit": rate_limit,
                 "verify": verify,
+                "cert": cert,
+                "proxy": proxy,
                 "trust_env": trust_env,
                 "headers": headers,
                 "webhook_secrets": webhook_secrets,
@@ -656,7 +676,7 @@ class SyncLoopaiClient(PreparedClient):
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets
+        del base_url, api_key, headers, webhook_secrets, cert, proxy
         super().__init__(arguments, hooks, http_client)
         self._transport: Transport
         if http_client is not None:
@@ -699,15 +719,18 @@ class SyncLoopaiClient(PreparedClient):
 
     def _run(self, operation: Operation[T]) -> T:
         flow = self._flow(operation)
-        answer: Optional[Answer] = None
+        answer: Union[Answer, Given, None] = None
         try:
             while True:
                 step = flow.send(answer)
-                if isinstance(step, Sleep):
-                    answer = None
-                    time.sleep(step.seconds)
-                else:
+                if isinstance(step, Request):
                     answer = self._transport.send(step)
+                elif isinstance(step, Wanted):
+                    answer = Given(_at_once(step.source()))
+                else:
+                    answer = None
+                    if isinstance(step, Sleep):
+                        time.sleep(step.seconds)
         except StopIteration as done:
             result: T = done.value
             return result
@@ -1110,3 +1133,26 @@ class SyncLoopaiClient(PreparedClient):
     def get_webhook_history(self, subscription_id: Id, limit: int = 100) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
         return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit))
+
+
+def _check_loop() -> None:
+    """Raise `ConfigurationError` where no event loop of asyncio runs: under trio, for one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "LoopaiClient needs a running event loop of asyncio; under trio use SyncLoopaiClient in a thread: "
+            "await trio.to_thread.run_sync(client.execute, …)"
+        ) from None
+
+
+def _at_once(given: Any) -> Any:
+    """What was given, of which nothing may have to be waited for."""
+    if inspect.isawaitable(given):
+        if inspect.iscoroutine(given):
+            given.close()
+        raise ConfigurationError(
+            "SyncLoopaiClient cannot wait for a coroutine: give it an api_key and hooks that are plain functions, or "
+            "use LoopaiClient"
+        )
+    return given

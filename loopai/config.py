@@ -8,13 +8,13 @@ import math
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Callable, Final, Optional, TypeVar, Union
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from .exceptions import ConfigurationError
@@ -119,10 +119,17 @@ class _UntoldError(ValueError):
     """What is wrong with a value that must not be shown, as it holds a secret."""
 
 
-def _api_key(value: Any) -> Optional[str]:
+KeySource = Callable[[], Union[str, Awaitable[Optional[str]], None]]
+"""What gives the key of each attempt; only the asynchronous client waits for one that is a coroutine."""
+
+
+def _api_key(value: Any) -> Union[str, KeySource, None]:
     value = _bare(value)
     if value is None or value == "":
         return None
+    if callable(value):
+        source: KeySource = value
+        return source
     key = _text(value)
     if not key.isascii() or not key.isprintable():
         raise ValueError("must be printable ASCII, as it is sent in a header")
@@ -239,15 +246,92 @@ def _headers(value: Any) -> Mapping[str, str]:
     return MappingProxyType(found)
 
 
+SYSTEM: Final = "system"
+"""What `verify` says for the authorities that the operating system trusts."""
+
+
 def _verify(value: Any) -> Union[bool, str, ssl.SSLContext]:
     if isinstance(value, (bool, ssl.SSLContext)):
         return value
     text = os.fspath(value)
+    if text.lower() == SYSTEM:
+        return SYSTEM
     if text.lower() in _TRUE | _FALSE:
         return _flag(text)
     if not os.path.exists(text):
         raise ValueError("names a file of certificates that is not there")
     return str(text)
+
+
+PROXY_SCHEMES: Final = frozenset({"http", "https", "socks5", "socks5h"})
+
+
+def read_proxy(address: str) -> SplitResult:
+    """Return the parts of a proxy's address. Raises `ValueError`, which shows no part of it but its scheme."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a port that is no number
+        raise _UntoldError("is no address of a proxy") from None
+    if parts.scheme in {"socks", "socks4", "socks4a"}:
+        raise _UntoldError(f"has the scheme {parts.scheme}://, which is not supported: write socks5:// or socks5h://")
+    if parts.scheme not in PROXY_SCHEMES or not host or port == 0:
+        raise _UntoldError("is no address of a proxy")
+    return parts
+
+
+def _proxy(value: Any) -> Optional[str]:
+    value = _bare(value)
+    if value is None or (isinstance(value, str) and value.strip().lower() in {"", "none"}):
+        return None
+    address = _text(value)
+    address = address if "://" in address else f"http://{address}"
+    read_proxy(address)
+    return address
+
+
+Cert = Union[str, tuple[str, ...]]
+"""A file with certificate and key, or the two, or the two and the key's password."""
+
+
+def _cert(value: Any) -> Optional[Cert]:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")] if "," in value else value
+    if not isinstance(value, (list, tuple)):
+        value = [value]
+    if not 1 <= len(value) <= 3:
+        raise _UntoldError("must be a file, or (certificate, key), or (certificate, key, password)")
+    paths = [os.fspath(part) for part in value[:2]]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise _UntoldError(f"names a file that is not there: {path!r}")
+    parts = (*map(str, paths), *map(str, map(_bare, value[2:])))
+    return parts if len(parts) > 1 else parts[0]
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """At most so many requests in so many seconds."""
+
+    requests: int
+    seconds: float
+
+
+_PERIODS = {"s": 1.0, "second": 1.0, "m": 60.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
+
+
+def _rate_limit(value: Any) -> Optional[RateLimit]:
+    if value is None or isinstance(value, RateLimit):
+        return value
+    number, slash, period = (part.strip().lower() for part in _text(value).partition("/"))
+    if not slash and number == "none":
+        return None
+    seconds = _PERIODS.get(period)
+    if not number.isdecimal() or int(number) < 1 or seconds is None:
+        raise ValueError("must read like '30/minute', with second, minute or hour")
+    return RateLimit(int(number), seconds)
 
 
 def _transport(value: Any) -> Any:
@@ -306,7 +390,7 @@ class Option:
 
 OPTIONS: Final[tuple[Option, ...]] = (
     Option("base_url", "http://localhost:8080", _base_url, "address of the server"),
-    Option("api_key", None, _api_key, "sent as bearer token", secret=True),
+    Option("api_key", None, _api_key, "sent as bearer token, or what gives one for each attempt", secret=True),
     Option("timeout", 30.0, _seconds, "bound of one attempt in seconds, None for no bound"),
     Option("max_retries", 3, _retries, "repetitions after the first attempt, None for no limit"),
     Option("deadline", None, _seconds, "bound of a whole call in seconds, queue and pauses included"),
@@ -318,7 +402,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("raise_on_error", True, _flag, "whether execute raises for a program that failed"),
     Option("retry_unknown", True, _flag, "whether execute repeats where the request may have arrived"),
     Option("retry_waits", True, _flag, "whether to pause between attempts; off in tests"),
-    Option("verify", True, _verify, "TLS: True, False, a file of certificates, or an SSLContext"),
+    Option("rate_limit", None, _rate_limit, "most requests to send, as in '30/minute', None for no limit"),
+    Option("verify", True, _verify, "TLS: True, False, 'system', a file of certificates, or an SSLContext"),
+    Option("cert", None, _cert, "client certificate: file, or (certificate, key[, password])", secret=True),
+    Option("proxy", None, _proxy, "address of a proxy, before the environment's", secret=True),
     Option("trust_env", True, _flag, "whether proxies are taken from the environment"),
     Option("headers", MappingProxyType({}), _headers, "headers sent with every request", secret=True),
     Option(
@@ -341,7 +428,7 @@ class Config:
     """What a client runs by. Made by `resolve`; `sources` says where each value came from."""
 
     base_url: str
-    api_key: Optional[str] = field(repr=False)
+    api_key: Union[str, KeySource, None] = field(repr=False)
     timeout: Optional[float]
     max_retries: Optional[int]
     deadline: Optional[float]
@@ -353,7 +440,10 @@ class Config:
     raise_on_error: bool
     retry_unknown: bool
     retry_waits: bool
+    rate_limit: Optional[RateLimit]
     verify: Union[bool, str, ssl.SSLContext]
+    cert: Optional[Cert] = field(repr=False)
+    proxy: Optional[str] = field(repr=False)
     trust_env: bool
     headers: Mapping[str, str] = field(repr=False)
     webhook_secrets: tuple[str, ...] = field(repr=False)

@@ -16,16 +16,19 @@ from ._core.flow import Policy, Steps, call
 from ._core.hooks import Hooks, observed
 from ._core.names import Names, by_name, is_named, look_up
 from ._core.operations import Operation
+from ._core.paces import Pace, pace_of
 from ._core.rowsets import Missing
 from ._core.wire import Headers
 from ._version import __version__
-from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
+from .config import NOT_GIVEN, Arguments, Config, KeySource, Maybe, NotGiven, resolve
 from .exceptions import ConfigurationError, ValidationException
 
 T = TypeVar("T")
 Id = Union[str, UUID]
 
-_OF_CONNECTIONS = frozenset({"base_url", "transport", "max_connections", "verify", "trust_env", "local", "telemetry"})
+_OF_CONNECTIONS = frozenset(
+    {"base_url", "transport", "max_connections", "verify", "cert", "proxy", "trust_env", "local", "telemetry"}
+)
 
 
 class PreparedClient(ABC):
@@ -57,7 +60,7 @@ class PreparedClient(ABC):
             "accept-encoding": "gzip, deflate",
             "user-agent": f"loopai-python/{__version__}",
         }
-        if config.api_key is not None:
+        if isinstance(config.api_key, str):
             headers["authorization"] = f"Bearer {config.api_key}"
         headers.update({name.lower(): text for name, text in config.headers.items()})
         self._policy = Policy(
@@ -68,8 +71,11 @@ class PreparedClient(ABC):
             config.max_retries,
             config.retry_unknown,
             config.retry_waits,
-            config.api_key,
+            config.api_key if isinstance(config.api_key, str) else None,
             config.max_reply_bytes,
+            None if isinstance(config.api_key, str) else config.api_key,
+            _pace(config),
+            bool(self._hooks),
         )
 
     @property
@@ -78,8 +84,8 @@ class PreparedClient(ABC):
         return self._config.base_url
 
     @property
-    def api_key(self) -> Optional[str]:
-        """The key sent as bearer token; `None` if there is none."""
+    def api_key(self) -> Union[str, KeySource, None]:
+        """The key sent as bearer token, or what gives it; `None` if there is none."""
         return self._config.api_key
 
     @property
@@ -180,3 +186,10 @@ class PreparedClient(ABC):
             errors = {str(problem["loc"][0]): [problem["msg"]] for problem in error.errors()}
             raise ValidationException("the batch is not valid and was not sent", errors=errors) from None
         return operations.batch_execute(made, task)
+
+
+def _pace(config: Config) -> Optional[Pace]:
+    limit = config.rate_limit
+    if limit is None:
+        return None
+    return pace_of(config.base_url, config.api_key, limit.requests, limit.seconds)

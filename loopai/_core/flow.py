@@ -9,12 +9,13 @@ import logging
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Callable, Generic, NoReturn, Optional, TypeVar, Union
+from typing import Any, Callable, Generic, NoReturn, Optional, TypeVar, Union
 from urllib.parse import urljoin, urlsplit
 
 from pydantic import ValidationError
 
 from ..exceptions import (
+    ConfigurationError,
     ConnectionException,
     LoopaiException,
     NotFoundException,
@@ -28,6 +29,7 @@ from ..models import ReplyHeaders, ReplyInfo
 from . import replies, retries
 from .chance import chance
 from .operations import Operation
+from .paces import Pace
 from .texts import scrub_messages, secrets_of, shortened, without
 from .wire import Answer, Headers, NoReply, Reply, Request
 
@@ -44,6 +46,28 @@ class Sleep:
     """A pause that the driver makes, in seconds."""
 
     seconds: float
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the driver calls and, if it gives something to wait for, waits for; the flow goes on with what it gives."""
+
+    source: Callable[[], Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a `Wanted` gave."""
+
+    value: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Word, for hooks, that the call is repeated after `seconds`, and why."""
+
+    seconds: float
+    error: LoopaiException
 
 
 def _new_key() -> str:
@@ -64,14 +88,17 @@ class Policy:
     retry_waits: bool = True
     secret: Optional[str] = field(default=None, repr=False)
     max_reply_bytes: Optional[int] = None
+    key_source: Optional[Callable[[], Any]] = field(default=None, repr=False)
+    pace: Optional[Pace] = None
+    tells_retries: bool = False
     clock: Callable[[], float] = time.monotonic
     time_of_day: Callable[[], float] = time.time
     random: Callable[[], float] = chance.random
     new_key: Callable[[], str] = _new_key
 
 
-Step = Union[Request, Sleep]
-Steps = Generator[Step, Optional[Answer], T]
+Step = Union[Request, Sleep, Wanted, Retry]
+Steps = Generator[Step, Union[Answer, Given, None], T]
 
 
 def call(operation: Operation[T], policy: Policy) -> Steps[T]:
@@ -90,6 +117,7 @@ class _Call(Generic[T]):
         self.queued = 0.0
         self.paused = 0.0
         self.ends_with_deadline = False
+        self.keys: list[str] = []
         self.url = policy.base_url + operation.path
         headers = Headers(policy.headers)
         if operation.content:
@@ -122,13 +150,46 @@ class _Call(Generic[T]):
                 type(error).__name__,
                 pause,
             )
-            if pause > 0:
-                began = policy.clock()
-                yield Sleep(pause)
-                self.paused += policy.clock() - began
+            if policy.tells_retries:
+                yield Retry(pause, error)
+            yield from self.sleep(pause)
+
+    def sleep(self, seconds: float) -> Steps[None]:
+        if seconds > 0:
+            began = self.policy.clock()
+            yield Sleep(seconds)
+            self.paused += self.policy.clock() - began
+
+    def turn(self) -> Steps[None]:
+        """Wait until the client's own rate limit lets the next request go, within the deadline."""
+        pace = self.policy.pace
+        if pace is None:
+            return
+        remaining = self.remaining()
+        if remaining is not None and pace.wait(self.policy.clock()) >= remaining:
+            self.out_of_time(None)
+        yield from self.sleep(pace.take(self.policy.clock()))
+
+    def key(self) -> Steps[None]:
+        """Ask for this attempt's key, where there is somebody to ask."""
+        source = self.policy.key_source
+        if source is None:
+            return
+        given = yield Wanted(source)
+        key: Any = given.value if isinstance(given, Given) else None
+        key = key.get_secret_value() if callable(getattr(key, "get_secret_value", None)) else key
+        if key is None:
+            self.headers.pop("authorization", None)
+            return
+        if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
+            raise ConfigurationError("api_key: what gives the key must give printable ASCII text, or None for no key")
+        self.keys.append(key.strip())
+        self.headers["authorization"] = f"Bearer {key.strip()}"
 
     def attempt(self) -> Steps[Answer]:
         """One attempt, with the redirects it meets; all of them share its timeout."""
+        yield from self.key()
+        yield from self.turn()
         url, redirects = self.url, 0
         timeout = self.policy.timeout
         left = None if timeout is None else timeout + self.operation.seconds
@@ -152,7 +213,7 @@ class _Call(Generic[T]):
                 remaining,
                 self.policy.max_reply_bytes,
             )
-            if answer is None:
+            if answer is None or isinstance(answer, Given):
                 raise RuntimeError("the driver sent no answer for a request")
             self.queued += answer.queued
             if not isinstance(answer, Reply) or answer.status not in {307, 308}:
@@ -271,7 +332,7 @@ class _Call(Generic[T]):
         return unknown and answer.status in retries.PASSING_STATUSES
 
     def secrets(self) -> list[str]:
-        return secrets_of(self.policy.headers, self.policy.secret, self.operation.secret)
+        return secrets_of(self.policy.headers, self.policy.secret, self.operation.secret, *self.keys)
 
     def harmless(self, error: BaseException) -> BaseException:
         """The transport's error, or one that says the same without the secrets and at no great length."""

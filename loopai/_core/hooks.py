@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional, TypeVar, Union
 
-from .flow import Steps
+from ..exceptions import LoopaiException
+from .flow import Given, Retry, Steps, Wanted
 from .operations import Operation
 from .wire import Answer, Request
 
@@ -46,6 +47,9 @@ class Hooks:
     def attempt_ended(self, call: CallInfo, answer: Answer) -> None:
         """A reply came, or word that none did; not called where the call was cancelled meanwhile."""
 
+    def retry_scheduled(self, call: CallInfo, pause: float, error: LoopaiException) -> Optional[Awaitable[None]]:
+        """The call is repeated after `pause` seconds because of `error`; `LoopaiClient` awaits what this gives."""
+
     def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
         """The call is over; `error` is what it raises, `GeneratorExit` where it was cancelled."""
 
@@ -61,7 +65,7 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
         operation.items,
     )
     told: list[Hooks] = []
-    answer: Optional[Answer] = None
+    answer: Union[Answer, Given, None] = None
     error: Optional[BaseException] = None
     try:
         for hook in hooks:
@@ -73,6 +77,11 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
             except StopIteration as done:
                 result: T = done.value
                 return result
+            if isinstance(step, Retry):
+                for hook in hooks:
+                    yield from _told_of_retry(hook, call, step)
+                answer = None
+                continue
             if not isinstance(step, Request):
                 answer = yield step
                 continue
@@ -80,7 +89,7 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
             for hook in hooks:
                 hook.attempt_started(call, step)
             answer = yield step
-            if answer is not None:
+            if answer is not None and not isinstance(answer, Given):
                 for hook in hooks:
                     hook.attempt_ended(call, answer)
     except BaseException as raised:
@@ -90,3 +99,9 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
         flow.close()
         for hook in told:
             hook.call_ended(call, error)
+
+
+def _told_of_retry(hook: Hooks, call: CallInfo, retry: Retry) -> Steps[None]:
+    waiting = hook.retry_scheduled(call, retry.seconds, retry.error)
+    if waiting is not None:
+        yield Wanted(lambda: waiting)

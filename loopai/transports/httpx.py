@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 import anyio
 
 from .._core.wire import Answer, Headers, NoReply, Reply, Request
-from ..config import Config
+from ..config import SYSTEM, Config
 from ..exceptions import ConfigurationError
 from .admission import time_left
 from .bodies import Body, Undecodable, is_plain
 from .headers import LateHeaders
-from .pool import LONGEST_IDLE, AsyncPool, SyncPool
+from .pool import LONGEST_IDLE, AsyncPool, SyncPool, hung_up
 from .proxies import proxy_for
 from .watchdog import Alarm, watchdog
 
@@ -176,9 +176,14 @@ class _AsyncConnection:
         self._library = library
         self._transport = transport
         self._connecting = False
+        self._socket: Any = None
 
     async def _trace(self, event: str, info: Any) -> None:
         self._connecting = _still_connecting(self._connecting, event, info)
+        self._socket = _socket_of(event, info) or self._socket
+
+    def hung_up(self) -> bool:
+        return hung_up(self._socket)
 
     async def exchange(self, request: Request, timeout: Optional[float], queued: float) -> Answer:
         library = self._library
@@ -230,6 +235,9 @@ class _Connection:
             if self._alarm is not None:
                 self._alarm.hold(sock)
 
+    def hung_up(self) -> bool:
+        return hung_up(self._socket)
+
     def exchange(self, request: Request, timeout: Optional[float], queued: float) -> Answer:
         library = self._library
         self._connecting = False
@@ -260,8 +268,31 @@ class _Connection:
 def _tls_context(library: Library, config: Config) -> ssl.SSLContext:
     """How the server's certificate is checked. Raises `ConfigurationError`."""
     if isinstance(config.verify, ssl.SSLContext):
+        if config.cert is not None:
+            raise ConfigurationError("cert and an SSLContext as verify exclude each other: load it into the context")
         return config.verify
+    context = _trusting(library, config)
+    if config.cert is None:
+        return context
+    parts = (config.cert,) if isinstance(config.cert, str) else config.cert
+    problem = None
     try:
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(
+            parts[0], parts[1] if len(parts) > 1 else None, password=parts[2] if len(parts) > 2 else ""
+        )
+    except OSError as error:  # ssl.SSLError is one
+        problem = f"cert: {parts[0]} holds no usable certificate and key: {error}"
+    del parts  # with the password
+    if problem is not None:
+        raise ConfigurationError(problem)
+    return context
+
+
+def _trusting(library: Library, config: Config) -> ssl.SSLContext:
+    try:
+        if config.verify == SYSTEM:
+            return _of_the_system()
         if isinstance(config.verify, str):
             if os.path.isdir(config.verify):
                 return ssl.create_default_context(capath=config.verify)
@@ -272,19 +303,30 @@ def _tls_context(library: Library, config: Config) -> ssl.SSLContext:
     return made
 
 
+def _of_the_system() -> ssl.SSLContext:
+    try:
+        import truststore
+    except ImportError:
+        raise ConfigurationError("verify='system' needs truststore: pip install truststore") from None
+    context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return context
+
+
 def _options(library: Library, config: Config) -> dict[str, Any]:
     """What every connection of a client is made with; one SSLContext for all, as each new one costs 34 ms."""
-    address = proxy_for(config)
-    scheme = "" if address is None else urlsplit(address).scheme
+    named = proxy_for(config)
+    scheme = "" if named is None else named.scheme
     if "https" in {urlsplit(config.base_url).scheme, scheme}:
         context = _tls_context(library, config)
     else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and far cheaper than loading certificates
     if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
-        raise ConfigurationError("the environment names a SOCKS proxy, which needs socksio: pip install socksio")
+        raise ConfigurationError(
+            "a SOCKS proxy, which the option or the environment names, needs socksio: pip install socksio"
+        )
     proxy = None
-    if address is not None:
-        proxy = library.module.Proxy(address, ssl_context=context if scheme == "https" else None)
+    if named is not None:
+        proxy = library.module.Proxy(named.address, ssl_context=context if scheme == "https" else None)
     limits = library.module.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=LONGEST_IDLE)
     return {"verify": context, "trust_env": False, "limits": limits, "proxy": proxy}
 

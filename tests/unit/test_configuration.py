@@ -13,7 +13,7 @@ from pydantic import HttpUrl, SecretStr
 
 from loopai import LoopaiClient, SyncLoopaiClient
 from loopai._core.wire import Reply
-from loopai.config import EMBEDDED, NOT_GIVEN, OPTIONS, Config, NotGiven, Option, from_settings, resolve
+from loopai.config import EMBEDDED, NOT_GIVEN, OPTIONS, Config, NotGiven, Option, RateLimit, from_settings, resolve
 from loopai.exceptions import ConfigurationError, ValidationException
 
 TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
@@ -40,6 +40,9 @@ VALUES: dict[str, tuple[str, Any, Any, Any]] = {
     "max_retries": ("none", None, 5, 5),
     "deadline": ("60", 60.0, None, None),
     "max_connections": ("7", 7, 9, 9),
+    "rate_limit": ("30/minute", RateLimit(30, 60.0), "5/second", RateLimit(5, 1.0)),
+    "cert": (__file__, __file__, (__file__, __file__, "pw"), (__file__, __file__, "pw")),
+    "proxy": ("http://proxy:3128", "http://proxy:3128", "socks5://me:pw@proxy", "socks5://me:pw@proxy"),
     "max_reply_bytes": ("1000", 1000, None, None),
     "transport": ("HTTPX2", "httpx2", "pyreqwest", "pyreqwest"),
     "coalesce": ("on", True, False, False),
@@ -159,6 +162,14 @@ WRONG: list[tuple[str, Any, str]] = [
     ("webhook_secrets", [5], "must be texts that are not empty"),
     ("webhook_secrets", "new,,old", "must be texts that are not empty"),
     ("local", 5, "os.PathLike"),
+    ("rate_limit", "30", "must read like '30/minute'"),
+    ("rate_limit", "0/minute", "must read like '30/minute'"),
+    ("rate_limit", "3/fortnight", "must read like '30/minute'"),
+    ("cert", "/no/such.pem", "names a file that is not there: '/no/such.pem'"),
+    ("cert", ("a", "b", "c", "d"), "must be a file, or (certificate, key)"),
+    ("proxy", "socks://proxy", "write socks5:// or socks5h://"),
+    ("proxy", "http://me:hush@", "is no address of a proxy"),
+    ("max_reply_bytes", 0, "whole number from 1"),
 ]
 
 

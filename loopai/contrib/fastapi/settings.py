@@ -65,7 +65,10 @@ class LoopaiSettings(BaseSettings):
     raise_on_error: Annotated[bool, _by_table("raise_on_error")] = True
     retry_unknown: Annotated[bool, _by_table("retry_unknown")] = True
     retry_waits: Annotated[bool, _by_table("retry_waits")] = True
+    rate_limit: Annotated[Any, _by_table("rate_limit")] = None
     verify: Annotated[Any, _by_table("verify")] = True
+    cert: Annotated[Any, NoDecode, _by_table("cert")] = Field(default=None, repr=False)
+    proxy: Annotated[Optional[str], _by_table("proxy")] = Field(default=None, repr=False)
     trust_env: Annotated[bool, _by_table("trust_env")] = True
     headers: Annotated[Any, _by_table("headers")] = Field(default_factory=dict, repr=False)
     telemetry: Annotated[bool, _by_table("telemetry")] = False
