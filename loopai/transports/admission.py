@@ -51,38 +51,40 @@ class Slots:
     def __init__(self, size: int) -> None:
         self._size = size
         self._taken: weakref.WeakSet[Turn] = weakref.WeakSet()
-        self._freed = threading.Condition(threading.Lock())
-        self._waiting = 0
+        # Bare locks only: the parts of `threading` that are written in Python can be interrupted while they hold one.
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
 
     def admit(self, request: Request, turn: Turn) -> Union[float, NoReply]:
         """Give `turn` a slot, and say how many seconds that took; or the answer for a request that got none."""
-        freed = self._freed
-        with freed:
+        with self._lock:
             if len(self._taken) < self._size:
                 self._taken.add(turn)
                 return 0.0
         began = time.monotonic()
         while True:
-            queued = time.monotonic() - began
-            if _too_late(request, queued):
-                return not_admitted(queued)
-            left = None if request.queue_timeout is None else request.queue_timeout - queued
-            with freed:
+            gate = threading.Lock()
+            gate.acquire()
+            with self._lock:
+                queued = time.monotonic() - began
+                if _too_late(request, queued):
+                    return not_admitted(queued)
                 if len(self._taken) < self._size:
                     self._taken.add(turn)
                     return queued
-                self._waiting += 1
-                try:
-                    freed.wait(_LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN))
-                finally:
-                    self._waiting -= 1
+                self._waiting.append(gate)
+            left = _LOOK_AGAIN if request.queue_timeout is None else request.queue_timeout - queued
+            if not gate.acquire(timeout=min(left, _LOOK_AGAIN)):
+                with self._lock:
+                    if gate in self._waiting:
+                        self._waiting.remove(gate)
 
     def release(self, turn: Turn) -> None:
-        """Give the slot back, if it was taken."""
-        with self._freed:
+        """Give the slot back, if it was taken, to who waits longest if anyone does."""
+        with self._lock:
             self._taken.discard(turn)
             if self._waiting:
-                self._freed.notify()
+                self._waiting.popleft().release()
 
 
 class AsyncSlots:

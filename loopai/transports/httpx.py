@@ -6,10 +6,12 @@ httpx2 has the same interface and is served by the same code; so are the clients
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import ssl
 import sys
+import threading
 import time
 from functools import lru_cache
 from types import ModuleType
@@ -223,6 +225,11 @@ class _Connection:
     def __init__(self, library: Library, transport: httpx.HTTPTransport) -> None:
         self._library = library
         self._transport = transport
+        pool: Any = getattr(transport, "_pool", None)
+        if hasattr(pool, "_optional_thread_lock"):
+            # Its own lock is written in Python: an exception from the handler of a signal may come while it is taken,
+            # and its clean-up would wait for itself for ever.
+            pool._optional_thread_lock = threading.RLock()
         self._connecting = False
         self._socket: Any = None
         self._alarm: Optional[Alarm] = None
@@ -263,6 +270,12 @@ class _Connection:
 
     def close(self) -> None:
         self._transport.close()
+
+    def abandon(self) -> None:
+        # Not by the transport: an exception from the handler of a signal may have left a lock of its own taken.
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
 
 
 def _tls_context(library: Library, config: Config) -> ssl.SSLContext:

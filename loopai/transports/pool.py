@@ -61,6 +61,9 @@ class Connection(Protocol):
     def close(self) -> None:
         """Close the socket."""
 
+    def abandon(self) -> None:
+        """Close the socket of a connection that an exception left in any state, and touch nothing else of it."""
+
 
 class AsyncConnection(Protocol):
     """As `Connection`, for an event loop."""
@@ -170,7 +173,10 @@ class SyncPool:
         finally:
             dropped = self._put_back(connection, isinstance(answer, Reply))
             if dropped is not None:
-                dropped.close()
+                if answer is None:
+                    dropped.abandon()
+                else:
+                    dropped.close()
             if self._sweeper is None and not self._closed:
                 self._sweep_later()
 

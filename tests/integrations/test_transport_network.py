@@ -262,7 +262,8 @@ async def test_the_option_beats_the_environments_proxy(
     [
         ("::1", 80, "::1", True), ("::1", 80, "[::1]", True), ("::1", 8080, "[::1]:8080", True),
         ("::1", 80, "[::1]:8080", False), ("fe80::2", 80, "fe80::/10", True), ("2001:db8::1", 80, "::1", False),
-        ("10.1.2.3", 80, "10.0.0.0/8", True), ("11.1.2.3", 80, "10.0.0.0/8", False), ("10.1.2.3", 80, "10.1.2.3:80", True),
+        ("10.1.2.3", 80, "10.0.0.0/8", True), ("11.1.2.3", 80, "10.0.0.0/8", False),
+        ("10.1.2.3", 80, "10.1.2.3:80", True),
         ("api.corp.test", 443, "*.corp.test", True), ("api.corp.test", 443, ".corp.test", True),
         ("api.corp.test", 443, "corp.test", True), ("api.corp.test", 443, "Corp.Test:443", True),
         ("api.corp.test", 443, "corp.test:80", False), ("notcorp.test", 443, "corp.test", False),
@@ -335,6 +336,8 @@ async def test_a_client_shows_its_certificate(
 async def test_pyreqwest_only_adds_authorities(tls_server: Any, certificates: str, monkeypatch: Any) -> None:
     """A file that would replace the machine's on other transports is refused, as is leaving the environment out."""
     pytest.importorskip("pyreqwest")
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigurationError, match="SSL_CERT_FILE, which adds"):
         SyncLoopaiClient(tls_server.url, transport="pyreqwest", verify=certificates)
     SyncLoopaiClient(tls_server.url, transport="pyreqwest", trust_env=False)
