@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+import inspect
+import re
+from typing import Any, Callable, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -14,13 +16,33 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
+def function_name(task: str) -> str:
+    """Return a name for a function that runs `task`: letters, digits and underscores, as tools of agents have them."""
+    name = re.sub(r"\W+", "_", task, flags=re.ASCII).strip("_").lower() or "task"
+    return f"task_{name}" if name[0].isdigit() else name
+
+
 class TypedTask(Generic[In, Out]):
     """A task with types: checks what goes in, and makes what comes out into `output`."""
 
-    def __init__(self, task_id: str, given: type[In], made: type[Out]) -> None:
+    def __init__(self, task_id: str, given: type[In], made: type[Out], name: str) -> None:
         self.task_id = task_id
         self._given = TypeAdapter(given)
         self._made = TypeAdapter(made)
+        # What makes it a tool as it stands, to whatever looks at functions: agents, for one.
+        self.__name__ = self.__qualname__ = function_name(name)
+        self.__doc__ = f"Run the task {name!r} on an input, and return its output."
+        value = inspect.Parameter("value", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=given)
+        self.__signature__ = inspect.Signature([value], return_annotation=made)
+        self.__annotations__ = {"value": given, "return": made}
+
+    def _described(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function under this task's name, docstring, signature and annotations."""
+        described: Any = function
+        for name in ("__name__", "__qualname__", "__doc__", "__signature__", "__annotations__"):
+            setattr(described, name, getattr(self, name))
+        described.__module__ = type(self).__module__
+        return function
 
     def _input(self, value: Any) -> Any:
         try:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any, Optional, TypeVar, Union
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import ValidationError
-from typing_extensions import Self
+from typing_extensions import Self, TypedDict
 
 from . import models
 from ._core import operations
@@ -23,12 +27,26 @@ from ._version import __version__
 from .config import NOT_GIVEN, Arguments, Config, KeySource, Maybe, NotGiven, resolve
 from .exceptions import ConfigurationError, ValidationException
 
+logger = logging.getLogger("loopai")
+
 T = TypeVar("T")
 Id = Union[str, UUID]
 
 _OF_CONNECTIONS = frozenset(
     {"base_url", "transport", "max_connections", "verify", "cert", "proxy", "trust_env", "local", "telemetry"}
 )
+
+
+class CallOptions(TypedDict, total=False):
+    """Options of one call, before those of its client.
+
+    `timeout` bounds each attempt, in seconds. `extra_headers` are sent besides the client's own. `idempotency_key` is
+    the key under which a server that honours it runs a POST once.
+    """
+
+    timeout: Optional[float]
+    extra_headers: Mapping[str, str]
+    idempotency_key: str
 
 
 class PreparedClient(ABC):
@@ -51,6 +69,8 @@ class PreparedClient(ABC):
         self._closed = False
         self._original: Optional[PreparedClient] = None
         self._names = Names()
+        if self._owns_transport and not config.local:
+            _warn_once(config)
         self._configure(config)
 
     def _configure(self, config: Config) -> None:
@@ -115,12 +135,16 @@ class PreparedClient(ABC):
     def with_options(self, **options: Any) -> Self:
         """A copy on the same connections with other options (`timeout=5`, `deadline=2`, `max_retries=0`, …).
 
+        `headers` are merged with those of this client, whatever the case of their names.
+
         Closing the copy leaves the connections to this client. Raises `ConfigurationError` for an unknown option
         and for what belongs to the connections (`base_url`, `transport`, …).
         """
         fixed = sorted(_OF_CONNECTIONS & options.keys())
         if fixed:
             raise ConfigurationError(f"{fixed[0]} belongs to the connections: make a client of its own with it")
+        if isinstance(options.get("headers"), Mapping):
+            options["headers"] = _merged(self._config.headers, options["headers"])
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy._owns_transport = False
@@ -136,12 +160,33 @@ class PreparedClient(ABC):
     def _is_closed(self) -> bool:
         return self._closed or (self._original is not None and self._original._is_closed())
 
-    def _flow(self, operation: Operation[T]) -> Steps[T]:
+    def _flow(self, operation: Operation[T], options: Optional[CallOptions] = None) -> Steps[T]:
         if self._is_closed():
             raise RuntimeError(f"this {type(self).__name__} is closed: make a new one")
+        if options:
+            return self._with(options)._flow(operation)
         if type(operation.task_id) is str or not is_named(operation):
             return self._steps(operation)
         return by_name(operation, self._names, self._steps, self._look_up)
+
+    def _with(self, options: CallOptions) -> Self:
+        """A copy for one call with options of its own. Raises `ConfigurationError`."""
+        unknown = sorted(options.keys() - CallOptions.__annotations__.keys())
+        if unknown:
+            raise ConfigurationError(
+                f"no option {unknown[0]!r} of a call: there are {', '.join(CallOptions.__annotations__)}; "
+                "others are those of with_options"
+            )
+        changed: dict[str, Any] = {"timeout": options["timeout"]} if "timeout" in options else {}
+        if "extra_headers" in options:
+            changed["headers"] = options["extra_headers"]
+        copy = self.with_options(**changed)
+        key = options.get("idempotency_key")
+        if key is not None:
+            if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
+                raise ConfigurationError("idempotency_key must be printable ASCII text that is not empty")
+            copy._policy = replace(copy._policy, new_key=lambda: key)
+        return copy
 
     def _steps(self, operation: Operation[T]) -> Steps[T]:
         flow = call(operation, self._policy)
@@ -158,6 +203,15 @@ class PreparedClient(ABC):
         if known is not None and (task_id in set(known) or (task_id not in named and task_id in known)):
             return str(known[task_id])
         return operations.task_of(task_id, named) or self._names.of(str(task_id))
+
+    def _joined(self) -> Mapping[Any, Any]:
+        """What hooks note of a call that is sent together with others."""
+        return {hook: hook.joined() for hook in self._hooks}
+
+    def _name_of(self, task_id: Id) -> str:
+        """What to call the task in a program: its name, where one is known."""
+        given = str(task_id)
+        return next((name for name, known in self._config.tasks.items() if known == given.lower()), given)
 
     def _raises(self, raise_on_error: Maybe[bool]) -> bool:
         return self._config.raise_on_error if isinstance(raise_on_error, NotGiven) else raise_on_error
@@ -186,6 +240,41 @@ class PreparedClient(ABC):
             errors = {str(problem["loc"][0]): [problem["msg"]] for problem in error.errors()}
             raise ValidationException("the batch is not valid and was not sent", errors=errors) from None
         return operations.batch_execute(made, task)
+
+
+def _merged(headers: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """The headers with more of them, which replace those of the same name."""
+    names = {str(name).lower() for name in more}
+    return {**{name: text for name, text in headers.items() if name.lower() not in names}, **more}
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(config: Config) -> None:
+    """Log, once a process and server, what lets others read the key or answer in the server's place."""
+    parts = urlsplit(config.base_url)
+    host = parts.hostname or ""
+    warnings = []
+    if config.verify is False and parts.scheme == "https":
+        warnings.append(f"verify=False: anyone on the way to {host} can answer in its place and read the key")
+    if config.api_key is not None and parts.scheme == "http" and not _is_near(host):
+        warnings.append(
+            f"the API key is sent to {host} over plain http, where anyone on the way can read it: use https"
+        )
+    for warning in warnings:
+        if warning not in _warned:
+            _warned.add(warning)
+            logger.warning("%s", warning)
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host is this machine, or of its own network: a container's name, a private address."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost") or "." not in host
+    return address.is_loopback
 
 
 def _pace(config: Config) -> Optional[Pace]:

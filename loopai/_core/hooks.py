@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar, Union
 
@@ -16,7 +16,10 @@ T = TypeVar("T")
 
 @dataclass
 class CallInfo:
-    """One call as hooks see it. `attempts` counts up; `notes` is for hooks, under keys of their own."""
+    """One call as hooks see it. `attempts` counts up; `notes` is for hooks, under keys of their own.
+
+    `callers` has, by hook, what its `joined` gave for each of the calls that are sent together.
+    """
 
     operation: str
     method: str
@@ -26,6 +29,7 @@ class CallInfo:
     items: int
     attempts: int = 0
     notes: dict[Any, Any] = field(default_factory=dict, repr=False)
+    callers: Mapping[Any, Sequence[Any]] = field(default_factory=dict, repr=False)
 
 
 class Hooks:
@@ -37,6 +41,10 @@ class Hooks:
 
     def batch_ended(self, batch: CallInfo, error: Optional[BaseException]) -> None:
         """The batch is over; `error` is what ended it early, `GeneratorExit` where its rows were no longer wanted."""
+
+    def joined(self) -> Any:
+        """A call joins others that are sent as one request; what this gives is among that one's `callers`."""
+        return None
 
     def call_started(self, call: CallInfo) -> None:
         """A call is made; nothing is sent yet."""
@@ -63,6 +71,9 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
         operation.task_id,
         operation.version,
         operation.items,
+        callers={hook: [each[hook] for each in operation.callers if hook in each] for hook in hooks}
+        if operation.callers
+        else {},
     )
     told: list[Hooks] = []
     answer: Union[Answer, Given, None] = None

@@ -89,7 +89,8 @@ def by_name(
     if fresh:
         task_id = yield from look(name)
         names.remember(name, task_id)
-        operation = again(task_id)
+        callers, operation = operation.callers, again(task_id)
+        operation.callers = callers
     try:
         return (yield from flow(operation))
     except NotFoundException:

@@ -62,6 +62,7 @@ class Operation(Generic[T]):
     items: int = 1
     secret: Optional[str] = field(default=None, repr=False)
     again: Optional[Callable[[str], Operation[T]]] = field(default=None, repr=False)
+    callers: Sequence[Mapping[Any, Any]] = ()
 
 
 def _of_task(

@@ -394,6 +394,8 @@ class Interrupted(Exception):
     """What the handler of a signal raises."""
 
 
+# A socket whose making was interrupted is closed when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("transport", ["httpx", "pyreqwest"])
 def test_an_exception_of_a_signal_handler_loses_no_slot(server: Any, task: str, transport: str) -> None:
     """Celery's soft time limits raise between any two steps of a call; the next call finds its slot."""

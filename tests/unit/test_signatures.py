@@ -81,7 +81,11 @@ def test_the_order_of_arguments_is_fixed() -> None:
         found = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is positional]
         assert found == ["base_url", "api_key", "timeout", "max_retries"]
         names = {
-            name: list(inspect.signature(getattr(kind, name)).parameters)[1:]
+            name: [
+                p.name
+                for p in inspect.signature(getattr(kind, name)).parameters.values()
+                if p.kind is not inspect.Parameter.VAR_KEYWORD
+            ][1:]
             for name in METHODS
             if callable(getattr(kind, name))
         }
