@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, Optional, Union
+from typing import Annotated, Any, Callable, Optional, Union
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -53,7 +53,7 @@ class LoopaiSettings(BaseSettings):
     )
 
     base_url: Annotated[str, _by_table("base_url")] = "http://localhost:8080"
-    api_key: Annotated[Optional[SecretStr], _by_table("api_key")] = None
+    api_key: Annotated[Union[SecretStr, Callable[[], Any], None], _by_table("api_key")] = None
     timeout: Annotated[Optional[float], _by_table("timeout")] = 30.0
     max_retries: Annotated[Optional[int], _by_table("max_retries")] = 3
     deadline: Annotated[Optional[float], _by_table("deadline")] = None
@@ -117,7 +117,7 @@ class LoopaiSettings(BaseSettings):
         them, unless as arguments or by variables of its own (`_env_prefix`), so that no server is sent another's key.
         """
         given = {name: getattr(self, name) for name in _TABLE}
-        if self.api_key is not None:
+        if isinstance(self.api_key, SecretStr):
             given["api_key"] = self.api_key.get_secret_value()
         given["webhook_secrets"] = [secret.get_secret_value() for secret in self.webhook_secrets]
         if alias != "default":
