@@ -14,7 +14,6 @@ from typing import IO, Any, Callable, Optional
 from pydantic_core import from_json
 
 from ...exceptions import ConfigurationError
-from .positions import Place
 from .source import LONGEST_LINE, FromInput, Input, Record, cut_off
 
 _SAMPLE = 65536
@@ -151,11 +150,11 @@ class CsvSource(FromInput):
                 self._opened = None
         return self._header
 
-    def _open(self, place: Optional[Place] = None) -> tuple[IO[str], Any]:
+    def _open(self) -> tuple[IO[str], Any]:
         stream = self._input.open()
         try:
             text = io.TextIOWrapper(stream, self._encoding_of(stream), errors="surrogateescape", newline="")
-            return text, self._reader(text, place)
+            return text, self._reader(text)
         except BaseException:
             stream.close()
             self._input.close()
@@ -174,7 +173,7 @@ class CsvSource(FromInput):
     def _no_first_line(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"{self.name}: its first line cannot be read: {error}")
 
-    def _reader(self, text: IO[str], place: Optional[Place]) -> Any:
+    def _reader(self, text: IO[str]) -> Any:
         # The module's only bound is the process's; its default of 131,072 refuses an ordinary e-mail.
         if csv.field_size_limit() < LONGEST_LINE:
             csv.field_size_limit(LONGEST_LINE)
@@ -185,18 +184,12 @@ class CsvSource(FromInput):
         except UnicodeError:
             raise ConfigurationError(f"{self.name}: {_not_in('line 1 or one soon after', self._encoding)}") from None
         self._dialect = self._dialect.found(head)
-        options = self._dialect.options
-        # A text that is iterated does not tell where it is; one that is read by lines is a little slower.
-        lines = text if place is None else iter(text.readline, "")
-        reader = csv.reader(_chained(head, lines), strict=True, **options)
+        reader = csv.reader(_chained(head, text), strict=True, **self._dialect.options)
         try:
             names = next(reader, [])
         except (csv.Error, *_BREAKS_OFF) as error:
             raise ConfigurationError(f"{self.name}: its first line is no CSV header: {error}") from None
         self._header = self._typed(names)
-        if place is not None and place.offset:
-            text.seek(place.offset)
-            reader = csv.reader(iter(text.readline, ""), strict=True, **options)
         return reader
 
     def _typed(self, names: Sequence[str]) -> list[str]:
@@ -222,27 +215,15 @@ class CsvSource(FromInput):
         """Read the rows in order."""
         text, reader = self._opened or self._open()
         self._opened = None
-        return self._rows(text, reader, 0)
+        return self._rows(text, reader)
 
-    def place(self, rows: int, line: int) -> Place:
-        """Where `read_from` has come to, after so many rows of the file; its lines are counted here."""
-        text, reader, lines = self._place
-        return Place(rows, lines + reader.line_num, text.tell())
-
-    def read_from(self, place: Place) -> Iterator[Record]:
-        """Read the rows of a file in order from a place on, which `place` gave."""
-        text, reader = self._open(place)
-        lines = place.lines if place.offset else 0
-        self._place = text, reader, lines
-        return self._rows(text, reader, lines)
-
-    def _rows(self, text: IO[str], reader: Any, before: int) -> Iterator[Record]:
+    def _rows(self, text: IO[str], reader: Any) -> Iterator[Record]:
         header = self._header or []
         typed = [(name, _TYPES[kind], kind) for name, kind in self._types.items() if kind != "str"]
         width = len(header)
         try:
             while True:
-                line = before + reader.line_num + 1
+                line = reader.line_num + 1
                 try:
                     cells = next(reader)
                 except StopIteration:

@@ -16,7 +16,6 @@ from pydantic_core import from_json
 from ...exceptions import ConfigurationError
 from .csv import CsvSource, Dialect, is_utf8
 from .parquet import ParquetSource
-from .positions import START, Place
 from .source import LONGEST_LINE, FromInput, Input, Record, Source, cut_off
 
 __all__ = ["CsvSource", "JsonlSource", "ParquetSource", "Record", "Source", "format_of", "open_source"]
@@ -29,18 +28,8 @@ class JsonlSource(FromInput):
 
     def __iter__(self) -> Iterator[Record]:
         """Read the rows in order."""
-        return self.read_from(START)
-
-    def place(self, rows: int, line: int) -> Place:
-        """Where `read_from` has come to: after so many rows of the file, the last of them on that line."""
-        return Place(rows, line, self._file.tell())
-
-    def read_from(self, place: Place) -> Iterator[Record]:
-        """Read the rows of a file in order from a place on, which `place` gave."""
-        number = place.lines
-        self._file = file = self._input.open()
-        if place.offset:
-            file.seek(place.offset)
+        number = 0
+        file = self._input.open()
         try:
             lines = iter(partial(file.readline, LONGEST_LINE), b"")
             while True:

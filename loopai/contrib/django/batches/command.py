@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ....batch.api import FINISHED, Run, mode_of, perform
+from ....batch.api import Run, mode_of, perform
 from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
@@ -23,7 +23,6 @@ from ..models import BatchRun
 from .following import CODES, follow
 from .inline import carry_out
 from .leases import owner_name
-from .outputs import folder_of, refuse_workers_output
 from .parts import WORKERS
 from .planning import CELERY, INLINE, RunOptions, header_of, plan_of
 from .plans import Plan
@@ -38,7 +37,7 @@ CANCELLED = 143
 
 
 class RunCommand(BatchCommand):
-    """`manage.py loopai_batch`: rows of a queryset, or of a file that workers share."""
+    """`manage.py loopai_batch --queryset`."""
 
     def __init__(self, options: RunOptions, client: SyncLoopaiClient, stderr: TextIO) -> None:
         super().__init__(options, client, stderr)
@@ -52,11 +51,11 @@ class RunCommand(BatchCommand):
         plan = plan_of(options, self.client)
         work = Work(plan, options.database)
         if options.dry_run:
-            return self.dry_run(plan, work.table)
+            return self.dry_run(plan, work.rows)
         if options.engine == CELERY:
             return self.by_celery(work, mode)
         if options.output is not None:
-            return self.into_file(plan, work.table, mode)
+            return self.into_file(plan, work.rows, mode)
         return self.into_rows(work, mode)
 
     def dry_run(self, plan: Plan, rows: Rows) -> int:
@@ -114,12 +113,6 @@ class RunCommand(BatchCommand):
             ending.shown = replace(summary, seconds=run.active_seconds)
             if summary.ended in CODES:
                 ending.stopped, ending.code = f"Stopped: {run.error}.", CODES[summary.ended]
-            if work.plan.output is not None and run.errors and summary.ended == FINISHED:
-                folder = folder_of(work.plan.output)
-                ending.notes = [
-                    *ending.notes,
-                    f"{folder} stays for --retry-failed: remove it if none is to be repeated.",
-                ]
             return ending
 
         return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")
@@ -142,7 +135,6 @@ class RunCommand(BatchCommand):
     def into_file(self, plan: Plan, rows: Rows, mode: str) -> int:
         """Write rows and results to a file, with its journal beside it, as `loopai batch` does."""
         options = self.options
-        refuse_workers_output(str(options.output))
         key = str(rows.model._meta.pk.name)
         facts = {"task": plan.task_id, "input": {"name": plan.source}, "mapping": sorted(plan.mapping), "key": key}
         ledger = Checkpoint(

@@ -22,7 +22,7 @@ from .tallies import watched, whole
 LOOK_SECONDS = 0.5
 
 UNUSABLE = "unusable"
-"""A worker cannot use what the run names: its model, its input, its output."""
+"""A worker cannot use what the run names: its model, its alias."""
 
 CODES = {TOO_MANY_ERRORS: STOPPED_BY_ERRORS, UNREACHABLE: SERVER_UNREACHABLE, FATAL: USAGE, UNUSABLE: USAGE}
 """Exit codes by what a stopped run's `error` begins with."""

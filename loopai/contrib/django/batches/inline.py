@@ -100,7 +100,7 @@ def carry_out(
     stop = stop or Stop()
     heart = _Heart(run, owner, stop, clock)
     made = RowsRun(
-        replace(plan.call(), plain=work.table.plain),
+        replace(plan.call(), plain=work.rows.plain),
         _values(run, work, owner),
         Reader(from_values(None)),
         Scheduler(plan.limits()),
@@ -111,7 +111,7 @@ def carry_out(
         clock=clock,
         facts={"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)},
     )
-    made.results = Results(run, work.table, work.targets, plan.only_empty, owner)
+    made.results = Results(run, work.rows, work.targets, plan.only_empty, owner)
     # Those of earlier runs count for the bar.
     made.reader.skipped = run.done - (run.errors if run.mode == BatchRun.Mode.RETRY_FAILED else 0)
     earlier = made.reader.skipped
@@ -146,7 +146,7 @@ def _state(run: BatchRun, made: Run, summary: Summary) -> tuple[Any, str]:
 
 def _values(run: BatchRun, work: Work, owner: str) -> Iterator[KeyedRow]:
     """The rows that failed, where they are wanted, then those that remain."""
-    rows, size = work.table, work.plan.chunk_size
+    rows, size = work.rows, work.plan.chunk_size
     if run.mode == BatchRun.Mode.RETRY_FAILED:
         yield from failed_rows(run, work, owner)
     yield from rows.walk(run.remaining(rows.queryset), size, run.mark)
@@ -162,10 +162,10 @@ def failed_rows(run: BatchRun, work: Work, owner: str) -> Iterator[KeyedRow]:
         if not page:
             return
         last = page[-1][0]
-        there = work.table.by_key(key for _, key in page)
+        there = work.rows.by_key(key for _, key in page)
         gone = [key for _, key in page if key not in there]
         if gone:
             run.record_retried(skipped=gone, owner=owner)
         for _, key in page:
             if key in there:
-                yield work.table.row(there[key], 0, None, retried=True)
+                yield work.rows.row(there[key], 0, None, retried=True)

@@ -6,8 +6,7 @@ The run's tally has the rows that ended ok; those that failed are on record one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 from django.utils import timezone
 
@@ -16,7 +15,7 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.scheduler import Scheduler
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.statistics import Statistics
-from ....batch.rows import ERROR, OK, Outcome, Row
+from ....batch.rows import ERROR, OK, Outcome
 from ..models import BatchRun, Failure
 from .plans import Plan
 
@@ -38,15 +37,11 @@ def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequenc
     return tally
 
 
-def failures_of(
-    outcomes: Sequence[Outcome],
-    expectation: Optional[Expectation] = None,
-    name: Callable[[Row], str] = lambda row: row.key,
-) -> list[Failure]:
+def failures_of(outcomes: Sequence[Outcome], expectation: Optional[Expectation] = None) -> list[Failure]:
     """The failed rows as they are kept."""
     return [
         Failure(
-            name(outcome.row),
+            outcome.key,
             outcome.code or "",
             outcome.error or "",
             outcome.latency_ms,
@@ -71,7 +66,6 @@ def whole(run: BatchRun, plan: Plan) -> Statistics:
 
 def watched(run: BatchRun, plan: Plan, tally: Statistics, **options: Any) -> Run:
     """A run as watchers and the report see one, whoever carries it out."""
-    name = Path(plan.file.path).name if plan.file is not None else plan.source
-    facts = {"name": plan.task, "task": plan.task_id, "input": {"name": name}, "mapping": list(plan.mapping)}
+    facts = {"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)}
     return Run(plan.call(), (), Reader(from_values(None)), Scheduler(plan.limits()), tally, waits=False,
                facts=facts, **options)  # fmt: skip

@@ -96,7 +96,7 @@ class BatchRun(models.Model):
 
     task = models.CharField(max_length=200, help_text="Name or id of the task.")
     alias = models.CharField(max_length=100, default="default", help_text="Alias in the LOOPAI setting.")
-    source = models.CharField(max_length=500, help_text="The queryset's model and manager method, or the file.")
+    source = models.CharField(max_length=500, help_text="The queryset's model and manager method.")
     engine = models.CharField(max_length=20, choices=Engine.choices, default=Engine.INLINE)
     fingerprint = models.CharField(max_length=64, db_index=True, help_text="Of task, source and mapping.")
     options = models.JSONField(default=dict, blank=True, help_text="What the run was asked for, by option.")
