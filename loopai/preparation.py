@@ -24,7 +24,7 @@ from ._core.paces import Pace, pace_of
 from ._core.rowsets import Missing
 from ._core.wire import Headers
 from ._version import __version__
-from .config import NOT_GIVEN, Arguments, Config, KeySource, Maybe, NotGiven, resolve
+from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
 from .exceptions import ConfigurationError, ValidationException
 
 logger = logging.getLogger("loopai")
@@ -104,9 +104,9 @@ class PreparedClient(ABC):
         return self._config.base_url
 
     @property
-    def api_key(self) -> Union[str, KeySource, None]:
-        """The key sent as bearer token, or what gives it; `None` if there is none."""
-        return self._config.api_key
+    def api_key(self) -> Optional[str]:
+        """The key sent as bearer token; `None` if there is none, or if it is asked for at each attempt."""
+        return self._config.api_key if isinstance(self._config.api_key, str) else None
 
     @property
     def timeout(self) -> Optional[float]:
@@ -126,7 +126,7 @@ class PreparedClient(ABC):
     def __repr__(self) -> str:
         if not hasattr(self, "_config"):
             return f"<{type(self).__name__} not configured>"
-        key = "set" if self.api_key else "none"
+        key = "set" if self._config.api_key else "none"
         return f"{type(self).__name__}({self.base_url!r}, api_key={key}, timeout={self.timeout})"
 
     def __getstate__(self) -> None:
