@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from abc import ABC, abstractmethod
 from typing import Any, Callable, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, to_json
+from typing_extensions import Self
 
 from . import models
 from .exceptions import ExecutionException, ValidationException
@@ -22,7 +24,7 @@ def function_name(task: str) -> str:
     return f"task_{name}" if name[0].isdigit() else name
 
 
-class TypedTask(Generic[In, Out]):
+class TypedTask(ABC, Generic[In, Out]):
     """A task with types: checks what goes in, and makes what comes out into `output`."""
 
     def __init__(self, task_id: str, given: type[In], made: type[Out], name: str) -> None:
@@ -35,6 +37,22 @@ class TypedTask(Generic[In, Out]):
         value = inspect.Parameter("value", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=given)
         self.__signature__ = inspect.Signature([value], return_annotation=made)
         self.__annotations__ = {"value": given, "return": made}
+
+    def __get__(self, instance: Any, owner: Any = None) -> Self:
+        """Return the task itself as a class's attribute: it takes no `self`.
+
+        Also what makes it a routine to `inspect.isroutine`, as FastMCP asks for.
+        """
+        return self
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Describe the task to pydantic as the call of its function, which is how FastMCP calls tools."""
+        return handler.generate_schema(self.function)
+
+    @property
+    @abstractmethod
+    def function(self) -> Callable[..., Any]:
+        """The task as a function, for what takes nothing else."""
 
     def _described(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function under this task's name, docstring, signature and annotations."""
