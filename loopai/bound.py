@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar
 
 from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, to_json
@@ -13,6 +13,9 @@ from typing_extensions import Self
 
 from . import models
 from .exceptions import ExecutionException, ValidationException
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -27,10 +30,10 @@ def function_name(task: str) -> str:
 class TypedTask(ABC, Generic[In, Out]):
     """A task with types: checks what goes in, and makes what comes out into `output`."""
 
-    def __init__(self, task_id: str, given: type[In], made: type[Out], name: str) -> None:
+    def __init__(self, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str) -> None:
         self.task_id = task_id
-        self._given = TypeAdapter(given)
-        self._made = TypeAdapter(made)
+        self._given: TypeAdapter[In] = TypeAdapter(given)
+        self._made: TypeAdapter[Out] = TypeAdapter(made)
         # What makes it a tool as it stands, to whatever looks at functions: agents, for one.
         self.__name__ = self.__qualname__ = function_name(name)
         self.__doc__ = f"Run the task {name!r} on an input, and return its output."

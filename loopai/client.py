@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, overload
+from typing import IO, TYPE_CHECKING, Any, Callable, Literal, Optional, TypeVar, Union, overload
 
 from typing_extensions import Self, Unpack
 
@@ -26,19 +26,23 @@ from ._core.rowsets import Missing
 from ._core.wire import Answer, Request
 from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer, nobody
-from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe
+from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe, TransportName
 from .exceptions import ConfigurationError
-from .preparation import CallOptions, Id, PreparedClient
+from .options import ClientOptions, RequestOptions
+from .preparation import Id, PreparedClient, batch_sender
 from .transports import AsyncTransport, Transport, open_async, open_sync
 
 if TYPE_CHECKING:
     import ssl
 
-    import httpx
+    from typing_extensions import TypeForm
 
     from .batch import Journal, Sink, Stop, Summary, Watcher
-    from .batch.streams import AsyncOutcomes, Mapped, Outcomes, RowKey, Rows, SyncRows
+    from .batch.api import AsyncOutcomes, Mapped, Outcomes, Rows, SyncRows
+    from .batch.engine.reader import Key as RowKey
+    from .batch.options import Mode
     from .edge import EdgeProgram, SyncEdgeProgram
+    from .transports import AsyncHttpClient, HttpClient
 
 T = TypeVar("T")
 
@@ -46,7 +50,7 @@ T = TypeVar("T")
 class BoundTask(TypedTask[In, Out]):
     """What `LoopaiClient.bind` gives: call it with an input, get an output."""
 
-    def __init__(self, client: LoopaiClient, task_id: str, given: type[In], made: type[Out], name: str) -> None:
+    def __init__(self, client: LoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str) -> None:
         super().__init__(task_id, given, made, name)
         self._client = client
         if sys.version_info >= (3, 12):
@@ -67,7 +71,7 @@ class BoundTask(TypedTask[In, Out]):
         *,
         version: Optional[int] = None,
         timeout_ms: Optional[int] = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> Out:
         """Run the task on `value`.
 
@@ -101,10 +105,10 @@ class LoopaiClient(PreparedClient):
         deadline: Maybe[Optional[float]] = NOT_GIVEN,
         max_connections: Maybe[int] = NOT_GIVEN,
         max_reply_bytes: Maybe[Optional[int]] = NOT_GIVEN,
-        transport: Maybe[Union[str, AsyncTransport]] = NOT_GIVEN,
+        transport: Maybe[Union[TransportName, AsyncTransport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
-        http_client: Optional[httpx.AsyncClient] = None,
+        http_client: Optional[AsyncHttpClient] = None,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
@@ -160,8 +164,13 @@ class LoopaiClient(PreparedClient):
     def _gather(self) -> None:
         self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody)
 
+    @property
+    def transport(self) -> AsyncTransport:
+        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        return self._transport
+
     @classmethod
-    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Any) -> Self:
+    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:
         """A client on an embedded server in this process: the same calls, nothing else to run.
 
         `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
@@ -187,7 +196,7 @@ class LoopaiClient(PreparedClient):
         if self._owns_transport:
             await self._transport.aclose()
 
-    async def _run(self, operation: Operation[T], options: Optional[CallOptions] = None) -> T:
+    async def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
         _check_loop()
         flow = self._flow(operation, options)
         answer: Union[Answer, Given, None] = None
@@ -221,7 +230,7 @@ class LoopaiClient(PreparedClient):
         accuracy_target: Optional[float] = None,
         latency_target_ms: Optional[int] = None,
         sampling_rate: Optional[float] = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.Task:
         """Create a task. A schema is a JSON schema or a pydantic model class; examples are
         `{"input": …, "output": …}`. What is `None` takes the server's default.
@@ -242,30 +251,38 @@ class LoopaiClient(PreparedClient):
             options,
         )
 
-    async def get_task(self, task_id: Id, **options: Unpack[CallOptions]) -> models.Task:
+    async def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
         """The task. Raises `NotFoundException`."""
         return await self._run(operations.get_task(self._task(task_id)), options)
 
-    async def list_tasks(self, **options: Unpack[CallOptions]) -> models.ReplyList[models.Task]:
+    async def list_tasks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.Task]:
         """All tasks, oldest first. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
         return await self._run(operations.list_tasks(), options)
 
-    async def get_task_by_name(self, name: str, **options: Unpack[CallOptions]) -> models.Task:
+    async def get_task_by_name(self, name: str, **options: Unpack[RequestOptions]) -> models.Task:
         """The task of that name. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
         return await self._run(operations.get_task_by_name(name), options)
 
     async def list_artifacts(
-        self, task_id: Id, **options: Unpack[CallOptions]
+        self, task_id: Id, **options: Unpack[RequestOptions]
     ) -> models.ReplyList[models.ProgramArtifact]:
         """The task's programs by ascending version; empty for an unknown task."""
         return await self._run(operations.list_artifacts(self._task(task_id)), options)
 
-    async def get_artifact(self, task_id: Id, version: int, **options: Unpack[CallOptions]) -> models.ProgramArtifact:
+    async def get_artifact(
+        self, task_id: Id, version: int, **options: Unpack[RequestOptions]
+    ) -> models.ProgramArtifact:
         """One version of the task's program. Raises `NotFoundException`."""
         return await self._run(operations.get_artifact(self._task(task_id), version), options)
 
     async def push_program(
-        self, task_id: Id, code: str, language: str = "python", *, activate: bool = True, **options: Unpack[CallOptions]
+        self,
+        task_id: Id,
+        code: str,
+        language: str = "python",
+        *,
+        activate: bool = True,
+        **options: Unpack[RequestOptions],
     ) -> models.ProgramArtifact:
         """Add a program of your own as the task's next version; it becomes the active one unless `activate=False`.
 
@@ -285,7 +302,7 @@ class LoopaiClient(PreparedClient):
         force_validation: bool = False,
         *,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.ExecutionResult:
         """Run the task's active program, or `version` of it, on one input (any JSON value or pydantic model).
 
@@ -315,7 +332,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         *,
         missing: Missing = "null",
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
         """Run many inputs in one request; results come in their order, numbered "0", "1", ….
 
@@ -333,7 +350,7 @@ class LoopaiClient(PreparedClient):
         request: Union[models.BatchExecuteRequest, Mapping[str, Any]],
         *,
         missing: Missing = "null",
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse: ...
 
     @overload
@@ -347,7 +364,7 @@ class LoopaiClient(PreparedClient):
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
         missing: Missing = "null",
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse: ...
 
     async def batch_execute_advanced(
@@ -361,7 +378,7 @@ class LoopaiClient(PreparedClient):
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
         missing: Missing = "null",
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
         """Run items with ids of your own, given as one request or by its parts; items as models, dicts or a DataFrame.
 
@@ -380,7 +397,7 @@ class LoopaiClient(PreparedClient):
         return await self._run(self._batch(request, parts, missing), options)
 
     async def batch_validate(
-        self, task_id: Id, items: Iterable[Item], *, missing: Missing = "null", **options: Unpack[CallOptions]
+        self, task_id: Id, items: Iterable[Item], *, missing: Missing = "null", **options: Unpack[RequestOptions]
     ) -> models.BatchValidateResponse:
         """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`).
 
@@ -388,8 +405,8 @@ class LoopaiClient(PreparedClient):
         """
         return await self._run(operations.batch_validate(self._task(task_id), items, missing), options)
 
-    def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
-        """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
+    def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
+        """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
         return BoundTask(self, self._task(task_id), input, output, self._name_of(task_id))
 
     async def load_program(
@@ -418,49 +435,72 @@ class LoopaiClient(PreparedClient):
         *,
         key: RowKey = None,
         mapping: Mapped = None,
+        allow_duplicates: bool = False,
+        limit: Optional[int] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
         ordered: bool = False,
-        journal: Union[str, PathLike[str], Journal, None] = None,
-        retry_failed: bool = False,
-        allow_duplicates: bool = False,
         max_errors: Union[int, str, None] = None,
-        limit: Optional[int] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
+        mode: Literal["resume", "retry_failed"] = "resume",
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        format: Optional[str] = None,  # noqa: A002  # as the flag is called
+        delimiter: Optional[str] = None,
+        quotechar: Optional[str] = None,
+        escapechar: Optional[str] = None,
+        encoding: str = "utf-8",
+        types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> AsyncOutcomes:
-        """Run any number of rows and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
-        `rows` is any iterable (for `LoopaiClient` an asynchronous one too) or the path of a CSV, JSONL or Parquet file,
-        pulled only as fast as rows are sent. `key` names a row (a member or a function), `mapping` (`["text=body"]`)
-        makes its input, `journal` (a path) lets a later run go on where this one ended. At most `max_in_flight`
-        requests of `chunk_size` rows are under way. Raises `ConfigurationError` for duplicate keys, a journal of
-        another run, and options that do not fit.
+        `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
+        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
+        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+
+        `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
+        from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
+        `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
+        `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
+        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
+        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
+        file is read where that is not detected. Calling `stop` ends the run early.
+
+        A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
+        `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
         """
         from . import batch
 
         return batch.stream(
-            self,
-            task_id,
+            batch_sender(self),
+            self._task(task_id),
             rows,
-            key=key,
-            mapping=mapping,
-            chunk_size=chunk_size,
-            max_in_flight=max_in_flight,
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            journal=journal,
-            retry_failed=retry_failed,
-            allow_duplicates=allow_duplicates,
-            max_errors=max_errors,
-            limit=limit,
-            timeout_ms=timeout_ms,
-            version=version,
-            force_validation=force_validation,
-            stop=stop,
+            batch.BatchOptions(
+                key=key,
+                mapping=mapping,
+                allow_duplicates=allow_duplicates,
+                limit=limit,
+                chunk_size=chunk_size,
+                max_in_flight=max_in_flight,
+                max_concurrency=max_concurrency,
+                ordered=ordered,
+                max_errors=max_errors,
+                timeout_ms=timeout_ms,
+                version=version,
+                force_validation=force_validation,
+                mode=mode,
+                journal=journal,
+                format=format,
+                delimiter=delimiter,
+                quotechar=quotechar,
+                escapechar=escapechar,
+                encoding=encoding,
+                types=types,
+                stop=stop,
+            ),
         )
 
     async def run_batch(
@@ -471,100 +511,119 @@ class LoopaiClient(PreparedClient):
         *,
         key: RowKey = None,
         mapping: Mapped = None,
+        allow_duplicates: bool = False,
+        limit: Optional[int] = None,
+        expect: Optional[str] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
         ordered: bool = False,
-        resume: bool = False,
-        retry_failed: bool = False,
-        overwrite: bool = False,
-        journal: Union[str, PathLike[str], Journal, None] = None,
-        sink: Optional[Sink] = None,
-        expect: Optional[str] = None,
-        allow_duplicates: bool = False,
         max_errors: Union[int, str, None] = None,
-        limit: Optional[int] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
+        mode: Mode = "new",
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        sink: Optional[Sink] = None,
+        output_format: Optional[str] = None,
+        format: Optional[str] = None,  # noqa: A002  # as the flag is called
+        delimiter: Optional[str] = None,
+        quotechar: Optional[str] = None,
+        escapechar: Optional[str] = None,
+        encoding: str = "utf-8",
+        types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
     ) -> Summary:
-        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and give the summary.
+        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
 
-        Options are those of `batch_stream`, and: `resume` goes on where an earlier run into this output ended,
-        `retry_failed` also repeats what failed, `overwrite` starts anew; `expect` is the column of right answers,
-        with which the summary has accuracy and confusion matrix. Raises `ConfigurationError` before a row is sent,
-        `OutputError` where the output cannot be written.
+        Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
+        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"overwrite"` starts again, and
+        `"new"` refuses. The journal lies beside the output unless `journal` names another path. `expect` is the column
+        with the right answers: the summary then has accuracy and confusion matrix, and the column is not sent.
+        `watchers` are called while the run goes on.
+
+        Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
+        `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
+        `mode="resume"` to continue.
         """
         from . import batch
 
         return await batch.run(
-            self,
-            task_id,
+            batch_sender(self),
+            self._task(task_id),
             rows,
             output,
-            key=key,
-            mapping=mapping,
-            chunk_size=chunk_size,
-            max_in_flight=max_in_flight,
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            resume=resume,
-            retry_failed=retry_failed,
-            overwrite=overwrite,
-            journal=journal,
-            sink=sink,
-            expect=expect,
-            allow_duplicates=allow_duplicates,
-            max_errors=max_errors,
-            limit=limit,
-            timeout_ms=timeout_ms,
-            version=version,
-            force_validation=force_validation,
-            stop=stop,
-            watchers=watchers,
+            batch.BatchOptions(
+                key=key,
+                mapping=mapping,
+                allow_duplicates=allow_duplicates,
+                limit=limit,
+                expect=expect,
+                chunk_size=chunk_size,
+                max_in_flight=max_in_flight,
+                max_concurrency=max_concurrency,
+                ordered=ordered,
+                max_errors=max_errors,
+                timeout_ms=timeout_ms,
+                version=version,
+                force_validation=force_validation,
+                mode=mode,
+                journal=journal,
+                sink=sink,
+                output_format=output_format,
+                format=format,
+                delimiter=delimiter,
+                quotechar=quotechar,
+                escapechar=escapechar,
+                encoding=encoding,
+                types=types,
+                stop=stop,
+                watchers=watchers,
+            ),
         )
 
     # Health
 
-    async def get_health(self, **options: Unpack[CallOptions]) -> models.HealthResponse:
+    async def get_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
         """The server's word that it runs, with version and environment."""
         return await self._run(operations.get_health(), options)
 
-    async def get_detailed_health(self, **options: Unpack[CallOptions]) -> models.DetailedHealthResponse:
+    async def get_detailed_health(self, **options: Unpack[RequestOptions]) -> models.DetailedHealthResponse:
         """Health by component; a degraded server's answer (503) is a result."""
         return await self._run(operations.get_detailed_health(), options)
 
-    async def get_ready(self, **options: Unpack[CallOptions]) -> models.ReadyResponse:
+    async def get_ready(self, **options: Unpack[RequestOptions]) -> models.ReadyResponse:
         """Whether the server takes work; `not_ready` (503) is a result."""
         return await self._run(operations.get_ready(), options)
 
-    async def get_live(self, **options: Unpack[CallOptions]) -> models.LiveResponse:
+    async def get_live(self, **options: Unpack[RequestOptions]) -> models.LiveResponse:
         """The server's process answers."""
         return await self._run(operations.get_live(), options)
 
-    async def get_plain_health(self, **options: Unpack[CallOptions]) -> models.HealthResponse:
+    async def get_plain_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
         """`GET /health`, one word, made into a `HealthResponse`; what load balancers ask."""
         return await self._run(operations.get_plain_health(), options)
 
-    async def get_metrics(self, **options: Unpack[CallOptions]) -> models.ReplyText:
+    async def get_metrics(self, **options: Unpack[RequestOptions]) -> models.ReplyText:
         """The server's metrics as Prometheus text."""
         return await self._run(operations.get_metrics(), options)
 
     # Validation, comparison, canaries
 
-    async def get_validation_summary(self, program_id: Id, **options: Unpack[CallOptions]) -> models.ValidationSummary:
+    async def get_validation_summary(
+        self, program_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.ValidationSummary:
         """A program's validation statistics; zeros for an unknown program."""
         return await self._run(operations.get_validation_summary(id_of(program_id, "program_id")), options)
 
     async def get_recommendations(
-        self, program_id: Id, **options: Unpack[CallOptions]
+        self, program_id: Id, **options: Unpack[RequestOptions]
     ) -> models.ImprovementRecommendation:
         """Whether a program should be improved, and why."""
         return await self._run(operations.get_recommendations(id_of(program_id, "program_id")), options)
 
-    async def improve_program(self, program_id: Id, **options: Unpack[CallOptions]) -> models.ImprovementResult:
+    async def improve_program(self, program_id: Id, **options: Unpack[RequestOptions]) -> models.ImprovementResult:
         """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
         return await self._run(operations.improve_program(id_of(program_id, "program_id")), options)
 
@@ -573,7 +632,7 @@ class LoopaiClient(PreparedClient):
         control_program_id: Id,
         treatment_program_id: Id,
         configuration: Union[models.ComparisonConfiguration, Mapping[str, Any], None] = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.ComparisonResult:
         """Compare two programs by their recent executions."""
         control = id_of(control_program_id, "control_program_id")
@@ -581,24 +640,24 @@ class LoopaiClient(PreparedClient):
         return await self._run(operations.compare_programs(control, treatment, configuration), options)
 
     async def start_canary(
-        self, task_id: Id, new_program_id: Id, **options: Unpack[CallOptions]
+        self, task_id: Id, new_program_id: Id, **options: Unpack[RequestOptions]
     ) -> models.CanaryDeployment:
         """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
         return await self._run(
             operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id")), options
         )
 
-    async def progress_canary(self, canary_id: Id, **options: Unpack[CallOptions]) -> models.CanaryDeployment:
+    async def progress_canary(self, canary_id: Id, **options: Unpack[RequestOptions]) -> models.CanaryDeployment:
         """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
         return await self._run(operations.progress_canary(id_of(canary_id, "canary_id")), options)
 
     async def rollback_canary(
-        self, canary_id: Id, reason: str, **options: Unpack[CallOptions]
+        self, canary_id: Id, reason: str, **options: Unpack[RequestOptions]
     ) -> models.CanaryDeployment:
         """Take a canary back, in any state, for a `reason` of at most 500 characters."""
         return await self._run(operations.rollback_canary(id_of(canary_id, "canary_id"), reason), options)
 
-    async def get_canary(self, task_id: Id, **options: Unpack[CallOptions]) -> Optional[models.CanaryDeployment]:
+    async def get_canary(self, task_id: Id, **options: Unpack[RequestOptions]) -> Optional[models.CanaryDeployment]:
         """The task's canary in progress; `None` if there is none."""
         return await self._run(operations.get_canary(self._task(task_id)), options)
 
@@ -607,12 +666,12 @@ class LoopaiClient(PreparedClient):
     async def subscribe_webhook(
         self,
         url: str,
-        event_types: Sequence[Union[str, int]],
+        event_types: Sequence[Union[models.EventTypeName, int]],
         secret: Optional[str] = None,
         max_retries: Optional[int] = None,
         timeout_seconds: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.WebhookSubscription:
         """Have events delivered to `url`, signed with `secret`.
 
@@ -624,16 +683,16 @@ class LoopaiClient(PreparedClient):
         del secret, headers  # a traceback that shows variables shows those of this frame
         return await self._run(operation, options)
 
-    async def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[CallOptions]) -> None:
+    async def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[RequestOptions]) -> None:
         """End a subscription. Raises `NotFoundException`."""
         await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
 
-    async def list_webhooks(self, **options: Unpack[CallOptions]) -> models.ReplyList[models.WebhookSubscription]:
+    async def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
         return await self._run(operations.list_webhooks(), options)
 
     async def get_webhook_history(
-        self, subscription_id: Id, limit: int = 100, **options: Unpack[CallOptions]
+        self, subscription_id: Id, limit: int = 100, **options: Unpack[RequestOptions]
     ) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
         return await self._run(
@@ -644,7 +703,9 @@ class LoopaiClient(PreparedClient):
 class SyncBoundTask(TypedTask[In, Out]):
     """What `SyncLoopaiClient.bind` gives: call it with an input, get an output."""
 
-    def __init__(self, client: SyncLoopaiClient, task_id: str, given: type[In], made: type[Out], name: str) -> None:
+    def __init__(
+        self, client: SyncLoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str
+    ) -> None:
         super().__init__(task_id, given, made, name)
         self._client = client
 
@@ -663,7 +724,7 @@ class SyncBoundTask(TypedTask[In, Out]):
         *,
         version: Optional[int] = None,
         timeout_ms: Optional[int] = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> Out:
         """Run the task on `value`.
 
@@ -697,10 +758,10 @@ class SyncLoopaiClient(PreparedClient):
         deadline: Maybe[Optional[float]] = NOT_GIVEN,
         max_connections: Maybe[int] = NOT_GIVEN,
         max_reply_bytes: Maybe[Optional[int]] = NOT_GIVEN,
-        transport: Maybe[Union[str, Transport]] = NOT_GIVEN,
+        transport: Maybe[Union[TransportName, Transport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
-        http_client: Optional[httpx.Client] = None,
+        http_client: Optional[HttpClient] = None,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
@@ -756,8 +817,13 @@ class SyncLoopaiClient(PreparedClient):
     def _gather(self) -> None:
         self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody)
 
+    @property
+    def transport(self) -> Transport:
+        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        return self._transport
+
     @classmethod
-    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Any) -> Self:
+    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:
         """A client on an embedded server in this process: the same calls, nothing else to run.
 
         `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
@@ -783,7 +849,7 @@ class SyncLoopaiClient(PreparedClient):
         if self._owns_transport:
             self._transport.close()
 
-    def _run(self, operation: Operation[T], options: Optional[CallOptions] = None) -> T:
+    def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
         flow = self._flow(operation, options)
         answer: Union[Answer, Given, None] = None
         try:
@@ -815,7 +881,7 @@ class SyncLoopaiClient(PreparedClient):
         accuracy_target: Optional[float] = None,
         latency_target_ms: Optional[int] = None,
         sampling_rate: Optional[float] = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.Task:
         """Create a task. A schema is a JSON schema or a pydantic model class; examples are
         `{"input": …, "output": …}`. What is `None` takes the server's default.
@@ -836,28 +902,36 @@ class SyncLoopaiClient(PreparedClient):
             options,
         )
 
-    def get_task(self, task_id: Id, **options: Unpack[CallOptions]) -> models.Task:
+    def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
         """The task. Raises `NotFoundException`."""
         return self._run(operations.get_task(self._task(task_id)), options)
 
-    def list_tasks(self, **options: Unpack[CallOptions]) -> models.ReplyList[models.Task]:
+    def list_tasks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.Task]:
         """All tasks, oldest first. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
         return self._run(operations.list_tasks(), options)
 
-    def get_task_by_name(self, name: str, **options: Unpack[CallOptions]) -> models.Task:
+    def get_task_by_name(self, name: str, **options: Unpack[RequestOptions]) -> models.Task:
         """The task of that name. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
         return self._run(operations.get_task_by_name(name), options)
 
-    def list_artifacts(self, task_id: Id, **options: Unpack[CallOptions]) -> models.ReplyList[models.ProgramArtifact]:
+    def list_artifacts(
+        self, task_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.ReplyList[models.ProgramArtifact]:
         """The task's programs by ascending version; empty for an unknown task."""
         return self._run(operations.list_artifacts(self._task(task_id)), options)
 
-    def get_artifact(self, task_id: Id, version: int, **options: Unpack[CallOptions]) -> models.ProgramArtifact:
+    def get_artifact(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
         """One version of the task's program. Raises `NotFoundException`."""
         return self._run(operations.get_artifact(self._task(task_id), version), options)
 
     def push_program(
-        self, task_id: Id, code: str, language: str = "python", *, activate: bool = True, **options: Unpack[CallOptions]
+        self,
+        task_id: Id,
+        code: str,
+        language: str = "python",
+        *,
+        activate: bool = True,
+        **options: Unpack[RequestOptions],
     ) -> models.ProgramArtifact:
         """Add a program of your own as the task's next version; it becomes the active one unless `activate=False`.
 
@@ -877,7 +951,7 @@ class SyncLoopaiClient(PreparedClient):
         force_validation: bool = False,
         *,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.ExecutionResult:
         """Run the task's active program, or `version` of it, on one input (any JSON value or pydantic model).
 
@@ -906,7 +980,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         *,
         missing: Missing = "null",
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
         """Run many inputs in one request; results come in their order, numbered "0", "1", ….
 
@@ -924,7 +998,7 @@ class SyncLoopaiClient(PreparedClient):
         request: Union[models.BatchExecuteRequest, Mapping[str, Any]],
         *,
         missing: Missing = "null",
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse: ...
 
     @overload
@@ -938,7 +1012,7 @@ class SyncLoopaiClient(PreparedClient):
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
         missing: Missing = "null",
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse: ...
 
     def batch_execute_advanced(
@@ -952,7 +1026,7 @@ class SyncLoopaiClient(PreparedClient):
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
         missing: Missing = "null",
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
         """Run items with ids of your own, given as one request or by its parts; items as models, dicts or a DataFrame.
 
@@ -971,7 +1045,7 @@ class SyncLoopaiClient(PreparedClient):
         return self._run(self._batch(request, parts, missing), options)
 
     def batch_validate(
-        self, task_id: Id, items: Iterable[Item], *, missing: Missing = "null", **options: Unpack[CallOptions]
+        self, task_id: Id, items: Iterable[Item], *, missing: Missing = "null", **options: Unpack[RequestOptions]
     ) -> models.BatchValidateResponse:
         """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`).
 
@@ -979,8 +1053,8 @@ class SyncLoopaiClient(PreparedClient):
         """
         return self._run(operations.batch_validate(self._task(task_id), items, missing), options)
 
-    def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
-        """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
+    def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
+        """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
         return SyncBoundTask(self, self._task(task_id), input, output, self._name_of(task_id))
 
     def load_program(
@@ -1009,49 +1083,72 @@ class SyncLoopaiClient(PreparedClient):
         *,
         key: RowKey = None,
         mapping: Mapped = None,
+        allow_duplicates: bool = False,
+        limit: Optional[int] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
         ordered: bool = False,
-        journal: Union[str, PathLike[str], Journal, None] = None,
-        retry_failed: bool = False,
-        allow_duplicates: bool = False,
         max_errors: Union[int, str, None] = None,
-        limit: Optional[int] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
+        mode: Literal["resume", "retry_failed"] = "resume",
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        format: Optional[str] = None,  # noqa: A002  # as the flag is called
+        delimiter: Optional[str] = None,
+        quotechar: Optional[str] = None,
+        escapechar: Optional[str] = None,
+        encoding: str = "utf-8",
+        types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> Outcomes:
-        """Run any number of rows and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
-        `rows` is any iterable (for `LoopaiClient` an asynchronous one too) or the path of a CSV, JSONL or Parquet file,
-        pulled only as fast as rows are sent. `key` names a row (a member or a function), `mapping` (`["text=body"]`)
-        makes its input, `journal` (a path) lets a later run go on where this one ended. At most `max_in_flight`
-        requests of `chunk_size` rows are under way. Raises `ConfigurationError` for duplicate keys, a journal of
-        another run, and options that do not fit.
+        `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
+        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
+        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+
+        `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
+        from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
+        `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
+        `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
+        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
+        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
+        file is read where that is not detected. Calling `stop` ends the run early.
+
+        A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
+        `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
         """
         from . import batch
 
         return batch.stream_sync(
-            self,
-            task_id,
+            batch_sender(self),
+            self._task(task_id),
             rows,
-            key=key,
-            mapping=mapping,
-            chunk_size=chunk_size,
-            max_in_flight=max_in_flight,
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            journal=journal,
-            retry_failed=retry_failed,
-            allow_duplicates=allow_duplicates,
-            max_errors=max_errors,
-            limit=limit,
-            timeout_ms=timeout_ms,
-            version=version,
-            force_validation=force_validation,
-            stop=stop,
+            batch.BatchOptions(
+                key=key,
+                mapping=mapping,
+                allow_duplicates=allow_duplicates,
+                limit=limit,
+                chunk_size=chunk_size,
+                max_in_flight=max_in_flight,
+                max_concurrency=max_concurrency,
+                ordered=ordered,
+                max_errors=max_errors,
+                timeout_ms=timeout_ms,
+                version=version,
+                force_validation=force_validation,
+                mode=mode,
+                journal=journal,
+                format=format,
+                delimiter=delimiter,
+                quotechar=quotechar,
+                escapechar=escapechar,
+                encoding=encoding,
+                types=types,
+                stop=stop,
+            ),
         )
 
     def run_batch(
@@ -1062,98 +1159,117 @@ class SyncLoopaiClient(PreparedClient):
         *,
         key: RowKey = None,
         mapping: Mapped = None,
+        allow_duplicates: bool = False,
+        limit: Optional[int] = None,
+        expect: Optional[str] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
         ordered: bool = False,
-        resume: bool = False,
-        retry_failed: bool = False,
-        overwrite: bool = False,
-        journal: Union[str, PathLike[str], Journal, None] = None,
-        sink: Optional[Sink] = None,
-        expect: Optional[str] = None,
-        allow_duplicates: bool = False,
         max_errors: Union[int, str, None] = None,
-        limit: Optional[int] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
+        mode: Mode = "new",
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        sink: Optional[Sink] = None,
+        output_format: Optional[str] = None,
+        format: Optional[str] = None,  # noqa: A002  # as the flag is called
+        delimiter: Optional[str] = None,
+        quotechar: Optional[str] = None,
+        escapechar: Optional[str] = None,
+        encoding: str = "utf-8",
+        types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
     ) -> Summary:
-        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and give the summary.
+        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
 
-        Options are those of `batch_stream`, and: `resume` goes on where an earlier run into this output ended,
-        `retry_failed` also repeats what failed, `overwrite` starts anew; `expect` is the column of right answers,
-        with which the summary has accuracy and confusion matrix. Raises `ConfigurationError` before a row is sent,
-        `OutputError` where the output cannot be written.
+        Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
+        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"overwrite"` starts again, and
+        `"new"` refuses. The journal lies beside the output unless `journal` names another path. `expect` is the column
+        with the right answers: the summary then has accuracy and confusion matrix, and the column is not sent.
+        `watchers` are called while the run goes on.
+
+        Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
+        `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
+        `mode="resume"` to continue.
         """
         from . import batch
 
         return batch.run_sync(
-            self,
-            task_id,
+            batch_sender(self),
+            self._task(task_id),
             rows,
             output,
-            key=key,
-            mapping=mapping,
-            chunk_size=chunk_size,
-            max_in_flight=max_in_flight,
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            resume=resume,
-            retry_failed=retry_failed,
-            overwrite=overwrite,
-            journal=journal,
-            sink=sink,
-            expect=expect,
-            allow_duplicates=allow_duplicates,
-            max_errors=max_errors,
-            limit=limit,
-            timeout_ms=timeout_ms,
-            version=version,
-            force_validation=force_validation,
-            stop=stop,
-            watchers=watchers,
+            batch.BatchOptions(
+                key=key,
+                mapping=mapping,
+                allow_duplicates=allow_duplicates,
+                limit=limit,
+                expect=expect,
+                chunk_size=chunk_size,
+                max_in_flight=max_in_flight,
+                max_concurrency=max_concurrency,
+                ordered=ordered,
+                max_errors=max_errors,
+                timeout_ms=timeout_ms,
+                version=version,
+                force_validation=force_validation,
+                mode=mode,
+                journal=journal,
+                sink=sink,
+                output_format=output_format,
+                format=format,
+                delimiter=delimiter,
+                quotechar=quotechar,
+                escapechar=escapechar,
+                encoding=encoding,
+                types=types,
+                stop=stop,
+                watchers=watchers,
+            ),
         )
 
     # Health
 
-    def get_health(self, **options: Unpack[CallOptions]) -> models.HealthResponse:
+    def get_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
         """The server's word that it runs, with version and environment."""
         return self._run(operations.get_health(), options)
 
-    def get_detailed_health(self, **options: Unpack[CallOptions]) -> models.DetailedHealthResponse:
+    def get_detailed_health(self, **options: Unpack[RequestOptions]) -> models.DetailedHealthResponse:
         """Health by component; a degraded server's answer (503) is a result."""
         return self._run(operations.get_detailed_health(), options)
 
-    def get_ready(self, **options: Unpack[CallOptions]) -> models.ReadyResponse:
+    def get_ready(self, **options: Unpack[RequestOptions]) -> models.ReadyResponse:
         """Whether the server takes work; `not_ready` (503) is a result."""
         return self._run(operations.get_ready(), options)
 
-    def get_live(self, **options: Unpack[CallOptions]) -> models.LiveResponse:
+    def get_live(self, **options: Unpack[RequestOptions]) -> models.LiveResponse:
         """The server's process answers."""
         return self._run(operations.get_live(), options)
 
-    def get_plain_health(self, **options: Unpack[CallOptions]) -> models.HealthResponse:
+    def get_plain_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
         """`GET /health`, one word, made into a `HealthResponse`; what load balancers ask."""
         return self._run(operations.get_plain_health(), options)
 
-    def get_metrics(self, **options: Unpack[CallOptions]) -> models.ReplyText:
+    def get_metrics(self, **options: Unpack[RequestOptions]) -> models.ReplyText:
         """The server's metrics as Prometheus text."""
         return self._run(operations.get_metrics(), options)
 
     # Validation, comparison, canaries
 
-    def get_validation_summary(self, program_id: Id, **options: Unpack[CallOptions]) -> models.ValidationSummary:
+    def get_validation_summary(self, program_id: Id, **options: Unpack[RequestOptions]) -> models.ValidationSummary:
         """A program's validation statistics; zeros for an unknown program."""
         return self._run(operations.get_validation_summary(id_of(program_id, "program_id")), options)
 
-    def get_recommendations(self, program_id: Id, **options: Unpack[CallOptions]) -> models.ImprovementRecommendation:
+    def get_recommendations(
+        self, program_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.ImprovementRecommendation:
         """Whether a program should be improved, and why."""
         return self._run(operations.get_recommendations(id_of(program_id, "program_id")), options)
 
-    def improve_program(self, program_id: Id, **options: Unpack[CallOptions]) -> models.ImprovementResult:
+    def improve_program(self, program_id: Id, **options: Unpack[RequestOptions]) -> models.ImprovementResult:
         """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
         return self._run(operations.improve_program(id_of(program_id, "program_id")), options)
 
@@ -1162,26 +1278,28 @@ class SyncLoopaiClient(PreparedClient):
         control_program_id: Id,
         treatment_program_id: Id,
         configuration: Union[models.ComparisonConfiguration, Mapping[str, Any], None] = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.ComparisonResult:
         """Compare two programs by their recent executions."""
         control = id_of(control_program_id, "control_program_id")
         treatment = id_of(treatment_program_id, "treatment_program_id")
         return self._run(operations.compare_programs(control, treatment, configuration), options)
 
-    def start_canary(self, task_id: Id, new_program_id: Id, **options: Unpack[CallOptions]) -> models.CanaryDeployment:
+    def start_canary(
+        self, task_id: Id, new_program_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.CanaryDeployment:
         """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
         return self._run(operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id")), options)
 
-    def progress_canary(self, canary_id: Id, **options: Unpack[CallOptions]) -> models.CanaryDeployment:
+    def progress_canary(self, canary_id: Id, **options: Unpack[RequestOptions]) -> models.CanaryDeployment:
         """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
         return self._run(operations.progress_canary(id_of(canary_id, "canary_id")), options)
 
-    def rollback_canary(self, canary_id: Id, reason: str, **options: Unpack[CallOptions]) -> models.CanaryDeployment:
+    def rollback_canary(self, canary_id: Id, reason: str, **options: Unpack[RequestOptions]) -> models.CanaryDeployment:
         """Take a canary back, in any state, for a `reason` of at most 500 characters."""
         return self._run(operations.rollback_canary(id_of(canary_id, "canary_id"), reason), options)
 
-    def get_canary(self, task_id: Id, **options: Unpack[CallOptions]) -> Optional[models.CanaryDeployment]:
+    def get_canary(self, task_id: Id, **options: Unpack[RequestOptions]) -> Optional[models.CanaryDeployment]:
         """The task's canary in progress; `None` if there is none."""
         return self._run(operations.get_canary(self._task(task_id)), options)
 
@@ -1190,12 +1308,12 @@ class SyncLoopaiClient(PreparedClient):
     def subscribe_webhook(
         self,
         url: str,
-        event_types: Sequence[Union[str, int]],
+        event_types: Sequence[Union[models.EventTypeName, int]],
         secret: Optional[str] = None,
         max_retries: Optional[int] = None,
         timeout_seconds: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
-        **options: Unpack[CallOptions],
+        **options: Unpack[RequestOptions],
     ) -> models.WebhookSubscription:
         """Have events delivered to `url`, signed with `secret`.
 
@@ -1207,16 +1325,16 @@ class SyncLoopaiClient(PreparedClient):
         del secret, headers  # a traceback that shows variables shows those of this frame
         return self._run(operation, options)
 
-    def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[CallOptions]) -> None:
+    def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[RequestOptions]) -> None:
         """End a subscription. Raises `NotFoundException`."""
         self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
 
-    def list_webhooks(self, **options: Unpack[CallOptions]) -> models.ReplyList[models.WebhookSubscription]:
+    def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
         return self._run(operations.list_webhooks(), options)
 
     def get_webhook_history(
-        self, subscription_id: Id, limit: int = 100, **options: Unpack[CallOptions]
+        self, subscription_id: Id, limit: int = 100, **options: Unpack[RequestOptions]
     ) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
         return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit), options)

@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Callable, Generic, NamedTuple, Optional, TypeVar, Union
 
 from . import models
+from ._core.limits import MOST_CONCURRENCY
 from ._core.operations import Operation, execute_group
 from .exceptions import ConnectionException, LoopaiException, ReplyTooLargeException
 
-LARGEST_GROUP = 100
+LARGEST_GROUP = MOST_CONCURRENCY
 """Items: as many as the server runs at once (`max_concurrency`), so that none waits for another's turn."""
 
 LARGEST_BODY = 1_000_000
@@ -41,7 +42,7 @@ class Key(NamedTuple):
     force_validation: bool
 
 
-class Input(NamedTuple):
+class JoinedInput(NamedTuple):
     """An encoded input, and what hooks noted of its caller."""
 
     content: bytes
@@ -53,21 +54,21 @@ class _Group(Generic[W]):
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.members: list[tuple[Input, W]] = []
+        self.members: list[tuple[JoinedInput, W]] = []
         self.size = 0
 
-    def add(self, given: Input, waiter: W) -> None:
+    def add(self, given: JoinedInput, waiter: W) -> None:
         self.members.append((given, waiter))
         self.size += len(given.content)
 
     def has_room_for(self, content: bytes) -> bool:
         return len(self.members) < LARGEST_GROUP and self.size + len(content) <= LARGEST_BODY
 
-    def inputs(self) -> list[Input]:
+    def inputs(self) -> list[JoinedInput]:
         return [given for given, _ in self.members]
 
 
-def _operation(key: Key, inputs: list[Input]) -> Operation[Results]:
+def _operation(key: Key, inputs: list[JoinedInput]) -> Operation[Results]:
     operation = execute_group(key.task_id, [each.content for each in inputs], *key[1:])
     operation.callers = [each.caller for each in inputs if each.caller]
     return operation
@@ -120,7 +121,7 @@ class Coalescer:
             group = gathering[key] = _LoopGroup(key)
             loop.call_soon(self._send, gathering, group)
         waiter: asyncio.Future[models.ExecutionResult] = loop.create_future()
-        group.add(Input(content, self._joined()), waiter)
+        group.add(JoinedInput(content, self._joined()), waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -161,7 +162,7 @@ class Coalescer:
                 else:
                     waiter.set_result(result)
 
-    async def _each(self, key: Key, inputs: list[Input]) -> list[Union[models.ExecutionResult, LoopaiException]]:
+    async def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Union[models.ExecutionResult, LoopaiException]]:
         """What each input gives or raises; those whose reply is too large are sent in halves."""
         try:
             results = await self._run(_operation(key, inputs))
@@ -204,7 +205,7 @@ class SyncCoalescer:
         """Run one encoded input; raises what its group's request raises, and nothing of other items."""
         if self._pid != os.getpid():  # the parent's threads, and whatever lock they held, are not here
             self._reset()
-        given = Input(content, self._joined())
+        given = JoinedInput(content, self._joined())
         with self._lock:
             others = self._calling.get(key, 0)
             self._calling[key] = others + 1
@@ -248,7 +249,7 @@ class SyncCoalescer:
             self._close(group)
             group.done.set()
 
-    def _each(self, key: Key, inputs: list[Input]) -> list[Union[models.ExecutionResult, LoopaiException]]:
+    def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Union[models.ExecutionResult, LoopaiException]]:
         """As that of `Coalescer`."""
         try:
             results = self._run(_operation(key, inputs))

@@ -7,25 +7,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import ValidationError
-from typing_extensions import Self, TypedDict
+from typing_extensions import Self, Unpack
 
 from . import models
 from ._core import operations
 from ._core.flow import Policy, Steps, call
-from ._core.hooks import Hooks, observed
+from ._core.hooks import CallInfo, Hooks, observed
 from ._core.names import Names, by_name, is_named, look_up
 from ._core.operations import Operation
 from ._core.paces import Pace, pace_of
 from ._core.rowsets import Missing
-from ._core.wire import Headers
+from ._core.wire import Headers, Request
 from ._version import __version__
 from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
-from .exceptions import ConfigurationError, ValidationException
+from .exceptions import ConfigurationError, ServerException, ValidationException
+from .options import CallOptions, RequestOptions
 
 logger = logging.getLogger("loopai")
 
@@ -35,18 +36,6 @@ Id = Union[str, UUID]
 _OF_CONNECTIONS = frozenset(
     {"base_url", "transport", "max_connections", "verify", "cert", "proxy", "trust_env", "local", "telemetry"}
 )
-
-
-class CallOptions(TypedDict, total=False):
-    """Options of one call, before those of its client.
-
-    `timeout` bounds each attempt, in seconds. `extra_headers` are sent besides the client's own. `idempotency_key` is
-    the key under which a server that honours it runs a POST once.
-    """
-
-    timeout: Optional[float]
-    extra_headers: Mapping[str, str]
-    idempotency_key: str
 
 
 class PreparedClient(ABC):
@@ -123,6 +112,11 @@ class PreparedClient(ABC):
         """All options, and in `config.sources` where each came from."""
         return self._config
 
+    @property
+    def hooks(self) -> tuple[Hooks, ...]:
+        """What is called on every call and attempt; with `telemetry`, its hooks too."""
+        return self._hooks
+
     def __repr__(self) -> str:
         if not hasattr(self, "_config"):
             return f"<{type(self).__name__} not configured>"
@@ -132,7 +126,7 @@ class PreparedClient(ABC):
     def __getstate__(self) -> None:
         raise TypeError(f"{type(self).__name__} holds connections and cannot be pickled: make one in each process")
 
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self, **options: Unpack[CallOptions]) -> Self:
         """A copy on the same connections with other options (`timeout=5`, `deadline=2`, `max_retries=0`, …).
 
         `headers` are merged with those of this client, whatever the case of their names.
@@ -143,8 +137,9 @@ class PreparedClient(ABC):
         fixed = sorted(_OF_CONNECTIONS & options.keys())
         if fixed:
             raise ConfigurationError(f"{fixed[0]} belongs to the connections: make a client of its own with it")
-        if isinstance(options.get("headers"), Mapping):
-            options["headers"] = _merged(self._config.headers, options["headers"])
+        more = options.get("headers")
+        if isinstance(more, Mapping):
+            options["headers"] = _merged(self._config.headers, more)
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy._owns_transport = False
@@ -153,6 +148,13 @@ class PreparedClient(ABC):
         copy._gather()
         return copy
 
+    def _hear(self, hooks: tuple[Hooks, ...]) -> None:
+        self._hooks = hooks
+
+    @abstractmethod
+    def _run(self, operation: Operation[Any]) -> Any:
+        """Perform one call."""
+
     @abstractmethod
     def _gather(self) -> None:
         """Gather calls that run by this client's options, not by those of the client it is a copy of."""
@@ -160,7 +162,7 @@ class PreparedClient(ABC):
     def _is_closed(self) -> bool:
         return self._closed or (self._original is not None and self._original._is_closed())
 
-    def _flow(self, operation: Operation[T], options: Optional[CallOptions] = None) -> Steps[T]:
+    def _flow(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> Steps[T]:
         if self._is_closed():
             raise RuntimeError(f"this {type(self).__name__} is closed: make a new one")
         if options:
@@ -169,12 +171,12 @@ class PreparedClient(ABC):
             return self._steps(operation)
         return by_name(operation, self._names, self._steps, self._look_up)
 
-    def _with(self, options: CallOptions) -> Self:
+    def _with(self, options: RequestOptions) -> Self:
         """A copy for one call with options of its own. Raises `ConfigurationError`."""
-        unknown = sorted(options.keys() - CallOptions.__annotations__.keys())
+        unknown = sorted(options.keys() - RequestOptions.__annotations__.keys())
         if unknown:
             raise ConfigurationError(
-                f"no option {unknown[0]!r} of a call: there are {', '.join(CallOptions.__annotations__)}; "
+                f"no option {unknown[0]!r} of a call: there are {', '.join(RequestOptions.__annotations__)}; "
                 "others are those of with_options"
             )
         changed: dict[str, Any] = {"timeout": options["timeout"]} if "timeout" in options else {}
@@ -282,3 +284,52 @@ def _pace(config: Config) -> Optional[Pace]:
     if limit is None:
         return None
     return pace_of(config.base_url, config.api_key, limit.requests, limit.seconds)
+
+
+def batch_sender(client: PreparedClient) -> BatchSender:
+    """What the batch engine sends a run's requests through: in one attempt each, seen by the client's hooks."""
+    once = client.with_options(max_retries=0, deadline=None)
+    return BatchSender(once._run, once._hear, client.hooks)
+
+
+class BatchSender:
+    """A client as the batch engine has it; see `loopai.batch.engine.sender.Sender`."""
+
+    def __init__(
+        self,
+        send: Callable[[Operation[Any]], Any],
+        hear: Callable[[tuple[Hooks, ...]], None],
+        hooks: tuple[Hooks, ...],
+    ) -> None:
+        self._send = send
+        self._hear = hear
+        self._hooks = hooks
+
+    def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
+        """See `Sender`."""
+        self._batch = batch
+        self._hear((*(hook.batch_started(batch) for hook in self._hooks), _FreshConnections()))
+        return self._send
+
+    def end(self, error: Optional[BaseException]) -> None:
+        """See `Sender`."""
+        for hook in self._hooks:
+            hook.batch_ended(self._batch, error)
+
+
+class _FreshConnections(Hooks):
+    """Once a reply was not its request's, each request has a connection of its own.
+
+    Who sent one reply too many has put that connection one behind, and all that follow on it get their predecessor's.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = False
+
+    def attempt_started(self, call: CallInfo, request: Request) -> None:
+        if self._wanted and isinstance(request.headers, dict):
+            request.headers["connection"] = "close"
+
+    def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
+        if isinstance(error, ServerException) and error.status_code == 200:
+            self._wanted = True

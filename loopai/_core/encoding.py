@@ -365,6 +365,6 @@ def _culprit(value: Any, error: Exception) -> tuple[str, str]:
         try:
             to_json(part)
         except _UNSENDABLE as inner:
-            found = _culprit(part, inner)
-            return place + found[0], found[1]
+            inner_flaw = _culprit(part, inner)
+            return place + inner_flaw[0], inner_flaw[1]
     return "", str(error)

@@ -27,9 +27,9 @@ from ..exceptions import (
 )
 from ..models import ReplyHeaders, ReplyInfo
 from . import replies, retries
-from .chance import chance
 from .operations import Operation
 from .paces import Pace
+from .randomness import private_random
 from .texts import scrub_messages, secrets_of, shortened, without
 from .wire import Answer, Headers, NoReply, Reply, Request
 
@@ -72,7 +72,7 @@ class Retry:
 
 def _new_key() -> str:
     # Not `os.urandom`, which lets go of the interpreter for each call: where another thread waits for it, that is dear.
-    return f"{chance.getrandbits(128):032x}"
+    return f"{private_random.getrandbits(128):032x}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Policy:
     tells_retries: bool = False
     clock: Callable[[], float] = time.monotonic
     time_of_day: Callable[[], float] = time.time
-    random: Callable[[], float] = chance.random
+    random: Callable[[], float] = private_random.random
     new_key: Callable[[], str] = _new_key
 
 
@@ -272,7 +272,7 @@ class _Call(Generic[T]):
             if limit is not None and len(answer.content) > limit:
                 start = answer.content[: replies.BODY_SEARCHED]
                 answer = Reply(answer.status, answer.headers, start, answer.queued, cut=True)
-            found = replies.failure(
+            failure = replies.failure(
                 answer,
                 self.asked,
                 rationed=self.operation.rationed,
@@ -280,10 +280,10 @@ class _Call(Generic[T]):
                 now=self.policy.time_of_day(),
                 secrets=self.secrets(),
             )
-            if self.operation.addition and found.code is None and _is_missing(found):
+            if self.operation.addition and failure.code is None and _is_missing(failure):
                 message = f"{self.policy.base_url} has no {self.operation.name}: only the embedded server adds it"
                 return NotSupportedException(message, status_code=answer.status, request=self.asked)
-            return found
+            return failure
         cause = self.harmless(_without_frames(answer.error))
         if answer.timed_out:
             return self.timed_out(cause)
@@ -295,7 +295,7 @@ class _Call(Generic[T]):
                 "authority that issued it, or base_url to a name that it is made out to"
             )
         error = ConnectionException(message, original_exception=cause, request=self.asked)
-        error.hopeless = answer.untrusted or answer.final
+        error.retryable = not (answer.untrusted or answer.final)
         error.__cause__ = cause
         return error
 

@@ -18,6 +18,7 @@ from .. import models
 from ..exceptions import ExecutionException, LoopaiException, ValidationException
 from .encoding import encode
 from .items import read_item, results_of
+from .limits import MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
 from .rowsets import Missing, rows_of
 from .schemas import schema_of
 from .texts import shortened
@@ -26,9 +27,6 @@ from .wire import Reply
 T = TypeVar("T")
 P = ParamSpec("P")
 M = TypeVar("M", bound=BaseModel)
-
-PROGRAM_TIMEOUT_MS = 5000
-"""Milliseconds the server gives a program that was given no `timeout_ms` (the contract's default)."""
 
 _OK = frozenset(range(200, 300))
 _OK_OR_UNAVAILABLE = _OK | {503}
@@ -85,10 +83,10 @@ def _model(kind: type[M]) -> Callable[[Reply], M]:
 
 def _models(kind: type[M]) -> Callable[[Reply], models.ReplyList[M]]:
     def read(reply: Reply) -> models.ReplyList[M]:
-        found = from_json(reply.content)
-        if not isinstance(found, list):
-            raise ValueError(f"a list was expected, not {type(found).__name__}")
-        return models.ReplyList(kind.model_validate_json(to_json(item)) for item in found)
+        decoded = from_json(reply.content)
+        if not isinstance(decoded, list):
+            raise ValueError(f"a list was expected, not {type(decoded).__name__}")
+        return models.ReplyList(kind.model_validate_json(to_json(item)) for item in decoded)
 
     return read
 
@@ -107,9 +105,9 @@ def _task_path(task_id: str, rest: str = "") -> str:
 
 
 def _checked(errors: Mapping[str, Optional[str]]) -> None:
-    found = {name: [text] for name, text in errors.items() if text}
-    if found:
-        raise ValidationException("the request is not valid and was not sent", errors=found)
+    wrong = {name: [text] for name, text in errors.items() if text}
+    if wrong:
+        raise ValidationException("the request is not valid and was not sent", errors=wrong)
 
 
 # Tasks and artifacts
@@ -301,10 +299,10 @@ def _batch(reply: Reply) -> models.BatchExecuteResponse:
 def _batch_results(count: int, version: Optional[int]) -> Callable[[Reply], models.ReplyList[models.ExecutionResult]]:
     def read(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
         batch = _batch(reply)
-        found = {item.id: item for item in batch.results}
-        if found.keys() != {str(number) for number in range(count)}:
-            raise ValueError(f"{count} items were sent, and these came back: {', '.join(found) or 'none'}")
-        items = (found[str(number)] for number in range(count))
+        by_id = {item.id: item for item in batch.results}
+        if by_id.keys() != {str(number) for number in range(count)}:
+            raise ValueError(f"{count} items were sent, and these came back: {', '.join(by_id) or 'none'}")
+        items = (by_id[str(number)] for number in range(count))
         return models.ReplyList(_result_of_item(batch.task_id, item, version) for item in items)
 
     return read
@@ -345,7 +343,13 @@ def batch_execute(
 @_of_task
 def _batch_execute(task_id: str, request: models.BatchExecuteRequest) -> Operation[models.BatchExecuteResponse]:
     concurrency = 10 if request.max_concurrency is None else request.max_concurrency
-    _checked({"max_concurrency": None if 1 <= concurrency <= 100 else "must be between 1 and 100"})
+    _checked(
+        {
+            "max_concurrency": None
+            if 1 <= concurrency <= MOST_CONCURRENCY
+            else f"must be between 1 and {MOST_CONCURRENCY}"
+        }
+    )
     limit_ms = PROGRAM_TIMEOUT_MS if request.timeout_ms is None else max(request.timeout_ms, 0)
     body = {name: value for name, value in _given(request).items() if value is not None}
     body["task_id"] = task_id
@@ -383,7 +387,7 @@ Item = Union[BaseModel, Mapping[str, Any]]
 
 def items_of(kind: type[M], items: Iterable[Item], missing: Missing = "null") -> list[M]:
     """Items as models; raises `ValidationException` naming item and field for what does not fit or is unknown."""
-    found, errors = [], {}
+    checked, errors = [], {}
     for number, item in enumerate(rows_of(items, "items", missing)):
         known = kind.model_fields
         values = dict(item) if isinstance(item, Mapping) else item
@@ -391,17 +395,17 @@ def items_of(kind: type[M], items: Iterable[Item], missing: Missing = "null") ->
         for name in members.keys() - known.keys():
             errors[f"items[{number}].{name}"] = [f"unknown member; an item has {', '.join(known)}"]
         if isinstance(item, kind):
-            found.append(item)
+            checked.append(item)
             continue
         try:
-            found.append(kind.model_validate(values))
+            checked.append(kind.model_validate(values))
         except ValidationError as error:
             for problem in error.errors(include_url=False, include_input=False):
                 place = ".".join(str(part) for part in problem["loc"])
                 errors[f"items[{number}]" + (f".{place}" if place else "")] = [problem["msg"]]
     if errors:
         raise ValidationException("the items are not valid and were not sent", errors=errors)
-    return found
+    return checked
 
 
 def batch_validate(

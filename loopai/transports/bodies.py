@@ -20,7 +20,7 @@ def is_plain(coding: str) -> bool:
     return coding.strip().lower() in {"", "identity", "gzip", "x-gzip", "deflate"}
 
 
-class Body:
+class ReplyBody:
     """Collects a body of at most `limit` bytes, decoded; `None` is without limit."""
 
     def __init__(self, limit: Optional[int], coding: str = "") -> None:

@@ -24,7 +24,7 @@ from .._core.wire import Answer, Headers, NoReply, Reply, Request
 from ..config import SYSTEM, Config
 from ..exceptions import ConfigurationError
 from .admission import time_left
-from .bodies import Body, Undecodable, is_plain
+from .bodies import ReplyBody, Undecodable, is_plain
 from .headers import LateHeaders
 from .pool import LONGEST_IDLE, AsyncPool, SyncPool, hung_up
 from .proxies import proxy_for
@@ -96,36 +96,36 @@ def _undecodable(response: httpx.Response, error: Exception, queued: float) -> R
     return _reply_of(response, f"[the body could not be decoded: {error}]".encode(), queued)
 
 
-def _read_already(response: httpx.Response, request: Request) -> Optional[Body]:
+def _read_already(response: httpx.Response, request: Request) -> Optional[ReplyBody]:
     """The body, where somebody read it before us: a hook of a client that was brought."""
     content = getattr(response, "_content", None)
     if content is None:
         return None
-    body = Body(request.max_bytes)
+    body = ReplyBody(request.max_bytes)
     body.feed(content)
     return body
 
 
-def _read(response: httpx.Response, request: Request) -> Body:
+def _read(response: httpx.Response, request: Request) -> ReplyBody:
     """Read the body as far as it is wanted. Raises what the library raises, and `Undecodable`."""
     body = _read_already(response, request)
     if body is None:
         coding = response.headers.get("content-encoding", "")
         plain = is_plain(coding)
-        body = Body(request.max_bytes, coding if plain else "")
+        body = ReplyBody(request.max_bytes, coding if plain else "")
         for data in response.iter_raw() if plain else response.iter_bytes():
             if not body.feed(data):
                 break
     return body
 
 
-async def _aread(response: httpx.Response, request: Request) -> Body:
+async def _aread(response: httpx.Response, request: Request) -> ReplyBody:
     """As `_read`, in an event loop."""
     body = _read_already(response, request)
     if body is None:
         coding = response.headers.get("content-encoding", "")
         plain = is_plain(coding)
-        body = Body(request.max_bytes, coding if plain else "")
+        body = ReplyBody(request.max_bytes, coding if plain else "")
         async for data in response.aiter_raw() if plain else response.aiter_bytes():
             if not body.feed(data):
                 break

@@ -25,7 +25,7 @@ from .._core.wire import Answer, NoReply, Reply, Request
 from ..config import SYSTEM, Cert, Config
 from ..exceptions import ConfigurationError
 from .admission import AsyncSlots, Slots, Turn, time_left
-from .bodies import Body
+from .bodies import ReplyBody
 from .headers import LateHeaders
 from .pool import LONGEST_IDLE, closed, forked
 from .proxies import proxy_for
@@ -183,7 +183,7 @@ def _texts(response: Any, name: str) -> list[str]:
     return found
 
 
-def _reply_of(response: Any, body: Body, queued: float) -> Reply:
+def _reply_of(response: Any, body: ReplyBody, queued: float) -> Reply:
     return Reply(response.status, LateHeaders(lambda: _headers(response)), body.content(), queued, body.cut)
 
 
@@ -272,7 +272,7 @@ class PyreqwestTransport:
                 return admitted
             queued = admitted
             with _request(self._client.get(), request, time_left(request, queued)) as response:
-                body = Body(request.max_bytes)
+                body = ReplyBody(request.max_bytes)
                 while (data := response.body_reader.read(_READ)) is not None:
                     if not body.feed(bytes(data)) or len(data) < _READ:
                         break
@@ -317,7 +317,7 @@ class AsyncPyreqwestTransport:
             return queued
         try:
             async with _request(self._client.get(), request, time_left(request, queued)) as response:
-                body = Body(request.max_bytes)
+                body = ReplyBody(request.max_bytes)
                 while (data := await response.body_reader.read(_READ)) is not None:
                     if not body.feed(bytes(data)) or len(data) < _READ:
                         break

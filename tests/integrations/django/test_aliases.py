@@ -52,6 +52,10 @@ def test_every_option_is_a_key() -> None:
         "MAX_RETRIES": 7,
         "DEADLINE": 9.5,
         "MAX_CONNECTIONS": 3,
+        "MAX_REPLY_BYTES": 1000,
+        "RATE_LIMIT": "30/minute",
+        "CERT": None,
+        "PROXY": "http://proxy:3128",
         "TRANSPORT": "httpx",
         "COALESCE": True,
         "TASKS": {"spam": "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"},
@@ -241,7 +245,7 @@ def run(code: str, project: Path) -> None:
 
 def test_a_default_mapping_leaves_read_only_members_out() -> None:
     """Computed members are the class's own, not the rows': they are neither sent nor required."""
-    from loopai.contrib.django.batches.plans import default_mapping
+    from loopai.contrib.django.batches.plan import default_mapping
 
     schema = {
         "properties": {"text": {"type": "string"}, "length": {"type": "integer", "readOnly": True}},
