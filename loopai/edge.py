@@ -21,6 +21,7 @@ from . import models
 from ._core.encoding import encode
 from ._core.limits import LONGEST_TIMEOUT_MS, PROGRAM_TIMEOUT_MS
 from ._core.operations import failed_program
+from ._core.rowsets import Missing, rows_of
 from .config import NOT_GIVEN, Maybe, NotGiven
 from .exceptions import (
     ConfigurationError,
@@ -152,17 +153,22 @@ class _EdgeProgram:
         return result
 
     def _run_many(
-        self, values: Iterable[Any], timeout_ms: Optional[int], max_concurrency: int
+        self, values: Iterable[Any], timeout_ms: Optional[int], max_concurrency: int, missing: Missing
     ) -> list[models.ExecutionResult]:
         from .programs import ProgramOutcome
 
         loaded, limit = self._loaded, _limit(timeout_ms)
-        listed = [_as_json(value) for value in values]
-        refused = {}
-        for place, value in enumerate(listed):
-            wrong = loaded.check.errors(value, limit / 1000)
-            if wrong:
-                refused[place] = "; ".join(f"{path}: {text}" for path, text in wrong)
+        listed, refused = [], {}
+        for place, given in enumerate(rows_of(values, "values", missing)):
+            try:
+                value = _as_json(given)
+            except ValidationException as error:
+                value, refused[place] = None, error.message
+            else:
+                wrong = loaded.check.errors(value, limit / 1000)
+                if wrong:
+                    refused[place] = "; ".join(f"{path}: {text}" for path, text in wrong)
+            listed.append(value)
         fitting = [value for place, value in enumerate(listed) if place not in refused]
         ran = iter(self._pool.run_many(loaded.program, fitting, timeout_ms=limit, max_concurrency=max_concurrency))
         return [
@@ -218,11 +224,20 @@ class EdgeProgram(_EdgeProgram):
         return self._run(value, timeout_ms, raise_on_error)
 
     def map(
-        self, values: Iterable[Any], *, timeout_ms: Optional[int] = None, max_concurrency: int = 10
+        self,
+        values: Iterable[Any],
+        *,
+        timeout_ms: Optional[int] = None,
+        max_concurrency: int = 10,
+        missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
-        """Run many inputs; one result each, in order. Never raises for an input: read `status`."""
+        """Run many inputs; one result each, in order. Never raises for an input: read `status`.
+
+        `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
+        `ValidationException` for a text or a mapping in place of rows.
+        """
         self._refresh_in_background()
-        return self._run_many(values, timeout_ms, max_concurrency)
+        return self._run_many(values, timeout_ms, max_concurrency, missing)
 
     async def execute(
         self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
@@ -232,11 +247,16 @@ class EdgeProgram(_EdgeProgram):
         return await asyncio.to_thread(self._run, value, timeout_ms, raise_on_error)
 
     async def execute_many(
-        self, values: Iterable[Any], *, timeout_ms: Optional[int] = None, max_concurrency: int = 10
+        self,
+        values: Iterable[Any],
+        *,
+        timeout_ms: Optional[int] = None,
+        max_concurrency: int = 10,
+        missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
         """As `map`, in a thread."""
         self._refresh_in_background()
-        return await asyncio.to_thread(self._run_many, values, timeout_ms, max_concurrency)
+        return await asyncio.to_thread(self._run_many, values, timeout_ms, max_concurrency, missing)
 
     async def refresh(self) -> bool:
         """Look for a new version now; `True` if there was one. Raises what the client raises."""
@@ -285,11 +305,20 @@ class SyncEdgeProgram(_EdgeProgram):
         return self._run(value, timeout_ms, raise_on_error)
 
     def map(
-        self, values: Iterable[Any], *, timeout_ms: Optional[int] = None, max_concurrency: int = 10
+        self,
+        values: Iterable[Any],
+        *,
+        timeout_ms: Optional[int] = None,
+        max_concurrency: int = 10,
+        missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
-        """Run many inputs; one result each, in order. Never raises for an input: read `status`."""
+        """Run many inputs; one result each, in order. Never raises for an input: read `status`.
+
+        `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
+        `ValidationException` for a text or a mapping in place of rows.
+        """
         self._refresh_if_due()
-        return self._run_many(values, timeout_ms, max_concurrency)
+        return self._run_many(values, timeout_ms, max_concurrency, missing)
 
     def refresh(self) -> bool:
         """Look for a new version now; `True` if there was one. Raises what the client raises."""
@@ -333,7 +362,7 @@ def _as_json(value: Any) -> Any:
     """The value as a server would read it from the wire: models, dates and tuples become what JSON has for them."""
     if type(value) is dict and all(type(key) is str and type(item) in _PLAIN for key, item in value.items()):
         return value
-    return from_json(encode(value, "input_data"))
+    return from_json(encode(value, "input"))
 
 
 def version_to_load(task: models.Task, version: Optional[int]) -> int:

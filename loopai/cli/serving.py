@@ -194,7 +194,8 @@ def _key(given: Optional[str]) -> Optional[str]:
 
     name = "LOOPAI_API_KEY"
     environ = {name: os.environ[name]} if name in os.environ else {}
-    return resolve({"api_key": NOT_GIVEN if given is None else given}, environ).api_key
+    found = resolve({"api_key": NOT_GIVEN if given is None else given}, environ).api_key
+    return found if isinstance(found, str) else None
 
 
 def _one_of(option: str, given: str, allowed: tuple[str, ...]) -> Any:

@@ -409,7 +409,7 @@ class Service:
                 outcome = self._fitting(running, chosen, next(outcomes))
                 sampled = _sampled(row.force_validation, running)
                 execution = _execution(task_id, chosen, row.input, outcome, outcome.latency_ms, sampled)
-                results.append(RowResult(row.id, execution, outcome.error, execution.latency_ms))
+                results.append(RowResult(row.id, execution, execution.error_message, execution.latency_ms))
         return results
 
     def _kept(self, executions: Sequence[Execution]) -> Sequence[Execution]:
@@ -535,14 +535,20 @@ def _sampled(force_validation: bool, running: _Running) -> bool:
 def _execution(
     task_id: str, chosen: _Chosen, value: Any, outcome: ProgramOutcome, latency_ms: float, sampled: bool
 ) -> Execution:
+    output, error = None, outcome.error
+    if error is None:
+        try:
+            output = to_json(outcome.output)
+        except (ValueError, RecursionError) as raised:  # too deep, or half a surrogate pair: this output's own failure
+            error = f"Execution error: the output cannot be written as JSON: {raised}"
     return Execution(
         id=new_id(),
         task_id=task_id,
         program_id=chosen.id,
         version=chosen.version,
         input=to_json(value),
-        output=to_json(outcome.output) if outcome.error is None else None,
-        error_message=outcome.error,
+        output=output,
+        error_message=error,
         latency_ms=round(latency_ms, 4),
         sampled=sampled,
         executed_at=timestamps.now(),

@@ -76,7 +76,7 @@ class LoopaiState:
                 continue
             settings = self._settings[alias] = source if source is not None else LoopaiSettings()
             in_flight = self._in_flight[alias] = _InFlight()
-            self._clients[alias] = LoopaiClient(**settings.arguments(), hooks=[in_flight])
+            self._clients[alias] = LoopaiClient(**settings.arguments(alias), hooks=[in_flight])
 
     def client(self, alias: str = "default") -> LoopaiClient:
         """The asynchronous client of that alias. Raises `ConfigurationError` naming those there are."""
@@ -98,7 +98,7 @@ class LoopaiState:
                     f"alias {alias!r} is a client of yours ({brought!r}): a synchronous one needs LoopaiSettings"
                 )
             # Routes ask on the event loop, one after the other: no two are made.
-            self._sync[alias] = SyncLoopaiClient(**settings.arguments(), hooks=[self._in_flight[alias]])
+            self._sync[alias] = SyncLoopaiClient(**settings.arguments(alias), hooks=[self._in_flight[alias]])
         return self._sync[alias]
 
     def settings(self, alias: str = "default") -> Optional[LoopaiSettings]:
