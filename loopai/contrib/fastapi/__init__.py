@@ -16,7 +16,7 @@ except ImportError as _error:
         f"loopai.contrib.fastapi needs {_error.name}: pip install fastapi pydantic-settings"
     ) from None
 
-from .batches import batch_router
+from .batches import batch_response, batch_router
 from .dependencies import (
     LoopaiDep,
     SyncLoopaiDep,
@@ -45,6 +45,7 @@ __all__ = [
     "Problem",
     "SyncLoopaiDep",
     "WebhookEventDep",
+    "batch_response",
     "batch_router",
     "cancel_on_disconnect",
     "get_loopai",

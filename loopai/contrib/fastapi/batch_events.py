@@ -69,7 +69,7 @@ class BatchSummary(TypedDict):
     """What the run came to."""
 
     ended: Annotated[
-        Literal["finished", "max_errors", "unreachable", "refused", "unreadable"],
+        Literal["finished", "max_errors", "unreachable", "refused", "unreadable", "interrupted", "failed"],
         Field(description="`finished`, or why not all rows were run"),
     ]
     read: Annotated[int, Field(description="Rows read from the upload")]

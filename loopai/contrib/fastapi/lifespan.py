@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import Any, Callable, Optional, Union
 
 from ..._core.hooks import CallInfo, Hooks
+from ...batch.engine.stopping import Stop
 from ...client import LoopaiClient, SyncLoopaiClient
 from ...exceptions import ConfigurationError
-from .settings import LoopaiSettings
+from .settings import CLOSE_GRACE, LoopaiSettings
 
 STATE_KEY = "loopai"
 """The key of our part in the lifespan's state, which mounted applications inherit."""
@@ -70,6 +71,8 @@ class LoopaiState:
         self._clients: dict[str, LoopaiClient] = {}
         self._sync: dict[str, SyncLoopaiClient] = {}
         self._in_flight: dict[str, _InFlight] = {}
+        self._batches: set[Stop] = set()
+        self._stopping = False
         for alias, source in sources.items():
             if isinstance(source, LoopaiClient):
                 self._clients[alias] = source
@@ -106,6 +109,27 @@ class LoopaiState:
         self.client(alias)
         return self._settings.get(alias)
 
+    def add_batch(self, stop: Stop) -> None:
+        """Have this batch stopped when the application shuts down."""
+        stop.grace = self._grace
+        if self._stopping:
+            stop()
+        self._batches.add(stop)
+
+    def remove_batch(self, stop: Stop) -> None:
+        """The batch is over."""
+        self._batches.discard(stop)
+
+    def stop_batches(self) -> None:
+        """End the batches under way: rows in flight have half of `close_grace`, so that summaries are sent in it."""
+        self._stopping = True
+        for stop in list(self._batches):
+            stop()
+
+    @property
+    def _grace(self) -> float:
+        return min((settings.close_grace for settings in self._settings.values()), default=CLOSE_GRACE) / 2
+
     async def check(self) -> None:
         """Ask each server that is to be checked at start-up whether it lives; raises what the call raises."""
         for alias, settings in self._settings.items():
@@ -114,6 +138,7 @@ class LoopaiState:
 
     async def close(self) -> None:
         """Close the clients made here, each after its calls in flight or its grace, whichever ends first."""
+        self.stop_batches()
         await asyncio.gather(*(self._close(alias) for alias in self._in_flight))
 
     async def _close(self, alias: str) -> None:

@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ...config import OPTIONS
 from ...exceptions import ConfigurationError
 
+CLOSE_GRACE = 10.0
+"""Seconds that calls in flight and open batches have at shutdown."""
+
 _TABLE = {option.argument: option for option in OPTIONS}
 
 
@@ -71,7 +74,7 @@ class LoopaiSettings(BaseSettings):
     local: Annotated[Union[bool, str], _by_table("local")] = False
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_secrets)] = ()
     check_on_startup: bool = False
-    close_grace: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+    close_grace: float = Field(default=CLOSE_GRACE, ge=0, allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         known = type(self).model_fields
