@@ -89,6 +89,7 @@ class LoopaiClient(PreparedClient):
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
         webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
+        webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
@@ -111,6 +112,7 @@ class LoopaiClient(PreparedClient):
                 "trust_env": trust_env,
                 "headers": headers,
                 "webhook_secrets": webhook_secrets,
+                "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
             }
@@ -615,6 +617,7 @@ class SyncLoopaiClient(PreparedClient):
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
         webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
+        webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
@@ -637,6 +640,7 @@ class SyncLoopaiClient(PreparedClient):
                 "trust_env": trust_env,
                 "headers": headers,
                 "webhook_secrets": webhook_secrets,
+                "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
             }

@@ -19,6 +19,9 @@ _BLANKS = re.compile(rb"[ \t\r\n]*")
 _AT_TOP = re.compile(rb'["{}\[\],]')
 _DEEPER = re.compile(rb'["{}\[\]]')
 _TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_DEEP = 500
+"""Nesting from which brackets are counted by so many bytes; no parser of rows reads as deep."""
+
 _OPENING, _CLOSING, _QUOTE, _COMMA = b"[{", b"]}", b'"', b","
 
 
@@ -126,6 +129,9 @@ class ArraySplitter:
             if self._in_text:
                 place = self._end_of_text(data, place)
                 continue
+            if self._depth > _DEEP:
+                place = self._end_of_window(data, place)
+                continue
             found = (_AT_TOP if self._depth == 1 else _DEEPER).search(data, place)
             if found is None:
                 break
@@ -169,6 +175,16 @@ class ArraySplitter:
             raise NotAnArray
         self._depth = 1
         return len(data) - len(start) + 1
+
+    def _end_of_window(self, data: bytes, place: int) -> int:
+        """Count brackets, where too few can close for an element to end: nesting is not worth a look at each."""
+        quote = data.find(_QUOTE, place, place + _DEEP)
+        end = quote if quote >= 0 else min(len(data), place + _DEEP)
+        window = data[place:end]
+        self._depth += sum(window.count(mark) for mark in (b"[", b"{"))
+        self._depth -= sum(window.count(mark) for mark in (b"]", b"}"))
+        self._in_text = quote >= 0
+        return end + 1 if self._in_text else end
 
     def _end_of_text(self, data: bytes, place: int) -> int:
         if self._escaped:

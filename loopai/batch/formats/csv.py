@@ -103,14 +103,20 @@ class _RowTooLong(Exception):
     """Ends the reading of one row."""
 
 
+_LINES_HELD = 1000
+"""Lines of one row whose quotes are counted together."""
+
+
 class _Lines:
     """The lines of a text for `csv.reader`: of one row, no more than `longest` bytes.
 
     `csv` itself bounds fields only, for the whole process, and takes rows of any number of fields.
     """
 
-    def __init__(self, head: str, text: IO[str], longest: int) -> None:
+    def __init__(self, head: str, text: IO[str], longest: int, quote: Optional[str]) -> None:
         self._head = head
+        self._quote = quote
+        self._quotes = 0
         self._readline = text.readline
         self._longest = longest
         self._row: list[str] = []
@@ -120,7 +126,7 @@ class _Lines:
 
     def begin_row(self) -> None:
         """What comes next belongs to another row."""
-        self._size = 0
+        self._size = self._quotes = 0
         self._row.clear()
 
     def __iter__(self) -> _Lines:
@@ -134,15 +140,22 @@ class _Lines:
             # The first line may be longer than what was read of it to find its dialect.
             rest = "" if line.endswith(("\n", "\r")) else self._readline(self._longest)
             line, self._head = line + rest, ""
+        if len(self._row) >= _LINES_HELD:
+            self._quotes += self._quotes_in_row()
+            self._row.clear()
         self._row.append(line)
         self._size += len(line) if line.isascii() else len(line.encode("utf-8", "surrogatepass"))
         if self._size > self._longest:
             raise _RowTooLong
         return line
 
-    def skip_row(self, quote: Optional[str]) -> None:
+    def _quotes_in_row(self) -> int:
+        quote = self._quote
+        return sum(line.count(quote) for line in self._row) if quote else 0
+
+    def skip_row(self) -> None:
         """Skip the rest of a row that is too long: to the first line break that is not within quotes."""
-        quotes = sum(line.count(quote) for line in self._row) if quote else 0
+        quote, quotes = self._quote, self._quotes + self._quotes_in_row()
         line = self._row[-1]
         self.skipped += line.endswith(("\n", "\r"))
         while line and not (line.endswith(("\n", "\r")) and quotes % 2 == 0):
@@ -240,7 +253,7 @@ class CsvSource(FromInput):
         except UnicodeError:
             raise ConfigurationError(f"{self.name}: {_not_in('line 1 or one soon after', self._encoding)}") from None
         self._dialect = self._dialect.found(head)
-        lines = _Lines(head, text, self._longest)
+        lines = _Lines(head, text, self._longest, self._dialect.quotechar)
         reader = csv.reader(lines, strict=True, **self._dialect.options)
         try:
             names = next(reader, [])
@@ -291,7 +304,7 @@ class CsvSource(FromInput):
                 except _RowTooLong:
                     yield line, None, too_long(line, self._longest)
                     try:
-                        lines.skip_row(self._dialect.quotechar)
+                        lines.skip_row()
                     except _BREAKS_OFF as error:
                         yield line + 1, None, cut_off(error)
                         return

@@ -303,10 +303,8 @@ class Run:
 
     def _next_records(self, found: Rows) -> list[tuple[Record, int]]:
         read: list[tuple[Record, int]] = []
-        with self._thread:
-            if self._over is not None:
-                return read
-            self._reading = True
+        if not self._begin_reading():
+            return read
         began = before = found.weight
         try:
             for record in islice(found, ROWS_AT_ONCE):
@@ -319,12 +317,20 @@ class Run:
             # The rows before it are run, and then the error is reported.
             self._unreadable = error
         finally:
-            with self._thread:
-                self._reading = False
-                if self._over is not None:
-                    with suppress(RuntimeError):  # the loop is closed: nobody waits for the place
-                        self._loop.call_soon_threadsafe(self._over)
+            self._end_reading()
         return read
+
+    def _begin_reading(self) -> bool:
+        with self._thread:
+            self._reading = self._over is None
+            return self._reading
+
+    def _end_reading(self) -> None:
+        with self._thread:
+            self._reading = False
+            if self._over is not None:
+                with suppress(RuntimeError):  # the loop is closed: nobody waits for the place
+                    self._loop.call_soon_threadsafe(self._over)
 
     def _row(self, record: Record, number: int) -> Row:
         row = self._make(record, number)

@@ -89,8 +89,11 @@ async def _answer(connection: Union[Request, WebSocket], error: Exception) -> Op
         raise error
     problem, headers = problem_of(error)
     if problem.status >= 500:
-        # The document does not say it, so the log has to. Errors hold no key.
-        logger.warning("%s: %s %s", connection.url.path, type(error).__name__, error)
+        # The document does not say it, so the log has to, with the exception for error trackers. Errors hold no key.
+        logger.error("%s: %s %s", connection.url.path, type(error).__name__, error, exc_info=error)
+    elif isinstance(error, ValidationException):
+        # The route made the input that was refused: its author has to know.
+        logger.warning("%s: %s %s", connection.url.path, type(error).__name__, error, exc_info=error)
     if isinstance(connection, WebSocket):
         await _end(connection, problem)
         return None

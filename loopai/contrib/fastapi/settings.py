@@ -73,6 +73,7 @@ class LoopaiSettings(BaseSettings):
     telemetry: Annotated[bool, _by_table("telemetry")] = False
     local: Annotated[Union[bool, str], _by_table("local")] = False
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_secrets)] = ()
+    webhook_tolerance: Annotated[Optional[float], _by_table("webhook_tolerance")] = 3600.0
     check_on_startup: bool = False
     close_grace: float = Field(default=CLOSE_GRACE, ge=0, allow_inf_nan=False)
 

@@ -138,7 +138,7 @@ def test_memory_and_cpu_are_bounded_whatever_an_upload_holds(application, name) 
     print(f"{name}: {len(content):,} bytes, {grown / 1e6:.1f} MB, {took:.1f} s of CPU, {reply.status_code}")
     assert grown < MOST_MEMORY
     assert took < 40
-    assert reply.status_code == 413 or "event: summary" in reply.text[-2000:]
+    assert reply.status_code in {413, 422} or "event: summary" in reply.text[-2000:]
 
 
 def test_honest_files_that_repeat_themselves_are_read(application) -> None:
