@@ -27,7 +27,7 @@ from .dependencies import (
 )
 from .disconnects import CancelOnDisconnectRoute, cancel_on_disconnect
 from .health import health_router
-from .lifespan import LoopaiLifespan, LoopaiState, loopai_lifespan
+from .lifespan import LoopaiLifespan, LoopaiState, install_loopai, loopai_lifespan
 from .problems import Problem, install_error_handlers
 from .settings import LoopaiSettings
 from .webhooks import EventStore, MemoryEventStore, WebhookEventDep, webhook_event, webhook_router
@@ -54,6 +54,7 @@ __all__ = [
     "get_sync_loopai_for",
     "health_router",
     "install_error_handlers",
+    "install_loopai",
     "loopai_lifespan",
     "webhook_event",
     "webhook_router",

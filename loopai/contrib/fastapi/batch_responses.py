@@ -59,12 +59,15 @@ class BatchResponse(Events):
         tasks = {receiving, working, sending}
         try:
             with suppress(Gone):
-                await _first_of({receiving, sending})
-                if not sending.done():
-                    run.stop.grace = 0.0
-                    run.stop()
-                    run.upload.fail(Gone())
-                    await asyncio.wait({working, sending}, timeout=LAST_WORDS)
+                try:
+                    await _first_of({receiving, sending})
+                finally:
+                    # The client is gone, or the server cancels what it no longer waits for.
+                    if not sending.done():
+                        run.stop.grace = 0.0
+                        run.stop()
+                        run.upload.fail(Gone())
+                        await asyncio.wait({working, sending}, timeout=LAST_WORDS)
         finally:
             run.upload.fail(Gone())
             for task in tasks:

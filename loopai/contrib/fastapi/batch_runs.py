@@ -115,11 +115,14 @@ class _Weights:
     def rows(self) -> int:
         return len(self._by_row)
 
-    async def put(self, row: Row, weight: int) -> None:
-        """Count the row, once there is room for it."""
+    async def room(self, weight: int) -> None:
+        """Wait until rows of that weight may come."""
         while self._total and self._total + weight > HEAVIEST:
             self._less.clear()
             await self._less.wait()
+
+    def put(self, row: Row, weight: int) -> None:
+        """Count the row."""
         self._by_row[id(row)] = weight
         self._total += weight
 
@@ -288,17 +291,25 @@ class Run:
     async def _rows(self) -> AsyncGenerator[Row, None]:
         found = Rows(self.upload, self.asked.content_type, self.asked.kind, self.options.limits, self.asked.encoding)
         while True:
+            # Before they are read: a row that waits takes as much memory as one that runs.
+            await self._weights.room(WEIGHT_AT_ONCE)
             # A thread that waits for a client is left behind when the run ends; the upload sends it home.
             read = await to_thread.run_sync(self._next_records, found, abandon_on_cancel=True, limiter=self._limiter)
-            for record, weight in read:
+            more = bool(read)
+            read.reverse()
+            while read:
+                # Nothing here holds a row that has ended.
+                record, weight = read.pop()
                 self._read += 1
                 if self._read > self.options.max_rows:
                     self._unreadable = UploadError(f"the upload has more than {self.options.max_rows:,} rows", 413)
                     return
                 row = self._row(record, self.asked.first + self._read - 1)
-                await self._weights.put(row, weight)
+                await self._weights.room(weight)
+                self._weights.put(row, weight)
                 yield row
-            if not read:
+                del record, row
+            if not more:
                 return
 
     def _next_records(self, found: Rows) -> list[tuple[Record, int]]:

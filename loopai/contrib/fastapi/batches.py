@@ -15,11 +15,12 @@ from pydantic import TypeAdapter
 from ...batch.mapping import InputMapping
 from ...batch.reporting.quality import Expectation
 from ...client import LoopaiClient
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, ValidationException
 from .batch_document import BODY, BatchRoute, Events, responses, row_of
 from .batch_responses import BatchResponse
 from .batch_runs import Asked, Options, Places
 from .dependencies import get_loopai_for
+from .lifespan import CHECK, LoopaiState
 from .uploads import Limits, kind_of, media_type_of
 
 LARGEST_UPLOAD = 1_000_000_000
@@ -243,7 +244,20 @@ def batch_router(
             raise HTTPException(422, str(error)) from None
         return _response(client, request, options, places, key=key, first=first, format=format, encoding=chosen)
 
+    def check(state: LoopaiState, overridden: Mapping[str, Any]) -> None:
+        if alias not in overridden:
+            _check_task(state.client(alias), options.task)
+
+    setattr(batch, CHECK, check)
     return router
+
+
+def _check_task(client: LoopaiClient, task: str) -> None:
+    """Raise `ConfigurationError` for a name that the client does not know."""
+    try:
+        client._task(task)
+    except ValidationException as error:
+        raise ConfigurationError(f"batch_router({task!r}): {error}; set LOOPAI_TASKS, or pass the task's id") from None
 
 
 _places: "WeakKeyDictionary[Any, Places]" = WeakKeyDictionary()

@@ -16,7 +16,7 @@ from ...exceptions import ConfigurationError
 from ...models import WebhookEvent
 from ...webhooks import TOLERANCE, WebhookError, parse_event
 from .dependencies import loopai_state
-from .lifespan import STATE_KEY
+from .lifespan import CHECK, STATE_KEY, LoopaiState
 
 LARGEST_DELIVERY = 1_000_000
 """Bytes; the server's events are some hundred, and their `data` a program's input at most."""
@@ -84,7 +84,7 @@ async def _body_of(request: Request, limit: int) -> bytes:
 def webhook_event(
     secrets: Secrets = None,
     *,
-    tolerance: Union[float, None, NotGiven] = NOT_GIVEN,
+    tolerance: Union[float, NotGiven, None] = NOT_GIVEN,
     max_bytes: int = LARGEST_DELIVERY,
     alias: str = "default",
 ) -> Callable[[Request], Awaitable[WebhookEvent]]:
@@ -111,7 +111,7 @@ def webhook_event(
     return verified_event
 
 
-def _tolerance(request: Request, alias: str, given: Union[float, None, NotGiven]) -> Optional[float]:
+def _tolerance(request: Request, alias: str, given: Union[float, NotGiven, None]) -> Optional[float]:
     if not isinstance(given, NotGiven):
         return given
     # Without our lifespan the router may still have secrets of its own.
@@ -121,7 +121,11 @@ def _tolerance(request: Request, alias: str, given: Union[float, None, NotGiven]
 
 
 def _configured(request: Request, alias: str) -> list[str]:
-    settings = loopai_state(request).settings(alias)
+    return _secrets_of(loopai_state(request), alias)
+
+
+def _secrets_of(state: LoopaiState, alias: str) -> list[str]:
+    settings = state.settings(alias)
     secrets = [] if settings is None else [secret.get_secret_value() for secret in settings.webhook_secrets]
     if not secrets:
         raise ConfigurationError(
@@ -139,7 +143,7 @@ def webhook_router(
     on_event: Union[Callable[[WebhookEvent], Awaitable[None]], Callable[[WebhookEvent], None], None] = None,
     *,
     path: str = "/webhooks/loopai",
-    tolerance: Union[float, None, NotGiven] = NOT_GIVEN,
+    tolerance: Union[float, NotGiven, None] = NOT_GIVEN,
     max_bytes: int = LARGEST_DELIVERY,
     store: Optional[EventStore] = None,
     alias: str = "default",
@@ -181,4 +185,6 @@ def webhook_router(
         with CancelScope(shield=True):
             await events.finish(event.id)
 
+    if secrets is None:
+        setattr(receive, CHECK, lambda state, overridden: _secrets_of(state, alias))
     return router

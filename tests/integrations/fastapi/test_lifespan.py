@@ -86,7 +86,10 @@ def test_the_lifespan_cannot_be_changed() -> None:
     ("arguments", "told"),
     [
         ({"aliases": {"default": LoopaiSettings()}}, "'default' is what `settings` configures"),
-        ({"settings": {"base_url": "http://a.test"}}, "settings must be LoopaiSettings or a LoopaiClient, not dict"),
+        (
+            {"settings": {"base_url": "http://a.test"}},
+            "settings must be LoopaiSettings, a LoopaiClient or a FakeLoopai, not dict",
+        ),
         ({"aliases": {"eu": "http://eu.test"}}, "eu must be LoopaiSettings or a LoopaiClient, not str"),
     ],
 )

@@ -19,22 +19,35 @@ import pytest
 pytestmark = pytest.mark.slow
 
 APPLICATION = """
-import socket, sys
+import json, re, socket
 import uvicorn
 from fastapi import FastAPI
-from loopai.contrib.fastapi import batch_router
-from loopai.contrib.fastapi.testing import override_loopai
-from loopai.testing import FakeLoopai
+from loopai._core.wire import Reply
+from loopai.contrib.fastapi import LoopaiLifespan, LoopaiSettings, batch_router
 
-fake = FakeLoopai()
-fake.task("size").computes(lambda given: {"size": len(given)})
-app = FastAPI()
-app.include_router(batch_router("size"))
+TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
+
+class Upstream:
+    "Answers batches, and keeps nothing of them."
+
+    async def asend(self, request):
+        ids = [each.decode() for each in re.findall(rb'\\{"id":"([^"]*)","input"', request.content)]
+        results = [{"id": each, "success": True, "output": 1, "latency_ms": 0.1} for each in ids]
+        now = "2025-11-03T08:16:05Z"
+        return Reply(200, {"content-type": "application/json"}, json.dumps({
+            "batch_id": TASK, "task_id": TASK, "version": 1, "total_items": len(ids), "success_count": len(ids),
+            "failure_count": 0, "total_duration_ms": 1, "avg_latency_ms": 0.1, "results": results, "started_at": now,
+            "completed_at": now}).encode())
+
+    async def aclose(self):
+        pass
+
+app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(transport=Upstream())))
+app.include_router(batch_router(TASK))
 listening = socket.socket()
 listening.bind(("127.0.0.1", 0))
 print(listening.getsockname()[1], flush=True)
-with override_loopai(app, fake):
-    uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
+uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
 """
 
 MOST_MEMORY = 64_000_000
