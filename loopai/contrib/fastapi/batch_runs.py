@@ -127,7 +127,8 @@ class _Weights:
         self._total += weight
 
     def drop(self, row: Row) -> None:
-        """The row is no longer held."""
+        """The row has ended: let go of what it holds, whoever holds the row."""
+        row.input = row.columns = None
         self._total -= self._by_row.pop(id(row), 0)
         self._less.set()
 
@@ -226,11 +227,11 @@ class Run:
         )
         try:
             async for outcome in outcomes:
-                self._weights.drop(outcome.row)
                 self._check_output(outcome)
                 now = self._moved = time.monotonic()
                 self._statistics.add([outcome], now)
                 self.outbox.put(self.format.result(self._result(outcome)))
+                self._weights.drop(outcome.row)
                 if outcome.status != CANCELLED:
                     self.decided.set()
                 if now >= self._progress_due:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any, Optional, Union
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_serializer
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ...config import OPTIONS
@@ -19,7 +20,13 @@ _TABLE = {option.argument: option for option in OPTIONS}
 
 def _by_table(argument: str) -> BeforeValidator:
     read = _TABLE[argument].read
-    return BeforeValidator(lambda value: read(value.get_secret_value() if isinstance(value, SecretStr) else value))
+
+    def validated(value: Any) -> Any:
+        found = read(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        # As a dictionary it can be copied, pickled and written as JSON.
+        return dict(found) if isinstance(found, Mapping) else found
+
+    return BeforeValidator(validated)
 
 
 def _secrets(value: Any) -> tuple[SecretStr, ...]:
@@ -97,6 +104,11 @@ class LoopaiSettings(BaseSettings):
             return
         # Outside the handler: what pydantic raises has the values, secrets among them, in its frames.
         raise ConfigurationError("; ".join(wrong))
+
+    @field_serializer("transport", "verify", when_used="json")
+    def _named(self, value: Any) -> Any:
+        # An object of yours is named: JSON cannot carry it.
+        return value if value is None or isinstance(value, (str, bool)) else type(value).__qualname__
 
     def arguments(self) -> dict[str, Any]:
         """What was set, as arguments of a client; the key in clear."""

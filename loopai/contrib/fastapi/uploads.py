@@ -126,7 +126,7 @@ class Upload(io.RawIOBase):
     @property
     def waiting(self) -> bool:
         """Whether the next read would wait for the client."""
-        return not self._held and not self.over
+        return self._held < self._least and not self.over
 
     def readable(self) -> bool:
         """See `io.RawIOBase`."""

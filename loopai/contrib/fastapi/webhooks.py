@@ -92,8 +92,9 @@ def webhook_event(
 
     Without `secrets` those of `LoopaiSettings.webhook_secrets` count. An event older than `tolerance` seconds is
     refused, one hour unless `LoopaiSettings.webhook_tolerance` says otherwise; None takes any. Answers 400 to what is
-    not signed by one of the secrets, too old, or no event, 413 to what is larger than `max_bytes`; the answer does not say why. Telling repeated
-    deliveries apart by `event.id` is the route's business; `webhook_router` does it.
+    not signed by one of the secrets, is of another time, or is no event, and 413 to what is larger than `max_bytes`;
+    the answer does not say why. Recognising repeated deliveries by `event.id` is up to the route; `webhook_router`
+    does it.
     """
     given = None if secrets is None else [secrets] if isinstance(secrets, str) else list(secrets)
     if given is not None and not (given and all(given)):

@@ -319,7 +319,8 @@ def test_a_run_that_cannot_go_on_says_so_and_shows_nothing_of_the_upstream(
     assert (refused.status_code, refused.json()["status"]) == (status, status)
     events = events_of(broken_off.text)
     assert named(events, "error")[0].data["status"] == status
-    assert [event.data["status"] for event in named(events, "result")] == ["ok"] + ["cancelled"] * 4
+    statuses = [event.data["status"] for event in named(events, "result")]
+    assert (statuses[0], set(statuses[1:])) == ("ok", {"cancelled"})
     assert events[-1].data["ended"] in {ended, "refused"}
     for text in (refused.text, broken_off.text):
         assert "internal.test" not in text
