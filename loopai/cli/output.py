@@ -29,7 +29,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def shown(value: object) -> str:
     """The text of a value, for a terminal: control characters, which could command it, are written out."""
-    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], str(value))
+    return _CONTROLS.sub(lambda match: repr(match[0])[1:-1], str(value))
 
 
 def show_json(value: Any) -> None:

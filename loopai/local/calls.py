@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from . import answers, idempotency
 from .binding import INT_MAX, Body
-from .errors import ApiError, Problem, unbindable_parameter
+from .errors import ApiError, BindingProblem, unbindable_parameter
 from .generation import Generation
 from .idempotency import Keys, Replayed
 from .metrics import Metrics
@@ -64,7 +64,7 @@ class Site:
         self.threads.shutdown(wait=not left, cancel_futures=True)
 
 
-class Call:
+class ActionCall:
     """A request to an action."""
 
     def __init__(self, request: Request) -> None:
@@ -83,21 +83,21 @@ class Call:
         return f"{self.request.scope['scheme']}://{self.request.headers.get('host', address)}"
 
     def guid(self, name: str, title: str) -> str:
-        """A GUID in the path. Raises `Problem` under the real server's parameter name."""
+        """A GUID in the path. Raises `BindingProblem` under the real server's parameter name."""
         text: str = self.request.path_params[name]
         if not _ROUTE_GUID.fullmatch(text):
             raise unbindable_parameter(title, text)
         return str(UUID(text.strip("()")))
 
     def integer(self, name: str, title: str) -> int:
-        """A 32-bit integer in the path. Raises `Problem`."""
+        """A 32-bit integer in the path. Raises `BindingProblem`."""
         text: str = self.request.path_params[name]
         if not _ROUTE_INTEGER.fullmatch(text) or not -INT_MAX - 1 <= int(text) <= INT_MAX:
             raise unbindable_parameter(title, text)
         return int(text)
 
     def body(self, kind: Body) -> dict[str, Any]:
-        """The body's members. Raises `Problem`."""
+        """The body's members. Raises `BindingProblem`."""
         return kind.bind(self.content)
 
     async def work(self, function: Callable[[], T]) -> T:
@@ -146,12 +146,12 @@ class _Overtaken(Exception):
     """Another process has answered under the same key meanwhile; ours is undone."""
 
 
-def action(code: str, message: str) -> Callable[[Callable[[Call], Awaitable[Response]]], Endpoint]:
+def action(code: str, message: str) -> Callable[[Callable[[ActionCall], Awaitable[Response]]], Endpoint]:
     """An action as an endpoint; `code` and `message` are its 500 for what it does not foresee."""
 
-    def wrap(handler: Callable[[Call], Awaitable[Response]]) -> Endpoint:
+    def wrap(handler: Callable[[ActionCall], Awaitable[Response]]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            call = Call(request)
+            call = ActionCall(request)
             try:
                 if request.method != "POST":
                     return await handler(call)
@@ -160,7 +160,7 @@ def action(code: str, message: str) -> Callable[[Callable[[Call], Awaitable[Resp
                 return replayed.response
             except ApiError as error:
                 return answers.refused(error)
-            except Problem as problem:
+            except BindingProblem as problem:
                 return answers.unbound(problem, request.headers.get("traceparent"))
             except Exception as error:  # the contract has one code for whatever an action meets
                 logger.exception("%s %s failed", request.method, request.url.path)
@@ -172,10 +172,10 @@ def action(code: str, message: str) -> Callable[[Callable[[Call], Awaitable[Resp
     return wrap
 
 
-async def _post(call: Call, handler: Callable[[Call], Awaitable[Response]]) -> Response:
+async def _post(call: ActionCall, handler: Callable[[ActionCall], Awaitable[Response]]) -> Response:
     headers = call.request.headers
     if not _is_json(headers.get("content-type")):
-        raise Problem(None, 415)
+        raise BindingProblem(None, 415)
     call.content = await call.request.body()
     key = idempotency.checked(headers.get("idempotency-key"))
     if key is None:

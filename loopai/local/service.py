@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from .._core.chance import chance
+from .._core.limits import PROGRAM_TIMEOUT_MS
+from .._core.randomness import private_random
 from ..exceptions import ConfigurationError
-from ..programs import Outcome, Program, ProgramPool, UnsupportedLanguage
+from ..generators.seam import Candidate, Refusal, TaskDescription, lines_of_code
+from ..programs import Program, ProgramOutcome, ProgramPool, UnsupportedLanguage
 from . import moments
 from .metrics import Metrics
-from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
+from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
 from .remembered import Remembered
 from .schemas import InputCheck
-from .settings import PROGRAM_TIMEOUT_MS, Settings
+from .settings import Settings
 from .store import Store, Transaction
-from .training import CannotLearn, train
-from .training.trained import lines_of_code
 
 R = TypeVar("R")
 Seal = Callable[[Transaction, R], None]
@@ -65,7 +65,7 @@ class UnknownTask(Exception):
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """One input of a batch."""
 
     id: str
@@ -128,7 +128,7 @@ class Service:
     ) -> None:
         """Raises `store.NameTaken`."""
         moment = moments.now()
-        task = Task(
+        task = TaskRecord(
             id=new_id(),
             name=name,
             description=description,
@@ -183,28 +183,23 @@ class Service:
         if state.active_version is not None:
             return
         task = state.task
-        try:
-            trained = train(
-                name=task.name,
-                description=task.description,
-                input_schema=from_json(task.input_schema),
-                output_schema=from_json(task.output_schema),
-                examples=from_json(task.examples),
-            )
-        except (CannotLearn, ConfigurationError) as error:
-            raise ExecutionFailed(f"Program generation failed: {error}") from error
-        new = NewArtifact(
-            task_id=task_id,
-            code=trained.code,
-            language=trained.language,
-            status="active",
-            synthesis_strategy=trained.strategy,
-            confidence_score=trained.confidence_score,
-            cyclomatic_complexity=trained.cyclomatic_complexity,
-            lines_of_code=trained.lines_of_code,
-            llm_model="scikit-learn",
-            generation_time_sec=trained.generation_time_sec,
+        # Imported here: what the search needs is worth loading only where a program is made.
+        from ..generators import generate
+
+        described = TaskDescription(
+            name=task.name,
+            description=task.description,
+            input_schema=from_json(task.input_schema),
+            output_schema=from_json(task.output_schema),
+            accuracy_target=task.accuracy_target,
         )
+        try:
+            made = generate(described, from_json(task.examples))
+        except ConfigurationError as error:
+            raise ExecutionFailed(f"Program generation failed: {error}") from error
+        if isinstance(made, Refusal):
+            raise ExecutionFailed(f"Program generation failed: {made.reason}")
+        new = _new_artifact(task_id, made)
         with self._store.transaction() as transaction:
             # Another process on this folder may have been faster.
             if self._store.active_program(task_id, transaction) is None:
@@ -249,7 +244,7 @@ class Service:
     def execute_batch(
         self,
         task_id: str,
-        rows: Sequence[Row],
+        rows: Sequence[BatchRow],
         *,
         version: int | None,
         timeout_ms: int | None,
@@ -283,7 +278,7 @@ class Service:
         running: _Running,
         chosen: _Chosen,
         task_id: str,
-        rows: Sequence[Row],
+        rows: Sequence[BatchRow],
         limit: int,
         max_concurrency: int,
         stop_on_first_error: bool,
@@ -311,10 +306,10 @@ class Service:
     def _running(self, task_id: str) -> _Running:
         running = self._tasks.get(task_id)
         if running is None:
-            found = self._store.running_of(task_id)
-            if found is None:
+            stored = self._store.running_of(task_id)
+            if stored is None:
                 raise ExecutionFailed(f"Task with ID {task_id} not found")
-            running = self._tasks.put(task_id, _Running(found[0], InputCheck(from_json(found[1]))))
+            running = self._tasks.put(task_id, _Running(stored[0], InputCheck(from_json(stored[1]))))
         return running
 
     def _choose(self, task_id: str, version: int | None) -> _Chosen:
@@ -323,14 +318,14 @@ class Service:
         if chosen is not None:
             return chosen
         if version is None:
-            found = self._store.active_program(task_id)
-            if found is None:
+            stored = self._store.active_program(task_id)
+            if stored is None:
                 raise NoActiveProgram(task_id)
         else:
-            found = self._store.program_of_version(task_id, version)
-            if found is None:
+            stored = self._store.program_of_version(task_id, version)
+            if stored is None:
                 raise ExecutionFailed(f"Program artifact version {version} for task {task_id} not found")
-        chosen = _Chosen(*found, Program(*self._store.code(found[0])))
+        chosen = _Chosen(*stored, Program(*self._store.code(stored[0])))
         return self._programs_chosen.put((task_id, version), chosen)
 
     def _superseded(self, transaction: Transaction, task_id: str, version: int | None, chosen: _Chosen) -> bool:
@@ -349,15 +344,17 @@ class Service:
         errors = running.check.errors(value) if self._settings.check_inputs else []
         return str(InvalidInput(errors)) if errors else None
 
-    def _run(self, program: Program, value: Any, timeout_ms: int) -> Outcome:
+    def _run(self, program: Program, value: Any, timeout_ms: int) -> ProgramOutcome:
         try:
             return self._programs.run(program, value, timeout_ms=timeout_ms)
         except UnsupportedLanguage as error:
             raise ExecutionFailed(str(error)) from None
 
-    def _run_many(self, program: Program, values: Sequence[Any], timeout_ms: int, concurrency: int) -> list[Outcome]:
+    def _run_many(
+        self, program: Program, values: Sequence[Any], timeout_ms: int, concurrency: int
+    ) -> list[ProgramOutcome]:
         if timeout_ms < -1:
-            refusal = Outcome(None, f"Execution error: timeout_ms must be at least -1, not {timeout_ms}", 0.0)
+            refusal = ProgramOutcome(None, f"Execution error: timeout_ms must be at least -1, not {timeout_ms}", 0.0)
             return [refusal] * len(values)
         try:
             return self._programs.run_many(program, values, timeout_ms=timeout_ms, max_concurrency=concurrency)
@@ -365,13 +362,30 @@ class Service:
             raise ExecutionFailed(str(error)) from None
 
 
+def _new_artifact(task_id: str, made: Candidate) -> NewArtifact:
+    return NewArtifact(
+        task_id=task_id,
+        code=made.code,
+        language=made.language,
+        status="active",
+        synthesis_strategy=made.synthesis_strategy,
+        confidence_score=made.confidence_score,
+        cyclomatic_complexity=made.cyclomatic_complexity,
+        lines_of_code=made.lines_of_code,
+        llm_provider=made.provider,
+        llm_model=made.model,
+        generation_cost=made.cost,
+        generation_time_sec=made.generation_time_sec,
+    )
+
+
 def _sampled(force_validation: bool, running: _Running) -> bool:
     # Which runs are looked at later; nothing hangs on its being unpredictable.
-    return force_validation or chance.random() < running.sampling_rate
+    return force_validation or private_random.random() < running.sampling_rate
 
 
 def _execution(
-    task_id: str, chosen: _Chosen, value: Any, outcome: Outcome, latency_ms: float, sampled: bool
+    task_id: str, chosen: _Chosen, value: Any, outcome: ProgramOutcome, latency_ms: float, sampled: bool
 ) -> Execution:
     return Execution(
         id=new_id(),

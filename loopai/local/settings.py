@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LARGEST_BODY = 30_000_000
-"""Bytes of a request body that are read; the limit of the real server's web server."""
+from .._core.limits import LARGEST_BODY
 
 DEEPEST_BODY = 32
 """Levels of nesting that a request body may have; the limit of the real server's JSON reader."""
-
-PROGRAM_TIMEOUT_MS = 5000
-"""Milliseconds a program may take where the request does not say (the contract's default)."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from ..exceptions import ConfigurationError
 from . import moments, tables
-from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
+from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
 
 Transaction = DBAPICursor
 """A cursor of a connection on which a write transaction is open."""
@@ -93,13 +93,13 @@ class Store:
                     raise
                 time.sleep(0.02)
         with self.transaction() as cursor:
-            found = _first(cursor, "PRAGMA user_version")[0]
-            if found > tables.SCHEMA:
+            schema = _first(cursor, "PRAGMA user_version")[0]
+            if schema > tables.SCHEMA:
                 raise ConfigurationError(
-                    f"the data folder {self.folder} was written by a newer loopai (schema {found}, this one knows "
+                    f"the data folder {self.folder} was written by a newer loopai (schema {schema}, this one knows "
                     f"{tables.SCHEMA}): upgrade loopai or use another folder"
                 )
-            if found < tables.SCHEMA:
+            if schema < tables.SCHEMA:
                 for statement in tables.CREATE:
                     cursor.execute(statement)
                 cursor.execute(f"PRAGMA user_version = {tables.SCHEMA}")
@@ -154,7 +154,7 @@ class Store:
 
     # Tasks
 
-    def add_task(self, transaction: Transaction, task: Task) -> None:
+    def add_task(self, transaction: Transaction, task: TaskRecord) -> None:
         """Raises `NameTaken`."""
         if _first(transaction, tables.TASK_ID_BY_NAME, name=task.name) is not None:
             raise NameTaken(task.name)
@@ -170,7 +170,7 @@ class Store:
 
     def tasks(self) -> list[TaskState]:
         """All tasks, oldest first."""
-        return [TaskState(Task(*row[:-2]), *row[-2:]) for row in self._rows(tables.ALL_TASKS)]
+        return [TaskState(TaskRecord(*row[:-2]), *row[-2:]) for row in self._rows(tables.ALL_TASKS)]
 
     def count_tasks(self) -> int:
         """How many tasks there are."""
@@ -287,4 +287,4 @@ def _first(cursor: DBAPICursor, statement: str, **values: Any) -> Any:
 
 
 def _state(row: Any) -> TaskState | None:
-    return None if row is None else TaskState(Task(*row[:-2]), row[-2], row[-1])
+    return None if row is None else TaskState(TaskRecord(*row[:-2]), row[-2], row[-1])

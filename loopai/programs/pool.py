@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from .._core.limits import LONGEST_TIMEOUT_MS, PROGRAM_TIMEOUT_MS
 from .engine import require
-from .failures import Failure, Kind, timed_out
-from .program import Outcome, Program, UnsupportedLanguage
-from .session import Reply, Session, slack_ms
+from .failures import FailureKind, ProgramFailure, timed_out
+from .program import Program, ProgramOutcome, UnsupportedLanguage
+from .session import SandboxSession, SessionReply, slack_ms
 from .stateless import is_stateless
 from .values import NotJSON, copied, to_input
-from .workers import LONGEST_TIMEOUT_MS, Workers
+from .workers import Workers
 
 __all__ = ["ProgramPool"]
 
@@ -64,7 +65,7 @@ class ProgramPool:
         self._closed.set()
         _close_own(self._workers)
 
-    def run(self, program: Program, input: Any, *, timeout_ms: int = 5000) -> Outcome:  # noqa: A002 the contract's word
+    def run(self, program: Program, input: Any, *, timeout_ms: int = PROGRAM_TIMEOUT_MS) -> ProgramOutcome:  # noqa: A002 the contract's word
         """Run `main(input)`. Everything that goes wrong in the program is in the outcome.
 
         `timeout_ms` bounds loading and the call, each; 0 ends at once, a negative number means a minute, which is
@@ -73,16 +74,21 @@ class ProgramPool:
         workers = self._open(program)
         limit = _limit(timeout_ms)
         if limit == 0:
-            return _outcome(Reply(None, timed_out(0), 0.0))
+            return _outcome(SessionReply(None, timed_out(0), 0.0))
         try:
             value = to_input(input)
         except NotJSON as error:
-            return Outcome(None, str(error), 0.0)
+            return ProgramOutcome(None, str(error), 0.0)
         return _outcome(self._run_one(workers, program, value, limit))
 
     def run_many(
-        self, program: Program, inputs: Sequence[Any], *, timeout_ms: int = 5000, max_concurrency: int = 10
-    ) -> list[Outcome]:
+        self,
+        program: Program,
+        inputs: Sequence[Any],
+        *,
+        timeout_ms: int = PROGRAM_TIMEOUT_MS,
+        max_concurrency: int = 10,
+    ) -> list[ProgramOutcome]:
         """Run `main` on each input; the outcomes stand in the order of the inputs, and each has its own time-out.
 
         Stateless programs run several inputs a request. `max_concurrency` bounds how many workers take part.
@@ -99,8 +105,8 @@ class ProgramPool:
     def check(self, program: Program) -> str | None:
         """None when the program loads and defines a function `main`, else what is wrong."""
         workers = self._open(program)
-        session = workers.take(program, _limit(5000)) or self._start(workers, program, _limit(5000))
-        if isinstance(session, Failure):
+        session = workers.take(program, PROGRAM_TIMEOUT_MS) or self._start(workers, program, PROGRAM_TIMEOUT_MS)
+        if isinstance(session, ProgramFailure):
             return session.text
         keep = False
         try:
@@ -108,7 +114,7 @@ class ProgramPool:
             keep = bool(workers.nature(program).stateless)
         finally:
             workers.give_back(session, keep=keep)
-        if isinstance(kind, Failure):
+        if isinstance(kind, ProgramFailure):
             return kind.text
         return None if "function" in kind else f"main is not a function but of type {kind}"
 
@@ -122,23 +128,23 @@ class ProgramPool:
             workers = self._workers.setdefault(os.getpid(), Workers(self._processes, self._max_memory_mb))
         return workers
 
-    def _start(self, workers: Workers, program: Program, limit: int) -> Session | Failure:
+    def _start(self, workers: Workers, program: Program, limit: int) -> SandboxSession | ProgramFailure:
         session = workers.start(program, limit)
         nature = workers.nature(program)
         # Only now: what the sandbox refuses to read is not for our own parser either.
-        if isinstance(session, Session) and nature.stateless is None:
+        if isinstance(session, SandboxSession) and nature.stateless is None:
             nature.stateless = is_stateless(program.code)
         return session
 
-    def _run_one(self, workers: Workers, program: Program, value: Any, limit: int) -> Reply:
+    def _run_one(self, workers: Workers, program: Program, value: Any, limit: int) -> SessionReply:
         while True:
             session = workers.take(program, limit)
             warm = session is not None
             began = time.perf_counter()
             if session is None:
                 started = self._start(workers, program, limit)
-                if isinstance(started, Failure):
-                    return Reply(None, started, (time.perf_counter() - began) * 1000)
+                if isinstance(started, ProgramFailure):
+                    return SessionReply(None, started, (time.perf_counter() - began) * 1000)
                 session = started
             loading_ms = (time.perf_counter() - began) * 1000
             nature = workers.nature(program)
@@ -148,12 +154,12 @@ class ProgramPool:
                 keep = bool(nature.stateless)
             finally:
                 workers.give_back(session, keep=keep)
-            if warm and reply.failure is not None and reply.failure.kind in {Kind.SPENT, Kind.CRASH}:
+            if warm and reply.failure is not None and reply.failure.kind in {FailureKind.SPENT, FailureKind.CRASH}:
                 # It may be what earlier runs left behind, or that the worker died between runs.
                 self._raise_if_closed()
                 continue
             nature.learn(reply.ms if nature.stateless else loading_ms + reply.ms)
-            return Reply(reply.output, reply.failure, loading_ms + reply.ms)
+            return SessionReply(reply.output, reply.failure, loading_ms + reply.ms)
 
     def _run_batch(self, workers: Workers, program: Program, batch: _Batch, most_threads: int) -> None:
         nature = workers.nature(program)
@@ -193,7 +199,7 @@ class ProgramPool:
 
     def _run_group(self, workers: Workers, program: Program, batch: _Batch, positions: list[int]) -> None:
         session = workers.take(program, batch.limit) or self._start(workers, program, batch.limit)
-        if isinstance(session, Failure):
+        if isinstance(session, ProgramFailure):
             self._run_singly(workers, program, batch, positions)
             return
         keep = False
@@ -208,10 +214,10 @@ class ProgramPool:
                 batch.replies[position] = reply
                 nature.learn(reply.ms)
             batch.put_back(positions[len(group.replies) :])
-        elif group.failure.kind is Kind.TIMEOUT and group.guilty is not None and group.guilty < len(positions):
+        elif group.failure.kind is FailureKind.TIMEOUT and group.guilty is not None and group.guilty < len(positions):
             # The group's time is the time-out and what the inputs before this one were allowed to take.
             guilty = positions.pop(group.guilty)
-            batch.replies[guilty] = Reply(None, group.failure, float(batch.limit))
+            batch.replies[guilty] = SessionReply(None, group.failure, float(batch.limit))
             batch.put_back(positions)
         else:
             self._raise_if_closed()
@@ -228,7 +234,7 @@ class _Batch:
     def __init__(self, inputs: Sequence[Any], limit: int) -> None:
         self.limit = limit
         self.values: list[Any] = []
-        self.replies: list[Reply] = []
+        self.replies: list[SessionReply] = []
         self.waiting: deque[int] = deque()
         self._lock = threading.Lock()
         for position, value in enumerate(inputs):
@@ -237,8 +243,8 @@ class _Batch:
                 self.values.append(to_input(value))
             except NotJSON as error:
                 self.values.append(None)
-                failure = failure or Failure(str(error), Kind.PROGRAM)
-            self.replies.append(Reply(None, failure, 0.0))
+                failure = failure or ProgramFailure(str(error), FailureKind.PROGRAM)
+            self.replies.append(SessionReply(None, failure, 0.0))
             if failure is None:
                 self.waiting.append(position)
 
@@ -255,8 +261,8 @@ def _limit(timeout_ms: int) -> int:
     return min(timeout_ms, LONGEST_TIMEOUT_MS) if timeout_ms >= 0 else LONGEST_TIMEOUT_MS
 
 
-def _outcome(reply: Reply) -> Outcome:
-    return Outcome(reply.output, None if reply.failure is None else reply.failure.text, reply.ms)
+def _outcome(reply: SessionReply) -> ProgramOutcome:
+    return ProgramOutcome(reply.output, None if reply.failure is None else reply.failure.text, reply.ms)
 
 
 def _close_own(workers: dict[int, Workers]) -> None:

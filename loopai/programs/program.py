@@ -1,11 +1,11 @@
-"""What is run and what comes of it: `Program`, `Outcome`, `UnsupportedLanguage`. Nothing here runs anything."""
+"""What is run and what comes of it: `Program`, `ProgramOutcome`, `UnsupportedLanguage`. Nothing here runs anything."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Outcome", "Program", "UnsupportedLanguage"]
+__all__ = ["Program", "ProgramOutcome", "UnsupportedLanguage"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProgramOutcome:
     """What one run gave: a JSON value in `output`, or the reason in `error` (then `output` is None).
 
     `latency_ms` is the time of the run, with loading where the program was not loaded yet, without the wait

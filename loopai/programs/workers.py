@@ -6,15 +6,14 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from .._core.limits import LONGEST_TIMEOUT_MS
 from .engine import engine, keep_out_of_children
-from .failures import Failure, Kind
+from .failures import FailureKind, ProgramFailure
 from .program import Program
-from .session import Session, slack_ms
+from .session import SandboxSession, slack_ms
 
-__all__ = ["LONGEST_TIMEOUT_MS", "Nature", "Workers"]
+__all__ = ["Nature", "Workers"]
 
-# The wire contract allows no more, and it is where "no limit" ends.
-LONGEST_TIMEOUT_MS = 60_000
 # The sandbox stops a program itself at its time-out and is killed a second later (the library's grace). Behind
 # both stands this limit for any request, for the case that the first two fail.
 _REQUEST_SECONDS = LONGEST_TIMEOUT_MS / 1000 + 5
@@ -45,8 +44,8 @@ class Workers:
         self._processes = processes
         self._max_memory_mb = max_memory_mb
         self._changed = threading.Condition()
-        self._idle: list[Session] = []
-        self._busy: set[Session] = set()
+        self._idle: list[SandboxSession] = []
+        self._busy: set[SandboxSession] = set()
         self._taken = 0
         self._closed = False
         self._monty: Any = None
@@ -66,7 +65,7 @@ class Workers:
                     del self._natures[next(iter(self._natures))]
             return nature
 
-    def take(self, program: Program, timeout_ms: int) -> Session | None:
+    def take(self, program: Program, timeout_ms: int) -> SandboxSession | None:
         """A session with the program loaded; None, and the right to `start` one, where there is none.
 
         Waits while all workers are busy. Raises RuntimeError when closed.
@@ -89,14 +88,14 @@ class Workers:
         oldest.close()
         return None
 
-    def start(self, program: Program, timeout_ms: int) -> Session | Failure:
+    def start(self, program: Program, timeout_ms: int) -> SandboxSession | ProgramFailure:
         """Load the program in a worker; the right to that comes from `take`, and is gone after a failure."""
         try:
             session = self._start(program, timeout_ms)
             failure = session.load()
         except OSError as error:
             self._free()
-            return Failure(f"Execution error: the sandbox cannot start a worker: {error}", Kind.CRASH)
+            return ProgramFailure(f"Execution error: the sandbox cannot start a worker: {error}", FailureKind.CRASH)
         except BaseException:
             self._free()
             raise
@@ -105,7 +104,7 @@ class Workers:
             return failure
         return session
 
-    def _start(self, program: Program, timeout_ms: int) -> Session:
+    def _start(self, program: Program, timeout_ms: int) -> SandboxSession:
         monty = engine()
         with self._changed:
             self._raise_if_closed()
@@ -130,13 +129,13 @@ class Workers:
             os_policy={"sleep": "zero"},
             assert_message_annotations=False,
         )
-        session = Session(monty, checkout, program, timeout_ms, self._max_memory_mb)
+        session = SandboxSession(monty, checkout, program, timeout_ms, self._max_memory_mb)
         checkout.__enter__()
         with self._changed:
             self._busy.add(session)
         return session
 
-    def give_back(self, session: Session, *, keep: bool) -> None:
+    def give_back(self, session: SandboxSession, *, keep: bool) -> None:
         """Keep the session for the next call of its program, or end it and free its worker."""
         with self._changed:
             self._busy.discard(session)

@@ -222,7 +222,7 @@ async def test_the_first_execution_makes_the_program(http: httpx.AsyncClient) ->
     assert [reply.json()["output"] for reply in replies] == [{"label": "spam"}] * 5
     [artifact] = (await http.get(f"/api/v1/tasks/{task_id}/artifacts")).json()
     assert (artifact["status"], artifact["deployment_percentage"], artifact["version"]) == ("active", 100, 1)
-    assert (artifact["synthesis_strategy"], artifact["llm_model"]) == ("ml", "scikit-learn")
+    assert (artifact["synthesis_strategy"], artifact["llm_provider"]) == ("ml", "local")
     assert artifact["confidence_score"] > 0.5
     assert artifact["generation_time_sec"] > 0
     assert (await http.get(f"/api/v1/tasks/{task_id}")).json()["active_version"] == 1

@@ -10,7 +10,7 @@ from django.db import IntegrityError, router, transaction
 from ...models import WebhookEvent
 from ...webhooks import SIGNATURE_HEADER, WebhookError, parse_event, verify
 from .conf import aliases, config_of
-from .models import WebhookDelivery
+from .models import HandledEvent
 from .signals import BY_TYPE, loopai_event
 
 logger = logging.getLogger("loopai.webhooks")
@@ -45,19 +45,21 @@ def handle(event: WebhookEvent, alias: str) -> bool:
     The record is the claim: a second delivery meanwhile waits for this one's end, and whatever a receiver raises (or a
     crash) undoes the claim with all that receivers wrote, so that the next delivery is handled.
     """
-    using = router.db_for_write(WebhookDelivery)
+    using = router.db_for_write(HandledEvent)
+    kind = str(event.event_type)
     with transaction.atomic(using=using):
         try:
             with transaction.atomic(using=using):
-                WebhookDelivery.objects.using(using).create(
+                HandledEvent.objects.using(using).create(
                     event_id=event.id,
-                    event_type=str(event.event_type),
+                    event_type=kind[: HandledEvent.LONGEST_TYPE],
                     alias=alias,
                     task_id=event.task_id,
                     sent_at=event.timestamp,
                 )
         except IntegrityError:
             return False
-        for signal in (loopai_event, BY_TYPE[str(event.event_type)]):
-            signal.send(WebhookEvent, event=event, alias=alias)
+        loopai_event.send(WebhookEvent, event=event, alias=alias)
+        if kind in BY_TYPE:
+            BY_TYPE[kind].send(WebhookEvent, event=event, alias=alias)
     return True

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Optional
+from typing import Any, Final, Optional
 
 from anyio import CapacityLimiter, to_thread
 from pydantic import TypeAdapter, ValidationError
@@ -24,8 +24,8 @@ from ...batch.engine.stopping import Stop
 from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
 from ...batch.reporting.quality import Expectation
-from ...batch.reporting.statistics import Statistics, summary_of
-from ...batch.rows import CANCELLED, ERROR
+from ...batch.reporting.statistics import Ended, Statistics, summary_of
+from ...batch.rows import CANCELLED, ERROR, UNFIT
 from ...client import LoopaiClient
 from ...exceptions import (
     AuthenticationException,
@@ -40,11 +40,8 @@ from .events import Outbox
 from .problems import Problem, problem_of
 from .uploads import ROWS_AT_ONCE, WEIGHT_AT_ONCE, Gone, Limits, Rows, Upload, UploadError
 
-UNFIT = "unfit"
-"""`code` of a row whose input or output is not of the router's type; the others are the batch engine's."""
-
-UNREADABLE_UPLOAD = "unreadable"
-FAILED = "failed"
+UNREADABLE_UPLOAD: Final = "unreadable_upload"
+FAULT: Final = "fault"
 """`ended` of a run that could not be carried through: the upload is at fault, or this application."""
 
 HEAVIEST = 8_000_000
@@ -184,7 +181,8 @@ class Run:
 
     async def work(self) -> None:
         """Run all rows. Ends the outbox, whatever happens."""
-        ended, problem = "finished", None
+        ended: Ended = "finished"
+        problem: Optional[Problem] = None
         headers: Mapping[str, str] = {}
         try:
             try:
@@ -200,7 +198,7 @@ class Run:
             except Gone:
                 ended = INTERRUPTED
             except Exception as error:  # noqa: BLE001  # logged with its traceback; the stream ends as documented
-                ended = FATAL if isinstance(error, ConfigurationError) else FAILED
+                ended = FATAL if isinstance(error, ConfigurationError) else FAULT
                 problem = Problem(title="Internal error", status=500, detail="The application failed: see its log.")
                 self._log(error)
             if ended == "finished" and self._statistics.cancelled:
@@ -257,7 +255,7 @@ class Run:
     def _result(self, outcome: Outcome) -> BatchResult:
         result: BatchResult = {
             "key": outcome.key,
-            "status": outcome.status,  # type: ignore[typeddict-item]  # one of the three, typed as a text
+            "status": outcome.status,
         }
         if outcome.ok:
             result["output"] = outcome.output

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Res
 from pydantic import TypeAdapter
 
 from ...batch.mapping import InputMapping
+from ...batch.options import BatchOptions
 from ...batch.reporting.quality import Expectation
 from ...client import LoopaiClient
 from ...exceptions import ConfigurationError, ValidationException
@@ -91,6 +92,7 @@ def _options(
     idle_timeout: Optional[float],
     **run: Any,
 ) -> Options:
+    BatchOptions(**run)
     return Options(
         str(task),
         None if input is None else TypeAdapter(input),

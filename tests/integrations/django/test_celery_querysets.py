@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core.management import CommandError, call_command, load_command_class
 from django.db import connections, transaction
 from django.utils import timezone
-from inbox.models import Mail, Message
+from inbox.models import Mail, MailManager, Message
 
 from loopai.batch.engine.stopping import Stop
+from loopai.batch.options import QUERYSET, table
 from loopai.batch.rows import OK, Outcome
-from loopai.contrib.celery import look_after, run_part, start_batch
-from loopai.contrib.django.batches import parts
-from loopai.contrib.django.batches.following import follow
-from loopai.contrib.django.batches.plans import Plan
-from loopai.contrib.django.batches.results import Results
-from loopai.contrib.django.batches.rows import KeyedRow
-from loopai.contrib.django.batches.runs import Work
-from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun, LeaseLost
+from loopai.contrib.celery import StartOptions, partitions, run_part, start_batch
+from loopai.contrib.celery.monitor import follow
+from loopai.contrib.celery.tasks import look_after
+from loopai.contrib.django.batches.leases import owner_name
+from loopai.contrib.django.batches.options import RunOptions
+from loopai.contrib.django.batches.plan import Plan
+from loopai.contrib.django.batches.queryset import KeyedRow
+from loopai.contrib.django.batches.recording import LeaseLost
+from loopai.contrib.django.batches.row_writer import RowWriter
+from loopai.contrib.django.batches.run_lookup import ResolvedPlan
+from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun
 from loopai.exceptions import ConfigurationError
 from loopai.testing import FakeLoopai, ProgramError
 
@@ -138,6 +146,26 @@ def test_files_are_refused(
     assert BatchRun.objects.count() == 0
 
 
+@pytest.mark.parametrize("name", ["engine", "edge", "dry_run", "output", "key", "resume"])
+def test_what_start_batch_does_not_take_is_named(name: str) -> None:
+    """An option of the command or of files is an error that names it, as it is one for a type checker."""
+    assert name not in get_type_hints(StartOptions)
+    options: Any = {name: True}
+    with pytest.raises(ConfigurationError, match=name):
+        start_batch("spam", "inbox.Mail", save_to=["verdict=label"], **options)
+
+
+def test_start_batch_has_the_options_of_the_table() -> None:
+    """By the names and types of `loopai_batch`: what a type checker accepts is accepted when it runs."""
+    own = {item for item in inspect.signature(start_batch).parameters if item != "options"}
+    of_the_command = {"output", "output_format", "dry_run", "edge", "engine", "progress", "grace"}
+    options = {name for name, info in table(RunOptions) if QUERYSET in info.where} - own - of_the_command
+    described = get_type_hints(StartOptions)
+    assert described.keys() == options
+    written = get_type_hints(RunOptions)
+    assert {name for name in options if described[name] != written[name]} == {"max_errors"}
+
+
 def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
     """Before one tries it; and a share is written with one sign."""
     with pytest.raises(SystemExit):
@@ -145,25 +173,25 @@ def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
             ["manage.py", "loopai_batch", "--help"]
         )
     told = " ".join(capsys.readouterr().out.split())
-    assert "this process, or Celery's workers (--queryset with --save-to)" in told
-    assert "for stdout (--engine inline)" in told
+    assert "inline (this process; files as well) or celery (workers; --queryset with --save-to)" in told
     assert "--max-errors N|P% " in told
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"dry_run": True}, "dry_run is for the command"),
-        ({"overwrite": True}, "mode='overwrite' says it"),
-        ({"mode": "retry-failed"}, "mode is one of new, resume, retry_failed, overwrite"),
+        ({"dry_run": True}, "start_batch has no option 'dry_run': it is for the command"),
+        ({"overwrite": True}, "pass mode='overwrite'"),
+        ({"mode": "retry-failed"}, "mode must be one of new, resume, retry_failed, overwrite, not 'retry-failed'"),
         ({"output": "judged.csv"}, "output: Celery runs a queryset and saves to its rows"),
         ({"input": "mails.csv"}, "input: Celery runs a queryset and saves to its rows"),
+        ({"key": "id"}, "key: Celery runs a queryset and saves to its rows"),
     ],
 )
 def test_start_batch_refuses_what_it_would_not_heed(spam: Any, options: dict[str, Any], told: str) -> None:
     """Above all a dry run that would send rows."""
     with pytest.raises(ConfigurationError, match=told):
-        start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], **options)
+        start_batch("spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"], **options)
     assert BatchRun.objects.count() == 0
 
 
@@ -178,13 +206,13 @@ def failed_before(spam: Any) -> tuple[BatchRun, tuple[str, ...]]:
     spam.returns({"label": "ham"})
     run = BatchRun.objects.get()
     BatchRun.objects.update(state=BatchRun.State.PENDING, mode=BatchRun.Mode.RETRY_FAILED)
-    assert run.acquire(parts.WORKERS, timezone.now(), 60)
+    assert run.acquire(partitions.WORKERS, timezone.now(), 60)
     return run, words
 
 
 def handed_out(run: BatchRun) -> list[BatchPart]:
     with transaction.atomic():
-        return parts.first_parts(run, Work(Plan.of(run), "default"))
+        return partitions.first_parts(run, ResolvedPlan(Plan.of(run), "default"))
 
 
 def test_a_worker_that_lacks_the_alias_stops_the_run(spam: Any) -> None:
@@ -238,22 +266,22 @@ def test_rows_that_failed_since_are_repeated_too(spam: Any) -> None:
 def test_a_worker_that_lost_its_part_keeps_nothing(spam: Any) -> None:
     """Two repeat the same failed rows, as the first was silent for too long: one of them is heard."""
     run, _ = failed_before(spam)
-    work = Work(Plan.of(run), "default")
+    resolved = ResolvedPlan(Plan.of(run), "default")
     first = run.failures.order_by("pk")[0]
     slow = run.parts.create(run=run, after="0", upto=str(first.pk), failed=True)
     quick = BatchPart.objects.get(pk=slow.pk)
     found: list[tuple[str, BatchPart, list[KeyedRow]]] = []
     for part, owner in ((slow, "spam"), (quick, "ham")):
         assert part.acquire(owner, timezone.now(), -1)
-        found.append((owner, part, parts.rows_of(run, part, work)[0]))
+        found.append((owner, part, partitions.rows_of(run, part, resolved)[0]))
     for label, part, again in reversed(found):
         outcomes = [Outcome(row, OK, {"label": label}, None, None, 1.0, 1) for row in again]
-        results = Results(run, work.rows, work.targets, False)
+        writer = RowWriter(run, resolved.rows, resolved.targets, False, part)
         if label == "ham":
-            results.keep(outcomes, part)
+            writer.write(outcomes)
             continue
         with pytest.raises(LeaseLost):
-            results.keep(outcomes, part)
+            writer.write(outcomes)
     run.refresh_from_db()
     assert (run.ok, run.errors) == (55, 5)
     assert labels()[9] == "ham"
@@ -286,7 +314,10 @@ def test_a_run_that_is_deleted_while_it_is_watched(spam: Any) -> None:
     """Said in words."""
     run, _ = failed_before(spam)
     with pytest.raises(LeaseLost, match="was deleted"):
-        follow(run, Plan.of(run), [], Stop(), lambda run: run.delete() and None, sleep=lambda _: None)
+        follow(
+            run, Plan.of(run), [], Stop(), lambda run, _: run.delete() and None, print,
+            clock=count(step=9.0).__next__, sleep=lambda _: None,
+        )  # fmt: skip
 
 
 def test_rows_that_are_gone_are_told_by_workers_too(spam: Any) -> None:
@@ -311,12 +342,158 @@ def test_rows_that_are_gone_are_told_by_workers_too(spam: Any) -> None:
     assert (run.ok, run.errors, run.skipped) == (38, 0, 2)
 
 
+# Another version, or a faster command
+
+
+def test_resume_refuses_another_version(spam: Any) -> None:
+    """Given or omitted, as it refuses another task or mapping: it would start at the first row."""
+    mails(20)
+    words = (*MAILS, "--save-to", "label", *CELERY)
+    batch(*words, "--max-errors", "0", code=3)
+    sent = len(spam.inputs)
+    told = batch(*words, "--task-version", "2", "--resume", code=2)
+    assert "its --task-version is not given, this command's 2" in told
+    assert "its --map is text=subject, this command's text=label" in batch(
+        "--queryset", "inbox.Mail", "--map", "text=label", "--save-to", "label", *CELERY, "--resume", code=2
+    )
+    assert len(spam.inputs) == sent
+
+
+@pytest.mark.parametrize("engine", [QUICK, CELERY])
+def test_an_active_version_that_changes_is_said(spam: Any, loopai_fake: FakeLoopai, engine: tuple[str, ...]) -> None:
+    """Where no version was named the run goes on with the new one: said once, and both stand in the summary."""
+    mails(40)
+    client = loopai_fake.client()
+    client.push_program(client.get_task_by_name("spam").id, "def main(input): ...")
+    words = (*MAILS, "--save-to", "label", *engine)
+    assert "version" not in batch(*words, "--max-errors", "0", "--max-in-flight", "1", code=3)
+    client.push_program(client.get_task_by_name("spam").id, "def main(input): ...")
+    spam.returns({"label": "ham"})
+    told = batch(*words, "--resume", code=1)
+    assert told.count("The active version of task spam was 1 and is 2 now") == 1
+    assert "Rows ran on versions 1, 2 of the task." in told
+    summary = json.loads(batch(*words, "--retry-failed", "--json").strip().splitlines()[-1])["summary"]
+    assert summary["task_versions"] == [1, 2]
+
+
+def test_a_finished_run_is_not_called_ended_early(spam: Any) -> None:
+    """Two commands: the second waits for the first, which finishes meanwhile; its record stays as it is."""
+    mails(8)
+    words = (*MAILS, "--save-to", "label", *QUICK)
+    spam.returns({"label": "ham"})
+    batch(*words)
+    first = BatchRun.objects.get()
+    BatchRun.objects.update(
+        state="running", owner=f"{owner_name()}", lease_until=timezone.now() + timedelta(seconds=30)
+    )
+
+    def finish() -> None:
+        BatchRun.objects.filter(pk=first.pk).update(state="finished", owner="", lease_until=None)
+        connections.close_all()
+
+    finishing = threading.Timer(0.6, finish)
+    finishing.start()
+    batch(*words, "--overwrite")
+    finishing.join()
+    assert [run.state for run in BatchRun.objects.order_by("pk")] == ["finished", "finished"]
+
+
+# Parts that fail
+
+
+@pytest.fixture
+def faults() -> Iterator[list[Exception]]:
+    yield MailManager.faults
+    MailManager.faults.clear()
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("the disk is full"), SoftTimeLimitExceeded()])
+def test_a_part_that_fails_again_and_again_stops_the_run(spam: Any, faults: list[Exception], fault: Exception) -> None:
+    """After three tries, with its error and exit code 5; what remains is not tried, and `--resume` loses no row."""
+    mails(40)
+    words = ("--queryset", "inbox.Mail:fragile", "--map", "text=subject", "--save-to", "label", *CELERY)
+
+    def fail_from_now_on(mail: dict[str, Any]) -> Any:
+        if mail["text"] == "mail 10":
+            faults.append(fault)
+        return {"label": "ham"}
+
+    spam.computes(fail_from_now_on)
+    told = batch(*words, code=5)
+    assert f"{type(fault).__name__}: {fault}" in told
+    run = BatchRun.objects.get()
+    assert (run.state, run.ok, run.errors, run.owner) == ("stopped", 14, 0, "")
+    assert [part.attempts for part in run.parts.exclude(error="")] == [3]
+    assert run.parts.exclude(error="").get().error in run.error
+    assert set(run.parts.filter(error="").values_list("attempts", flat=True)) == {0}
+    faults.clear()
+    spam.returns({"label": "ham"})
+    batch(*words, "--resume")
+    assert labels() == dict.fromkeys(range(1, 41), "ham")
+    assert len(spam.inputs) == 40
+    run.refresh_from_db()
+    assert (run.state, run.ok, run.parts.count()) == ("finished", 40, 0)
+
+
+def test_a_part_whose_workers_are_lost_stops_the_run(spam: Any) -> None:
+    """Killed again and again, as by a time limit or for lack of memory: it is not tried without end."""
+    run, _ = failed_before(spam)
+    [part] = handed_out(run)
+    for worker in ("first", "second", "third"):
+        assert part.acquire(worker, timezone.now(), -1)
+    assert part.lost == 2
+    before = len(spam.inputs)
+    run_part.apply((run.pk, part.pk))
+    run.refresh_from_db()
+    assert run.state == "stopped"
+    assert "lost 3 times" in run.error
+    assert len(spam.inputs) == before
+
+
+def test_a_run_is_not_stopped_before_the_parts_under_way_have_ended(spam: Any) -> None:
+    """What another worker is at is finished and counted first."""
+    run, _ = failed_before(spam)
+    first = run.failures.order_by("pk")[0]
+    bad = run.parts.create(run=run, after="0", upto=str(first.pk), failed=True)
+    busy = run.parts.create(run=run, after=str(first.pk), upto="99999", failed=True)
+    assert bad.acquire("bad", timezone.now(), 60)
+    assert busy.acquire("busy", timezone.now(), 60)
+    partitions.give_up(bad, "fault: it broke")
+    assert not partitions.settle(run)
+    assert partitions.abandoned(run, run.done) == []
+    partitions.release(busy)
+    assert partitions.settle(run)
+    run.refresh_from_db()
+    assert (run.state, run.error) == ("stopped", "fault: it broke")
+
+
+def test_without_a_worker_the_command_says_how_to_start_one(spam: Any) -> None:
+    """After ten seconds, once; one that has taken a part is not called for."""
+    run, _ = failed_before(spam)
+    handed_out(run)
+    told: list[str] = []
+    seen: list[int] = []
+
+    def end_at_last(run: BatchRun, _: int) -> None:
+        seen.append(len(told))
+        if len(seen) == 2:
+            run.end(partitions.WORKERS, BatchRun.State.CANCELLED, timezone.now())
+
+    follow(
+        run, Plan.of(run), [], Stop(), end_at_last, told.append, clock=count(step=3.0).__next__, sleep=lambda _: None
+    )
+    assert seen == [1, 1]
+    assert "celery -A" in told[0]
+
+
 # Reports
 
 
 def figures(told: str) -> dict[str, Any]:
     """The summary, less what is told by the clock."""
-    found: dict[str, Any] = json.loads(told.strip().splitlines()[-1])["summary"]
+    found: dict[str, Any] = json.loads(next(line for line in told.splitlines() if line.startswith('{"summary"')))[
+        "summary"
+    ]
     for name in ("seconds", "rows_per_s", "latency_ms", "gone_or_filled", "last_error"):
         found.pop(name, None)
     return found
@@ -367,9 +544,14 @@ def test_start_batch_writes_the_report(spam: Any, tmp_path: Path) -> None:
     mails(30)
     page = tmp_path / "page.html"
     run = start_batch(
-        "spam", "inbox.Mail", save_to=["label"], map=["text=subject"], expect="score=output.label", report=str(page),
+        "spam",
+        "inbox.Mail",
+        save_to=["label"],
+        mapping=["text=subject"],
+        expect="score=output.label",
+        report=str(page),
         chunk_size=7,
-    )  # fmt: skip
+    )
     assert run is not None
     run.refresh_from_db()
     assert (run.state, run.ok, run.errors) == ("finished", 27, 3)
@@ -387,18 +569,34 @@ def test_a_report_that_a_worker_cannot_write_is_no_fault_of_the_run(spam: Any, t
         return {"label": "ham"}
 
     spam.computes(judge_late)
-    run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], report=str(folder / "page.html"))
+    run = start_batch(
+        "spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"], report=str(folder / "page.html")
+    )
     assert run is not None
     run.refresh_from_db()
     assert run.state == "finished"
     assert BatchFailure.objects.count() == 0
 
 
+def test_the_command_in_a_transaction(spam: Any) -> None:
+    """As in a TestCase: eager tasks run at once; workers would see nothing of it, which is refused."""
+    mails(8)
+    words = (*MAILS, "--save-to", "label", *CELERY)
+    spam.returns({"label": "ham"})
+    with transaction.atomic():
+        assert "8 ok" in batch(*words)
+    assert BatchRun.objects.get().state == "finished"
+    current_app.conf.task_always_eager = False
+    with transaction.atomic():
+        assert "start_batch" in batch(*words, code=2)
+    assert BatchRun.objects.count() == 1
+
+
 def test_start_batch_in_a_transaction(spam: Any) -> None:
     """Workers see nothing of it before it is committed, and are told then."""
     Mail.objects.create(subject="mail 1")
     with transaction.atomic():
-        run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"])
+        run = start_batch("spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"])
         assert run is not None
         assert spam.inputs == []
     run.refresh_from_db()

@@ -55,7 +55,7 @@ def test_results_as_csv(app) -> None:
     assert (found["a"]["columns.text"], set(found)) == ("one", {"a", "b"})
     broken = client.post("/batch?format=json", content=b'[{"text": "x"}, ', headers={"accept": "text/csv"})
     last = list(csv.DictReader(io.StringIO(broken.text)))[-1]
-    assert (last["key"], last["status"], last["code"]) == ("", "error", "unreadable")
+    assert (last["key"], last["status"], last["code"]) == ("", "error", "unreadable_upload")
 
 
 class Upper(BaseModel):

@@ -200,7 +200,7 @@ def test_what_cannot_be_read_is_answered_before_anything_is_sent(client, media_t
         events = events_of(reply.text)
         problem = named(events, "error")[0].data
         assert named(events, "result")
-        assert (events[-1].name, events[-1].data["ended"]) == ("summary", "unreadable")
+        assert (events[-1].name, events[-1].data["ended"]) == ("summary", "unreadable_upload")
     else:
         problem = reply.json()
         assert reply.headers["content-type"] == "application/problem+json"
@@ -221,7 +221,7 @@ def test_the_rows_before_what_cannot_be_read_are_run(loopai_fake) -> None:
             events = events_of(reply.text)
             assert {event.id for event in named(events, "result")} == {str(number) for number in range(1, 251)}
             assert told in named(events, "error")[0].data["detail"]
-            assert (events[-1].data["ended"], events[-1].data["ok"]) == ("unreadable", 250)
+            assert (events[-1].data["ended"], events[-1].data["ok"]) == ("unreadable_upload", 250)
 
 
 def test_a_row_that_cannot_be_read_is_that_row_s_error(client) -> None:
@@ -291,7 +291,7 @@ def test_a_key_that_recurs_is_an_error_of_the_second_row(client) -> None:
 
 @pytest.mark.parametrize(
     ("error", "status", "ended"),
-    [(NotFoundException("no such task"), 404, "refused"), (ServerException("at Db.Open()"), 502, "unreachable")],
+    [(NotFoundException("no such task"), 404, "fatal_error"), (ServerException("at Db.Open()"), 502, "unreachable")],
 )
 def test_a_run_that_cannot_go_on_says_so_and_shows_nothing_of_the_upstream(
     error, status, ended, server, body_of
@@ -321,7 +321,7 @@ def test_a_run_that_cannot_go_on_says_so_and_shows_nothing_of_the_upstream(
     assert named(events, "error")[0].data["status"] == status
     statuses = [event.data["status"] for event in named(events, "result")]
     assert (statuses[0], set(statuses[1:])) == ("ok", {"cancelled"})
-    assert events[-1].data["ended"] in {ended, "refused"}
+    assert events[-1].data["ended"] in {ended, "fatal_error"}
     for text in (refused.text, broken_off.text):
         assert "internal.test" not in text
         assert server.url not in text

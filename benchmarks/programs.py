@@ -1,0 +1,128 @@
+"""How good programs made from examples are, and how long making one takes, beside what a user would take instead."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loopai.generators import Candidate, TaskDescription, generate
+from loopai.programs import Program, ProgramPool
+
+from .executions import emails, given
+from .measuring import Goal, Row, group
+
+# Another suite of the same form: one JSON object a line, `examples` of {"input": [column, …], "output": …}.
+SUITE = "LOOPAI_BENCH_TRANSFORMATIONS"
+SHOWN = 3
+FIRST = """
+import time
+began = time.perf_counter()
+from loopai.generators import TaskDescription, generate
+from benchmarks.executions import emails, given
+rows = emails("train")[:16]
+generate(TaskDescription("spam"), [{"input": given(row), "output": row["label"]} for row in rows])
+print(time.perf_counter() - began)
+"""
+IMPORT = """
+import time
+began = time.perf_counter()
+import sklearn.linear_model, sklearn.feature_extraction.text
+print(time.perf_counter() - began)
+"""
+
+
+@functools.lru_cache(maxsize=2)
+def transformations(quick: bool) -> dict[str, float]:
+    """Shares of tasks unsolved, wrong among those that answer, and seconds a task."""
+    path = Path(os.environ.get(SUITE) or Path(__file__).with_name("transformations.jsonl"))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    verdicts, seconds = [], []
+    with ProgramPool() as pool:
+        for line in lines[:10] if quick else lines:
+            rows = json.loads(line)["examples"]
+            if len(rows) <= SHOWN:
+                continue
+            inputs = [{f"col{n}": value for n, value in enumerate(row["input"])} for row in rows]
+            examples = [{"input": value, "output": row["output"]} for value, row in zip(inputs, rows)]
+            began = time.perf_counter()
+            made = generate(TaskDescription("transform"), examples[:SHOWN])
+            seconds.append(time.perf_counter() - began)
+            verdicts.append(_verdict(pool, made, examples[SHOWN:]))
+    answered = [verdict for verdict in verdicts if verdict != "refused"]
+    return {
+        "unsolved": 1 - verdicts.count("solved") / len(verdicts),
+        "wrong": answered.count("wrong") / max(1, len(answered)),
+        "median": statistics.median(seconds),
+    }
+
+
+def _verdict(pool: ProgramPool, made: Any, examples: list[dict[str, Any]]) -> str:
+    if not isinstance(made, Candidate):
+        return "refused"
+    outcomes = pool.run_many(Program(made.code), [example["input"] for example in examples])
+    if any(one.error is None and one.output != example["output"] for one, example in zip(outcomes, examples)):
+        return "wrong"
+    return "refused" if any(one.error is not None for one in outcomes) else "solved"
+
+
+def _mails(count: int) -> list[dict[str, Any]]:
+    return [{"input": given(row), "output": row["label"]} for row in emails("train")[:count]]
+
+
+@functools.lru_cache(maxsize=4)
+def program_errors(count: int) -> float:
+    """Share of the e-mails of `dev` that a program from `count` examples gets wrong."""
+    made = generate(TaskDescription("spam"), _mails(count))
+    if not isinstance(made, Candidate):
+        raise TypeError(made.reason)
+    rows = emails("dev")
+    with ProgramPool() as pool:
+        outcomes = pool.run_many(Program(made.code), [given(row) for row in rows])
+    return sum(one.output != row["label"] for one, row in zip(outcomes, rows)) / len(rows)
+
+
+@functools.lru_cache(maxsize=4)
+def pipeline_errors(count: int) -> float:
+    """The same for words' TF-IDF and a logistic regression."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    def text(row: dict[str, Any]) -> str:
+        return f"{row['subject']}\n{row['body']}"
+
+    pipeline = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=30, max_iter=1000))
+    known, rows = emails("train")[:count], emails("dev")
+    pipeline.fit([text(row) for row in known], [row["label"] for row in known])
+    return 1 - float(pipeline.score([text(row) for row in rows], [row["label"] for row in rows]))
+
+
+def _timed(code: str) -> float:
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+@group("programs")
+def programs(quick: bool) -> Iterator[list[Row]]:
+    count = 100 if quick else 1000
+    table = "the examples as a table"
+    yield [
+        Row("transformations not solved, 3 examples", lambda: transformations(quick)["unsolved"], table, lambda: 1.0,
+            "of all", Goal(0.4, "figure")),
+        Row("transformations wrong, of those that answer", lambda: transformations(quick)["wrong"], table, lambda: 1.0,
+            "of all", Goal(0.08, "figure")),
+        Row("a transformation's program, median", lambda: transformations(quick)["median"],
+            "the time that is allowed", lambda: 0.5, "s", Goal(0.5, "figure")),
+        Row(f"e-mails wrong, {count:,} examples", lambda: program_errors(count), "TF-IDF and logistic regression",
+            lambda: pipeline_errors(count), "of all", Goal(1.1)),
+        Row("first program of a process, 16 e-mails", lambda: _timed(FIRST), "importing scikit-learn",
+            lambda: _timed(IMPORT), "s", Goal(1.2, "figure")),
+    ]  # fmt: skip

@@ -1,0 +1,321 @@
+"""The rows of a queryset: found by name, paged by primary key, mapped to inputs. Nothing is written or sent here.
+
+A page is one short query: no cursor of the server's, no transaction that stays open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from django.apps import apps
+from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
+from django.db import models, transaction
+from django.db.models import QuerySet
+
+from ....batch.mapping import InputMapping, Unmapped, nearest
+from ....batch.rows import UNMAPPED, UNREADABLE, Row
+from ....exceptions import ConfigurationError
+from .. import keys
+from .database import Database, is_of_a_row
+from .filters import filtered
+
+if TYPE_CHECKING:
+    from ..models import BatchRun
+
+
+class _Unreadable(str):
+    """Why the values of a row could not be read; stands in their place."""
+
+
+class KeyedRow(Row):
+    """A row of a table: `pk` is its key, `after` that of the row before it; `retried` if it failed before."""
+
+    __slots__ = ("after", "pk", "retried")
+
+    def __init__(
+        self, pk: Any, key: str, columns: dict[str, Any], number: int, after: Optional[str], retried: bool
+    ) -> None:
+        super().__init__(key, None, columns, number)
+        self.pk = pk
+        self.after = after
+        self.retried = retried
+
+
+class QuerysetRows:
+    """The rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`.
+
+    They meet `filters` (`field=value`) and none of `excludes`. `mapping` says what the input is made of, `also` names
+    columns that are read beside. A manager's method is called without arguments and gives a queryset of the model.
+    `model` is the concrete one, also where a proxy was named. Raises `ConfigurationError`.
+    """
+
+    def __init__(
+        self,
+        named: Union[str, QuerySet[Any]],
+        filters: Iterable[str],
+        mapping: Iterable[str],
+        database: str,
+        *,
+        excludes: Iterable[str] = (),
+        also: Iterable[str] = (),
+    ) -> None:
+        self.model, self.queryset = _queryset(named, database)
+        for text in filters:
+            self.queryset = filtered(self.queryset, text)
+        for text in excludes:
+            self.queryset = filtered(self.queryset, text, exclude=True)
+        self.database = Database(database)
+        keys.check(self.model)
+        self.mapping = InputMapping(mapping)
+        self._columns: dict[str, tuple[str, int]] = {
+            path: _lookup(self.queryset, path) for path in dict.fromkeys([*self.mapping.sources, *also])
+        }
+
+    @property
+    def plain(self) -> bool:
+        """Whether every value read is one that JSON has: then no input need be looked through for others."""
+        found = [_last_field(self.model, lookup) for lookup, _ in self._columns.values()]
+        return all(isinstance(field, _PLAIN) for field in found)
+
+    def page(self, queryset: QuerySet[Any], size: int, after: Any = None) -> list[tuple[Any, ...]]:
+        """At most `size` rows after a key, by primary key: the key, then the columns."""
+        if after is not None:
+            queryset = queryset.filter(pk__gt=after)
+        queryset = queryset.order_by("pk")
+        names = [lookup for lookup, _ in self._columns.values()]
+        try:
+            return self._read(queryset.values_list("pk", *names)[:size])
+        except Exception as error:
+            if not is_of_a_row(error):
+                raise
+        # A value that cannot be read is its row's fault; those of the others are read one by one.
+        return [self._alone(queryset, pk, names) for (pk,) in self._read(queryset.values_list("pk")[:size])]
+
+    def _alone(self, queryset: QuerySet[Any], pk: Any, names: Sequence[str]) -> tuple[Any, ...]:
+        try:
+            found = self._read(queryset.filter(pk=pk).values_list("pk", *names)[:1])
+        except Exception as error:
+            if not is_of_a_row(error):
+                raise
+            return pk, _Unreadable(f"the row cannot be read: {error}".strip())
+        return found[0] if found else (pk, _Unreadable("the row was deleted while it was read"))
+
+    def _read(self, queryset: QuerySet[Any]) -> list[tuple[Any, ...]]:
+        def read() -> list[tuple[Any, ...]]:
+            if not self.database.connection.in_atomic_block:
+                return list(queryset.all())
+            with transaction.atomic(using=self.database.using):  # an error would end the caller's transaction
+                return list(queryset.all())
+
+        return self.database.attempt(read)
+
+    def row(self, found: Sequence[Any], number: int, after: Optional[str], retried: bool = False) -> KeyedRow:
+        """A row as it runs; one that lacks what the mapping names has `error` set."""
+        columns: dict[str, Any] = {}
+        key = keys.to_text(self.model, found[0])
+        if len(found) > 1 and isinstance(found[1], _Unreadable):
+            row = KeyedRow(found[0], key, columns, number, after, retried)
+            row.error, row.code = str(found[1]), UNREADABLE
+            return row
+        for place, (path, (_, inside)) in enumerate(self._columns.items(), 1):
+            if inside and len(path.split(".")) <= inside:
+                _dig(columns, path, _parts(path)[-inside:], found[place])
+            elif inside:
+                _put(columns, path.split(".")[:-inside], found[place])
+            else:
+                columns[path] = found[place]
+        row = KeyedRow(found[0], key, columns, number, after, retried)
+        try:
+            row.input = self.mapping(columns)
+        except Unmapped as error:
+            row.error, row.code = str(error), UNMAPPED
+        return row
+
+    def walk(self, queryset: QuerySet[Any], size: int, after: Optional[str], first: int = 1) -> Iterator[KeyedRow]:
+        """The rows of a part of the queryset in the order of their keys, `size` a query."""
+        number = first
+        last: Any = None
+        while True:
+            page = self.page(queryset, size, last)
+            for found in page:
+                # A queryset that joins many may give a row several times.
+                if last is not None and found[0] == last:
+                    continue
+                row = self.row(found, number, after)
+                last, after = found[0], row.key
+                number += 1
+                yield row
+            if len(page) < size:
+                return
+
+    def upper_key(self, queryset: QuerySet[Any], limit: Optional[int]) -> Optional[str]:
+        """The highest key, or that of the row number `limit`; `None` where there is no row."""
+        ordered = queryset.order_by("pk").values_list("pk", flat=True)
+        found = ordered.last() if limit is None else None
+        if limit is not None:
+            at = list(ordered[limit - 1 : limit])
+            found = at[0] if at else ordered.last()
+        return None if found is None else keys.to_text(self.model, found)
+
+    # A run's rows by ranges of keys, for workers
+
+    def extent(self, limit: Optional[int]) -> tuple[Optional[str], int]:
+        """The key of the last row that a run reads, and how many it reads; `None` where there is no row."""
+        upper = self.upper_key(self.queryset, limit)
+        return upper, 0 if upper is None else self._upto(self.queryset, None, upper).count()
+
+    def between(self, run: BatchRun, after: Optional[str], upto: str, most: int) -> list[KeyedRow]:
+        """The first `most` rows after a key up to another, of those that remain."""
+        return list(islice(self.walk(self._upto(run.remaining(self.queryset), after, upto), most, None), most))
+
+    def bounds(self, run: BatchRun, after: Optional[str], upto: str, size: int, most: int) -> list[str]:
+        """The keys that end chunks of `size` rows after which more come up to `upto`; the first `most` of them."""
+        found = self._upto(run.remaining(self.queryset), after, upto).order_by("pk").values_list("pk", flat=True)
+        ends = list(dict.fromkeys(keys.to_text(self.model, key) for key in found[: size * most + 1]))
+        return ends[:-1][size - 1 :: size]
+
+    def _upto(self, queryset: QuerySet[Any], after: Optional[str], upto: str) -> QuerySet[Any]:
+        queryset = queryset.filter(pk__lte=keys.from_text(self.model, upto))
+        return queryset if after is None else queryset.filter(pk__gt=keys.from_text(self.model, after))
+
+    def by_key(self, wanted: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+        """Those of these rows that are there, by their key."""
+        pks = [keys.from_text(self.model, key) for key in wanted]
+        return {
+            keys.to_text(self.model, found[0]): found for found in self.page(self.queryset.filter(pk__in=pks), len(pks))
+        }
+
+
+_PLAIN = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.UUIDField)
+"""Fields whose values JSON says as they are, dates and keys among them; a float may be NaN."""
+
+
+def _last_field(model: Any, lookup: str) -> Any:
+    """The field at the end of a lookup; `None` for an annotation."""
+    field: Any = None
+    for part in lookup.split("__"):
+        try:
+            field = model._meta.pk if part == "pk" else model._meta.get_field(part)
+        except FieldDoesNotExist:
+            return None
+        model = field.related_model
+    return field
+
+
+def columns_of(model: type[models.Model]) -> list[str]:
+    """The model's columns, less its key."""
+    return [field.name for field in model._meta.concrete_fields if not field.primary_key]
+
+
+def model_of(named: str) -> type[models.Model]:
+    """The model of `app.Model` or `app.Model:manager_method`. Raises `ConfigurationError`."""
+    label = named.partition(":")[0]
+    try:
+        found: type[models.Model] = apps.get_model(label)
+    except (LookupError, ValueError):
+        close = nearest(label, [model._meta.label for model in apps.get_models()]).partition(" (")[0]
+        raise ConfigurationError(f"--queryset: there is no model {label!r}{close}: write app.Model") from None
+    return found
+
+
+def name_of(queryset: Union[str, QuerySet[Any]], database: str) -> str:
+    """What a run remembers of its queryset: its name, or of one from code its model and a digest of its SQL."""
+    if isinstance(queryset, str):
+        return queryset
+    _refuse_unpaged(queryset, queryset.model._meta.label)
+    try:
+        sql, params = queryset.using(database).query.sql_with_params()
+    except EmptyResultSet:
+        sql, params = "", ()
+    digest = hashlib.sha256(f"{sql} {params!r}".encode()).hexdigest()[:16]
+    return f"{queryset.model._meta.label}:<QuerySet {digest}>"
+
+
+def _refuse_unpaged(queryset: QuerySet[Any], named: str) -> None:
+    query = queryset.query
+    if query.combinator or query.is_sliced or query.distinct_fields:
+        raise ConfigurationError(f"--queryset: {named} is sliced, combined or distinct by fields: it cannot be paged")
+
+
+def _queryset(named: Union[str, QuerySet[Any]], database: str) -> tuple[type[models.Model], QuerySet[Any]]:
+    """The concrete model and the rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`."""
+    if isinstance(named, QuerySet):
+        given: Any = named.model._meta.concrete_model
+        return given, named.using(database)
+    model = model_of(named)
+    _, colon, path = named.partition(":")
+    manager_name, dot, method = path.rpartition(".")
+    manager: Any = getattr(model, manager_name, None) if dot else model._default_manager
+    if not isinstance(manager, models.Manager):
+        known = ", ".join(item.name for item in model._meta.managers)
+        raise ConfigurationError(f"--queryset: {model._meta.label} has no manager {manager_name!r} (managers: {known})")
+    manager = manager.db_manager(database)
+    found: Any = manager.all()
+    if colon:
+        call = None if method.startswith("_") or not method.isidentifier() else getattr(manager, method, None)
+        if not callable(call):
+            raise ConfigurationError(
+                f"--queryset: the manager of {model._meta.label} has no method {method!r}: a queryset is named by one"
+            )
+        try:
+            found = call()
+        except TypeError as error:
+            raise ConfigurationError(f"--queryset: {method!r} must take no arguments ({error})") from None
+        if not isinstance(found, QuerySet) or found.model._meta.concrete_model is not model._meta.concrete_model:
+            raise ConfigurationError(f"--queryset: {method!r} gives no queryset of {model._meta.label}")
+    _refuse_unpaged(found, named)
+    concrete: Any = model._meta.concrete_model
+    return concrete, found.using(database)
+
+
+def _lookup(queryset: QuerySet[Any], path: str) -> tuple[str, int]:
+    """What `path` is to the database, and how many of its parts lie inside a JSON value."""
+    first, *inside = path.split(".")
+    if first in queryset.query.annotations:
+        return first, len(inside)
+    model: Any = queryset.model
+    parts = _parts(path)
+    for depth, part in enumerate(parts):
+        try:
+            field: Any = model._meta.pk if part == "pk" else model._meta.get_field(part)
+        except FieldDoesNotExist:
+            names = [item.name for item in model._meta.concrete_fields]
+            raise ConfigurationError(
+                f"--map: {model._meta.label} has no field {part!r}{nearest(part, names)}"
+            ) from None
+        rest = len(parts) - depth - 1
+        if field.one_to_many or field.many_to_many:
+            raise ConfigurationError(f"--map {path}: {part!r} has many values for a row: an input is made of one")
+        if rest and field.is_relation:
+            model = field.related_model
+            continue
+        if rest and not isinstance(field, models.JSONField):
+            raise ConfigurationError(f"--map {path}: {part!r} is neither a relation nor JSON: nothing lies inside it")
+        return "__".join(parts[: depth + 1]), rest
+    raise AssertionError("unreachable: the last part returns")
+
+
+def _parts(path: str) -> list[str]:
+    """The steps of a path: `author__name` is `author.name`; what stands behind a dot may be a key of a JSON object."""
+    first, dot, rest = path.partition(".")
+    return [*first.split("__"), *(rest.split(".") if dot else ())]
+
+
+def _dig(columns: dict[str, Any], path: str, inside: Sequence[str], value: Any) -> None:
+    """Put what lies inside a JSON value under the path's own name, if it is there."""
+    for name in inside:
+        if not isinstance(value, Mapping) or name not in value:
+            return
+        value = value[name]
+    columns[path] = value
+
+
+def _put(columns: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    made: Any = columns
+    for part in path[:-1]:
+        made = made.setdefault(part, {})
+    if not isinstance(value, Mapping) or not isinstance(made.get(path[-1]), Mapping):
+        made[path[-1]] = value

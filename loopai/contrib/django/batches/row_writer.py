@@ -1,0 +1,223 @@
+"""Outcomes into rows: cleaned, written and checkpointed in one transaction. What runs, and when, is the engines'."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Optional
+
+from django.db import connections, transaction
+from django.db.models import F
+
+from ....batch.reporting.quality import Expectation
+from ....batch.rows import CANCELLED, ERROR, OK, UNFIT, Outcome
+from ..models import BatchPart, BatchRun
+from .bulk_update import Change, empty, update
+from .database import is_of_a_row
+from .queryset import KeyedRow, QuerysetRows
+from .recording import By, record_chunk, record_retried
+from .statistics import counted, failed_rows_of
+from .targets import Target, Unfit
+
+Pair = tuple[Outcome, Change]
+
+
+class RowWriter:
+    """Writes the outcomes of one run, or of one part of it that was handed to a worker (`by`).
+
+    What a part comes to is counted beside, and compared with what is expected.
+    """
+
+    def __init__(
+        self,
+        run: BatchRun,
+        rows: QuerysetRows,
+        targets: Sequence[Target],
+        only_empty: bool,
+        by: By,
+        expectation: Optional[Expectation] = None,
+    ) -> None:
+        self.run = run
+        self._rows = rows
+        self._targets = targets
+        self._only_empty = only_empty
+        self._by = by
+        self._expectation = expectation
+        self._divides = False
+
+    def write(self, outcomes: Sequence[Outcome], gone: Collection[str] = ()) -> int:
+        """Write what is ok and record all; return how many rows were gone, or filled, meanwhile.
+
+        `gone` are keys of failed rows that are no longer there. What does not fit becomes an error in `outcomes`;
+        cancelled rows are left as they are. A fault of the database that passes is tried again. Raises `LeaseLost`,
+        with nothing written, where the run or part is somebody else's by now.
+        """
+        ended = [outcome for outcome in outcomes if outcome.status != CANCELLED]
+        before: Any = True if isinstance(self._by, BatchPart) else self._recorded()
+        skipped = self.run.skipped
+        self._divides = False
+
+        def arrived() -> Optional[int]:
+            self.run.refresh_from_db()
+            return None if self._recorded() == before else self.run.skipped - skipped
+
+        return self._rows.database.attempt(lambda: self._once(ended, gone), arrived)
+
+    def _recorded(self) -> Any:
+        """What the transaction of these outcomes changes, and nobody else: the mark and counts, or the part."""
+        if isinstance(self._by, BatchPart):
+            return self._by.row().exists()
+        run = self.run
+        return run.mark, run.finished_ranges, run.ok, run.errors, run.skipped
+
+    def _once(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
+        try:
+            return self._kept(ended, gone)
+        except Exception as error:
+            if self._divides or not is_of_a_row(error):
+                raise
+        # Rare, and it aborted the transaction: once more, to find the row that is refused.
+        self._divides = True
+        for target in self._targets:
+            target.forget()
+        self.run.refresh_from_db()
+        return self._kept(ended, gone)
+
+    def _cleaned(self, outcomes: Sequence[Outcome]) -> list[Pair]:
+        pairs: list[Pair] = []
+        for outcome in outcomes:
+            if outcome.status != OK:
+                continue
+            try:
+                values = [target.value(outcome) for target in self._targets]
+            except Unfit as error:
+                _spoil(outcome, str(error))
+            else:
+                pairs.append((outcome, (_row(outcome).pk, values)))
+        return pairs
+
+    def _kept(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
+        """Write and record in one transaction."""
+        pairs = self._cleaned(ended)
+        first = [pair for pair in pairs if not _row(pair[0]).retried]
+        again = [pair for pair in pairs if _row(pair[0]).retried]
+        missed = 0
+        reads_first = bool(gone or again) or len({target.field.model for target in self._targets}) > 1
+        with transaction.atomic(using=self.run.database):
+            if reads_first and connections[self.run.database].vendor == "sqlite":
+                # It refuses to write after a read, where another process wrote in between.
+                self.run.row().update(state=F("state"))
+            if gone or any(_row(outcome).retried for outcome in ended):
+                missed = self._record_retried(ended, again, gone)
+            if not isinstance(self._by, BatchPart) or not self._by.failed:
+                missed_first = self._write(first)
+                self._record(ended, missed_first)
+                missed += missed_first
+        return missed
+
+    def _write(self, pairs: Sequence[Pair]) -> int:
+        return self._divided(pairs) if self._divides else self._written(pairs)
+
+    def _written(self, pairs: Sequence[Pair]) -> int:
+        if not pairs:
+            return 0
+        changes = [change for _, change in pairs]
+        fields = [target.field for target in self._targets]
+        guarded = self._only_empty
+        if guarded and len({field.model for field in fields}) > 1:
+            # Each table's UPDATE sees its own fields only.
+            there = self._there([pk for pk, _ in changes])
+            changes, guarded = [change for change in changes if change[0] in there], False
+        if not changes:
+            return len(pairs)
+        missed = len(pairs) - update(self.run.database, self._rows.model, fields, changes, guarded)
+        self._check_constraints()
+        return missed
+
+    def _check_constraints(self) -> None:
+        """Have deferred constraints fail here, where the row at fault is looked for or no commit follows."""
+        connection: Any = connections[self.run.database]
+        if connection.vendor != "postgresql":
+            return
+        if self._divides:
+            with connection.cursor() as cursor:
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        elif len(connection.savepoint_ids) > 0:
+            connection.check_constraints()
+
+    def _divided(self, pairs: Sequence[Pair]) -> int:
+        """As `_written`, halving what the database refuses until one row is left to blame."""
+        try:
+            with transaction.atomic(using=self.run.database):
+                return self._written(pairs)
+        except Exception as error:
+            if not is_of_a_row(error):
+                raise
+            if len(pairs) == 1:
+                _spoil(pairs[0][0], f"the database refused the row: {error}".strip())
+                return 0
+            middle = len(pairs) // 2
+            return self._divided(pairs[:middle]) + self._divided(pairs[middle:])
+
+    def _there(self, pks: Sequence[Any]) -> set[Any]:
+        """Which of these rows are there (with `only_empty`: and empty), locked until the transaction ends."""
+        rows: Any = self._rows.model._base_manager.using(self.run.database).filter(pk__in=list(pks))
+        for target in self._targets if self._only_empty else ():
+            rows = rows.filter(empty(target.field))
+        return set(rows.select_for_update().values_list("pk", flat=True))
+
+    def _record(self, ended: Sequence[Outcome], missed: int) -> None:
+        by = self._by
+        rows = sorted((outcome for outcome in ended if not _row(outcome).retried), key=lambda one: one.row.line or 0)
+        if isinstance(by, BatchPart):
+            ok = sum(outcome.status == OK for outcome in rows) - missed
+            figures = counted(self.run, self._expectation, rows)
+            failures = failed_rows_of(rows, self._expectation)
+            record_chunk(
+                self.run, by.after, by.upto, by=by, ok=ok, failures=failures, skipped=missed, statistics=figures
+            )
+            return
+        for span in _spans(rows):
+            ok = sum(outcome.status == OK for outcome in span)
+            # The row is not known, its number is: the counts of the run are right, whichever span has it.
+            gone = min(ok, missed)
+            missed -= gone
+            failures = failed_rows_of(span)
+            record_chunk(
+                self.run, _row(span[0]).after, span[-1].key, by=by, ok=ok - gone, failures=failures, skipped=gone
+            )
+
+    def _record_retried(self, ended: Sequence[Outcome], pairs: Sequence[Pair], known_gone: Collection[str]) -> int:
+        there = self._there([change[0] for _, change in pairs])
+        self._write([pair for pair in pairs if pair[1][0] in there])
+        rows = [outcome for outcome in ended if _row(outcome).retried]
+        gone = {outcome.key for outcome, change in pairs if change[0] not in there}
+        record_retried(
+            self.run,
+            by=self._by,
+            ok=[outcome.key for outcome in rows if outcome.status == OK and outcome.key not in gone],
+            failures=failed_rows_of(rows, self._expectation),
+            skipped={*gone, *known_gone},
+            statistics=counted(self.run, self._expectation, rows) if isinstance(self._by, BatchPart) else None,
+        )
+        return len(gone)
+
+
+def _row(outcome: Outcome) -> KeyedRow:
+    row = outcome.row
+    assert isinstance(row, KeyedRow)  # noqa: S101  # engines make no others
+    return row
+
+
+def _spoil(outcome: Outcome, reason: str) -> None:
+    outcome.status, outcome.output, outcome.error, outcome.code = ERROR, None, reason, UNFIT
+
+
+def _spans(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
+    """The outcomes in runs of rows that follow one another."""
+    spans: list[list[Outcome]] = []
+    for outcome in outcomes:
+        if spans and (outcome.row.line or 0) == (spans[-1][-1].row.line or 0) + 1:
+            spans[-1].append(outcome)
+        else:
+            spans.append([outcome])
+    return spans

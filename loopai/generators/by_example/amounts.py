@@ -1,0 +1,344 @@
+"""Arithmetic on the numbers of an input, found exactly: products, sums, scale and offset with fractions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from . import runtime as run
+from .expressions import Expression, applied, quoted
+
+_MOST_FEATURES = 10
+_MOST_TERMS = 3
+_MOST_TRIED = 400
+_STEPS = ("0.01", "0.05", "0.1", "0.25", "0.5", "1", "2", "5", "10", "15", "20", "25", "50", "60", "100", "500", "1000")
+_NOISE = 9  # decimals beyond these are the rounding of binary floating point
+_NICE = 3  # significant digits of a coefficient that people would write
+
+
+def amount(
+    columns: Sequence[Expression], outputs: Sequence[Any], extra: Sequence[Expression] = ()
+) -> Expression | None:
+    """Return the simplest arithmetic that gives all outputs exactly; None where there is none."""
+    if any(isinstance(output, float) and not math.isfinite(output) for output in outputs):
+        return None
+    wanted = [Decimal(repr(output)) if isinstance(output, float) else Decimal(output) for output in outputs]
+    noisy = any(-int(number.as_tuple().exponent) > _NOISE for number in wanted)
+    if noisy:
+        # 0.1 * 3 is 0.30000000000000004: what was meant has fewer decimals.
+        wanted = [number.quantize(Decimal(1).scaleb(-_NOISE)) for number in wanted]
+    decimals = max(0, *(-int(number.normalize().as_tuple().exponent) for number in wanted))
+    whole = all(isinstance(output, int) for output in outputs)
+    features = [*extra, *_features(columns)][: _MOST_FEATURES * 2]
+    found: Expression | None = None
+    for candidates in (_direct(features, wanted), _combined(features, wanted, decimals)):
+        for one in candidates:
+            if one is not None and (found is None or one.cost < found.cost):
+                found = one
+        if found is not None:
+            break
+    if found is None:
+        return None
+    if noisy:
+        in_floats = _in_floats(found)
+        if in_floats is not None and list(in_floats.values) == list(outputs):
+            return in_floats
+    if whole:
+        return applied("int({0})", int, (found,), 0.0)
+    return applied("float({0})", float, (found,), 0.0)
+
+
+def _in_floats(found: Expression) -> Expression | None:
+    """Return the same arithmetic in binary floating point, as whoever made the outputs computed them."""
+    if not found.operands or found.template.startswith(("numbers_in", "number_in", "to_step", "sum", "max", "min")):
+        return None
+    operands = tuple(_in_floats(one) or applied("float({0})", float, (one,), 0.0) for one in found.operands)
+    if any(one is None for one in operands):
+        return None
+    template = re.sub(r'Decimal\("([0-9.]+)"\)', r"\1", found.template)
+    names = [f"operand_{place}" for place in range(len(operands))]
+    source = template.format(*names)
+    if not re.fullmatch(r"[a-z_0-9. ()*/+-]+", source):
+        return None
+    compute = eval(f"lambda {', '.join(names)}: {source}", {"__builtins__": {}})  # noqa: S307 our own arithmetic
+    return applied(template, compute, tuple(one for one in operands if one is not None), 0.0)
+
+
+def _features(columns: Sequence[Expression]) -> Iterator[Expression]:
+    for column in columns:
+        texts = [value for value in column.values if value is not None]
+        number = applied('number_in({0}, ".")', lambda text: run.number_in(text, "."), (column,), 0.2, "number")
+        if number is not None and None not in number.values:
+            yield number
+            continue
+        counts = {len(re.findall("[0-9]+(?:,[0-9]{3})*(?:[.][0-9]+)?", text)) for text in texts}
+        if len(counts) == 1 and 0 < (count := counts.pop()) <= 6:
+            for place in range(count):
+                one = applied(
+                    f"numbers_in({{0}}, {count})[{place}]",
+                    lambda text, n=count, k=place: run.numbers_in(text, n)[k],
+                    (column,),
+                    0.5 + 0.1 * place,
+                )
+                if one is not None and None not in one.values:
+                    yield one
+        elif all(re.search("[0-9]", text) for text in texts):
+            for which in (0, -1):
+                one = applied(
+                    f'number_in(match({{0}}, "[0-9]+(?:[.,][0-9]+)*", {which}), ".")',
+                    lambda text, k=which: run.number_in(run.match(text, "[0-9]+(?:[.,][0-9]+)*", k), "."),
+                    (column,),
+                    1.2,
+                )
+                if one is not None and None not in one.values:
+                    yield one
+        if any(re.search("[^0-9.,]", text) for text in texts):
+            yield from (one for one in _counts(column, columns, texts) if one is not None)
+
+
+def _counts(column: Expression, columns: Sequence[Expression], texts: Sequence[str]) -> Iterator[Expression | None]:
+    yield applied("len({0})", len, (column,), 1.2)
+    yield applied("len({0}.split())", lambda text: len(text.split()), (column,), 1.2)
+    for mark in sorted(set(re.findall("[^A-Za-z0-9]", " ".join(texts))))[:8]:
+        yield applied(f"{{0}}.count({quoted(mark)})", lambda text, m=mark: text.count(m), (column,), 1.6)
+    for other in columns:
+        if other is not column:
+            yield applied("{0}.count({1})", lambda text, part: text.count(part), (column, other), 1.0)
+
+
+def _direct(features: Sequence[Expression], wanted: Sequence[Decimal]) -> Iterator[Expression | None]:
+    for feature in features:
+        if _exact(feature.values, wanted):
+            yield feature
+        yield from _stepped(feature, wanted)
+
+
+def _combined(features: Sequence[Expression], wanted: Sequence[Decimal], decimals: int) -> Iterator[Expression | None]:
+    terms = list(features[:_MOST_FEATURES])
+    for one, other in itertools.combinations(features[:_MOST_FEATURES], 2):
+        terms.append(_mul(one, other))
+        for first, second in ((one, other), (other, one)):
+            if all(second.values):
+                ratio = applied("({0} / {1})", lambda a, b: Decimal(a) / Decimal(b), (first, second), 0.8)
+                if ratio is not None:
+                    terms.append(ratio)
+    if len(features) >= 3:
+        first, second, third = features[:3]
+        terms.append(_mul(_mul(first, second), third))
+    tried = 0
+    best = False
+    for size in range(1, _MOST_TERMS + 1):
+        if best:
+            return  # more terms are no simpler
+        for group in itertools.combinations(terms, size):
+            for offset in (False, True):
+                if size + offset > max(1, len(wanted) - 1) or tried > _MOST_TRIED:
+                    continue
+                tried += 1
+                found = _linear(group, wanted, decimals, offset=offset)
+                best = best or found is not None
+                yield found
+    if len(features) > _MOST_TERMS and all(one.path is None for one in features):
+        yield _linear(tuple(features), wanted, decimals, offset=False, units=True)
+
+
+def _mul(one: Expression, other: Expression) -> Expression:
+    found = applied("{0} * {1}", lambda a, b: Decimal(a) * Decimal(b), (one, other), 0.4)
+    if found is None:
+        raise ValueError("the product of two numbers is a number")
+    return found
+
+
+def _exact(values: Sequence[Any], wanted: Sequence[Decimal]) -> bool:
+    return all(value is not None and value == number for value, number in zip(values, wanted))
+
+
+def _stepped(feature: Expression, wanted: Sequence[Decimal]) -> Iterator[Expression | None]:
+    if any(value is None or abs(value - number) > 1000 for value, number in zip(feature.values, wanted)):
+        return
+    for step in _STEPS:
+        for way, cost in (("nearest", 1.2), ("down", 1.3), ("up", 1.4)):
+            one = applied(
+                f'to_step(Decimal({{0}}), "{step}", {quoted(way)})',
+                lambda n, s=step, w=way: run.to_step(Decimal(n), s, w),
+                (feature,),
+                cost + (0.0 if step.strip("0.") in ("1", "5") else 0.3),
+            )
+            if one is not None and _exact(one.values, wanted):
+                yield one
+
+
+def _linear(
+    group: tuple[Expression, ...], wanted: Sequence[Decimal], decimals: int, *, offset: bool, units: bool = False
+) -> Expression | None:
+    rows = [
+        [Fraction(value) for value in row] + ([Fraction(1)] if offset else [])
+        for row in zip(*(g.values for g in group))
+    ]
+    targets = [Fraction(number) for number in wanted]
+    if units:
+        weights: list[Fraction] | None = [Fraction(1)] * len(group)
+    else:
+        weights = _solve(rows, targets)
+    if weights is None or any(weight == 0 for weight in weights):
+        return None
+    half = Fraction(1, 2 * 10**decimals)
+    found = _checked(group, weights, rows, targets, wanted, decimals, slack=Fraction(0), offset=offset)
+    if found is not None or (not decimals and any(target.denominator != 1 for target in targets)):
+        return found
+    for tidy in _tidied(rows, weights, targets, half, offset=offset):
+        found = _checked(group, tidy, rows, targets, wanted, decimals, slack=half, offset=offset)
+        if found is not None:
+            return found
+    return None
+
+
+def _checked(
+    group: tuple[Expression, ...],
+    weights: Sequence[Fraction],
+    rows: Sequence[Sequence[Fraction]],
+    targets: Sequence[Fraction],
+    wanted: Sequence[Decimal],
+    decimals: int,
+    *,
+    slack: Fraction,
+    offset: bool,
+) -> Expression | None:
+    """Return the sum with these weights, where it gives all outputs and the examples are enough to tell."""
+    for row, target in zip(rows, targets):
+        if abs(sum((w * x for w, x in zip(weights, row)), Fraction(0)) - target) > slack:
+            return None
+    free = sum(1 for weight in weights if abs(weight) != 1)
+    if free > len(wanted) - 2 and (free > len(wanted) - 1 or not all(map(_is_nice, weights))):
+        return None
+    found = _written(group, weights, decimals, rounds=bool(slack), offset=offset)
+    return found if found is not None and _exact(found.values, wanted) else None
+
+
+def _solve(rows: Sequence[Sequence[Fraction]], targets: Sequence[Fraction]) -> list[Fraction] | None:
+    """Return the least-squares weights, exactly; None where the examples do not determine them."""
+    size = len(rows[0])
+    system = [
+        [sum((row[a] * row[b] for row in rows), Fraction(0)) for b in range(size)]
+        + [sum((row[a] * target for row, target in zip(rows, targets)), Fraction(0))]
+        for a in range(size)
+    ]
+    for column in range(size):
+        pivot = next((row for row in range(column, size) if system[row][column] != 0), None)
+        if pivot is None:
+            return None
+        system[column], system[pivot] = system[pivot], system[column]
+        scale = system[column][column]
+        system[column] = [value / scale for value in system[column]]
+        for row in range(size):
+            if row != column and system[row][column] != 0:
+                factor = system[row][column]
+                system[row] = [a - factor * b for a, b in zip(system[row], system[column])]
+    return [row[-1] for row in system]
+
+
+def _tidied(
+    rows: Sequence[Sequence[Fraction]],
+    weights: Sequence[Fraction],
+    targets: Sequence[Fraction],
+    slack: Fraction,
+    *,
+    offset: bool,
+) -> Iterator[list[Fraction]]:
+    """Yield simple fractions near the weights: near enough that rounding explains what is left."""
+    choices = []
+    for place, weight in enumerate(weights):
+        sizes = [row[place] for row in rows]
+        spread = max(sizes) - min(sizes) or max(map(abs, sizes))
+        if not spread:
+            return
+        choices.append(_simple(weight - 2 * slack / spread, weight + 2 * slack / spread))
+    if not offset:
+        yield from itertools.islice(map(list, itertools.product(*choices)), 40)
+        return
+    for tidy in itertools.islice(itertools.product(*choices[:-1]), 20):
+        rests = [target - sum((w * x for w, x in zip(tidy, row)), Fraction(0)) for row, target in zip(rows, targets)]
+        low, high = max(rests) - slack, min(rests) + slack
+        if low > high:
+            continue
+        if len(tidy) == 1:
+            # (F - 32) × 5/9: the offset is simple before it is scaled.
+            inner = Fraction(round((low + high) / 2 / tidy[0]))
+            if low <= tidy[0] * inner <= high:
+                yield [*tidy, tidy[0] * inner]
+        for last in _simple(low, high)[:2]:
+            yield [*tidy, last]
+
+
+def _simple(low: Fraction, high: Fraction) -> list[Fraction]:
+    """Return simple numbers between two others: with few digits, or a small denominator."""
+    middle = (low + high) / 2
+    tried = [Fraction(round(middle * 10**digits), 10**digits) for digits in range(3)]
+    tried += [Fraction(round(middle * denominator), denominator) for denominator in (3, 6, 7, 8, 9, 11, 12, 16, 60)]
+    tried += [Fraction(round(middle * 10**digits), 10**digits) for digits in (3, 4, 5)]
+    return list(dict.fromkeys(number for number in tried if number and low <= number <= high))[:6]
+
+
+def _is_decimal(number: Fraction) -> bool:
+    rest = number.denominator
+    for factor in (2, 5):
+        while rest % factor == 0:
+            rest //= factor
+    return rest == 1
+
+
+def _digits(number: Fraction) -> str:
+    shown = f"{Decimal(number.numerator) / Decimal(number.denominator):f}"
+    return shown.rstrip("0").rstrip(".") if "." in shown else shown
+
+
+def _is_nice(number: Fraction) -> bool:
+    if _is_decimal(number):
+        return len(_digits(abs(number)).replace(".", "").strip("0")) <= _NICE
+    return number.denominator <= 100 and abs(number.numerator) <= 1000
+
+
+def _written(
+    group: tuple[Expression, ...], weights: Sequence[Fraction], decimals: int, *, rounds: bool, offset: bool
+) -> Expression | None:
+    parts, cost = [], 0.5 * len(weights)
+    for place, weight in enumerate(weights):
+        size = abs(weight)
+        factor = "" if offset and place == len(group) else f"{{{place}}}"
+        if size == 1 and factor:
+            shown = factor
+        elif _is_decimal(size):
+            digits = _digits(size)
+            cost += 0.4 + 0.3 * len(digits.replace(".", "").strip("0"))
+            shown = f'Decimal("{digits}")' + (f" * {factor}" if factor else "")
+        else:
+            cost += 1.2 + 0.3 * (len(str(size.numerator)) + len(str(size.denominator)))
+            head = (
+                factor
+                if size.numerator == 1
+                else f"{size.numerator} * {factor}"
+                if factor
+                else f"Decimal({size.numerator})"
+            )
+            shown = f"{head or 'Decimal(1)'} / {size.denominator}"
+        parts.append(("- " if weight < 0 else "+ ") + shown)
+    source = " ".join(parts).removeprefix("+ ")
+    source = f"-{source[2:]}" if source.startswith("- ") else source
+    if rounds:
+        step = "1" if decimals == 0 else "0." + "0" * (decimals - 1) + "1"
+        source = f'to_step({source}, "{step}", "nearest")'
+        cost += 0.5
+
+    def compute(*values: Any) -> Decimal:
+        numbers = [*map(Decimal, values), *([Decimal(1)] if offset else [])]
+        total = sum(
+            (value * weight.numerator / weight.denominator for value, weight in zip(numbers, weights)), Decimal(0)
+        )
+        return run.to_step(total, step, "nearest") if rounds else total
+
+    return applied(source, compute, group, cost)

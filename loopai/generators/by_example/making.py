@@ -1,0 +1,221 @@
+"""From inputs and outputs of one field to the source of a function, by search."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from ..parts import Part, carried
+from ..values import same
+from . import runtime as run
+from .amounts import amount
+from .conditions import branches, flags
+from .expressions import Expression, applied, leaf
+from .moments import moment_expressions
+from .numbers import number_expressions
+from .search import Found, concatenate, rivals
+from .sequences import lists_of, sequence_conditions, sequence_numbers
+from .texts import text_pool
+
+_MOST_COLUMNS = 12
+_SEARCHED = 12  # examples that a search sees; the others check what it found
+_ROUNDS = 4
+_LONGEST_OUTPUT = 400
+_LONGEST_INPUT = 3000
+_RIVALS_WITHIN = 1.2
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the search found: its source, a function that computes it, and rivals that fit the examples as well."""
+
+    part: Part
+    evaluate: Callable[[Any], Any]
+    rivals: tuple[Callable[[Any], Any], ...] = ()
+
+
+def make(inputs: Sequence[Any], outputs: Sequence[Any], function: str, *, cases: bool = True) -> Made | None:
+    """Return a program for one field that is exact on all examples, named `function`; None where none was found.
+
+    With `cases` it may have two cases, chosen by a condition on the input: not for labels, which a model learns better.
+    """
+    columns = _columns(inputs)
+    if len(inputs) < 2 or all(same(output, outputs[0]) for output in outputs):
+        return None
+    chosen = _spread(inputs, outputs)
+    for _ in range(_ROUNDS):
+        made = _search(
+            [inputs[row] for row in chosen], [outputs[row] for row in chosen], columns, function, cases=cases
+        )
+        if made is None:
+            return None
+        missed = [
+            row for row in range(len(inputs)) if row not in chosen and not _agrees(made, inputs[row], outputs[row])
+        ]
+        if not missed:
+            return made
+        if len(missed) > len(inputs) / 2 and len(inputs) > 2 * _SEARCHED:
+            return None
+        chosen = [*chosen, *missed[:3]]
+    return None
+
+
+def _agrees(made: Made, value: Any, output: Any) -> bool:
+    try:
+        return same(made.evaluate(value), output)
+    except (ValueError, ArithmeticError):
+        return False
+
+
+def _spread(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[int]:
+    """Return the rows that the search sees first: of different lengths and outputs."""
+    if len(inputs) <= _SEARCHED:
+        return list(range(len(inputs)))
+    order = sorted(range(len(inputs)), key=lambda row: (len(str(outputs[row])), len(str(inputs[row])), row))
+    step = len(order) / 6
+    return sorted({order[int(place * step)] for place in range(6)} | {order[-1]})
+
+
+def _columns(inputs: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return the paths of the texts and numbers that every input has."""
+    paths = list(_leaves(inputs[0], ()))
+    found = []
+    for path in paths:
+        texts = []
+        for value in inputs:
+            try:
+                texts.append(run.text_at(value, path))
+            except ValueError:
+                break
+        if len(texts) == len(inputs) and sum(map(len, texts[:200])) / min(len(texts), 200) <= _LONGEST_INPUT:
+            found.append(path)
+    return found[:_MOST_COLUMNS]
+
+
+def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        yield path
+
+
+def _search(
+    inputs: Sequence[Any], outputs: Sequence[Any], paths: Sequence[tuple[Any, ...]], function: str, *, cases: bool
+) -> Made | None:
+    columns = [leaf(path, run.text_at, inputs, 0.5) for path in paths]
+    lists = lists_of(inputs)
+    if not columns and not lists:
+        return None
+    if all(isinstance(output, bool) for output in outputs):
+        rule = flags(columns, outputs, [one for one in sequence_conditions(lists) if one is not None])
+        if rule is None:
+            return None
+        return Made(_part(function, rule.expression, "a rule"), rule.evaluate)
+    if all(isinstance(output, (int, float)) and not isinstance(output, bool) for output in outputs):
+        sums = [one for one in sequence_numbers(lists) if one is not None]
+        found = amount(columns, outputs, sums)
+        if found is None:
+            return None
+        return Made(_part(function, found, "arithmetic"), found.evaluate)
+    if not all(isinstance(output, str) and len(output) <= _LONGEST_OUTPUT for output in outputs):
+        return None
+    pool = text_pool(columns, outputs)
+    for extra in (moment_expressions, number_expressions):
+        for one in extra(columns, outputs):
+            pool.add(one)
+    copied = all(any(output in (column.values[row] or "") for column in columns) for row, output in enumerate(outputs))
+    if not copied and all(re.fullmatch(_NUMBER, output) for output in outputs):
+        pool.add(_computed(columns, outputs))
+    expressions = list(pool)
+    rows = range(len(outputs))
+    whole = concatenate(expressions, outputs, rows)
+    if whole is not None and not _determined(whole, outputs):
+        whole = None
+    if whole is not None:
+        whole = Found(tuple(map(_filled, whole.parts)), whole.cost)
+    if whole is not None:
+        others = tuple(one.evaluate for one in rivals(whole, expressions, rows, _RIVALS_WITHIN))
+        return Made(_text_part(function, [(None, whole)]), whole.evaluate, others)
+    split = branches(columns, expressions, outputs) if cases else None
+    if split is None or any(not _determined(found, [outputs[row] for row in own]) for found, own in split.programs):
+        return None
+    return Made(_text_part(function, split.lines()), split.evaluate)
+
+
+def _computed(columns: Sequence[Expression], outputs: Sequence[str]) -> Expression | None:
+    """Return arithmetic whose result is written as the outputs write it; None where there is none."""
+    sizes = {len(output.partition(".")[2]) for output in outputs}
+    found = amount(columns, [int(output) if sizes == {0} else float(output) for output in outputs])
+    if found is None:
+        return None
+    decimals = sizes.pop() if len(sizes) == 1 else -1
+    return applied(
+        f'written(Decimal(str({{0}})), {decimals}, "", ".")',
+        lambda number: run.written(Decimal(str(number)), decimals, "", "."),
+        (found,),
+        1.0,
+    )
+
+
+_NUMBER = "-?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?"
+_MAY_BE_EMPTY = ("before", "after", "piece", "between", "{0}")
+
+
+def _filled(part: Expression) -> Expression:
+    """Return the part with a check that it is not empty, where it never is in the examples and could be."""
+    if part.path is not None or not part.operands or "" in part.values or not part.template.startswith(_MAY_BE_EMPTY):
+        return part
+    return applied("filled({0})", run.filled, (part,), 0.0) or part
+
+
+def _determined(found: Found, outputs: Sequence[str]) -> bool:
+    """Return whether the program is shorter than the outputs it explains: else chance could have made it."""
+    return found.cost <= 3.0 + 0.55 * sum(map(len, outputs))
+
+
+def _text_part(function: str, cases: Sequence[tuple[Expression | None, Found]]) -> Part:
+    lines: list[str] = []
+    for condition, found in cases:
+        indent = "    "
+        if condition is not None:
+            lines.append(f"    if {condition.source({})}:")
+            indent = "        "
+        lines += _returned(found.parts, indent)
+    return _built(function, lines, sum(found.cost for _, found in cases), "an expression found by search")
+
+
+def _returned(parts: Sequence[Expression], indent: str) -> list[str]:
+    """Return the lines that compute the parts; what is used more than once gets a variable."""
+    names: dict[int, str] = {}
+    by_source: dict[str, str] = {}
+    lines: list[str] = []
+    walked = [one for part in parts for one in part.walk()]
+    sources = [one.source({}) for one in walked]
+    for one, source in zip(walked, sources):
+        if source in by_source:
+            names[id(one)] = by_source[source]
+        elif (one.named or one.path is not None) and (one.named or sources.count(source) > 1 or len(parts) == 1):
+            stem = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in one.named.lower())[
+                :30
+            ]
+            name = f"{stem}_value" if one.path is not None else stem
+            name = name if name[:1].isalpha() else f"value_{name}"
+            while name in by_source.values():
+                name += "_"
+            lines.append(f"{indent}{name} = {one.source(names)}")
+            by_source[source] = names[id(one)] = name
+    return [*lines, f"{indent}return " + " + ".join(part.source(names) for part in parts)]
+
+
+def _part(function: str, found: Expression, model: str) -> Part:
+    return _built(function, _returned([found], "    "), found.cost, model)
+
+
+def _built(function: str, lines: Sequence[str], cost: float, model: str) -> Part:
+    body = [f"def {function}(input):", f'    """Return the value, by {model}."""', *lines]
+    text = "\n".join(body)
+    return Part((*carried(run, [text]), text), f"{function}(input)", "dsl", model, model, cost)

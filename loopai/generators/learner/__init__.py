@@ -1,0 +1,1 @@
+"""Models learnt from many examples, written as Python: weights of words, trees. scikit-learn is needed from here on."""

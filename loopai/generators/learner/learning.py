@@ -1,0 +1,80 @@
+"""From the rows of one output field to a part of a program: choose a model on some rows, fit it on these or others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from loopai.exceptions import ConfigurationError
+
+from ..parts import Part
+from .fields import Field, find_fields
+from .learnt import Learnt
+from .targets import OutputTarget
+from .writing import write_part
+
+try:
+    import numpy as np
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it, without types
+
+    from .features import Table
+    from .models import Candidate, fit
+    from .selection import choose
+except ModuleNotFoundError as error:
+    raise ConfigurationError(f"Making programs from examples needs {error.name}: pip install scikit-learn") from error
+
+
+class Learner:
+    """All examples' inputs as a table, which the fields of an output share."""
+
+    def __init__(self, inputs: Sequence[Any], fields: Sequence[Field], random_state: int = 0) -> None:
+        self._fields = fields
+        self._table = Table(inputs, fields)
+        self._random_state = random_state
+        self._chosen: dict[str, tuple[Candidate, float]] = {}
+
+    def part(self, target: OutputTarget, rows: Sequence[int], function: str) -> Part | None:
+        """Return the part that `rows` teach. The kind of model is chosen at the first call for a function."""
+        places = np.array(rows)
+        answers = np.array(target.rows)
+        if target.is_class:
+            # Held-back rows may be all that a label has: what is fitted knows only the labels that it was shown.
+            known = sorted({int(answer) for answer in answers[places]})
+            if len(known) < 2:
+                return None
+            answers = np.searchsorted(known, answers).astype(float)
+            target = replace(target, labels=tuple(target.labels[label] for label in known))
+        # The matrices are small: threads of the linear algebra would spend most of their time waiting for each other.
+        with threadpool_limits(limits=1):
+            if function not in self._chosen:
+                self._chosen[function] = choose(self._table, answers, len(target.labels), places, self._random_state)
+            candidate, shift = self._chosen[function]
+            fitted = fit(candidate, self._table, places, answers[places], len(target.labels), self._random_state)
+            model = fitted.model()
+            if shift and len(model.start) == 1:
+                model = replace(model, start=(model.start[0] + shift,))
+            learnt = Learnt(target, model, _method(candidate, target), tuple(self._fields))
+        return write_part(learnt, function, rule=candidate.family == "tree")
+
+
+def fields_of(inputs: Sequence[Any], input_schema: Any) -> list[Field]:
+    """Return the fields that models read."""
+    return find_fields(inputs, input_schema)
+
+
+def _method(candidate: Candidate, target: OutputTarget) -> str:
+    if candidate.family == "tree":
+        return f"a decision tree of at most {candidate.size} leaves"
+    if candidate.family == "boosted":
+        return f"gradient-boosted trees of depth {candidate.size}"
+    if candidate.family == "histogram":
+        return f"gradient-boosted trees of {candidate.size} leaves"
+    method = "logistic regression" if target.is_class else "ridge regression"
+    recipe = candidate.recipe
+    if recipe is None:
+        return method
+    tokens = recipe.tokens.replace("_", " ") + (" and pairs of them" if recipe.pairs else "")
+    measured = ", measures of the texts" if recipe.measured else ""
+    joined = ", all texts read as one" if recipe.joined else ""
+    return f"{method} on {tokens} ({recipe.weighting} weights{joined}{measured})"

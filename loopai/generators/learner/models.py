@@ -1,0 +1,243 @@
+"""The kinds of model a program can hold: each is fitted with scikit-learn and handed on as plain data."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from .features import Array, Encoder, Recipe, Table
+from .learnt import LinearModel, Node, TreeModel
+from .small import MOST_ROWS, SmallLogistic
+
+_ITERATIONS = 2000  # enough for scaled columns; what is not quite there by then answers the same
+_ROUNDS = 100
+_LEARNING_RATE = 0.1
+_TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to learn.
+
+    `size` is for "linear" twice the logarithm (base 10) of C, that is of 1/alpha; for "tree" the number of leaves, for
+    "boosted" the depth of each tree.
+    """
+
+    family: str
+    size: int
+    recipe: Recipe | None = None
+
+
+class Fit(Protocol):
+    """A fitted candidate."""
+
+    def predict(self, rows: Array) -> Array:
+        """Each answer's probability, one row an example, or the amounts."""
+
+    def model(self) -> LinearModel | TreeModel:
+        """The same as plain data."""
+
+
+def fit(candidate: Candidate, table: Table, rows: Array, answers: Array, labels: int, random_state: int) -> Fit:
+    """Fits `candidate` to these rows. `answers`: indices below `labels`, or amounts where `labels` is 0."""
+    encoder = Encoder(table, candidate.recipe, rows, answers, is_class=labels > 0)
+    if candidate.family == "histogram":
+        return _Histogram(candidate, encoder, rows, answers, labels, random_state)
+    if candidate.family == "linear":
+        return _Linear(encoder, rows, answers, labels, candidate.size, random_state)
+    return _Trees(candidate, encoder, rows, answers, labels, random_state)
+
+
+def _probabilities(estimator: Any, matrix: Array, labels: int) -> Array:
+    """Return a column for each label, also for those that the rows of a fit did not have."""
+    found = np.zeros((matrix.shape[0], labels))
+    found[:, np.asarray(estimator.classes_).astype(int)] = estimator.predict_proba(matrix)
+    return found
+
+
+class _OneEach:
+    """One model for each label, against all others: for words many times faster than one for all labels."""
+
+    def __init__(self, estimator: Any) -> None:
+        self._estimator = estimator
+
+    def fit(self, matrix: Array, answers: Array) -> None:
+        from sklearn.base import clone
+
+        self.classes_ = np.unique(answers)
+        fitted = [clone(self._estimator).fit(matrix, answers == label) for label in self.classes_]
+        self.coef_ = np.vstack([one.coef_ for one in fitted])
+        self.intercept_ = np.concatenate([np.atleast_1d(one.intercept_) for one in fitted])
+
+    def predict_proba(self, matrix: Array) -> Array:
+        scores = np.asarray(matrix @ self.coef_.T) + self.intercept_
+        shares = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+        return shares / np.maximum(shares.sum(axis=1, keepdims=True), _TINY)
+
+
+class _Linear:
+    def __init__(
+        self, encoder: Encoder, rows: Array, answers: Array, labels: int, size: int, random_state: int
+    ) -> None:
+        self._encoder, self._labels = encoder, labels
+        matrix = encoder.matrix(rows)
+        strength = 10 ** (size / 2)
+        if labels:
+            if len(rows) <= MOST_ROWS:
+                self._estimator: Any = SmallLogistic(strength)
+            else:
+                from sklearn.linear_model import LogisticRegression
+
+                # liblinear is several times faster on words; it knows two answers only.
+                solver = "liblinear" if encoder.recipe is not None else "lbfgs"
+                estimator = LogisticRegression(
+                    C=strength, solver=solver, max_iter=_ITERATIONS, random_state=random_state
+                )
+                two = encoder.recipe is None or len(set(answers)) == 2
+                self._estimator = estimator if two else _OneEach(estimator)
+        else:
+            from sklearn.linear_model import Ridge
+
+            self._estimator = Ridge(alpha=1 / strength, solver="auto" if encoder.recipe is None else "sparse_cg")
+        with warnings.catch_warnings():
+            # A fit that has not quite converged is judged on held-back rows like any other.
+            warnings.filterwarnings("ignore", "(?s).*converge", module="sklearn")
+            self._estimator.fit(matrix, answers)
+
+    def predict(self, rows: Array) -> Array:
+        matrix = self._encoder.matrix(rows)
+        return (
+            _probabilities(self._estimator, matrix, self._labels) if self._labels else self._estimator.predict(matrix)
+        )
+
+    def model(self) -> LinearModel:
+        weights = np.atleast_2d(self._estimator.coef_)
+        return self._encoder.linear_model(weights, np.atleast_1d(self._estimator.intercept_))
+
+
+class _Trees:
+    def __init__(
+        self,
+        candidate: Candidate,
+        encoder: Encoder,
+        rows: Array,
+        answers: Array,
+        labels: int,
+        random_state: int,
+    ) -> None:
+        self._encoder, self._labels, self._summed = encoder, labels, candidate.family == "boosted"
+        self._matrix = encoder.plain(rows)
+        self._start = 0.0
+        if not self._summed:
+            # Each family is imported where it is fitted: a first execution pays for no other.
+            from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+            kind: Any = DecisionTreeClassifier if labels else DecisionTreeRegressor
+            self._estimator: Any = kind(max_leaf_nodes=candidate.size, min_samples_leaf=2, random_state=random_state)
+        else:
+            from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+
+            kind = GradientBoostingClassifier if labels else GradientBoostingRegressor
+            # Sums start from nothing (amounts: from their mean), so that the trees alone are the model.
+            self._start = 0.0 if labels else float(answers.mean())
+            self._estimator = kind(
+                n_estimators=_ROUNDS,
+                learning_rate=_LEARNING_RATE,
+                max_depth=candidate.size,
+                init="zero",
+                random_state=random_state,
+            )
+        self._estimator.fit(self._matrix, answers - self._start if not labels else answers)
+
+    def predict(self, rows: Array) -> Array:
+        matrix = self._encoder.plain(rows)
+        if self._labels:
+            return _probabilities(self._estimator, matrix, self._labels)
+        return self._estimator.predict(matrix) + self._start
+
+    def model(self) -> TreeModel:
+        columns = self._encoder.columns()
+        names = [*columns.numbers, *columns.missing, *columns.choices]
+        rounds = self._estimator.estimators_ if self._summed else [[self._estimator]]
+        trees = tuple(tuple(self._node(tree.tree_, 0, names, self._matrix) for tree in trees) for trees in rounds)
+        return TreeModel((self._start,) * len(trees[0]), columns, trees, self._summed)
+
+    def _node(self, tree: Any, place: int, names: list[str], matrix: Array) -> Node:
+        below, above = int(tree.children_left[place]), int(tree.children_right[place])
+        if below == above:
+            value = tree.value[place]
+            if self._summed:
+                return float(value[0][0]) * _LEARNING_RATE
+            return float(np.argmax(value[0])) if self._labels else float(value[0][0])
+        column = int(tree.feature[place])
+        limit = _shortest(float(tree.threshold[place]), matrix[:, column])
+        # Only the rows of a branch limit how round its numbers may be; a sum of trees parts all rows alike.
+        parted = matrix[:, column] <= limit
+        left, right = (matrix, matrix) if self._summed else (matrix[parted], matrix[~parted])
+        return (names[column], limit, self._node(tree, below, names, left), self._node(tree, above, names, right))
+
+
+class _Histogram:
+    """Boosted trees over binned columns: as good as `_Trees` and many times as fast on thousands of rows."""
+
+    def __init__(
+        self, candidate: Candidate, encoder: Encoder, rows: Array, answers: Array, labels: int, random_state: int
+    ) -> None:
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        self._encoder, self._labels = encoder, labels
+        self._matrix = encoder.plain(rows)
+        kind: Any = HistGradientBoostingClassifier if labels else HistGradientBoostingRegressor
+        self._estimator: Any = kind(
+            max_iter=_ROUNDS,
+            learning_rate=_LEARNING_RATE,
+            max_leaf_nodes=candidate.size,
+            early_stopping=False,
+            random_state=random_state,
+        )
+        self._estimator.fit(self._matrix, answers)
+
+    def predict(self, rows: Array) -> Array:
+        matrix = self._encoder.plain(rows)
+        return (
+            _probabilities(self._estimator, matrix, self._labels) if self._labels else self._estimator.predict(matrix)
+        )
+
+    def model(self) -> TreeModel:
+        columns = self._encoder.columns()
+        names = [*columns.numbers, *columns.missing, *columns.choices]
+        trees = tuple(
+            tuple(self._node(predictor.nodes, 0, names) for predictor in predictors)
+            for predictors in self._estimator._predictors
+        )
+        start = np.ravel(self._estimator._baseline_prediction)
+        return TreeModel(tuple(float(value) for value in start), columns, trees, summed=True)
+
+    def _node(self, nodes: Array, place: int, names: list[str]) -> Node:
+        node = nodes[place]
+        if node["is_leaf"]:
+            return float(node["value"])
+        column = int(node["feature_idx"])
+        limit = _shortest(float(node["num_threshold"]), self._matrix[:, column], exact=True)
+        return (
+            names[column],
+            limit,
+            self._node(nodes, int(node["left"]), names),
+            self._node(nodes, int(node["right"]), names),
+        )
+
+
+def _shortest(limit: float, values: Array, *, exact: bool = False) -> float:
+    """Return the roundest limit that parts these values as scikit-learn's does (which compares as float32)."""
+    parted = values <= limit if exact else values.astype(np.float32) <= limit
+    below, above = values[parted], values[~parted]
+    low, high = (float(below.max()) if len(below) else limit), (float(above.min()) if len(above) else limit)
+    for digits in range(1, 17):
+        for tried in (limit, low, high, (low + high) / 2):
+            rounded = float(f"{tried:.{digits}g}")
+            if low <= rounded < high:
+                return rounded
+    return limit

@@ -1,0 +1,218 @@
+"""Which model and which words: chosen by cross-validation inside the rows shown; scoring is the judge's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .features import Array, Recipe, Table
+from .fields import CATEGORIES
+from .models import Candidate, fit
+
+_FOLDS = 5
+_FOLDS_OF_MANY, _MANY = 3, 300  # from so many rows on three folds choose as well as five
+_FOLDS_OF_FEW = 10  # fewer than _FEW examples: each fit needs nearly all of them
+_FEW = 50
+_MOST_ROWS = 3000  # choosing takes as long as its rows; fitting takes all of them
+_SIZES = (-8, 8)  # C from 1e-4 to 1e4
+_START_BINARY, _START_WEIGHTED = 0, 3  # where the search for C begins: rows of weighted words have length 1
+_BETTER = 0.99  # what replaces a simpler recipe must lower the loss by this factor
+_MOST_NUMBERS = 50_000  # weights of words in a program, over all answers: about 400 KB
+_SHORT_TEXT = 300  # characters on average: longer ones take Monty too long to cut into trigrams
+_MOST_BOOSTING = 6_000_000  # rows × columns × answers × rounds: about 2 s a fit
+_MOST_EXACT_LEAVES = 12
+_TINY = 1e-12
+_RARE_SHARE, _FEWEST_RARE = 0.1, 4  # below this share a label is rare; fewer rows say nothing about a limit
+
+
+def choose(table: Table, answers: Array, labels: int, places: Array, random_state: int) -> tuple[Candidate, float]:
+    """Return the candidate whose answers for held-back rows are best; a simpler one where the difference is chance.
+
+    With it comes what to add to its sums, so that a rare label is not overlooked. Only the rows at `places` count.
+    """
+    rows = _sample(answers, labels, places, random_state)
+    search = _Search(table, answers, labels, rows, random_state)
+    best = search.linear()
+    if table.of_kind("number", *CATEGORIES):
+        errors = search.errors(best)
+        for rivals in search.tree_families():
+            if not _clearly_less(np.zeros(len(rows)), errors):
+                break  # not even a rival without an error would be clearly better
+            rival = min(rivals, key=lambda candidate: float(search.errors(candidate).mean()), default=None)
+            if rival is not None and _clearly_less(search.errors(rival), errors):
+                best, errors = rival, search.errors(rival)
+        exact = search.exact_tree()
+        if exact is not None and float(search.errors(exact).mean()) <= float(errors.mean()):
+            return exact, 0.0
+    return best, search.shift(best)
+
+
+class _Search:
+    """Cross-validates candidates on one division of the examples; each is fitted once."""
+
+    def __init__(self, table: Table, answers: Array, labels: int, rows: Array, random_state: int) -> None:
+        self.table, self.answers, self.labels, self.rows = table, answers, labels, rows
+        self.random_state = random_state
+        self.folds = _FOLDS_OF_MANY if len(rows) >= _MANY else _FOLDS
+        if len(rows) < _FEW:
+            self.folds = max(2, min(_FOLDS_OF_FEW, len(rows) // 2))
+        self._fold_of = _divide(answers[rows], labels, self.folds, random_state)
+        self._predictions: dict[Candidate, Array] = {}
+
+    def linear(self) -> Candidate:
+        """The best of the linear models."""
+        texts = self.table.of_kind("text")
+        if not texts:
+            return self._climb(Candidate("linear", 0))
+        limit = min(3000, max(300, _MOST_NUMBERS // max(1, self.labels)))
+        best = Candidate("linear", _START_WEIGHTED, Recipe(limit=limit))
+        # One choice after the other: all combinations take several times as long and seldom find better.
+        for changes in self._changes():
+            for change in changes:
+                best = self._better(best, self._with(best, replace(best.recipe or Recipe(), **change)))
+        shorter = self._with(best, replace(best.recipe or Recipe(), limit=limit // 3))
+        best = self._better(best, shorter)
+        # These make the program slower, so they must do more than shift probabilities.
+        for extra in ("measured", "pairs"):
+            recipe = best.recipe or Recipe()
+            slower = replace(recipe, measured=True) if extra == "measured" else replace(recipe, pairs=True)
+            rival = self._with(best, slower)
+            if _clearly_less(self.errors(rival), self.errors(best)):
+                best = self._better(best, rival)
+        return self._climb(best)
+
+    def tree_families(self) -> Iterator[list[Candidate]]:
+        """Single trees, then sums of trees, unless those would take too long."""
+        yield [Candidate("tree", leaves) for leaves in (4, 8, 16, 32) if leaves <= len(self.rows) // 2]
+        categories = sum(len(set(self.table.values[field.name])) for field in self.table.of_kind("choice", "code"))
+        columns = len(self.table.fields) + categories
+        boosting = len(self.rows) * columns * (self.labels if self.labels > 2 else 1) * 100
+        if boosting <= _MOST_BOOSTING:
+            yield [Candidate("boosted", depth) for depth in (2, 3)]
+        else:
+            yield [Candidate("histogram", leaves) for leaves in (8, 24)]
+
+    def predictions(self, candidate: Candidate) -> Array:
+        """What fits without an example's fold say of it."""
+        if candidate not in self._predictions:
+            shape = (len(self.rows), self.labels) if self.labels else (len(self.rows),)
+            predictions = np.zeros(shape)
+            for fold in range(self.folds):
+                held = self._fold_of == fold
+                known, asked = self.rows[~held], self.rows[held]
+                fitted = fit(candidate, self.table, known, self.answers[known], self.labels, self.random_state)
+                predictions[held] = fitted.predict(asked)
+            self._predictions[candidate] = predictions
+        return self._predictions[candidate]
+
+    def errors(self, candidate: Candidate) -> Array:
+        """Each example's error: 0 or 1 for an answer, squared for an amount."""
+        predictions, answers = self.predictions(candidate), self.answers[self.rows]
+        if self.labels:
+            return (predictions.argmax(axis=1) != answers).astype(float)
+        return (predictions - answers) ** 2
+
+    def loss(self, candidate: Candidate) -> float:
+        """Log loss of answers, mean squared error of amounts: finer than counting wrong answers."""
+        if not self.labels:
+            return float(self.errors(candidate).mean())
+        own = self.predictions(candidate)[np.arange(len(self.rows)), self.answers[self.rows].astype(int)]
+        return float(-np.log(np.maximum(own, _TINY)).mean())
+
+    def _changes(self) -> Iterator[list[dict[str, Any]]]:
+        texts = self.table.of_kind("text")
+        lengths = [len(value) for field in texts for value in self.table.values[field.name]]
+        short = sum(lengths) / len(lengths) <= _SHORT_TEXT
+        yield [{"tokens": tokens} for tokens in ("words_and_marks", *(("trigrams", "fragments") if short else ()))]
+        yield [{"weighting": weighting} for weighting in ("log", "binary")]
+        if len(texts) > 1:
+            yield [{"joined": True}]
+
+    def shift(self, candidate: Candidate) -> float:
+        """What to add to the sums of two labels, so that the rare one is found as well as its mistakes allow (F1)."""
+        truth = self.answers[self.rows].astype(int)
+        if self.labels != 2 or candidate.family == "tree":
+            return 0.0
+        rare = int(truth.mean() < 0.5)
+        members = truth == rare
+        if not _FEWEST_RARE <= members.sum() <= _RARE_SHARE * len(truth):
+            return 0.0
+        shares = np.clip(self.predictions(candidate)[:, rare], 1e-9, 1 - 1e-9)
+        odds = np.log(shares / (1 - shares))
+        order = np.sort(odds)
+        limits = np.append((order[1:] + order[:-1]) / 2, 0.0)
+        chosen = odds[None, :] > limits[:, None]
+        hits = (chosen & members).sum(axis=1)
+        f1 = 2 * hits / np.maximum(chosen.sum(axis=1) + members.sum(), 1)
+        best = limits[f1 >= f1.max() - _TINY]
+        if f1.max() <= f1[-1]:
+            return 0.0  # the usual limit does as well
+        limit = float(np.median(best))
+        return limit if rare == 0 else -limit
+
+    def exact_tree(self) -> Candidate | None:
+        """The smallest tree that is right on all rows, where there is one that is small."""
+        if not self.labels:
+            return None
+        most = min(_MOST_EXACT_LEAVES, len(self.rows) // 4)
+        for leaves in range(2, most + 1):
+            candidate = Candidate("tree", leaves)
+            fitted = fit(candidate, self.table, self.rows, self.answers[self.rows], self.labels, self.random_state)
+            if bool((fitted.predict(self.rows).argmax(axis=1) == self.answers[self.rows]).all()):
+                return candidate
+        return None
+
+    @staticmethod
+    def _with(candidate: Candidate, recipe: Recipe) -> Candidate:
+        size = _START_BINARY if recipe.weighting == "binary" else _START_WEIGHTED
+        return replace(candidate, recipe=recipe, size=size)
+
+    def _better(self, best: Candidate, rival: Candidate) -> Candidate:
+        return rival if self.loss(rival) < self.loss(best) * _BETTER else best
+
+    def _climb(self, start: Candidate) -> Candidate:
+        """From `start` towards the better strength of regularisation, as long as it gets better."""
+        best = start
+        for step in (-1, 1):
+            while _SIZES[0] <= best.size + step <= _SIZES[1]:
+                rival = replace(best, size=best.size + step)
+                if self.loss(rival) >= self.loss(best) * 0.999:
+                    break
+                best = rival
+            if best != start:
+                break
+        return best
+
+
+def _clearly_less(errors: Array, than: Array) -> bool:
+    """Whether the mean difference is more than two of its standard errors: else it may be chance."""
+    differences = than - errors
+    return bool(differences.mean() > 2 * differences.std() / np.sqrt(len(differences)))
+
+
+def _divide(answers: Array, labels: int, folds: int, random_state: int) -> Array:
+    """Each row's fold; every answer is spread over the folds as evenly as it can be."""
+    order = np.random.RandomState(random_state).permutation(len(answers))
+    if labels:
+        order = order[np.argsort(answers[order], kind="stable")]
+    fold_of = np.empty(len(answers), dtype=int)
+    fold_of[order] = np.arange(len(answers)) % folds
+    return fold_of
+
+
+def _sample(answers: Array, labels: int, places: Array, random_state: int) -> Array:
+    """Return at most `_MOST_ROWS` of the places, with each answer's share kept and at least two of each."""
+    if len(places) <= _MOST_ROWS:
+        return np.sort(places)
+    order = places[np.random.RandomState(random_state).permutation(len(places))]
+    if not labels:
+        return np.sort(order[:_MOST_ROWS])
+    share = _MOST_ROWS / len(places)
+    kept = []
+    for label in range(labels):
+        own = order[answers[order] == label]
+        kept.append(own[: max(2, int(len(own) * share))])
+    return np.sort(np.concatenate(kept))

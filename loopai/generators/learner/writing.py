@@ -1,0 +1,100 @@
+"""From what was learnt to source: readers, the models' tables and functions."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+
+from ..literals import literal
+from ..parts import Part
+from . import reading
+from .fields import READERS, Field
+from .learnt import Learnt, LinearModel, TreeModel
+from .writing_linear import linear_source
+from .writing_trees import FOLLOW, trees_source
+
+_PATTERNS = {
+    "WORD": reading.WORD_PATTERN,
+    "WORD_OR_MARK": reading.WORD_OR_MARK_PATTERN,
+    "CAPITAL": reading.CAPITAL_PATTERN,
+    "DIGIT": reading.DIGIT_PATTERN,
+}
+_TOKEN_READERS = {
+    "words": reading.words,
+    "words_and_marks": reading.words_and_marks,
+    "trigrams": reading.trigrams,
+    "fragments": reading.fragments,
+}
+
+
+def write_part(one: Learnt, function: str, *, rule: bool) -> Part:
+    """Return the part that computes one field with a learnt model."""
+    prefix = function.removeprefix("answer").strip("_").upper()
+    prefix = f"{prefix}_" if prefix else ""
+    bodies = []
+    if isinstance(one.model, TreeModel):
+        if one.model.summed:
+            bodies.append(FOLLOW)
+        bodies.append(trees_source(one, one.model, function, prefix))
+    else:
+        bodies.append(linear_source(one, one.model, function, prefix))
+    blocks = [*_carried(one.fields, [one]), _read(one.fields), *bodies]
+    code = "\n\n".join(blocks)
+    constants = [
+        f'{constant} = re.compile(r"{pattern}")'
+        for constant, pattern in _PATTERNS.items()
+        if re.search(rf"\b{constant}\b", code)
+    ]
+    return Part(
+        (*(["\n".join(constants)] if constants else []), *blocks),
+        f"{function}(read(input))",
+        "rule" if rule else "ml",
+        one.method,
+        f"{one.method}, reading {_read_fields(one.fields)}",
+        float(len(code)),
+        estimate=not one.target.is_class,
+    )
+
+
+def _read_fields(fields: Sequence[Field]) -> str:
+    shown = ", ".join(f"{literal(field.name)} ({field.kind})" for field in fields[:20])
+    return shown + (f" and {len(fields) - 20} more" if len(fields) > 20 else "")
+
+
+def _carried(fields: Sequence[Field], learnt: Sequence[Learnt]) -> list[str]:
+    """The source of the functions of `reading` that this program needs."""
+    needed: list[Callable[..., object]] = [
+        reading.at,
+        *(READERS[kind] for kind in dict.fromkeys(field.kind for field in fields)),
+        *([reading.number] if any(field.kind == "total" for field in fields) else []),
+    ]
+    models = [one.model for one in learnt if isinstance(one.model, LinearModel)]
+    for model in models:
+        if model.words is not None:
+            needed.append(_TOKEN_READERS[model.words.tokens])
+            if model.words.pairs:
+                needed.append(reading.with_pairs)
+        if model.measures:
+            needed.append(reading.measures)
+    sources = []
+    for function in dict.fromkeys(needed):
+        source = re.sub(r"  # type: ignore.*", "", inspect.getsource(function))
+        sources.append(source.strip())
+    return sources
+
+
+def _read(fields: Sequence[Field]) -> str:
+    lines = [
+        f"        {literal(field.name)}: {READERS[field.kind].__name__}(at(input, {literal(field.path)})),"
+        for field in fields
+    ]
+    return "\n".join(
+        [
+            "def read(input):",
+            '    """The fields that count; what is missing or of another type is None, a text then ""."""',
+            "    return {",
+            *lines,
+            "    }",
+        ]
+    )
