@@ -179,6 +179,7 @@ app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(transport=Upstream(), close
 app.include_router(batch_router("7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60", heartbeat_every=0.2))
 listening = socket.socket()
 listening.bind(("127.0.0.1", 0))
+listening.listen()
 print(listening.getsockname()[1], flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
 """
@@ -190,17 +191,19 @@ def test_a_shutdown_ends_an_open_batch_with_a_summary() -> None:
     with subprocess.Popen([sys.executable, "-c", SHUTDOWN], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-            body = b'[{"a": 1}]'
-            head = f"POST /batch?format=json HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-            client.sendall(head.encode() + body)
-            text = client.recv(65536)
-            while b"heartbeat" not in text:
-                text += client.recv(65536)
-            process.send_signal(signal.SIGTERM)
-            while part := client.recv(65536):
-                text += part
-                if b"event: summary" in text and text.endswith(b"0\r\n\r\n"):
-                    break
-        assert b'"ended":"interrupted"' in text
-        process.wait(20)
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                body = b'[{"a": 1}]'
+                head = f"POST /batch?format=json HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+                client.sendall(head.encode() + body)
+                text = b""
+                while b"heartbeat" not in text:
+                    text += client.recv(65536)
+                process.send_signal(signal.SIGTERM)
+                while part := client.recv(65536):
+                    text += part
+            process.wait(20)
+        except BaseException:
+            process.kill()
+            raise
+    assert b'"ended":"interrupted"' in text

@@ -46,6 +46,7 @@ app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(transport=Upstream())))
 app.include_router(batch_router(TASK))
 listening = socket.socket()
 listening.bind(("127.0.0.1", 0))
+listening.listen()
 print(listening.getsockname()[1], flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
 """
