@@ -119,6 +119,7 @@ class LoopaiClient(PreparedClient):
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
         webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
+        webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
@@ -145,6 +146,7 @@ class LoopaiClient(PreparedClient):
                 "trust_env": trust_env,
                 "headers": headers,
                 "webhook_secrets": webhook_secrets,
+                "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
             }
@@ -772,6 +774,7 @@ class SyncLoopaiClient(PreparedClient):
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
         webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
+        webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
@@ -798,6 +801,7 @@ class SyncLoopaiClient(PreparedClient):
                 "trust_env": trust_env,
                 "headers": headers,
                 "webhook_secrets": webhook_secrets,
+                "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
             }

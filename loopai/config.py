@@ -420,6 +420,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "what webhook deliveries are signed with, the newest first",
         secret=True,
     ),
+    Option("webhook_tolerance", 3600.0, _seconds, "age of a webhook event in seconds that is taken, None for any"),
     Option("telemetry", False, _flag, "whether calls make OpenTelemetry spans and metrics"),
     Option("local", False, _local, "run on an embedded server: True, or its data folder"),
 )
@@ -452,6 +453,7 @@ class Config:
     trust_env: bool
     headers: Mapping[str, str] = field(repr=False)
     webhook_secrets: tuple[str, ...] = field(repr=False)
+    webhook_tolerance: Optional[float]
     telemetry: bool
     local: Union[bool, str]
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)

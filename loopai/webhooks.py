@@ -8,22 +8,25 @@ Of a delivery only the body is signed, so the body, byte for byte as it came, is
     ...     b'"task_id":null,"timestamp":"2025-11-03T08:15:30Z"}'
     ... )
     >>> headers = {"X-Loopai-Signature": webhooks.sign(body, "old secret")}
-    >>> event = webhooks.parse_event(body, headers, ["new secret", "old secret"])
+    >>> event = webhooks.parse_event(body, headers, ["new secret", "old secret"], tolerance=None)
     >>> event.event_type == "canaryRollback"
     True
 
 WebhookError                the delivery is refused
 ├── SignatureError          unsigned, signed with another secret, or changed on the way
 ├── PayloadError            signed, and yet no event
-└── MismatchError           the unsigned headers say something else than the signed body
+├── MismatchError           the unsigned headers say something else than the signed body
+└── StaleError              the event is older than the tolerance, or lies in the future
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from collections.abc import Iterable, Mapping
-from typing import Optional, Union
+from datetime import datetime, timezone
+from typing import Callable, Optional, Union
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -36,9 +39,11 @@ __all__ = [
     "EVENT_ID_HEADER",
     "EVENT_TYPE_HEADER",
     "SIGNATURE_HEADER",
+    "TOLERANCE",
     "MismatchError",
     "PayloadError",
     "SignatureError",
+    "StaleError",
     "WebhookError",
     "parse_event",
     "sign",
@@ -68,6 +73,18 @@ class MismatchError(WebhookError):
     """A header's event id or type is not the signed body's: an old delivery sent again as a new one looks like that."""
 
 
+class StaleError(WebhookError):
+    """The event's signed time is too long ago, or too far ahead: an old delivery may have been sent again."""
+
+
+TOLERANCE = 3600.0
+"""Seconds that an event may be old. It must exceed the time for which the server repeats a delivery (some minutes), as
+the signed time is that of the event; within it, tell repetitions apart by the event's id."""
+
+AHEAD = 300.0
+"""Seconds that an event may lie in the future: clocks differ."""
+
+
 def sign(body: bytes, secret: str) -> str:
     """The `X-Loopai-Signature` of a body: `sha256=` and the HMAC-SHA256 in lower-case hexadecimal.
 
@@ -91,12 +108,20 @@ def verify(body: bytes, signature: Optional[str], secrets: Union[str, Iterable[s
     return genuine
 
 
-def parse_event(body: bytes, headers: Mapping[str, str], secrets: Union[str, Iterable[str]]) -> models.WebhookEvent:
-    """The event that a delivery brings, once its signature is verified.
+def parse_event(
+    body: bytes,
+    headers: Mapping[str, str],
+    secrets: Union[str, Iterable[str]],
+    *,
+    tolerance: Optional[float] = TOLERANCE,
+    clock: Callable[[], float] = time.time,
+) -> models.WebhookEvent:
+    """Return the event that a delivery brings, once its signature and its time are verified.
 
-    `headers` may spell names in any case; event id and type may be missing from them, but not differ from the body. Use
-    `event.id` to recognise a repeated delivery. Raises `SignatureError`, `PayloadError` or `MismatchError`, and what
-    `verify` raises.
+    `headers` may spell names in any case; event id and type may be missing from them, but not differ from the body. An
+    event is refused if it happened more than `tolerance` seconds ago, or is more than five minutes ahead of `clock`
+    (seconds since 1970); `tolerance=None` checks neither. Use `event.id` to recognise a repeated delivery. Raises
+    `SignatureError`, `PayloadError`, `MismatchError` or `StaleError`, and what `verify` raises.
     """
     signatures = _values(headers, SIGNATURE_HEADER)
     # A header given twice is refused: which one counts would be up to the server in front of us.
@@ -111,6 +136,8 @@ def parse_event(body: bytes, headers: Mapping[str, str], secrets: Union[str, Ite
         )
     try:
         event = models.WebhookEvent.model_validate_json(body)
+    except (OverflowError, RecursionError) as error:
+        raise PayloadError(f"the body is no event: {error}") from None
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
@@ -121,7 +148,21 @@ def parse_event(body: bytes, headers: Mapping[str, str], secrets: Union[str, Ite
     for given in _values(headers, EVENT_TYPE_HEADER):
         if not _is_type(given, event.event_type):
             raise MismatchError(f"{EVENT_TYPE_HEADER} is not the event_type in the signed body ({event.event_type})")
+    if tolerance is not None:
+        _check_time(event.timestamp, tolerance, clock())
     return event
+
+
+def _check_time(moment: datetime, tolerance: float, now: float) -> None:
+    # Not `timestamp()`: at the ends of the calendar some platforms overflow.
+    age = now - (moment - _EPOCH).total_seconds()
+    if age > tolerance:
+        raise StaleError(f"the event is {age:,.0f} seconds old; at most {tolerance:,.0f} are taken")
+    if age < -AHEAD:
+        raise StaleError(f"the event lies {-age:,.0f} seconds in the future: check this machine's clock")
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def _signature(body: bytes, key: bytes) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import io
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loopai import ConfigurationError
+from loopai.batch.formats.csv import CsvSource
 from loopai.batch.formats.opening import format_of, open_source
+from loopai.batch.formats.source import Input
 
 
 def _read(path: Path, **options: Any) -> list[Any]:
@@ -37,7 +40,7 @@ def test_a_line_that_is_no_object_is_that_rows_error(tmp_path: Path) -> None:
     assert [line for line, _ in read] == [1, 2, 3, 4, 5, 6]
     assert read[0][1] == {"a": 1}
     assert read[5][1] == {"a": 2}
-    assert read[1][1] == "line 2 is no JSON: EOF while parsing a value"
+    assert read[1][1] == "line 2 is no JSON: EOF while parsing a value at column 6"
     assert "line 3 is a JSON list" in read[2][1]
     assert "line 4 is no JSON" in read[3][1]
     assert "line 5 is no JSON" in read[4][1]
@@ -241,3 +244,24 @@ def test_a_gzip_that_ends_in_its_first_line_is_refused(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"id,body\n1,a\n")[:12])
     with pytest.raises(ConfigurationError, match=r"in\.csv\.gz: its first line cannot be read: .*ended before"):
         list(open_source(path))
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n"])
+def test_a_csv_row_that_is_too_long_is_skipped_to_its_end(ending) -> None:
+    """A line of any length, of few or many fields, or a quoted field over many lines; later lines keep their number."""
+    long_rows = (b"9," + b"x" * 500, b"9," * 500, b'9,"' + b"x\n" * 300 + b'"')
+    for row in long_rows:
+        content = b'id,text\n1,"a\nb"\n' + row + b"\n2,b" + ending
+        source = CsvSource(Input(None, io.BytesIO(content)), longest=200)
+        read = list(source)
+        assert [columns for _, columns, _ in read] == [{"id": "1", "text": "a\nb"}, None, {"id": "2", "text": "b"}]
+        assert read[1] == (4, None, "line 4 is longer than 200 bytes")
+        assert read[2][0] == 4 + row.count(b"\n") + 1
+
+
+def test_a_header_of_very_many_columns_is_read_in_time() -> None:
+    """Looking for a name that stands twice is linear."""
+    names = ",".join(f"c{number}" for number in range(50_000))
+    began = time.process_time()
+    assert len(CsvSource(Input(None, io.BytesIO(names.encode()))).header or []) == 50_000
+    assert time.process_time() - began < 5

@@ -54,6 +54,7 @@ VALUES: dict[str, tuple[str, Any, Any, Any]] = {
     "trust_env": ("FALSE", False, True, True),
     "headers": ("X-Team=ml, X-Other=a=b", {"X-Team": "ml", "X-Other": "a=b"}, {"A": "b"}, {"A": "b"}),
     "webhook_secrets": ("new, old", ("new", "old"), ["a"], ("a",)),
+    "webhook_tolerance": ("60", 60.0, 30, 30.0),
     "local": ("true", True, "/tmp/data", "/tmp/data"),
     "telemetry": ("1", True, False, False),
 }

@@ -118,7 +118,7 @@ def test_an_event_type_of_a_newer_server(written: Any, in_header: str, fits: boo
         with pytest.raises(webhooks.MismatchError):
             webhooks.parse_event(body, told, SECRET)
     else:
-        assert webhooks.parse_event(body, told, SECRET).event_type == written
+        assert webhooks.parse_event(body, told, SECRET, tolerance=None).event_type == written
 
 
 @pytest.mark.parametrize("written", [3, "canaryRollback", "CanaryRollback"])
@@ -126,7 +126,7 @@ def test_an_event_type_is_read_as_number_camel_case_and_pascal_case(written: Any
     """However the server writes the type, it compares equal to its camelCase name."""
     body = delivery(event_type=written)
     for in_header in ("3", "canaryRollback", "CanaryRollback"):
-        event = webhooks.parse_event(body, headers(body, **{"X-Loopai-Event-Type": in_header}), SECRET)
+        event = webhooks.parse_event(body, headers(body, **{"X-Loopai-Event-Type": in_header}), SECRET, tolerance=None)
         assert event.event_type == "canaryRollback"
 
 
@@ -141,7 +141,8 @@ def test_parses_a_delivery_under_any_spelling_of_header_names() -> None:
 
 def test_headers_beside_the_signature_may_be_missing() -> None:
     """Only the body is signed, so what it says needs no header to confirm it."""
-    assert str(webhooks.parse_event(BODY, headers(BODY), SECRET).id) == "af1b2c3d-4e5f-4061-8273-940516273849"
+    event = webhooks.parse_event(BODY, headers(BODY), SECRET, tolerance=None)
+    assert str(event.id) == "af1b2c3d-4e5f-4061-8273-940516273849"
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,8 @@ def test_a_signed_body_that_is_no_event_says_where(body: bytes, told: str) -> No
 def test_what_a_later_server_adds_is_kept() -> None:
     """Members that this version does not know are no error."""
     body = delivery(region="eu")
-    assert webhooks.parse_event(body, headers(body), SECRET).region == "eu"  # type: ignore[attr-defined]  # of the body
+    event = webhooks.parse_event(body, headers(body), SECRET, tolerance=None)
+    assert event.region == "eu"  # type: ignore[attr-defined]  # of the body
 
 
 @pytest.mark.parametrize(
@@ -226,3 +228,38 @@ def test_refusals_pickle_and_show_neither_secret_nor_signature(body: bytes, give
     right = webhooks.sign(body, SECRET)
     assert SECRET not in shown
     assert right not in shown or right in given.values()
+
+
+MOMENT = 1_762_157_730.0
+"""The event's own time, in seconds since 1970."""
+
+
+@pytest.mark.parametrize("age", [0, 3599, -299])
+def test_an_event_of_the_last_hour_is_taken(age: int) -> None:
+    """Also one a little ahead: clocks differ."""
+    event = webhooks.parse_event(BODY, headers(BODY), SECRET, clock=lambda: MOMENT + age)
+    assert event.event_type == "programExecutionFailed"
+
+
+@pytest.mark.parametrize(("age", "told"), [(3602, "3,602 seconds old"), (-302, "in the future")])
+def test_an_event_of_another_time_is_refused(age: int, told: str) -> None:
+    """An old delivery sent again is signed as well as it was; `tolerance` says how old is too old, or that none is."""
+    with pytest.raises(webhooks.StaleError, match=told):
+        webhooks.parse_event(BODY, headers(BODY), SECRET, clock=lambda: MOMENT + age)
+    assert webhooks.parse_event(BODY, headers(BODY), SECRET, tolerance=None, clock=lambda: MOMENT + age)
+    if age > 0:
+        assert webhooks.parse_event(BODY, headers(BODY), SECRET, tolerance=4000, clock=lambda: MOMENT + age)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59.99999Z",
+        "10000-01-01T00:00:00Z", "0000-00-00T00:00:00Z", "-1", 1e300, -1e300, None,
+    ],
+)  # fmt: skip
+def test_dates_at_the_ends_of_the_calendar_are_refused(moment: Any) -> None:
+    """As any other delivery that does not fit; never as an error of ours."""
+    body = delivery(timestamp=moment)
+    with pytest.raises(webhooks.WebhookError):
+        webhooks.parse_event(body, headers(body), SECRET)

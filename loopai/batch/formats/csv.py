@@ -7,14 +7,15 @@ import csv
 import io
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, Any, Callable, Optional
 
 from pydantic_core import from_json
 
 from ...exceptions import ConfigurationError, OptionError
-from .source import LONGEST_LINE, FromInput, Input, Record, cut_off
+from .source import BLOCK, LONGEST_LINE, FromInput, Input, Record, cut_off, too_long
 
 _SAMPLE = 65536
 _DELIMITERS = ",;\t|"
@@ -98,6 +99,72 @@ class Dialect:
         return {"delimiter": self.delimiter, "escapechar": self.escapechar, **quotes}
 
 
+class _RowTooLong(Exception):
+    """Ends the reading of one row."""
+
+
+_LINES_HELD = 1000
+"""Lines of one row whose quotes are counted together."""
+
+
+class _Lines:
+    """The lines of a text for `csv.reader`: of one row, no more than `longest` bytes.
+
+    `csv` itself bounds fields only, for the whole process, and takes rows of any number of fields.
+    """
+
+    def __init__(self, head: str, text: IO[str], longest: int, quote: Optional[str]) -> None:
+        self._head = head
+        self._quote = quote
+        self._quotes = 0
+        self._readline = text.readline
+        self._longest = longest
+        self._row: list[str] = []
+        self._size = 0
+        self.skipped = 0
+        """Lines that `csv.reader` has not seen."""
+
+    def begin_row(self) -> None:
+        """What comes next belongs to another row."""
+        self._size = self._quotes = 0
+        self._row.clear()
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._head or self._readline(self._longest + 1)
+        if not line:
+            raise StopIteration
+        if self._head:
+            # The first line may be longer than what was read of it to find its dialect.
+            rest = "" if line.endswith(("\n", "\r")) else self._readline(self._longest)
+            line, self._head = line + rest, ""
+        if len(self._row) >= _LINES_HELD:
+            self._quotes += self._quotes_in_row()
+            self._row.clear()
+        self._row.append(line)
+        self._size += len(line) if line.isascii() else len(line.encode("utf-8", "surrogatepass"))
+        if self._size > self._longest:
+            raise _RowTooLong
+        return line
+
+    def _quotes_in_row(self) -> int:
+        quote = self._quote
+        return sum(line.count(quote) for line in self._row) if quote else 0
+
+    def skip_row(self) -> None:
+        """Skip the rest of a row that is too long: to the first line break that is not within quotes."""
+        quote, quotes = self._quote, self._quotes + self._quotes_in_row()
+        line = self._row[-1]
+        self.skipped += line.endswith(("\n", "\r"))
+        while line and not (line.endswith(("\n", "\r")) and quotes % 2 == 0):
+            line = self._readline(BLOCK)
+            self.skipped += line.endswith(("\n", "\r"))
+            quotes += line.count(quote) if quote else 0
+        self.begin_row()
+
+
 _FOUND = Dialect()
 
 
@@ -106,8 +173,8 @@ class CsvSource(FromInput):
 
     Values are texts, unless `types` (column → `int`, `float`, `bool`, `json`, `str`) or the header itself
     (`age:int`) says otherwise; an empty cell of a typed column is `None`. What is said to be UTF-8 and starts with
-    the byte order mark of UTF-16 is read as that. Raises `ConfigurationError` for an unknown type or encoding, a
-    header that names a column twice, or none.
+    the byte order mark of UTF-16 is read as that. A row of more than `longest` bytes ends as an error.
+    Raises `ConfigurationError` for an unknown type or encoding, a header that names a column twice, or none.
     """
 
     def __init__(
@@ -116,14 +183,16 @@ class CsvSource(FromInput):
         dialect: Dialect = _FOUND,
         types: Optional[Mapping[str, str]] = None,
         encoding: str = "utf-8",
+        longest: int = LONGEST_LINE,
     ) -> None:
         super().__init__(given)
         dialect.check()
+        self._longest = longest
         self._dialect = dialect
         self._types = dict(types or {})
         self._encoding = "utf-8-sig" if is_utf8(encoding) else encoding
         self._header: Optional[list[str]] = None
-        self._opened: Optional[tuple[IO[str], Any]] = None
+        self._opened: Optional[tuple[IO[str], _Lines, Any]] = None
         try:
             codecs.lookup(encoding)
         except LookupError:
@@ -152,11 +221,11 @@ class CsvSource(FromInput):
                 self._opened = None
         return self._header
 
-    def _open(self) -> tuple[IO[str], Any]:
+    def _open(self) -> tuple[IO[str], _Lines, Any]:
         stream = self._input.open()
         try:
             text = io.TextIOWrapper(stream, self._encoding_of(stream), errors="surrogateescape", newline="")
-            return text, self._reader(text)
+            return text, *self._reader(text)
         except BaseException:
             stream.close()
             self._input.close()
@@ -175,7 +244,7 @@ class CsvSource(FromInput):
     def _no_first_line(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(f"{self.name}: its first line cannot be read: {error}")
 
-    def _reader(self, text: IO[str]) -> Any:
+    def _reader(self, text: IO[str]) -> tuple[_Lines, Any]:
         # The module's only bound is the process's; its default of 131,072 refuses an ordinary e-mail.
         if csv.field_size_limit() < LONGEST_LINE:
             csv.field_size_limit(LONGEST_LINE)
@@ -190,13 +259,16 @@ class CsvSource(FromInput):
                 codec=self._encoding.replace("-sig", ""),
             ) from None
         self._dialect = self._dialect.found(head)
-        reader = csv.reader(_chained(head, text), strict=True, **self._dialect.options)
+        lines = _Lines(head, text, self._longest, self._dialect.quotechar)
+        reader = csv.reader(lines, strict=True, **self._dialect.options)
         try:
             names = next(reader, [])
+        except _RowTooLong:
+            raise ConfigurationError(f"{self.name}: {too_long(1, self._longest)}") from None
         except (csv.Error, *_BREAKS_OFF) as error:
             raise ConfigurationError(f"{self.name}: its first line is no CSV header: {error}") from None
         self._header = self._typed(names)
-        return reader
+        return lines, reader
 
     def _typed(self, names: Sequence[str]) -> list[str]:
         header = []
@@ -209,7 +281,7 @@ class CsvSource(FromInput):
                 header.append(name.strip())
         if not any(header):
             raise ConfigurationError(f"{self.name} is empty: a CSV input starts with a line that names its columns")
-        twice = sorted({name for name in header if header.count(name) > 1})
+        twice = sorted(name for name, count in Counter(header).items() if count > 1)
         if twice:
             raise ConfigurationError(f"{self.name}: its header names the column {twice[0]!r} twice")
         missing = sorted(self._types.keys() - set(header))
@@ -223,21 +295,33 @@ class CsvSource(FromInput):
 
     def __iter__(self) -> Iterator[Record]:
         """Read the rows in order."""
-        text, reader = self._opened or self._open()
+        text, lines, reader = self._opened or self._open()
         self._opened = None
-        return self._rows(text, reader)
+        return self._rows(text, lines, reader)
 
-    def _rows(self, text: IO[str], reader: Any) -> Iterator[Record]:
+    def _rows(self, text: IO[str], lines: _Lines, reader: Any) -> Iterator[Record]:
         header = self._header or []
         typed = [(name, _TYPES[kind], kind) for name, kind in self._types.items() if kind != "str"]
         width = len(header)
         try:
             while True:
-                line = reader.line_num + 1
+                lines.begin_row()
+                line = reader.line_num + lines.skipped + 1
                 try:
                     cells = next(reader)
                 except StopIteration:
                     return
+                except _RowTooLong:
+                    yield line, None, too_long(line, self._longest)
+                    try:
+                        lines.skip_row()
+                    except _BREAKS_OFF as error:
+                        yield line + 1, None, cut_off(error)
+                        return
+                    except UnicodeError:
+                        yield line + 1, None, f"{_not_in(f'line {line + 1}', self._encoding)}; what follows is not read"
+                        return
+                    continue
                 except csv.Error as error:
                     yield line, None, f"line {line} is no CSV: {error}"
                     continue
@@ -272,12 +356,6 @@ class CsvSource(FromInput):
 def is_utf8(encoding: str) -> bool:
     """Whether that is a name of UTF-8."""
     return encoding.lower().replace("-", "").replace("_", "") == "utf8"
-
-
-def _chained(head: str, rest: Iterable[str]) -> Iterator[str]:
-    if head:
-        yield head
-    yield from rest
 
 
 def _convert(

@@ -7,61 +7,59 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import IO, Optional, Union
 
 from pydantic_core import from_json
 
+from ..._core.splitting import LineSplitter
 from ...exceptions import ConfigurationError, OptionError
 from .csv import CsvSource, Dialect, is_utf8
 from .parquet import ParquetSource
-from .source import LONGEST_LINE, FromInput, Input, Record, Source, cut_off
+from .source import BLOCK, LONGEST_LINE, FromInput, Input, Record, Source, cut_off, too_long
 
 __all__ = ["CsvSource", "JsonlSource", "ParquetSource", "Record", "Source", "format_of", "open_source"]
 
 
 class JsonlSource(FromInput):
-    """One JSON object a line; blank lines are passed over."""
+    """One JSON object a line; blank lines are skipped, and a line of more than `longest` bytes ends as an error."""
 
     header: Optional[list[str]] = None
 
+    def __init__(self, given: Input, longest: int = LONGEST_LINE) -> None:
+        super().__init__(given)
+        self._longest = longest
+
     def __iter__(self) -> Iterator[Record]:
         """Read the rows in order."""
-        number = 0
+        lines = LineSplitter(self._longest)
+        last = 0
         file = self._input.open()
         try:
-            lines = iter(partial(file.readline, LONGEST_LINE), b"")
             while True:
-                number += 1
                 try:
-                    line = next(lines, b"")
+                    block = file.read1(BLOCK)  # type: ignore[attr-defined]  # what `Input` opens is buffered
                 except (EOFError, OSError, zlib.error) as error:
-                    yield number, None, cut_off(error)
+                    yield last + 1, None, cut_off(error)
                     return
-                if not line:
+                for last, line in lines.feed(block) if block else lines.finish():
+                    yield self._record(last, line)
+                if not block:
                     return
-                if number == 1 and line.startswith(b"\xef\xbb\xbf"):
-                    line = line[3:]
-                try:
-                    columns = from_json(line, allow_inf_nan=False)
-                except ValueError as error:
-                    if line.isspace() or not line:
-                        continue
-                    if len(line) >= LONGEST_LINE and not line.endswith(b"\n"):
-                        while lines and not next(lines, b"\n").endswith(b"\n"):
-                            pass
-                        yield number, None, f"line {number} is longer than {LONGEST_LINE:,} bytes"
-                        continue
-                    yield number, None, f"line {number} is no JSON: {_within_line(error)}"
-                    continue
-                if type(columns) is not dict:
-                    kind = type(columns).__name__
-                    yield number, None, f"line {number} is a JSON {kind}: each line must be an object {{…}}"
-                    continue
-                yield number, columns, None
         finally:
             self._input.close()
+
+    def _record(self, number: int, line: Optional[bytes]) -> Record:
+        if line is None:
+            return number, None, too_long(number, self._longest)
+        try:
+            columns = from_json(line, allow_inf_nan=False)
+        except ValueError as error:
+            return number, None, f"line {number} is no JSON: {_within_line(error)}"
+        if type(columns) is not dict:
+            kind = type(columns).__name__
+            return number, None, f"line {number} is a JSON {kind}: each line must be an object {{…}}"
+        return number, columns, None
 
 
 def _within_line(error: ValueError) -> str:

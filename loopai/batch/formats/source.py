@@ -17,7 +17,10 @@ Record = tuple[int, Optional[dict[str, Any]], Optional[str]]
 """Line number from 1, columns, and the reason where the columns could not be read."""
 
 LONGEST_LINE = 30_000_000
-"""Bytes of one line or field that are read; the server takes no larger request (its web server's default)."""
+"""Bytes of one row that are read unless a source is told otherwise; the server takes no larger request."""
+
+BLOCK = 32_768
+"""Bytes read at a time where rows are cut out of what is read; whoever waits for a row is not kept long by one."""
 
 
 class Source(Protocol):
@@ -113,6 +116,11 @@ class FromInput:
     def fraction(self) -> Optional[float]:
         """See `Source`."""
         return self._input.fraction()
+
+
+def too_long(line: int, longest: int) -> str:
+    """What is said of a row that is longer than a source reads."""
+    return f"line {line} is longer than {longest:,} bytes"
 
 
 def cut_off(error: Exception) -> str:

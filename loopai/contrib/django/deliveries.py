@@ -22,18 +22,21 @@ class Refused(Exception):
 
 def read(body: bytes, headers: Mapping[str, str]) -> tuple[WebhookEvent, str]:
     """The event of a delivery, and the alias whose secret signed it. Raises `Refused`."""
-    secrets = {alias: config_of(alias).webhook_secrets for alias in aliases()}
-    every = [secret for keys in secrets.values() for secret in keys]
+    configs = {alias: config_of(alias) for alias in aliases()}
+    secrets = {alias: config.webhook_secrets for alias, config in configs.items()}
+    every = [secret for found in secrets.values() for secret in found]
     if not every:
         logger.error("a webhook delivery was refused: no alias of LOOPAI has WEBHOOK_SECRETS")
         raise Refused
     try:
-        event = parse_event(body, headers, every)
+        signature = next((text for name, text in headers.items() if name.lower() == SIGNATURE_HEADER.lower()), None)
+        signed = (alias for alias, found in secrets.items() if found and verify(body, signature, found))
+        alias = next(signed, next(iter(configs)))
+        event = parse_event(body, headers, every, tolerance=configs[alias].webhook_tolerance)
     except WebhookError as error:
         logger.warning("a webhook delivery was refused: %s", error)
         raise Refused from None
-    signature = next(text for name, text in headers.items() if name.lower() == SIGNATURE_HEADER.lower())
-    return event, next(alias for alias, keys in secrets.items() if keys and verify(body, signature, keys))
+    return event, alias
 
 
 def handle(event: WebhookEvent, alias: str) -> bool:

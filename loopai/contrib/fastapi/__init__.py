@@ -16,7 +16,7 @@ except ImportError as _error:
         f"loopai.contrib.fastapi needs {_error.name}: pip install fastapi pydantic-settings"
     ) from None
 
-from .batches import batch_router
+from .batches import batch_response, batch_router
 from .dependencies import (
     LoopaiDep,
     SyncLoopaiDep,
@@ -27,7 +27,7 @@ from .dependencies import (
 )
 from .disconnects import CancelOnDisconnectRoute, cancel_on_disconnect
 from .health import health_router
-from .lifespan import LoopaiLifespan, LoopaiState, loopai_lifespan
+from .lifespan import LoopaiLifespan, LoopaiState, install_loopai, loopai_lifespan
 from .problems import Problem, install_error_handlers
 from .settings import LoopaiSettings
 from .webhooks import EventStore, MemoryEventStore, WebhookEventDep, webhook_event, webhook_router
@@ -45,6 +45,7 @@ __all__ = [
     "Problem",
     "SyncLoopaiDep",
     "WebhookEventDep",
+    "batch_response",
     "batch_router",
     "cancel_on_disconnect",
     "get_loopai",
@@ -53,6 +54,7 @@ __all__ = [
     "get_sync_loopai_for",
     "health_router",
     "install_error_handlers",
+    "install_loopai",
     "loopai_lifespan",
     "webhook_event",
     "webhook_router",

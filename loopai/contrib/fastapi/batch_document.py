@@ -11,6 +11,7 @@ from pydantic import WithJsonSchema
 from ...batch.mapping import InputMapping
 from .batch_events import BatchEvents
 from .events import MEDIA_TYPE
+from .uploads import Limits
 
 
 class Events(Response):
@@ -70,23 +71,36 @@ data: {"key":"7","status":"ok","output":{"label":"spam"},"latency_ms":0.41}
 """
 
 
-def responses(max_bytes: int) -> dict[Union[int, str], dict[str, Any]]:
+def responses(limits: Limits) -> dict[Union[int, str], dict[str, Any]]:
     """Each status with what comes with it."""
     return {
         200: {
             "model": BatchEvents,
             "description": "The events of the run, as they come",
-            "content": {MEDIA_TYPE: {"example": _EXAMPLE}},
+            "content": {
+                MEDIA_TYPE: {"example": _EXAMPLE},
+                "application/x-ndjson": {"schema": {"type": "string"}},
+                "text/csv": {"schema": {"type": "string"}},
+            },
         },
-        413: _refusal(f"The upload is larger than {max_bytes:,} bytes"),
+        408: _refusal("Nothing of the upload came for too long"),
+        413: _refusal(
+            f"The upload is larger than {limits.max_bytes:,} bytes, or unpacks to more than "
+            f"{limits.max_unpacked_bytes:,}"
+        ),
         415: _refusal("Neither JSON nor JSONL nor CSV"),
+        422: _refusal("The query is not valid, or the upload cannot be read"),
+        502: _refusal("The Loopai server refused the run"),
         503: {
-            **_refusal("As many batches as may be are under way"),
+            **_refusal("As many batches as allowed are running, or the Loopai server cannot be reached"),
             "headers": {"Retry-After": {"description": "In seconds", "schema": {"type": "integer"}}},
         },
     }
 
 
 def _refusal(description: str) -> dict[str, Any]:
-    said = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]}
-    return {"description": description, "content": {"application/json": {"schema": said}}}
+    said = {"type": "object", "properties": {"detail": {}}, "required": ["detail"]}
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": said}, "application/problem+json": {"schema": said}},
+    }

@@ -68,7 +68,7 @@ class BatchSummary(TypedDict):
     """What the run came to."""
 
     ended: Annotated[
-        Literal["finished", "max_errors", "unreachable", "fatal_error", "unreadable_upload"],
+        Literal["finished", "max_errors", "unreachable", "fatal_error", "unreadable_upload", "interrupted", "fault"],
         Field(description="`finished`, or why not all rows were run"),
     ]
     read: Annotated[int, Field(description="Rows read from the upload")]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from functools import cache
-from typing import Annotated, Any, Callable
+from typing import Annotated, Any, Callable, Optional
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from ...client import LoopaiClient, SyncLoopaiClient
 from ...exceptions import ConfigurationError
-from .lifespan import STATE_KEY, LoopaiState
+from ...testing import FakeLoopai
+from .lifespan import STATE_KEY, LoopaiState, overridden_in
 
 
 def loopai_state(connection: HTTPConnection) -> LoopaiState:
@@ -46,14 +47,30 @@ def _why_not(scope: Any) -> str:
     )
 
 
+def _client(connection: HTTPConnection, alias: str) -> LoopaiClient:
+    fake = _override(connection, alias)
+    return loopai_state(connection).client(alias) if fake is None else fake.async_client()
+
+
+def _sync_client(connection: HTTPConnection, alias: str) -> SyncLoopaiClient:
+    fake = _override(connection, alias)
+    return loopai_state(connection).sync_client(alias) if fake is None else fake.client()
+
+
+def _override(connection: HTTPConnection, alias: str) -> Optional[FakeLoopai]:
+    # FastAPI's own overrides do not reach middleware, which calls these functions itself.
+    app = connection.scope.get("app")
+    return None if app is None else overridden_in(app).get(alias)
+
+
 async def get_loopai(connection: HTTPConnection) -> LoopaiClient:
     """The application's client, in HTTP and websocket routes, of mounted applications too."""
-    return loopai_state(connection).client()
+    return _client(connection, "default")
 
 
 async def get_sync_loopai(connection: HTTPConnection) -> SyncLoopaiClient:
     """The application's synchronous client, for `def` routes, which run in threads."""
-    return loopai_state(connection).sync_client()
+    return _sync_client(connection, "default")
 
 
 @cache
@@ -61,7 +78,7 @@ def get_loopai_for(alias: str) -> Callable[[HTTPConnection], Awaitable[LoopaiCli
     """The dependency that gives the client of `alias`; the same function each time, so that tests can override it."""
 
     async def get_loopai_of_alias(connection: HTTPConnection) -> LoopaiClient:
-        return loopai_state(connection).client(alias)
+        return _client(connection, alias)
 
     return get_loopai if alias == "default" else get_loopai_of_alias
 
@@ -71,7 +88,7 @@ def get_sync_loopai_for(alias: str) -> Callable[[HTTPConnection], Awaitable[Sync
     """As `get_loopai_for`, for `def` routes."""
 
     async def get_sync_loopai_of_alias(connection: HTTPConnection) -> SyncLoopaiClient:
-        return loopai_state(connection).sync_client(alias)
+        return _sync_client(connection, alias)
 
     return get_sync_loopai if alias == "default" else get_sync_loopai_of_alias
 

@@ -76,11 +76,13 @@ def health_router(
     # By client: one router may be included in two applications, which share nothing.
     upstreams: WeakKeyDictionary[LoopaiClient, _Upstream] = WeakKeyDictionary()
 
+    @router.head(live_path, include_in_schema=False)
     @router.get(live_path)
     async def live() -> Live:
         """This process answers."""
         return Live()
 
+    @router.head(ready_path, include_in_schema=False)
     @router.get(ready_path, responses={503: {"model": Ready, "description": "The upstream is not ready"}})
     async def ready(response: Response, client: Annotated[LoopaiClient, Depends(get_loopai_for(alias))]) -> Ready:
         """Whether this application takes work, with the upstream's state."""

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import warnings
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, Callable, Optional, Union
+from weakref import WeakKeyDictionary
+
+from fastapi import routing
 
 from ..._core.hooks import CallInfo, Hooks
+from ...batch.engine.stopping import Stop
 from ...client import LoopaiClient, SyncLoopaiClient
 from ...exceptions import ConfigurationError
-from .settings import LoopaiSettings
+from ...testing import FakeLoopai
+from .settings import CLOSE_GRACE, LoopaiSettings
+from .shutdown import on_signal
 
 STATE_KEY = "loopai"
 """The key of our part in the lifespan's state, which mounted applications inherit."""
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Optional[Mapping[str, Any]]]]
-Source = Union[LoopaiSettings, LoopaiClient, None]
+Source = Union[LoopaiSettings, LoopaiClient, FakeLoopai, None]
+
+CHECK = "loopai_check"
+"""Attribute of a route's function: a check at start-up, called with the state and the aliases that are overridden."""
 
 
 class _InFlight(Hooks):
@@ -65,18 +75,33 @@ class _InFlight(Hooks):
 class LoopaiState:
     """The clients of one running application, by alias. Made by the lifespan; read it through the dependencies."""
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
+    def __init__(
+        self, sources: Mapping[str, Source], hooks: Iterable[Hooks] = (), http_client: Optional[Any] = None
+    ) -> None:
+        self._hooks = tuple(hooks)
+        self._brought = http_client is not None
         self._settings: dict[str, LoopaiSettings] = {}
         self._clients: dict[str, LoopaiClient] = {}
         self._sync: dict[str, SyncLoopaiClient] = {}
         self._in_flight: dict[str, _InFlight] = {}
+        self._batches: set[Stop] = set()
+        self._stopping = False
         for alias, source in sources.items():
             if isinstance(source, LoopaiClient):
                 self._clients[alias] = source
                 continue
+            if isinstance(source, FakeLoopai):
+                self._clients[alias], self._sync[alias] = source.async_client(), source.client()
+                continue
             settings = self._settings[alias] = source if source is not None else LoopaiSettings()
             in_flight = self._in_flight[alias] = _InFlight()
-            self._clients[alias] = LoopaiClient(**settings.arguments(alias), hooks=[in_flight])
+            arguments = settings.arguments(alias)
+            if http_client is not None and alias == "default":
+                # It is the transport, and reaches whatever server the settings name.
+                arguments.pop("transport", None)
+                arguments.pop("local", None)
+                arguments["http_client"] = http_client
+            self._clients[alias] = LoopaiClient(**arguments, hooks=[in_flight, *self._hooks])
 
     def client(self, alias: str = "default") -> LoopaiClient:
         """The asynchronous client of that alias. Raises `ConfigurationError` naming those there are."""
@@ -97,14 +122,41 @@ class LoopaiState:
                 raise ConfigurationError(
                     f"alias {alias!r} is a client of yours ({brought!r}): a synchronous one needs LoopaiSettings"
                 )
+            if self._brought and alias == "default":
+                raise ConfigurationError(
+                    "LoopaiLifespan(http_client=...) has an asynchronous client of yours; a synchronous Loopai client "
+                    "cannot use it: take LoopaiDep, or an alias without it"
+                )
             # Routes ask on the event loop, one after the other: no two are made.
-            self._sync[alias] = SyncLoopaiClient(**settings.arguments(alias), hooks=[self._in_flight[alias]])
+            hooks = [self._in_flight[alias], *self._hooks]
+            self._sync[alias] = SyncLoopaiClient(**settings.arguments(alias), hooks=hooks)
         return self._sync[alias]
 
     def settings(self, alias: str = "default") -> Optional[LoopaiSettings]:
         """What that alias was configured with; `None` for a client of the user's."""
         self.client(alias)
         return self._settings.get(alias)
+
+    def add_batch(self, stop: Stop) -> None:
+        """Have this batch stopped when the application shuts down."""
+        stop.grace = self._grace
+        if self._stopping:
+            stop()
+        self._batches.add(stop)
+
+    def remove_batch(self, stop: Stop) -> None:
+        """The batch is over."""
+        self._batches.discard(stop)
+
+    def stop_batches(self) -> None:
+        """End the batches under way: rows in flight have half of `close_grace`, so that summaries are sent in it."""
+        self._stopping = True
+        for stop in list(self._batches):
+            stop()
+
+    @property
+    def _grace(self) -> float:
+        return min((settings.close_grace for settings in self._settings.values()), default=CLOSE_GRACE) / 2
 
     async def check(self) -> None:
         """Ask each server that is to be checked at start-up whether it lives; raises what the call raises."""
@@ -114,6 +166,7 @@ class LoopaiState:
 
     async def close(self) -> None:
         """Close the clients made here, each after its calls in flight or its grace, whichever ends first."""
+        self.stop_batches()
         await asyncio.gather(*(self._close(alias) for alias in self._in_flight))
 
     async def _close(self, alias: str) -> None:
@@ -128,9 +181,11 @@ class LoopaiLifespan:
     """What to give to `FastAPI(lifespan=…)`: `LoopaiLifespan()`, or with settings, aliases and your own lifespan.
 
     `settings` configures the default alias (`None` reads environment and `.env` at start-up); `aliases` adds others,
-    as settings or as clients of yours, which stay yours to close. `inner` is your own lifespan: it runs inside, and may
-    yield state of its own. One that needs a client at start-up enters this one instead:
-    `async with loopai_lifespan(app) as state:`, uses `state["loopai"].client()` and yields the state.
+    as settings or as clients of yours, which stay yours to close. A `FakeLoopai` in the place of settings answers
+    itself. `hooks` are those of each client made here; `http_client` is an HTTP client of yours for the default one.
+    `inner` is your own lifespan: it runs inside, and may yield state of its own. One that needs a client at start-up
+    enters this one instead: `async with loopai_lifespan(app) as state:`, uses `state["loopai"].client()` and yields
+    the state.
 
     Frozen: whatever runs belongs to the application it runs in, so one object may serve many.
     """
@@ -138,6 +193,8 @@ class LoopaiLifespan:
     settings: Source
     aliases: Mapping[str, Source]
     inner: Optional[Lifespan]
+    hooks: tuple[Hooks, ...]
+    http_client: Optional[Any]
 
     # Written out, as dataclasses have arguments by name only from Python 3.10 on.
     def __init__(
@@ -146,17 +203,26 @@ class LoopaiLifespan:
         *,
         aliases: Mapping[str, Source] = MappingProxyType({}),
         inner: Optional[Lifespan] = None,
+        hooks: Iterable[Hooks] = (),
+        http_client: Optional[Any] = None,
     ) -> None:
         if "default" in aliases:
             raise ConfigurationError("aliases: 'default' is what `settings` configures: LoopaiLifespan(settings)")
-        for name, source in {"settings": settings, **aliases}.items():
-            if source is not None and not isinstance(source, (LoopaiSettings, LoopaiClient)):
+        given: dict[str, Any] = {"settings": settings, **aliases}
+        for name, source in given.items():
+            if source is not None and not isinstance(source, (LoopaiSettings, LoopaiClient, FakeLoopai)):
+                hint = "; pass a lifespan of your own as inner=" if callable(source) else ""
                 raise ConfigurationError(
-                    f"LoopaiLifespan: {name} must be LoopaiSettings or a LoopaiClient, not {type(source).__name__}"
+                    f"LoopaiLifespan: {name} must be LoopaiSettings, a LoopaiClient or a FakeLoopai, "
+                    f"not {type(source).__name__}{hint}"
                 )
+        if http_client is not None and not (settings is None or isinstance(settings, LoopaiSettings)):
+            raise ConfigurationError("LoopaiLifespan: http_client is for a client made of settings")
         object.__setattr__(self, "settings", settings)
         object.__setattr__(self, "aliases", MappingProxyType(dict(aliases)))
         object.__setattr__(self, "inner", inner)
+        object.__setattr__(self, "hooks", tuple(hooks))
+        object.__setattr__(self, "http_client", http_client)
 
     def __call__(self, app: Any) -> AbstractAsyncContextManager[Mapping[str, Any]]:
         """Run for `app`: what Starlette calls at start-up."""
@@ -164,16 +230,72 @@ class LoopaiLifespan:
 
     @asynccontextmanager
     async def _run(self, app: Any) -> AsyncIterator[Mapping[str, Any]]:
-        state = LoopaiState({"default": self.settings, **self.aliases})
+        state = LoopaiState({"default": self.settings, **self.aliases}, self.hooks, self.http_client)
+        router = getattr(app, "router", None)
+        if self.inner is None and (getattr(router, "on_startup", None) or getattr(router, "on_shutdown", None)):
+            warnings.warn(
+                "on_event handlers do not run beside a lifespan: use install_loopai(app) instead of lifespan=",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         try:
+            _check_routes(app, state)
             await state.check()
-            if self.inner is None:
-                yield {STATE_KEY: state}
-            else:
-                async with self.inner(app) as theirs:
-                    yield {**(theirs or {}), STATE_KEY: state}
+            with on_signal(state.stop_batches):
+                if self.inner is None:
+                    yield {STATE_KEY: state}
+                else:
+                    async with self.inner(app) as theirs:
+                        yield {**(theirs or {}), STATE_KEY: state}
         finally:
             await state.close()
+
+
+def install_loopai(
+    app: Any,
+    settings: Source = None,
+    *,
+    aliases: Mapping[str, Source] = MappingProxyType({}),
+    hooks: Iterable[Hooks] = (),
+    http_client: Optional[Any] = None,
+) -> None:
+    """Give `app` (FastAPI or Starlette) the Loopai lifespan around the lifespan or `on_event` handlers that it has.
+
+    Arguments are those of `LoopaiLifespan`. Call it before the application starts; later `on_event` handlers run too.
+    Raises `ConfigurationError` for an application that has a Loopai lifespan already.
+    """
+    theirs = app.router.lifespan_context
+    if isinstance(theirs, LoopaiLifespan):
+        raise ConfigurationError("install_loopai: the application has a Loopai lifespan already")
+    app.router.lifespan_context = LoopaiLifespan(
+        settings, aliases=aliases, inner=theirs, hooks=hooks, http_client=http_client
+    )
+
+
+def routes_of(app: Any) -> Iterable[Any]:
+    """The routes of an application, also of the routers that it includes."""
+    # FastAPI once copied the routes of an included router, and now keeps the router; then it has this to read them.
+    effective = getattr(routing, "iter_route_contexts", None)
+    found: Iterable[Any] = app.routes if effective is None else effective(app.routes)
+    return found
+
+
+def _check_routes(app: Any, state: LoopaiState) -> None:
+    """Check what routes of ours need: an error at start-up is found before the first request."""
+    overridden = overridden_in(app)
+    for route in routes_of(app) if hasattr(app, "routes") else ():
+        check = getattr(getattr(route, "endpoint", None), CHECK, None)
+        if check is not None:
+            check(state, overridden)
+
+
+_fakes: WeakKeyDictionary[Any, dict[str, FakeLoopai]] = WeakKeyDictionary()
+
+
+def overridden_in(app: Any) -> dict[str, FakeLoopai]:
+    """The fakes that stand for clients of this application, by alias; for tests to change."""
+    found: dict[str, FakeLoopai] = _fakes.setdefault(app, {})
+    return found
 
 
 loopai_lifespan = LoopaiLifespan()

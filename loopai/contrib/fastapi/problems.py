@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
 from typing import Any, Optional, Union
 
-from fastapi import FastAPI, Request, WebSocket, routing
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.applications import Starlette
 from starlette.websockets import WebSocketState
 
 from ...exceptions import (
@@ -24,6 +24,7 @@ from ...exceptions import (
     ValidationException,
 )
 from .dependencies import get_loopai
+from .lifespan import routes_of
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -89,8 +90,11 @@ async def _answer(connection: Union[Request, WebSocket], error: Exception) -> Op
         raise error
     problem, headers = problem_of(error)
     if problem.status >= 500:
-        # The document does not say it, so the log has to. Errors hold no key.
-        logger.warning("%s: %s %s", connection.url.path, type(error).__name__, error)
+        # The document does not say it, so the log has to, with the exception for error trackers. Errors hold no key.
+        logger.error("%s: %s %s", connection.url.path, type(error).__name__, error, exc_info=error)
+    elif isinstance(error, ValidationException):
+        # The route made the input that was refused: its author has to know.
+        logger.warning("%s: %s %s", connection.url.path, type(error).__name__, error, exc_info=error)
     if isinstance(connection, WebSocket):
         await _end(connection, problem)
         return None
@@ -105,13 +109,16 @@ async def _end(websocket: WebSocket, problem: Problem) -> None:
         await websocket.close(code, problem.title)
 
 
-def install_error_handlers(app: FastAPI) -> None:
+def install_error_handlers(app: Starlette) -> None:
     """Answer `LoopaiException` with problem documents, and document them on the routes that use a Loopai client.
 
-    A websocket is closed with 1013 (try again later) or 1011. Mounted applications have handlers of their own: install
-    these on each. What was wrong upstream is logged under `loopai.fastapi`.
+    `app` is a FastAPI application, or one of Starlette, which has no document. A websocket is closed with 1013 (try
+    again later) or 1011. Mounted applications have handlers of their own: install these on each. What was wrong
+    upstream is logged under `loopai.fastapi`.
     """
     app.add_exception_handler(LoopaiException, _answer)  # type: ignore[arg-type]  # told as (Request, …) -> Response
+    if not isinstance(app, FastAPI):
+        return
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -130,7 +137,7 @@ def _document(app: FastAPI, schema: dict[str, Any]) -> None:
     # An application may have a `Problem` of its own.
     name = "Problem" if models.get("Problem", ours) == ours else "LoopaiProblem"
     content = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-    for route in _routes(app):
+    for route in routes_of(app):
         dependant = getattr(route, "dependant", None)
         if dependant is None or _is_ours(dependant.call) or not _uses_loopai(dependant):
             continue
@@ -141,12 +148,6 @@ def _document(app: FastAPI, schema: dict[str, Any]) -> None:
             for _, status, title, _ in _KINDS:
                 answer = responses.setdefault(str(status), {"description": title})
                 answer.setdefault("content", {}).update(content)
-
-
-def _routes(app: FastAPI) -> Iterable[Any]:
-    # FastAPI once copied the routes of an included router, and now keeps the router; then it has this to read them.
-    effective = getattr(routing, "iter_route_contexts", None)
-    return app.routes if effective is None else effective(app.routes)
 
 
 def _is_ours(endpoint: Any) -> bool:

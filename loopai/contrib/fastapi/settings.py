@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any, Callable, Optional, Union
 
-from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_serializer
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ...config import OPTIONS
 from ...exceptions import ConfigurationError
+
+CLOSE_GRACE = 10.0
+"""Seconds that calls in flight and open batches have at shutdown."""
 
 _TABLE = {option.argument: option for option in OPTIONS}
 
 
 def _by_table(argument: str) -> BeforeValidator:
     read = _TABLE[argument].read
-    return BeforeValidator(lambda value: read(value.get_secret_value() if isinstance(value, SecretStr) else value))
+
+    def validated(value: Any) -> Any:
+        found = read(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        # As a dictionary it can be copied, pickled and written as JSON.
+        return dict(found) if isinstance(found, Mapping) else found
+
+    return BeforeValidator(validated)
 
 
 def _secrets(value: Any) -> tuple[SecretStr, ...]:
@@ -74,8 +84,9 @@ class LoopaiSettings(BaseSettings):
     telemetry: Annotated[bool, _by_table("telemetry")] = False
     local: Annotated[Union[bool, str], _by_table("local")] = False
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_secrets)] = ()
+    webhook_tolerance: Annotated[Optional[float], _by_table("webhook_tolerance")] = 3600.0
     check_on_startup: bool = False
-    close_grace: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+    close_grace: float = Field(default=CLOSE_GRACE, ge=0, allow_inf_nan=False)
 
     # Secrets that no argument gave but the variables that all aliases share.
     _of_the_environment: frozenset[str] = PrivateAttr(frozenset())
@@ -109,6 +120,11 @@ class LoopaiSettings(BaseSettings):
             return
         # Outside the handler: what pydantic raises has the values, secrets among them, in its frames.
         raise ConfigurationError("; ".join(wrong))
+
+    @field_serializer("transport", "verify", when_used="json")
+    def _named(self, value: Any) -> Any:
+        # An object of yours is named: JSON cannot carry it.
+        return value if value is None or isinstance(value, (str, bool)) else type(value).__qualname__
 
     def arguments(self, alias: str = "default") -> dict[str, Any]:
         """Return every option as argument of a client, secrets in clear.

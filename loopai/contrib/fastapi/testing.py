@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...client import LoopaiClient, SyncLoopaiClient
 from ...testing import FakeLoopai
 from .dependencies import get_loopai_for, get_sync_loopai_for
+from .lifespan import overridden_in
 
 
 @contextmanager
@@ -35,9 +36,15 @@ def override_loopai(app: FastAPI, fake: FakeLoopai, *aliases: str) -> Iterator[F
         overrides[get_sync_loopai_for(alias)] = give_sync_client
     before = {call: app.dependency_overrides[call] for call in overrides if call in app.dependency_overrides}
     app.dependency_overrides.update(overrides)
+    # What calls the dependencies itself, such as middleware, sees none of FastAPI's overrides.
+    fakes = overridden_in(app)
+    fakes_before = dict(fakes)
+    fakes.update(dict.fromkeys(("default", *aliases), fake))
     try:
         yield fake
     finally:
+        fakes.clear()
+        fakes.update(fakes_before)
         for call in overrides:
             app.dependency_overrides.pop(call, None)
         app.dependency_overrides.update(before)

@@ -5,27 +5,43 @@ import asyncio
 import gzip
 import importlib.util
 import io
-import re
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import IO, Any, Optional, cast
+from dataclasses import dataclass
+from typing import IO, Any, Optional, Union, cast
 
 from pydantic_core import from_json
 
-from ...batch import open_source
-from ...batch.formats.opening import format_of
-from ...batch.formats.source import LONGEST_LINE, Record
+from ..._core.splitting import ArraySplitter, NotAnArray
+from ...batch.formats.opening import CsvSource, JsonlSource, format_of
+from ...batch.formats.source import BLOCK, Input, Record
 from ...exceptions import ConfigurationError
 
 READ_AHEAD = 262_144
 """Bytes of an upload that are held: a few chunks of ordinary rows; then the client has to wait."""
 
+ROWS_AT_ONCE = 100
+"""Rows read in one go of the thread: what the loop pays for the change of threads is divided among them."""
+
+WEIGHT_AT_ONCE = 1_000_000
+"""Weight (see `Unpacked`) of the rows read in one go of the thread."""
+
+RATIO_FROM = 10_000_000
+"""Bytes unpacked from which the ratio counts: smaller files may repeat themselves as they like."""
+
 _TO_TELL_GZIP = 2
 """Bytes that the first read gives at least, where there are so many: gzip is told by them."""
 
-ROWS_AT_ONCE = 100
-"""Rows read in one go of the thread: what the loop pays for the change of threads is divided among them."""
+_LAYERS = 2
+"""How often an upload may be gzipped: a file that is, sent with a content encoding that is."""
+
+_LONGEST_BOUNDARY = 200
+"""Bytes; RFC 2046 allows 70, and the parser's own limit depends on its version."""
+
+_PART_HEADERS = 16_384
+"""Bytes of the headers of one part of a form."""
 
 _BY_MEDIA_TYPE = {
     "application/json": "json",
@@ -40,11 +56,28 @@ _BY_MEDIA_TYPE = {
 
 
 class UploadError(Exception):
-    """The upload cannot be read on: it is no input of its format, or larger than allowed."""
+    """The upload cannot be read on: not an input of its format, or larger than allowed. `status` is for the answer."""
+
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Gone(Exception):
     """The client went away in the middle of its upload."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of an upload is read: its bytes, those that it unpacks to, and those of one row.
+
+    `ratio` is how many times its size it may unpack to, from `RATIO_FROM` bytes unpacked on.
+    """
+
+    max_bytes: int
+    max_unpacked_bytes: int
+    max_row_bytes: int
+    ratio: float
 
 
 class Upload(io.RawIOBase):
@@ -61,6 +94,8 @@ class Upload(io.RawIOBase):
         self._least = _TO_TELL_GZIP
         self.over = False
         self.received = 0
+        self.taken = 0
+        """Bytes that the thread has read."""
 
     async def write_part(self, part: bytes, more: bool) -> None:
         """Take what came. Returns when there is room for more, which is what holds the client back."""
@@ -70,7 +105,7 @@ class Upload(io.RawIOBase):
             self._held += len(part)
             self.over = not more
             if self.received > self._most:
-                self._error = UploadError(f"the upload is larger than {self._most:,} bytes")
+                self._error = UploadError(f"the upload is larger than {self._most:,} bytes", 413)
             self._room.clear()
             self._changed.notify_all()
             full = self._held > READ_AHEAD
@@ -78,15 +113,20 @@ class Upload(io.RawIOBase):
             await self._room.wait()
 
     def fail(self, error: Exception) -> None:
-        """Have the thread see `error` instead of more bytes."""
+        """Have the thread see `error` instead of more bytes, unless it is to see another."""
         with self._changed:
-            self._error = error
+            self._error = self._error or error
             self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raise the error that the next read would raise."""
+        if self._error is not None:
+            raise self._error
 
     @property
     def waiting(self) -> bool:
         """Whether the next read would wait for the client."""
-        return not self._held and not self.over
+        return self._held < self._least and not self.over
 
     def readable(self) -> bool:
         """See `io.RawIOBase`."""
@@ -110,6 +150,7 @@ class Upload(io.RawIOBase):
             if count < len(part):
                 self._parts.appendleft(part[count:])
             self._held -= count
+            self.taken += count
             if self._held <= READ_AHEAD:
                 self._loop.call_soon_threadsafe(self._room.set)
             return count
@@ -123,94 +164,145 @@ def kind_of(media_type: str, name: str) -> Optional[str]:
     return by_name if by_name in {"csv", "jsonl"} else _BY_MEDIA_TYPE.get(media_type)
 
 
-def records(upload: Upload, content_type: str, kind: Optional[str]) -> Iterator[Record]:
-    """The rows of an upload, for a thread to iterate. Raises `UploadError` for what is none, and `Gone`."""
-    stream: io.RawIOBase = upload
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
-        part = FilePart(upload, content_type)
-        stream, kind = part, kind or part.kind()
-    if kind is None:
-        raise UploadError("what the rows are written in is not said: name the file .csv, .jsonl or .json")
-    try:
-        if kind == "json":
-            yield from _elements(_unpacked(stream))
-        else:
-            yield from open_source("-", kind, stdin=cast("IO[bytes]", stream))
-    except ConfigurationError as error:
-        raise UploadError(str(error).replace("standard input", "the upload")) from None
+class Rows:
+    """The rows of an upload, for a thread to iterate. Raises `UploadError` for what has none, and `Gone`."""
+
+    def __init__(
+        self, upload: Upload, content_type: str, kind: Optional[str], limits: Limits, encoding: str = "utf-8"
+    ) -> None:
+        self._upload = upload
+        self._content_type = content_type
+        self._kind = kind
+        self._limits = limits
+        self._encoding = encoding
+        self._unpacked: Optional[Unpacked] = None
+        self._records = self._read()
+
+    @property
+    def weight(self) -> int:
+        """What the bytes that were read so far weigh; see `Unpacked`."""
+        return 0 if self._unpacked is None else self._unpacked.weight
+
+    def __iter__(self) -> Iterator[Record]:
+        return self._records
+
+    def _read(self) -> Iterator[Record]:
+        stream: io.RawIOBase = self._upload
+        kind = self._kind
+        if media_type_of(self._content_type) == "multipart/form-data":
+            part = FilePart(self._upload, self._content_type)
+            stream, kind = part, kind or part.kind()
+        if kind is None:
+            raise UploadError("unknown format: name the file .csv, .jsonl or .json, or pass format= in the query", 415)
+        buffered = self._unpack(stream)
+        longest = self._limits.max_row_bytes
+        try:
+            if kind == "json":
+                yield from _elements(buffered, longest)
+            elif kind == "jsonl":
+                yield from JsonlSource(Input(None, buffered), longest)
+            else:
+                yield from CsvSource(Input(None, buffered), encoding=self._encoding, longest=longest)
+        except ConfigurationError as error:
+            raise UploadError(str(error).replace("standard input", "the upload")) from None
+
+    def _unpack(self, stream: io.RawIOBase) -> IO[bytes]:
+        """The bytes of the file, however it was packed, counted."""
+        packed: IO[bytes] = io.BufferedReader(stream)
+        for _ in range(_LAYERS):
+            if not _is_gzip(packed):
+                break
+            packed = Unpacked(gzip.GzipFile(fileobj=packed), self._upload, self._limits).buffered()
+        if _is_gzip(packed):
+            raise UploadError("the upload is gzipped more than twice")
+        # Once more where it is packed, which costs a copy: the last one weighs what rows are made of.
+        self._unpacked = Unpacked(packed, self._upload, self._limits)
+        return self._unpacked.buffered()
 
 
-def _unpacked(stream: io.RawIOBase) -> IO[bytes]:
-    buffered = io.BufferedReader(stream)
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered)) if buffered.peek(2)[:2] == b"\x1f\x8b" else buffered
+def _is_gzip(stream: IO[bytes]) -> bool:
+    start: bytes = stream.peek(2)[:2]  # type: ignore[attr-defined]  # a buffered reader
+    return start == b"\x1f\x8b"
 
 
-_MARK = re.compile(rb'["\\\[\]{},]')
-_OPENING, _CLOSING = b"[{", b"]}"
+class Unpacked(io.RawIOBase):
+    """What a stream unpacks to. Raises `UploadError` where that is too much, and `Gone` as soon as nobody waits for it.
+
+    `weight` estimates the memory that rows take which are made of the bytes read so far: the characters, and what
+    Python adds for each value, list and object. It is counted here, as `bytes.count` costs nothing beside parsing.
+    """
+
+    def __init__(self, packed: Union[IO[bytes], gzip.GzipFile], upload: Upload, limits: Limits) -> None:
+        self._packed: Any = packed
+        self._upload = upload
+        self._limits = limits
+        self._size = 0
+        self.weight = 0
+
+    def buffered(self) -> IO[bytes]:
+        """A buffered reader of it."""
+        return cast("IO[bytes]", io.BufferedReader(self, BLOCK))
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See `io.RawIOBase`. Raises `UploadError` and `Gone`."""
+        self._upload.check()
+        try:
+            data: bytes = self._packed.read1(len(buffer))
+        except (EOFError, OSError, zlib.error) as error:
+            raise UploadError(f"the upload ends in the middle or is damaged: {error}") from None
+        size = len(data)
+        buffer[:size] = data
+        self._size += size
+        self._check_size()
+        # An object with one member takes 184 bytes, a list with one 88, a text 49 and its characters, one that is not
+        # in Latin script up to four bytes for each of them.
+        self.weight += size if data.isascii() else 4 * size
+        self.weight += 64 * (data.count(b",") + data.count(b"[") + data.count(b";") + data.count(b"\t"))
+        self.weight += 200 * data.count(b"{")
+        return size
+
+    def _check_size(self) -> None:
+        most, ratio = self._limits.max_unpacked_bytes, self._limits.ratio
+        if self._size > most:
+            raise UploadError(f"the upload unpacks to more than {most:,} bytes", 413)
+        if self._size > max(RATIO_FROM, ratio * self._upload.taken):
+            raise UploadError(f"the upload unpacks to more than {ratio:g} times its size", 413)
 
 
-def _elements(stream: IO[bytes]) -> Iterator[Record]:
+def media_type_of(content_type: str) -> str:
+    """The media type that a content type names, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+_NO_ARRAY = "the body is not a JSON array of rows, or it ends in the middle of one: [{…}, {…}]"
+
+
+def _elements(stream: IO[bytes], longest: int) -> Iterator[Record]:
     """The elements of a JSON array, one at a time, whatever the array's length."""
-    number = 0
-    for element in _split(stream):
-        number += 1
-        try:
-            row = from_json(element)
-        except ValueError as error:
-            yield number, None, f"row {number} is no JSON: {error}"
-            continue
-        if type(row) is dict:
-            yield number, row, None
-        else:
-            yield number, None, f"row {number} is a JSON {type(row).__name__}: each row must be an object {{…}}"
+    elements = ArraySplitter(longest)
+    try:
+        while block := stream.read1(BLOCK):  # type: ignore[attr-defined]  # a buffered reader
+            for number, element in elements.feed(block):
+                yield _element(number, element, longest)
+        elements.finish()
+    except NotAnArray:
+        raise UploadError(_NO_ARRAY) from None
 
 
-def _split(stream: IO[bytes]) -> Iterator[bytes]:
-    """The bytes between the commas of the outermost array."""
-    held, depth, in_text, started, place = b"", 0, False, 0, 0
-    ended = False
-    while True:
-        try:
-            part = stream.read1(65536)  # type: ignore[attr-defined]  # both kinds of stream have it
-        except (EOFError, OSError) as error:
-            raise UploadError(f"the upload ends in the middle ({error})") from None
-        if not part:
-            break
-        held = held[started:] + part
-        place, started = place - started, 0
-        while (match := _MARK.search(held, place)) is not None:
-            mark, at = match.group(), match.start()
-            place = match.end()
-            if in_text:
-                if mark == b"\\":
-                    if place == len(held):  # what is escaped comes with the next part
-                        place = at
-                        break
-                    place += 1
-                elif mark == b'"':
-                    in_text = False
-                continue
-            if ended or (not depth and (mark != b"[" or held[started:at].strip(b" \t\r\n\xef\xbb\xbf"))):
-                raise UploadError("the body is no JSON array of rows: [{…}, {…}]")
-            if mark == b'"':
-                in_text = True
-            elif mark in _OPENING:
-                depth += 1
-                started = place if depth == 1 else started
-            elif mark in _CLOSING:
-                depth -= 1
-            if (depth == 1 and mark == b",") or not depth:
-                element = held[started:at]
-                started, ended = place, not depth
-                if mark == b"," or element.strip():
-                    yield element
-        else:
-            place = len(held)
-        if len(held) - started > LONGEST_LINE:
-            raise UploadError(f"a row is longer than {LONGEST_LINE:,} bytes")
-    if not ended or held[started:].strip():
-        raise UploadError("the body is no JSON array of rows, or ends in the middle of one: [{…}, {…}]")
+def _element(number: int, element: Optional[bytes], longest: int) -> Record:
+    if element is None:
+        return number, None, f"row {number} is longer than {longest:,} bytes"
+    try:
+        row = from_json(element, allow_inf_nan=False)
+    except ValueError as error:
+        return number, None, f"row {number} is not JSON: {error}"
+    if type(row) is not dict:
+        return number, None, f"row {number} is a JSON {type(row).__name__}: each row must be an object {{…}}"
+    return number, row, None
 
 
 class FilePart(io.RawIOBase):
@@ -219,38 +311,53 @@ class FilePart(io.RawIOBase):
     def __init__(self, upload: Upload, content_type: str) -> None:
         if importlib.util.find_spec("python_multipart") is None:
             raise UploadError(
-                "this server takes no forms: send the file itself as the body (pip install python-multipart)"
+                "this server takes no forms: send the file itself as the body (pip install python-multipart)", 415
             )
+        from python_multipart.exceptions import FormParserError
         from python_multipart.multipart import MultipartParser, parse_options_header
 
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise UploadError("the form names no boundary")
+        if len(boundary) > _LONGEST_BOUNDARY:
+            raise UploadError(f"the form's boundary is longer than {_LONGEST_BOUNDARY} characters")
         self._upload = upload
         self._options: Callable[[bytes], tuple[bytes, dict[bytes, bytes]]] = parse_options_header
         self._name = self._value = b""
+        self._header_bytes = 0
         self._headers: dict[bytes, bytes] = {}
         self._wanted = False
         self._found = self._over = False
         self._bytes = b""
         self._least = _TO_TELL_GZIP
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_header_field": self._on_name,
-                "on_header_value": self._on_value,
-                "on_header_end": self._on_header,
-                "on_headers_finished": self._on_headers,
-                "on_part_data": self._on_data,
-                "on_part_end": self._on_end,
-            },
-        )
+        self._unfit = FormParserError
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_header_field": self._on_name,
+                    "on_header_value": self._on_value,
+                    "on_header_end": self._on_header,
+                    "on_headers_finished": self._on_headers,
+                    "on_part_data": self._on_data,
+                    "on_part_end": self._on_end,
+                },
+            )
+        except FormParserError as error:
+            raise UploadError(f"the form cannot be read: {error}") from None
 
     def _on_name(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
         self._name += data[start:end]
 
     def _on_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
         self._value += data[start:end]
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size + 1
+        if self._header_bytes > _PART_HEADERS:
+            raise UploadError(f"the headers of a part of the form are longer than {_PART_HEADERS:,} bytes")
 
     def _on_header(self) -> None:
         self._headers[self._name.lower()] = self._value
@@ -261,7 +368,7 @@ class FilePart(io.RawIOBase):
         if named and not self._found:
             self._found = self._wanted = True
             self._file_headers = self._headers
-        self._headers = {}
+        self._headers, self._header_bytes = {}, 0
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:
@@ -273,14 +380,12 @@ class FilePart(io.RawIOBase):
 
     def _feed(self) -> bool:
         """Parse the next bytes; `False` where there are no more."""
-        from python_multipart.exceptions import MultipartParseError
-
-        part = self._upload.read(65536)
+        part = self._upload.read(BLOCK)
         if not part:
             return False
         try:
             self._parser.write(part)
-        except MultipartParseError as error:
+        except self._unfit as error:
             raise UploadError(f"the form cannot be read: {error}") from None
         return True
 

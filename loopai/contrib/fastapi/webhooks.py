@@ -11,10 +11,12 @@ from anyio import CancelScope
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from ...config import NOT_GIVEN, NotGiven
 from ...exceptions import ConfigurationError
 from ...models import WebhookEvent
-from ...webhooks import WebhookError, parse_event
+from ...webhooks import TOLERANCE, WebhookError, parse_event
 from .dependencies import loopai_state
+from .lifespan import CHECK, STATE_KEY, LoopaiState
 
 LARGEST_DELIVERY = 1_000_000
 """Bytes; the server's events are some hundred, and their `data` a program's input at most."""
@@ -80,13 +82,19 @@ async def _body_of(request: Request, limit: int) -> bytes:
 
 
 def webhook_event(
-    secrets: Secrets = None, *, max_bytes: int = LARGEST_DELIVERY, alias: str = "default"
+    secrets: Secrets = None,
+    *,
+    tolerance: Union[float, NotGiven, None] = NOT_GIVEN,
+    max_bytes: int = LARGEST_DELIVERY,
+    alias: str = "default",
 ) -> Callable[[Request], Awaitable[WebhookEvent]]:
     """A dependency that gives the verified event: `event: Annotated[WebhookEvent, Depends(webhook_event(...))]`.
 
-    Without `secrets` those of `LoopaiSettings.webhook_secrets` count. Answers 400 to what is not signed by one of
-    them or is no event, 413 to what is larger than `max_bytes`; the answer does not say why. Telling repeated
-    deliveries apart by `event.id` is the route's business; `webhook_router` does it.
+    Without `secrets` those of `LoopaiSettings.webhook_secrets` count. An event older than `tolerance` seconds is
+    refused, one hour unless `LoopaiSettings.webhook_tolerance` says otherwise; None takes any. Answers 400 to what is
+    not signed by one of the secrets, is of another time, or is no event, and 413 to what is larger than `max_bytes`;
+    the answer does not say why. Recognising repeated deliveries by `event.id` is up to the route; `webhook_router`
+    does it.
     """
     given = None if secrets is None else [secrets] if isinstance(secrets, str) else list(secrets)
     if given is not None and not (given and all(given)):
@@ -96,7 +104,7 @@ def webhook_event(
         keys = given if given is not None else _configured(request, alias)
         body = await _body_of(request, max_bytes)
         try:
-            return parse_event(body, request.headers, keys)
+            return parse_event(body, request.headers, keys, tolerance=_tolerance(request, alias, tolerance))
         except WebhookError:
             # The sender learns nothing: a forger would learn what to mend.
             raise HTTPException(400) from None
@@ -104,8 +112,21 @@ def webhook_event(
     return verified_event
 
 
+def _tolerance(request: Request, alias: str, given: Union[float, NotGiven, None]) -> Optional[float]:
+    if not isinstance(given, NotGiven):
+        return given
+    # Without our lifespan the router may still have secrets of its own.
+    state = request.scope.get("state", {}).get(STATE_KEY)
+    settings = None if state is None else state.settings(alias)
+    return TOLERANCE if settings is None else settings.webhook_tolerance
+
+
 def _configured(request: Request, alias: str) -> list[str]:
-    settings = loopai_state(request).settings(alias)
+    return _secrets_of(loopai_state(request), alias)
+
+
+def _secrets_of(state: LoopaiState, alias: str) -> list[str]:
+    settings = state.settings(alias)
     secrets = [] if settings is None else [secret.get_secret_value() for secret in settings.webhook_secrets]
     if not secrets:
         raise ConfigurationError(
@@ -123,6 +144,7 @@ def webhook_router(
     on_event: Union[Callable[[WebhookEvent], Awaitable[None]], Callable[[WebhookEvent], None], None] = None,
     *,
     path: str = "/webhooks/loopai",
+    tolerance: Union[float, NotGiven, None] = NOT_GIVEN,
     max_bytes: int = LARGEST_DELIVERY,
     store: Optional[EventStore] = None,
     alias: str = "default",
@@ -131,7 +153,7 @@ def webhook_router(
 
     `on_event` is an async function, or another, which then runs in a thread. Where it raises, the event is given back
     and the server's next delivery is handled; a repetition that comes meanwhile is answered 409, so that the server
-    comes again. `store` remembers handled events, by default in this process.
+    comes again. `tolerance` is that of `webhook_event`. `store` remembers handled events, by default in this process.
     """
     if on_event is None:
         raise ConfigurationError("webhook_router needs on_event, a function that takes the event")
@@ -139,7 +161,7 @@ def webhook_router(
     called: Any = given if inspect.isroutine(given) else given.__call__  # an object's kind is that of its method
     in_thread = not inspect.iscoroutinefunction(called)
     events = MemoryEventStore() if store is None else store
-    verified = webhook_event(secrets, max_bytes=max_bytes, alias=alias)
+    verified = webhook_event(secrets, tolerance=tolerance, max_bytes=max_bytes, alias=alias)
     router = APIRouter(tags=["webhooks"])
     answers: dict[Union[int, str], dict[str, Any]] = {
         400: {"description": "Not signed with a secret of ours, or no event"},
@@ -164,4 +186,6 @@ def webhook_router(
         with CancelScope(shield=True):
             await events.finish(event.id)
 
+    if secrets is None:
+        setattr(receive, CHECK, lambda state, overridden: _secrets_of(state, alias))
     return router

@@ -12,8 +12,19 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.testclient import TestClient
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient, SyncLoopaiClient
-from loopai.contrib.fastapi import LoopaiDep, LoopaiLifespan, LoopaiSettings, SyncLoopaiDep, loopai_lifespan
-from loopai.contrib.fastapi.testing import running
+from loopai.contrib.fastapi import (
+    LoopaiDep,
+    LoopaiLifespan,
+    LoopaiSettings,
+    SyncLoopaiDep,
+    batch_router,
+    get_loopai,
+    health_router,
+    install_loopai,
+    loopai_lifespan,
+    webhook_router,
+)
+from loopai.contrib.fastapi.testing import override_loopai, running
 
 
 def app_with(lifespan) -> FastAPI:
@@ -86,8 +97,11 @@ def test_the_lifespan_cannot_be_changed() -> None:
     ("arguments", "told"),
     [
         ({"aliases": {"default": LoopaiSettings()}}, "'default' is what `settings` configures"),
-        ({"settings": {"base_url": "http://a.test"}}, "settings must be LoopaiSettings or a LoopaiClient, not dict"),
-        ({"aliases": {"eu": "http://eu.test"}}, "eu must be LoopaiSettings or a LoopaiClient, not str"),
+        (
+            {"settings": {"base_url": "http://a.test"}},
+            "settings must be LoopaiSettings, a LoopaiClient or a FakeLoopai, not dict",
+        ),
+        ({"aliases": {"eu": "http://eu.test"}}, "eu must be LoopaiSettings, a LoopaiClient or a FakeLoopai, not str"),
     ],
 )
 def test_wrong_arguments_are_refused_where_they_are_written(arguments, told) -> None:
@@ -378,3 +392,60 @@ def test_a_def_route_gets_the_synchronous_twin(settings, server) -> None:
     assert [each["output"] for each in found] == ["a", "b"]
     assert found[0]["id"] == found[1]["id"]
     assert all(each["thread"] != threading.current_thread().name for each in found)
+
+
+def test_install_loopai_keeps_the_lifespan_that_is_there(loopai_fake) -> None:
+    """Its state, and what it does at either end."""
+    loopai_fake.task("echo").computes(lambda given: given)
+    ran = []
+
+    @asynccontextmanager
+    async def mine(app):
+        ran.append("start")
+        yield {"mine": 1}
+        ran.append("end")
+
+    app = app_with(mine)
+    install_loopai(app, loopai_fake)
+    with pytest.raises(ConfigurationError, match="already"):
+        install_loopai(app)
+    with TestClient(app) as client:
+        assert client.post("/run", params={"text": "a"}).json() == "a"
+        assert ran == ["start"]
+    assert ran == ["start", "end"]
+
+
+def test_a_lifespan_in_the_place_of_settings_is_told_its_argument() -> None:
+    """It is what people try first."""
+    with pytest.raises(ConfigurationError, match="inner="):
+        LoopaiLifespan(lambda app: None)  # type: ignore[arg-type]  # the mistake
+
+
+def test_routers_that_cannot_work_fail_the_start() -> None:
+    """A task that nobody knows, or no webhook secret; under a fake, tasks are the fake's."""
+    for router, told in (
+        (batch_router("nobody-knows"), "nobody-knows"),
+        (webhook_router(on_event=print), "LOOPAI_WEBHOOK_SECRETS"),
+    ):
+        app = FastAPI(lifespan=loopai_lifespan)
+        app.include_router(router)
+        with pytest.raises(ConfigurationError, match=told), TestClient(app):
+            pass
+
+
+def test_an_override_reaches_middleware(loopai_fake) -> None:
+    """Which calls `get_loopai` itself, where FastAPI overrides nothing."""
+    loopai_fake.task("echo").computes(lambda given: given)
+    app = FastAPI()
+
+    @app.middleware("http")
+    async def ask(request: Request, call_next):
+        found = await (await get_loopai(request)).execute("echo", "from middleware")
+        response = await call_next(request)
+        response.headers["x-found"] = found.output
+        return response
+
+    app.include_router(health_router())
+    with override_loopai(app, loopai_fake):
+        reply = TestClient(app).head("/health/live")
+        assert (reply.status_code, reply.headers["x-found"]) == (200, "from middleware")

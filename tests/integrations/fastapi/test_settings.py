@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from loopai import ConfigurationError, LoopaiClient
 from loopai.config import OPTIONS
@@ -154,3 +157,30 @@ def test_which_server_is_asked_is_decided_as_for_a_client(monkeypatch) -> None:
     assert LoopaiClient(**LoopaiSettings(local=True).arguments()).base_url == "http://embedded"
     monkeypatch.setenv("LOOPAI_TASKS", f'{{"spam": "{SPAM}"}}')
     assert LoopaiSettings().tasks == {"spam": SPAM}
+
+
+def test_settings_can_be_dumped_copied_pickled_and_nested() -> None:
+    """As those of pydantic can; secrets are hidden in JSON."""
+    task = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
+    settings = LoopaiSettings(api_key="sk-secret", tasks={"spam": task}, headers={"X-Team": "ml"}, transport=_Mine())
+    dumped = settings.model_dump_json()
+    assert "sk-secret" not in dumped
+    assert (task in dumped, "_Mine" in dumped) == (True, True)
+    for copied in (
+        settings.model_copy(),
+        settings.model_copy(deep=True),
+        copy.copy(settings),
+        pickle.loads(pickle.dumps(settings)),
+    ):
+        assert copied.arguments()["tasks"] == {"spam": task}
+        assert copied.arguments()["api_key"] == "sk-secret"
+
+    class Site(BaseModel):
+        loopai: LoopaiSettings
+
+    assert Site(loopai=settings).model_dump()["loopai"]["tasks"] == {"spam": task}
+
+
+class _Mine:
+    async def asend(self, request):
+        raise NotImplementedError

@@ -1,0 +1,151 @@
+"""How a batch is answered: a status where nothing can run, else events while the upload is still coming in."""
+
+# ruff: noqa: FA100  # Optional, as pydantic and FastAPI read annotations of this package at run time
+import asyncio
+from contextlib import suppress
+from typing import Optional
+
+from fastapi.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from ...client import LoopaiClient
+from .batch_document import Events
+from .batch_formats import format_for
+from .batch_runs import Asked, Options, Places, Run
+from .events import HEADERS
+from .lifespan import STATE_KEY, LoopaiState
+from .problems import MEDIA_TYPE as PROBLEM_TYPE
+from .uploads import Gone, Upload, UploadError
+
+BUSY_FOR = 5
+"""Seconds after which a client that found all places taken may come again."""
+
+LAST_WORDS = 1.0
+"""Seconds in which a run whose client seems to be gone may still end, and its summary be sent: the server itself may
+have said so because it is shutting down."""
+
+
+class BatchResponse(Events):
+    """Reads the upload and sends events at the same time. A client that goes away ends the run."""
+
+    def __init__(self, client: LoopaiClient, options: Options, asked: Asked, places: Places, accept: str) -> None:
+        self._format = format_for(accept, options.keep)
+        super().__init__(headers={**HEADERS, "Vary": "Accept"}, media_type=self._format.media_type)
+        # Of unknown length.
+        del self.headers["content-length"]
+        self._client, self._options, self._asked, self._places = client, options, asked, places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See Starlette's `Response`."""
+        if not self._places.take():
+            headers = {"Retry-After": str(BUSY_FOR)}
+            await _refuse(send, scope, receive, 503, "Busy", "As many batches as allowed are running", headers)
+            return
+        run = Run(self._client, self._options, self._asked, self._format)
+        state: Optional[LoopaiState] = scope.get("state", {}).get(STATE_KEY)
+        try:
+            if state is not None:
+                state.add_batch(run.stop)
+            await self._answer(run, scope, receive, send)
+        finally:
+            if state is not None:
+                state.remove_batch(run.stop)
+            run.close(self._places.give_back)
+
+    async def _answer(self, run: Run, scope: Scope, receive: Receive, send: Send) -> None:
+        receiving = asyncio.ensure_future(_receive(receive, run, self._options.idle_timeout))
+        working = asyncio.ensure_future(run.work())
+        sending = asyncio.ensure_future(self._send(run, scope, receive, send))
+        tasks = {receiving, working, sending}
+        try:
+            with suppress(Gone):
+                try:
+                    await _first_of({receiving, sending})
+                finally:
+                    # The client is gone, or the server cancels what it no longer waits for.
+                    if not sending.done():
+                        run.stop.grace = 0.0
+                        run.stop()
+                        run.upload.fail(Gone())
+                        await asyncio.wait({working, sending}, timeout=LAST_WORDS)
+        finally:
+            run.upload.fail(Gone())
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception) and not isinstance(error, Gone):
+                raise error
+
+    async def _send(self, run: Run, scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(asyncio.TimeoutError):
+            # A run that ends without any row has a status of its own.
+            await asyncio.wait_for(run.decided.wait(), self._options.heartbeat_every)
+        if run.refusal is not None:
+            problem, headers = run.refusal
+            refused = JSONResponse(
+                problem.model_dump(exclude_none=True), problem.status, dict(headers), media_type=PROBLEM_TYPE
+            )
+            await refused(scope, receive, send)
+            return
+        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await self._write(send, run.upload, start)
+        while (data := await run.outbox.take(self._options.heartbeat_every)) is not None:
+            if data or self._format.heartbeat:
+                body = data or self._format.heartbeat
+                await self._write(send, run.upload, {"type": "http.response.body", "body": body, "more_body": True})
+        await self._write(send, run.upload, {"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, send: Send, upload: Upload, message: Message) -> None:
+        # A client may read nothing while it sends. Afterwards it holds a place for nothing.
+        patience = self._options.idle_timeout if upload.over else None
+        try:
+            await asyncio.wait_for(send(message), patience)
+        except (OSError, asyncio.TimeoutError):  # how ASGI servers may say, since version 2.4, that the client is gone
+            raise Gone from None
+
+
+async def _refuse(
+    send: Send, scope: Scope, receive: Receive, status: int, title: str, detail: str, headers: dict[str, str]
+) -> None:
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    await JSONResponse(content, status, headers, media_type=PROBLEM_TYPE)(scope, receive, send)
+
+
+async def _receive(receive: Receive, run: Run, idle_timeout: Optional[float]) -> None:
+    """Write the body into the upload; ends when the client is gone."""
+    upload = run.upload
+    waiting = asyncio.ensure_future(receive())
+    try:
+        while True:
+            left = _left(run, idle_timeout)
+            if left is not None and left <= 0:
+                upload.fail(UploadError(f"nothing of the upload came for {idle_timeout:g} seconds", 408))
+                idle_timeout = None
+                continue
+            await asyncio.wait({waiting}, timeout=left)
+            if not waiting.done():
+                continue
+            message = waiting.result()
+            if message["type"] == "http.disconnect":
+                return
+            run.received()
+            await upload.write_part(message.get("body", b""), message.get("more_body", False))
+            waiting = asyncio.ensure_future(receive())
+    finally:
+        waiting.cancel()
+
+
+def _left(run: Run, idle_timeout: Optional[float]) -> Optional[float]:
+    """Seconds that the client may still send nothing; None for no limit."""
+    if idle_timeout is None or run.upload.over:
+        return None
+    idle = run.idle_for()
+    return idle_timeout if idle is None else idle_timeout - idle
+
+
+async def _first_of(tasks: "set[asyncio.Task[None]]") -> None:
+    """Wait until one of them ends; raises what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()

@@ -1,0 +1,361 @@
+"""One batch of `batch_router`: the upload is read in a thread, its rows run, and what becomes of them is written.
+
+How it is answered (statuses, events, disconnects) is in `batch_responses`.
+"""
+
+# ruff: noqa: FA100  # Optional, as pydantic and FastAPI read annotations of this package at run time
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Optional
+
+from anyio import CapacityLimiter, to_thread
+from pydantic import TypeAdapter, ValidationError
+
+from ...batch import Outcome, Row
+from ...batch.engine.reader import from_records
+from ...batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
+from ...batch.engine.stopping import Stop
+from ...batch.formats.source import Record
+from ...batch.mapping import InputMapping
+from ...batch.reporting.quality import Expectation
+from ...batch.reporting.statistics import Ended, Statistics, summary_of
+from ...batch.rows import CANCELLED, ERROR, UNFIT
+from ...client import LoopaiClient
+from ...exceptions import (
+    AuthenticationException,
+    ConfigurationError,
+    LoopaiException,
+    NotFoundException,
+    NotSupportedException,
+)
+from .batch_events import BatchProgress, BatchResult
+from .batch_formats import Format
+from .events import Outbox
+from .problems import Problem, problem_of
+from .uploads import ROWS_AT_ONCE, WEIGHT_AT_ONCE, Gone, Limits, Rows, Upload, UploadError
+
+UNREADABLE_UPLOAD: Final = "unreadable_upload"
+FAULT: Final = "fault"
+"""`ended` of a run that could not be carried through: the upload is at fault, or this application."""
+
+HEAVIEST = 8_000_000
+"""Weight (see `uploads.Unpacked`) of the rows that are under way at a time, beside the first: with their requests and
+replies it bounds the memory of a run. Some hundred ordinary rows weigh much less."""
+
+logger = logging.getLogger("loopai.fastapi")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the runs of one router have in common."""
+
+    task: str
+    input: Optional[TypeAdapter[Any]]
+    output: Optional[TypeAdapter[Any]]
+    mapping: InputMapping
+    keep: tuple[str, ...]
+    expect: Optional[Expectation]
+    run: Mapping[str, Any]
+    limits: Limits
+    max_rows: int
+    progress_every: float
+    heartbeat_every: float
+    idle_timeout: Optional[float]
+
+
+@dataclass
+class Asked:
+    """What one request says of its rows."""
+
+    kind: Optional[str]
+    content_type: str
+    length: Optional[int]
+    key: Optional[str]
+    first: int
+    encoding: str
+
+
+class Places:
+    """How many batches may be under way at a time. One is until its response is over and its thread has come back."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+
+    def take(self) -> bool:
+        """Take a place, if there is one."""
+        if self.taken >= self.most:
+            return False
+        self.taken += 1
+        return True
+
+    def give_back(self) -> None:
+        """Give a place back."""
+        self.taken -= 1
+
+
+class _Weights:
+    """What the rows under way weigh, so that heavy ones are few."""
+
+    def __init__(self) -> None:
+        self._by_row: dict[int, int] = {}
+        self._total = 0
+        self._less = asyncio.Event()
+
+    @property
+    def rows(self) -> int:
+        return len(self._by_row)
+
+    async def room(self, weight: int) -> None:
+        """Wait until rows of that weight may come."""
+        while self._total and self._total + weight > HEAVIEST:
+            self._less.clear()
+            await self._less.wait()
+
+    def put(self, row: Row, weight: int) -> None:
+        """Count the row."""
+        self._by_row[id(row)] = weight
+        self._total += weight
+
+    def drop(self, row: Row) -> None:
+        """The row has ended: let go of what it holds, whoever holds the row."""
+        row.input = row.columns = None
+        self._total -= self._by_row.pop(id(row), 0)
+        self._less.set()
+
+
+@dataclass
+class Run:
+    """One batch. `work` puts what happens into `outbox`; `stop` ends it early."""
+
+    client: LoopaiClient
+    options: Options
+    asked: Asked
+    format: Format
+    refusal: Optional[tuple[Problem, Mapping[str, str]]] = None
+    """Why no row was run; the problem and its headers are the whole answer if it has not started yet."""
+    stop: Stop = field(default_factory=lambda: Stop(0.0))
+
+    def __post_init__(self) -> None:
+        self.upload = Upload(self.options.limits.max_bytes)
+        self.outbox = Outbox()
+        self.decided = asyncio.Event()
+        """Set once a row has ended, or the run has."""
+        self._thread = threading.Lock()
+        self._reading = False
+        self._over: Optional[Callable[[], None]] = None
+        self._statistics = Statistics(time.monotonic(), self.options.expect)
+        self._make = from_records(self.options.mapping, self.asked.key)
+        self._limiter = CapacityLimiter(1)
+        self._loop = asyncio.get_running_loop()
+        self._weights = _Weights()
+        self._read = 0
+        self._progress_due = 0.0
+        self._moved = time.monotonic()
+        self._unreadable: Optional[UploadError] = None
+
+    def close(self, then: Callable[[], None]) -> None:
+        """Give the disk back, and call `then` in the loop once no thread is at work any more."""
+        self.outbox.close()
+        with self._thread:
+            self._over = then
+            if self._reading:
+                return
+        then()
+
+    def received(self) -> None:
+        """Something of the upload has come."""
+        self._moved = time.monotonic()
+
+    def idle_for(self) -> Optional[float]:
+        """Seconds since which nothing has come, while nothing runs and all that came was read; None otherwise."""
+        if self.upload.over or not self.upload.waiting or self._weights.rows:
+            return None
+        return time.monotonic() - self._moved
+
+    async def work(self) -> None:
+        """Run all rows. Ends the outbox, whatever happens."""
+        ended: Ended = "finished"
+        problem: Optional[Problem] = None
+        headers: Mapping[str, str] = {}
+        try:
+            try:
+                await self._results()
+            except LoopaiException as error:
+                refused = isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException))
+                ended = FATAL if refused else UNREACHABLE
+                problem, headers = problem_of(error)
+                self._log(error)
+            except UploadError as error:
+                ended = UNREADABLE_UPLOAD
+                problem = Problem(title="The upload cannot be read", status=error.status, detail=str(error))
+            except Gone:
+                ended = INTERRUPTED
+            except Exception as error:  # noqa: BLE001  # logged with its traceback; the stream ends as documented
+                ended = FATAL if isinstance(error, ConfigurationError) else FAULT
+                problem = Problem(title="Internal error", status=500, detail="The application failed: see its log.")
+                self._log(error)
+            if ended == "finished" and self._statistics.cancelled:
+                ended = INTERRUPTED if self.stop.requested else TOO_MANY_ERRORS
+            now = time.monotonic()
+            if problem is not None:
+                if not self._statistics.done:
+                    self.refusal = problem, headers
+                self.outbox.put(self.format.error(problem, ended))
+            self._progress(now)
+            summary = summary_of(self._statistics, ended, 0, now).to_dict()
+            self.outbox.put(self.format.summary({**summary, "read": self._read}))
+        finally:
+            self.decided.set()
+            self.outbox.end()
+
+    def _log(self, error: Exception) -> None:
+        logger.error("batch of %s: %s %s", self.options.task, type(error).__name__, error, exc_info=error)
+
+    async def _results(self) -> None:
+        rows = self._rows()
+        outcomes = self.client.batch_stream(
+            self.options.task, rows, key=self.asked.key, stop=self.stop, **self.options.run
+        )
+        try:
+            async for outcome in outcomes:
+                self._check_output(outcome)
+                now = self._moved = time.monotonic()
+                self._statistics.add([outcome], now)
+                self.outbox.put(self.format.result(self._result(outcome)))
+                self._weights.drop(outcome.row)
+                if outcome.status != CANCELLED:
+                    self.decided.set()
+                if now >= self._progress_due:
+                    self._progress(now)
+                if self.upload.over and self.outbox.waiting and not self.stop.requested:
+                    await self.outbox.room()
+            if self._unreadable is not None:
+                raise self._unreadable
+        finally:
+            self.upload.fail(Gone())
+            await outcomes.aclose()
+            await rows.aclose()
+
+    def _check_output(self, outcome: Outcome) -> None:
+        if self.options.output is None or not outcome.ok:
+            return
+        try:
+            self.options.output.validate_python(outcome.output)
+        except ValidationError as error:
+            outcome.status, outcome.output, outcome.code = ERROR, None, UNFIT
+            outcome.error = f"output: {_first(error)}"
+
+    def _result(self, outcome: Outcome) -> BatchResult:
+        result: BatchResult = {
+            "key": outcome.key,
+            "status": outcome.status,
+        }
+        if outcome.ok:
+            result["output"] = outcome.output
+        else:
+            result["error"], result["code"] = outcome.error, outcome.code
+        if outcome.latency_ms is not None:
+            result["latency_ms"] = outcome.latency_ms
+        if outcome.row.line is not None:
+            result["line"] = outcome.row.line
+        columns = outcome.row.columns
+        if self.options.keep and columns is not None:
+            result["columns"] = {name: columns[name] for name in self.options.keep if name in columns}
+        return result
+
+    def _progress(self, now: float) -> None:
+        self._progress_due = now + self.options.progress_every
+        statistics, quality = self._statistics, self._statistics.quality
+        length, received = self.asked.length, self.upload.received
+        progress: BatchProgress = {
+            "read": self._read,
+            "done": statistics.done,
+            "ok": statistics.ok,
+            "errors": statistics.errors,
+            "cancelled": statistics.cancelled,
+            "seconds": round(now - statistics.started, 3),
+            "rows_per_s": round(statistics.rate(now), 1),
+            "fraction": None if not length else round(min(1.0, received / length), 4),
+            "accuracy": None if quality is None else quality.accuracy,
+        }
+        self.outbox.put(self.format.progress(progress))
+
+    async def _rows(self) -> AsyncGenerator[Row, None]:
+        found = Rows(self.upload, self.asked.content_type, self.asked.kind, self.options.limits, self.asked.encoding)
+        while True:
+            # Before they are read: a row that waits takes as much memory as one that runs.
+            await self._weights.room(WEIGHT_AT_ONCE)
+            # A thread that waits for a client is left behind when the run ends; the upload sends it home.
+            read = await to_thread.run_sync(self._next_records, found, abandon_on_cancel=True, limiter=self._limiter)
+            more = bool(read)
+            read.reverse()
+            while read:
+                # Nothing here holds a row that has ended.
+                record, weight = read.pop()
+                self._read += 1
+                if self._read > self.options.max_rows:
+                    self._unreadable = UploadError(f"the upload has more than {self.options.max_rows:,} rows", 413)
+                    return
+                row = self._row(record, self.asked.first + self._read - 1)
+                await self._weights.room(weight)
+                self._weights.put(row, weight)
+                yield row
+                del record, row
+            if not more:
+                return
+
+    def _next_records(self, found: Rows) -> list[tuple[Record, int]]:
+        read: list[tuple[Record, int]] = []
+        if not self._begin_reading():
+            return read
+        began = before = found.weight
+        try:
+            for record in islice(found, ROWS_AT_ONCE):
+                weight = found.weight
+                read.append((record, weight - before))
+                before = weight
+                if self.upload.waiting or weight - began > WEIGHT_AT_ONCE:
+                    break
+        except UploadError as error:
+            # The rows before it are run, and then the error is reported.
+            self._unreadable = error
+        finally:
+            self._end_reading()
+        return read
+
+    def _begin_reading(self) -> bool:
+        with self._thread:
+            self._reading = self._over is None
+            return self._reading
+
+    def _end_reading(self) -> None:
+        with self._thread:
+            self._reading = False
+            if self._over is not None:
+                with suppress(RuntimeError):  # the loop is closed: nobody waits for the place
+                    self._loop.call_soon_threadsafe(self._over)
+
+    def _row(self, record: Record, number: int) -> Row:
+        row = self._make(record, number)
+        given = self.options.input
+        if given is None or row.error is not None:
+            return row
+        try:
+            row.input = given.dump_python(given.validate_python(row.input), mode="json", by_alias=True)
+        except ValidationError as error:
+            row.error, row.code = f"line {row.line}: {_first(error)}", UNFIT
+        return row
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, with its place."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place + ': ' if place else ''}{problem['msg']}"

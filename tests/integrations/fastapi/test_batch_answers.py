@@ -1,0 +1,209 @@
+"""What `batch_router` answers: other formats, options of uploads, routes of one's own, idle clients and shutdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from loopai.contrib.fastapi import LoopaiDep, LoopaiLifespan, batch_response, batch_router, get_loopai
+from loopai.contrib.fastapi.testing import override_loopai
+
+ROWS = [{"id": "a", "text": "one"}, {"id": "b", "text": ""}]
+
+
+@pytest.fixture
+def app(loopai_fake):
+    loopai_fake.task("echo").computes(lambda given: {"upper": given["text"].upper()} if given["text"] else {"upper": 5})
+    app = FastAPI()
+    with override_loopai(app, loopai_fake):
+        yield app
+
+
+def test_events_as_lines_of_json(app) -> None:
+    """Each line is an event; the last one is the summary."""
+    app.include_router(batch_router("echo"))
+    reply = TestClient(app).post("/batch?key=id", json=ROWS, headers={"accept": "application/x-ndjson"})
+    assert reply.headers["content-type"].startswith("application/x-ndjson")
+    lines = [json.loads(line) for line in reply.text.splitlines()]
+    assert {line["key"]: line["output"] for line in lines if line["event"] == "result"} == {
+        "a": {"upper": "ONE"},
+        "b": {"upper": 5},
+    }
+    assert (lines[-1]["event"], lines[-1]["ended"]) == ("summary", "finished")
+
+
+def test_results_as_csv(app) -> None:
+    """One line a result, and the columns that are kept; a run that breaks off says so in its last line."""
+    app.include_router(batch_router("echo", keep=["text"]))
+    client = TestClient(app)
+    whole = client.post("/batch?key=id", json=ROWS, headers={"accept": "text/csv;q=0.9, application/json"})
+    found = {line["key"]: line for line in csv.DictReader(io.StringIO(whole.text))}
+    assert json.loads(found["a"]["output"]) == {"upper": "ONE"}
+    assert (found["a"]["columns.text"], set(found)) == ("one", {"a", "b"})
+    broken = client.post("/batch?format=json", content=b'[{"text": "x"}, ', headers={"accept": "text/csv"})
+    last = list(csv.DictReader(io.StringIO(broken.text)))[-1]
+    assert (last["key"], last["status"], last["code"]) == ("", "error", "unreadable_upload")
+
+
+class Upper(BaseModel):
+    upper: str
+
+
+def test_an_output_of_another_type_is_that_row_s_error(app) -> None:
+    """As an input of another type is."""
+    app.include_router(batch_router("echo", output=Upper))
+    reply = TestClient(app).post("/batch?key=id", json=ROWS, headers={"accept": "application/x-ndjson"})
+    results = {each["key"]: each for each in map(json.loads, reply.text.splitlines()) if each["event"] == "result"}
+    assert (results["a"]["status"], results["b"]["status"], results["b"]["code"]) == ("ok", "error", "unfit")
+    assert "output" not in results["b"]
+
+
+def test_a_row_that_is_too_long_ends_as_its_own_error(app) -> None:
+    """The rows around it run."""
+    app.include_router(batch_router("echo", max_row_bytes=100))
+    rows = [{"text": "a"}, {"text": "x" * 200}, {"text": "b"}]
+    for kind, body in (
+        ("json", json.dumps(rows)),
+        ("jsonl", "\n".join(map(json.dumps, rows))),
+        ("csv", "text\na\n" + "x" * 200 + "\nb\n"),
+    ):
+        reply = TestClient(app).post(f"/batch?format={kind}", content=body, headers={"accept": "application/x-ndjson"})
+        found = [each for each in map(json.loads, reply.text.splitlines()) if each["event"] == "result"]
+        assert sorted(each["status"] for each in found) == ["error", "ok", "ok"]
+        assert "longer than 100 bytes" in next(each["error"] for each in found if each["status"] == "error")
+
+
+def test_a_csv_file_of_another_encoding(app) -> None:
+    """By the router, or by the query; what is not an encoding of files is refused."""
+    app.include_router(batch_router("echo", encoding="latin-1"))
+    client = TestClient(app)
+    for query, coding in (("", "latin-1"), ("&encoding=cp1252", "cp1252"), ("&encoding=utf-8", "utf-8")):
+        reply = client.post(f"/batch?format=csv{query}", content="text\nä\n".encode(coding))
+        assert '"upper":"Ä"' in reply.text
+    for name in ("nonsense", "idna", "zip", "rot13", "unicode_escape"):
+        assert client.post(f"/batch?format=csv&encoding={name}", content=b"text\na\n").status_code == 422
+
+
+@pytest.mark.parametrize("length", [71, 200, 201, 300, 5000])
+def test_a_form_boundary_of_any_length_is_answered(app, length) -> None:
+    """Read, or refused with a status."""
+    app.include_router(batch_router("echo"))
+    boundary = "b" * length
+    part = 'Content-Disposition: form-data; name="f"; filename="a.csv"'
+    body = f"--{boundary}\r\n{part}\r\n\r\ntext\r\na\r\n--{boundary}--\r\n"
+    headers = {"content-type": f"multipart/form-data; boundary={boundary}"}
+    reply = TestClient(app).post("/batch", content=body, headers=headers)
+    assert ("event: summary" in reply.text) == (length <= 200)
+    assert reply.status_code == (200 if length <= 200 else 422)
+
+
+def test_headers_of_a_part_are_bounded(app) -> None:
+    """By our own reader, whatever python-multipart's version bounds."""
+    app.include_router(batch_router("echo"))
+    body = b"--b\r\n" + b"".join(b"X-%d: %s\r\n" % (number, b"y" * 3000) for number in range(7)) + b"\r\n"
+    reply = TestClient(app).post("/batch", content=body, headers={"content-type": "multipart/form-data; boundary=b"})
+    assert (reply.status_code, "headers of a part" in reply.json()["detail"]) == (422, True)
+
+
+def test_an_upload_that_sends_nothing_gives_its_place_back(loopai_fake, serve) -> None:
+    """After `idle_timeout`, with 408, as nothing has run."""
+    app = FastAPI()
+    app.include_router(batch_router("echo", idle_timeout=0.2, max_runs=1))
+    loopai_fake.task("echo").computes(lambda given: given)
+    with override_loopai(app, loopai_fake):
+        served = serve(app)
+        with served.connect() as idle:
+            idle.sendall(b"POST /batch?format=json HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n")
+            assert b" 408 " in idle.recv(65536)
+        served.wait_until_idle()
+        assert httpx.post(f"{served.url}/batch", json=[{"a": 1}]).status_code == 200
+
+
+def test_a_route_of_one_s_own(app) -> None:
+    """Which decides itself what is run, and refuses what it likes."""
+
+    @app.post("/mine/{task}")
+    async def mine(task: str, request: Request, ai: LoopaiDep):
+        return batch_response(ai, task, request, key="id", keep=["text"])
+
+    reply = TestClient(app).post("/mine/echo", json=ROWS)
+    assert ('"upper":"ONE"' in reply.text, "event: summary" in reply.text) == (True, True)
+
+
+def test_plain_starlette(loopai_fake) -> None:
+    """The lifespan, the client and batches work without FastAPI's routes."""
+    loopai_fake.task("echo").computes(lambda given: given)
+
+    async def batch(request):
+        return batch_response(await get_loopai(request), "echo", request)
+
+    app = Starlette(routes=[Route("/batch", batch, methods=["POST"])], lifespan=LoopaiLifespan(loopai_fake))
+    with TestClient(app) as client:
+        assert "event: summary" in client.post("/batch", json=ROWS).text
+
+
+def test_two_routers_of_one_application_have_names_of_their_own(app) -> None:
+    """So that neither addresses nor the document's operations clash."""
+    for name in ("spam", "tone"):
+        app.include_router(batch_router("echo", path=f"/{name}", name=name, tags=[name]))
+    paths = app.openapi()["paths"]
+    assert {paths[f"/{name}"]["post"]["tags"][0] for name in ("spam", "tone")} == {"spam", "tone"}
+    assert app.url_path_for("tone") == "/tone"
+
+
+SHUTDOWN = """
+import asyncio, socket, uvicorn
+from fastapi import FastAPI
+from loopai.contrib.fastapi import LoopaiLifespan, LoopaiSettings, batch_router
+
+class Upstream:
+    async def asend(self, request):
+        await asyncio.Event().wait()
+    async def aclose(self):
+        pass
+
+app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(transport=Upstream(), close_grace=1)))
+app.include_router(batch_router("7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60", heartbeat_every=0.2))
+listening = socket.socket()
+listening.bind(("127.0.0.1", 0))
+listening.listen()
+print(listening.getsockname()[1], flush=True)
+uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
+"""
+
+
+@pytest.mark.slow
+def test_a_shutdown_ends_an_open_batch_with_a_summary() -> None:
+    """The rows that had not ended are cancelled, and the server ends."""
+    with subprocess.Popen([sys.executable, "-c", SHUTDOWN], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                body = b'[{"a": 1}]'
+                head = f"POST /batch?format=json HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+                client.sendall(head.encode() + body)
+                text = b""
+                while b"heartbeat" not in text:
+                    text += client.recv(65536)
+                process.send_signal(signal.SIGTERM)
+                while part := client.recv(65536):
+                    text += part
+            process.wait(20)
+        except BaseException:
+            process.kill()
+            raise
+    assert b'"ended":"interrupted"' in text
