@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator,
 from functools import partial
 from typing import IO, Any, Callable, Optional, Union, cast
 
+from .._core.rowsets import check_rows
 from ..exceptions import OptionError
 from .engine import event_loop, threads
 from .engine.chunks import BatchCall
@@ -135,6 +136,7 @@ def source_of(rows: object, options: BatchOptions) -> Optional[FileSource]:
     if isinstance(rows, _FILES):
         return rows
     if not isinstance(rows, (str, os.PathLike)):
+        check_rows(rows, "rows", asynchronous=True)
         return None
     return open_file(rows, options)
 

@@ -130,3 +130,13 @@ def test_two_columns_of_one_name_are_refused(calls: Any, pandas: Any) -> None:
         calls("batch_execute", TASK, pandas.DataFrame([[1, 2]], columns=["a", "a"]))
     with pytest.raises(ValidationException, match="two columns '1'"):
         calls("batch_execute", TASK, pandas.DataFrame([[1, 2]], columns=[1, "1"]))
+
+
+@pytest.mark.parametrize(
+    "rows", [b"Free", {"text": "Free", "id": 7}, Mail(text="x")], ids=lambda rows: type(rows).__name__
+)
+def test_one_value_is_not_rows_of_a_run(calls: Any, recorder: Any, rows: Any) -> None:
+    """`run_batch` takes a text as a path, and refuses bytes and mappings before anything is sent."""
+    with pytest.raises(ValidationException, match="must be rows"):
+        calls("run_batch", TASK, rows)
+    assert recorder.requests == []
