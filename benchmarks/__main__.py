@@ -19,6 +19,7 @@ from .measuring import GROUPS, Result, run
 MODULES = (
     "imports",
     "executions",
+    "server",
     "calls",
     "batches",
     "edges",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         OptionError,
         OutputError,
         RateLimitException,
+        ReplyTooLargeException,
         ServerException,
         TimeoutException,
         ValidationException,
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
         WebhookEvent,
         WebhookSubscription,
     )
-    from .options import CallOptions, ClientOptions
+    from .options import CallOptions, ClientOptions, RequestOptions
     from .transports import AsyncTransport, Transport
 
 _MODULE_OF = {
@@ -123,6 +124,8 @@ _MODULE_OF = {
     "ProgramArtifact": ".models",
     "ProgramMetrics": ".models",
     "RateLimitException": ".exceptions",
+    "ReplyTooLargeException": ".exceptions",
+    "RequestOptions": ".options",
     "ReadyResponse": ".models",
     "ReplyInfo": ".models",
     "ReplyList": ".models",
@@ -200,6 +203,8 @@ __all__ = [
     "ReplyInfo",
     "ReplyList",
     "ReplyText",
+    "ReplyTooLargeException",
+    "RequestOptions",
     "Row",
     "ServerException",
     "Sink",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+import inspect
+import re
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Callable, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, to_json
+from typing_extensions import Self
 
 from . import models
 from .exceptions import ExecutionException, ValidationException
@@ -17,13 +21,49 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-class TypedTask(Generic[In, Out]):
+def function_name(task: str) -> str:
+    """Return a name for a function that runs `task`: letters, digits and underscores, as tools of agents have them."""
+    name = re.sub(r"\W+", "_", task, flags=re.ASCII).strip("_").lower() or "task"
+    return f"task_{name}" if name[0].isdigit() else name
+
+
+class TypedTask(ABC, Generic[In, Out]):
     """A task with types: checks what goes in, and makes what comes out into `output`."""
 
-    def __init__(self, task_id: str, given: TypeForm[In], made: TypeForm[Out]) -> None:
+    def __init__(self, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str) -> None:
         self.task_id = task_id
         self._given: TypeAdapter[In] = TypeAdapter(given)
         self._made: TypeAdapter[Out] = TypeAdapter(made)
+        # What makes it a tool as it stands, to whatever looks at functions: agents, for one.
+        self.__name__ = self.__qualname__ = function_name(name)
+        self.__doc__ = f"Run the task {name!r} on an input, and return its output."
+        value = inspect.Parameter("value", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=given)
+        self.__signature__ = inspect.Signature([value], return_annotation=made)
+        self.__annotations__ = {"value": given, "return": made}
+
+    def __get__(self, instance: Any, owner: Any = None) -> Self:
+        """Return the task itself as a class's attribute: it takes no `self`.
+
+        Also what makes it a routine to `inspect.isroutine`, as FastMCP asks for.
+        """
+        return self
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Describe the task to pydantic as the call of its function, which is how FastMCP calls tools."""
+        return handler.generate_schema(self.function)
+
+    @property
+    @abstractmethod
+    def function(self) -> Callable[..., Any]:
+        """The task as a function, for what takes nothing else."""
+
+    def _described(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function under this task's name, docstring, signature and annotations."""
+        described: Any = function
+        for name in ("__name__", "__qualname__", "__doc__", "__signature__", "__annotations__"):
+            setattr(described, name, getattr(self, name))
+        described.__module__ = type(self).__module__
+        return function
 
     def _input(self, value: Any) -> Any:
         try:

@@ -6,25 +6,29 @@ To add an endpoint: one operation in `_core/operations.py`, one method in each c
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overload
+from typing import IO, TYPE_CHECKING, Any, Callable, Literal, Optional, TypeVar, Union, overload
 
 from typing_extensions import Self, Unpack
 
 from . import models
 from ._core import operations
 from ._core.encoding import encode
-from ._core.flow import Sleep
+from ._core.flow import Given, Sleep, Wanted
 from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
-from ._core.wire import Answer
+from ._core.rowsets import Missing
+from ._core.wire import Answer, Request
 from .bound import In, Out, TypedTask
-from .coalescing import Coalescer, Key, SyncCoalescer
-from .config import NOT_GIVEN, Arguments, Maybe, TransportName
-from .options import ClientOptions
+from .coalescing import Coalescer, Key, SyncCoalescer, nobody
+from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe, TransportName
+from .exceptions import ConfigurationError
+from .options import ClientOptions, RequestOptions
 from .preparation import Id, PreparedClient, batch_sender
 from .transports import AsyncTransport, Transport, open_async, open_sync
 
@@ -46,18 +50,36 @@ T = TypeVar("T")
 class BoundTask(TypedTask[In, Out]):
     """What `LoopaiClient.bind` gives: call it with an input, get an output."""
 
-    def __init__(self, client: LoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out]) -> None:
-        super().__init__(task_id, given, made)
+    def __init__(self, client: LoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str) -> None:
+        super().__init__(task_id, given, made, name)
         self._client = client
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
 
-    async def __call__(self, value: In, *, version: Optional[int] = None, timeout_ms: Optional[int] = None) -> Out:
+    @property
+    def function(self) -> Callable[..., Awaitable[Out]]:
+        """The task as a coroutine function, for what takes nothing else (before Python 3.12, a tool of an agent)."""
+
+        async def run(value: In) -> Out:
+            return await self(value)
+
+        return self._described(run)
+
+    async def __call__(
+        self,
+        value: In,
+        *,
+        version: Optional[int] = None,
+        timeout_ms: Optional[int] = None,
+        **options: Unpack[RequestOptions],
+    ) -> Out:
         """Run the task on `value`.
 
         Raises `ValidationException` for an input that is not of the bound type, `ExecutionException` for a program
         that failed or gave something else than the bound output, and what `execute` raises.
         """
         sent = self._input(value)
-        result = await self._client.execute(self.task_id, sent, version, timeout_ms, raise_on_error=True)
+        result = await self._client.execute(self.task_id, sent, version, timeout_ms, raise_on_error=True, **options)
         return self._output(result)
 
 
@@ -76,12 +98,13 @@ class LoopaiClient(PreparedClient):
     def __init__(
         self,
         base_url: Maybe[str] = NOT_GIVEN,
-        api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        api_key: Maybe[Union[str, KeySource, None]] = NOT_GIVEN,
         timeout: Maybe[Optional[float]] = NOT_GIVEN,
         max_retries: Maybe[Optional[int]] = NOT_GIVEN,
         *,
         deadline: Maybe[Optional[float]] = NOT_GIVEN,
         max_connections: Maybe[int] = NOT_GIVEN,
+        max_reply_bytes: Maybe[Optional[int]] = NOT_GIVEN,
         transport: Maybe[Union[TransportName, AsyncTransport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
@@ -89,7 +112,10 @@ class LoopaiClient(PreparedClient):
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
+        rate_limit: Maybe[Optional[str]] = NOT_GIVEN,
         verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
+        cert: Maybe[Optional[Cert]] = NOT_GIVEN,
+        proxy: Maybe[Optional[str]] = NOT_GIVEN,
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
         webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
@@ -106,13 +132,17 @@ class LoopaiClient(PreparedClient):
                 "max_retries": max_retries,
                 "deadline": deadline,
                 "max_connections": max_connections,
+                "max_reply_bytes": max_reply_bytes,
                 "transport": transport,
                 "coalesce": coalesce,
                 "tasks": tasks,
                 "raise_on_error": raise_on_error,
                 "retry_unknown": retry_unknown,
                 "retry_waits": retry_waits,
+                "rate_limit": rate_limit,
                 "verify": verify,
+                "cert": cert,
+                "proxy": proxy,
                 "trust_env": trust_env,
                 "headers": headers,
                 "webhook_secrets": webhook_secrets,
@@ -122,7 +152,7 @@ class LoopaiClient(PreparedClient):
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets
+        del base_url, api_key, headers, webhook_secrets, cert, proxy
         super().__init__(arguments, hooks, http_client)
         self._transport: AsyncTransport
         if http_client is not None:
@@ -134,7 +164,7 @@ class LoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = Coalescer(self._run)
+        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody)
 
     @property
     def transport(self) -> AsyncTransport:
@@ -168,17 +198,22 @@ class LoopaiClient(PreparedClient):
         if self._owns_transport:
             await self._transport.aclose()
 
-    async def _run(self, operation: Operation[T]) -> T:
-        flow = self._flow(operation)
-        answer: Optional[Answer] = None
+    async def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
+        _check_loop()
+        flow = self._flow(operation, options)
+        answer: Union[Answer, Given, None] = None
         try:
             while True:
                 step = flow.send(answer)
-                if isinstance(step, Sleep):
-                    answer = None
-                    await asyncio.sleep(step.seconds)
-                else:
+                if isinstance(step, Request):
                     answer = await self._transport.asend(step)
+                elif isinstance(step, Wanted):
+                    given = step.source()
+                    answer = Given(await given if inspect.isawaitable(given) else given)
+                else:
+                    answer = None
+                    if isinstance(step, Sleep):
+                        await asyncio.sleep(step.seconds)
         except StopIteration as done:
             result: T = done.value
             return result
@@ -197,6 +232,7 @@ class LoopaiClient(PreparedClient):
         accuracy_target: Optional[float] = None,
         latency_target_ms: Optional[int] = None,
         sampling_rate: Optional[float] = None,
+        **options: Unpack[RequestOptions],
     ) -> models.Task:
         """Create a task. A schema is a JSON schema or a pydantic model class; examples are
         `{"input": …, "output": …}`. What is `None` takes the server's default.
@@ -213,38 +249,49 @@ class LoopaiClient(PreparedClient):
                 accuracy_target,
                 latency_target_ms,
                 sampling_rate,
-            )
+            ),
+            options,
         )
 
-    async def get_task(self, task_id: Id) -> models.Task:
+    async def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
         """The task. Raises `NotFoundException`."""
-        return await self._run(operations.get_task(self._task(task_id)))
+        return await self._run(operations.get_task(self._task(task_id)), options)
 
-    async def list_tasks(self) -> models.ReplyList[models.Task]:
+    async def list_tasks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.Task]:
         """All tasks, oldest first. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
-        return await self._run(operations.list_tasks())
+        return await self._run(operations.list_tasks(), options)
 
-    async def get_task_by_name(self, name: str) -> models.Task:
+    async def get_task_by_name(self, name: str, **options: Unpack[RequestOptions]) -> models.Task:
         """The task of that name. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
-        return await self._run(operations.get_task_by_name(name))
+        return await self._run(operations.get_task_by_name(name), options)
 
-    async def list_artifacts(self, task_id: Id) -> models.ReplyList[models.ProgramArtifact]:
+    async def list_artifacts(
+        self, task_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.ReplyList[models.ProgramArtifact]:
         """The task's programs by ascending version; empty for an unknown task."""
-        return await self._run(operations.list_artifacts(self._task(task_id)))
+        return await self._run(operations.list_artifacts(self._task(task_id)), options)
 
-    async def get_artifact(self, task_id: Id, version: int) -> models.ProgramArtifact:
+    async def get_artifact(
+        self, task_id: Id, version: int, **options: Unpack[RequestOptions]
+    ) -> models.ProgramArtifact:
         """One version of the task's program. Raises `NotFoundException`."""
-        return await self._run(operations.get_artifact(self._task(task_id), version))
+        return await self._run(operations.get_artifact(self._task(task_id), version), options)
 
     async def push_program(
-        self, task_id: Id, code: str, language: str = "python", *, activate: bool = True
+        self,
+        task_id: Id,
+        code: str,
+        language: str = "python",
+        *,
+        activate: bool = True,
+        **options: Unpack[RequestOptions],
     ) -> models.ProgramArtifact:
         """Add a program of your own as the task's next version; it becomes the active one unless `activate=False`.
 
         An addition of the embedded server; elsewhere raises `NotSupportedException`. Raises `ValidationException` for
         code that does not load or defines no `main`.
         """
-        return await self._run(operations.push_program(self._task(task_id), code, language, activate))
+        return await self._run(operations.push_program(self._task(task_id), code, language, activate), options)
 
     # Executions
 
@@ -257,6 +304,7 @@ class LoopaiClient(PreparedClient):
         force_validation: bool = False,
         *,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
+        **options: Unpack[RequestOptions],
     ) -> models.ExecutionResult:
         """Run the task's active program, or `version` of it, on one input (any JSON value or pydantic model).
 
@@ -267,28 +315,44 @@ class LoopaiClient(PreparedClient):
         `program_id` and `executed_at` are then `None`, and a refused input is an `ExecutionException`.
         """
         task, raises = self._task(task_id), self._raises(raise_on_error)
-        if not self._config.coalesce:
-            return await self._run(operations.execute(task, input_data, version, timeout_ms, force_validation, raises))
+        if options or not self._config.coalesce:
+            return await self._run(
+                operations.execute(task, input_data, version, timeout_ms, force_validation, raises), options
+            )
         key = Key(task, version, timeout_ms, force_validation)
-        result = await self._coalescer.execute(key, encode(input_data, "input_data"))
+        _check_loop()
+        result = await self._coalescer.execute(key, encode(input_data, "input"))
         error = failed_program(result) if raises else None
         if error is not None:
             raise error
         return result
 
     async def batch_execute(
-        self, task_id: Id, inputs: Iterable[Any], max_concurrency: int = 10
+        self,
+        task_id: Id,
+        inputs: Iterable[Any],
+        max_concurrency: int = 10,
+        *,
+        missing: Missing = "null",
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
         """Run many inputs in one request; results come in their order, numbered "0", "1", ….
 
-        Never raises for an item: see `success` on each result. `max_concurrency` is the server's, 1–100.
+        `inputs` are rows: any iterable, or a DataFrame or Series, whose missing values (NaN, `pd.NA`, NaT) are sent as
+        null, or refused with `missing="error"`. `max_concurrency` is the server's, 1–100. Never raises for an item that
+        failed: see `success` on each result. Raises `ValidationException` for a text or mapping in place of rows.
         """
-        request = operations.batch_of(self._task(task_id), inputs, max_concurrency)
-        return await self._run(operations.batch_execute(request))
+        task = self._task(task_id)
+        request = operations.batch_of(task, inputs, max_concurrency, missing)
+        return await self._run(operations.batch_execute(request, task), options)
 
     @overload
     async def batch_execute_advanced(
-        self, request: Union[models.BatchExecuteRequest, Mapping[str, Any]]
+        self,
+        request: Union[models.BatchExecuteRequest, Mapping[str, Any]],
+        *,
+        missing: Missing = "null",
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse: ...
 
     @overload
@@ -301,6 +365,8 @@ class LoopaiClient(PreparedClient):
         max_concurrency: Maybe[int] = NOT_GIVEN,
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+        missing: Missing = "null",
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse: ...
 
     async def batch_execute_advanced(
@@ -313,11 +379,14 @@ class LoopaiClient(PreparedClient):
         max_concurrency: Maybe[int] = NOT_GIVEN,
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+        missing: Missing = "null",
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
-        """Run items with ids of your own, given as one request or by its parts; items as models or dicts.
+        """Run items with ids of your own, given as one request or by its parts; items as models, dicts or a DataFrame.
 
-        `timeout_ms` bounds each item, in milliseconds. Never raises for an item that failed; raises
-        `ValidationException` naming item and field for one that cannot be sent.
+        `missing` says what becomes of missing values in a DataFrame, as in `batch_execute`. `timeout_ms` bounds each
+        item, in milliseconds. Never raises for an item that failed; raises `ValidationException` naming item and field
+        for one that cannot be sent.
         """
         parts = {
             "task_id": task_id,
@@ -327,15 +396,20 @@ class LoopaiClient(PreparedClient):
             "stop_on_first_error": stop_on_first_error,
             "timeout_ms": timeout_ms,
         }
-        return await self._run(self._batch(request, parts))
+        return await self._run(self._batch(request, parts, missing), options)
 
-    async def batch_validate(self, task_id: Id, items: Iterable[Item]) -> models.BatchValidateResponse:
-        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
-        return await self._run(operations.batch_validate(self._task(task_id), items))
+    async def batch_validate(
+        self, task_id: Id, items: Iterable[Item], *, missing: Missing = "null", **options: Unpack[RequestOptions]
+    ) -> models.BatchValidateResponse:
+        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`).
+
+        `items` are models, dicts, or a DataFrame, whose missing values `missing` treats as in `batch_execute`.
+        """
+        return await self._run(operations.batch_validate(self._task(task_id), items, missing), options)
 
     def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
         """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
-        return BoundTask(self, self._task(task_id), input, output)
+        return BoundTask(self, self._task(task_id), input, output, self._name_of(task_id))
 
     async def load_program(
         self, task_id: Id, version: Optional[int] = None, *, refresh_interval: Optional[float] = 60.0
@@ -513,72 +587,81 @@ class LoopaiClient(PreparedClient):
 
     # Health
 
-    async def get_health(self) -> models.HealthResponse:
+    async def get_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
         """The server's word that it runs, with version and environment."""
-        return await self._run(operations.get_health())
+        return await self._run(operations.get_health(), options)
 
-    async def get_detailed_health(self) -> models.DetailedHealthResponse:
+    async def get_detailed_health(self, **options: Unpack[RequestOptions]) -> models.DetailedHealthResponse:
         """Health by component; a degraded server's answer (503) is a result."""
-        return await self._run(operations.get_detailed_health())
+        return await self._run(operations.get_detailed_health(), options)
 
-    async def get_ready(self) -> models.ReadyResponse:
+    async def get_ready(self, **options: Unpack[RequestOptions]) -> models.ReadyResponse:
         """Whether the server takes work; `not_ready` (503) is a result."""
-        return await self._run(operations.get_ready())
+        return await self._run(operations.get_ready(), options)
 
-    async def get_live(self) -> models.LiveResponse:
+    async def get_live(self, **options: Unpack[RequestOptions]) -> models.LiveResponse:
         """The server's process answers."""
-        return await self._run(operations.get_live())
+        return await self._run(operations.get_live(), options)
 
-    async def get_plain_health(self) -> models.HealthResponse:
+    async def get_plain_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
         """`GET /health`, one word, made into a `HealthResponse`; what load balancers ask."""
-        return await self._run(operations.get_plain_health())
+        return await self._run(operations.get_plain_health(), options)
 
-    async def get_metrics(self) -> models.ReplyText:
+    async def get_metrics(self, **options: Unpack[RequestOptions]) -> models.ReplyText:
         """The server's metrics as Prometheus text."""
-        return await self._run(operations.get_metrics())
+        return await self._run(operations.get_metrics(), options)
 
     # Validation, comparison, canaries
 
-    async def get_validation_summary(self, program_id: Id) -> models.ValidationSummary:
+    async def get_validation_summary(
+        self, program_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.ValidationSummary:
         """A program's validation statistics; zeros for an unknown program."""
-        return await self._run(operations.get_validation_summary(id_of(program_id, "program_id", {})))
+        return await self._run(operations.get_validation_summary(id_of(program_id, "program_id")), options)
 
-    async def get_recommendations(self, program_id: Id) -> models.ImprovementRecommendation:
+    async def get_recommendations(
+        self, program_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.ImprovementRecommendation:
         """Whether a program should be improved, and why."""
-        return await self._run(operations.get_recommendations(id_of(program_id, "program_id", {})))
+        return await self._run(operations.get_recommendations(id_of(program_id, "program_id")), options)
 
-    async def improve_program(self, program_id: Id) -> models.ImprovementResult:
+    async def improve_program(self, program_id: Id, **options: Unpack[RequestOptions]) -> models.ImprovementResult:
         """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
-        return await self._run(operations.improve_program(id_of(program_id, "program_id", {})))
+        return await self._run(operations.improve_program(id_of(program_id, "program_id")), options)
 
     async def compare_programs(
         self,
         control_program_id: Id,
         treatment_program_id: Id,
         configuration: Union[models.ComparisonConfiguration, Mapping[str, Any], None] = None,
+        **options: Unpack[RequestOptions],
     ) -> models.ComparisonResult:
         """Compare two programs by their recent executions."""
-        control = id_of(control_program_id, "control_program_id", {})
-        treatment = id_of(treatment_program_id, "treatment_program_id", {})
-        return await self._run(operations.compare_programs(control, treatment, configuration))
+        control = id_of(control_program_id, "control_program_id")
+        treatment = id_of(treatment_program_id, "treatment_program_id")
+        return await self._run(operations.compare_programs(control, treatment, configuration), options)
 
-    async def start_canary(self, task_id: Id, new_program_id: Id) -> models.CanaryDeployment:
+    async def start_canary(
+        self, task_id: Id, new_program_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.CanaryDeployment:
         """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
         return await self._run(
-            operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id", {}))
+            operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id")), options
         )
 
-    async def progress_canary(self, canary_id: Id) -> models.CanaryDeployment:
+    async def progress_canary(self, canary_id: Id, **options: Unpack[RequestOptions]) -> models.CanaryDeployment:
         """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
-        return await self._run(operations.progress_canary(id_of(canary_id, "canary_id", {})))
+        return await self._run(operations.progress_canary(id_of(canary_id, "canary_id")), options)
 
-    async def rollback_canary(self, canary_id: Id, reason: str) -> models.CanaryDeployment:
+    async def rollback_canary(
+        self, canary_id: Id, reason: str, **options: Unpack[RequestOptions]
+    ) -> models.CanaryDeployment:
         """Take a canary back, in any state, for a `reason` of at most 500 characters."""
-        return await self._run(operations.rollback_canary(id_of(canary_id, "canary_id", {}), reason))
+        return await self._run(operations.rollback_canary(id_of(canary_id, "canary_id"), reason), options)
 
-    async def get_canary(self, task_id: Id) -> Optional[models.CanaryDeployment]:
+    async def get_canary(self, task_id: Id, **options: Unpack[RequestOptions]) -> Optional[models.CanaryDeployment]:
         """The task's canary in progress; `None` if there is none."""
-        return await self._run(operations.get_canary(self._task(task_id)))
+        return await self._run(operations.get_canary(self._task(task_id)), options)
 
     # Webhooks
 
@@ -590,6 +673,7 @@ class LoopaiClient(PreparedClient):
         max_retries: Optional[int] = None,
         timeout_seconds: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
+        **options: Unpack[RequestOptions],
     ) -> models.WebhookSubscription:
         """Have events delivered to `url`, signed with `secret`.
 
@@ -599,38 +683,58 @@ class LoopaiClient(PreparedClient):
         """
         operation = operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers)
         del secret, headers  # a traceback that shows variables shows those of this frame
-        return await self._run(operation)
+        return await self._run(operation, options)
 
-    async def unsubscribe_webhook(self, subscription_id: Id) -> None:
+    async def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[RequestOptions]) -> None:
         """End a subscription. Raises `NotFoundException`."""
-        await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id", {})))
+        await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
 
-    async def list_webhooks(self) -> models.ReplyList[models.WebhookSubscription]:
+    async def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
-        return await self._run(operations.list_webhooks())
+        return await self._run(operations.list_webhooks(), options)
 
     async def get_webhook_history(
-        self, subscription_id: Id, limit: int = 100
+        self, subscription_id: Id, limit: int = 100, **options: Unpack[RequestOptions]
     ) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
-        return await self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id", {}), limit))
+        return await self._run(
+            operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit), options
+        )
 
 
 class SyncBoundTask(TypedTask[In, Out]):
     """What `SyncLoopaiClient.bind` gives: call it with an input, get an output."""
 
-    def __init__(self, client: SyncLoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out]) -> None:
-        super().__init__(task_id, given, made)
+    def __init__(
+        self, client: SyncLoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str
+    ) -> None:
+        super().__init__(task_id, given, made, name)
         self._client = client
 
-    def __call__(self, value: In, *, version: Optional[int] = None, timeout_ms: Optional[int] = None) -> Out:
+    @property
+    def function(self) -> Callable[..., Out]:
+        """The task as a function, for what takes nothing else."""
+
+        def run(value: In) -> Out:
+            return self(value)
+
+        return self._described(run)
+
+    def __call__(
+        self,
+        value: In,
+        *,
+        version: Optional[int] = None,
+        timeout_ms: Optional[int] = None,
+        **options: Unpack[RequestOptions],
+    ) -> Out:
         """Run the task on `value`.
 
         Raises `ValidationException` for an input that is not of the bound type, `ExecutionException` for a program
         that failed or gave something else than the bound output, and what `execute` raises.
         """
         sent = self._input(value)
-        result = self._client.execute(self.task_id, sent, version, timeout_ms, raise_on_error=True)
+        result = self._client.execute(self.task_id, sent, version, timeout_ms, raise_on_error=True, **options)
         return self._output(result)
 
 
@@ -649,12 +753,13 @@ class SyncLoopaiClient(PreparedClient):
     def __init__(
         self,
         base_url: Maybe[str] = NOT_GIVEN,
-        api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        api_key: Maybe[Union[str, KeySource, None]] = NOT_GIVEN,
         timeout: Maybe[Optional[float]] = NOT_GIVEN,
         max_retries: Maybe[Optional[int]] = NOT_GIVEN,
         *,
         deadline: Maybe[Optional[float]] = NOT_GIVEN,
         max_connections: Maybe[int] = NOT_GIVEN,
+        max_reply_bytes: Maybe[Optional[int]] = NOT_GIVEN,
         transport: Maybe[Union[TransportName, Transport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
@@ -662,7 +767,10 @@ class SyncLoopaiClient(PreparedClient):
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
+        rate_limit: Maybe[Optional[str]] = NOT_GIVEN,
         verify: Maybe[Union[bool, str, ssl.SSLContext]] = NOT_GIVEN,
+        cert: Maybe[Optional[Cert]] = NOT_GIVEN,
+        proxy: Maybe[Optional[str]] = NOT_GIVEN,
         trust_env: Maybe[bool] = NOT_GIVEN,
         headers: Maybe[Mapping[str, str]] = NOT_GIVEN,
         webhook_secrets: Maybe[Sequence[str]] = NOT_GIVEN,
@@ -679,13 +787,17 @@ class SyncLoopaiClient(PreparedClient):
                 "max_retries": max_retries,
                 "deadline": deadline,
                 "max_connections": max_connections,
+                "max_reply_bytes": max_reply_bytes,
                 "transport": transport,
                 "coalesce": coalesce,
                 "tasks": tasks,
                 "raise_on_error": raise_on_error,
                 "retry_unknown": retry_unknown,
                 "retry_waits": retry_waits,
+                "rate_limit": rate_limit,
                 "verify": verify,
+                "cert": cert,
+                "proxy": proxy,
                 "trust_env": trust_env,
                 "headers": headers,
                 "webhook_secrets": webhook_secrets,
@@ -695,7 +807,7 @@ class SyncLoopaiClient(PreparedClient):
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets
+        del base_url, api_key, headers, webhook_secrets, cert, proxy
         super().__init__(arguments, hooks, http_client)
         self._transport: Transport
         if http_client is not None:
@@ -707,7 +819,7 @@ class SyncLoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = SyncCoalescer(self._run)
+        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody)
 
     @property
     def transport(self) -> Transport:
@@ -741,17 +853,20 @@ class SyncLoopaiClient(PreparedClient):
         if self._owns_transport:
             self._transport.close()
 
-    def _run(self, operation: Operation[T]) -> T:
-        flow = self._flow(operation)
-        answer: Optional[Answer] = None
+    def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
+        flow = self._flow(operation, options)
+        answer: Union[Answer, Given, None] = None
         try:
             while True:
                 step = flow.send(answer)
-                if isinstance(step, Sleep):
-                    answer = None
-                    time.sleep(step.seconds)
-                else:
+                if isinstance(step, Request):
                     answer = self._transport.send(step)
+                elif isinstance(step, Wanted):
+                    answer = Given(_at_once(step.source()))
+                else:
+                    answer = None
+                    if isinstance(step, Sleep):
+                        time.sleep(step.seconds)
         except StopIteration as done:
             result: T = done.value
             return result
@@ -770,6 +885,7 @@ class SyncLoopaiClient(PreparedClient):
         accuracy_target: Optional[float] = None,
         latency_target_ms: Optional[int] = None,
         sampling_rate: Optional[float] = None,
+        **options: Unpack[RequestOptions],
     ) -> models.Task:
         """Create a task. A schema is a JSON schema or a pydantic model class; examples are
         `{"input": …, "output": …}`. What is `None` takes the server's default.
@@ -786,38 +902,47 @@ class SyncLoopaiClient(PreparedClient):
                 accuracy_target,
                 latency_target_ms,
                 sampling_rate,
-            )
+            ),
+            options,
         )
 
-    def get_task(self, task_id: Id) -> models.Task:
+    def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
         """The task. Raises `NotFoundException`."""
-        return self._run(operations.get_task(self._task(task_id)))
+        return self._run(operations.get_task(self._task(task_id)), options)
 
-    def list_tasks(self) -> models.ReplyList[models.Task]:
+    def list_tasks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.Task]:
         """All tasks, oldest first. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
-        return self._run(operations.list_tasks())
+        return self._run(operations.list_tasks(), options)
 
-    def get_task_by_name(self, name: str) -> models.Task:
+    def get_task_by_name(self, name: str, **options: Unpack[RequestOptions]) -> models.Task:
         """The task of that name. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
-        return self._run(operations.get_task_by_name(name))
+        return self._run(operations.get_task_by_name(name), options)
 
-    def list_artifacts(self, task_id: Id) -> models.ReplyList[models.ProgramArtifact]:
+    def list_artifacts(
+        self, task_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.ReplyList[models.ProgramArtifact]:
         """The task's programs by ascending version; empty for an unknown task."""
-        return self._run(operations.list_artifacts(self._task(task_id)))
+        return self._run(operations.list_artifacts(self._task(task_id)), options)
 
-    def get_artifact(self, task_id: Id, version: int) -> models.ProgramArtifact:
+    def get_artifact(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
         """One version of the task's program. Raises `NotFoundException`."""
-        return self._run(operations.get_artifact(self._task(task_id), version))
+        return self._run(operations.get_artifact(self._task(task_id), version), options)
 
     def push_program(
-        self, task_id: Id, code: str, language: str = "python", *, activate: bool = True
+        self,
+        task_id: Id,
+        code: str,
+        language: str = "python",
+        *,
+        activate: bool = True,
+        **options: Unpack[RequestOptions],
     ) -> models.ProgramArtifact:
         """Add a program of your own as the task's next version; it becomes the active one unless `activate=False`.
 
         An addition of the embedded server; elsewhere raises `NotSupportedException`. Raises `ValidationException` for
         code that does not load or defines no `main`.
         """
-        return self._run(operations.push_program(self._task(task_id), code, language, activate))
+        return self._run(operations.push_program(self._task(task_id), code, language, activate), options)
 
     # Executions
 
@@ -830,6 +955,7 @@ class SyncLoopaiClient(PreparedClient):
         force_validation: bool = False,
         *,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
+        **options: Unpack[RequestOptions],
     ) -> models.ExecutionResult:
         """Run the task's active program, or `version` of it, on one input (any JSON value or pydantic model).
 
@@ -840,28 +966,43 @@ class SyncLoopaiClient(PreparedClient):
         `program_id` and `executed_at` are then `None`, and a refused input is an `ExecutionException`.
         """
         task, raises = self._task(task_id), self._raises(raise_on_error)
-        if not self._config.coalesce:
-            return self._run(operations.execute(task, input_data, version, timeout_ms, force_validation, raises))
+        if options or not self._config.coalesce:
+            return self._run(
+                operations.execute(task, input_data, version, timeout_ms, force_validation, raises), options
+            )
         key = Key(task, version, timeout_ms, force_validation)
-        result = self._coalescer.execute(key, encode(input_data, "input_data"))
+        result = self._coalescer.execute(key, encode(input_data, "input"))
         error = failed_program(result) if raises else None
         if error is not None:
             raise error
         return result
 
     def batch_execute(
-        self, task_id: Id, inputs: Iterable[Any], max_concurrency: int = 10
+        self,
+        task_id: Id,
+        inputs: Iterable[Any],
+        max_concurrency: int = 10,
+        *,
+        missing: Missing = "null",
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
         """Run many inputs in one request; results come in their order, numbered "0", "1", ….
 
-        Never raises for an item: see `success` on each result. `max_concurrency` is the server's, 1–100.
+        `inputs` are rows: any iterable, or a DataFrame or Series, whose missing values (NaN, `pd.NA`, NaT) are sent as
+        null, or refused with `missing="error"`. `max_concurrency` is the server's, 1–100. Never raises for an item that
+        failed: see `success` on each result. Raises `ValidationException` for a text or mapping in place of rows.
         """
-        request = operations.batch_of(self._task(task_id), inputs, max_concurrency)
-        return self._run(operations.batch_execute(request))
+        task = self._task(task_id)
+        request = operations.batch_of(task, inputs, max_concurrency, missing)
+        return self._run(operations.batch_execute(request, task), options)
 
     @overload
     def batch_execute_advanced(
-        self, request: Union[models.BatchExecuteRequest, Mapping[str, Any]]
+        self,
+        request: Union[models.BatchExecuteRequest, Mapping[str, Any]],
+        *,
+        missing: Missing = "null",
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse: ...
 
     @overload
@@ -874,6 +1015,8 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: Maybe[int] = NOT_GIVEN,
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+        missing: Missing = "null",
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse: ...
 
     def batch_execute_advanced(
@@ -886,11 +1029,14 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: Maybe[int] = NOT_GIVEN,
         stop_on_first_error: Maybe[bool] = NOT_GIVEN,
         timeout_ms: Maybe[Optional[int]] = NOT_GIVEN,
+        missing: Missing = "null",
+        **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
-        """Run items with ids of your own, given as one request or by its parts; items as models or dicts.
+        """Run items with ids of your own, given as one request or by its parts; items as models, dicts or a DataFrame.
 
-        `timeout_ms` bounds each item, in milliseconds. Never raises for an item that failed; raises
-        `ValidationException` naming item and field for one that cannot be sent.
+        `missing` says what becomes of missing values in a DataFrame, as in `batch_execute`. `timeout_ms` bounds each
+        item, in milliseconds. Never raises for an item that failed; raises `ValidationException` naming item and field
+        for one that cannot be sent.
         """
         parts = {
             "task_id": task_id,
@@ -900,15 +1046,20 @@ class SyncLoopaiClient(PreparedClient):
             "stop_on_first_error": stop_on_first_error,
             "timeout_ms": timeout_ms,
         }
-        return self._run(self._batch(request, parts))
+        return self._run(self._batch(request, parts, missing), options)
 
-    def batch_validate(self, task_id: Id, items: Iterable[Item]) -> models.BatchValidateResponse:
-        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
-        return self._run(operations.batch_validate(self._task(task_id), items))
+    def batch_validate(
+        self, task_id: Id, items: Iterable[Item], *, missing: Missing = "null", **options: Unpack[RequestOptions]
+    ) -> models.BatchValidateResponse:
+        """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`).
+
+        `items` are models, dicts, or a DataFrame, whose missing values `missing` treats as in `batch_execute`.
+        """
+        return self._run(operations.batch_validate(self._task(task_id), items, missing), options)
 
     def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
         """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
-        return SyncBoundTask(self, self._task(task_id), input, output)
+        return SyncBoundTask(self, self._task(task_id), input, output, self._name_of(task_id))
 
     def load_program(
         self, task_id: Id, version: Optional[int] = None, *, refresh_interval: Optional[float] = 60.0
@@ -1086,70 +1237,75 @@ class SyncLoopaiClient(PreparedClient):
 
     # Health
 
-    def get_health(self) -> models.HealthResponse:
+    def get_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
         """The server's word that it runs, with version and environment."""
-        return self._run(operations.get_health())
+        return self._run(operations.get_health(), options)
 
-    def get_detailed_health(self) -> models.DetailedHealthResponse:
+    def get_detailed_health(self, **options: Unpack[RequestOptions]) -> models.DetailedHealthResponse:
         """Health by component; a degraded server's answer (503) is a result."""
-        return self._run(operations.get_detailed_health())
+        return self._run(operations.get_detailed_health(), options)
 
-    def get_ready(self) -> models.ReadyResponse:
+    def get_ready(self, **options: Unpack[RequestOptions]) -> models.ReadyResponse:
         """Whether the server takes work; `not_ready` (503) is a result."""
-        return self._run(operations.get_ready())
+        return self._run(operations.get_ready(), options)
 
-    def get_live(self) -> models.LiveResponse:
+    def get_live(self, **options: Unpack[RequestOptions]) -> models.LiveResponse:
         """The server's process answers."""
-        return self._run(operations.get_live())
+        return self._run(operations.get_live(), options)
 
-    def get_plain_health(self) -> models.HealthResponse:
+    def get_plain_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
         """`GET /health`, one word, made into a `HealthResponse`; what load balancers ask."""
-        return self._run(operations.get_plain_health())
+        return self._run(operations.get_plain_health(), options)
 
-    def get_metrics(self) -> models.ReplyText:
+    def get_metrics(self, **options: Unpack[RequestOptions]) -> models.ReplyText:
         """The server's metrics as Prometheus text."""
-        return self._run(operations.get_metrics())
+        return self._run(operations.get_metrics(), options)
 
     # Validation, comparison, canaries
 
-    def get_validation_summary(self, program_id: Id) -> models.ValidationSummary:
+    def get_validation_summary(self, program_id: Id, **options: Unpack[RequestOptions]) -> models.ValidationSummary:
         """A program's validation statistics; zeros for an unknown program."""
-        return self._run(operations.get_validation_summary(id_of(program_id, "program_id", {})))
+        return self._run(operations.get_validation_summary(id_of(program_id, "program_id")), options)
 
-    def get_recommendations(self, program_id: Id) -> models.ImprovementRecommendation:
+    def get_recommendations(
+        self, program_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.ImprovementRecommendation:
         """Whether a program should be improved, and why."""
-        return self._run(operations.get_recommendations(id_of(program_id, "program_id", {})))
+        return self._run(operations.get_recommendations(id_of(program_id, "program_id")), options)
 
-    def improve_program(self, program_id: Id) -> models.ImprovementResult:
+    def improve_program(self, program_id: Id, **options: Unpack[RequestOptions]) -> models.ImprovementResult:
         """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
-        return self._run(operations.improve_program(id_of(program_id, "program_id", {})))
+        return self._run(operations.improve_program(id_of(program_id, "program_id")), options)
 
     def compare_programs(
         self,
         control_program_id: Id,
         treatment_program_id: Id,
         configuration: Union[models.ComparisonConfiguration, Mapping[str, Any], None] = None,
+        **options: Unpack[RequestOptions],
     ) -> models.ComparisonResult:
         """Compare two programs by their recent executions."""
-        control = id_of(control_program_id, "control_program_id", {})
-        treatment = id_of(treatment_program_id, "treatment_program_id", {})
-        return self._run(operations.compare_programs(control, treatment, configuration))
+        control = id_of(control_program_id, "control_program_id")
+        treatment = id_of(treatment_program_id, "treatment_program_id")
+        return self._run(operations.compare_programs(control, treatment, configuration), options)
 
-    def start_canary(self, task_id: Id, new_program_id: Id) -> models.CanaryDeployment:
+    def start_canary(
+        self, task_id: Id, new_program_id: Id, **options: Unpack[RequestOptions]
+    ) -> models.CanaryDeployment:
         """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
-        return self._run(operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id", {})))
+        return self._run(operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id")), options)
 
-    def progress_canary(self, canary_id: Id) -> models.CanaryDeployment:
+    def progress_canary(self, canary_id: Id, **options: Unpack[RequestOptions]) -> models.CanaryDeployment:
         """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
-        return self._run(operations.progress_canary(id_of(canary_id, "canary_id", {})))
+        return self._run(operations.progress_canary(id_of(canary_id, "canary_id")), options)
 
-    def rollback_canary(self, canary_id: Id, reason: str) -> models.CanaryDeployment:
+    def rollback_canary(self, canary_id: Id, reason: str, **options: Unpack[RequestOptions]) -> models.CanaryDeployment:
         """Take a canary back, in any state, for a `reason` of at most 500 characters."""
-        return self._run(operations.rollback_canary(id_of(canary_id, "canary_id", {}), reason))
+        return self._run(operations.rollback_canary(id_of(canary_id, "canary_id"), reason), options)
 
-    def get_canary(self, task_id: Id) -> Optional[models.CanaryDeployment]:
+    def get_canary(self, task_id: Id, **options: Unpack[RequestOptions]) -> Optional[models.CanaryDeployment]:
         """The task's canary in progress; `None` if there is none."""
-        return self._run(operations.get_canary(self._task(task_id)))
+        return self._run(operations.get_canary(self._task(task_id)), options)
 
     # Webhooks
 
@@ -1161,6 +1317,7 @@ class SyncLoopaiClient(PreparedClient):
         max_retries: Optional[int] = None,
         timeout_seconds: Optional[int] = None,
         headers: Optional[Mapping[str, str]] = None,
+        **options: Unpack[RequestOptions],
     ) -> models.WebhookSubscription:
         """Have events delivered to `url`, signed with `secret`.
 
@@ -1170,16 +1327,41 @@ class SyncLoopaiClient(PreparedClient):
         """
         operation = operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers)
         del secret, headers  # a traceback that shows variables shows those of this frame
-        return self._run(operation)
+        return self._run(operation, options)
 
-    def unsubscribe_webhook(self, subscription_id: Id) -> None:
+    def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[RequestOptions]) -> None:
         """End a subscription. Raises `NotFoundException`."""
-        self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id", {})))
+        self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
 
-    def list_webhooks(self) -> models.ReplyList[models.WebhookSubscription]:
+    def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
-        return self._run(operations.list_webhooks())
+        return self._run(operations.list_webhooks(), options)
 
-    def get_webhook_history(self, subscription_id: Id, limit: int = 100) -> models.ReplyList[models.WebhookDelivery]:
+    def get_webhook_history(
+        self, subscription_id: Id, limit: int = 100, **options: Unpack[RequestOptions]
+    ) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
-        return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id", {}), limit))
+        return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit), options)
+
+
+def _check_loop() -> None:
+    """Raise `ConfigurationError` where no event loop of asyncio runs: under trio, for one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "LoopaiClient needs a running event loop of asyncio; under trio use SyncLoopaiClient in a thread: "
+            "await trio.to_thread.run_sync(client.execute, …)"
+        ) from None
+
+
+def _at_once(given: Any) -> Any:
+    """What was given, of which nothing may have to be waited for."""
+    if inspect.isawaitable(given):
+        if inspect.iscoroutine(given):
+            given.close()
+        raise ConfigurationError(
+            "SyncLoopaiClient cannot wait for a coroutine: give it an api_key and hooks that are plain functions, or "
+            "use LoopaiClient"
+        )
+    return given

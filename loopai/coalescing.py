@@ -12,13 +12,13 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable
-from typing import Callable, Generic, NamedTuple, Optional, TypeVar
+from collections.abc import Awaitable, Mapping
+from typing import Any, Callable, Generic, NamedTuple, Optional, TypeVar, Union
 
 from . import models
 from ._core.limits import MOST_CONCURRENCY
 from ._core.operations import Operation, execute_group
-from .exceptions import ConnectionException, LoopaiException
+from .exceptions import ConnectionException, LoopaiException, ReplyTooLargeException
 
 LARGEST_GROUP = MOST_CONCURRENCY
 """Items: as many as the server runs at once (`max_concurrency`), so that none waits for another's turn."""
@@ -42,23 +42,41 @@ class Key(NamedTuple):
     force_validation: bool
 
 
+class JoinedInput(NamedTuple):
+    """An encoded input, and what hooks noted of its caller."""
+
+    content: bytes
+    caller: Mapping[Any, Any]
+
+
 class _Group(Generic[W]):
     """Encoded inputs that travel together, and who waits for each."""
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.members: list[tuple[bytes, W]] = []
+        self.members: list[tuple[JoinedInput, W]] = []
         self.size = 0
 
-    def add(self, content: bytes, waiter: W) -> None:
-        self.members.append((content, waiter))
-        self.size += len(content)
+    def add(self, given: JoinedInput, waiter: W) -> None:
+        self.members.append((given, waiter))
+        self.size += len(given.content)
 
     def has_room_for(self, content: bytes) -> bool:
         return len(self.members) < LARGEST_GROUP and self.size + len(content) <= LARGEST_BODY
 
-    def operation(self) -> Operation[Results]:
-        return execute_group(self.key.task_id, [content for content, _ in self.members], *self.key[1:])
+    def inputs(self) -> list[JoinedInput]:
+        return [given for given, _ in self.members]
+
+
+def _operation(key: Key, inputs: list[JoinedInput]) -> Operation[Results]:
+    operation = execute_group(key.task_id, [each.content for each in inputs], *key[1:])
+    operation.callers = [each.caller for each in inputs if each.caller]
+    return operation
+
+
+def nobody() -> Mapping[Any, Any]:
+    """Note nothing of a caller: there are no hooks."""
+    return {}
 
 
 def _own(result: models.ExecutionResult, results: Results) -> models.ExecutionResult:
@@ -80,8 +98,13 @@ class _LoopGroup(_Group["asyncio.Future[models.ExecutionResult]"]):
 class Coalescer:
     """Gathers the calls of one turn of an event loop, each loop for itself."""
 
-    def __init__(self, run: Callable[[Operation[Results]], Awaitable[Results]]) -> None:
+    def __init__(
+        self,
+        run: Callable[[Operation[Results]], Awaitable[Results]],
+        joined: Callable[[], Mapping[Any, Any]] = nobody,
+    ) -> None:
         self._run = run
+        self._joined = joined
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, _LoopGroup]]
         self._loops = weakref.WeakKeyDictionary()
 
@@ -98,7 +121,7 @@ class Coalescer:
             group = gathering[key] = _LoopGroup(key)
             loop.call_soon(self._send, gathering, group)
         waiter: asyncio.Future[models.ExecutionResult] = loop.create_future()
-        group.add(content, waiter)
+        group.add(JoinedInput(content, self._joined()), waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -112,18 +135,14 @@ class Coalescer:
             return
         if gathering.get(group.key) is group:
             del gathering[group.key]
-        group.members = [(content, waiter) for content, waiter in group.members if not waiter.done()]
+        group.members = [(given, waiter) for given, waiter in group.members if not waiter.done()]
         if group.members:
             # The loop keeps only weak references to tasks; the members' frames hold the group, and it its task.
             group.task = asyncio.get_running_loop().create_task(self._exchange(group))
 
     async def _exchange(self, group: _LoopGroup) -> None:
         try:
-            results = await self._run(group.operation())
-        except LoopaiException as error:
-            for _, waiter in group.members:
-                if not waiter.done():
-                    waiter.set_exception(_own_error(error))
+            each = await self._each(group.key, group.inputs())
         except BaseException as error:
             # Not ours to keep: the callers get it, and a cancellation of this task ends theirs.
             for _, waiter in group.members:
@@ -135,24 +154,45 @@ class Coalescer:
             if not isinstance(error, Exception):
                 raise
         else:
-            for (_, waiter), result in zip(group.members, results):
-                if not waiter.done():
-                    waiter.set_result(_own(result, results))
+            for (_, waiter), result in zip(group.members, each):
+                if waiter.done():
+                    continue
+                if isinstance(result, LoopaiException):
+                    waiter.set_exception(result)
+                else:
+                    waiter.set_result(result)
+
+    async def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Union[models.ExecutionResult, LoopaiException]]:
+        """What each input gives or raises; those whose reply is too large are sent in halves."""
+        try:
+            results = await self._run(_operation(key, inputs))
+        except ReplyTooLargeException as error:
+            if len(inputs) == 1:
+                return [error]
+        except LoopaiException as error:
+            return [_own_error(error) for _ in inputs]
+        else:
+            return [_own(result, results) for result in results]
+        half = len(inputs) // 2
+        return [*await self._each(key, inputs[:half]), *await self._each(key, inputs[half:])]
 
 
 class _ThreadGroup(_Group[None]):
     def __init__(self, key: Key) -> None:
         super().__init__(key)
         self.done = threading.Event()
-        self.results: Optional[Results] = None
+        self.results: Optional[list[Union[models.ExecutionResult, LoopaiException]]] = None
         self.error: Optional[BaseException] = None
 
 
 class SyncCoalescer:
     """Gathers the calls of threads: the first sends for those who joined it, and hands back their results."""
 
-    def __init__(self, run: Callable[[Operation[Results]], Results]) -> None:
+    def __init__(
+        self, run: Callable[[Operation[Results]], Results], joined: Callable[[], Mapping[Any, Any]] = nobody
+    ) -> None:
         self._run = run
+        self._joined = joined
         self._reset()
 
     def _reset(self) -> None:
@@ -165,6 +205,7 @@ class SyncCoalescer:
         """Run one encoded input; raises what its group's request raises, and nothing of other items."""
         if self._pid != os.getpid():  # the parent's threads, and whatever lock they held, are not here
             self._reset()
+        given = JoinedInput(content, self._joined())
         with self._lock:
             others = self._calling.get(key, 0)
             self._calling[key] = others + 1
@@ -173,7 +214,7 @@ class SyncCoalescer:
             if group is None or leads:
                 group = self._gathering[key] = _ThreadGroup(key)
             place = len(group.members)
-            group.add(content, None)
+            group.add(given, None)
         try:
             if leads:
                 self._lead(group, alone=others == 0)
@@ -185,9 +226,10 @@ class SyncCoalescer:
                 if not self._calling[key]:
                     del self._calling[key]
         if group.results is not None:
-            return _own(group.results[place], group.results)
-        if isinstance(group.error, LoopaiException):
-            raise _own_error(group.error)
+            result = group.results[place]
+            if isinstance(result, LoopaiException):
+                raise result
+            return result
         # The leading thread was interrupted (KeyboardInterrupt, SystemExit): that is its own, the request is not.
         raise ConnectionException(
             "the thread that sent this call with its own was interrupted: execute it again",
@@ -199,13 +241,27 @@ class SyncCoalescer:
             if not alone:
                 time.sleep(GATHERING)
             self._close(group)
-            group.results = self._run(group.operation())
+            group.results = self._each(group.key, group.inputs())
         except BaseException as error:
             group.error = error
             raise
         finally:
             self._close(group)
             group.done.set()
+
+    def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Union[models.ExecutionResult, LoopaiException]]:
+        """As that of `Coalescer`."""
+        try:
+            results = self._run(_operation(key, inputs))
+        except ReplyTooLargeException as error:
+            if len(inputs) == 1:
+                return [error]
+        except LoopaiException as error:
+            return [_own_error(error) for _ in inputs]
+        else:
+            return [_own(result, results) for result in results]
+        half = len(inputs) // 2
+        return [*self._each(key, inputs[:half]), *self._each(key, inputs[half:])]
 
     def _close(self, group: _ThreadGroup) -> None:
         with self._lock:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any, Callable, Final, Literal, Optional, TypeVar, Union, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from .exceptions import ConfigurationError
@@ -46,8 +48,25 @@ LONGEST_BOUND = 1e9
 EMBEDDED = "http://embedded"
 """The address that stands for the embedded server in this process, where nothing listens."""
 
+LONGEST_HOST, LONGEST_LABEL = 253, 63
+"""Characters of a host's name and of each of its labels (RFC 1035)."""
+
+_HOST_NAME = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?(?:/[a-z0-9/-]*)?|localhost(?::\d+)?")
+"""What is surely an address without its scheme, and no key."""
+
+_LABEL = re.compile(r"[0-9A-Za-z_-]+")
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def _bare(value: Any) -> Any:
+    """A secret of pydantic's as its text, an address of pydantic's or httpx's likewise; anything else as it is."""
+    if callable(getattr(value, "get_secret_value", None)):
+        return value.get_secret_value()
+    if not isinstance(value, str) and hasattr(value, "scheme") and hasattr(value, "host"):
+        return str(value)
+    return value
 
 
 def _text(value: Any) -> str:
@@ -57,26 +76,65 @@ def _text(value: Any) -> str:
 
 
 def _base_url(value: Any) -> str:
-    url = _text(value).rstrip("/")
+    url = _text(_bare(value)).rstrip("/")
     if "@" in url:
-        raise _Untold("must not carry a user or password, so no @: pass the key as api_key")
-    parts = urlsplit(url)
+        raise _UntoldError("must not carry a user or password, so no @: pass the key as api_key")
+    if "://" not in url:
+        # What stands here may be the key, in the address's place.
+        text = "must be an http:// or https:// address"
+        if _HOST_NAME.fullmatch(url):
+            raise ValueError(text)
+        raise _UntoldError(f"{text}; the key is the argument api_key")
+    if " " in url or "?" in url or "#" in url:
+        raise _UntoldError("must end with its path: no query, no fragment, no spaces")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:  # brackets without an address, a port that is none
+        raise ValueError(f"must be an http:// or https:// address: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or any(not letter.isprintable() for letter in url):
         raise ValueError("must be an http:// or https:// address")
-    if " " in url or "?" in url or "#" in url:
-        raise ValueError("must end with its path: no query, no fragment, no spaces")
-    if parts.port == 0:  # and for one that is no port, the question itself raises
+    if port == 0:
         raise ValueError("must name a port from 1 to 65535")
+    _check_host(parts.hostname)
     return url
 
 
-class _Untold(ValueError):
+def _check_host(host: str) -> None:
+    """Raise `ValueError` for a host that no look-up and no transport takes: better here than at each call."""
+    if "%" in host:
+        raise ValueError("must not have a zone id (%…) in its host: use the address without it")
+    if ":" in host:
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError("must have an IPv6 address between its brackets") from None
+        return
+    try:
+        labels = host.rstrip(".").encode("idna").decode("ascii").split(".")
+    except UnicodeError:
+        raise ValueError("must have a host whose labels have 1 to 63 characters") from None
+    if len(host) > LONGEST_HOST or not all(0 < len(label) <= LONGEST_LABEL for label in labels):
+        raise ValueError("must have a host whose labels have 1 to 63 characters")
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("must have a host of letters, digits and hyphens")
+
+
+class _UntoldError(ValueError):
     """What is wrong with a value that must not be shown, as it holds a secret."""
 
 
-def _api_key(value: Any) -> Optional[str]:
+KeySource = Callable[[], Union[str, Awaitable[Optional[str]], None]]
+"""What gives the key of each attempt; only the asynchronous client waits for one that is a coroutine."""
+
+
+def _api_key(value: Any) -> Union[str, KeySource, None]:
+    value = _bare(value)
     if value is None or value == "":
         return None
+    if callable(value):
+        source: KeySource = value
+        return source
     key = _text(value)
     if not key.isascii() or not key.isprintable():
         raise ValueError("must be printable ASCII, as it is sent in a header")
@@ -99,6 +157,12 @@ def _retries(value: Any) -> Optional[int]:
     if retries < 0:
         raise ValueError("must be a whole number from 0, or None for no limit")
     return retries
+
+
+def _bytes(value: Any) -> Optional[int]:
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return None
+    return _count(value)
 
 
 def _count(value: Any) -> int:
@@ -124,18 +188,35 @@ def _flag(value: Any) -> bool:
     return text in _TRUE
 
 
-def _pairs(value: Any) -> Any:
-    """`name=text,name=text`, as an environment variable holds it, as a mapping; anything else as it is."""
+def _pairs(value: Any, what: str, *, secret: bool = False) -> Any:
+    """A text of the environment as a mapping, `name=text,name=text` or a JSON object; anything else as it is.
+
+    `what` is the text's kind, for errors; those of a `secret` option show no part of it.
+    """
     if not isinstance(value, str):
         return value
-    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    as_json = f'as JSON write {{"name": "{what}"}}'
+    if value.lstrip().startswith("{"):
+        try:
+            found = json.loads(value)
+        except ValueError:
+            raise _UntoldError(f"cannot be read as JSON: {as_json}") from None
+        return found
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    for number, (name, equals, _) in enumerate(pairs, 1):
+        if not equals or not name.strip():
+            part = f"part {number} of {len(pairs)}" if secret else repr(name + equals)
+            raise _UntoldError(f"must read name={what},name={what}, and {part} does not: {as_json}")
+    names = [name.strip() for name, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise _UntoldError("must have each name once")
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
 def _tasks(value: Any) -> Mapping[str, str]:
-    value = _pairs(value)
+    value = _pairs(value, "id")
     if not isinstance(value, Mapping):
-        raise ValueError("must map names to task ids, or read name=id,name=id")
+        raise ValueError("must map names to task ids, or read name=id,name=id, or be a JSON object")
     for name, task_id in value.items():
         try:
             UUID(str(task_id))
@@ -149,28 +230,113 @@ _HEADERS_OF_A_CALL = frozenset({"content-length", "content-type", "idempotency-k
 
 
 def _headers(value: Any) -> Mapping[str, str]:
-    value = _pairs(value)
+    text_given = isinstance(value, str)
+    value = _pairs(value, "text", secret=True)
     if not isinstance(value, Mapping):
-        raise ValueError("must map header names to texts, or read name=text,name=text")
-    for name, text in value.items():
+        raise ValueError("must map header names to texts, or read name=text,name=text, or be a JSON object")
+    found = {}
+    for number, (name, given) in enumerate(value.items(), 1):
+        text = _bare(given)
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"has {name!r}, which is no header name")
+            hint = '; commas separate headers: as JSON write {"name": "text, with commas"}' if text_given else ""
+            raise _UntoldError(f"has a name, that of header {number}, which is no header name{hint}")
         if not isinstance(text, str) or not text.isascii() or not text.isprintable():
-            raise ValueError(f"must have printable ASCII text for {name!r}")
+            shown = f"header {number}" if text_given else repr(name)
+            raise _UntoldError(f"must have printable ASCII text for {shown}")
         if name.lower() in _HEADERS_OF_A_CALL:
-            raise ValueError(f"must not have {name!r}, which each call sets for itself")
-    return MappingProxyType(dict(value))
+            raise ValueError(f"must not have {name.lower()!r}, which each call sets for itself")
+        found[name] = text
+    if len({name.lower() for name in found}) < len(found):
+        raise _UntoldError("must have each header once, whatever the case of its letters")
+    return MappingProxyType(found)
+
+
+SYSTEM: Final = "system"
+"""What `verify` says for the authorities that the operating system trusts."""
 
 
 def _verify(value: Any) -> Union[bool, str, ssl.SSLContext]:
     if isinstance(value, (bool, ssl.SSLContext)):
         return value
     text = os.fspath(value)
+    if text.lower() == SYSTEM:
+        return SYSTEM
     if text.lower() in _TRUE | _FALSE:
         return _flag(text)
     if not os.path.exists(text):
         raise ValueError("names a file of certificates that is not there")
     return str(text)
+
+
+PROXY_SCHEMES: Final = frozenset({"http", "https", "socks5", "socks5h"})
+
+
+def read_proxy(address: str) -> SplitResult:
+    """Return the parts of a proxy's address. Raises `ValueError`, which shows no part of it but its scheme."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # a port that is no number
+        raise _UntoldError("is no address of a proxy") from None
+    if parts.scheme in {"socks", "socks4", "socks4a"}:
+        raise _UntoldError(f"has the scheme {parts.scheme}://, which is not supported: write socks5:// or socks5h://")
+    if parts.scheme not in PROXY_SCHEMES or not host or port == 0:
+        raise _UntoldError("is no address of a proxy")
+    return parts
+
+
+def _proxy(value: Any) -> Optional[str]:
+    value = _bare(value)
+    if value is None or (isinstance(value, str) and value.strip().lower() in {"", "none"}):
+        return None
+    address = _text(value)
+    address = address if "://" in address else f"http://{address}"
+    read_proxy(address)
+    return address
+
+
+Cert = Union[str, tuple[str, ...]]
+"""A file with certificate and key, or the two, or the two and the key's password."""
+
+
+def _cert(value: Any) -> Optional[Cert]:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")] if "," in value else value
+    if not isinstance(value, (list, tuple)):
+        value = [value]
+    if not 1 <= len(value) <= 3:
+        raise _UntoldError("must be a file, or (certificate, key), or (certificate, key, password)")
+    paths = [os.fspath(part) for part in value[:2]]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise _UntoldError(f"names a file that is not there: {path!r}")
+    parts = (*map(str, paths), *map(str, map(_bare, value[2:])))
+    return parts if len(parts) > 1 else parts[0]
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """At most so many requests in so many seconds."""
+
+    requests: int
+    seconds: float
+
+
+_PERIODS = {"s": 1.0, "second": 1.0, "m": 60.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
+
+
+def _rate_limit(value: Any) -> Optional[RateLimit]:
+    if value is None or isinstance(value, RateLimit):
+        return value
+    number, slash, period = (part.strip().lower() for part in _text(value).partition("/"))
+    if not slash and number == "none":
+        return None
+    seconds = _PERIODS.get(period)
+    if not number.isdecimal() or int(number) < 1 or seconds is None:
+        raise ValueError("must read like '30/minute', with second, minute or hour")
+    return RateLimit(int(number), seconds)
 
 
 def _transport(value: Any) -> Any:
@@ -184,9 +350,18 @@ def _transport(value: Any) -> Any:
 
 
 def _webhook_secrets(value: Any) -> tuple[str, ...]:
-    secrets = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+    value = _bare(value)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise _UntoldError('cannot be read as JSON: write ["new", "old"], or new,old') from None
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if isinstance(parts, (bytes, Mapping)):
+        raise _UntoldError("must be texts, the newest first, or read new,old")
+    secrets = [_bare(part) for part in parts]
     if not all(isinstance(secret, str) and secret for secret in secrets):
-        raise _Untold("must be texts that are not empty, the newest first, or read new,old")
+        raise _UntoldError("must be texts that are not empty, the newest first, or read new,old")
     return tuple(secrets)
 
 
@@ -220,18 +395,22 @@ class Option:
 
 OPTIONS: Final[tuple[Option, ...]] = (
     Option("base_url", "http://localhost:8080", _base_url, "address of the server"),
-    Option("api_key", None, _api_key, "sent as bearer token", secret=True),
+    Option("api_key", None, _api_key, "sent as bearer token, or what gives one for each attempt", secret=True),
     Option("timeout", 30.0, _seconds, "bound of one attempt in seconds, None for no bound"),
     Option("max_retries", 3, _retries, "repetitions after the first attempt, None for no limit"),
     Option("deadline", None, _seconds, "bound of a whole call in seconds, queue and pauses included"),
     Option("max_connections", 100, _count, "connections, and so requests in flight, a process and loop"),
+    Option("max_reply_bytes", 64_000_000, _bytes, "most bytes of a reply, decoded, None for no limit"),
     Option("transport", "httpx", _transport, "name of a transport, or an object that is one"),
     Option("coalesce", False, _flag, "whether execute calls of the same moment travel as one batch"),
     Option("tasks", MappingProxyType({}), _tasks, "names for task ids"),
     Option("raise_on_error", True, _flag, "whether execute raises for a program that failed"),
     Option("retry_unknown", True, _flag, "whether execute repeats where the request may have arrived"),
     Option("retry_waits", True, _flag, "whether to pause between attempts; off in tests"),
-    Option("verify", True, _verify, "TLS: True, False, a file of certificates, or an SSLContext"),
+    Option("rate_limit", None, _rate_limit, "most requests to send, as in '30/minute', None for no limit"),
+    Option("verify", True, _verify, "TLS: True, False, 'system', a file of certificates, or an SSLContext"),
+    Option("cert", None, _cert, "client certificate: file, or (certificate, key[, password])", secret=True),
+    Option("proxy", None, _proxy, "address of a proxy, before the environment's", secret=True),
     Option("trust_env", True, _flag, "whether proxies are taken from the environment"),
     Option("headers", MappingProxyType({}), _headers, "headers sent with every request", secret=True),
     Option(
@@ -255,18 +434,22 @@ class Config:
     """What a client runs by. Made by `resolve`; `sources` says where each value came from."""
 
     base_url: str
-    api_key: Optional[str] = field(repr=False)
+    api_key: Union[str, KeySource, None] = field(repr=False)
     timeout: Optional[float]
     max_retries: Optional[int]
     deadline: Optional[float]
     max_connections: int
+    max_reply_bytes: Optional[int]
     transport: Any
     coalesce: bool
     tasks: Mapping[str, str]
     raise_on_error: bool
     retry_unknown: bool
     retry_waits: bool
+    rate_limit: Optional[RateLimit]
     verify: Union[bool, str, ssl.SSLContext]
+    cert: Optional[Cert] = field(repr=False)
+    proxy: Optional[str] = field(repr=False)
     trust_env: bool
     headers: Mapping[str, str] = field(repr=False)
     webhook_secrets: tuple[str, ...] = field(repr=False)
@@ -327,23 +510,26 @@ def _resolved(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Confi
             source, value = "default", option.default
         values[option.argument], sources[option.argument] = value, source
     _settle(values, sources)
-    if values["local"] and sources["base_url"] == "default":
-        values["base_url"] = EMBEDDED
     return Config(**values, sources=MappingProxyType(sources))
 
 
 def _settle(values: dict[str, Any], sources: dict[str, str]) -> None:
-    """Of `transport` and `local`, which exclude each other, the one from the stronger source stays.
+    """Decide once which server is asked: the embedded one, or that of `base_url`, `transport` or `http_client`.
 
-    What asks the embedded server says so in its errors: its address is none that another server may have.
+    An argument beats the environment. Of equal sources `local` beats `base_url`, which it stands in for, and excludes
+    `transport`. What asks the embedded server says so: its address is none that another server may have.
     """
-    ranks = {name: {"default": 0, "argument": 2}.get(sources[name], 1) for name in ("transport", "local")}
-    if not values["local"] or not ranks["transport"]:
+    ranks = {name: {"default": 0, "argument": 2}.get(sources[name], 1) for name in ("base_url", "transport", "local")}
+    if not values["local"]:
+        return
+    if ranks["local"] < max(ranks["transport"], ranks["base_url"]):
+        values["local"], sources["local"] = False, "default"
         return
     if ranks["local"] == ranks["transport"]:
         raise ConfigurationError("local and transport exclude each other, as the embedded server is one: give one only")
-    loser = min(ranks, key=lambda name: ranks[name])
-    values[loser], sources[loser] = _BY_ARGUMENT[loser].default, "default"
+    for name in ("transport", "base_url"):
+        values[name], sources[name] = _BY_ARGUMENT[name].default, "default"
+    values["base_url"] = EMBEDDED
 
 
 def from_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -376,7 +562,7 @@ def _read(option: Option, value: Any, source: str) -> Any:
     try:
         return option.read(value)
     except (TypeError, ValueError) as error:
-        shown = "" if option.secret or isinstance(error, _Untold) else f", not {value!r}"
+        shown = "" if option.secret or isinstance(error, _UntoldError) else f", not {value!r}"
         raise ConfigurationError(f"{source} {error}{shown} ({option.help})") from None
 
 

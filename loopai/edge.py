@@ -21,6 +21,7 @@ from . import models
 from ._core.encoding import encode
 from ._core.limits import LONGEST_TIMEOUT_MS, PROGRAM_TIMEOUT_MS
 from ._core.operations import failed_program
+from ._core.rowsets import Missing, rows_of
 from .config import NOT_GIVEN, Maybe, NotGiven
 from .exceptions import (
     ConfigurationError,
@@ -79,8 +80,8 @@ class Loaded:
     """One version of a program with what checking its inputs needs."""
 
     def __init__(self, task: models.Task, artifact: models.ProgramArtifact) -> None:
-        from .local.schemas import InputCheck
         from .programs import Program
+        from .programs.input_check import InputCheck, SchemaTooLarge
 
         if artifact.language.lower() != "python":
             raise NotSupportedException(
@@ -89,7 +90,13 @@ class Loaded:
             )
         self.artifact = artifact
         self.program: Program = Program(artifact.code)
-        self.check = InputCheck(task.input_schema)
+        try:
+            self.check = InputCheck(task.input_schema)
+        except SchemaTooLarge as error:
+            logger.warning("inputs of %r are not checked at the edge: %s", task.name, error)
+            self.check = InputCheck(True)
+        for warning in self.check.warnings:
+            logger.warning("input schema of %r: %s", task.name, warning)
 
 
 class _EdgeProgram:
@@ -134,7 +141,7 @@ class _EdgeProgram:
         loaded, limit = self._loaded, _limit(timeout_ms)
         value = _as_json(value)
         wrong: dict[str, list[str]] = {}
-        for path, text in loaded.check.errors(value):
+        for path, text in loaded.check.errors(value, limit / 1000):
             wrong.setdefault(path, []).append(text)
         if wrong:
             raise ValidationException("Request validation failed", errors=wrong, code="VALIDATION_ERROR")
@@ -146,17 +153,22 @@ class _EdgeProgram:
         return result
 
     def _run_many(
-        self, values: Iterable[Any], timeout_ms: Optional[int], max_concurrency: int
+        self, values: Iterable[Any], timeout_ms: Optional[int], max_concurrency: int, missing: Missing
     ) -> list[models.ExecutionResult]:
         from .programs import ProgramOutcome
 
         loaded, limit = self._loaded, _limit(timeout_ms)
-        listed = [_as_json(value) for value in values]
-        refused = {}
-        for place, value in enumerate(listed):
-            wrong = loaded.check.errors(value)
-            if wrong:
-                refused[place] = "; ".join(f"{path}: {text}" for path, text in wrong)
+        listed, refused = [], {}
+        for place, given in enumerate(rows_of(values, "values", missing)):
+            try:
+                value = _as_json(given)
+            except ValidationException as error:
+                value, refused[place] = None, error.message
+            else:
+                wrong = loaded.check.errors(value, limit / 1000)
+                if wrong:
+                    refused[place] = "; ".join(f"{path}: {text}" for path, text in wrong)
+            listed.append(value)
         fitting = [value for place, value in enumerate(listed) if place not in refused]
         ran = iter(self._pool.run_many(loaded.program, fitting, timeout_ms=limit, max_concurrency=max_concurrency))
         return [
@@ -212,11 +224,20 @@ class EdgeProgram(_EdgeProgram):
         return self._run(value, timeout_ms, raise_on_error)
 
     def map(
-        self, values: Iterable[Any], *, timeout_ms: Optional[int] = None, max_concurrency: int = 10
+        self,
+        values: Iterable[Any],
+        *,
+        timeout_ms: Optional[int] = None,
+        max_concurrency: int = 10,
+        missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
-        """Run many inputs; one result each, in order. Never raises for an input: read `status`."""
+        """Run many inputs; one result each, in order. Never raises for an input: read `status`.
+
+        `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
+        `ValidationException` for a text or a mapping in place of rows.
+        """
         self._refresh_in_background()
-        return self._run_many(values, timeout_ms, max_concurrency)
+        return self._run_many(values, timeout_ms, max_concurrency, missing)
 
     async def execute(
         self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
@@ -226,11 +247,16 @@ class EdgeProgram(_EdgeProgram):
         return await asyncio.to_thread(self._run, value, timeout_ms, raise_on_error)
 
     async def execute_many(
-        self, values: Iterable[Any], *, timeout_ms: Optional[int] = None, max_concurrency: int = 10
+        self,
+        values: Iterable[Any],
+        *,
+        timeout_ms: Optional[int] = None,
+        max_concurrency: int = 10,
+        missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
         """As `map`, in a thread."""
         self._refresh_in_background()
-        return await asyncio.to_thread(self._run_many, values, timeout_ms, max_concurrency)
+        return await asyncio.to_thread(self._run_many, values, timeout_ms, max_concurrency, missing)
 
     async def refresh(self) -> bool:
         """Look for a new version now; `True` if there was one. Raises what the client raises."""
@@ -279,11 +305,20 @@ class SyncEdgeProgram(_EdgeProgram):
         return self._run(value, timeout_ms, raise_on_error)
 
     def map(
-        self, values: Iterable[Any], *, timeout_ms: Optional[int] = None, max_concurrency: int = 10
+        self,
+        values: Iterable[Any],
+        *,
+        timeout_ms: Optional[int] = None,
+        max_concurrency: int = 10,
+        missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
-        """Run many inputs; one result each, in order. Never raises for an input: read `status`."""
+        """Run many inputs; one result each, in order. Never raises for an input: read `status`.
+
+        `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
+        `ValidationException` for a text or a mapping in place of rows.
+        """
         self._refresh_if_due()
-        return self._run_many(values, timeout_ms, max_concurrency)
+        return self._run_many(values, timeout_ms, max_concurrency, missing)
 
     def refresh(self) -> bool:
         """Look for a new version now; `True` if there was one. Raises what the client raises."""
@@ -327,7 +362,7 @@ def _as_json(value: Any) -> Any:
     """The value as a server would read it from the wire: models, dates and tuples become what JSON has for them."""
     if type(value) is dict and all(type(key) is str and type(item) in _PLAIN for key, item in value.items()):
         return value
-    return from_json(encode(value, "input_data"))
+    return from_json(encode(value, "input"))
 
 
 def version_to_load(task: models.Task, version: Optional[int]) -> int:

@@ -8,6 +8,7 @@ LoopaiException                 anything a call can raise
 ├── RateLimitException          429, and the limiter's 500: `.retry_after`
 ├── ExecutionException          the program failed, or could not be run: `.execution_id`, `.result`
 ├── ServerException             other 5xx, and replies that are not the server's
+│   └── ReplyTooLargeException  a reply larger than `max_reply_bytes`
 ├── NotSupportedException       the server lacks the operation
 └── ConnectionException         no reply: `.original_exception`
     └── TimeoutException        no reply in time
@@ -44,6 +45,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "RateLimitException",
+    "ReplyTooLargeException",
     "ServerException",
     "TimeoutException",
     "ValidationException",
@@ -99,18 +101,20 @@ class LoopaiException(Exception):
 
     `message` is for people; `status_code` is the HTTP status, `None` where no reply came; `response` is
     the decoded body, or the start of its text where it was not JSON; `code` and `trace_id` are the
-    server's, where it gave any; `request` says what was asked of whom (`POST http://…`). None holds a key.
+    server's, where it gave any; `request` says what was asked of whom (`POST http://…`); `request_id` is the reply's
+    `X-Request-Id`, or the trace id where it has none. None holds a key.
     """
 
     def __init__(
         self,
         message: str,
-        *,
         status_code: Optional[int] = None,
         response: Any = None,
+        *,
         code: Optional[str] = None,
         trace_id: Optional[str] = None,
         request: Optional[str] = None,
+        request_id: Optional[str] = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -119,6 +123,7 @@ class LoopaiException(Exception):
         self.code = code
         self.trace_id = trace_id
         self.request = request
+        self.request_id = trace_id if request_id is None else request_id
 
     def __str__(self) -> str:
         facts = [
@@ -165,8 +170,14 @@ class ValidationException(LoopaiException):
     whichever of the server's error shapes they came in.
     """
 
-    def __init__(self, message: str, *, errors: Optional[Mapping[str, Sequence[str]]] = None, **facts: Any) -> None:
-        super().__init__(message, **facts)
+    def __init__(
+        self,
+        message: str,
+        status_code: Optional[int] = None,
+        errors: Optional[Mapping[str, Sequence[str]]] = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, status_code, **facts)
         self.errors: dict[str, list[str]] = {name: list(texts) for name, texts in (errors or {}).items()}
 
     def __str__(self) -> str:
@@ -193,16 +204,32 @@ class ConflictException(LoopaiException):
 class RateLimitException(LoopaiException):
     """Requests are rationed. `retry_after` is the seconds the server asked to wait, `None` if it did not say."""
 
-    def __init__(self, message: str, *, retry_after: Optional[float] = None, **facts: Any) -> None:
-        super().__init__(message, **facts)
+    def __init__(
+        self,
+        message: str,
+        status_code: Optional[int] = None,
+        response: Any = None,
+        *,
+        retry_after: Optional[float] = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, status_code, response, **facts)
         self.retry_after = retry_after
 
 
 class ExecutionException(LoopaiException):
     """The program failed (`result` is the execution as the server reported it) or could not be run."""
 
-    def __init__(self, message: str, *, execution_id: Optional[str] = None, result: Any = None, **facts: Any) -> None:
-        super().__init__(message, **facts)
+    def __init__(
+        self,
+        message: str,
+        status_code: Optional[int] = None,
+        execution_id: Optional[str] = None,
+        *,
+        result: Any = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, status_code, **facts)
         self.execution_id = execution_id
         self.result = result
 
@@ -213,9 +240,24 @@ class ServerException(LoopaiException):
     `retry_after` is the seconds a 503 asked to wait, `None` if it did not say.
     """
 
-    def __init__(self, message: str, *, retry_after: Optional[float] = None, **facts: Any) -> None:
-        super().__init__(message, **facts)
+    def __init__(
+        self,
+        message: str,
+        status_code: Optional[int] = None,
+        response: Any = None,
+        *,
+        retry_after: Optional[float] = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, status_code, response, **facts)
         self.retry_after = retry_after
+
+
+class ReplyTooLargeException(ServerException):
+    """The reply is larger than `max_reply_bytes`, and was not read further.
+
+    In a batch and in a group of coalesced calls fewer inputs are sent together then, until the one at fault is alone.
+    """
 
 
 class NotSupportedException(LoopaiException):
@@ -228,7 +270,7 @@ class ConnectionException(LoopaiException):
     retryable: bool = True
     """Whether another attempt may succeed; False where the server's certificate is not trusted."""
 
-    def __init__(self, message: str, *, original_exception: Optional[BaseException] = None, **facts: Any) -> None:
+    def __init__(self, message: str, original_exception: Optional[BaseException] = None, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.original_exception = original_exception
 

@@ -27,13 +27,39 @@ from pydantic import (
     model_serializer,
 )
 from pydantic.alias_generators import to_camel
+from typing_extensions import Self
 
 T = TypeVar("T")
 
 
+class ReplyHeaders(Mapping[str, str]):
+    """A reply's headers, found by their names in any case; iterating gives them in lower case."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, found: Mapping[str, str]) -> None:
+        # Names in lower case, as the transport seam has them; read from the reply when somebody asks.
+        self._found = found
+
+    def __getitem__(self, name: str) -> str:
+        return self._found[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(sorted(self._found))}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReplyHeaders, (dict(self._found),)
+
+
 @dataclass
 class ReplyInfo:
-    """How a call was answered: the last reply's status and headers (lower-case names), and where the time went.
+    """How a call was answered: the last reply's status and headers (in any case), and where the time went.
 
     `elapsed` is the whole call in seconds: `queued` waiting for a connection, `paused` between attempts, the
     rest on the wire. `attempts` counts the last one too; a redirect that was followed belongs to its attempt.
@@ -45,6 +71,11 @@ class ReplyInfo:
     attempts: int
     queued: float = 0.0
     paused: float = 0.0
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """The reply's `X-Request-Id`, `None` where it has none."""
+        return self.headers.get("x-request-id") or None
 
 
 class WireTime(datetime):
@@ -176,6 +207,31 @@ class LoopaiModel(BaseModel):
             return None
         return reply
 
+    @property
+    def request_id(self) -> Optional[str]:
+        """The `X-Request-Id` of the reply this came with; `None` where it has none."""
+        return None if self.reply is None else self.reply.request_id
+
+    def __copy__(self) -> Self:
+        return self._with_reply_of(super().__copy__())
+
+    def __deepcopy__(self, memo: Optional[dict[int, Any]] = None) -> Self:
+        return self._with_reply_of(super().__deepcopy__(memo))
+
+    def _with_reply_of(self, copied: Self) -> Self:
+        if self.reply is not None:
+            object.__setattr__(copied, "_reply", self.reply)
+        return copied
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return {**super().__getstate__(), "reply": self.reply}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        reply = state.pop("reply", None)
+        super().__setstate__(state)
+        if reply is not None:
+            object.__setattr__(self, "_reply", reply)
+
     # Without a return type pydantic's JSON schema stays the model's own; with one it would be a bare object.
     @model_serializer(mode="wrap", when_used="json")
     def _as_sent(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # see above
@@ -188,11 +244,21 @@ class ReplyList(list[T], Generic[T]):
 
     reply: Optional[ReplyInfo] = None
 
+    @property
+    def request_id(self) -> Optional[str]:
+        """The `X-Request-Id` of the reply; `None` where it has none."""
+        return None if self.reply is None else self.reply.request_id
+
 
 class ReplyText(str):
     """A text that came as one reply; `reply` has its status, headers and timing."""
 
     reply: Optional[ReplyInfo] = None
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """The `X-Request-Id` of the reply; `None` where it has none."""
+        return None if self.reply is None else self.reply.request_id
 
 
 # Tasks, programs, executions

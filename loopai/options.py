@@ -13,15 +13,17 @@ from uuid import UUID
 from typing_extensions import TypedDict
 
 from ._core.hooks import Hooks
-from .config import Maybe
+from .config import Cert, KeySource, Maybe
 
-__all__ = ["CallOptions", "ClientOptions"]
+__all__ = ["CallOptions", "ClientOptions", "RequestOptions"]
 
 
 class CallOptions(TypedDict, total=False):
     """Options of calls, which a copy of a client may change: what `with_options` takes."""
 
-    api_key: Maybe[Optional[str]]
+    api_key: Maybe[Union[str, KeySource, None]]
+    max_reply_bytes: Maybe[Optional[int]]
+    rate_limit: Maybe[Optional[str]]
     timeout: Maybe[Optional[float]]
     max_retries: Maybe[Optional[int]]
     deadline: Maybe[Optional[float]]
@@ -40,6 +42,20 @@ class ClientOptions(CallOptions, total=False):
     base_url: Maybe[str]
     max_connections: Maybe[int]
     verify: Maybe[Union[bool, str, ssl.SSLContext]]
+    cert: Maybe[Optional[Cert]]
+    proxy: Maybe[Optional[str]]
     trust_env: Maybe[bool]
     telemetry: Maybe[bool]
     hooks: Sequence[Hooks]
+
+
+class RequestOptions(TypedDict, total=False):
+    """Options of one call, before those of its client.
+
+    `timeout` bounds each attempt, in seconds. `extra_headers` are sent besides the client's own. `idempotency_key` is
+    the key under which a server that honours it runs a POST once.
+    """
+
+    timeout: Optional[float]
+    extra_headers: Mapping[str, str]
+    idempotency_key: str

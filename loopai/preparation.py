@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any, Callable, Optional, TypeVar, Union
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -14,28 +18,37 @@ from . import models
 from ._core import operations
 from ._core.flow import Policy, Steps, call
 from ._core.hooks import CallInfo, Hooks, observed
-from ._core.operations import Operation, id_of
+from ._core.names import Names, by_name, is_named, look_up
+from ._core.operations import Operation
+from ._core.paces import Pace, pace_of
+from ._core.rowsets import Missing
 from ._core.wire import Headers, Request
 from ._version import __version__
 from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
 from .exceptions import ConfigurationError, ServerException, ValidationException
-from .options import CallOptions
+from .options import CallOptions, RequestOptions
+
+logger = logging.getLogger("loopai")
 
 T = TypeVar("T")
 Id = Union[str, UUID]
 
-_OF_CONNECTIONS = frozenset({"base_url", "transport", "max_connections", "verify", "trust_env", "local", "telemetry"})
+_OF_CONNECTIONS = frozenset(
+    {"base_url", "transport", "max_connections", "verify", "cert", "proxy", "trust_env", "local", "telemetry"}
+)
 
 
 class PreparedClient(ABC):
     """What both clients are made of, and what needs no I/O."""
 
     def __init__(self, arguments: Arguments, hooks: Sequence[Hooks], brought: Any) -> None:
-        config = resolve(arguments)
         if brought is not None:
-            given = [name for name in ("transport", "local") if config.sources[name] == "argument"]
-            if given:
+            given = [name for name in ("transport", "local") if arguments.get(name, NOT_GIVEN) is not NOT_GIVEN]
+            if [name for name in given if name != "local" or arguments["local"]]:
                 raise ConfigurationError(f"http_client and {given[0]} exclude each other")
+            # The client that was brought is what is asked, whatever the environment says.
+            arguments = Arguments({**arguments, "local": False})
+        config = resolve(arguments)
         self._hooks: tuple[Hooks, ...] = tuple(hooks)
         if config.telemetry:
             from .telemetry import OpenTelemetryHooks
@@ -44,6 +57,9 @@ class PreparedClient(ABC):
         self._owns_transport = brought is None and isinstance(config.transport, str)
         self._closed = False
         self._original: Optional[PreparedClient] = None
+        self._names = Names()
+        if self._owns_transport and not config.local:
+            _warn_once(config)
         self._configure(config)
 
     def _configure(self, config: Config) -> None:
@@ -53,7 +69,7 @@ class PreparedClient(ABC):
             "accept-encoding": "gzip, deflate",
             "user-agent": f"loopai-python/{__version__}",
         }
-        if config.api_key is not None:
+        if isinstance(config.api_key, str):
             headers["authorization"] = f"Bearer {config.api_key}"
         headers.update({name.lower(): text for name, text in config.headers.items()})
         self._policy = Policy(
@@ -64,7 +80,11 @@ class PreparedClient(ABC):
             config.max_retries,
             config.retry_unknown,
             config.retry_waits,
-            config.api_key,
+            config.api_key if isinstance(config.api_key, str) else None,
+            config.max_reply_bytes,
+            None if isinstance(config.api_key, str) else config.api_key,
+            _pace(config),
+            bool(self._hooks),
         )
 
     @property
@@ -74,8 +94,8 @@ class PreparedClient(ABC):
 
     @property
     def api_key(self) -> Optional[str]:
-        """The key sent as bearer token; `None` if there is none."""
-        return self._config.api_key
+        """The key sent as bearer token; `None` if there is none, or if it is asked for at each attempt."""
+        return self._config.api_key if isinstance(self._config.api_key, str) else None
 
     @property
     def timeout(self) -> Optional[float]:
@@ -100,7 +120,7 @@ class PreparedClient(ABC):
     def __repr__(self) -> str:
         if not hasattr(self, "_config"):
             return f"<{type(self).__name__} not configured>"
-        key = "set" if self.api_key else "none"
+        key = "set" if self._config.api_key else "none"
         return f"{type(self).__name__}({self.base_url!r}, api_key={key}, timeout={self.timeout})"
 
     def __getstate__(self) -> None:
@@ -109,12 +129,17 @@ class PreparedClient(ABC):
     def with_options(self, **options: Unpack[CallOptions]) -> Self:
         """A copy on the same connections with other options (`timeout=5`, `deadline=2`, `max_retries=0`, …).
 
+        `headers` are merged with those of this client, whatever the case of their names.
+
         Closing the copy leaves the connections to this client. Raises `ConfigurationError` for an unknown option
         and for what belongs to the connections (`base_url`, `transport`, …).
         """
         fixed = sorted(_OF_CONNECTIONS & options.keys())
         if fixed:
             raise ConfigurationError(f"{fixed[0]} belongs to the connections: make a client of its own with it")
+        more = options.get("headers")
+        if isinstance(more, Mapping):
+            options["headers"] = _merged(self._config.headers, more)
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy._owns_transport = False
@@ -137,43 +162,128 @@ class PreparedClient(ABC):
     def _is_closed(self) -> bool:
         return self._closed or (self._original is not None and self._original._is_closed())
 
-    def _flow(self, operation: Operation[T]) -> Steps[T]:
+    def _flow(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> Steps[T]:
         if self._is_closed():
             raise RuntimeError(f"this {type(self).__name__} is closed: make a new one")
+        if options:
+            return self._with(options)._flow(operation)
+        if type(operation.task_id) is str or not is_named(operation):
+            return self._steps(operation)
+        return by_name(operation, self._names, self._steps, self._look_up)
+
+    def _with(self, options: RequestOptions) -> Self:
+        """A copy for one call with options of its own. Raises `ConfigurationError`."""
+        unknown = sorted(options.keys() - RequestOptions.__annotations__.keys())
+        if unknown:
+            raise ConfigurationError(
+                f"no option {unknown[0]!r} of a call: there are {', '.join(RequestOptions.__annotations__)}; "
+                "others are those of with_options"
+            )
+        changed: dict[str, Any] = {"timeout": options["timeout"]} if "timeout" in options else {}
+        if "extra_headers" in options:
+            changed["headers"] = options["extra_headers"]
+        copy = self.with_options(**changed)
+        key = options.get("idempotency_key")
+        if key is not None:
+            if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
+                raise ConfigurationError("idempotency_key must be printable ASCII text that is not empty")
+            copy._policy = replace(copy._policy, new_key=lambda: key)
+        return copy
+
+    def _steps(self, operation: Operation[T]) -> Steps[T]:
         flow = call(operation, self._policy)
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
+    def _look_up(self, name: str) -> Steps[str]:
+        return look_up(name, self.base_url, list(self._config.tasks), self._steps)
+
     def _task(self, task_id: Id) -> str:
+        """The id that `task_id` is or is known to stand for, or a `Name`, which the first request looks up."""
         known = getattr(self._config.transport, "tasks", None)
         named = self._config.tasks
         # Asked, not only listed: a fake knows every name, so that it can say which one was not programmed.
         if known is not None and (task_id in set(known) or (task_id not in named and task_id in known)):
             return str(known[task_id])
-        return id_of(task_id, "task_id", named)
+        return operations.task_of(task_id, named) or self._names.of(str(task_id))
+
+    def _joined(self) -> Mapping[Any, Any]:
+        """What hooks note of a call that is sent together with others."""
+        return {hook: hook.joined() for hook in self._hooks}
+
+    def _name_of(self, task_id: Id) -> str:
+        """What to call the task in a program: its name, where one is known."""
+        given = str(task_id)
+        return next((name for name, known in self._config.tasks.items() if known == given.lower()), given)
 
     def _raises(self, raise_on_error: Maybe[bool]) -> bool:
         return self._config.raise_on_error if isinstance(raise_on_error, NotGiven) else raise_on_error
 
     def _batch(
-        self, request: Union[models.BatchExecuteRequest, Mapping[str, Any], None], parts: dict[str, Any]
+        self,
+        request: Union[models.BatchExecuteRequest, Mapping[str, Any], None],
+        parts: dict[str, Any],
+        missing: Missing,
     ) -> Operation[models.BatchExecuteResponse]:
         given = {name: value for name, value in parts.items() if value is not NOT_GIVEN}
         if isinstance(request, Mapping):
             given = {**request, **given}
         elif request is not None:
             given = {**{name: getattr(request, name) for name in request.model_fields_set}, **given}
-        missing = {name: ["is needed"] for name in ("task_id", "items") if name not in given}
+        absent = {name: ["is needed"] for name in ("task_id", "items") if name not in given}
         unknown = {name: ["is no member of a batch"] for name in given.keys() - parts.keys()}
-        if missing or unknown:
-            raise ValidationException("the batch is not valid and was not sent", errors={**missing, **unknown})
-        given["task_id"] = self._task(given["task_id"])
-        given["items"] = operations.items_of(models.BatchExecuteItem, given["items"])
+        if absent or unknown:
+            raise ValidationException("the batch is not valid and was not sent", errors={**absent, **unknown})
+        task = self._task(given["task_id"])
+        given["task_id"] = str(task)
+        given["items"] = operations.items_of(models.BatchExecuteItem, given["items"], missing)
         try:
             made = models.BatchExecuteRequest.model_validate(given)
         except ValidationError as error:
             errors = {str(problem["loc"][0]): [problem["msg"]] for problem in error.errors()}
             raise ValidationException("the batch is not valid and was not sent", errors=errors) from None
-        return operations.batch_execute(made)
+        return operations.batch_execute(made, task)
+
+
+def _merged(headers: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """The headers with more of them, which replace those of the same name."""
+    names = {str(name).lower() for name in more}
+    return {**{name: text for name, text in headers.items() if name.lower() not in names}, **more}
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(config: Config) -> None:
+    """Log, once a process and server, what lets others read the key or answer in the server's place."""
+    parts = urlsplit(config.base_url)
+    host = parts.hostname or ""
+    warnings = []
+    if config.verify is False and parts.scheme == "https":
+        warnings.append(f"verify=False: anyone on the way to {host} can answer in its place and read the key")
+    if config.api_key is not None and parts.scheme == "http" and not _is_near(host):
+        warnings.append(
+            f"the API key is sent to {host} over plain http, where anyone on the way can read it: use https"
+        )
+    for warning in warnings:
+        if warning not in _warned:
+            _warned.add(warning)
+            logger.warning("%s", warning)
+
+
+def _is_near(host: str) -> bool:
+    """Whether a host is this machine, or of its own network: a container's name, a private address."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost") or "." not in host
+    return address.is_loopback
+
+
+def _pace(config: Config) -> Optional[Pace]:
+    limit = config.rate_limit
+    if limit is None:
+        return None
+    return pace_of(config.base_url, config.api_key, limit.requests, limit.seconds)
 
 
 def batch_sender(client: PreparedClient) -> BatchSender:

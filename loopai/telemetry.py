@@ -38,11 +38,13 @@ class OpenTelemetryHooks(Hooks):
         meter_provider: Optional[MeterProvider] = None,
     ) -> None:
         try:
-            from opentelemetry import metrics, propagate, trace
+            from opentelemetry import context, metrics, propagate, trace
         except ImportError:
             raise ConfigurationError("telemetry needs OpenTelemetry's API: pip install opentelemetry-api") from None
         self._trace = trace
         self._inject = propagate.inject
+        self._attach = context.attach
+        self._detach = context.detach
         self._tracer = trace.get_tracer("loopai", __version__, tracer_provider)
         meter = metrics.get_meter("loopai", __version__, meter_provider)
         self._duration = meter.create_histogram(
@@ -77,7 +79,11 @@ class OpenTelemetryHooks(Hooks):
         """Open the call's span, under whatever span is current where the call is made, or under its batch's."""
         attributes = {**_attributes(call), "loopai.items": call.items}
         kind = self._trace.SpanKind.CLIENT
-        span = self._tracer.start_span(f"loopai.{call.operation}", self._batch, kind=kind, attributes=attributes)
+        callers = [context for context in call.callers.get(self, ()) if context.is_valid]
+        links = [self._trace.Link(context) for context in callers] if call.items > 1 or len(callers) > 1 else []
+        span = self._tracer.start_span(
+            f"loopai.{call.operation}", self._batch, kind=kind, attributes=attributes, links=links
+        )
         call.notes[self] = span
         call.notes[self, "began"] = time.perf_counter()
         self._in_flight.add(1, {"loopai.operation": call.operation})
@@ -90,16 +96,21 @@ class OpenTelemetryHooks(Hooks):
         else:
             self._retries.add(1, {"loopai.operation": call.operation})
             span.add_event("retry", {"loopai.attempt": call.attempts})
-        self._inject(request.headers, context=self._trace.set_span_in_context(span))
+        context = self._trace.set_span_in_context(span)
+        self._inject(request.headers, context=context)
+        # The current span while the request is sent, so that what an HTTP library is instrumented with nests in it.
+        call.notes[self, "token"] = self._attach(context), span
 
     def attempt_ended(self, call: CallInfo, answer: Answer) -> None:
         """Note the status, and how long the attempt waited for its connection."""
+        self._leave(call)
         if isinstance(answer, Reply):
             call.notes[self].set_attribute("http.response.status_code", answer.status)
         self._queue_wait.record(answer.queued, {"loopai.operation": call.operation})
 
     def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
         """Close the span; a call that raised is an error, by its class."""
+        self._leave(call)
         span: Span = call.notes.pop(self)
         span.set_attribute("loopai.attempts", call.attempts)
         self._requests += call.attempts
@@ -109,6 +120,18 @@ class OpenTelemetryHooks(Hooks):
         self._end(span, error)
         self._in_flight.add(-1, {"loopai.operation": call.operation})
         self._duration.record(time.perf_counter() - call.notes.pop((self, "began")), labels)
+
+    def joined(self) -> Any:
+        """Return the caller's span, to which the request links that its call is sent in together with others."""
+        return self._trace.get_current_span().get_span_context()
+
+    def _leave(self, call: CallInfo) -> None:
+        token = call.notes.pop((self, "token"), None)
+        if token is not None:
+            here, current = token
+            # A call that was given up may be ended elsewhere, where no span of its is current.
+            if self._trace.get_current_span() is current:
+                self._detach(here)
 
     def _end(self, span: Span, error: Optional[BaseException]) -> None:
         if error is not None:

@@ -9,12 +9,13 @@ import logging
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Callable, Generic, NoReturn, Optional, TypeVar, Union
+from typing import Any, Callable, Generic, NoReturn, Optional, TypeVar, Union
 from urllib.parse import urljoin, urlsplit
 
 from pydantic import ValidationError
 
 from ..exceptions import (
+    ConfigurationError,
     ConnectionException,
     LoopaiException,
     NotFoundException,
@@ -24,10 +25,12 @@ from ..exceptions import (
     TimeoutException,
     ValidationException,
 )
-from ..models import ReplyInfo
+from ..models import ReplyHeaders, ReplyInfo
 from . import replies, retries
 from .operations import Operation
+from .paces import Pace
 from .randomness import private_random
+from .texts import scrub_messages, secrets_of, shortened, without
 from .wire import Answer, Headers, NoReply, Reply, Request
 
 T = TypeVar("T")
@@ -43,6 +46,28 @@ class Sleep:
     """A pause that the driver makes, in seconds."""
 
     seconds: float
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the driver calls and, if it gives something to wait for, waits for; the flow goes on with what it gives."""
+
+    source: Callable[[], Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a `Wanted` gave."""
+
+    value: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Word, for hooks, that the call is repeated after `seconds`, and why."""
+
+    seconds: float
+    error: LoopaiException
 
 
 def _new_key() -> str:
@@ -62,14 +87,18 @@ class Policy:
     retry_unknown: bool = True
     retry_waits: bool = True
     secret: Optional[str] = field(default=None, repr=False)
+    max_reply_bytes: Optional[int] = None
+    key_source: Optional[Callable[[], Any]] = field(default=None, repr=False)
+    pace: Optional[Pace] = None
+    tells_retries: bool = False
     clock: Callable[[], float] = time.monotonic
     time_of_day: Callable[[], float] = time.time
     random: Callable[[], float] = private_random.random
     new_key: Callable[[], str] = _new_key
 
 
-Step = Union[Request, Sleep]
-Steps = Generator[Step, Optional[Answer], T]
+Step = Union[Request, Sleep, Wanted, Retry]
+Steps = Generator[Step, Union[Answer, Given, None], T]
 
 
 def call(operation: Operation[T], policy: Policy) -> Steps[T]:
@@ -88,6 +117,7 @@ class _Call(Generic[T]):
         self.queued = 0.0
         self.paused = 0.0
         self.ends_with_deadline = False
+        self.keys: list[str] = []
         self.url = policy.base_url + operation.path
         headers = Headers(policy.headers)
         if operation.content:
@@ -120,13 +150,46 @@ class _Call(Generic[T]):
                 type(error).__name__,
                 pause,
             )
-            if pause > 0:
-                began = policy.clock()
-                yield Sleep(pause)
-                self.paused += policy.clock() - began
+            if policy.tells_retries:
+                yield Retry(pause, error)
+            yield from self.sleep(pause)
+
+    def sleep(self, seconds: float) -> Steps[None]:
+        if seconds > 0:
+            began = self.policy.clock()
+            yield Sleep(seconds)
+            self.paused += self.policy.clock() - began
+
+    def turn(self) -> Steps[None]:
+        """Wait until the client's own rate limit lets the next request go, within the deadline."""
+        pace = self.policy.pace
+        if pace is None:
+            return
+        remaining = self.remaining()
+        if remaining is not None and pace.wait(self.policy.clock()) >= remaining:
+            self.out_of_time(None)
+        yield from self.sleep(pace.take(self.policy.clock()))
+
+    def key(self) -> Steps[None]:
+        """Ask for this attempt's key, where there is somebody to ask."""
+        source = self.policy.key_source
+        if source is None:
+            return
+        given = yield Wanted(source)
+        key: Any = given.value if isinstance(given, Given) else None
+        key = key.get_secret_value() if callable(getattr(key, "get_secret_value", None)) else key
+        if key is None:
+            self.headers.pop("authorization", None)
+            return
+        if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
+            raise ConfigurationError("api_key: what gives the key must give printable ASCII text, or None for no key")
+        self.keys.append(key.strip())
+        self.headers["authorization"] = f"Bearer {key.strip()}"
 
     def attempt(self) -> Steps[Answer]:
         """One attempt, with the redirects it meets; all of them share its timeout."""
+        yield from self.key()
+        yield from self.turn()
         url, redirects = self.url, 0
         timeout = self.policy.timeout
         left = None if timeout is None else timeout + self.operation.seconds
@@ -141,8 +204,16 @@ class _Call(Generic[T]):
             if not redirects:
                 self.attempts += 1
             began = self.policy.clock()
-            answer = yield Request(self.operation.method, url, self.headers, self.operation.content, bound, remaining)
-            if answer is None:
+            answer = yield Request(
+                self.operation.method,
+                url,
+                self.headers,
+                self.operation.content,
+                bound,
+                remaining,
+                self.policy.max_reply_bytes,
+            )
+            if answer is None or isinstance(answer, Given):
                 raise RuntimeError("the driver sent no answer for a request")
             self.queued += answer.queued
             if not isinstance(answer, Reply) or answer.status not in {307, 308}:
@@ -162,6 +233,13 @@ class _Call(Generic[T]):
         return f"{self.operation.method} {self.url}"
 
     def result(self, reply: Reply) -> T:
+        limit = self.policy.max_reply_bytes
+        if limit is not None and (reply.cut or len(reply.content) > limit):
+            raise replies.too_large(reply, limit, self.asked, self.secrets())
+        if b"rror" in reply.content:
+            content = scrub_messages(reply.content, self.secrets())
+            if content is not reply.content:
+                reply = Reply(reply.status, reply.headers, content, reply.queued)
         reason = None
         try:
             result = self.operation.read(reply)
@@ -180,15 +258,20 @@ class _Call(Generic[T]):
             refused = self.operation.refuse(result)
             if refused is not None:
                 refused.request = self.asked
+                refused.request_id = replies.request_id_of(reply, self.secrets())
                 raise refused
         return result
 
     def info(self, reply: Reply) -> ReplyInfo:
         elapsed = self.policy.clock() - self.began
-        return ReplyInfo(reply.status, reply.headers, elapsed, self.attempts, self.queued, self.paused)
+        return ReplyInfo(reply.status, ReplyHeaders(reply.headers), elapsed, self.attempts, self.queued, self.paused)
 
     def error(self, answer: Answer) -> LoopaiException:
         if isinstance(answer, Reply):
+            limit = self.policy.max_reply_bytes
+            if limit is not None and len(answer.content) > limit:
+                start = answer.content[: replies.BODY_SEARCHED]
+                answer = Reply(answer.status, answer.headers, start, answer.queued, cut=True)
             failure = replies.failure(
                 answer,
                 self.asked,
@@ -201,7 +284,7 @@ class _Call(Generic[T]):
                 message = f"{self.policy.base_url} has no {self.operation.name}: only the embedded server adds it"
                 return NotSupportedException(message, status_code=answer.status, request=self.asked)
             return failure
-        cause = _without_frames(answer.error)
+        cause = self.harmless(_without_frames(answer.error))
         if answer.timed_out:
             return self.timed_out(cause)
         told = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
@@ -212,7 +295,7 @@ class _Call(Generic[T]):
                 "authority that issued it, or base_url to a name that it is made out to"
             )
         error = ConnectionException(message, original_exception=cause, request=self.asked)
-        error.retryable = not answer.untrusted
+        error.retryable = not (answer.untrusted or answer.final)
         error.__cause__ = cause
         return error
 
@@ -240,7 +323,7 @@ class _Call(Generic[T]):
         operation = self.operation
         unknown = operation.repeats and not (operation.pure and not self.policy.retry_unknown)
         if isinstance(answer, NoReply):
-            return not answer.untrusted and (unknown or not answer.arrived)
+            return not (answer.untrusted or answer.final) and (unknown or not answer.arrived)
         # Refused before it was worked on: safe to send again, whatever it is.
         if isinstance(error, RateLimitException) or answer.status == 408:
             return True
@@ -249,7 +332,17 @@ class _Call(Generic[T]):
         return unknown and answer.status in retries.PASSING_STATUSES
 
     def secrets(self) -> list[str]:
-        return replies.secrets_of(self.policy.headers, self.policy.secret, self.operation.secret)
+        return secrets_of(self.policy.headers, self.policy.secret, self.operation.secret, *self.keys)
+
+    def harmless(self, error: BaseException) -> BaseException:
+        """The transport's error, or one that says the same without the secrets and at no great length."""
+        text, secrets = str(error), self.secrets()
+        told = shortened(without(text, secrets))
+        links = [link for link in (error.__cause__, error.__context__) if link is not None]
+        if told == text and all(without(str(link), secrets) == str(link) for link in links):
+            return error
+        plain = TimeoutError if isinstance(error, TimeoutError) else ConnectionError
+        return plain(f"{type(error).__name__}: {told}")
 
     def remaining(self) -> Optional[float]:
         if self.policy.deadline is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional, TypeVar
+from typing import Any, Optional, TypeVar, Union
 
-from .flow import Steps
+from ..exceptions import LoopaiException
+from .flow import Given, Retry, Steps, Wanted
 from .operations import Operation
 from .wire import Answer, Request
 
@@ -15,7 +16,10 @@ T = TypeVar("T")
 
 @dataclass
 class CallInfo:
-    """One call as hooks see it. `attempts` counts up; `notes` is for hooks, under keys of their own."""
+    """One call as hooks see it. `attempts` counts up; `notes` is for hooks, under keys of their own.
+
+    `callers` has, by hook, what its `joined` gave for each of the calls that are sent together.
+    """
 
     operation: str
     method: str
@@ -25,6 +29,7 @@ class CallInfo:
     items: int
     attempts: int = 0
     notes: dict[Any, Any] = field(default_factory=dict, repr=False)
+    callers: Mapping[Any, Sequence[Any]] = field(default_factory=dict, repr=False)
 
 
 class Hooks:
@@ -37,6 +42,10 @@ class Hooks:
     def batch_ended(self, batch: CallInfo, error: Optional[BaseException]) -> None:
         """The batch is over; `error` is what ended it early, `GeneratorExit` where its rows were no longer wanted."""
 
+    def joined(self) -> Any:
+        """A call joins others that are sent as one request; what this gives is among that one's `callers`."""
+        return None
+
     def call_started(self, call: CallInfo) -> None:
         """A call is made; nothing is sent yet."""
 
@@ -45,6 +54,9 @@ class Hooks:
 
     def attempt_ended(self, call: CallInfo, answer: Answer) -> None:
         """A reply came, or word that none did; not called where the call was cancelled meanwhile."""
+
+    def retry_scheduled(self, call: CallInfo, pause: float, error: LoopaiException) -> Optional[Awaitable[None]]:
+        """The call is repeated after `pause` seconds because of `error`; `LoopaiClient` awaits what this gives."""
 
     def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
         """The call is over; `error` is what it raises, `GeneratorExit` where it was cancelled."""
@@ -59,9 +71,12 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
         operation.task_id,
         operation.version,
         operation.items,
+        callers={hook: [each[hook] for each in operation.callers if hook in each] for hook in hooks}
+        if operation.callers
+        else {},
     )
     told: list[Hooks] = []
-    answer: Optional[Answer] = None
+    answer: Union[Answer, Given, None] = None
     error: Optional[BaseException] = None
     try:
         for hook in hooks:
@@ -73,6 +88,11 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
             except StopIteration as done:
                 result: T = done.value
                 return result
+            if isinstance(step, Retry):
+                for hook in hooks:
+                    yield from _told_of_retry(hook, call, step)
+                answer = None
+                continue
             if not isinstance(step, Request):
                 answer = yield step
                 continue
@@ -80,7 +100,7 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
             for hook in hooks:
                 hook.attempt_started(call, step)
             answer = yield step
-            if answer is not None:
+            if answer is not None and not isinstance(answer, Given):
                 for hook in hooks:
                     hook.attempt_ended(call, answer)
     except BaseException as raised:
@@ -90,3 +110,9 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
         flow.close()
         for hook in told:
             hook.call_ended(call, error)
+
+
+def _told_of_retry(hook: Hooks, call: CallInfo, retry: Retry) -> Steps[None]:
+    waiting = hook.retry_scheduled(call, retry.seconds, retry.error)
+    if waiting is not None:
+        yield Wanted(lambda: waiting)

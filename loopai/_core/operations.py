@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any, Callable, Generic, Optional, TypeVar, Union
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
+from typing_extensions import Concatenate, ParamSpec
 
 from .. import models
 from ..exceptions import ExecutionException, LoopaiException, ValidationException
-from .encoding import encode, schema_of
+from .encoding import encode
+from .items import read_item, results_of
 from .limits import MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
+from .rowsets import Missing, rows_of
+from .schemas import schema_of
+from .texts import shortened
 from .wire import Reply
 
 T = TypeVar("T")
+P = ParamSpec("P")
 M = TypeVar("M", bound=BaseModel)
 
 _OK = frozenset(range(200, 300))
@@ -34,7 +40,7 @@ class Operation(Generic[T]):
     marks those that do so only because programs are pure, which `retry_unknown=False` holds back.
     `rationed` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
     to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
-    in the body, and no error shows it should it come back.
+    in the body, and no error shows it should it come back. `again` makes the same operation for another task id.
     """
 
     name: str
@@ -53,6 +59,22 @@ class Operation(Generic[T]):
     version: Optional[int] = None
     items: int = 1
     secret: Optional[str] = field(default=None, repr=False)
+    again: Optional[Callable[[str], Operation[T]]] = field(default=None, repr=False)
+    callers: Sequence[Mapping[Any, Any]] = ()
+
+
+def _of_task(
+    build: Callable[Concatenate[str, P], Operation[T]],
+) -> Callable[Concatenate[str, P], Operation[T]]:
+    """Have the operation made again where its task was named and the name turns out to be another id."""
+
+    @wraps(build)
+    def made(task_id: str, /, *args: P.args, **options: P.kwargs) -> Operation[T]:
+        operation = build(task_id, *args, **options)
+        operation.again = lambda other: build(other, *args, **options)
+        return operation
+
+    return made
 
 
 def _model(kind: type[M]) -> Callable[[Reply], M]:
@@ -104,8 +126,8 @@ def create_task(
     body = {
         "name": name,
         "description": description,
-        "input_schema": schema_of(input_schema, "input_schema"),
-        "output_schema": schema_of(output_schema, "output_schema"),
+        "input_schema": schema_of(input_schema, "input_schema", "serialization"),
+        "output_schema": schema_of(output_schema, "output_schema", "validation"),
         "examples": None if examples is None else list(examples),
         "accuracy_target": accuracy_target,
         "latency_target_ms": latency_target_ms,
@@ -117,6 +139,7 @@ def create_task(
     return Operation("create_task", "POST", "/api/v1/tasks", _model(models.Task), content, repeats=False, rationed=True)
 
 
+@_of_task
 def get_task(task_id: str) -> Operation[models.Task]:
     return Operation("get_task", "GET", _task_path(task_id), _model(models.Task), rationed=True, task_id=task_id)
 
@@ -132,6 +155,7 @@ def get_task_by_name(name: str) -> Operation[models.Task]:
     return Operation("get_task_by_name", "GET", path, _model(models.Task), addition=True)
 
 
+@_of_task
 def list_artifacts(task_id: str) -> Operation[models.ReplyList[models.ProgramArtifact]]:
     return Operation(
         "list_artifacts",
@@ -143,12 +167,14 @@ def list_artifacts(task_id: str) -> Operation[models.ReplyList[models.ProgramArt
     )
 
 
+@_of_task
 def get_artifact(task_id: str, version: int) -> Operation[models.ProgramArtifact]:
     path = _task_path(task_id, f"/artifacts/{quote(str(version), safe='')}")
     read = _model(models.ProgramArtifact)
     return Operation("get_artifact", "GET", path, read, rationed=True, task_id=task_id, version=version)
 
 
+@_of_task
 def push_program(task_id: str, code: str, language: str, activate: bool) -> Operation[models.ProgramArtifact]:
     return Operation(
         "push_program",
@@ -168,6 +194,7 @@ def push_program(task_id: str, code: str, language: str, activate: bool) -> Oper
 _execution_result = _model(models.ExecutionResult)
 
 
+@_of_task
 def execute(
     task_id: str,
     input_data: Any,
@@ -176,7 +203,7 @@ def execute(
     force_validation: bool,
     raise_on_error: bool,
 ) -> Operation[models.ExecutionResult]:
-    content = encode(input_data, "input_data")
+    content = encode(input_data, "input")
     return Operation(
         "execute",
         "POST",
@@ -212,6 +239,7 @@ def _run_options(version: Optional[int], timeout_ms: Optional[int]) -> dict[str,
     return {name: value for name, value in given.items() if value is not None}
 
 
+@_of_task
 def execute_group(
     task_id: str,
     contents: Sequence[bytes],
@@ -252,9 +280,25 @@ def _single_result(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
     return models.ReplyList([_execution_result(reply)])
 
 
+def _batch(reply: Reply) -> models.BatchExecuteResponse:
+    """The batch, in which a result that cannot be read is a failed item."""
+    try:
+        return models.BatchExecuteResponse.model_validate_json(reply.content)
+    except ValidationError:
+        parts = results_of(reply.content)
+        if parts is None:
+            raise
+    frame, contents = parts
+    batch = models.BatchExecuteResponse.model_validate_json(frame)
+    batch.results = [read_item(models.BatchExecuteResult, content) for content in contents]
+    batch.success_count = sum(item.success for item in batch.results)
+    batch.failure_count = len(batch.results) - batch.success_count
+    return batch
+
+
 def _batch_results(count: int, version: Optional[int]) -> Callable[[Reply], models.ReplyList[models.ExecutionResult]]:
     def read(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
-        batch = models.BatchExecuteResponse.model_validate_json(reply.content)
+        batch = _batch(reply)
         by_id = {item.id: item for item in batch.results}
         if by_id.keys() != {str(number) for number in range(count)}:
             raise ValueError(f"{count} items were sent, and these came back: {', '.join(by_id) or 'none'}")
@@ -285,11 +329,19 @@ def failed_program(result: models.ExecutionResult) -> Optional[ExecutionExceptio
         return None
     execution_id = None if result.execution_id is None else str(result.execution_id)
     status = None if result.reply is None else result.reply.status_code
-    message = result.error_message or f"the program ended with status {result.status!r}"
+    message = shortened(result.error_message or "") or f"the program ended with status {result.status!r}"
     return ExecutionException(message, execution_id=execution_id, result=result, status_code=status)
 
 
-def batch_execute(request: models.BatchExecuteRequest) -> Operation[models.BatchExecuteResponse]:
+def batch_execute(
+    request: models.BatchExecuteRequest, task_id: Optional[str] = None
+) -> Operation[models.BatchExecuteResponse]:
+    """The batch as one request; `task_id` is the request's, where more is known of it than its text."""
+    return _batch_execute(str(request.task_id) if task_id is None else task_id, request)
+
+
+@_of_task
+def _batch_execute(task_id: str, request: models.BatchExecuteRequest) -> Operation[models.BatchExecuteResponse]:
     concurrency = 10 if request.max_concurrency is None else request.max_concurrency
     _checked(
         {
@@ -300,17 +352,18 @@ def batch_execute(request: models.BatchExecuteRequest) -> Operation[models.Batch
     )
     limit_ms = PROGRAM_TIMEOUT_MS if request.timeout_ms is None else max(request.timeout_ms, 0)
     body = {name: value for name, value in _given(request).items() if value is not None}
+    body["task_id"] = task_id
     body["items"] = [_given(item) for item in request.items]
     return Operation(
         "batch_execute",
         "POST",
         "/api/v1/batch/execute",
-        _model(models.BatchExecuteResponse),
+        _batch,
         encode(body),
         pure=True,
         rationed=True,
         seconds=math.ceil(len(request.items) / concurrency) * limit_ms / 1000,
-        task_id=str(request.task_id),
+        task_id=task_id,
         version=request.version,
         items=len(request.items),
     )
@@ -320,19 +373,22 @@ def _given(model: BaseModel) -> dict[str, Any]:
     return {name: getattr(model, name) for name in model.model_fields_set}
 
 
-def batch_of(task_id: str, inputs: Iterable[Any], max_concurrency: int) -> models.BatchExecuteRequest:
+def batch_of(
+    task_id: str, inputs: Iterable[Any], max_concurrency: int, missing: Missing = "null"
+) -> models.BatchExecuteRequest:
     """The batch of bare inputs, numbered "0", "1", … in their order."""
-    items = [models.BatchExecuteItem(id=str(number), input=item) for number, item in enumerate(inputs)]
+    rows = enumerate(rows_of(inputs, "inputs", missing))
+    items = [models.BatchExecuteItem(id=str(number), input=item) for number, item in rows]
     return models.BatchExecuteRequest(task_id=task_id, items=items, max_concurrency=max_concurrency)
 
 
 Item = Union[BaseModel, Mapping[str, Any]]
 
 
-def items_of(kind: type[M], items: Iterable[Item]) -> list[M]:
+def items_of(kind: type[M], items: Iterable[Item], missing: Missing = "null") -> list[M]:
     """Items as models; raises `ValidationException` naming item and field for what does not fit or is unknown."""
     checked, errors = [], {}
-    for number, item in enumerate(items):
+    for number, item in enumerate(rows_of(items, "items", missing)):
         known = kind.model_fields
         values = dict(item) if isinstance(item, Mapping) else item
         members = values if isinstance(values, dict) else getattr(item, "model_extra", None) or {}
@@ -352,17 +408,23 @@ def items_of(kind: type[M], items: Iterable[Item]) -> list[M]:
     return checked
 
 
-def batch_validate(task_id: str, items: Iterable[Item]) -> Operation[models.BatchValidateResponse]:
-    request = models.BatchValidateRequest(task_id=task_id, items=items_of(models.BatchValidateItem, items))
+def batch_validate(
+    task_id: str, items: Iterable[Item], missing: Missing = "null"
+) -> Operation[models.BatchValidateResponse]:
+    return _batch_validate(task_id, items_of(models.BatchValidateItem, items, missing))
+
+
+@_of_task
+def _batch_validate(task_id: str, items: list[models.BatchValidateItem]) -> Operation[models.BatchValidateResponse]:
     return Operation(
         "batch_validate",
         "POST",
         "/api/v1/batch/validate",
         _model(models.BatchValidateResponse),
-        encode({"task_id": task_id, "items": [_given(item) for item in request.items]}),
+        encode({"task_id": task_id, "items": [_given(item) for item in items]}),
         rationed=True,
         task_id=task_id,
-        items=len(request.items),
+        items=len(items),
     )
 
 
@@ -450,6 +512,7 @@ def compare_programs(
     )
 
 
+@_of_task
 def start_canary(task_id: str, new_program_id: str) -> Operation[models.CanaryDeployment]:
     content = encode({"task_id": task_id, "new_program_id": new_program_id})
     path = "/api/v1/validation/programs/canary/start"
@@ -472,6 +535,7 @@ def _canary_or_none(reply: Reply) -> Optional[models.CanaryDeployment]:
     return None if reply.status == 204 else models.CanaryDeployment.model_validate_json(reply.content)
 
 
+@_of_task
 def get_canary(task_id: str) -> Operation[Optional[models.CanaryDeployment]]:
     path = f"/api/v1/validation/tasks/{quote(task_id, safe='')}/canary"
     return Operation("get_canary", "GET", path, _canary_or_none, task_id=task_id)
@@ -531,13 +595,24 @@ def _canonical(text: str) -> str:
     return str(UUID(text))
 
 
-def id_of(value: Union[str, UUID], what: str, names: Mapping[str, str]) -> str:
-    """The id that `value` is or, through `names`, stands for; raises `ValidationException` naming `what`."""
-    text = names.get(value, value) if isinstance(value, str) else str(value)
+def id_of(value: Union[str, UUID], what: str) -> str:
+    """The id that `value` is; raises `ValidationException` naming `what`."""
     try:
-        return _canonical(text)
+        return _canonical(str(value))
     except ValueError:
-        known = f", nor one of the names {', '.join(sorted(names))}" if names else ""
-        hint = "; pass tasks={name: id} to use names" if what == "task_id" and not names else ""
-        text = f"{value!r} is not a UUID{known}{hint}"
+        text = f"{value!r} is not a UUID"
         raise ValidationException(f"{what}: {text}", errors={what: [text]}) from None
+
+
+def task_of(value: Union[str, UUID], names: Mapping[str, str]) -> Optional[str]:
+    """The id that `value` is or, through `names`, stands for; `None` for another name.
+
+    Raises `ValidationException` for what is neither a text nor a UUID.
+    """
+    if not isinstance(value, (str, UUID)) or value == "":
+        text = f"{value!r} is neither a UUID nor a name"
+        raise ValidationException(f"task_id: {text}", errors={"task_id": [text]})
+    try:
+        return _canonical(names.get(value, value) if isinstance(value, str) else str(value))
+    except ValueError:
+        return None

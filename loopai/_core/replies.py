@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from pydantic_core import from_json
@@ -18,6 +17,7 @@ from ..exceptions import (
     NotFoundException,
     NotSupportedException,
     RateLimitException,
+    ReplyTooLargeException,
     ServerException,
     TimeoutException,
     ValidationException,
@@ -25,7 +25,10 @@ from ..exceptions import (
 from ..models import python_name
 from . import retries
 from .limits import LARGEST_BODY
+from .texts import bounded, secrets_of, shortened, without
 from .wire import Reply
+
+__all__ = ["BODY_SEARCHED", "failure", "request_id_of", "secrets_of", "start_of", "too_large", "unreadable"]
 
 BODY_SHOWN = 500
 """Characters of a reply's body that an exception keeps where it was not JSON."""
@@ -39,23 +42,8 @@ _QUOTED = re.compile(r"'([^']+)'")
 def start_of(content: bytes, secrets: Sequence[str] = ()) -> str:
     """The start of a body as text, whatever it is, without the `secrets`."""
     # First the secrets, then the cut: half a key would be found by nobody.
-    text: str = _without(content[:BODY_SEARCHED].decode("utf-8", "replace"), secrets)
+    text: str = without(content[:BODY_SEARCHED].decode("utf-8", "replace"), secrets)
     return text if len(text) <= BODY_SHOWN else text[:BODY_SHOWN] + "…"
-
-
-def secrets_of(headers: Mapping[str, str], *others: Optional[str]) -> list[str]:
-    """What no error may show, should a server or proxy echo it: credentials among `headers`, and `others`."""
-    secrets = [secret for secret in others if secret]
-    for name, value in headers.items():
-        if _CREDENTIAL.search(name):
-            # Of `Bearer <key>` the key alone may come back.
-            secrets += [value, value.partition(" ")[2]]
-    escaped = [json.dumps(secret)[1:-1] for secret in secrets]
-    # The longest first: a key within a key goes with the whole.
-    return sorted({*secrets, *escaped} - {""}, key=lambda secret: (-len(secret), secret))
-
-
-_CREDENTIAL = re.compile(r"\bauth\b|authori[sz]|cookie|key|password|secret|token")
 
 
 def failure(
@@ -69,18 +57,20 @@ def failure(
     """
     text = start_of(reply.content, secrets)
     body: Any = text
-    with contextlib.suppress(ValueError):  # HTML, nothing, half of something
-        body = from_json(reply.content, allow_inf_nan=False)
+    if not reply.cut:
+        with contextlib.suppress(ValueError):  # HTML, nothing, half of something
+            body = from_json(reply.content, allow_inf_nan=False)
     # What the reply is, it says in its own words: a key such as "code" must not make it another.
     code = _text(body.get("code")) if isinstance(body, dict) else None
-    body = _without(body, secrets)
+    body = without(bounded(body), secrets)
     parts = body if isinstance(body, dict) else {}
     facts: dict[str, Any] = {
         "status_code": reply.status,
         "response": body,
-        "code": _without(code, secrets),
+        "code": None if code is None else shortened(without(code, secrets)),
         "trace_id": _text(parts.get("trace_id")) or _text(parts.get("traceId")),
         "request": asked,
+        "request_id": request_id_of(reply, secrets),
     }
     message = _message(parts, reply, text)
     status = reply.status
@@ -115,20 +105,37 @@ def failure(
     if status >= 500:
         return ServerException(message, retry_after=retries.retry_after(reply.headers, now), **facts)
     if 300 <= status < 400:
-        place = _without(reply.headers.get("location", "nowhere"), secrets)
+        place = shortened(without(reply.headers.get("location", "nowhere"), secrets))
         return ServerException(f"the server redirects to {place}: set base_url to where it is", **facts)
     return LoopaiException(message, **facts)
 
 
+def request_id_of(reply: Reply, secrets: Sequence[str]) -> Optional[str]:
+    """The reply's `X-Request-Id`, `None` where it has none."""
+    found = reply.headers.get("x-request-id")
+    return shortened(without(found, secrets)) if found else None
+
+
+def too_large(reply: Reply, limit: int, asked: str, secrets: Sequence[str]) -> ReplyTooLargeException:
+    """The exception for a reply that said yes and is larger than the client reads."""
+    return ReplyTooLargeException(
+        f"the reply is larger than {limit:,} bytes and was not read: raise max_reply_bytes, or send fewer inputs",
+        status_code=reply.status,
+        request=asked,
+        request_id=request_id_of(reply, secrets),
+    )
+
+
 def unreadable(reply: Reply, asked: str, reason: str, secrets: Sequence[str]) -> ServerException:
     """The exception for a reply that said yes and is not what the contract says."""
-    text, reason = start_of(reply.content, secrets), _without(reason, secrets)
+    text, reason = start_of(reply.content, secrets), shortened(without(reason, secrets))
     shown = f"; it starts {text[:80]!r}" if text else "; its body is empty"
     return ServerException(
         f"the reply is not what a Loopai server sends: {reason}{shown}",
         status_code=reply.status,
         response=text,
         request=asked,
+        request_id=request_id_of(reply, secrets),
     )
 
 
@@ -137,7 +144,7 @@ def _message(parts: Mapping[str, Any], reply: Reply, text: str) -> str:
         message = _text(parts.get(name))
         if message:
             details = _text(parts.get("details"))
-            return f"{message}: {details}" if details and details not in message else message
+            return shortened(f"{message}: {details}" if details and details not in message else message)
     if reply.status == 404:
         return "not found, and not by a Loopai server's own words: is base_url right?"
     if reply.status in {405, 501}:
@@ -181,15 +188,3 @@ def _named(path: str, texts: Sequence[str]) -> list[str]:
 
 def _text(value: Any) -> Optional[str]:
     return value if isinstance(value, str) and value else None
-
-
-def _without(value: Any, secrets: Iterable[str]) -> Any:
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, "***")
-        return value
-    if isinstance(value, dict):
-        return {_without(name, secrets): _without(item, secrets) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_without(item, secrets) for item in value]
-    return value

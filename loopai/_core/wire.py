@@ -22,7 +22,8 @@ class Request:
     """One attempt of one call.
 
     `url` is absolute. `timeout` bounds the attempt in seconds from the moment it is admitted to a
-    connection; `queue_timeout` bounds the wait for admission. `None` is without bound.
+    connection; `queue_timeout` bounds the wait for admission; `max_bytes` is the most of a reply's
+    body, decoded, that is read. `None` is without bound.
     """
 
     method: str
@@ -31,19 +32,22 @@ class Request:
     content: bytes = field(repr=False)
     timeout: Optional[float] = None
     queue_timeout: Optional[float] = None
+    max_bytes: Optional[int] = None
 
 
 @dataclass
 class Reply:
     """A whole response: status, headers (names in lower case), body as sent, decoded from its coding.
 
-    `queued` is how long the attempt waited for a connection, in seconds.
+    `queued` is how long the attempt waited for a connection, in seconds. `cut` says that the body was
+    larger than the request's `max_bytes`, and `content` is only its start.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     content: bytes = field(repr=False)
     queued: float = 0.0
+    cut: bool = False
 
 
 @dataclass
@@ -52,7 +56,8 @@ class NoReply:
 
     `arrived` says whether the server may have seen the request; only where it may is repeating a
     POST a question. `timed_out` is true where our own bound ended the attempt, not the network;
-    `untrusted` where the server's certificate was refused, as it would be again.
+    `untrusted` where the server's certificate was refused, as it would be again; `final` where
+    another attempt cannot be made at all.
     """
 
     error: BaseException
@@ -60,6 +65,7 @@ class NoReply:
     timed_out: bool = False
     queued: float = 0.0
     untrusted: bool = False
+    final: bool = False
 
 
 Answer = Union[Reply, NoReply]

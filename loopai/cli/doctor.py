@@ -83,7 +83,7 @@ def _server(session: Session) -> tuple[dict[str, Any], int]:
             embedded = bool(client.config.local)
             told["address"] = "embedded" if embedded else client.base_url
             proxy = None if embedded else proxy_for(client.config)
-            told["proxy"] = None if proxy is None else _address(proxy)
+            told["proxy"] = None if proxy is None else _address(proxy.address)
             health = client.get_health()
     except (ConfigurationError, ConnectionException, Failed) as error:
         told["error"] = str(error)

@@ -10,7 +10,7 @@ from .._core.limits import PROGRAM_TIMEOUT_MS
 from . import output
 from .failures import FAILED, OK
 from .inputs import read_json
-from .session import Session, TaskArgument, shared, task_id
+from .session import Session, TaskArgument, shared
 
 HINT = """; a text needs quotes of its own: --input '"text"'"""
 
@@ -42,9 +42,7 @@ def execute(
     """
     value = read_json(given, "--input", HINT)
     with session.client() as client, output.waiting("Running the program; a new task's is made first"):
-        result = client.execute(
-            task_id(client, task), value, version, timeout_ms, force_validation, raise_on_error=False
-        )
+        result = client.execute(task, value, version, timeout_ms, force_validation, raise_on_error=False)
     if session.as_json:
         output.show_json(result)
     else:

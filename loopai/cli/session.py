@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Callable, Final, Optional, get_type_hints
-from uuid import UUID
 
 import typer
 
@@ -84,28 +83,6 @@ class Session:
                 advice = "start one with: loopai serve, or name one with --base-url or LOOPAI_BASE_URL"
                 why = error.original_exception or error
                 raise Failed(f"no server answers at {config.base_url} ({why}): {advice}", UNREACHABLE) from None
-
-
-def task_id(client: SyncLoopaiClient, task: str) -> str:
-    """The id of the task that `task` names: an id, a name that the options know, or one that the server knows.
-
-    Raises `NotFoundException`, and `Failed` where the server cannot look up names.
-    """
-    from ..exceptions import NotSupportedException
-
-    if task in client.config.tasks:
-        return client.config.tasks[task]
-    try:
-        return str(UUID(task))
-    except ValueError:
-        pass
-    try:
-        return str(client.get_task_by_name(task).id)
-    except NotSupportedException:
-        raise Failed(
-            f"the server at {client.base_url} cannot look up names: give the task's id, or name it with "
-            f"LOOPAI_TASKS={task}=<id>"
-        ) from None
 
 
 def flags_given(context: typer.Context) -> dict[str, str]:

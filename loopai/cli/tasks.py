@@ -11,7 +11,7 @@ import typer
 from . import output
 from .failures import OK, USAGE, Failed
 from .inputs import STDIN, parsed, read_examples, read_schema, read_text
-from .session import Session, TaskArgument, shared, task_id
+from .session import Session, TaskArgument, shared
 
 if TYPE_CHECKING:
     from ..models import ProgramArtifact, Task
@@ -80,7 +80,7 @@ def list_tasks(session: Session) -> int:
 def get_task(session: Session, task: TaskArgument) -> int:
     """Show a task."""
     with session.client() as client, output.waiting("Asking for the task"):
-        details = client.get_task(task_id(client, task))
+        details = client.get_task(task)
     if session.as_json:
         output.show_json(details)
     else:
@@ -149,6 +149,8 @@ def create_task(
         output.show_json(task)
     else:
         output.show(_described(task))
+        for warning in (task.model_extra or {}).get("warnings", ()):
+            output.tell(f"Warning: {output.shown(warning)}")
         output.tell(f"Run it with: loopai execute {output.shown(task.name)} --input '…'")
     return OK
 
@@ -168,7 +170,7 @@ def push_program(
     code = read_text(file, "FILE")
     language = LANGUAGES.get("" if file == STDIN else Path(file).suffix.lower(), "python")
     with session.client() as client, output.waiting("Sending the program"):
-        program = client.push_program(task_id(client, task), code, language, activate=not draft)
+        program = client.push_program(task, code, language, activate=not draft)
     if session.as_json:
         output.show_json(program)
     else:
@@ -187,12 +189,11 @@ def artifacts(
 ) -> int:
     """List a task's programs by version, or write the source of one."""
     with session.client() as client, output.waiting("Asking for programs"):
-        wanted = task_id(client, task)
         if code is None:
-            client.get_task(wanted)  # of a task that is not there the server lists no programs, as if it had none
-            programs = client.list_artifacts(wanted)
+            client.get_task(task)  # of a task that is not there the server lists no programs, as if it had none
+            programs = client.list_artifacts(task)
         else:
-            program = client.get_artifact(wanted, code)
+            program = client.get_artifact(task, code)
     if code is not None:
         if session.as_json:
             output.show_json(program)

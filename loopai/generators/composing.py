@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..exceptions import ConfigurationError
@@ -71,9 +71,14 @@ def generate(
     try:
         inputs, outputs, known = read_examples([*list(examples)[: limits.examples], *corrected])
         with ProgramPool(processes=2) as pool:
-            return _Composer(task, inputs, outputs, [*known, *task.known_inputs], pool, started).candidate()
+            composer = _Composer(task, inputs, outputs, [*known, *task.known_inputs], pool, started + limits.seconds)
+            made = composer.candidate(started)
     except CannotLearn as error:
         return Refusal(str(error))
+    if previous is not None and not made.better_than(previous):
+        kept = f"The version before, with score {previous.confidence_score:.2f}, is as good: keep it."
+        made = replace(made, notes=(*made.notes, kept))
+    return made
 
 
 class _Composer:
@@ -84,15 +89,15 @@ class _Composer:
         outputs: list[Any],
         known: list[Any],
         pool: ProgramPool,
-        started: float,
+        deadline: float,
     ) -> None:
         self.task, self.inputs, self.outputs, self.known = task, inputs, outputs, known[:_MOST_KNOWN]
         self.judge = Judge(pool, inputs)
-        self.started = started
+        self.deadline = deadline
         self.learner: Any = None
         self.reasons: list[str] = []
 
-    def candidate(self) -> Candidate | Refusal:
+    def candidate(self, started: float) -> Candidate:
         rows = range(len(self.inputs))
         if len(self.inputs) < 2:
             raise CannotLearn("1 example is too few: give at least three.")
@@ -111,7 +116,8 @@ class _Composer:
             names.add(name)
             leaf.function = name
             plans.append(self._plan(leaf))
-        return self._finished(shape, plans)
+        made = self._finished(shape, plans)
+        return replace(made, generation_time_sec=round(time.perf_counter() - started, 3))
 
     # One leaf
 
@@ -130,6 +136,11 @@ class _Composer:
             if best.verdict.score >= _EXACT or not self._repeats(leaf):
                 return best
         for maker in self._makers(leaf, rows, best):
+            if time.perf_counter() > self.deadline:
+                self.reasons.append(
+                    "The time limit for making the program was reached: give fewer examples, or more time."
+                )
+                break
             verdict = self.judge.judge(maker, rows, values)
             if best is not None and verdict.score <= best.verdict.score:
                 continue
@@ -274,7 +285,6 @@ class _Composer:
             model="; ".join(dict.fromkeys(plan.part.model for plan in varying))[:200],
             summary=" ".join(told[1:]),
             fits_examples=fits and not estimate,
-            generation_time_sec=round(time.perf_counter() - self.started, 3),
             lines_of_code=lines_of_code(code),
             cyclomatic_complexity=cyclomatic_complexity(code),
             estimate=estimate,

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY
 from .binding import ANY, FLAG, GUID, INTEGER, NUMBER, TEXT, Body, ListOf, Member
+from .settings import LARGEST_CODE
 
 LONGEST_NAME = 200
 LONGEST_DESCRIPTION = 5000
@@ -77,7 +78,7 @@ BATCH_VALIDATE = Body(
 
 PUSH_PROGRAM = Body(
     "PushProgramRequest",
-    Member("code", TEXT, bounds={"minLength": 1}),
+    Member("code", TEXT, bounds={"minLength": 1, "maxLength": LARGEST_CODE}),
     Member("language", TEXT, default="python", bounds={"enum": ["python"]}),
     Member("activate", FLAG, default=True),
 )

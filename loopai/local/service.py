@@ -6,25 +6,30 @@ inside their transaction: what it writes there stands or falls with the result.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
 from .._core.limits import PROGRAM_TIMEOUT_MS
 from .._core.randomness import private_random
-from ..exceptions import ConfigurationError
-from ..generators.seam import Candidate, Refusal, TaskDescription, lines_of_code
+from ..generators.errors import CannotLearn
+from ..generators.seam import lines_of_code
 from ..programs import Program, ProgramOutcome, ProgramPool, UnsupportedLanguage
-from . import moments
+from ..programs.input_check import InputCheck, SchemaTooLarge
+from . import timestamps
+from .cache import LRUCache
 from .metrics import Metrics
+from .preflight import task_warnings
 from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
-from .remembered import Remembered
-from .schemas import InputCheck
-from .settings import Settings
+from .settings import LARGEST_CODE, Settings
 from .store import Store, Transaction
+from .trainer import LARGEST_EXAMPLES, Trainer, too_large
+
+logger = logging.getLogger("loopai.local")
 
 R = TypeVar("R")
 Seal = Callable[[Transaction, R], None]
@@ -32,8 +37,28 @@ Seal = Callable[[Transaction, R], None]
 SKIPPED = "Skipped: stop_on_first_error"
 """What an item says that did not run because an earlier one failed."""
 
-MOST_TASKS_REMEMBERED = 1000
-MOST_PROGRAMS_REMEMBERED = 100
+MOST_TASKS_CACHED = 1000
+MOST_PROGRAMS_CACHED = 100
+MOST_BYTES_CACHED = 50_000_000
+"""Of checks and of programs each, in sum."""
+
+MOST_TOGETHER = 32
+TOGETHER_MS = 5.0
+"""How long a group of executions may take; a caller's own program takes no longer for the others."""
+
+GONE = "Skipped: nobody waits for this batch any more"
+ENDING = "Skipped: the server is ending"
+
+
+class Stop:
+    """Whether anybody still waits for what runs; set from the event loop, asked from worker threads."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def __call__(self) -> str | None:
+        """Why not, `None` while somebody does."""
+        return self.reason
 
 
 class ExecutionFailed(Exception):
@@ -60,6 +85,14 @@ class ProgramRefused(Exception):
         self.member = member
 
 
+class Abandoned(Exception):
+    """Nobody waits for what was asked any more, or the server is ending: nothing was recorded."""
+
+
+class Overtaken(Exception):
+    """Another process has answered under the same idempotency key meanwhile; ours is undone."""
+
+
 class UnknownTask(Exception):
     """No task has this id or name."""
 
@@ -71,6 +104,19 @@ class BatchRow:
     id: str
     input: Any
     force_validation: bool
+
+
+@dataclass(frozen=True)
+class Single:
+    """One execution of several that run together; `began` (`time.perf_counter`) is where its latency starts.
+
+    `seal` is called with its result inside the transaction; where it raises, the execution is not recorded.
+    """
+
+    input: Any
+    force_validation: bool
+    began: float
+    seal: Seal[Execution] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +135,9 @@ class _Running:
 
     sampling_rate: float
     check: InputCheck
+    check_output: InputCheck
+    told: set[int] = field(default_factory=set)
+    """Versions of which it was logged that an output does not fit."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +152,19 @@ class _Chosen:
 class Service:
     """Tasks, programs and executions of one data folder."""
 
-    def __init__(self, store: Store, programs: ProgramPool, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, programs: ProgramPool, trainer: Trainer, metrics: Metrics, settings: Settings
+    ) -> None:
         self._store = store
+        self._trainer = trainer
+        self.ending = False
         self._programs = programs
         self._metrics = metrics
         self._settings = settings
-        self._tasks: Remembered[str, _Running] = Remembered(MOST_TASKS_REMEMBERED)
-        self._programs_chosen: Remembered[tuple[str, int | None], _Chosen] = Remembered(MOST_PROGRAMS_REMEMBERED)
+        self._tasks: LRUCache[str, _Running] = LRUCache(MOST_TASKS_CACHED, MOST_BYTES_CACHED)
+        self._programs_chosen: LRUCache[tuple[str, int | None], _Chosen] = LRUCache(
+            MOST_PROGRAMS_CACHED, MOST_BYTES_CACHED
+        )
 
     # Tasks and artifacts
 
@@ -126,8 +181,9 @@ class Service:
         sampling_rate: float,
         seal: Seal[TaskState],
     ) -> None:
-        """Raises `store.NameTaken`."""
-        moment = moments.now()
+        """Raises `store.NameTaken`, and `SchemaTooLarge` for an input or output schema."""
+        warnings = task_warnings(input_schema, output_schema, examples)
+        moment = timestamps.now()
         task = TaskRecord(
             id=new_id(),
             name=name,
@@ -143,7 +199,12 @@ class Service:
         )
         with self._store.transaction() as transaction:
             self._store.add_task(transaction, task)
-            seal(transaction, TaskState(task))
+            seal(transaction, TaskState(task, warnings=warnings))
+        for warning in warnings:
+            logger.warning("task %s: %s", name, warning)
+        if examples:
+            # Its imports take longer than most trainings.
+            self._trainer.prepare()
 
     def add_program(self, task_id: str, code: str, language: str, *, activate: bool, seal: Seal[Artifact]) -> None:
         """A program of the user's own as the task's next version; older versions stay as they are, the highest active
@@ -153,6 +214,8 @@ class Service:
         """
         if self._store.running_of(task_id) is None:
             raise UnknownTask(task_id)
+        if len(code) > LARGEST_CODE:
+            raise ProgramRefused("Code", f"Code must not exceed {LARGEST_CODE:,} characters")
         program = Program(code, language)
         try:
             reason = self._programs.check(program)
@@ -170,36 +233,42 @@ class Service:
         )
         with self._store.transaction() as transaction:
             seal(transaction, self._store.add_artifact(transaction, new))
-        self._programs_chosen.forget((task_id, None))
+        self._programs_chosen.discard((task_id, None))
 
-    def generate(self, task_id: str) -> None:
-        """Make the task's first program from its examples, unless one is active by then.
+    def examples_size(self, task_id: str) -> int:
+        """Bytes of the task's examples; 0 for an unknown task."""
+        return self._store.examples_size(task_id)
 
-        Raises `ExecutionFailed` where the task is unknown or the examples teach nothing.
+    def training_job(self, task_id: str) -> bytes | None:
+        """What training the task's first program takes, as JSON; `None` where a program is active by now.
+
+        Raises `ExecutionFailed` where the task is unknown or has too many examples.
         """
         state = self._store.task(task_id)
         if state is None:
             raise ExecutionFailed(f"Task with ID {task_id} not found")
         if state.active_version is not None:
-            return
+            return None
         task = state.task
-        # Imported here: what the search needs is worth loading only where a program is made.
-        from ..generators import generate
+        if len(task.examples) > LARGEST_EXAMPLES:
+            raise ExecutionFailed(f"Program generation failed: {too_large(len(task.examples))}")
+        parts = {
+            "name": to_json(task.name),
+            "description": to_json(task.description),
+            "accuracy_target": to_json(task.accuracy_target),
+            "input_schema": task.input_schema,
+            "output_schema": task.output_schema,
+            "examples": task.examples,
+        }
+        return b"{" + b",".join(to_json(name) + b":" + part for name, part in parts.items()) + b"}"
 
-        described = TaskDescription(
-            name=task.name,
-            description=task.description,
-            input_schema=from_json(task.input_schema),
-            output_schema=from_json(task.output_schema),
-            accuracy_target=task.accuracy_target,
-        )
+    def generate(self, task_id: str, job: bytes) -> None:
+        """Make the task's first program, unless one is active by then. Raises `ExecutionFailed`."""
         try:
-            made = generate(described, from_json(task.examples))
-        except ConfigurationError as error:
+            trained = self._trainer.train(job)
+        except CannotLearn as error:
             raise ExecutionFailed(f"Program generation failed: {error}") from error
-        if isinstance(made, Refusal):
-            raise ExecutionFailed(f"Program generation failed: {made.reason}")
-        new = _new_artifact(task_id, made)
+        new = NewArtifact(task_id=task_id, status="active", **trained)
         with self._store.transaction() as transaction:
             # Another process on this folder may have been faster.
             if self._store.active_program(task_id, transaction) is None:
@@ -207,39 +276,60 @@ class Service:
 
     # Executions
 
-    def execute(
-        self,
-        task_id: str,
-        value: Any,
-        *,
-        version: int | None,
-        timeout_ms: int | None,
-        force_validation: bool,
-        began: float,
-        seal: Seal[Execution],
-    ) -> None:
-        """Run the task's program on one input and record it. `began` (`time.perf_counter`) is where latency starts.
+    def group_size(self, task_id: str, version: int | None) -> int:
+        """How many inputs of a program may run together without one's waiting for another's to be noticed."""
+        chosen = self._programs_chosen.get((task_id, version))
+        expected_ms = None if chosen is None else self._programs.expected_ms(chosen.program)
+        if expected_ms is None:
+            return 1
+        return max(1, min(MOST_TOGETHER, int(TOGETHER_MS / max(expected_ms, 0.01))))
 
-        Raises `ExecutionFailed`, `NoActiveProgram` and `InvalidInput`.
+    def execute_group(
+        self, task_id: str, singles: Sequence[Single], *, version: int | None, timeout_ms: int | None
+    ) -> list[Execution | Exception]:
+        """Run the task's program on several inputs that arrived together, and record them in one transaction.
+
+        In their order an execution each, `InvalidInput`, or what its `seal` raised.
+        Raises `ExecutionFailed`, `NoActiveProgram`, `Abandoned`.
         """
         running = self._running(task_id)
-        if self._settings.check_inputs:
-            errors = running.check.errors(value)
-            if errors:
-                raise InvalidInput(errors)
         limit = PROGRAM_TIMEOUT_MS if timeout_ms is None else timeout_ms
-        while True:
+        results: list[Execution | Exception] = []
+        for single in singles:
+            errors = running.check.errors(single.input) if self._settings.check_inputs else []
+            results.append(InvalidInput(errors))
+        fitting = [at for at, result in enumerate(results) if isinstance(result, InvalidInput) and not result.errors]
+        while fitting:
             chosen = self._choose(task_id, version)
-            outcome = self._run(chosen.program, value, limit)
-            latency_ms = (time.perf_counter() - began) * 1000
-            execution = _execution(task_id, chosen, value, outcome, latency_ms, _sampled(force_validation, running))
-            with self._store.transaction() as transaction:
+            values = [singles[at].input for at in fitting]
+            outcomes = self._run_many(chosen.program, values, limit, 1, lambda: ENDING if self.ending else None)
+            if self.ending:
+                raise Abandoned(ENDING)
+            made = []
+            for at, outcome in zip(fitting, outcomes):
+                checked = self._fitting(running, chosen, outcome)
+                latency_ms = (time.perf_counter() - singles[at].began) * 1000
+                sampled = _sampled(singles[at].force_validation, running)
+                made.append(_execution(task_id, chosen, singles[at].input, checked, latency_ms, sampled))
+
+            def record(transaction: Transaction, chosen: _Chosen = chosen, made: list[Execution] = made) -> bool:
                 if self._superseded(transaction, task_id, version, chosen):
-                    continue
-                self._store.add_executions(transaction, [execution])
-                seal(transaction, execution)
-            self._metrics.executed(execution, running.sampling_rate)
-            return
+                    return False
+                sealed = []
+                for at, execution in zip(fitting, made):
+                    results[at] = _sealed(singles[at], transaction, execution)
+                    if results[at] is execution:
+                        sealed.append(execution)
+                self._store.add_executions(transaction, self._kept(sealed))
+                return True
+
+            if not self._store.write(record):
+                continue
+            for at, execution in zip(fitting, made):
+                if results[at] is execution:
+                    self._metrics.executed(execution, running.sampling_rate)
+            break
+        return results
 
     def execute_batch(
         self,
@@ -250,9 +340,12 @@ class Service:
         timeout_ms: int | None,
         max_concurrency: int,
         stop_on_first_error: bool,
+        stop: Stop,
         seal: Seal[list[RowResult]],
     ) -> None:
         """Run the task's program on each row and record all of it in one transaction.
+
+        Rows that have not begun after the settings' `batch_seconds`, or when `stop` is set, are skipped.
 
         With `stop_on_first_error` rows run in groups of `max_concurrency`, and none after the group in which one
         failed.
@@ -260,14 +353,29 @@ class Service:
         """
         running = self._running(task_id)
         limit = PROGRAM_TIMEOUT_MS if timeout_ms is None else timeout_ms
+        give_up = time.monotonic() + self._settings.batch_seconds
+
+        def skipping() -> str | None:
+            if self.ending:
+                return ENDING
+            if time.monotonic() > give_up:
+                return f"Skipped: the batch took longer than {self._settings.batch_seconds:g} s"
+            return stop()
+
         while True:
             chosen = self._choose(task_id, version)
-            results = self._run_rows(running, chosen, task_id, rows, limit, max_concurrency, stop_on_first_error)
+            results = self._run_rows(
+                running, chosen, task_id, rows, limit, max_concurrency, stop_on_first_error, skipping
+            )
+            abandoned = ENDING if self.ending else stop.reason
+            if abandoned is not None:
+                # Whoever asks again has it all run again.
+                raise Abandoned(abandoned)
             made = [result.execution for result in results if result.execution is not None]
             with self._store.transaction() as transaction:
                 if self._superseded(transaction, task_id, version, chosen):
                     continue
-                self._store.add_executions(transaction, made)
+                self._store.add_executions(transaction, self._kept(made))
                 seal(transaction, results)
             for execution in made:
                 self._metrics.executed(execution, running.sampling_rate)
@@ -282,6 +390,7 @@ class Service:
         limit: int,
         max_concurrency: int,
         stop_on_first_error: bool,
+        skipping: Callable[[], str | None],
     ) -> list[RowResult]:
         results: list[RowResult] = []
         step = max_concurrency if stop_on_first_error else max(len(rows), 1)
@@ -290,26 +399,51 @@ class Service:
             if stop_on_first_error and any(result.reason is not None for result in results):
                 results.extend(RowResult(row.id, None, SKIPPED, 0.0) for row in group)
                 continue
-            reasons = [self._unfit(running, row.input) for row in group]
+            reasons = [skipping() or self._unfit(running, row.input) for row in group]
             inputs = [row.input for row, reason in zip(group, reasons) if reason is None]
-            outcomes = iter(self._run_many(chosen.program, inputs, limit, max_concurrency))
+            outcomes = iter(self._run_many(chosen.program, inputs, limit, max_concurrency, skipping))
             for row, reason in zip(group, reasons):
                 if reason is not None:
                     results.append(RowResult(row.id, None, reason, 0.0))
                     continue
-                outcome = next(outcomes)
+                outcome = self._fitting(running, chosen, next(outcomes))
                 sampled = _sampled(row.force_validation, running)
                 execution = _execution(task_id, chosen, row.input, outcome, outcome.latency_ms, sampled)
-                results.append(RowResult(row.id, execution, outcome.error, execution.latency_ms))
+                results.append(RowResult(row.id, execution, execution.error_message, execution.latency_ms))
         return results
+
+    def _kept(self, executions: Sequence[Execution]) -> Sequence[Execution]:
+        if self._settings.record == "all":
+            return executions
+        if self._settings.record == "none":
+            return []
+        return [execution for execution in executions if execution.error_message is not None]
+
+    def _fitting(self, running: _Running, chosen: _Chosen, outcome: ProgramOutcome) -> ProgramOutcome:
+        """The outcome, as the settings have it where its output does not fit the task's schema."""
+        if not outcome.ok or self._settings.check_outputs == "off":
+            return outcome
+        errors = running.check_output.errors(outcome.output)
+        if not errors:
+            return outcome
+        path, text = errors[0]
+        reason = f"Output does not fit the task's schema: {path.replace('input', 'output', 1)}: {text}"
+        if self._settings.check_outputs == "reject":
+            return ProgramOutcome(None, reason, outcome.latency_ms)
+        if chosen.version not in running.told:
+            running.told.add(chosen.version)
+            logger.warning("program %s, version %d: %s", chosen.id, chosen.version, reason)
+        return outcome
 
     def _running(self, task_id: str) -> _Running:
         running = self._tasks.get(task_id)
         if running is None:
-            stored = self._store.running_of(task_id)
-            if stored is None:
+            found = self._store.running_of(task_id)
+            if found is None:
                 raise ExecutionFailed(f"Task with ID {task_id} not found")
-            running = self._tasks.put(task_id, _Running(stored[0], InputCheck(from_json(stored[1]))))
+            of_input, of_output = _checked(from_json(found[1])), _checked(from_json(found[2]))
+            running = _Running(found[0], of_input, of_output)
+            self._tasks.put(task_id, running, of_input.weight + of_output.weight)
         return running
 
     def _choose(self, task_id: str, version: int | None) -> _Chosen:
@@ -318,15 +452,15 @@ class Service:
         if chosen is not None:
             return chosen
         if version is None:
-            stored = self._store.active_program(task_id)
-            if stored is None:
+            found = self._store.active_program(task_id)
+            if found is None:
                 raise NoActiveProgram(task_id)
         else:
-            stored = self._store.program_of_version(task_id, version)
-            if stored is None:
+            found = self._store.program_of_version(task_id, version)
+            if found is None:
                 raise ExecutionFailed(f"Program artifact version {version} for task {task_id} not found")
-        chosen = _Chosen(*stored, Program(*self._store.code(stored[0])))
-        return self._programs_chosen.put((task_id, version), chosen)
+        chosen = _Chosen(*found, Program(*self._store.code(found[0])))
+        return self._programs_chosen.put((task_id, version), chosen, len(chosen.program.code))
 
     def _superseded(self, transaction: Transaction, task_id: str, version: int | None, chosen: _Chosen) -> bool:
         """Whether another version is active by now, made here or by another process: then it has to run instead.
@@ -337,46 +471,60 @@ class Service:
             return False
         if self._store.active_program(task_id, transaction) == (chosen.id, chosen.version):
             return False
-        self._programs_chosen.forget((task_id, None))
+        self._programs_chosen.discard((task_id, None))
         return True
 
     def _unfit(self, running: _Running, value: Any) -> str | None:
         errors = running.check.errors(value) if self._settings.check_inputs else []
         return str(InvalidInput(errors)) if errors else None
 
-    def _run(self, program: Program, value: Any, timeout_ms: int) -> ProgramOutcome:
-        try:
-            return self._programs.run(program, value, timeout_ms=timeout_ms)
-        except UnsupportedLanguage as error:
-            raise ExecutionFailed(str(error)) from None
+    def _raise_if_ending(self) -> None:
+        # Then the pool of programs is closed, whatever ran in it.
+        if self.ending:
+            raise Abandoned(ENDING) from None
+
+    def end(self) -> None:
+        """Take up no more rows, and cut off what runs."""
+        self.ending = True
+        self._programs.kill()
 
     def _run_many(
-        self, program: Program, values: Sequence[Any], timeout_ms: int, concurrency: int
+        self,
+        program: Program,
+        values: Sequence[Any],
+        timeout_ms: int,
+        concurrency: int,
+        stop: Callable[[], str | None],
     ) -> list[ProgramOutcome]:
         if timeout_ms < -1:
             refusal = ProgramOutcome(None, f"Execution error: timeout_ms must be at least -1, not {timeout_ms}", 0.0)
             return [refusal] * len(values)
         try:
-            return self._programs.run_many(program, values, timeout_ms=timeout_ms, max_concurrency=concurrency)
+            return self._programs.run_many(
+                program, values, timeout_ms=timeout_ms, max_concurrency=concurrency, stop=stop
+            )
         except UnsupportedLanguage as error:
             raise ExecutionFailed(str(error)) from None
+        except RuntimeError:
+            self._raise_if_ending()
+            raise
 
 
-def _new_artifact(task_id: str, made: Candidate) -> NewArtifact:
-    return NewArtifact(
-        task_id=task_id,
-        code=made.code,
-        language=made.language,
-        status="active",
-        synthesis_strategy=made.synthesis_strategy,
-        confidence_score=made.confidence_score,
-        cyclomatic_complexity=made.cyclomatic_complexity,
-        lines_of_code=made.lines_of_code,
-        llm_provider=made.provider,
-        llm_model=made.model,
-        generation_cost=made.cost,
-        generation_time_sec=made.generation_time_sec,
-    )
+def _checked(schema: Any) -> InputCheck:
+    try:
+        return InputCheck(schema)
+    except SchemaTooLarge:
+        # Of a data folder from before there was a limit.
+        return InputCheck(True)
+
+
+def _sealed(single: Single, transaction: Transaction, execution: Execution) -> Execution | Exception:
+    if single.seal is not None:
+        try:
+            single.seal(transaction, execution)
+        except Overtaken as error:
+            return error
+    return execution
 
 
 def _sampled(force_validation: bool, running: _Running) -> bool:
@@ -387,15 +535,21 @@ def _sampled(force_validation: bool, running: _Running) -> bool:
 def _execution(
     task_id: str, chosen: _Chosen, value: Any, outcome: ProgramOutcome, latency_ms: float, sampled: bool
 ) -> Execution:
+    output, error = None, outcome.error
+    if error is None:
+        try:
+            output = to_json(outcome.output)
+        except (ValueError, RecursionError) as raised:  # too deep, or half a surrogate pair: this output's own failure
+            error = f"Execution error: the output cannot be written as JSON: {raised}"
     return Execution(
         id=new_id(),
         task_id=task_id,
         program_id=chosen.id,
         version=chosen.version,
         input=to_json(value),
-        output=to_json(outcome.output) if outcome.error is None else None,
-        error_message=outcome.error,
+        output=output,
+        error_message=error,
         latency_ms=round(latency_ms, 4),
         sampled=sampled,
-        executed_at=moments.now(),
+        executed_at=timestamps.now(),
     )

@@ -4,29 +4,64 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from .._core.limits import LARGEST_BODY
 
 DEEPEST_BODY = 32
 """Levels of nesting that a request body may have; the limit of the real server's JSON reader."""
 
+MOST_VALUES = 2_000_000
+"""JSON values in a request body; each takes some 80 bytes."""
+
+MOST_BODY_BYTES = 80_000_000
+"""Bytes of all request bodies that are held at a time."""
+
+MOST_PARSED_BYTES = 150_000_000
+"""About how many bytes what large bodies say may take at a time."""
+
+LARGEST_CODE = 1_000_000
+"""Characters of a program that is pushed; a trained one of 1,000 e-mails has 150,000."""
+
+
+OutputCheck = Literal["off", "warn", "reject"]
+Record = Literal["all", "failures", "none"]
+
 
 @dataclass(frozen=True)
 class Settings:
     """One server's settings.
 
+    `check_outputs`: whether an output that does not fit its task's schema is an error (`reject`) or logged (`warn`).
+    `record` is which executions are kept, `keep_days` for how long (`None` for ever). `legacy` answers every caller as
+    the first release of the SDKs expects it.
+    `hosts` are the names under which it may be asked besides addresses and `localhost`, `None` any. `trusted_proxies`
+    are the addresses whose X-Real-IP is believed, `cors_origins` the sites whose pages may ask it.
     `data` is the folder of the database; `None` is a private one that goes when the server ends. `check_inputs` says
     whether an input must fit its task's schema. `rate_limit` is the number of requests a minute, path and client
-    address; `None` is without limit. `workers` is how many requests are worked on at a time.
+    address; `None` is without limit. `workers` is how many requests are worked on at a time. `request_seconds` is how
+    long a request may take to arrive, `batch_seconds` how long a batch may take up rows, and `training_seconds` and
+    `training_memory_mb` bound the making of one program.
     """
 
     data: Path | None = None
+    hosts: frozenset[str] | None = None
+    trusted_proxies: frozenset[str] = frozenset()
+    cors_origins: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     check_inputs: bool = True
+    check_outputs: OutputCheck = "warn"
+    record: Record = "all"
+    keep_days: float | None = None
+    legacy: bool = False
     environment: str = "Development"
     rate_limit: int | None = None
     largest_body: int = LARGEST_BODY
     workers: int = 32
+    request_seconds: float = 30.0
+    batch_seconds: float = 600.0
+    training_seconds: float = 120.0
+    training_memory_mb: int = 2048
 
     @property
     def tells_reasons(self) -> bool:

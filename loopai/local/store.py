@@ -6,35 +6,68 @@ acknowledged is lost when the process is killed; a power cut may take the last m
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from ..exceptions import ConfigurationError
-from . import moments, tables
+from . import tables, timestamps
 from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
 
+R = TypeVar("R")
 Transaction = DBAPICursor
 """A cursor of a connection on which a write transaction is open."""
 
 FILE = "loopai.db"
+INCREMENTAL = 2
+"""SQLite's number for shrinking a file a few pages at a time."""
+LAST = 2**63 - 1
+DELETED_AT_ONCE = 5000
+PAGES_AT_ONCE = 1000
 BUSY_SECONDS = 30.0
 """How long a statement waits for another process's transaction; they last milliseconds."""
+WRITE_SECONDS = 3.0
+"""How long the end of a store waits for a write."""
+INTERRUPT_SECONDS = 0.05
 PROBE_SECONDS = 2.0
 """How long a probe waits for it."""
 
 
 class NameTaken(Exception):
     """Another task has this name."""
+
+
+class _Write:
+    """A piece of a transaction, and what came of it."""
+
+    def __init__(self, work: Callable[[Transaction], Any]) -> None:
+        self.done = False
+        self.result: Any = None
+        self.error: Exception | None = None
+        self._work = work
+
+    def run(self, cursor: Transaction, *, alone: bool) -> None:
+        """Do it; what it raises is kept, and undoes no other's. Alone in its transaction it raises."""
+        if alone:
+            self.result = self._work(cursor)
+            return
+        cursor.execute("SAVEPOINT one")
+        try:
+            self.result = self._work(cursor)
+        except Exception as error:  # noqa: BLE001  # raised in the thread it belongs to
+            self.error = error
+            cursor.execute("ROLLBACK TO one")
+        cursor.execute("RELEASE one")
 
 
 class Store:
@@ -50,6 +83,9 @@ class Store:
         self._file = self.folder / FILE
         # Threads queue here rather than in SQLite, which waits by sleeping.
         self._one_writer = threading.Lock()
+        self._queue: list[_Write] = []
+        self._queueing = threading.Lock()
+        self._closed = False
         self._writer: sa.PoolProxiedConnection | None = None
         self._engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(self._file)),
@@ -63,7 +99,7 @@ class Store:
         )
         sa.event.listen(self._engine, "connect", _set_up)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            _make_private(self.folder, self._file)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -73,9 +109,22 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close the connections; a private folder goes with them."""
-        if self._writer is not None:
-            self._writer.close()
+        """Close the connections, a private folder goes with them; what is asked of the store afterwards fails.
+
+        A write that is under way may end within `WRITE_SECONDS`; then it is interrupted and rolled back.
+        """
+        self._closed = True
+        seconds = WRITE_SECONDS
+        while not self._one_writer.acquire(timeout=seconds):
+            # Between two statements it has no effect.
+            self._writing().driver_connection.interrupt()  # type: ignore[union-attr]  # sqlite3's
+            seconds = INTERRUPT_SECONDS
+        try:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        finally:
+            self._one_writer.release()
         self._engine.dispose()
         if self._private:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -85,6 +134,12 @@ class Store:
         while True:
             try:
                 with self._cursor() as cursor:
+                    if _first(cursor, "PRAGMA auto_vacuum")[0] != INCREMENTAL:
+                        # Only so can the file shrink later without being written anew. It takes effect before the
+                        # first table is made, or by writing the file anew this once.
+                        cursor.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+                        if _first(cursor, "PRAGMA user_version")[0]:
+                            cursor.execute("VACUUM")
                     # Not covered by SQLite's own waiting where another process is doing the same.
                     cursor.execute("PRAGMA journal_mode = WAL")
                 break
@@ -93,19 +148,23 @@ class Store:
                     raise
                 time.sleep(0.02)
         with self.transaction() as cursor:
-            schema = _first(cursor, "PRAGMA user_version")[0]
-            if schema > tables.SCHEMA:
+            found = _first(cursor, "PRAGMA user_version")[0]
+            if found > tables.SCHEMA:
                 raise ConfigurationError(
-                    f"the data folder {self.folder} was written by a newer loopai (schema {schema}, this one knows "
+                    f"the data folder {self.folder} was written by a newer loopai (schema {found}, this one knows "
                     f"{tables.SCHEMA}): upgrade loopai or use another folder"
                 )
-            if schema < tables.SCHEMA:
-                for statement in tables.CREATE:
+            steps = [tables.CREATE]
+            if found:
+                steps = [tables.MIGRATIONS[at] for at in range(found + 1, tables.SCHEMA + 1)]
+            for statements in steps:
+                for statement in statements:
                     cursor.execute(statement)
-                cursor.execute(f"PRAGMA user_version = {tables.SCHEMA}")
+            cursor.execute(f"PRAGMA user_version = {tables.SCHEMA}")
 
     @contextmanager
     def _cursor(self) -> Iterator[DBAPICursor]:
+        self._raise_if_closed()
         connection = self._engine.raw_connection()
         try:
             cursor = connection.cursor()
@@ -117,17 +176,63 @@ class Store:
         finally:
             connection.close()
 
+    def write(self, work: Callable[[Transaction], R]) -> R:
+        """Run `work` in a write transaction, together with others that wait meanwhile, and return its result.
+
+        What it raises undoes its own writes only. It has been committed when this returns.
+        """
+        waiting = _Write(work)
+        with self._queueing:
+            self._queue.append(waiting)
+        with self._one_writer:
+            # Whoever had the lock before may have done it.
+            if not waiting.done:
+                with self._queueing:
+                    writes, self._queue = self._queue, []
+                self._commit(writes)
+        if waiting.error is not None:
+            raise waiting.error
+        return cast(R, waiting.result)
+
+    def _commit(self, writes: list[_Write]) -> None:
+        try:
+            with self._transaction() as cursor:
+                for write in writes:
+                    write.run(cursor, alone=len(writes) == 1)
+        except BaseException as error:
+            # Raised by each of those whose write it was.
+            told = error if isinstance(error, Exception) else sqlite3.OperationalError("the write was interrupted")
+            for write in writes:
+                write.error = write.error or told
+            if told is not error:
+                raise
+        finally:
+            for write in writes:
+                write.done = True
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """A write transaction: committed at the end, rolled back where the block raises."""
-        with self._one_writer, closing(self._writing().cursor()) as cursor:
+        with self._one_writer, self._transaction() as cursor:
+            yield cursor
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        with closing(self._writing().cursor()) as cursor:
+            self._raise_if_closed()
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
                 cursor.execute("COMMIT")
             except BaseException:
-                cursor.execute("ROLLBACK")
+                # An interruption has undone everything already.
+                if self._writing().driver_connection.in_transaction:  # type: ignore[union-attr]  # sqlite3's
+                    cursor.execute("ROLLBACK")
                 raise
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise sqlite3.ProgrammingError("the store is closed")
 
     def _writing(self) -> sa.PoolProxiedConnection:
         # One for all writes: its pages stay valid, as nobody else in this process writes.
@@ -168,24 +273,30 @@ class Store:
         """The task of that name."""
         return _state(self._row(tables.TASK_BY_NAME, name=name))
 
-    def tasks(self) -> list[TaskState]:
-        """All tasks, oldest first."""
-        return [TaskState(TaskRecord(*row[:-2]), *row[-2:]) for row in self._rows(tables.ALL_TASKS)]
+    def tasks(self, most: int = -1, after: str | None = None) -> list[TaskState]:
+        """Tasks without their examples, oldest first: `most` of them, from the one after that of the id `after`."""
+        rows = self._rows(tables.TASKS_PAGE, most=most, after=after or "")
+        return [TaskState(TaskRecord(*row[:-2]), *row[-2:]) for row in rows]
 
     def count_tasks(self) -> int:
         """How many tasks there are."""
         return int(self._row(tables.COUNT_TASKS)[0])
 
-    def running_of(self, task_id: str) -> tuple[float, bytes] | None:
-        """What an execution needs of a task, which never changes: sampling rate and input schema."""
+    def running_of(self, task_id: str) -> tuple[float, bytes, bytes] | None:
+        """What an execution needs of a task, which never changes: sampling rate, input schema and output schema."""
         row = self._row(tables.RUNNING_OF_TASK, id=task_id)
-        return None if row is None else (row[0], row[1])
+        return None if row is None else (row[0], row[1], row[2])
+
+    def examples_size(self, task_id: str) -> int:
+        """Bytes of the task's examples; 0 for an unknown task."""
+        row = self._row(tables.EXAMPLES_SIZE, id=task_id)
+        return 0 if row is None else int(row[0])
 
     # Artifacts
 
     def add_artifact(self, transaction: Transaction, new: NewArtifact) -> Artifact:
         """The program as its task's next version; deployed in full where its status is active."""
-        moment = moments.now()
+        moment = timestamps.now()
         highest = _first(transaction, tables.HIGHEST_VERSION, task_id=new.task_id)[0]
         active = new.status == "active"
         artifact = Artifact(
@@ -238,6 +349,39 @@ class Store:
         """Record runs."""
         transaction.executemany(tables.INSERT_EXECUTION, [vars(execution) for execution in executions])
 
+    def executions(
+        self, task_id: str, most: int, before: int | None = None, status: str | None = None
+    ) -> list[tuple[int, Execution]]:
+        """A task's runs with their numbers, newest first: `most` of them, from before the number `before`."""
+        last = LAST if before is None else before
+        rows = self._rows(tables.EXECUTIONS_PAGE, task_id=task_id, most=most, before=last, status=status or "")
+        return [(row[0], Execution(*row[1:])) for row in rows]
+
+    def delete_executions(self, since: int) -> int:
+        """Delete runs from before `since`, a part at a time so that others get to write; how many there were."""
+        deleted = 0
+        while True:
+            with self.transaction() as cursor:
+                cursor.execute(tables.DELETE_OLD_EXECUTIONS, {"since": since, "most": DELETED_AT_ONCE})
+                count = int(cursor.rowcount)
+            deleted += count
+            if count < DELETED_AT_ONCE:
+                return deleted
+
+    def shrink(self) -> None:
+        """Give the space of what was deleted back to the file system."""
+        while True:
+            with self.transaction() as cursor:
+                if not _first(cursor, "PRAGMA freelist_count")[0]:
+                    break
+                # A result row for each page.
+                cursor.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")
+                cursor.fetchall()
+        with self._one_writer, closing(self._writing().cursor()) as cursor:
+            self._raise_if_closed()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.fetchall()
+
     # Replies kept by idempotency key
 
     def keep_reply(
@@ -257,7 +401,7 @@ class Store:
             "status": status,
             "location": location,
             "body": body,
-            "kept_at": moments.now(),
+            "kept_at": timestamps.now(),
             "since": since,
         }
         transaction.execute(tables.KEEP_REPLY, values)
@@ -272,6 +416,19 @@ class Store:
         """Forget replies kept until `since`."""
         with self.transaction() as cursor:
             cursor.execute(tables.DROP_OLD_REPLIES, {"since": since})
+
+
+def _make_private(folder: Path, file: Path) -> None:
+    """Make folder and file where they are missing; nobody else may read them, also where they were there before."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The folder may be one that holds other things, which are not ours to hide.
+    if all(found.name.startswith(FILE) for found in folder.iterdir()):
+        folder.chmod(0o700)
+    # What SQLite puts beside its file has the file's permissions.
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    for found in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
+        with suppress(FileNotFoundError):
+            found.chmod(0o600)
 
 
 def _set_up(connection: DBAPIConnection, _: Any) -> None:

@@ -18,7 +18,7 @@ from .program import Program, ProgramOutcome, UnsupportedLanguage
 from .session import SandboxSession, SessionReply, slack_ms
 from .stateless import is_stateless
 from .values import NotJSON, copied, to_input
-from .workers import Workers
+from .workers import Stop, Stopped, Workers
 
 __all__ = ["ProgramPool"]
 
@@ -34,13 +34,24 @@ class ProgramPool:
     """Runs programs in workers of their own, each with limits on time and memory. No worker before the first run.
 
     `processes` bounds the workers, and with them how many programs run at once and stay loaded (by default as
-    many as there are cores, at least 4). `max_memory_mb` bounds what one program may hold, input included.
+    many as there are cores, at least 4), `per_program` how many of them one program may be at work in (by default
+    all of them). `niceness` is by how much they stand behind other processes (Linux). `max_memory_mb` bounds what
+    one program may hold, input included.
     May be used by several threads; a forked child gets workers of its own. Raises `ConfigurationError` where the
     sandbox is not installed; its methods raise `UnsupportedLanguage` for a program that is not Python, and
     RuntimeError once closed.
     """
 
-    def __init__(self, *, processes: int | None = None, max_memory_mb: int = 128) -> None:
+    def __init__(
+        self,
+        *,
+        processes: int | None = None,
+        max_memory_mb: int = 128,
+        per_program: int | None = None,
+        niceness: int = 0,
+    ) -> None:
+        if per_program is not None and per_program < 1:
+            raise ValueError(f"per_program must be at least 1, not {per_program}")
         if processes is not None and processes < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
         if max_memory_mb < 1:
@@ -49,6 +60,8 @@ class ProgramPool:
         require()
         self._processes = processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
         self._max_memory_mb = max_memory_mb
+        self._per_program = per_program or self._processes
+        self._niceness = niceness
         # By process id, so that a child neither finds its parent's workers nor a lock that was held at the fork.
         self._workers: dict[int, Workers] = {}
         self._closed = threading.Event()
@@ -65,11 +78,25 @@ class ProgramPool:
         self._closed.set()
         _close_own(self._workers)
 
-    def run(self, program: Program, input: Any, *, timeout_ms: int = PROGRAM_TIMEOUT_MS) -> ProgramOutcome:  # noqa: A002 the contract's word
+    def kill(self) -> None:
+        """Close, and end at once what runs: whoever waits for it gets a RuntimeError."""
+        self._closed.set()
+        own = self._workers.pop(os.getpid(), None)
+        if own is not None:
+            own.kill()
+
+    def run(
+        self,
+        program: Program,
+        input: Any,  # noqa: A002 the contract's word
+        *,
+        timeout_ms: int = PROGRAM_TIMEOUT_MS,
+        stop: Stop | None = None,
+    ) -> ProgramOutcome:
         """Run `main(input)`. Everything that goes wrong in the program is in the outcome.
 
         `timeout_ms` bounds loading and the call, each; 0 ends at once, a negative number means a minute, which is
-        also the most.
+        also the most. `stop` is asked while the run waits for a worker: a reason from it is the outcome's error.
         """
         workers = self._open(program)
         limit = _limit(timeout_ms)
@@ -79,7 +106,10 @@ class ProgramPool:
             value = to_input(input)
         except NotJSON as error:
             return ProgramOutcome(None, str(error), 0.0)
-        return _outcome(self._run_one(workers, program, value, limit))
+        try:
+            return _outcome(self._run_one(workers, program, value, limit, stop))
+        except Stopped as stopped:
+            return ProgramOutcome(None, str(stopped), 0.0)
 
     def run_many(
         self,
@@ -88,19 +118,27 @@ class ProgramPool:
         *,
         timeout_ms: int = PROGRAM_TIMEOUT_MS,
         max_concurrency: int = 10,
+        stop: Stop | None = None,
     ) -> list[ProgramOutcome]:
         """Run `main` on each input; the outcomes stand in the order of the inputs, and each has its own time-out.
 
-        Stateless programs run several inputs a request. `max_concurrency` bounds how many workers take part.
+        Stateless programs run several inputs a request. `max_concurrency` bounds how many workers take part. `stop` is
+        asked between inputs: a reason from it is the error of every input that has not run by then.
         """
         workers = self._open(program)
         if max_concurrency < 1:
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
         limit = _limit(timeout_ms)
-        batch = _Batch(inputs, limit)
+        batch = _Batch(inputs, limit, stop)
         if limit:
-            self._run_batch(workers, program, batch, min(max_concurrency, self._processes))
+            self._run_batch(workers, program, batch, min(max_concurrency, self._per_program))
         return [_outcome(reply) for reply in batch.replies]
+
+    def expected_ms(self, program: Program) -> float | None:
+        """How many milliseconds a run of the program takes, `None` where none is known or each needs a fresh load."""
+        workers = self._workers.get(os.getpid())
+        nature = None if workers is None else workers.nature(program)
+        return nature.ms if nature is not None and nature.stateless else None
 
     def check(self, program: Program) -> str | None:
         """None when the program loads and defines a function `main`, else what is wrong."""
@@ -125,7 +163,9 @@ class ProgramPool:
             raise UnsupportedLanguage(program.language)
         workers = self._workers.get(os.getpid())
         if workers is None:
-            workers = self._workers.setdefault(os.getpid(), Workers(self._processes, self._max_memory_mb))
+            workers = self._workers.setdefault(
+                os.getpid(), Workers(self._processes, self._max_memory_mb, self._per_program, self._niceness)
+            )
         return workers
 
     def _start(self, workers: Workers, program: Program, limit: int) -> SandboxSession | ProgramFailure:
@@ -136,9 +176,11 @@ class ProgramPool:
             nature.stateless = is_stateless(program.code)
         return session
 
-    def _run_one(self, workers: Workers, program: Program, value: Any, limit: int) -> SessionReply:
+    def _run_one(
+        self, workers: Workers, program: Program, value: Any, limit: int, stop: Stop | None = None
+    ) -> SessionReply:
         while True:
-            session = workers.take(program, limit)
+            session = workers.take(program, limit, stop)
             warm = session is not None
             began = time.perf_counter()
             if session is None:
@@ -158,6 +200,8 @@ class ProgramPool:
                 # It may be what earlier runs left behind, or that the worker died between runs.
                 self._raise_if_closed()
                 continue
+            if reply.failure is not None and reply.failure.kind is FailureKind.CRASH:
+                self._raise_if_closed()
             nature.learn(reply.ms if nature.stateless else loading_ms + reply.ms)
             return SessionReply(reply.output, reply.failure, loading_ms + reply.ms)
 
@@ -185,6 +229,8 @@ class ProgramPool:
                 # Ever smaller groups towards the end, so that no worker is left with a large one while others idle.
                 share = -(-len(batch.waiting) // (2 * threads)) if threads > 1 else _LARGEST_GROUP
                 size = max(1, min(_LARGEST_GROUP, share, int(slack_ms(batch.limit) / nature.ms)))
+            if batch.is_stopped():
+                return
             positions = batch.take(size)
             if not positions:
                 return
@@ -194,11 +240,20 @@ class ProgramPool:
                 self._run_group(workers, program, batch, positions)
 
     def _run_singly(self, workers: Workers, program: Program, batch: _Batch, positions: list[int]) -> None:
-        for position in positions:
-            batch.replies[position] = self._run_one(workers, program, batch.values[position], batch.limit)
+        for at, position in enumerate(positions):
+            try:
+                reply = self._run_one(workers, program, batch.values[position], batch.limit, batch.stop)
+            except Stopped:
+                batch.put_back(positions[at:])
+                return
+            batch.replies[position] = reply
 
     def _run_group(self, workers: Workers, program: Program, batch: _Batch, positions: list[int]) -> None:
-        session = workers.take(program, batch.limit) or self._start(workers, program, batch.limit)
+        try:
+            session = workers.take(program, batch.limit, batch.stop) or self._start(workers, program, batch.limit)
+        except Stopped:
+            batch.put_back(positions)
+            return
         if isinstance(session, ProgramFailure):
             self._run_singly(workers, program, batch, positions)
             return
@@ -231,8 +286,9 @@ class ProgramPool:
 class _Batch:
     """The inputs of one `run_many`: which wait, and what has come of the others."""
 
-    def __init__(self, inputs: Sequence[Any], limit: int) -> None:
+    def __init__(self, inputs: Sequence[Any], limit: int, stop: Stop | None) -> None:
         self.limit = limit
+        self.stop = stop
         self.values: list[Any] = []
         self.replies: list[SessionReply] = []
         self.waiting: deque[int] = deque()
@@ -247,6 +303,15 @@ class _Batch:
             self.replies.append(SessionReply(None, failure, 0.0))
             if failure is None:
                 self.waiting.append(position)
+
+    def is_stopped(self) -> bool:
+        """Whether no more inputs may run; then those that wait have their error."""
+        reason = self.stop() if self.stop is not None else None
+        if reason is None:
+            return False
+        for position in self.take(len(self.values)):
+            self.replies[position] = SessionReply(None, ProgramFailure(reason, FailureKind.PROGRAM), 0.0)
+        return True
 
     def take(self, most: int) -> list[int]:
         with self._lock:

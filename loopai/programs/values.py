@@ -7,6 +7,10 @@ from typing import Any
 
 __all__ = ["NotJSON", "copied", "from_output", "to_input"]
 
+DEEPEST_OUTPUT = 64
+"""Levels of nesting that an output may have: what JSON readers take by default, the .NET ones at least."""
+
+_TOO_DEEP = f"Output is nested too deeply: {DEEPEST_OUTPUT} levels are the most"
 _SCALARS = {bool, float, int, str, type(None)}
 
 
@@ -46,8 +50,26 @@ def from_output(text: object) -> Any:
     if not isinstance(text, str):
         raise NotJSON("Output is not JSON: the program replaced what writes it")
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise NotJSON(f"Output is not JSON: {error}") from None
     except RecursionError:
-        raise NotJSON("Output is nested too deeply") from None
+        raise NotJSON(_TOO_DEEP) from None
+    if text.count("[") + text.count("{") > DEEPEST_OUTPUT:
+        _check_depth(value)
+    return value
+
+
+def _check_depth(value: Any) -> None:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(DEEPEST_OUTPUT):
+        level = [
+            item
+            for found in level
+            if isinstance(found, (dict, list))
+            for item in (found.values() if isinstance(found, dict) else found)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return
+    raise NotJSON(_TOO_DEEP)

@@ -29,11 +29,9 @@ from ..exceptions import (
     ConnectionException,
     LoopaiException,
     NotFoundException,
-    NotSupportedException,
     OptionError,
     OutputError,
     ServerException,
-    ValidationException,
 )
 from ..option_names import in_shell, spell, spelled
 from ..preparation import batch_sender
@@ -325,16 +323,8 @@ class FileCommand(BatchCommand):
 
 
 def find_task(client: SyncLoopaiClient, task: str) -> Task:
-    """The task of that id or name. Raises `ConfigurationError` where the server has none."""
+    """The task of that id or name. Raises `ConfigurationError` where the server has none or looks up no names."""
     try:
         return client.get_task(task)
     except NotFoundException as error:
         raise ConfigurationError(f"the server at {client.base_url} has no task {task!r}: {error}") from None
-    except ValidationException as error:
-        unknown = error
-    try:
-        return client.get_task_by_name(task)
-    except NotFoundException:
-        raise ConfigurationError(f"the server at {client.base_url} has no task named {task!r}") from None
-    except NotSupportedException:
-        raise ConfigurationError(str(unknown)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections import deque
 from typing import Optional, Union
 
@@ -30,29 +31,60 @@ def _too_late(request: Request, queued: float) -> bool:
     return request.queue_timeout is not None and queued >= request.queue_timeout
 
 
+class Turn:
+    """One request's place among those in flight, which is free again when nobody holds it."""
+
+    __slots__ = ("__weakref__",)
+
+
+_LOOK_AGAIN = 1.0
+"""Seconds after which a waiting thread looks for itself: who should have woken it may have been interrupted."""
+
+
 class Slots:
-    """Admission of threads."""
+    """Admission of threads.
+
+    An exception may come between any two steps: a signal's handler raises it (Celery's soft limits). So what is taken
+    is not a number but the turns themselves: one that was lost on the way frees its slot.
+    """
 
     def __init__(self, size: int) -> None:
-        self._free = threading.Semaphore(size)
+        self._size = size
+        self._taken: weakref.WeakSet[Turn] = weakref.WeakSet()
+        # Bare locks only: the parts of `threading` that are written in Python can be interrupted while they hold one.
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
 
-    def admit(self, request: Request) -> Union[float, NoReply]:
-        """Take a slot, and say how many seconds that took; or the answer for a request that got none."""
-        if self._free.acquire(blocking=False):
-            return 0.0
+    def admit(self, request: Request, turn: Turn) -> Union[float, NoReply]:
+        """Give `turn` a slot, and say how many seconds that took; or the answer for a request that got none."""
+        with self._lock:
+            if len(self._taken) < self._size:
+                self._taken.add(turn)
+                return 0.0
         began = time.monotonic()
-        admitted = self._free.acquire(timeout=request.queue_timeout)
-        queued = time.monotonic() - began
-        if not admitted:
-            return not_admitted(queued)
-        if _too_late(request, queued):
-            self._free.release()
-            return not_admitted(queued)
-        return queued
+        while True:
+            gate = threading.Lock()
+            gate.acquire()
+            with self._lock:
+                queued = time.monotonic() - began
+                if _too_late(request, queued):
+                    return not_admitted(queued)
+                if len(self._taken) < self._size:
+                    self._taken.add(turn)
+                    return queued
+                self._waiting.append(gate)
+            left = _LOOK_AGAIN if request.queue_timeout is None else request.queue_timeout - queued
+            if not gate.acquire(timeout=min(left, _LOOK_AGAIN)):
+                with self._lock:
+                    if gate in self._waiting:
+                        self._waiting.remove(gate)
 
-    def release(self) -> None:
-        """Give a slot back."""
-        self._free.release()
+    def release(self, turn: Turn) -> None:
+        """Give the slot back, if it was taken, to who waits longest if anyone does."""
+        with self._lock:
+            self._taken.discard(turn)
+            if self._waiting:
+                self._waiting.popleft().release()
 
 
 class AsyncSlots:

@@ -6,10 +6,12 @@ httpx2 has the same interface and is served by the same code; so are the clients
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import ssl
 import sys
+import threading
 import time
 from functools import lru_cache
 from types import ModuleType
@@ -19,16 +21,25 @@ from urllib.parse import urlsplit
 import anyio
 
 from .._core.wire import Answer, Headers, NoReply, Reply, Request
-from ..config import Config
+from ..config import SYSTEM, Config
 from ..exceptions import ConfigurationError
 from .admission import time_left
+from .bodies import ReplyBody, Undecodable, is_plain
 from .headers import LateHeaders
-from .pool import LONGEST_IDLE, AsyncPool, SyncPool
+from .pool import LONGEST_IDLE, AsyncPool, SyncPool, hung_up
 from .proxies import proxy_for
 from .watchdog import Alarm, watchdog
 
 if TYPE_CHECKING:
     import httpx
+
+
+def _socks_faults() -> tuple[type[Exception], ...]:
+    """What a proxy that speaks no SOCKS has httpx raise."""
+    if importlib.util.find_spec("socksio") is None:
+        return ()
+    faults: tuple[type[Exception], ...] = (importlib.import_module("socksio").SOCKSError,)
+    return faults
 
 
 class Library:
@@ -37,8 +48,9 @@ class Library:
     def __init__(self, module: ModuleType) -> None:
         self.module: Any = module
         self.address: Callable[[str], tuple[httpx.URL, str]] = lru_cache(maxsize=256)(self._address)
-        self.faults = (self.module.HTTPError, self.module.InvalidURL, OSError)
-        self.undecodable = self.module.DecodingError
+        # ValueError: what it makes of addresses and headers that it did not expect.
+        self.faults = (self.module.HTTPError, self.module.InvalidURL, OSError, ValueError, *_socks_faults())
+        self.undecodable = (self.module.DecodingError, Undecodable)
         self.timeouts = (self.module.TimeoutException, TimeoutError)
         # Of these no part of the request was sent, whatever came before.
         self.not_sent = (
@@ -74,14 +86,50 @@ class Library:
         return built
 
 
-def _reply_of(response: httpx.Response, content: bytes, queued: float) -> Reply:
+def _reply_of(response: httpx.Response, content: bytes, queued: float, cut: bool = False) -> Reply:
     """The response as what crosses the seam."""
-    return Reply(response.status_code, LateHeaders(response.headers.items), content, queued)
+    return Reply(response.status_code, LateHeaders(response.headers.items), content, queued, cut)
 
 
 def _undecodable(response: httpx.Response, error: Exception, queued: float) -> Reply:
     """The status is worth more than the body: what cannot be decoded says so in the body's place."""
     return _reply_of(response, f"[the body could not be decoded: {error}]".encode(), queued)
+
+
+def _read_already(response: httpx.Response, request: Request) -> Optional[ReplyBody]:
+    """The body, where somebody read it before us: a hook of a client that was brought."""
+    content = getattr(response, "_content", None)
+    if content is None:
+        return None
+    body = ReplyBody(request.max_bytes)
+    body.feed(content)
+    return body
+
+
+def _read(response: httpx.Response, request: Request) -> ReplyBody:
+    """Read the body as far as it is wanted. Raises what the library raises, and `Undecodable`."""
+    body = _read_already(response, request)
+    if body is None:
+        coding = response.headers.get("content-encoding", "")
+        plain = is_plain(coding)
+        body = ReplyBody(request.max_bytes, coding if plain else "")
+        for data in response.iter_raw() if plain else response.iter_bytes():
+            if not body.feed(data):
+                break
+    return body
+
+
+async def _aread(response: httpx.Response, request: Request) -> ReplyBody:
+    """As `_read`, in an event loop."""
+    body = _read_already(response, request)
+    if body is None:
+        coding = response.headers.get("content-encoding", "")
+        plain = is_plain(coding)
+        body = ReplyBody(request.max_bytes, coding if plain else "")
+        async for data in response.aiter_raw() if plain else response.aiter_bytes():
+            if not body.feed(data):
+                break
+    return body
 
 
 def _no_reply(library: Library, error: Exception, connecting: bool, timed_out: bool, queued: float) -> NoReply:
@@ -130,9 +178,14 @@ class _AsyncConnection:
         self._library = library
         self._transport = transport
         self._connecting = False
+        self._socket: Any = None
 
     async def _trace(self, event: str, info: Any) -> None:
         self._connecting = _still_connecting(self._connecting, event, info)
+        self._socket = _socket_of(event, info) or self._socket
+
+    def hung_up(self) -> bool:
+        return hung_up(self._socket)
 
     async def exchange(self, request: Request, timeout: Optional[float], queued: float) -> Answer:
         library = self._library
@@ -143,16 +196,25 @@ class _AsyncConnection:
                 built = library.request(request, None, self._trace if may_connect else None)
                 response = await self._transport.handle_async_request(built)
                 try:
-                    content = await response.aread()
+                    body = await _aread(response, request)
+                    if body.cut:
+                        await response.aclose()
                 except library.undecodable as error:
                     await response.aclose()
                     return _undecodable(response, error, queued)
         except library.faults as error:
             return _no_reply(library, error, self._connecting, False, queued)
-        return _reply_of(response, content, queued)
+        return _reply_of(response, body.content(), queued, body.cut)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+def _cut_off(alarm: Alarm, response: httpx.Response, queued: float) -> Optional[NoReply]:
+    """Word that the time was up, where the end of the body is our own doing: it was to end with its connection."""
+    if not alarm.rang or "content-length" in response.headers or "transfer-encoding" in response.headers:
+        return None
+    return NoReply(TimeoutError("the time was up before the reply's end"), True, timed_out=True, queued=queued)
 
 
 class _Connection:
@@ -163,6 +225,11 @@ class _Connection:
     def __init__(self, library: Library, transport: httpx.HTTPTransport) -> None:
         self._library = library
         self._transport = transport
+        pool: Any = getattr(transport, "_pool", None)
+        if hasattr(pool, "_optional_thread_lock"):
+            # Its own lock is written in Python: an exception from the handler of a signal may come while it is taken,
+            # and its clean-up would wait for itself for ever.
+            pool._optional_thread_lock = threading.RLock()
         self._connecting = False
         self._socket: Any = None
         self._alarm: Optional[Alarm] = None
@@ -175,6 +242,9 @@ class _Connection:
             if self._alarm is not None:
                 self._alarm.hold(sock)
 
+    def hung_up(self) -> bool:
+        return hung_up(self._socket)
+
     def exchange(self, request: Request, timeout: Optional[float], queued: float) -> Answer:
         library = self._library
         self._connecting = False
@@ -184,7 +254,9 @@ class _Connection:
         try:
             response = self._transport.handle_request(library.request(request, timeout, self._trace))
             try:
-                content = response.read()
+                body = _read(response, request)
+                if body.cut:
+                    response.close()
             except library.undecodable as error:
                 response.close()
                 return _undecodable(response, error, queued)
@@ -194,17 +266,46 @@ class _Connection:
             watchdog.unset(alarm)
         # Where the alarm rang in the moment the reply was whole, the reply counts: httpx finds the socket shut when
         # it is next used, and connects anew.
-        return _reply_of(response, content, queued)
+        return _cut_off(alarm, response, queued) or _reply_of(response, body.content(), queued, body.cut)
 
     def close(self) -> None:
         self._transport.close()
+
+    def abandon(self) -> None:
+        # Not by the transport: an exception from the handler of a signal may have left a lock of its own taken.
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
 
 
 def _tls_context(library: Library, config: Config) -> ssl.SSLContext:
     """How the server's certificate is checked. Raises `ConfigurationError`."""
     if isinstance(config.verify, ssl.SSLContext):
+        if config.cert is not None:
+            raise ConfigurationError("cert and an SSLContext as verify exclude each other: load it into the context")
         return config.verify
+    context = _trusting(library, config)
+    if config.cert is None:
+        return context
+    parts = (config.cert,) if isinstance(config.cert, str) else config.cert
+    problem = None
     try:
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(
+            parts[0], parts[1] if len(parts) > 1 else None, password=parts[2] if len(parts) > 2 else ""
+        )
+    except OSError as error:  # ssl.SSLError is one
+        problem = f"cert: {parts[0]} holds no usable certificate and key: {error}"
+    del parts  # with the password
+    if problem is not None:
+        raise ConfigurationError(problem)
+    return context
+
+
+def _trusting(library: Library, config: Config) -> ssl.SSLContext:
+    try:
+        if config.verify == SYSTEM:
+            return _of_the_system()
         if isinstance(config.verify, str):
             if os.path.isdir(config.verify):
                 return ssl.create_default_context(capath=config.verify)
@@ -215,19 +316,30 @@ def _tls_context(library: Library, config: Config) -> ssl.SSLContext:
     return made
 
 
+def _of_the_system() -> ssl.SSLContext:
+    try:
+        import truststore
+    except ImportError:
+        raise ConfigurationError("verify='system' needs truststore: pip install truststore") from None
+    context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return context
+
+
 def _options(library: Library, config: Config) -> dict[str, Any]:
     """What every connection of a client is made with; one SSLContext for all, as each new one costs 34 ms."""
-    address = proxy_for(config)
-    scheme = "" if address is None else urlsplit(address).scheme
+    named = proxy_for(config)
+    scheme = "" if named is None else named.scheme
     if "https" in {urlsplit(config.base_url).scheme, scheme}:
         context = _tls_context(library, config)
     else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used, and far cheaper than loading certificates
     if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
-        raise ConfigurationError("the environment names a SOCKS proxy, which needs socksio: pip install socksio")
+        raise ConfigurationError(
+            "a SOCKS proxy, which the option or the environment names, needs socksio: pip install socksio"
+        )
     proxy = None
-    if address is not None:
-        proxy = library.module.Proxy(address, ssl_context=context if scheme == "https" else None)
+    if named is not None:
+        proxy = library.module.Proxy(named.address, ssl_context=context if scheme == "https" else None)
     limits = library.module.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=LONGEST_IDLE)
     return {"verify": context, "trust_env": False, "limits": limits, "proxy": proxy}
 
@@ -282,6 +394,12 @@ class _Exchange:
         self.connecting = _still_connecting(self.connecting, event, info)
 
 
+def _refused_by_hook(response: httpx.Response, request: Request) -> Reply:
+    """The reply that a hook of theirs raised for (`raise_for_status`): its status, and its body if they read it."""
+    body = _read_already(response, request)
+    return _reply_of(response, b"" if body is None else body.content(), 0.0, body is not None and body.cut)
+
+
 class BroughtAsyncClient:
     """A transport over an `httpx.AsyncClient` of the user's, which is never closed here."""
 
@@ -298,14 +416,16 @@ class BroughtAsyncClient:
             with anyio.fail_after(exchange.timeout):
                 response = await self._client.send(exchange.built, stream=True, follow_redirects=False)
                 try:
-                    content = await response.aread()
+                    body = await _aread(response, request)
                 except library.undecodable as error:
                     return _undecodable(response, error, 0.0)
                 finally:
                     await response.aclose()
+        except library.module.HTTPStatusError as error:
+            return _refused_by_hook(error.response, request)
         except library.faults as error:
             return _no_reply(library, error, exchange.connecting, False, 0.0)
-        return _reply_of(response, content, 0.0)
+        return _reply_of(response, body.content(), 0.0, body.cut)
 
     async def aclose(self) -> None:
         """Do nothing: the client is the user's."""
@@ -336,16 +456,18 @@ class BroughtClient:
             if stream is not None:
                 alarm.hold(stream.get_extra_info("socket"))
             try:
-                content = response.read()
+                body = _read(response, request)
             except library.undecodable as error:
                 return _undecodable(response, error, 0.0)
             finally:
                 response.close()
+        except library.module.HTTPStatusError as error:
+            return _refused_by_hook(error.response, request)
         except library.faults as error:
             return _no_reply(library, error, exchange.connecting, alarm.rang, 0.0)
         finally:
             watchdog.unset(alarm)
-        return _reply_of(response, content, 0.0)
+        return _cut_off(alarm, response, 0.0) or _reply_of(response, body.content(), 0.0, body.cut)
 
     def close(self) -> None:
         """Do nothing: the client is the user's."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import threading
 import time
 import weakref
@@ -18,10 +19,32 @@ from typing import Any, Callable, Optional, Protocol
 import anyio
 
 from .._core.wire import Answer, NoReply, Reply, Request
-from .admission import AsyncSlots, Slots, time_left
+from .admission import AsyncSlots, Slots, Turn, time_left
+from .watchdog import Chore, watchdog
 
 LONGEST_IDLE = 30.0
 """Seconds after which an idle connection is closed when a fresher one comes back; servers close theirs about then."""
+
+
+SWEEP = 2.0
+"""Seconds between looks for idle connections that their server has closed, while there are idle ones."""
+
+
+def hung_up(sock: Any) -> bool:
+    """Whether the other end of an idle connection has closed it: there is something to read, where nobody asked."""
+    if sock is None:
+        return False
+    try:
+        descriptor = sock.fileno()
+        if descriptor < 0:
+            return False
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            return bool(poll.poll(0))
+        return bool(select.select([descriptor], [], [], 0)[0])
+    except (OSError, ValueError):
+        return False
 
 
 class Connection(Protocol):
@@ -29,17 +52,26 @@ class Connection(Protocol):
 
     idle_since: float
 
+    def hung_up(self) -> bool:
+        """Whether the server has closed it."""
+
     def exchange(self, request: Request, timeout: Optional[float], queued: float) -> Answer:
         """Send and read the whole reply within `timeout` seconds."""
 
     def close(self) -> None:
         """Close the socket."""
 
+    def abandon(self) -> None:
+        """Close the socket of a connection that an exception left in any state, and touch nothing else of it."""
+
 
 class AsyncConnection(Protocol):
     """As `Connection`, for an event loop."""
 
     idle_since: float
+
+    def hung_up(self) -> bool:
+        """Whether the server has closed it."""
 
     async def exchange(self, request: Request, timeout: Optional[float], queued: float) -> Answer:
         """Send and read the whole reply within `timeout` seconds."""
@@ -98,6 +130,7 @@ class SyncPool:
         self._slots = Slots(self._size)
         self._idle: list[Connection] = []
         self._in_flight = 0
+        self._sweeper: Optional[Chore] = None
         # For a client that nobody closed: sockets that are collected open would warn.
         self._finalizer = weakref.finalize(self, _close_all, self._idle)
 
@@ -116,14 +149,14 @@ class SyncPool:
 
     def send(self, request: Request) -> Answer:
         """Send one request; see `Transport`."""
-        slots = self._slots
-        queued = slots.admit(request)
-        if isinstance(queued, NoReply):
-            return queued
+        slots, turn = self._slots, Turn()
         try:
+            queued = slots.admit(request, turn)
+            if isinstance(queued, NoReply):
+                return queued
             return self._exchange(request, queued)
         finally:
-            slots.release()
+            slots.release(turn)
 
     def _exchange(self, request: Request, queued: float) -> Answer:
         with self._lock:
@@ -140,7 +173,12 @@ class SyncPool:
         finally:
             dropped = self._put_back(connection, isinstance(answer, Reply))
             if dropped is not None:
-                dropped.close()
+                if answer is None:
+                    dropped.abandon()
+                else:
+                    dropped.close()
+            if self._sweeper is None and not self._closed:
+                self._sweep_later()
 
     def _put_back(self, connection: Optional[Connection], reusable: bool) -> Optional[Connection]:
         """Keep the connection if it is of use; gives one to close, itself or one that idled too long."""
@@ -152,6 +190,29 @@ class SyncPool:
             self._idle.append(connection)
             stale = self._idle[0].idle_since < connection.idle_since - LONGEST_IDLE
             return self._idle.pop(0) if stale else None
+
+    def _sweep_later(self) -> None:
+        me = weakref.ref(self)
+
+        def run() -> None:
+            pool = me()
+            if pool is not None:
+                pool.sweep()
+
+        self._sweeper = Chore(run)
+        watchdog.set(self._sweeper, SWEEP)
+
+    def sweep(self) -> None:
+        """Close the idle connections that their server has closed, or that nobody has used for long."""
+        oldest = time.monotonic() - LONGEST_IDLE
+        with self._lock:
+            self._sweeper = None
+            gone = [each for each in self._idle if each.idle_since < oldest or each.hung_up()]
+            self._idle[:] = [each for each in self._idle if each not in gone]
+            left = bool(self._idle)
+        _close_all(gone)
+        if left and not self._closed:
+            self._sweep_later()
 
     def close(self) -> None:
         """Close idle connections; those in use close when their call ends."""
@@ -176,6 +237,8 @@ class _LoopPool:
         self.idle: list[AsyncConnection] = []
         self.closed = False
         self.guard: Optional[AsyncGenerator[None, None]] = None
+        self.sweeper: Optional[asyncio.TimerHandle] = None
+        self.closing: set[asyncio.Task[None]] = set()
 
     async def send(self, request: Request) -> Answer:
         queued = 0.0 if self.slots.take() else await self.slots.admit(request)
@@ -204,12 +267,34 @@ class _LoopPool:
     def _keep(self, connection: AsyncConnection) -> Optional[AsyncConnection]:
         connection.idle_since = time.monotonic()
         self.idle.append(connection)
+        if self.sweeper is None:
+            self.sweeper = asyncio.get_running_loop().call_later(SWEEP, _sweep, weakref.ref(self))
         return self.idle.pop(0) if self.idle[0].idle_since < connection.idle_since - LONGEST_IDLE else None
+
+    def sweep(self) -> None:
+        """As that of `SyncPool`, in the loop."""
+        loop = asyncio.get_running_loop()
+        oldest = time.monotonic() - LONGEST_IDLE
+        gone = [each for each in self.idle if each.idle_since < oldest or each.hung_up()]
+        self.idle[:] = [each for each in self.idle if each not in gone]
+        for connection in gone:
+            task = loop.create_task(connection.aclose())
+            self.closing.add(task)
+            task.add_done_callback(self.closing.discard)
+        self.sweeper = loop.call_later(SWEEP, _sweep, weakref.ref(self)) if self.idle else None
 
     async def aclose(self) -> None:
         self.closed = True
+        if self.sweeper is not None:
+            self.sweeper.cancel()
         while self.idle:
             await self.idle.pop().aclose()
+
+
+def _sweep(pool: weakref.ref[_LoopPool]) -> None:
+    found = pool()
+    if found is not None and not found.closed:
+        found.sweep()
 
 
 _Loops = dict[asyncio.AbstractEventLoop, _LoopPool]

@@ -1,42 +1,103 @@
-"""The proxy that the environment names for a server: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY."""
+"""The proxy for a server: the option `proxy`, or what the environment names (HTTP_PROXY, ALL_PROXY, NO_PROXY, …)."""
 
 from __future__ import annotations
 
+import contextlib
 import urllib.request
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 from typing import Optional
 from urllib.parse import urlsplit
 
-from ..config import Config
+from ..config import Config, read_proxy
 from ..exceptions import ConfigurationError
 
-SCHEMES = frozenset({"http", "https", "socks5", "socks5h"})
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy's address; the repr, which tracebacks show, has neither its user nor its password."""
+
+    address: str = field(repr=False)
+    scheme: str
+    host: str
 
 
-def proxy_for(config: Config) -> Optional[str]:
-    """The proxy's address with its scheme, `None` for a direct connection or where `trust_env` is off.
+def proxy_for(config: Config) -> Optional[Proxy]:
+    """Return the proxy for a configuration's server, `None` for a direct connection.
 
-    Raises `ConfigurationError` for what is no address of a proxy.
+    The option `proxy` counts whatever the environment says; the environment counts unless `trust_env` is off. Raises
+    `ConfigurationError` for what is not the address of a proxy.
     """
+    if config.proxy is not None:
+        return _parsed(config.proxy)  # which was read before: it is one
     if not config.trust_env:
         return None
     parts = urlsplit(config.base_url)
-    # The port, too, as NO_PROXY may name one.
-    if urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+    host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    named = urllib.request.getproxies().get("no", "")
+    if bypasses(host, port, named) or urllib.request.proxy_bypass(parts.netloc):
         return None
-    proxies = urllib.request.getproxies()
-    address = proxies.get(parts.scheme) or proxies.get("all")
-    if not address:
-        return None
-    address = address if "://" in address else f"http://{address}"
-    try:
-        proxy = urlsplit(address)
-        usable = proxy.scheme in SCHEMES and bool(proxy.hostname) and proxy.port != 0
-    except ValueError:  # a port that is no number
-        usable = False
-    if not usable:
-        # The address may hold a password: it is not shown.
+    proxy, problem = _of_the_environment(parts.scheme)
+    if problem is not None:
+        # Raised here, where no variable holds the address: it may have a password.
         raise ConfigurationError(
-            f"the environment's proxy for {parts.scheme} (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) is no address of a "
-            f"proxy: set one like http://proxy:3128, or NO_PROXY, or trust_env=False"
+            f"the environment's proxy for {parts.scheme} (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) {problem}: set one like "
+            f"http://proxy:3128, or NO_PROXY, or trust_env=False"
         )
-    return address
+    return proxy
+
+
+def _of_the_environment(scheme: str) -> tuple[Optional[Proxy], Optional[str]]:
+    """The proxy, or what is wrong with it."""
+    found = urllib.request.getproxies()
+    address = found.get(scheme) or found.get("all")
+    if not address:
+        return None, None
+    try:
+        return _parsed(address if "://" in address else f"http://{address}"), None
+    except ValueError as error:
+        return None, str(error)
+
+
+def _parsed(address: str) -> Proxy:
+    parts = read_proxy(address)
+    return Proxy(address, parts.scheme, parts.hostname or "")
+
+
+def bypasses(host: str, port: int, named: str) -> bool:
+    """Whether NO_PROXY exempts a host: by name, domain (`.x`, `*.x`), address with or without brackets, or network."""
+    address = None
+    host = host.lower().rstrip(".")
+    with contextlib.suppress(ValueError):  # a name
+        address = ip_address(host)
+    for entry in (part.strip().lower() for part in named.split(",")):
+        if not entry:
+            continue
+        if entry == "*":
+            return True
+        wanted, wanted_port = _with_port(entry)
+        if wanted_port is not None and wanted_port != port:
+            continue
+        if address is not None:
+            try:
+                if address in ip_network(wanted, strict=False):
+                    return True
+            except ValueError:  # a name, or another family
+                continue
+        else:
+            domain = wanted.removeprefix("*").strip(".")
+            if domain and (host == domain or host.endswith("." + domain)):
+                return True
+    return False
+
+
+def _with_port(entry: str) -> tuple[str, Optional[int]]:
+    """Host and port of `host:port` and `[v6]:port`; a bare IPv6 address has colons of its own."""
+    if entry.startswith("["):
+        host, _, rest = entry[1:].partition("]")
+        port = rest.lstrip(":")
+    elif entry.count(":") == 1:
+        host, _, port = entry.partition(":")
+    else:
+        return entry, None
+    return host, int(port) if port.isdecimal() else None

@@ -13,6 +13,7 @@ import os
 import ssl
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
@@ -21,9 +22,10 @@ from pyreqwest.exceptions import PyreqwestError, RequestTimeoutError
 from pyreqwest.proxy import ProxyBuilder
 
 from .._core.wire import Answer, NoReply, Reply, Request
-from ..config import Config
+from ..config import SYSTEM, Cert, Config
 from ..exceptions import ConfigurationError
-from .admission import AsyncSlots, Slots, time_left
+from .admission import AsyncSlots, Slots, Turn, time_left
+from .bodies import ReplyBody
 from .headers import LateHeaders
 from .pool import LONGEST_IDLE, closed, forked
 from .proxies import proxy_for
@@ -40,6 +42,8 @@ class _Process:
     """Whether the threads that do pyreqwest's work are of this process."""
 
     started_in: Optional[int] = None
+    over = False
+    """Whether the interpreter goes down: a call then, of a `__del__`, would abort the process."""
 
     def check(self) -> None:
         if self.started_in not in {None, os.getpid()}:
@@ -68,12 +72,18 @@ class _Process:
         nobody listens on port 0, it is through with what came before.
         """
         if self.started_in == os.getpid():
+            self.over = True
             with contextlib.suppress(PyreqwestError):
                 client = pyreqwest.client.SyncClientBuilder().runtime_multithreaded(False).no_proxy().build()
                 client.get("http://127.0.0.1:0/").build().send()
 
 
 _process = _Process()
+
+
+def _too_late() -> NoReply:
+    error = ConnectionError("the interpreter is shutting down")
+    return NoReply(error, arrived=False, final=True)
 
 
 def _settings(config: Config) -> list[tuple[str, Any]]:
@@ -86,40 +96,62 @@ def _settings(config: Config) -> list[tuple[str, Any]]:
         ("pool_idle_timeout", timedelta(seconds=LONGEST_IDLE)),
         ("runtime_multithreaded", False),  # `_Process.settle` knows of one thread
     ]
-    address = proxy_for(config)
-    settings.append(("no_proxy", None) if address is None else ("proxy", ProxyBuilder.all(address)))
+    proxy = proxy_for(config)
+    settings.append(("no_proxy", None) if proxy is None else ("proxy", ProxyBuilder.all(proxy.address)))
     if urlsplit(config.base_url).scheme == "https":
         settings += [("add_root_certificate_der", each) for each in _certificates(config)]
         if config.verify is False:
             settings.append(("danger_accept_invalid_certs", True))
+        if config.cert is not None:
+            settings.append(("identity_pem", _identity(config.cert)))
     return settings
 
 
 def _certificates(config: Config) -> list[bytes]:
-    """Certificates to trust besides the public ones."""
+    """Certificates to trust besides the machine's own, which pyreqwest always trusts."""
     verify = config.verify
     if isinstance(verify, ssl.SSLContext):
         raise ConfigurationError(
-            "verify: transport='pyreqwest' takes no SSLContext: give a file of certificates, or use transport='httpx'"
+            "verify: transport='pyreqwest' takes no SSLContext: set SSL_CERT_FILE, which adds authorities to the "
+            "machine's, or use transport='httpx'"
         )
-    if isinstance(verify, bool):
-        named = os.environ.get("SSL_CERT_FILE") if verify and config.trust_env else None
-        if named is None:
-            return []
-        verify = named
+    if isinstance(verify, str) and verify != SYSTEM:
+        raise ConfigurationError(
+            f"verify: transport='pyreqwest' would trust {verify} beside the machine's authorities, not in their place: "
+            "set SSL_CERT_FILE, which adds it to them, or use transport='httpx'"
+        )
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if verify is False or not named:
+        return []
+    if not config.trust_env:
+        raise ConfigurationError(
+            "trust_env: transport='pyreqwest' trusts what SSL_CERT_FILE and SSL_CERT_DIR name: unset them, or use "
+            "transport='httpx'"
+        )
     # What a folder holds under the names that OpenSSL gives is loaded only when it is needed: read all of it.
-    paths = [os.path.join(verify, name) for name in os.listdir(verify)] if os.path.isdir(verify) else [verify]
+    paths = [os.path.join(named, name) for name in os.listdir(named)] if os.path.isdir(named) else [named]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for path in paths:
         try:
             context.load_verify_locations(path)
         except OSError as error:  # ssl.SSLError is one
             if len(paths) == 1:
-                raise ConfigurationError(f"verify: {verify} holds no usable certificates: {error}") from None
-    certificates = context.get_ca_certs(binary_form=True)
-    if not certificates:
-        raise ConfigurationError(f"verify: {verify} holds no usable certificates")
-    return certificates
+                raise ConfigurationError(f"SSL_CERT_FILE: {named} holds no usable certificates: {error}") from None
+    found = context.get_ca_certs(binary_form=True)
+    if not found:
+        raise ConfigurationError(f"SSL_CERT_FILE: {named} holds no usable certificates")
+    return found
+
+
+def _identity(cert: Cert) -> bytes:
+    """The client's certificate and key as one text."""
+    files = (cert,) if isinstance(cert, str) else cert[:2]
+    if len(cert) > 2 and not isinstance(cert, str):
+        raise ConfigurationError("cert: transport='pyreqwest' takes no password: store the key without, or use httpx")
+    parts = [Path(file).read_bytes() for file in files]
+    if not any(b"PRIVATE KEY-----" in part for part in parts) or not any(b"CERTIFICATE-----" in part for part in parts):
+        raise ConfigurationError(f"cert: {files[0]} holds no usable certificate and key")
+    return b"\n".join(parts)
 
 
 def _request(client: Any, request: Request, timeout: Optional[float]) -> Any:
@@ -128,14 +160,47 @@ def _request(client: Any, request: Request, timeout: Optional[float]) -> Any:
         builder = builder.body_bytes(request.content)
     if timeout is not None:
         builder = builder.timeout(timedelta(seconds=timeout))
-    return builder.build()
+    # Streamed, so that a body which is too large is not read to its end, nor unpacked.
+    return builder.build_streamed()
 
 
-def _no_reply(error: PyreqwestError, queued: float) -> NoReply:
+_FAULTS = (PyreqwestError, OSError, ValueError)
+"""What its client raises; ValueError for what it did not expect of an address."""
+
+
+def _headers(response: Any) -> list[tuple[str, str]]:
+    try:
+        return list(response.headers.items())
+    except ValueError:  # bytes that are not ASCII: the other headers still count
+        return [(name, text) for name in dict.fromkeys(response.headers.keys()) for text in _texts(response, name)]
+
+
+def _texts(response: Any, name: str) -> list[str]:
+    try:
+        found: list[str] = response.headers.getall(name)
+    except ValueError:
+        return []
+    return found
+
+
+def _reply_of(response: Any, body: ReplyBody, queued: float) -> Reply:
+    return Reply(response.status, LateHeaders(lambda: _headers(response)), body.content(), queued, body.cut)
+
+
+_READ = 2**20
+"""Bytes of one reading; of so many pyreqwest makes room beforehand, and a body's own word on its length is not it."""
+
+
+def _no_reply(error: Exception, queued: float) -> NoReply:
     details = getattr(error, "details", None) or {}
     causes = [cause["message"] for cause in details.get("causes") or []]
     timed_out = isinstance(error, RequestTimeoutError)
-    told = ": ".join([error.message, *(cause for cause in causes[1:] if not cause.startswith("client error"))])
+    told = ": ".join(
+        [
+            getattr(error, "message", None) or str(error),
+            *(cause for cause in causes[1:] if not cause.startswith("client error")),
+        ]
+    )
     # Its own exceptions are tuples when printed; what they say is kept, in a class that every pickle knows.
     plain = TimeoutError(told) if timed_out else ConnectionError(told)
     plain.__cause__ = error.with_traceback(None)
@@ -197,17 +262,25 @@ class PyreqwestTransport:
 
     def send(self, request: Request) -> Answer:
         """Send one request; see `Transport`."""
-        slots = self._slots
-        queued = slots.admit(request)
-        if isinstance(queued, NoReply):
-            return queued
+        if _process.over:
+            return _too_late()
+        slots, turn = self._slots, Turn()
+        queued = 0.0
         try:
-            response = _request(self._client.get(), request, time_left(request, queued)).send()
-            return Reply(response.status, LateHeaders(response.headers.items), bytes(response.bytes()), queued)
-        except PyreqwestError as error:
+            admitted = slots.admit(request, turn)
+            if isinstance(admitted, NoReply):
+                return admitted
+            queued = admitted
+            with _request(self._client.get(), request, time_left(request, queued)) as response:
+                body = ReplyBody(request.max_bytes)
+                while (data := response.body_reader.read(_READ)) is not None:
+                    if not body.feed(bytes(data)) or len(data) < _READ:
+                        break
+                return _reply_of(response, body, queued)
+        except _FAULTS as error:
             return _no_reply(error, queued)
         finally:
-            slots.release()
+            slots.release(turn)
 
     def close(self) -> None:
         """Close the idle connections; those in use close when their call ends."""
@@ -235,15 +308,21 @@ class AsyncPyreqwestTransport:
 
     async def asend(self, request: Request) -> Answer:
         """Send one request; see `AsyncTransport`."""
+        if _process.over:
+            return _too_late()
         loop = asyncio.get_running_loop()
         slots = self._loops.get(loop) or self._enter(loop)
         queued = 0.0 if slots.take() else await slots.admit(request)
         if isinstance(queued, NoReply):
             return queued
         try:
-            response = await _request(self._client.get(), request, time_left(request, queued)).send()
-            return Reply(response.status, LateHeaders(response.headers.items), bytes(await response.bytes()), queued)
-        except PyreqwestError as error:
+            async with _request(self._client.get(), request, time_left(request, queued)) as response:
+                body = ReplyBody(request.max_bytes)
+                while (data := await response.body_reader.read(_READ)) is not None:
+                    if not body.feed(bytes(data)) or len(data) < _READ:
+                        break
+                return _reply_of(response, body, queued)
+        except _FAULTS as error:
             return _no_reply(error, queued)
         finally:
             slots.release()

@@ -6,13 +6,20 @@ httpx bounds for each of a host's addresses.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
+import logging
 import math
 import os
 import socket
 import threading
 import time
-from typing import Optional
+from typing import Any, Callable, Optional, Union
+
+logger = logging.getLogger("loopai")
+
+_SystemSocket = _socket.socket
+"""What `socket.socket` is made of, also where a library has put a socket of its own in that one's place."""
 
 
 class Watchdog:
@@ -31,40 +38,73 @@ class Watchdog:
         # A forked child has no watchdog thread, and none of the calls that its alarms were for.
         self.lock = threading.Lock()
         self._wake = threading.Condition(self.lock)
-        self._due: dict[Alarm, float] = {}
+        self._due: dict[Union[Alarm, Chore], float] = {}
         self._next = math.inf
         self._thread: Optional[threading.Thread] = None
 
-    def set(self, alarm: Alarm, seconds: float) -> None:
-        """Ring `alarm` in `seconds` unless it is unset by then."""
+    def set(self, alarm: Union[Alarm, Chore], seconds: float) -> None:
+        """Ring `alarm`, or do a chore, in `seconds` unless it is unset by then."""
         moment = time.monotonic() + seconds
         with self.lock:
             self._due[alarm] = moment
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="loopai-watchdog", daemon=True)
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():
+                self._start()
             elif moment < self._next:
                 self._next = moment
                 self._wake.notify()
 
-    def unset(self, alarm: Alarm) -> None:
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._watch, name="loopai-watchdog", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter goes down: each read of the call is still bounded by httpx
+            self._due.clear()
+        else:
+            self._thread = thread
+
+    def unset(self, alarm: Union[Alarm, Chore]) -> None:
         """Forget `alarm`: once this returns it will not ring."""
         with self.lock:
             self._due.pop(alarm, None)
 
     def __len__(self) -> int:
-        return len(self._due)
+        return sum(isinstance(alarm, Alarm) for alarm in list(self._due))
 
     def _watch(self) -> None:
         wake, due = self._wake, self._due
-        with wake:
-            while True:
+        while True:
+            chores: list[Chore] = []
+            with wake:
                 now = time.monotonic()
                 for alarm in [alarm for alarm, moment in due.items() if moment <= now]:
-                    del due[alarm]
-                    alarm.ring()
+                    due.pop(alarm, None)
+                    if isinstance(alarm, Chore):
+                        chores.append(alarm)
+                    else:
+                        _safely(alarm.ring)
                 self._next = min(due.values(), default=math.inf)
-                wake.wait(None if self._next == math.inf else self._next - now)
+                if not chores:
+                    wake.wait(None if self._next == math.inf else self._next - now)
+            for chore in chores:
+                _safely(chore.run)
+            del chores
+
+
+def _safely(ring: Callable[[], None]) -> None:
+    # One thread bounds every call of the process: whatever it meets, it must not end with it.
+    try:
+        ring()
+    except Exception:
+        logger.exception("a call whose time is up could not be cut off, or a connection not closed")
+
+
+class Chore:
+    """Something to do at a time, which may take locks of its own."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self.run = run
 
 
 watchdog = Watchdog()
@@ -75,11 +115,11 @@ class Alarm:
 
     __slots__ = ("_socket", "rang")
 
-    def __init__(self, sock: Optional[socket.socket] = None) -> None:
+    def __init__(self, sock: Any = None) -> None:
         self.rang = False
         self._socket = sock
 
-    def hold(self, sock: socket.socket) -> None:
+    def hold(self, sock: Any) -> None:
         """Shut this socket, at once if the time has come already."""
         with watchdog.lock:
             self._socket = sock
@@ -94,6 +134,9 @@ class Alarm:
     def _shut(self) -> None:
         if self._socket is not None:
             with contextlib.suppress(OSError):  # closed meanwhile: the call is over
-                # Not the socket's own method: that of a TLS socket drops its encryption first, and what another
-                # thread writes in that moment would leave in clear.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                if isinstance(self._socket, _SystemSocket):
+                    # Not the socket's own method: that of a TLS socket drops its encryption first, and what another
+                    # thread writes in that moment would leave in clear.
+                    _SystemSocket.shutdown(self._socket, socket.SHUT_RDWR)
+                else:  # of a library that brings sockets of its own, as eventlet does
+                    self._socket.shutdown(socket.SHUT_RDWR)

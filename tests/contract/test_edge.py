@@ -149,6 +149,26 @@ async def test_a_client_at_the_edge_runs_batches_here(calls: Calls, task: Any, s
     assert (await here.get_task(task.id)).name == task.name
 
 
+async def test_rows_at_the_edge_are_rows(calls: Calls, task: Any) -> None:
+    """A text or a mapping is refused; a DataFrame is taken row by row; a value that is not JSON fails alone."""
+    program = await calls.load_program(task.id)
+    ways = [program.map] + ([program.execute_many] if hasattr(program, "execute_many") else [])
+    for way in ways:
+
+        async def run(rows: Any, way: Any = way, **options: Any) -> Any:
+            made = way(rows, **options)
+            return await made if asyncio.iscoroutine(made) else made
+
+        for rows in ("prize", b"prize", {"text": "prize"}):
+            with pytest.raises(ValidationException, match="must be rows"):
+                await run(rows)
+        mixed = await run([{"text": "prize"}, {"text": float("nan")}, {"text": "hello"}])
+        assert [result.status for result in mixed] == ["success", "error", "success"]
+        assert "text" in mixed[1].error_message
+        frame = pytest.importorskip("pandas").DataFrame({"text": ["prize", "hello"]})
+        assert [result.output["label"] for result in await run(frame)] == ["spam", "ham"]
+
+
 def test_a_client_at_the_edge_keeps_options_hooks_and_connections(name: str, server_url: str) -> None:
     """It is a client like any other: with the first one's names, key and hooks, whose connections stay open."""
 

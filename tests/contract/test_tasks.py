@@ -88,12 +88,15 @@ async def test_an_unknown_task_is_not_found(calls: Calls) -> None:
     assert caught.value.status_code == 404
 
 
-async def test_a_value_that_is_no_id_is_refused_before_it_is_sent(calls: Calls) -> None:
-    """The error names the argument and how names are made to work."""
-    with pytest.raises(ValidationException, match="tasks=") as caught:
-        await calls.get_task("spam")
-    assert list(caught.value.errors) == ["task_id"]
-    assert caught.value.status_code is None
+async def test_a_task_is_found_by_its_name(calls: Calls, task: Any) -> None:
+    """A name stands wherever an id does; a name that nobody has is not found."""
+    assert (await calls.get_task(task.name)).id == task.id
+    assert (await calls.list_artifacts(task.name))[0].task_id == task.id
+    assert (await calls.execute(task.name, {"text": "prize"})).output == {"label": "spam"}
+    batch = await calls.batch_execute(task.name, [{"text": "prize"}])
+    assert batch.task_id == task.id
+    with pytest.raises(NotFoundException, match="no-such-task"):
+        await calls.execute("no-such-task", 1)
 
 
 async def test_additions_list_and_find_tasks(calls: Calls, task: Any) -> None:

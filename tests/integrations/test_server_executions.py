@@ -356,3 +356,36 @@ async def test_outputs_are_validated_by_comparison(http: httpx.AsyncClient) -> N
     ]
     empty = (await http.post("/api/v1/batch/validate", json={"task_id": NOWHERE, "items": []})).json()
     assert empty["accuracy_rate"] == 0
+
+
+async def test_executions_that_arrive_together_keep_apart(tmp_path: Path) -> None:
+    """Each of 60 gets its own result, its own error or its own refusal, and is recorded once."""
+    app = create_app(Settings(data=tmp_path))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://loopai.test") as http:
+            task = {"name": "t", "description": "d", "input_schema": {"type": "integer"}, "output_schema": {}}
+            task_id = (await http.post("/api/v1/tasks", json=task)).json()["id"]
+            code = (
+                "def main(input):\n    if input % 3 == 0:\n        raise ValueError(str(input))\n    return input * 2"
+            )
+            await http.post(f"/api/v1/tasks/{task_id}/artifacts", json={"code": code})
+
+            async def run(value: object) -> httpx.Response:
+                return await http.post(f"/api/v1/tasks/{task_id}/execute", json={"task_id": task_id, "input": value})
+
+            for _ in range(3):
+                await run(1)  # from the first few on it is known how long the program takes
+            values = [str(at) if at % 5 == 0 else at for at in range(60)]
+            replies = await asyncio.gather(*map(run, values))
+            for value, reply in zip(values, replies):
+                if isinstance(value, str):
+                    assert reply.status_code == 400
+                elif value % 3 == 0:
+                    assert reply.json()["error_message"] == str(value)
+                else:
+                    assert reply.json()["output"] == value * 2
+            recorded = (await http.get(f"/api/v1/tasks/{task_id}/executions?limit=1000")).json()
+            ran = [value for value in values if isinstance(value, int)]
+            assert sorted(found["input"] for found in recorded) == sorted([1, 1, 1, *ran])
+            assert len({found["execution_id"] for found in recorded}) == len(recorded)

@@ -196,3 +196,50 @@ def test_telemetry_is_one_option() -> None:
     assert client.execute(TASK, 1).output == 1
     code = "import sys, loopai; loopai.LoopaiClient(); sys.exit(any('opentelemetry' in name for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_calls_span_is_current_while_its_requests_are_sent() -> None:
+    """So that what an HTTP library is instrumented with nests in it; afterwards the caller's own is current again."""
+    from opentelemetry import trace
+
+    watched = Watched()
+    seen: list[Any] = []
+
+    class Looking(Scripted):
+        def send(self, request: Request) -> Answer:
+            seen.append(trace.get_current_span().get_span_context().span_id)
+            return super().send(request)
+
+    transport = Looking(Reply(503, {}, b""), Reply(200, {}, RESULT))
+    client = SyncLoopaiClient("http://x", transport=transport, hooks=[watched.hooks], retry_waits=False)
+    with watched.tracers.get_tracer("mine").start_as_current_span("mine") as mine:
+        client.execute(TASK, 1)
+        assert trace.get_current_span() is mine
+    (span,) = [span for span in watched.spans.get_finished_spans() if span.name == "loopai.execute"]
+    assert seen == [span.context.span_id] * 2
+
+
+async def test_a_coalesced_request_links_to_every_callers_span() -> None:
+    """The calls of one moment travel together, and each trace leads to the request."""
+    import asyncio
+
+    watched = Watched()
+    items = [b'{"id":"%d","success":true,"output":1,"latency_ms":1}' % number for number in range(3)]
+    counts = b'"total_items":3,"success_count":3,"failure_count":0'
+    batch = b'{"batch_id":"%b","task_id":"%b",%b,"results":[%b]}' % (
+        TASK.encode(),
+        TASK.encode(),
+        counts,
+        b",".join(items),
+    )
+    client = LoopaiClient("http://x", transport=Scripted(Reply(200, {}, batch)), hooks=[watched.hooks], coalesce=True)
+    tracer = watched.tracers.get_tracer("mine")
+
+    async def call(number: int) -> int:
+        with tracer.start_as_current_span(f"mine {number}") as mine:
+            await client.execute(TASK, number)
+        return mine.get_span_context().span_id
+
+    callers = await asyncio.gather(*(call(number) for number in range(3)))
+    (span,) = [span for span in watched.spans.get_finished_spans() if span.name == "loopai.execute"]
+    assert sorted(link.context.span_id for link in span.links) == sorted(callers)

@@ -49,5 +49,7 @@ def test_only_the_chosen_library_is_imported(name: str) -> None:
 def test_pyreqwest_refuses_a_context_it_cannot_use(client: Any) -> None:
     """Its TLS is not Python's: an SSLContext is refused with what to give instead, never silently left out."""
     pytest.importorskip("pyreqwest")
-    with pytest.raises(ConfigurationError, match="give a file of certificates, or use transport='httpx'"):
+    with pytest.raises(
+        ConfigurationError, match="set SSL_CERT_FILE, which adds authorities to the machine's, or use transport='httpx'"
+    ):
         client("https://loopai.example", transport="pyreqwest", verify=ssl.create_default_context())

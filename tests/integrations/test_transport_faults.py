@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import json
+import signal
 import socket
 import time
 from typing import Any, Callable
 
+import httpx
 import pytest
 
-from loopai import ConnectionException, LoopaiException, ServerException, TimeoutException
+from loopai import (
+    ConnectionException,
+    ExecutionException,
+    LoopaiClient,
+    LoopaiException,
+    NotFoundException,
+    RateLimitException,
+    ServerException,
+    SyncLoopaiClient,
+    TimeoutException,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -265,3 +279,150 @@ async def test_a_redirect_elsewhere_takes_neither_key_nor_call(
     with pytest.raises(ServerException, match="set base_url to where it is"):
         await client.execute(task, "x")
     assert server.asked == []
+
+
+async def test_a_header_that_is_not_ascii_hides_no_status(make_server: Any, make_caller: Any, task: str) -> None:
+    """A 429 is repeated, whatever bytes stand in its other headers."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        head = (
+            b"HTTP/1.1 429 Too Many\r\nX-Served-By: caf\xc3\xa9 \xff\r\nRetry-After: 0\r\nContent-Length: 2\r\n\r\n{}"
+        )
+        await wire.send(head)
+
+    server = make_server(behaviour)
+    with pytest.raises(RateLimitException) as raised:
+        await make_caller(server, max_retries=2, retry_waits=False).execute(task, "x")
+    assert raised.value.status_code == 429
+    assert len(server.asked) == 3
+
+
+async def test_a_key_in_a_broken_status_line_is_scrubbed(make_server: Any, make_caller: Any, task: str) -> None:
+    """Whatever the transport says of it; the exception it came from included."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        await wire.send(b"HTTP/1.1 oops " + asked.headers["authorization"].encode() + b"\r\n\r\n")
+        wire.close()
+
+    client = make_caller(make_server(behaviour), api_key="sk-1234567890", max_retries=0)
+    with pytest.raises(ConnectionException) as raised:
+        await client.execute(task, "x")
+    error: Any = raised.value
+    while error is not None:
+        assert "sk-1234567890" not in repr(error)
+        assert "sk-1234567890" not in str(error)
+        error = error.__cause__ or error.__context__ or getattr(error, "original_exception", None)
+
+
+async def test_a_key_in_a_programs_error_is_scrubbed(
+    make_server: Any, make_caller: Any, task: str, body_of: Any
+) -> None:
+    """In the exception and its result; an output is data, and stays as it is."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        found = {**json.loads(body_of(asked.input)), "status": asked.input}
+        if asked.input == "error":
+            found["error_message"] = f"no access with {asked.headers['authorization']}"
+        else:
+            found["output"] = {"said": asked.headers["authorization"], "error_count": 0}
+        await wire.answer(json.dumps(found).encode())
+
+    client = make_caller(make_server(behaviour), api_key="sk-1234567890")
+    with pytest.raises(ExecutionException) as raised:
+        await client.execute(task, "error")
+    assert "sk-1234567890" not in f"{raised.value!r} {raised.value.result!r}"
+    assert (await client.execute(task, "success")).output["said"] == "Bearer sk-1234567890"
+
+
+async def test_idle_connections_that_the_server_closed_are_closed(
+    make_server: Any, make_caller: Any, task: str, sockets: Any, transport_name: str
+) -> None:
+    """A burst leaves no half-closed sockets behind, without another call."""
+    if transport_name == "pyreqwest":
+        pytest.skip("looks after its own")
+    import psutil
+
+    server = make_server()
+    client = make_caller(server)
+    await asyncio.gather(*(client.execute(task, turn) for turn in range(5)))
+
+    def waiting() -> list[Any]:
+        found = psutil.Process().net_connections()
+        return [each for each in found if each.raddr and each.raddr[1] == server.port and each.status == "CLOSE_WAIT"]
+
+    server.close_connections()
+    ends = time.monotonic() + 10
+    while not waiting() and time.monotonic() < ends - 9:  # noqa: ASYNC110  # the kernel tells nobody
+        await asyncio.sleep(0.01)
+    while waiting() and time.monotonic() < ends:  # noqa: ASYNC110  # as above
+        await asyncio.sleep(0.05)
+    assert waiting() == []
+    assert (await client.execute(task, "after")).output == "after"
+
+
+def test_a_hook_that_raises_for_a_status_keeps_it(make_server: Any, task: str) -> None:
+    """A client of the user's that calls `raise_for_status` on its own: a 404 is not found, and not repeated."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        await wire.answer(b'{"code": "TASK_NOT_FOUND", "message": "no such task"}', "404 Not Found")
+
+    def reads(response: httpx.Response) -> None:
+        response.read()
+        response.raise_for_status()
+
+    async def areads(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    server = make_server(behaviour)
+    for hook in (httpx.Response.raise_for_status, reads):
+        with httpx.Client(event_hooks={"response": [hook]}) as brought:
+            client = SyncLoopaiClient(server.url, http_client=brought, retry_waits=False)
+            with pytest.raises(NotFoundException) as raised:
+                client.execute(task, 1)
+            assert raised.value.code == ("TASK_NOT_FOUND" if hook is reads else None)
+
+    async def main() -> None:
+        async with httpx.AsyncClient(event_hooks={"response": [areads]}) as brought:
+            with pytest.raises(NotFoundException):
+                await LoopaiClient(server.url, http_client=brought, retry_waits=False).execute(task, 1)
+
+    asyncio.run(main())
+    assert len(server.asked) == 3
+
+
+class Interrupted(Exception):
+    """What the handler of a signal raises."""
+
+
+# A socket whose making was interrupted is closed when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("transport", ["httpx", "pyreqwest"])
+def test_an_exception_of_a_signal_handler_loses_no_slot(server: Any, task: str, transport: str) -> None:
+    """Celery's soft time limits raise between any two steps of a call; the next call finds its slot."""
+    pytest.importorskip(transport)
+
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    client = SyncLoopaiClient(server.url, transport=transport, max_connections=1, max_retries=0, deadline=5)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for turn in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.00002 + turn * 0.00001)
+                client.execute(task, turn)
+            except Interrupted:
+                interrupted += 1
+            except LoopaiException:
+                pass  # the transport has made a fault of it
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 20
+    assert client.execute(task, "after").output == "after"
+    client.close()

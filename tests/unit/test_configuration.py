@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import HttpUrl, SecretStr
 
 from loopai import LoopaiClient, SyncLoopaiClient
 from loopai._core.wire import Reply
-from loopai.config import NOT_GIVEN, OPTIONS, Config, NotGiven, Option, from_settings, resolve
+from loopai.config import EMBEDDED, NOT_GIVEN, OPTIONS, Config, NotGiven, Option, RateLimit, from_settings, resolve
 from loopai.exceptions import ConfigurationError, ValidationException
 
 TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
@@ -39,6 +40,10 @@ VALUES: dict[str, tuple[str, Any, Any, Any]] = {
     "max_retries": ("none", None, 5, 5),
     "deadline": ("60", 60.0, None, None),
     "max_connections": ("7", 7, 9, 9),
+    "rate_limit": ("30/minute", RateLimit(30, 60.0), "5/second", RateLimit(5, 1.0)),
+    "cert": (__file__, __file__, (__file__, __file__, "pw"), (__file__, __file__, "pw")),
+    "proxy": ("http://proxy:3128", "http://proxy:3128", "socks5://me:pw@proxy", "socks5://me:pw@proxy"),
+    "max_reply_bytes": ("1000", 1000, None, None),
     "transport": ("HTTPX2", "httpx2", "pyreqwest", "pyreqwest"),
     "coalesce": ("on", True, False, False),
     "tasks": (f"spam={TASK}, ham = {OTHER},", {"spam": TASK, "ham": OTHER}, {"x": TASK.upper()}, {"x": TASK}),
@@ -139,14 +144,17 @@ WRONG: list[tuple[str, Any, str]] = [
     ("transport", httpx.HTTPTransport(), "pass an httpx client as http_client"),
     ("coalesce", "maybe", "must be true or false, not 'maybe'"),
     ("raise_on_error", None, "must be true or false"),
-    ("tasks", "spam", "'spam' must be the task's id"),
+    ("tasks", "spam", "must read name=id,name=id, and 'spam' does not: as JSON write"),
+    ("tasks", f"spam={TASK},ham", "'ham' does not"),
+    ("tasks", "{", "cannot be read as JSON"),
+    ("tasks", "[1]", "'[1]' does not"),
     ("tasks", {"spam": "x"}, "'spam' must be the task's id (a UUID), not 'x'"),
     ("tasks", 5, "must map names to task ids"),
     ("headers", [("a", "b")], "must map header names to texts"),
     ("headers", {"a b": "c"}, "no header name"),
     ("headers", {5: "c"}, "no header name"),
-    ("headers", {"a": "c\r\nx: y"}, "printable ASCII text for 'a'"),
-    ("headers", {"a": 5}, "printable ASCII text for 'a'"),
+    ("headers", {"a": "c\r\nx: y"}, "printable ASCII text for"),
+    ("headers", {"a": 5}, "printable ASCII text for"),
     ("headers", {"Idempotency-Key": "x"}, "each call sets for itself"),
     ("headers", {"Content-Type": "x"}, "each call sets for itself"),
     ("verify", "/no/such/file.pem", "names a file of certificates that is not there, not '/no/such/file.pem'"),
@@ -155,6 +163,14 @@ WRONG: list[tuple[str, Any, str]] = [
     ("webhook_secrets", [5], "must be texts that are not empty"),
     ("webhook_secrets", "new,,old", "must be texts that are not empty"),
     ("local", 5, "os.PathLike"),
+    ("rate_limit", "30", "must read like '30/minute'"),
+    ("rate_limit", "0/minute", "must read like '30/minute'"),
+    ("rate_limit", "3/fortnight", "must read like '30/minute'"),
+    ("cert", "/no/such.pem", "names a file that is not there: '/no/such.pem'"),
+    ("cert", ("a", "b", "c", "d"), "must be a file, or (certificate, key)"),
+    ("proxy", "socks://proxy", "write socks5:// or socks5h://"),
+    ("proxy", "http://me:hush@", "is no address of a proxy"),
+    ("max_reply_bytes", 0, "whole number from 1"),
 ]
 
 
@@ -310,25 +326,16 @@ def test_changed_options() -> None:
 
 
 def test_task_names() -> None:
-    """A name stands wherever an id may; what is neither lists the names there are."""
+    """A name stands wherever an id may."""
     client = SyncLoopaiClient(transport=Transport(), tasks={"spam": TASK})
     for name in ("spam", TASK, TASK.upper(), "{" + TASK + "}"):
         assert client.bind(name, input=int, output=int).task_id == TASK
     assert client.bind("known", input=int, output=int).task_id == OTHER
-    with pytest.raises(ValidationException) as raised:
-        client.get_task("sapm")
-    assert raised.value.errors == {"task_id": ["'sapm' is not a UUID, nor one of the names spam"]}
 
 
-def test_without_names_the_error_says_how_to_have_them() -> None:
+def test_ids_of_other_things_have_no_names() -> None:
     """Only where a task is meant."""
-    transport = Transport()
-    transport.tasks = {}  # type: ignore[misc, assignment]  # this one knows no names
-    client = SyncLoopaiClient(transport=transport)
-    with pytest.raises(
-        ValidationException, match=r"task_id: 'spam' is not a UUID; pass tasks=\{name: id\} to use names"
-    ):
-        client.get_task("spam")
+    client = SyncLoopaiClient(transport=Transport())
     with pytest.raises(ValidationException, match=r"program_id: 5 is not a UUID$"):
         client.get_recommendations(5)  # type: ignore[arg-type]  # on purpose
 
@@ -357,3 +364,106 @@ def test_headers_of_yours_come_along() -> None:
     assert seen[0]["user-agent"] == "mine"
     assert seen[0]["x-team"] == "ml"
     assert "authorization" not in seen[0]
+
+
+SECRET = "sk-1234567890abcdef"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base_url", SECRET),
+        ("base_url", f"http://x/?key={SECRET}"),
+        ("base_url", f"http://me:{SECRET}@x"),
+        ("headers", f"X-Api-Key={SECRET},more{SECRET}"),
+        ("headers", f"X-Api-Key={SECRET},more{SECRET}=1 ,bad {SECRET}=2"),
+        ("headers", f'{{"X-Api-Key": "{SECRET}"'),
+        ("headers", f'{{"bad {SECRET}": "x"}}'),
+        ("headers", {f"bad {SECRET}": "x"}),
+        ("headers", {"X-Api-Key": f"{SECRET}\n"}),
+        ("api_key", f"{SECRET}\n\u00e9"),
+        ("webhook_secrets", f'["{SECRET}"'),
+        ("webhook_secrets", [SECRET, 5]),
+    ],
+)
+def test_no_secret_stands_in_an_error(name: str, value: Any) -> None:
+    """Nor in the variables of its traceback, the key in the address's place included."""
+    with pytest.raises(ConfigurationError) as raised:
+        SyncLoopaiClient(**{name: value})
+    assert SECRET not in str(raised.value)
+    here, frame = True, raised.value.__traceback__
+    while frame is not None:
+        if not here:  # the test's own variables are its own
+            assert SECRET not in repr(frame.tb_frame.f_locals)
+        here, frame = False, frame.tb_next
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("headers", '{"X-A": "1, 2", "X-B": "c=d"}', {"X-A": "1, 2", "X-B": "c=d"}),
+        ("headers", "X-A=1, X-B=c=d", {"X-A": "1", "X-B": "c=d"}),
+        ("headers", {"X-A": SecretStr("1")}, {"X-A": "1"}),
+        ("tasks", f' {{"spam": "{TASK}"}}', {"spam": TASK}),
+        ("tasks", f"spam={TASK}, ham={TASK}", {"spam": TASK, "ham": TASK}),
+        ("webhook_secrets", '["new", "old"]', ("new", "old")),
+        ("webhook_secrets", [SecretStr("new")], ("new",)),
+        ("webhook_secrets", SecretStr("new,old"), ("new", "old")),
+        ("api_key", SecretStr("k"), "k"),
+        ("base_url", HttpUrl("https://x.test/a/"), "https://x.test/a"),
+        ("base_url", httpx.URL("https://x.test/"), "https://x.test"),
+        ("base_url", "http://[::1]:8080", "http://[::1]:8080"),
+        ("base_url", "http://b\u00fccher.test", "http://b\u00fccher.test"),
+    ],
+)
+def test_forms_that_people_write(name: str, text: Any, value: Any) -> None:
+    """JSON as pydantic-settings has it, pairs, pydantic's secrets and addresses, and httpx's."""
+    assert getattr(resolve({name: text}, {}), name) == value
+    if isinstance(text, str):
+        assert getattr(resolve({}, {f"LOOPAI_{name.upper()}": text}), name) == value
+
+
+@pytest.mark.parametrize("part", ["gzip", "=x", "bad name=x", "X-A=1,X-A=2"])
+def test_a_part_that_is_no_header_is_refused(part: str) -> None:
+    """A comma always separates; a text with commas is written as JSON."""
+    with pytest.raises(ConfigurationError, match=r"JSON|once"):
+        resolve({}, {"LOOPAI_HEADERS": f"Accept-Encoding=br,{part}"})
+
+
+@pytest.mark.parametrize(
+    "host", ["a..b", f"{'x' * 64}.test", f"{'x.' * 130}test", ".test", "[fe80::1%25eth0]", "[::g]", "a b", "a,b"]
+)
+def test_a_host_that_nobody_can_look_up_is_refused(host: str) -> None:
+    """When the client is made, not at each call."""
+    with pytest.raises(ConfigurationError, match="base_url must"):
+        resolve({"base_url": f"http://{host}/"}, {})
+
+
+def test_which_server_is_asked_is_decided_once() -> None:
+    """An address as an argument beats `LOOPAI_LOCAL`; `local` as an argument beats any address of the environment."""
+    local, url = {"LOOPAI_LOCAL": "1"}, {"LOOPAI_BASE_URL": "https://env.test"}
+    assert (resolve({}, local).local, resolve({}, local).base_url) == (True, EMBEDDED)
+    given = resolve({"base_url": "https://prod.test"}, {**local, "LOOPAI_TRANSPORT": "httpx2"})
+    assert (given.local, given.base_url, given.transport) == (False, "https://prod.test", "httpx2")
+    for arguments, environ in (
+        ({"local": True}, url),
+        ({"local": True, "base_url": "https://arg.test"}, {}),
+        ({"local": "/tmp/x"}, {**url, "LOOPAI_TRANSPORT": "httpx2"}),
+        ({}, {**url, **local}),
+    ):
+        found = resolve(arguments, environ)
+        assert found.local
+        assert (found.base_url, found.transport) == (EMBEDDED, "httpx")
+
+
+def test_a_client_of_ones_own_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked is the client that was brought."""
+    monkeypatch.setenv("LOOPAI_LOCAL", "1")
+    with httpx.Client() as brought:
+        client = SyncLoopaiClient(http_client=brought)
+    assert client.config.local is False
+    assert client.base_url == "http://localhost:8080"
+    assert type(client._transport).__name__ == "BroughtClient"
+    prod = SyncLoopaiClient("https://prod.test")
+    assert "prod.test" in repr(prod)
+    assert type(prod._transport).__module__ != "loopai.local.transport"

@@ -246,7 +246,7 @@ def test_what_examples_do_not_determine_is_refused_with_the_remedy() -> None:
         [{"input": text, "output": output} for text, output in (("qa", "x7"), ("zb", "k2"), ("uc", "p9"))],
     )
     assert isinstance(refusal, Refusal)
-    assert "give" in refusal.reason
+    assert "add examples of the same form" in refusal.reason
 
 
 def test_candidates_refusals_and_what_is_passed_in_survive_pickle() -> None:
@@ -298,3 +298,21 @@ def test_a_score_below_the_target_is_said() -> None:
         [({"c": c}, o) for c, o in zip("abcdef", ("un", "zwei", "tri", "four", "go", "sei"))], accuracy_target=0.9
     )
     assert any("below the accuracy target 0.90" in note for note in candidate.notes)
+
+
+def test_the_budget_bounds_what_is_tried() -> None:
+    """Without time left no model is fitted, and the refusal says so; examples beyond the budget are not read."""
+    examples = [{"input": f"{word} {n}", "output": n % 2 == 0} for n, word in enumerate(["far", "near", "up"] * 6)]
+    refusal = generate(TaskDescription("t"), examples, budget=Budget(seconds=0.0))
+    assert isinstance(refusal, Refusal)
+    assert "time limit" in refusal.reason
+    rows = [{"input": "a b", "output": "b"}, {"input": "c d", "output": "d"}, {"input": "e f", "output": "never"}]
+    assert isinstance(generate(TaskDescription("t"), rows, budget=Budget(examples=2)), Candidate)
+
+
+def test_a_version_that_is_no_better_says_so() -> None:
+    """Whoever generates again learns that the version before should stay."""
+    rows = [{"input": "a b", "output": "b"}, {"input": "c d", "output": "d"}, {"input": "e f", "output": "f"}]
+    again = generate(TaskDescription("t"), rows, previous=Previous("x", 1.0))
+    assert isinstance(again, Candidate)
+    assert any("keep it" in note for note in again.notes)

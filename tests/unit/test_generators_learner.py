@@ -385,7 +385,7 @@ def test_without_scikit_learn_the_error_names_it() -> None:
         "from loopai.exceptions import ConfigurationError\n"
         "from loopai.generators import TaskDescription, generate\n"
         "try:\n"
-        "    generate(TaskDescription('t'), [{'input': f'{n} a', 'output': n % 2 == 0} for n in range(12)])\n"
+        "    generate(TaskDescription('t'), [{'input': f'{n} a', 'output': n * 7 % 5 > 2} for n in range(200)])\n"
         "except ConfigurationError as error:\n"
         "    print(error)\n"
     )

@@ -105,7 +105,11 @@ def test_the_order_of_arguments_is_fixed() -> None:
         found = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is positional]
         assert found == ["base_url", "api_key", "timeout", "max_retries"]
         names = {
-            name: list(inspect.signature(getattr(kind, name)).parameters)[1:]
+            name: [
+                p.name
+                for p in inspect.signature(getattr(kind, name)).parameters.values()
+                if p.kind is not inspect.Parameter.VAR_KEYWORD
+            ][1:]
             for name in METHODS
             if callable(getattr(kind, name))
         }
@@ -117,7 +121,7 @@ def test_the_order_of_arguments_is_fixed() -> None:
             "force_validation",
             "raise_on_error",
         ]
-        assert names["batch_execute"] == ["task_id", "inputs", "max_concurrency"]
+        assert names["batch_execute"] == ["task_id", "inputs", "max_concurrency", "missing"]
         assert names["create_task"] == [
             "name",
             "description",
@@ -224,7 +228,7 @@ def test_options_as_dictionaries_are_those_of_the_clients() -> None:
         written = get_type_hints(kind.__init__, localns={"AsyncHttpClient": Any, "HttpClient": Any, "ssl": ssl})
         assert described == {name: written[name] for name in described}
         assert written.keys() - described.keys() == {"transport", "local", "http_client", "return"}
-    fixed = {"base_url", "max_connections", "verify", "trust_env", "telemetry"}
+    fixed = {"base_url", "max_connections", "verify", "cert", "proxy", "trust_env", "telemetry"}
     assert get_type_hints(CallOptions) == {name: described[name] for name in described.keys() - fixed - {"hooks"}}
 
 

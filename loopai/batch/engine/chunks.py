@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional, Union
 from uuid import UUID
 
@@ -144,7 +144,16 @@ def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarg
         task_id=call.task_id,
         version=call.version,
         items=len(ids),
+        again=lambda task_id: _made_again(chunk, replace(call, task_id=task_id)),
     )
+
+
+def _made_again(chunk: Chunk, call: BatchCall) -> Operation[Replies]:
+    """The request of a chunk that could be prepared, for a task whose name is another id."""
+    made = prepared(chunk, call)
+    if not isinstance(made, Operation):
+        raise TypeError(f"the chunk was prepared before, and is {type(made).__name__} now")
+    return made
 
 
 def _problems(chunk: Chunk, whole: ValidationException) -> dict[int, str]:

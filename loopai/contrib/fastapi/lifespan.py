@@ -95,7 +95,7 @@ class LoopaiState:
                 continue
             settings = self._settings[alias] = source if source is not None else LoopaiSettings()
             in_flight = self._in_flight[alias] = _InFlight()
-            arguments = settings.arguments()
+            arguments = settings.arguments(alias)
             if http_client is not None and alias == "default":
                 arguments["http_client"] = http_client
             self._clients[alias] = LoopaiClient(**arguments, hooks=[in_flight, *self._hooks])
@@ -125,7 +125,9 @@ class LoopaiState:
                     "cannot use it: take LoopaiDep, or an alias without it"
                 )
             # Routes ask on the event loop, one after the other: no two are made.
-            self._sync[alias] = SyncLoopaiClient(**settings.arguments(), hooks=[self._in_flight[alias], *self._hooks])
+            self._sync[alias] = SyncLoopaiClient(
+                **settings.arguments(alias), hooks=[self._in_flight[alias], *self._hooks]
+            )
         return self._sync[alias]
 
     def settings(self, alias: str = "default") -> Optional[LoopaiSettings]:

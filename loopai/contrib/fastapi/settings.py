@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, Optional, Union
+from typing import Annotated, Any, Callable, Optional, Union
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_serializer
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_serializer
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ...config import OPTIONS
@@ -47,7 +47,7 @@ class LoopaiSettings(BaseSettings):
     `webhook_secrets` reads `new,old` from the environment. Two are the lifespan's own: `check_on_startup` asks the
     server once whether it lives, and fails the start if it does not; `close_grace` bounds the wait for calls in
     flight at shutdown. Settings of another alias read variables of their own with `_env_prefix="LOOPAI_OTHER_"`, as
-    Django's aliases do; without it they share these, the key included.
+    Django's aliases do; without it they share these, secrets apart: a server is never sent another's key.
 
     Raises `ConfigurationError` naming the argument or variable that is wrong.
     """
@@ -63,18 +63,22 @@ class LoopaiSettings(BaseSettings):
     )
 
     base_url: Annotated[str, _by_table("base_url")] = "http://localhost:8080"
-    api_key: Annotated[Optional[SecretStr], _by_table("api_key")] = None
+    api_key: Annotated[Union[SecretStr, Callable[[], Any], None], _by_table("api_key")] = None
     timeout: Annotated[Optional[float], _by_table("timeout")] = 30.0
     max_retries: Annotated[Optional[int], _by_table("max_retries")] = 3
     deadline: Annotated[Optional[float], _by_table("deadline")] = None
     max_connections: Annotated[int, _by_table("max_connections")] = 100
+    max_reply_bytes: Annotated[Optional[int], _by_table("max_reply_bytes")] = 64_000_000
     transport: Annotated[Any, _by_table("transport")] = "httpx"
     coalesce: Annotated[bool, _by_table("coalesce")] = False
     tasks: Annotated[Any, NoDecode, _by_table("tasks")] = Field(default_factory=dict)
     raise_on_error: Annotated[bool, _by_table("raise_on_error")] = True
     retry_unknown: Annotated[bool, _by_table("retry_unknown")] = True
     retry_waits: Annotated[bool, _by_table("retry_waits")] = True
+    rate_limit: Annotated[Any, _by_table("rate_limit")] = None
     verify: Annotated[Any, _by_table("verify")] = True
+    cert: Annotated[Any, NoDecode, _by_table("cert")] = Field(default=None, repr=False)
+    proxy: Annotated[Optional[str], _by_table("proxy")] = Field(default=None, repr=False)
     trust_env: Annotated[bool, _by_table("trust_env")] = True
     headers: Annotated[Any, _by_table("headers")] = Field(default_factory=dict, repr=False)
     telemetry: Annotated[bool, _by_table("telemetry")] = False
@@ -84,7 +88,11 @@ class LoopaiSettings(BaseSettings):
     check_on_startup: bool = False
     close_grace: float = Field(default=CLOSE_GRACE, ge=0, allow_inf_nan=False)
 
+    # Secrets that no argument gave but the variables that all aliases share.
+    _of_the_environment: frozenset[str] = PrivateAttr(frozenset())
+
     def __init__(self, **values: Any) -> None:
+        arguments = frozenset(values)
         known = type(self).model_fields
         # Those with an underscore are pydantic-settings' own (`_env_file=None`). What `.env` has besides is not ours.
         for name in values:
@@ -92,6 +100,11 @@ class LoopaiSettings(BaseSettings):
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f": did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
                 raise ConfigurationError(f"LoopaiSettings has no option {name!r}{hint}")
+        # Which server is asked: an argument beats the environment, as it does for a client.
+        if "local" not in values and {"base_url", "transport"} & values.keys():
+            values["local"] = False
+        elif values.get("local") and "transport" not in values:
+            values["transport"] = _TABLE["transport"].default
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -101,6 +114,9 @@ class LoopaiSettings(BaseSettings):
                 for problem in error.errors(include_url=False, include_input=False, include_context=False)
             ]
         else:
+            if (values.get("_env_prefix") or type(self).model_config.get("env_prefix")) == "LOOPAI_":
+                secret = {option.argument for option in OPTIONS if option.secret}
+                self._of_the_environment = frozenset((self.model_fields_set & secret) - arguments)
             return
         # Outside the handler: what pydantic raises has the values, secrets among them, in its frames.
         raise ConfigurationError("; ".join(wrong))
@@ -110,10 +126,19 @@ class LoopaiSettings(BaseSettings):
         # An object of yours is named: JSON cannot carry it.
         return value if value is None or isinstance(value, (str, bool)) else type(value).__qualname__
 
-    def arguments(self) -> dict[str, Any]:
-        """What was set, as arguments of a client; the key in clear."""
-        given = {name: getattr(self, name) for name in self.model_fields_set & _TABLE.keys()}
-        if self.api_key is not None:
+    def arguments(self, alias: str = "default") -> dict[str, Any]:
+        """Return every option as argument of a client, secrets in clear.
+
+        The key, headers and webhook secrets of `LOOPAI_` variables are the default alias's: another `alias` has none of
+        them, unless as arguments or by variables of its own (`_env_prefix`), so that no server is sent another's key.
+        """
+        given = {name: getattr(self, name) for name in _TABLE}
+        if isinstance(self.api_key, SecretStr):
             given["api_key"] = self.api_key.get_secret_value()
         given["webhook_secrets"] = [secret.get_secret_value() for secret in self.webhook_secrets]
+        if alias != "default":
+            given.update({name: _TABLE[name].default for name in self._of_the_environment})
+        if given["local"]:
+            # It stands for the address, and is a transport.
+            del given["base_url"], given["transport"]
         return given

@@ -14,6 +14,11 @@ from .learnt import Learnt
 from .targets import OutputTarget
 from .writing import write_part
 
+
+def _missing(error: ModuleNotFoundError) -> ConfigurationError:
+    return ConfigurationError(f"Making programs from examples needs {error.name}: pip install scikit-learn")
+
+
 try:
     import numpy as np
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it, without types
@@ -22,7 +27,7 @@ try:
     from .models import Candidate, fit
     from .selection import choose
 except ModuleNotFoundError as error:
-    raise ConfigurationError(f"Making programs from examples needs {error.name}: pip install scikit-learn") from error
+    raise _missing(error) from error
 
 
 class Learner:
@@ -35,7 +40,16 @@ class Learner:
         self._chosen: dict[str, tuple[Candidate, float]] = {}
 
     def part(self, target: OutputTarget, rows: Sequence[int], function: str) -> Part | None:
-        """Return the part that `rows` teach. The kind of model is chosen at the first call for a function."""
+        """Return the part that `rows` teach. The kind of model is chosen at the first call for a function.
+
+        Raises `ConfigurationError` where the model needs scikit-learn and it is not installed.
+        """
+        try:
+            return self._part(target, rows, function)
+        except ModuleNotFoundError as error:
+            raise _missing(error) from error
+
+    def _part(self, target: OutputTarget, rows: Sequence[int], function: str) -> Part | None:
         places = np.array(rows)
         answers = np.array(target.rows)
         if target.is_class:

@@ -11,19 +11,20 @@ from starlette.responses import Response
 
 from ... import models
 from ..._core.limits import MOST_CONCURRENCY
-from .. import answers, bodies, comparison, moments
+from .. import bodies, comparison, responses, timestamps
 from ..calls import ActionCall, action, failure
 from ..documentation import route
 from ..errors import ApiError, invalid
 from ..records import Execution, milliseconds, new_id, number
-from ..service import BatchRow, ExecutionFailed, InvalidInput, NoActiveProgram, RowResult, Seal
+from ..service import BatchRow, ExecutionFailed, InvalidInput, NoActiveProgram, Overtaken, RowResult, Seal, Single
+from ..store import Transaction
 
 FAILED = ("EXECUTION_ERROR", "An error occurred during program execution")
 DEFAULT_CONCURRENCY = 10
 
 
 def _executed(execution: Execution) -> Response:
-    return answers.json_text(execution.wire())
+    return responses.json_text(execution.wire())
 
 
 @action(*FAILED)
@@ -34,7 +35,7 @@ async def execute(call: ActionCall) -> Response:
     no program could be made.
     """
     task_id = call.guid("task_id", "taskId")
-    request = call.body(bodies.EXECUTE)
+    request = await call.body(bodies.EXECUTE)
     broken = bodies.broken_execute_rules(request)
     if broken:
         raise invalid(broken)
@@ -47,7 +48,7 @@ async def execute(call: ActionCall) -> Response:
 @action(*FAILED)
 async def execute_legacy(call: ActionCall) -> Response:
     """The same with the task in the body only, at the path that the earlier SDKs use."""
-    request = call.body(bodies.EXECUTE)
+    request = await call.body(bodies.EXECUTE)
     broken = bodies.broken_execute_rules(request)
     if broken:
         raise invalid(broken)
@@ -55,23 +56,24 @@ async def execute_legacy(call: ActionCall) -> Response:
 
 
 async def _execute(call: ActionCall, request: dict[str, Any]) -> Response:
-    def operation(seal: Seal[Execution]) -> None:
-        call.site.service.execute(
-            request["task_id"],
-            request["input"],
-            version=request["version"],
-            timeout_ms=request["timeout_ms"],
-            force_validation=request["force_validation"],
-            began=call.began,
-            seal=seal,
-        )
+    def seal(transaction: Transaction, execution: Execution) -> None:
+        call.keep(transaction, _executed(execution))
+
+    async def run() -> Response:
+        single = Single(request["input"], request["force_validation"], call.began, None if call.key is None else seal)
+        task_id, version, timeout_ms = request["task_id"], request["version"], request["timeout_ms"]
+        try:
+            return _executed(await call.site.combiner.execute(task_id, version, timeout_ms, single))
+        except (ExecutionFailed, InvalidInput, NoActiveProgram, Overtaken):
+            await call.raise_if_answered()
+            raise
 
     try:
         try:
-            return await call.commit(operation, _executed, pure=True)
+            return await run()
         except NoActiveProgram:
             await call.site.generation.ensure(request["task_id"])
-            return await call.commit(operation, _executed, pure=True)
+            return await run()
     except ExecutionFailed as error:
         raise failure(call.site.settings, *FAILED, str(error)) from None
     except InvalidInput as error:
@@ -81,13 +83,13 @@ async def _execute(call: ActionCall, request: dict[str, Any]) -> Response:
 @action("BATCH_EXECUTION_ERROR", "Batch execution failed")
 async def execute_batch(call: ActionCall) -> Response:
     """Run a task's program on many inputs; 200 even where every one failed. Results stand in the order sent."""
-    request = call.body(bodies.BATCH_EXECUTE)
+    request = await call.body(bodies.BATCH_EXECUTE)
     concurrency = DEFAULT_CONCURRENCY if request["max_concurrency"] is None else request["max_concurrency"]
     if not 1 <= concurrency <= MOST_CONCURRENCY:
         message = f"MaxConcurrency must be between 1 and {MOST_CONCURRENCY}"
         raise ApiError(400, "INVALID_CONCURRENCY", message)
     rows = [BatchRow(item["id"], item["input"], item["force_validation"]) for item in request["items"]]
-    started = moments.now()
+    started = timestamps.now()
 
     def operation(seal: Seal[list[RowResult]]) -> None:
         call.site.service.execute_batch(
@@ -97,18 +99,19 @@ async def execute_batch(call: ActionCall) -> Response:
             timeout_ms=request["timeout_ms"],
             max_concurrency=concurrency,
             stop_on_first_error=request["stop_on_first_error"],
+            stop=call.stop,
             seal=seal,
         )
 
     def executed(results: list[RowResult]) -> Response:
-        return answers.json_text(_batch(call, request, results, started))
+        return responses.json_text(_batch(call, request, results, started))
 
     try:
         try:
-            return await call.commit(operation, executed, pure=True)
+            return await call.commit(operation, executed, task_id=request["task_id"], pure=True)
         except NoActiveProgram:
             await call.site.generation.ensure(request["task_id"])
-            return await call.commit(operation, executed, pure=True)
+            return await call.commit(operation, executed, task_id=request["task_id"], pure=True)
     except ExecutionFailed as error:
         # The contract knows no such failure of a batch: every row has it.
         return executed([RowResult(row.id, None, str(error), 0.0) for row in rows])
@@ -127,7 +130,7 @@ def _batch(call: ActionCall, request: dict[str, Any], results: list[RowResult], 
         "total_duration_ms": milliseconds(time.perf_counter() - call.began),
         "avg_latency_ms": number(round(latency_ms / len(results), 4)) if results else 0,
     }
-    tail = {"started_at": moments.written(started), "completed_at": moments.written(moments.now())}
+    tail = {"started_at": timestamps.iso8601(started), "completed_at": timestamps.iso8601(timestamps.now())}
     items = b",".join(_result(result) for result in results)
     return b"".join((to_json(head)[:-1], b',"results":[', items, b"],", to_json(tail)[1:]))
 
@@ -152,7 +155,11 @@ def _result(result: RowResult) -> bytes:
 @action("BATCH_VALIDATION_ERROR", "Batch validation failed")
 async def validate_batch(call: ActionCall) -> Response:
     """Compare outputs with the expected ones, by their text as it was sent. Nothing is run or stored."""
-    request = call.body(bodies.BATCH_VALIDATE)
+    request = await call.body(bodies.BATCH_VALIDATE)
+    return await call.parsing(lambda: _validated(call, request))
+
+
+def _validated(call: ActionCall, request: dict[str, Any]) -> Response:
     valid = [given == expected for given, expected in comparison.pairs(call.content)]
     body = {
         "batch_id": new_id(),
@@ -172,7 +179,7 @@ async def validate_batch(call: ActionCall) -> Response:
         ],
         "total_duration_ms": milliseconds(time.perf_counter() - call.began),
     }
-    return answers.json_of(body)
+    return responses.json_of(body)
 
 
 def add(app: FastAPI) -> None:
@@ -184,5 +191,25 @@ def add(app: FastAPI) -> None:
     route(app, "POST", path, execute, "executions", result, body=bodies.EXECUTE, refusals=refusals)
     route(app, "POST", old, execute_legacy, "executions", result, body=bodies.EXECUTE, refusals=refusals, old=True)
     run, compare = "/api/v1/batch/execute", "/api/v1/batch/validate"
-    route(app, "POST", run, execute_batch, "batches", batch, body=bodies.BATCH_EXECUTE, refusals=refusals)
-    route(app, "POST", compare, validate_batch, "batches", validated, body=bodies.BATCH_VALIDATE, refusals={400, 415})
+    route(
+        app,
+        "POST",
+        run,
+        execute_batch,
+        "batches",
+        batch,
+        body=bodies.BATCH_EXECUTE,
+        refusals=refusals,
+        name="batch_execute",
+    )
+    route(
+        app,
+        "POST",
+        compare,
+        validate_batch,
+        "batches",
+        validated,
+        body=bodies.BATCH_VALIDATE,
+        refusals={400, 415},
+        name="batch_validate",
+    )

@@ -8,11 +8,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from ... import models
 from ..._version import __version__
-from .. import answers, moments
+from .. import responses, timestamps
 from ..calls import ActionCall, Site, action
 from ..documentation import route
 from ..metrics import CONTENT_TYPE
@@ -24,7 +24,7 @@ NOT_CACHED = {"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"}
 def _healthy(call: ActionCall, status: str = "healthy") -> dict[str, Any]:
     return {
         "status": status,
-        "timestamp": moments.written(moments.now()),
+        "timestamp": timestamps.iso8601(timestamps.now()),
         "version": __version__,
         "environment": call.site.settings.environment,
     }
@@ -44,7 +44,7 @@ async def _probe(call: ActionCall) -> tuple[str | None, int]:
 @action(*FAILED)
 async def health(call: ActionCall) -> Response:
     """The server runs."""
-    return answers.json_of(_healthy(call))
+    return responses.json_of(_healthy(call))
 
 
 @action(*FAILED)
@@ -64,7 +64,7 @@ async def detailed_health(call: ActionCall) -> Response:
             "redis": {"status": "healthy", "response_time": 0, "message": "Redis not configured"},
         },
     }
-    return answers.json_of(body, 200 if reason is None else 503)
+    return responses.json_of(body, 200 if reason is None else 503)
 
 
 @action(*FAILED)
@@ -72,13 +72,13 @@ async def ready(call: ActionCall) -> Response:
     """Whether the server takes work; 503 where it does not."""
     reason, _ = await _probe(call)
     body = {"status": "ready" if reason is None else "not_ready", "database": reason is None, "redis": True}
-    return answers.json_of(body, 200 if reason is None else 503)
+    return responses.json_of(body, 200 if reason is None else 503)
 
 
 @action(*FAILED)
 async def live(_: ActionCall) -> Response:
-    """The process answers."""
-    return answers.json_of({"status": "alive"})
+    """The process responses."""
+    return responses.json_of({"status": "alive"})
 
 
 async def plain_health(_: Request) -> Response:
@@ -92,14 +92,37 @@ async def metrics(request: Request) -> Response:
     return Response(await site.work(site.metrics.text), headers={"Content-Type": CONTENT_TYPE})
 
 
+async def to_documentation(_: Request) -> Response:
+    """Lead whoever opens the address in a browser to the documentation."""
+    return RedirectResponse("/docs")
+
+
 def add(app: FastAPI) -> None:
     """Add these endpoints."""
     place, detailed, is_ready = "/api/v1/health", models.DetailedHealthResponse, models.ReadyResponse
-    route(app, "GET", place, health, "health", models.HealthResponse)
-    route(app, "GET", f"{place}/detailed", detailed_health, "health", detailed, also={503: detailed})
-    route(app, "GET", f"{place}/ready", ready, "health", is_ready, also={503: is_ready})
-    route(app, "GET", f"{place}/live", live, "health", models.LiveResponse)
-    app.get("/metrics", summary="Metrics", response_class=PlainTextResponse, tags=["health"])(metrics)
-    app.get("/health", summary="Health in a word", response_class=PlainTextResponse, tags=["health"])(plain_health)
+    route(app, "GET", place, health, "health", models.HealthResponse, name="get_health")
+    route(
+        app,
+        "GET",
+        f"{place}/detailed",
+        detailed_health,
+        "health",
+        detailed,
+        also={503: detailed},
+        name="get_detailed_health",
+    )
+    route(app, "GET", f"{place}/ready", ready, "health", is_ready, also={503: is_ready}, name="get_ready")
+    route(app, "GET", f"{place}/live", live, "health", models.LiveResponse, name="get_live")
+    app.get(
+        "/metrics", summary="Metrics", operation_id="get_metrics", response_class=PlainTextResponse, tags=["health"]
+    )(metrics)
+    app.get(
+        "/health",
+        summary="Health in a word",
+        operation_id="get_plain_health",
+        response_class=PlainTextResponse,
+        tags=["health"],
+    )(plain_health)
+    app.add_route("/", to_documentation, methods=["GET"], include_in_schema=False)
     # The real server answers any verb here; only GET is worth documenting.
     app.add_route("/health", plain_health, methods=["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])

@@ -6,8 +6,9 @@ from fastapi import FastAPI
 from starlette.responses import Response
 
 from ... import models
-from .. import answers, bodies
-from ..calls import ActionCall, action
+from ...programs.input_check import SchemaTooLarge
+from .. import bodies, responses
+from ..calls import LARGEST_PAGE, ActionCall, action, guid_of
 from ..documentation import route
 from ..errors import ApiError, invalid
 from ..records import Artifact, TaskState
@@ -15,6 +16,10 @@ from ..service import ProgramRefused, UnknownTask
 from ..store import NameTaken
 
 TASKS = "/api/v1/tasks"
+QUERY = (
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}},
+    {"name": "after", "in": "query", "schema": {"type": "string", "format": "uuid"}},
+)
 TASK = f"{TASKS}/{{task_id}}"
 
 
@@ -25,16 +30,20 @@ def _missing(task_id: str) -> ApiError:
 @action("TASK_CREATION_ERROR", "An error occurred while creating the task")
 async def create_task(call: ActionCall) -> Response:
     """Create a task."""
-    task = call.body(bodies.CREATE_TASK)
+    task = await call.body(bodies.CREATE_TASK)
     broken = bodies.broken_task_rules(task)
     if broken:
         raise invalid(broken)
 
     def created(state: TaskState) -> Response:
-        return answers.json_of(state.wire(), 201, {"Location": f"{call.origin}/api/v1/Tasks/{state.task.id}"})
+        return responses.json_of(state.wire(), 201, {"Location": f"{call.origin}/api/v1/Tasks/{state.task.id}"})
 
     try:
-        return await call.commit(lambda seal: call.site.service.create_task(**task, seal=seal), created)
+        return await call.commit(
+            lambda seal: call.site.service.create_task(**task, seal=seal), created, task_id=task["name"]
+        )
+    except SchemaTooLarge as error:
+        raise invalid([("InputSchema", f"Schemas are limited: {error}")]) from None
     except NameTaken:
         raise ApiError(409, "TASK_ALREADY_EXISTS", f"Task with name '{task['name']}' already exists") from None
 
@@ -46,13 +55,27 @@ async def get_task(call: ActionCall) -> Response:
     state = await call.work(lambda: call.site.store.task(task_id))
     if state is None:
         raise _missing(task_id)
-    return answers.json_of(state.wire())
+    return responses.json_of(state.wire())
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the tasks")
 async def list_tasks(call: ActionCall) -> Response:
-    """All tasks, oldest first."""
-    return await call.work(lambda: answers.json_of([state.wire() for state in call.site.store.tasks()]))
+    """Tasks without their examples, oldest first, a page at a time.
+
+    The header X-Next-Cursor, where it is there, is the next page's `after`.
+    """
+    limit = call.query("limit", 1, LARGEST_PAGE, LARGEST_PAGE) or LARGEST_PAGE
+    after = call.request.query_params.get("after")
+    if after is not None:
+        after = guid_of("after", after)
+    return await call.work(lambda: _tasks_page(call, limit, after))
+
+
+def _tasks_page(call: ActionCall, limit: int, after: str | None) -> Response:
+    states = call.site.store.tasks(limit + 1, after)
+    page = states[:limit]
+    headers = {"X-Next-Cursor": page[-1].task.id} if len(states) > limit else {}
+    return responses.json_of([state.summary() for state in page], 200, headers)
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
@@ -62,38 +85,40 @@ async def get_task_by_name(call: ActionCall) -> Response:
     state = await call.work(lambda: call.site.store.task_by_name(name))
     if state is None:
         raise ApiError(404, "TASK_NOT_FOUND", f"Task with name '{name}' not found")
-    return answers.json_of(state.wire())
+    return responses.json_of(state.wire())
 
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving artifacts")
 async def list_artifacts(call: ActionCall) -> Response:
     """A task's programs by ascending version; none for an unknown task."""
     task_id = call.guid("task_id", "taskId")
-    artifacts = await call.work(lambda: call.site.store.artifacts(task_id))
-    return answers.json_of([artifact.wire() for artifact in artifacts])
+    found = await call.work(lambda: call.site.store.artifacts(task_id))
+    return responses.json_of([artifact.wire() for artifact in found])
 
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving the artifact")
 async def get_artifact(call: ActionCall) -> Response:
     """One version of a task's program."""
     task_id, version = call.guid("task_id", "taskId"), call.integer("version", "version")
-    artifact = await call.work(lambda: call.site.store.artifact(task_id, version))
-    if artifact is None:
+    found = await call.work(lambda: call.site.store.artifact(task_id, version))
+    if found is None:
         raise ApiError(404, "ARTIFACT_NOT_FOUND", f"Artifact version {version} for task {task_id} not found")
-    return answers.json_of(artifact.wire())
+    return responses.json_of(found.wire())
 
 
 @action("ARTIFACT_CREATION_ERROR", "An error occurred while adding the program")
 async def push_program(call: ActionCall) -> Response:
     """Add a program of your own as the task's next version."""
-    task_id, program = call.guid("task_id", "taskId"), call.body(bodies.PUSH_PROGRAM)
+    task_id, program = call.guid("task_id", "taskId"), await call.body(bodies.PUSH_PROGRAM)
 
     def created(artifact: Artifact) -> Response:
         place = f"{call.origin}/api/v1/Tasks/{task_id}/artifacts/{artifact.version}"
-        return answers.json_of(artifact.wire(), 201, {"Location": place})
+        return responses.json_of(artifact.wire(), 201, {"Location": place})
 
     try:
-        return await call.commit(lambda seal: call.site.service.add_program(task_id, **program, seal=seal), created)
+        return await call.commit(
+            lambda seal: call.site.service.add_program(task_id, **program, seal=seal), created, task_id=task_id
+        )
     except UnknownTask:
         raise _missing(task_id) from None
     except ProgramRefused as refused:
@@ -105,7 +130,7 @@ def add(app: FastAPI) -> None:
     task, program = models.Task, models.ProgramArtifact
     post = {400, 409, 415}
     route(app, "POST", TASKS, create_task, "tasks", task, 201, body=bodies.CREATE_TASK, refusals=post)
-    route(app, "GET", TASKS, list_tasks, "tasks", list[models.Task])
+    route(app, "GET", TASKS, list_tasks, "tasks", list[models.Task], refusals={400}, query=QUERY)
     # Before the paths with a task id in this place, which it would be read as.
     route(app, "GET", f"{TASKS}/by-name/{{name}}", get_task_by_name, "tasks", task, refusals={404})
     route(app, "GET", TASK, get_task, "tasks", task, refusals={400, 404})

@@ -52,6 +52,10 @@ def test_every_option_is_a_key() -> None:
         "MAX_RETRIES": 7,
         "DEADLINE": 9.5,
         "MAX_CONNECTIONS": 3,
+        "MAX_REPLY_BYTES": 1000,
+        "RATE_LIMIT": "30/minute",
+        "CERT": None,
+        "PROXY": "http://proxy:3128",
         "TRANSPORT": "httpx",
         "COALESCE": True,
         "TASKS": {"spam": "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"},
@@ -237,3 +241,25 @@ def run(code: str, project: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_default_mapping_leaves_read_only_members_out() -> None:
+    """Computed members are the class's own, not the rows': they are neither sent nor required."""
+    from loopai.contrib.django.batches.plan import default_mapping
+
+    schema = {
+        "properties": {"text": {"type": "string"}, "length": {"type": "integer", "readOnly": True}},
+        "required": ["text", "length"],
+    }
+    assert default_mapping(schema, ["id", "text", "length"], ["id"]) == ("text=text",)
+    assert default_mapping(schema, ["id", "text"], ["id"]) == ("text=text",)
+
+
+def test_an_address_in_the_settings_beats_a_local_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an argument of a client does."""
+    monkeypatch.setenv("LOOPAI_OTHER_LOCAL", "1")
+    with configured(BASE_URL="https://prod.test"):
+        assert (config_of("other").local, config_of("other").base_url) == (False, "https://prod.test")
+    with configured(LOCAL=True, BASE_URL="https://prod.test"):
+        assert config_of("other").base_url == "http://embedded"
+        assert get_client("other").base_url == "http://embedded"

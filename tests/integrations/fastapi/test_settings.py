@@ -153,3 +153,34 @@ def test_settings_can_be_dumped_copied_pickled_and_nested() -> None:
 class _Mine:
     async def asend(self, request):
         raise NotImplementedError
+
+
+def test_another_alias_has_no_key_of_the_default_ones(monkeypatch) -> None:
+    """Its server is not sent the default server's key, headers or secrets; those of its own are its own."""
+    monkeypatch.setenv("LOOPAI_API_KEY", "default-key")
+    monkeypatch.setenv("LOOPAI_HEADERS", "x-key=default")
+    monkeypatch.setenv("LOOPAI_TIMEOUT", "7")
+
+    def config(alias: str, **options):
+        return LoopaiClient(**LoopaiSettings(base_url="https://other.test", **options).arguments(alias)).config
+
+    assert (config("default").api_key, config("default").headers) == ("default-key", {"x-key": "default"})
+    other = config("other")
+    assert (other.api_key, other.headers, other.timeout) == (None, {}, 7.0)
+    assert config("other", api_key="own").api_key == "own"
+    assert config("other", _env_prefix="LOOPAI_OTHER_").api_key is None
+    monkeypatch.setenv("LOOPAI_OTHER_API_KEY", "other-key")
+    assert config("other", _env_prefix="LOOPAI_OTHER_").api_key == "other-key"
+
+
+def test_which_server_is_asked_is_decided_as_for_a_client(monkeypatch) -> None:
+    """An address as an argument beats `LOOPAI_LOCAL`, and `local=True` any address of the environment."""
+    monkeypatch.setenv("LOOPAI_LOCAL", "1")
+    config = LoopaiClient(**LoopaiSettings(base_url="https://prod.test").arguments()).config
+    assert (config.local, config.base_url) == (False, "https://prod.test")
+    assert LoopaiClient(**LoopaiSettings().arguments()).base_url == "http://embedded"
+    monkeypatch.setenv("LOOPAI_BASE_URL", "https://env.test")
+    monkeypatch.setenv("LOOPAI_TRANSPORT", "httpx2")
+    assert LoopaiClient(**LoopaiSettings(local=True).arguments()).base_url == "http://embedded"
+    monkeypatch.setenv("LOOPAI_TASKS", f'{{"spam": "{SPAM}"}}')
+    assert LoopaiSettings().tasks == {"spam": SPAM}

@@ -115,7 +115,7 @@ def _refuse_foreign(mapping: Iterable[str], input_schema: Any) -> None:
 
 
 def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable[str]) -> tuple[str, ...]:
-    """The mapping where none was given: the columns that the task's input schema names.
+    """The mapping where none was given: the columns that the task's input schema names, read-only members apart.
 
     Where the schema names no members, all columns but those in `without`. Raises `ConfigurationError` where there is
     none, or a required member has no column.
@@ -125,8 +125,9 @@ def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable
     named = schema.get("properties")
     if not isinstance(named, Mapping) or not named:
         return tuple(f"{name}={name}" for name in there)
-    missing = [name for name in schema.get("required") or () if name not in there]
-    found = [name for name in named if name in there]
+    written = [name for name, part in named.items() if not (isinstance(part, Mapping) and part.get("readOnly") is True)]
+    missing = [name for name in schema.get("required") or () if name not in there and name in written]
+    found = [name for name in written if name in there]
     if missing or not found:
         lacking = missing or list(named)
         raise OptionError(

@@ -90,8 +90,6 @@ class Command(BaseCommand):
         source = Path(options["program"])
         task = options["task"]
         code = _read(options["program"])
-        if not _is_id(task) and task not in client.config.tasks:
-            task = client.get_task_by_name(task).id
         language = options["language"] or _LANGUAGES.get(source.suffix, "python")
         artifact = client.push_program(task, code, language, activate=not options["no_activate"])
         self._say(options, artifact, f"version {artifact.version}")
@@ -113,16 +111,6 @@ _MEMBERS = frozenset(
     }
 )
 """The arguments of the client's `create_task`."""
-
-
-def _is_id(text: str) -> bool:
-    from uuid import UUID
-
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read(name: str) -> str:

@@ -1,0 +1,135 @@
+"""Task names that only the server knows: looked up at the first request, remembered, and looked up afresh on a 404.
+
+One resolver for all: the clients, and through them the command line, Django and FastAPI. Names that the client's
+`tasks` has are none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import Callable, TypeVar
+
+from ..exceptions import ConfigurationError, NotFoundException, NotSupportedException
+from .flow import Steps
+from .operations import Operation, get_task_by_name
+
+T = TypeVar("T")
+
+MOST_NAMES = 1024
+"""Names that one client remembers; a site has tens of tasks, and a name may come from a request."""
+
+
+class Name(str):
+    """A task's name that no option of the client maps to an id."""
+
+    __slots__ = ()
+
+
+class NamedId(str):
+    """The id that a name had when it was last looked up."""
+
+    __slots__ = ("name",)
+    name: str
+
+
+class Names:
+    """What servers said of names, by the client that asked; successes only. Shared by its copies and threads."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, NamedId] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def of(self, name: str) -> str:
+        """Return the id that `name` had when it was last looked up, or the name to look up."""
+        return self._ids.get(name) or Name(name)
+
+    def remember(self, name: str, task_id: str) -> None:
+        """Keep what the server said; the oldest name goes where there are too many."""
+        named = NamedId(task_id)
+        named.name = name
+        with self._lock:
+            self._ids.pop(name, None)
+            while len(self._ids) >= MOST_NAMES:
+                del self._ids[next(iter(self._ids))]
+            self._ids[name] = named
+
+    def forget(self, name: str) -> None:
+        """Have the next call look `name` up."""
+        with self._lock:
+            self._ids.pop(name, None)
+
+
+def is_named(operation: Operation[T]) -> bool:
+    """Whether the operation's task was given by a name that the server has to know."""
+    return isinstance(operation.task_id, (Name, NamedId))
+
+
+def by_name(
+    operation: Operation[T],
+    names: Names,
+    flow: Callable[[Operation[T]], Steps[T]],
+    look: Callable[[str], Steps[str]],
+) -> Steps[T]:
+    """Make the call of an operation whose task was named, as the steps of one call.
+
+    `flow` makes the steps of an operation, `look` those of looking a name up. Raises `NotFoundException` for a name
+    that the server does not know, `ConfigurationError` where it cannot look up names.
+    """
+    again = operation.again
+    if again is None:
+        raise TypeError(f"{operation.name} cannot be made again for another task id")
+    named = operation.task_id
+    fresh = not isinstance(named, NamedId)
+    name = named.name if isinstance(named, NamedId) else str(named)
+    task_id = str(named)
+    if fresh:
+        task_id = yield from look(name)
+        names.remember(name, task_id)
+        callers, operation = operation.callers, again(task_id)
+        operation.callers = callers
+    try:
+        return (yield from flow(operation))
+    except NotFoundException:
+        if fresh:
+            names.forget(name)
+            raise
+        # The task may have been made anew under its name since.
+        names.forget(name)
+        newer = yield from look(name)
+        if newer == task_id:
+            raise
+        names.remember(name, newer)
+    return (yield from flow(again(newer)))
+
+
+def look_up(
+    name: str,
+    base_url: str,
+    known: Sequence[str],
+    flow: Callable[[Operation[T]], Steps[T]],
+) -> Steps[str]:
+    """Ask the server for a task's id by its name; `known` are the names of the client's own, for the errors."""
+    others = f"; the client's own names are {', '.join(sorted(known))}" if known else ""
+    try:
+        task = yield from flow(get_task_by_name(name))  # type: ignore[arg-type]  # one function for every result
+    except NotFoundException as error:
+        missing = NotFoundException(
+            f"task {name!r} not found on the server at {base_url}{others}",
+            status_code=error.status_code,
+            response=error.response,
+            code=error.code,
+            trace_id=error.trace_id,
+            request=error.request,
+        )
+    except NotSupportedException:
+        raise ConfigurationError(
+            f"task_id: {name!r} is not a UUID, and the server at {base_url} cannot look up names: name the task's id "
+            f"with tasks={{{name!r}: id}}, LOOPAI_TASKS={name}=<id>, or TASKS in the LOOPAI setting of Django{others}"
+        ) from None
+    else:
+        return str(task.id)  # type: ignore[attr-defined]  # see above
+    raise missing

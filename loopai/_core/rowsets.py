@@ -1,0 +1,139 @@
+"""What may stand where rows are wanted: iterables, DataFrames and Series; never a text, bytes or a mapping.
+
+Iterating those would run their letters, numbers or keys, each as a row. Nothing is sent here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Optional
+
+from pydantic import BaseModel
+
+from ..exceptions import ConfigurationError, ValidationException
+from .encoding import is_missing
+
+Missing = Literal["null", "error"]
+"""What becomes of missing values (NaN, `pd.NA`, NaT) in DataFrames and Series: null, or an error naming their place."""
+
+_FRAMES = frozenset({"cudf", "dask", "geopandas", "modin", "pandas", "polars", "pyarrow"})
+
+
+def rows_of(rows: Any, name: str, missing: Missing = "null") -> Iterator[Any]:
+    """Return the rows of `rows`, each a value that can be encoded; `name` is the argument's, for errors.
+
+    A DataFrame is taken row by row, each as an object by its columns; so are the rows of `itertuples` and `iterrows`. A
+    Series is taken value by value. Raises `ValidationException` for what is not rows, before the first is given, and
+    for a missing value where `missing` is `"error"`.
+    """
+    check_missing(missing)
+    check_rows(rows, name)
+    found = frame_rows(rows, name, missing)
+    return found if found is not None else _each(iter(rows), name, missing)
+
+
+def _each(rows: Iterator[Any], name: str, missing: Missing) -> Iterator[Any]:
+    for number, row in enumerate(rows):
+        yield row if type(row) is dict else row_of(row, f"{name}[{number}]", missing)
+
+
+def check_missing(missing: Any) -> None:
+    """Raise `ValidationException` for an option `missing` that is neither `"null"` nor `"error"`."""
+    if missing not in {"null", "error"}:
+        raise _refused("missing", f"must be 'null' or 'error', not {missing!r}")
+
+
+def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
+    """Raise `ValidationException`, with what to pass instead, for what is one value and not rows.
+
+    `asynchronous` also allows an asynchronous iterable.
+    """
+    kind = type(rows).__name__
+    if isinstance(rows, (str, bytes, bytearray, memoryview)):
+        raise _refused(name, f"must be rows, not a {kind}: for a single row pass [{name}]")
+    if isinstance(rows, Mapping):
+        raise _refused(
+            name, f"must be rows, not a {kind}: for a single row pass [{name}], for its values list({name}.values())"
+        )
+    if isinstance(rows, BaseModel):
+        raise _refused(name, f"must be rows, not a {kind}: for a single row pass [{name}]")
+    if is_frame(rows) or (asynchronous and hasattr(rows, "__aiter__")):
+        return
+    if hasattr(rows, "__aiter__"):
+        raise _refused(name, "must be rows, not an asynchronous iterable: collect them first, or use batch_stream")
+    try:
+        iter(rows)
+    except TypeError:
+        raise _refused(name, f"must be an iterable of rows, not {kind}: for a single row pass [{name}]") from None
+
+
+def is_frame(rows: Any) -> bool:
+    """Whether `rows` is a DataFrame or Series of a library that has such."""
+    return any(
+        each.__module__.partition(".")[0] in _FRAMES and each.__name__ in {"DataFrame", "LazyFrame", "Series", "Table"}
+        for each in type(rows).__mro__
+    )
+
+
+def frame_rows(rows: Any, name: str, missing: Missing) -> Optional[Iterator[Any]]:
+    """Return the rows of a DataFrame or the values of a Series, `None` for anything else.
+
+    Raises `ConfigurationError` where narwhals is not installed.
+    """
+    if not is_frame(rows):
+        return None
+    try:
+        import narwhals
+    except ImportError:
+        raise ConfigurationError("rows of a DataFrame need narwhals: pip install narwhals") from None
+    try:
+        frame: Any = narwhals.from_native(rows, allow_series=True)
+    except (TypeError, narwhals.exceptions.NarwhalsError) as error:
+        raise _refused(name, f"is a table that cannot be read: {' '.join(str(error).split())}") from None
+    if isinstance(frame, narwhals.LazyFrame):
+        frame = frame.collect()
+    if isinstance(frame, narwhals.Series):
+        return (_cell(value, f"{name}[{number}]", missing) for number, value in enumerate(frame))
+    names = [str(column) for column in frame.columns]
+    twice = next((column for place, column in enumerate(names) if column in names[:place]), None)
+    if twice is not None:
+        raise _refused(name, f"has two columns {twice!r}: rename one")
+    return _records(frame, names, name, missing)
+
+
+def _records(frame: Any, names: list[str], name: str, missing: Missing) -> Iterator[dict[str, Any]]:
+    for number, cells in enumerate(frame.iter_rows(named=False)):
+        yield {column: _cell(cell, f"{name}[{number}].{column}", missing) for column, cell in zip(names, cells)}
+
+
+def row_of(row: Any, place: str, missing: Missing) -> Any:
+    """Return one row: of `itertuples` and `iterrows` an object by their names, any other as it is.
+
+    Raises `ValidationException` with the place of a missing value where `missing` is `"error"`.
+    """
+    if isinstance(row, tuple) and type(row).__module__.partition(".")[0] == "pandas":
+        names = type(row)._fields  # type: ignore[attr-defined]  # as `itertuples` gives it
+        return {column: _cell(cell, f"{place}.{column}", missing) for column, cell in zip(names, row)}
+    if isinstance(row, tuple) and len(row) == 2 and _is_series(row[1]):
+        row = row[1]  # as `iterrows` gives it, after its label
+    if _is_series(row):
+        return {
+            str(column): _cell(cell, f"{place}.{column}", missing) for column, cell in zip(row.index, row)
+        }  # its labels are the columns
+    return row
+
+
+def _is_series(row: Any) -> bool:
+    return is_frame(row) and type(row).__name__ == "Series" and hasattr(row, "index")
+
+
+def _cell(value: Any, place: str, missing: Missing) -> Any:
+    if not is_missing(value):
+        return value
+    if missing == "error":
+        raise _refused(place, "is a missing value: fill it, or pass missing='null'")
+    return None
+
+
+def _refused(place: str, reason: str) -> ValidationException:
+    return ValidationException(f"{place} {reason}", errors={place: [reason]})

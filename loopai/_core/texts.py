@@ -1,0 +1,93 @@
+"""Texts of a server where they are kept or shown: cut to a length, and without secrets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Optional
+
+TEXT_KEPT = 2_000
+"""Characters of one text of a server that an exception keeps; what it has to say is at its start."""
+
+MEMBERS_KEPT = 1_000
+"""Members and entries of an error's body that an exception keeps, over all its levels."""
+
+_CREDENTIAL = re.compile(r"\bauth\b|authori[sz]|cookie|key|password|secret|token")
+
+
+def secrets_of(headers: Mapping[str, str], *others: Optional[str]) -> list[str]:
+    """What no error may show, should a server or proxy echo it: credentials among `headers`, and `others`."""
+    found = [secret for secret in others if secret]
+    for name, value in headers.items():
+        if _CREDENTIAL.search(name):
+            # Of `Bearer <key>` the key alone may come back.
+            found += [value, value.partition(" ")[2]]
+    escaped = [json.dumps(secret)[1:-1] for secret in found]
+    # The longest first: a key within a key goes with the whole.
+    return sorted({*found, *escaped} - {""}, key=lambda secret: (-len(secret), secret))
+
+
+def without(value: Any, secrets: Iterable[str]) -> Any:
+    """Return a JSON value with stars in the place of secrets."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "***")
+        return value
+    if isinstance(value, dict):
+        return {without(name, secrets): without(item, secrets) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without(item, secrets) for item in value]
+    return value
+
+
+def shortened(text: str, limit: int = TEXT_KEPT) -> str:
+    """Return the start of a text, with a mark where it was cut."""
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def bounded(value: Any) -> Any:
+    """Return a JSON value whose texts are cut, and which has no more members than an exception keeps."""
+    left = MEMBERS_KEPT
+
+    def cut(part: Any) -> Any:
+        nonlocal left
+        if isinstance(part, str):
+            return shortened(part)
+        if isinstance(part, dict):
+            kept = {}
+            for name, item in part.items():
+                if left <= 0:
+                    break
+                left -= 1
+                kept[shortened(name)] = cut(item)
+            return kept
+        if isinstance(part, list):
+            listed = []
+            for item in part:
+                if left <= 0:
+                    break
+                left -= 1
+                listed.append(cut(item))
+            return listed
+        return part
+
+    return cut(value)
+
+
+_MESSAGE = re.compile(rb'("error_?[mM]essage"\s*:\s*)("(?:[^"\\]|\\.)*")', re.DOTALL)
+
+
+def scrub_messages(content: bytes, secrets: Sequence[str]) -> bytes:
+    """Return a reply in which no program's error holds a secret; its outputs stay as they are."""
+    found = [secret.encode() for secret in secrets]
+    if not any(secret in content for secret in found):
+        return content
+
+    def scrubbed(match: re.Match[bytes]) -> bytes:
+        text = match[2]
+        for secret in found:
+            text = text.replace(secret, b"***")
+        return match[1] + text
+
+    return _MESSAGE.sub(scrubbed, content)

@@ -1,0 +1,94 @@
+"""Training in a process of its own: `python -m loopai.local.training MEGABYTES`, started by `loopai.local.trainer`.
+
+Reads one job as a line of JSON from standard input and writes one line of JSON to standard output. What training needs
+is imported before the job is there. The process ends with whoever started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+from ..exceptions import ConfigurationError
+
+_LOOK_SECONDS = 0.5
+_NICENESS = 5  # a server has to answer meanwhile
+
+
+def _limit_itself(megabytes: int) -> None:
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit, macOS does not keep to it
+        import resource
+
+        size = megabytes * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end_with(parent: int) -> None:
+    # The end of standard input would not do: a process forked from the parent may hold the other end open.
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
+
+
+def _made(job: dict[str, Any]) -> dict[str, Any]:
+    # Imported here, within the limits.
+    from ..generators import Refusal, TaskDescription, generate
+
+    examples = job.pop("examples")
+    made = generate(TaskDescription(**job), examples)
+    if isinstance(made, Refusal):
+        return {"refused": made.reason}
+    artifact = {
+        "code": made.code,
+        "language": made.language,
+        "synthesis_strategy": made.synthesis_strategy,
+        "confidence_score": made.confidence_score,
+        "cyclomatic_complexity": made.cyclomatic_complexity,
+        "lines_of_code": made.lines_of_code,
+        "llm_provider": made.provider,
+        "llm_model": made.model,
+        "generation_cost": made.cost,
+        "generation_time_sec": made.generation_time_sec,
+    }
+    return {"trained": artifact}
+
+
+def _reply(job: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return _made(job)
+    except ConfigurationError as error:
+        return {"refused": str(error)}
+    except MemoryError:
+        return {"refused": "training needs more memory than it may take: give fewer or shorter examples"}
+    except RecursionError:
+        return {"refused": "the examples or schemas are nested too deeply"}
+
+
+def main() -> None:
+    """Do one job."""
+    megabytes, parent = map(int, sys.argv[1:3])
+    _limit_itself(megabytes)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    # Libraries write warnings there; the reply has the pipe to itself.
+    out, sys.stdout = sys.stdout, sys.stderr
+    with contextlib.suppress(ImportError, ConfigurationError):  # the job itself reports it
+        from .. import generators  # noqa: F401  # what takes long to import, before it is needed
+        from ..generators import learner  # noqa: F401
+    line = sys.stdin.buffer.readline()
+    if line:
+        out.write(json.dumps(_reply(json.loads(line))) + "\n")
+        out.flush()
+    # Threads of the linear algebra need not be waited for.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

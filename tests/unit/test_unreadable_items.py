@@ -1,0 +1,91 @@
+"""One item of a reply that cannot be read fails alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from loopai import LoopaiClient, SyncLoopaiClient
+from loopai._core.items import id_of_item, results_of
+from loopai._core.wire import Reply, Request
+from loopai.exceptions import ServerException
+
+TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
+
+SPOILT = {
+    "lone surrogate": '{"id":"1","success":true,"output":{"text":"a\\ud800b"},"latency_ms":1}',
+    "deep": '{"id":"1","success":true,"output":' + "[" * 5000 + "]" * 5000 + ',"latency_ms":1}',
+    "deep, id last": '{"success":true,"latency_ms":1,"output":'
+    + '{"id":"0","a":' * 3000
+    + "1"
+    + "}" * 3000
+    + ',"id":"1"}',
+    "null latency": '{"id":"1","success":true,"output":1,"latency_ms":null}',
+    "no success": '{"id":"1","output":1,"latency_ms":1}',
+    "text in brackets": '{"id":"1","success":"perhaps","output":"}],{\\"id\\":\\"0\\"","latency_ms":1}',
+}
+
+
+class Answering:
+    """A transport whose batches come back with the second item spoilt."""
+
+    def __init__(self, spoilt: str, place: int = 1) -> None:
+        self.spoilt = spoilt
+
+    def send(self, request: Request) -> Reply:
+        items = json.loads(request.content)["items"]
+        each = [f'{{"id":"{item["id"]}","success":true,"output":"ok","latency_ms":1}}' for item in items]
+        each[1] = self.spoilt
+        counts = '"total_items":3,"success_count":3,"failure_count":0,"total_duration_ms":1,"avg_latency_ms":1'
+        text = f'{{"batch_id":"{TASK}","task_id":"{TASK}","version":1,"results":[{" , ".join(each)}],{counts}}}'
+        return Reply(200, {}, text.encode())
+
+    async def asend(self, request: Request) -> Reply:
+        return self.send(request)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_in_a_batch(calls: Any, spoilt: str) -> None:
+    """The others are what they are, and the counts are right."""
+    client = calls.client(transport=Answering(SPOILT[spoilt]))
+    batch = calls("batch_execute", TASK, [0, 1, 2], client=client)
+    assert [(item.id, item.success) for item in batch.results] == [("0", True), ("1", False), ("2", True)]
+    assert "cannot be read" in batch.results[1].error_message
+    assert (batch.success_count, batch.failure_count) == (2, 1)
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+async def test_in_a_coalesced_group(spoilt: str) -> None:
+    """Its caller alone gets the error."""
+    async with LoopaiClient("http://x", transport=Answering(SPOILT[spoilt]), coalesce=True) as client:
+        each = await asyncio.gather(*(client.execute(TASK, n) for n in range(3)), return_exceptions=True)
+    assert [type(one).__name__ for one in each] == ["ExecutionResult", "ExecutionException", "ExecutionResult"]
+
+
+@pytest.mark.parametrize("spoilt", ['{"success":true}', "7", '{"id":'])
+def test_an_item_that_is_nobodys(spoilt: str) -> None:
+    """Where not even the id can be read, the reply is none of a Loopai server's."""
+    with SyncLoopaiClient("http://x", transport=Answering(spoilt)) as client, pytest.raises(ServerException):  # type: ignore[arg-type]  # both kinds
+        client.batch_execute(TASK, [0, 1, 2])
+
+
+def test_results_are_found_wherever_they_stand() -> None:
+    """Only the reply's own list counts, with or without spaces."""
+    text = b' { "a" : {"results":[1]}, "results" : [ {"id":"x"} , [2] ,"3" ], "b": [] } '
+    assert results_of(text) == (
+        b' { "a" : {"results":[1]}, "results" : [], "b": [] } ',
+        [b'{"id":"x"}', b"[2]", b'"3"'],
+    )
+    assert results_of(b'{"results":[]}') == (b'{"results":[]}', [])
+    assert results_of(b'{"results":5}') is None
+    assert results_of(b"[1]") is None
+    assert id_of_item(b'{"output":{"id":"inner"},"id":"outer"}') == "outer"

@@ -1,0 +1,279 @@
+"""One rule for what JSON cannot say, whatever container it hides in."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections import OrderedDict, UserDict, deque
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple, Union
+
+import pytest
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    RootModel,
+    SecretBytes,
+    SecretStr,
+    computed_field,
+    field_serializer,
+    model_serializer,
+)
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from loopai import LoopaiClient, SyncLoopaiClient
+from loopai._core.encoding import encode
+from loopai.exceptions import ValidationException
+
+NAN, INF = float("nan"), float("inf")
+
+
+@dataclasses.dataclass
+class Plain:
+    score: Any
+
+
+@pydantic_dataclass
+class Checked:
+    score: Any
+
+
+class Open(BaseModel):
+    score: Any
+
+
+class Closed(BaseModel):
+    score: float
+
+
+class Root(RootModel[Any]):
+    pass
+
+
+class Extra(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Computed(BaseModel):
+    hidden: Any = Field(default=None, exclude=True)
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def score(self) -> Any:
+        return self.hidden
+
+
+class Aliased(BaseModel):
+    inner: Any = Field(serialization_alias="score")
+
+
+class Pair(NamedTuple):
+    score: Any
+
+
+class Level(enum.Enum):
+    BAD = NAN
+
+
+CONTAINERS: dict[str, tuple[Any, str]] = {
+    "bare": (lambda value: value, ""),
+    "dict": (lambda value: {"score": value}, ".score"),
+    "list": (lambda value: [0, value], "[1]"),
+    "tuple": (lambda value: (value,), "[0]"),
+    "named tuple": (Pair, "[0]"),
+    "deque": (lambda value: deque([value]), "[0]"),
+    "generator": (lambda value: (each for each in [value]), "[0]"),
+    "iterator": (lambda value: iter([value]), "[0]"),
+    "dataclass": (Plain, ".score"),
+    "pydantic dataclass": (Checked, ".score"),
+    "model": (lambda value: Open(score=value), ".score"),
+    "root model": (Root, ""),
+    "extra member": (lambda value: Extra(score=value), ".score"),
+    "computed member": (lambda value: Computed(hidden=value), ".score"),
+    "alias": (lambda value: Aliased(inner=value), ".score"),
+    "dict in a model": (lambda value: Open(score={"a": [value]}), ".score.a[0]"),
+    "model in a dict": (lambda value: {"a": Open(score=value)}, ".a.score"),
+    "model in a dataclass": (lambda value: Plain(Open(score=value)), ".score.score"),
+    "dataclass in a model": (lambda value: Open(score=Plain(value)), ".score.score"),
+    "ordered dict": (lambda value: OrderedDict(score=value), ".score"),
+    "read-only dict": (lambda value: MappingProxyType({"score": value}), ".score"),
+    "user's dict": (lambda value: UserDict(score=value), ".score"),
+}
+FLAWS: dict[str, tuple[Any, str]] = {
+    "nan": (NAN, "not a JSON number"),
+    "infinity": (INF, "not a JSON number"),
+    "minus infinity": (-INF, "not a JSON number"),
+    "decimal": (Decimal("NaN"), "not a JSON number"),
+    "set": ({"b", "a"}, "no order"),
+    "frozenset": (frozenset({1}), "no order"),
+    "secret": (SecretStr("hush"), "secret"),
+    "secret bytes": (SecretBytes(b"hush"), "secret"),
+    "enum": (Level.BAD, "not a JSON number"),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_what_json_cannot_say_is_named_by_its_place(container: str, flaw: str) -> None:
+    """NaN, infinities, sets and secrets, in every container; no secret stands in the error."""
+    hold, place = CONTAINERS[container]
+    value, reason = FLAWS[flaw]
+    with pytest.raises(ValidationException, match=reason) as raised:
+        encode(hold(value), "input")
+    assert list(raised.value.errors) == [f"input{place}"]
+    assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {1: "a", "1": "b"},
+        {True: 1, "true": 2},
+        {None: 1, "None": 2},
+        {1.5: 1, "1.5": 2},
+        MappingProxyType({1: 1, "1": 2}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("hold", [lambda keys: keys, Plain, lambda keys: Open(score=keys), lambda keys: [[keys]]])
+def test_keys_that_are_equal_as_text_are_refused(keys: Any, hold: Any) -> None:
+    """One of the two would be lost."""
+    with pytest.raises(ValidationException, match="same text"):
+        encode(hold(keys))
+
+
+@pytest.mark.parametrize("key", [NAN, SecretStr("hush"), frozenset({1})], ids=["nan", "secret", "set"])
+def test_keys_that_are_no_text_are_refused(key: Any) -> None:
+    """A key is a text in JSON."""
+    with pytest.raises(ValidationException):
+        encode({key: 1})
+
+
+def test_two_members_of_one_alias_are_refused() -> None:
+    """The serialiser would write both."""
+
+    class Twice(BaseModel):
+        a: int = Field(serialization_alias="x")
+        b: int = Field(serialization_alias="x")
+
+    with pytest.raises(ValidationException, match="same text"):
+        encode(Twice(a=1, b=2))
+
+
+class Telling(BaseModel):
+    """What a class's own serialisers write is its own business."""
+
+    tags: set[str]
+    key: SecretStr
+    score: Annotated[float, PlainSerializer(lambda value: None, return_type=Union[float, None], when_used="json")]
+    kept: SecretStr = Field(exclude=True)
+
+    @field_serializer("tags", when_used="json")
+    def _sorted(self, tags: set[str]) -> list[str]:
+        return sorted(tags)
+
+    @field_serializer("key", when_used="json")
+    def _shown(self, key: SecretStr) -> str:
+        return key.get_secret_value()
+
+
+class Whole(BaseModel):
+    tags: set[int]
+
+    @model_serializer
+    def _all(self) -> dict[str, Any]:
+        return {"tags": sorted(self.tags)}
+
+
+class Texts(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+    score: float
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (
+            Telling(tags={"b", "a"}, key=SecretStr("k"), score=NAN, kept=SecretStr("hush")),
+            {"tags": ["a", "b"], "key": "k", "score": None},
+        ),
+        ([Whole(tags={2, 1})], [{"tags": [1, 2]}]),
+        (Texts(score=NAN), {"score": "NaN"}),
+        (MappingProxyType({"a": UserDict(b=1)}), {"a": {"b": 1}}),
+        ({"x": (each for each in [1, (2, 3)])}, {"x": [1, [2, 3]]}),
+        (Plain(Checked(Open(score=[None]))), {"score": {"score": {"score": [None]}}}),
+        ({Level: 1}.get(Level.BAD), None),
+    ],
+)
+def test_what_serialisers_say_is_sent(value: Any, written: Any) -> None:
+    """Custom serialisers, excluded members and NaN as text are the class's own choice."""
+    assert json.loads(encode(value)) == written
+
+
+def test_numpy_is_taken() -> None:
+    """Scalars and arrays in any container; what they cannot say is refused as anywhere."""
+    numpy = pytest.importorskip("numpy")
+    scalars = [numpy.float32(1.5), numpy.int64(3), numpy.bool_(True), numpy.str_("a"), numpy.datetime64("2026-01-01")]
+    said = [1.5, 3, True, "a", "2026-01-01"]
+    for value in (scalars, tuple(scalars), deque(scalars)):
+        assert json.loads(encode(value)) == said
+    assert json.loads(encode({"a": numpy.array([[1, 2]]), "b": Plain(scalars), "c": Open(score=scalars)})) == {
+        "a": [[1, 2]], "b": {"score": said}, "c": {"score": said},
+    }  # fmt: skip
+    assert json.loads(encode({numpy.int64(1): 1})) == {"1": 1}
+    for flaw in (numpy.float32("nan"), numpy.float64("inf"), numpy.array([1.0, NAN]), numpy.datetime64("NaT", "s")):
+        for hold in (lambda value: {"score": value}, Plain, lambda value: Open(score=value)):
+            with pytest.raises(ValidationException) as raised:
+                encode(hold(flaw), "input")
+            assert next(iter(raised.value.errors)).startswith("input.score")
+
+
+@pytest.mark.parametrize("hold", [lambda value: value, Plain, lambda value: Open(score=value)])
+async def test_a_coalesced_input_fails_its_own_caller_only(hold: Any) -> None:
+    """What cannot be sent is refused before it joins the others of its moment."""
+    import asyncio
+
+    pytest.importorskip("pydantic_monty")
+    async with LoopaiClient.local(coalesce=True) as client:
+        task = await client.create_task("t", "d", {}, {})
+        await client.push_program(task.id, "def main(input):\n    return 1\n")
+        each = await asyncio.gather(
+            *(client.execute(task.id, hold(s)) for s in (1.0, NAN, 2.0)), return_exceptions=True
+        )
+    assert [type(one).__name__ for one in each] == ["ExecutionResult", "ValidationException", "ExecutionResult"]
+
+
+class Forbidding(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+    text: str = Field(validation_alias="body", serialization_alias="text_out")
+    size: int = 0
+    when: Annotated[str, Field(json_schema_extra={"readOnly": True})] = "now"
+
+    @computed_field  # type: ignore[prop-decorator]  # as above
+    @property
+    def length(self) -> int:
+        return len(self.text)
+
+
+class Inner(BaseModel):
+    inner: Forbidding
+
+
+def test_a_class_describes_its_own_instances() -> None:
+    """Sent is the serialisation form, and a row without computed, read-only and default members is as good."""
+    pytest.importorskip("pydantic_monty")
+    with SyncLoopaiClient.local() as client:
+        for kind, hold in ((Forbidding, lambda value: value), (Inner, lambda value: {"inner": value})):
+            task = client.create_task(f"t{kind.__name__}", "d", kind, Forbidding)
+            client.push_program(task.id, "def main(input):\n    return 1\n")
+            mail = Forbidding(body="x")  # type: ignore[call-arg]  # its validation alias
+            client.execute(task.id, kind.model_validate({"inner": {"body": "x"}}) if kind is Inner else mail)
+            client.execute(task.id, hold({"text_out": "x"}))
+            with pytest.raises(ValidationException):
+                client.execute(task.id, hold({"text": "x"}))
+            assert "body" in task.output_schema["properties"]
+            assert task.output_schema["required"] == ["body"]
