@@ -1,42 +1,28 @@
-"""`ProgramPool`: programs run in this process's sandbox, singly and in groups, warm, by any number of threads."""
+"""`ProgramPool`: programs of any language that runs here, singly and in groups, warm, by any number of threads."""
 
 from __future__ import annotations
 
-import os
 import threading
-import time
-import weakref
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
-from .engine import require
-from .failures import Failure, Kind, timed_out
-from .program import Outcome, Program, UnsupportedLanguage
-from .session import Reply, Session, slack_ms
-from .stateless import is_stateless
-from .values import NotJSON, copied, to_input
-from .workers import LONGEST_TIMEOUT_MS, Workers
+from loopai.exceptions import ConfigurationError
+
+from .languages import LANGUAGES, Engine, canonical, start_engine
+from .program import LONGEST_TIMEOUT_MS, Outcome, Program
 
 __all__ = ["ProgramPool"]
 
-# Beyond this a larger group saves nothing more: a request costs some 50 µs, an input in a group 12 µs.
-_LARGEST_GROUP = 64
-# Measured on two cores: below this more threads make a batch slower, not faster.
-_WORTH_A_THREAD_MS = 10.0
-# So that a few programs stay warm side by side on a machine with one core; a worker takes about 9 MB.
-_FEWEST_PROCESSES = 4
-
 
 class ProgramPool:
-    """Runs programs in workers of their own, each with limits on time and memory. No worker before the first run.
+    """Runs programs in sandboxed processes of their own, with limits on time and memory. No process before the first run.
 
-    `processes` bounds the workers, and with them how many programs run at once and stay loaded (by default as
-    many as there are cores, at least 4). `max_memory_mb` bounds what one program may hold, input included.
-    May be used by several threads; a forked child gets workers of its own. Raises `ConfigurationError` where the
-    sandbox is not installed; its methods raise `UnsupportedLanguage` for a program that is not Python, and
-    RuntimeError once closed.
+    `processes` bounds the processes for each language, and with them how many programs run at once (default: as many
+    as there are cores, at least 4 for Python and 2 for TypeScript). `max_memory_mb` bounds what one program may hold,
+    input included. May be used by several threads; a forked child gets processes of its own.
+    Methods raise `UnsupportedLanguage` for a language that does not run here, `ConfigurationError` where its library is
+    not installed, and RuntimeError once closed.
     """
 
     def __init__(self, *, processes: int | None = None, max_memory_mb: int = 128) -> None:
@@ -44,14 +30,15 @@ class ProgramPool:
             raise ValueError(f"processes must be at least 1, not {processes}")
         if max_memory_mb < 1:
             raise ValueError(f"max_memory_mb must be at least 1, not {max_memory_mb}")
-        # Here and not at the first run, since that may be on a thread, and a fork in the middle of an import blocks.
-        require()
-        self._processes = processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
+        self._processes = processes
         self._max_memory_mb = max_memory_mb
-        # By process id, so that a child neither finds its parent's workers nor a lock that was held at the fork.
-        self._workers: dict[int, Workers] = {}
+        self._engines: dict[str, Engine] = {}
         self._closed = threading.Event()
-        self._finalizer = weakref.finalize(self, _close_own, self._workers)
+        # Their libraries are imported here and not at the first run, which may be on a thread: a child forked in the
+        # middle of an import would wait for its end for ever.
+        for language in LANGUAGES:
+            with suppress(ConfigurationError):
+                self._engine(language)
 
     def __enter__(self) -> ProgramPool:
         return self
@@ -60,206 +47,56 @@ class ProgramPool:
         self.close()
 
     def close(self) -> None:
-        """End this process's workers; a run under way comes to its own end first. Closing again does nothing."""
+        """End this process's sandboxes; a run under way comes to its own end first. Closing again does nothing."""
         self._closed.set()
-        _close_own(self._workers)
+        for engine in list(self._engines.values()):
+            engine.close()
+
+    def require(self, language: str) -> None:
+        """Raise `UnsupportedLanguage` or `ConfigurationError` unless programs in `language` can run here."""
+        self._engine(language)
 
     def run(self, program: Program, input: Any, *, timeout_ms: int = 5000) -> Outcome:  # noqa: A002 the contract's word
         """Run `main(input)`. Everything that goes wrong in the program is in the outcome.
 
-        `timeout_ms` bounds loading and the call, each; 0 ends at once, a negative number means a minute, which is
-        also the most.
+        `timeout_ms` bounds the call, and loading a Python program before it; 0 ends at once, a negative number means
+        a minute, which is also the most.
         """
-        workers = self._open(program)
+        engine = self._engine(program.language)
         limit = _limit(timeout_ms)
-        if limit == 0:
-            return _outcome(Reply(None, timed_out(0), 0.0))
-        try:
-            value = to_input(input)
-        except NotJSON as error:
-            return Outcome(None, str(error), 0.0)
-        return _outcome(self._run_one(workers, program, value, limit))
+        return engine.run(program, input, limit) if limit else _NO_TIME
 
     def run_many(
         self, program: Program, inputs: Sequence[Any], *, timeout_ms: int = 5000, max_concurrency: int = 10
     ) -> list[Outcome]:
         """Run `main` on each input; the outcomes stand in the order of the inputs, and each has its own time-out.
 
-        Stateless programs run several inputs a request. `max_concurrency` bounds how many workers take part.
+        `max_concurrency` bounds how many processes take part.
         """
-        workers = self._open(program)
+        engine = self._engine(program.language)
         if max_concurrency < 1:
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
         limit = _limit(timeout_ms)
-        batch = _Batch(inputs, limit)
-        if limit:
-            self._run_batch(workers, program, batch, min(max_concurrency, self._processes))
-        return [_outcome(reply) for reply in batch.replies]
+        return engine.run_many(program, inputs, limit, max_concurrency) if limit else [_NO_TIME] * len(inputs)
 
     def check(self, program: Program) -> str | None:
-        """None when the program loads and defines a function `main`, else what is wrong."""
-        workers = self._open(program)
-        session = workers.take(program, _limit(5000)) or self._start(workers, program, _limit(5000))
-        if isinstance(session, Failure):
-            return session.text
-        keep = False
-        try:
-            kind = session.kind_of_main()
-            keep = bool(workers.nature(program).stateless)
-        finally:
-            workers.give_back(session, keep=keep)
-        if isinstance(kind, Failure):
-            return kind.text
-        return None if "function" in kind else f"main is not a function but of type {kind}"
+        """None when the program can be read and defines a function `main`, else what is wrong."""
+        return self._engine(program.language).check(program)
 
-    def _open(self, program: Program) -> Workers:
+    def _engine(self, language: str) -> Engine:
         if self._closed.is_set():
             raise RuntimeError("this ProgramPool is closed; make a new one")
-        if program.language != "python":
-            raise UnsupportedLanguage(program.language)
-        workers = self._workers.get(os.getpid())
-        if workers is None:
-            workers = self._workers.setdefault(os.getpid(), Workers(self._processes, self._max_memory_mb))
-        return workers
-
-    def _start(self, workers: Workers, program: Program, limit: int) -> Session | Failure:
-        session = workers.start(program, limit)
-        nature = workers.nature(program)
-        # Only now: what the sandbox refuses to read is not for our own parser either.
-        if isinstance(session, Session) and nature.stateless is None:
-            nature.stateless = is_stateless(program.code)
-        return session
-
-    def _run_one(self, workers: Workers, program: Program, value: Any, limit: int) -> Reply:
-        while True:
-            session = workers.take(program, limit)
-            warm = session is not None
-            began = time.perf_counter()
-            if session is None:
-                started = self._start(workers, program, limit)
-                if isinstance(started, Failure):
-                    return Reply(None, started, (time.perf_counter() - began) * 1000)
-                session = started
-            loading_ms = (time.perf_counter() - began) * 1000
-            nature = workers.nature(program)
-            keep = False
-            try:
-                reply = session.call(value if nature.stateless else copied(value))
-                keep = bool(nature.stateless)
-            finally:
-                workers.give_back(session, keep=keep)
-            if warm and reply.failure is not None and reply.failure.kind in {Kind.SPENT, Kind.CRASH}:
-                # It may be what earlier runs left behind, or that the worker died between runs.
-                self._raise_if_closed()
-                continue
-            nature.learn(reply.ms if nature.stateless else loading_ms + reply.ms)
-            return Reply(reply.output, reply.failure, loading_ms + reply.ms)
-
-    def _run_batch(self, workers: Workers, program: Program, batch: _Batch, most_threads: int) -> None:
-        nature = workers.nature(program)
-        if nature.ms is None:
-            self._run_singly(workers, program, batch, batch.take(1))
-        expected_ms = (nature.ms or 0.0) * len(batch.waiting)
-        # Programs compute and do nothing else: more at a time than there are cores get in each other's way.
-        helpers = min(most_threads, len(batch.waiting), os.cpu_count() or 1) - 1
-        if helpers < 1 or expected_ms < _WORTH_A_THREAD_MS:
-            self._drain(workers, program, batch, 1)
-            return
-        with ThreadPoolExecutor(helpers, thread_name_prefix="loopai-programs") as threads:
-            parts = [threads.submit(self._drain, workers, program, batch, helpers + 1) for _ in range(helpers)]
-            self._drain(workers, program, batch, helpers + 1)
-        for part in parts:
-            part.result()
-
-    def _drain(self, workers: Workers, program: Program, batch: _Batch, threads: int) -> None:
-        nature = workers.nature(program)
-        while True:
-            size = 1
-            if nature.stateless and nature.ms:
-                # Ever smaller groups towards the end, so that no worker is left with a large one while others idle.
-                share = -(-len(batch.waiting) // (2 * threads)) if threads > 1 else _LARGEST_GROUP
-                size = max(1, min(_LARGEST_GROUP, share, int(slack_ms(batch.limit) / nature.ms)))
-            positions = batch.take(size)
-            if not positions:
-                return
-            if len(positions) == 1:
-                self._run_singly(workers, program, batch, positions)
-            else:
-                self._run_group(workers, program, batch, positions)
-
-    def _run_singly(self, workers: Workers, program: Program, batch: _Batch, positions: list[int]) -> None:
-        for position in positions:
-            batch.replies[position] = self._run_one(workers, program, batch.values[position], batch.limit)
-
-    def _run_group(self, workers: Workers, program: Program, batch: _Batch, positions: list[int]) -> None:
-        session = workers.take(program, batch.limit) or self._start(workers, program, batch.limit)
-        if isinstance(session, Failure):
-            self._run_singly(workers, program, batch, positions)
-            return
-        keep = False
-        try:
-            group = session.call_group([batch.values[position] for position in positions])
-            keep = True
-        finally:
-            workers.give_back(session, keep=keep)
-        if group.failure is None:
-            nature = workers.nature(program)
-            for position, reply in zip(positions, group.replies):
-                batch.replies[position] = reply
-                nature.learn(reply.ms)
-            batch.put_back(positions[len(group.replies) :])
-        elif group.failure.kind is Kind.TIMEOUT and group.guilty is not None and group.guilty < len(positions):
-            # The group's time is the time-out and what the inputs before this one were allowed to take.
-            guilty = positions.pop(group.guilty)
-            batch.replies[guilty] = Reply(None, group.failure, float(batch.limit))
-            batch.put_back(positions)
-        else:
-            self._raise_if_closed()
-            self._run_singly(workers, program, batch, positions)
-
-    def _raise_if_closed(self) -> None:
-        if self._closed.is_set():
-            raise RuntimeError("this ProgramPool was closed while a program ran")
+        name = canonical(language)
+        engine = self._engines.get(name)
+        if engine is None:
+            # Not under a lock, which a fork could leave held: of two that start at once one is never used, and an
+            # engine that is not used has started nothing.
+            engine = self._engines.setdefault(name, start_engine(name, self._processes, self._max_memory_mb))
+        return engine
 
 
-class _Batch:
-    """The inputs of one `run_many`: which wait, and what has come of the others."""
-
-    def __init__(self, inputs: Sequence[Any], limit: int) -> None:
-        self.limit = limit
-        self.values: list[Any] = []
-        self.replies: list[Reply] = []
-        self.waiting: deque[int] = deque()
-        self._lock = threading.Lock()
-        for position, value in enumerate(inputs):
-            failure = timed_out(limit) if limit == 0 else None
-            try:
-                self.values.append(to_input(value))
-            except NotJSON as error:
-                self.values.append(None)
-                failure = failure or Failure(str(error), Kind.PROGRAM)
-            self.replies.append(Reply(None, failure, 0.0))
-            if failure is None:
-                self.waiting.append(position)
-
-    def take(self, most: int) -> list[int]:
-        with self._lock:
-            return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
-
-    def put_back(self, positions: list[int]) -> None:
-        with self._lock:
-            self.waiting.extendleft(reversed(positions))
+_NO_TIME = Outcome(None, "Execution timeout after 0ms", 0.0)
 
 
 def _limit(timeout_ms: int) -> int:
     return min(timeout_ms, LONGEST_TIMEOUT_MS) if timeout_ms >= 0 else LONGEST_TIMEOUT_MS
-
-
-def _outcome(reply: Reply) -> Outcome:
-    return Outcome(reply.output, None if reply.failure is None else reply.failure.text, reply.ms)
-
-
-def _close_own(workers: dict[int, Workers]) -> None:
-    own = workers.pop(os.getpid(), None)
-    if own is not None:
-        own.close()

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Outcome", "Program", "UnsupportedLanguage"]
+__all__ = ["LONGEST_TIMEOUT_MS", "Outcome", "Program", "UnsupportedLanguage"]
+
+LONGEST_TIMEOUT_MS = 60_000
+"""Milliseconds; the wire contract allows no more, and it is where "no limit" ends."""
 
 
 @dataclass(frozen=True)
@@ -43,4 +46,4 @@ class UnsupportedLanguage(ValueError):
         self.language = language
 
     def __str__(self) -> str:
-        return f"programs in {self.language!r} cannot be run here; write it in 'python'"
+        return f"programs in {self.language!r} cannot be run here; write it in 'python' or 'typescript'"

@@ -8,13 +8,11 @@ from typing import Any
 
 from .engine import engine, keep_out_of_children
 from .failures import Failure, Kind
-from .program import Program
+from .program import LONGEST_TIMEOUT_MS, Program
 from .session import Session, slack_ms
 
-__all__ = ["LONGEST_TIMEOUT_MS", "Nature", "Workers"]
+__all__ = ["Nature", "Workers"]
 
-# The wire contract allows no more, and it is where "no limit" ends.
-LONGEST_TIMEOUT_MS = 60_000
 # The sandbox stops a program itself at its time-out and is killed a second later (the library's grace). Behind
 # both stands this limit for any request, for the case that the first two fail.
 _REQUEST_SECONDS = LONGEST_TIMEOUT_MS / 1000 + 5

@@ -1,0 +1,365 @@
+"""`TypeScriptEngine`: TypeScript and JavaScript programs in warm Deno processes, singly and in groups.
+
+Each process serves one call or one group at a time, so that a program which takes it down (out of memory) or has it
+killed (its time is up) harms no other. Programs stay loaded in a process, the least used go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..program import Outcome, Program
+from ..values import NotJSON, from_output
+from .process import DenoProcess, Gone, Late, deno_binary, frame
+
+__all__ = ["TypeScriptEngine"]
+
+_VALUE, _ERROR, _TIMEOUT, _READY = range(4)
+# More of them wait than compute; a process takes some 60 MB.
+_FEWEST_PROCESSES = 2
+# Programs that stay loaded in a process, half a megabyte each.
+_MOST_LOADED = 32
+# A syntax error leaves a module behind in its process, and so does each `export`: a new one now and then.
+_MOST_LOADS = 500
+# Inputs and bytes of one request: replies are small, and an answer to the first comes after all were read.
+_LARGEST_GROUP = 200
+_LARGEST_GROUP_BYTES = 4_000_000
+# Another process takes 0.1 s to start.
+_WORTH_A_PROCESS_MS = 200.0
+# Programs whose speed is remembered.
+_MOST_PACES = 256
+# The host cuts off what waits; this is for what computes, and has to be killed.
+_GRACE_SECONDS = 0.05
+# Starting takes 0.1 s on an idle machine, and does not count towards a call's time-out.
+_START_SECONDS = 30.0
+_CHECK_MS = 5000
+
+
+class _Slot:
+    """A process and what it has loaded; of one thread at a time."""
+
+    def __init__(self, max_memory_mb: int) -> None:
+        self._max_memory_mb = max_memory_mb
+        self._process: DenoProcess | None = None
+        self._loaded: OrderedDict[str, int] = OrderedDict()
+        self._loads = 0
+        self._served = False
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a process to send something to at once."""
+        return self._process is not None
+
+    def has(self, program: Program) -> bool:
+        """Whether the program is loaded."""
+        return program.code in self._loaded
+
+    def end(self) -> None:
+        """End the process; the next exchange starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
+        self._loaded.clear()
+        self._loads = 0
+        self._served = False
+
+    def exchange(
+        self, program: Program, inputs: Sequence[bytes], limit: int, *, check: bool = False
+    ) -> tuple[list[Outcome], bool]:
+        """Run `main` on one input after the other, or `check` the program.
+
+        Returns the outcomes of those that came to an end, and whether the process ended before all had: then the
+        input after them was under way, and is to blame if it was the first that the process ever saw.
+        """
+        wanted = len(inputs) + check
+        outcomes: list[Outcome] = []
+        process = self._ready()
+        fresh, self._served = not self._served, True
+        try:
+            process.send(self._request(program, inputs, limit, check), time.monotonic() + _START_SECONDS)
+            for kind, ms, text in process.replies(limit / 1000 + _GRACE_SECONDS):
+                if kind == _READY:
+                    return outcomes, False
+                outcomes.append(_outcome(kind, ms, text, limit))
+        except Late:
+            self.end()
+            if len(outcomes) < wanted:
+                outcomes.append(_timed_out(limit))
+        except Gone as gone:
+            self.end()
+            if len(outcomes) < wanted and fresh and not outcomes:
+                outcomes.append(self._blamed(gone))
+            return outcomes, len(outcomes) < wanted
+        except BaseException:
+            # Replies are outstanding, so the next exchange would read them.
+            self.end()
+            raise
+        return outcomes, False
+
+    def _ready(self) -> DenoProcess:
+        if self._loads >= _MOST_LOADS:
+            self.end()
+        if self._process is None:
+            process = DenoProcess(self._max_memory_mb)
+            try:
+                next(process.replies(_START_SECONDS))
+            except (Gone, Late) as error:
+                process.end()
+                raise OSError(f"Deno does not start: {error}") from error
+            self._process = process
+        return self._process
+
+    def _request(self, program: Program, inputs: Sequence[bytes], limit: int, check: bool) -> bytes:
+        request: dict[str, Any] = {"count": len(inputs), "limit": limit, "forget": [], "check": check}
+        number = self._loaded.get(program.code)
+        if number is None:
+            self._loads += 1
+            number = self._loaded[program.code] = self._loads
+            request["code"] = program.code
+            if len(self._loaded) > _MOST_LOADED:
+                request["forget"] = [self._loaded.popitem(last=False)[1]]
+        self._loaded.move_to_end(program.code)
+        request["program"] = number
+        return frame(json.dumps(request).encode()) + b"".join(frame(item) for item in inputs)
+
+    def _blamed(self, gone: Gone) -> Outcome:
+        if gone.out_of_memory:
+            return Outcome(None, f"Memory limit of {self._max_memory_mb} MB exceeded", 0.0)
+        return Outcome(None, "Execution error: the sandbox's process ended unexpectedly", 0.0)
+
+
+class _Slots:
+    """The slots of one process: at most `most`, and those that wait for one get it in no particular order."""
+
+    def __init__(self, most: int, max_memory_mb: int) -> None:
+        self._changed = threading.Condition()
+        self._free = [_Slot(max_memory_mb) for _ in range(most)]
+        self._closed = False
+
+    def started(self) -> int:
+        """How many processes are idle."""
+        with self._changed:
+            return sum(slot.started for slot in self._free)
+
+    def take(self, program: Program) -> _Slot:
+        """A slot, if possible one that has the program loaded, or else a process. Raises RuntimeError once closed."""
+        with self._changed:
+            while not self._free and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                raise RuntimeError("this ProgramPool is closed; make a new one")
+            slot = max(self._free, key=lambda slot: (slot.has(program), slot.started))
+            self._free.remove(slot)
+            return slot
+
+    def give_back(self, slot: _Slot) -> None:
+        with self._changed:
+            if not self._closed:
+                self._free.append(slot)
+                self._changed.notify()
+                return
+        slot.end()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            free, self._free = self._free, []
+            self._changed.notify_all()
+        for slot in free:
+            slot.end()
+
+
+class TypeScriptEngine:
+    """Runs programs in at most `processes` Deno processes. None before the first run; a forked child has its own.
+
+    Parameters and behaviour are those of `ProgramPool`. Raises `ConfigurationError` where Deno is not installed.
+    """
+
+    def __init__(self, processes: int | None, max_memory_mb: int) -> None:
+        deno_binary()
+        self._most = processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
+        self._max_memory_mb = max_memory_mb
+        # By process id, as a forked child must neither use its parent's processes nor a lock held at the fork.
+        self._slots: dict[int, _Slots] = {}
+        self._paces: OrderedDict[str, float] = OrderedDict()
+        self._finalizer = weakref.finalize(self, _close_own, self._slots)
+
+    def close(self) -> None:
+        """End the processes; a run under way comes to its own end first."""
+        _close_own(self._slots)
+
+    def run(self, program: Program, value: Any, limit: int) -> Outcome:
+        """Run `main(value)`, for at most `limit` milliseconds."""
+        began = time.perf_counter()
+        work = _Work([value])
+        if work.waiting:
+            self._drain(program, work, limit, 1)
+        outcome = work.outcomes[0]
+        assert outcome is not None
+        if not work.refused:
+            outcome = Outcome(outcome.output, outcome.error, max(outcome.latency_ms, _ms_since(began)))
+        return outcome
+
+    def run_many(self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int) -> list[Outcome]:
+        """Run `main` on each value; the outcomes stand in order."""
+        work = _Work(values)
+        slots = self._own()
+        helpers = min(max_concurrency, self._most, len(work.waiting)) - 1
+        if helpers > 0 and slots.started() < helpers + 1:
+            # The first rows tell whether another process is worth its start.
+            self._drain(program, work, limit, 1, most=_LARGEST_GROUP)
+            if self._paces.get(program.code, 0.0) * len(work.waiting) < _WORTH_A_PROCESS_MS:
+                helpers = 0
+        if helpers < 1 or not work.waiting:
+            self._drain(program, work, limit, 1)
+        else:
+            with ThreadPoolExecutor(helpers, thread_name_prefix="loopai-typescript") as threads:
+                parts = [threads.submit(self._drain, program, work, limit, helpers + 1) for _ in range(helpers)]
+                self._drain(program, work, limit, helpers + 1)
+            for part in parts:
+                part.result()
+        return [outcome for outcome in work.outcomes if outcome is not None]
+
+    def check(self, program: Program) -> str | None:
+        """None when the program can be read and defines a function `main`, else what is wrong."""
+        slots = self._own()
+        for _ in range(2):
+            slot = slots.take(program)
+            try:
+                outcomes, ended = slot.exchange(program, [], _CHECK_MS, check=True)
+            except OSError as error:
+                return f"Execution error: {error}"
+            finally:
+                slots.give_back(slot)
+            if not ended and outcomes:
+                return outcomes[0].error
+        return "Execution error: the sandbox's process ended unexpectedly"
+
+    def _own(self) -> _Slots:
+        slots = self._slots.get(os.getpid())
+        if slots is None:
+            slots = self._slots.setdefault(os.getpid(), _Slots(self._most, self._max_memory_mb))
+        return slots
+
+    def _drain(self, program: Program, work: _Work, limit: int, threads: int, most: int | None = None) -> None:
+        """Run what waits, or the next `most` of it."""
+        slots = self._own()
+        alone = False  # the next input ended a process, perhaps by what had run before it
+        while True:
+            size = 1 if alone else work.share(threads)
+            positions = work.take(size)
+            if not positions:
+                return
+            slot = slots.take(program)
+            try:
+                outcomes, ended = slot.exchange(program, [work.inputs[position] for position in positions], limit)
+            except OSError as error:
+                outcomes, ended = [Outcome(None, f"Execution error: the sandbox cannot start: {error}", 0.0)], False
+            finally:
+                slots.give_back(slot)
+            for position, outcome in zip(positions, outcomes):
+                work.outcomes[position] = outcome
+                self._learn(program, outcome.latency_ms)
+            work.put_back(positions[len(outcomes) :])
+            alone = ended
+            if most is not None:
+                most -= len(outcomes)
+                if most <= 0:
+                    return
+
+    def _learn(self, program: Program, ms: float) -> None:
+        known = self._paces.get(program.code)
+        self._paces[program.code] = ms if known is None else 0.8 * known + 0.2 * ms
+        if len(self._paces) > _MOST_PACES:
+            self._paces.popitem(last=False)
+
+
+class _Work:
+    """The inputs of one call: as they are sent, which of them wait, and what came of the others."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.inputs: list[bytes] = []
+        self.outcomes: list[Outcome | None] = [None] * len(values)
+        self.waiting: deque[int] = deque()
+        self.refused = False
+        self._lock = threading.Lock()
+        for position, value in enumerate(values):
+            try:
+                self.inputs.append(_written(value))
+                self.waiting.append(position)
+            except NotJSON as error:
+                self.inputs.append(b"")
+                self.outcomes[position] = Outcome(None, str(error), 0.0)
+                self.refused = True
+
+    def take(self, most: int) -> list[int]:
+        """The next inputs, at most `most` and at most `_LARGEST_GROUP_BYTES` unless one alone is larger."""
+        with self._lock:
+            taken: list[int] = []
+            size = 0
+            while self.waiting and len(taken) < most:
+                size += len(self.inputs[self.waiting[0]])
+                if taken and size > _LARGEST_GROUP_BYTES:
+                    break
+                taken.append(self.waiting.popleft())
+            return taken
+
+    def share(self, threads: int) -> int:
+        """How many inputs the next request takes: ever fewer, so that no thread is left with many as others idle."""
+        if threads == 1:
+            return _LARGEST_GROUP
+        return max(1, min(_LARGEST_GROUP, -(-len(self.waiting) // (2 * threads))))
+
+    def put_back(self, positions: list[int]) -> None:
+        with self._lock:
+            self.waiting.extendleft(reversed(positions))
+
+
+def _written(value: Any) -> bytes:
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise NotJSON(f"Input is not JSON: {error}") from None
+    except RecursionError:
+        raise NotJSON("Input is nested too deeply") from None
+
+
+def _outcome(kind: int, ms: float, text: bytes, limit: int) -> Outcome:
+    if kind == _TIMEOUT or ms > limit:
+        return _timed_out(limit)
+    if kind == _ERROR:
+        return Outcome(None, text.decode(), ms)
+    try:
+        output = from_output(text.decode())
+        if b"\\ud" in text:
+            # Such an escape is half of a pair that JSON text can carry, and no other text.
+            json.dumps(output, ensure_ascii=False).encode()
+    except NotJSON as error:
+        return Outcome(None, str(error), ms)
+    except UnicodeEncodeError:
+        return Outcome(None, "Output is not valid Unicode: it has a lone surrogate", ms)
+    except RecursionError:
+        return Outcome(None, "Output is nested too deeply", ms)
+    return Outcome(output, None, ms)
+
+
+def _timed_out(limit: int) -> Outcome:
+    return Outcome(None, f"Execution timeout after {limit}ms", float(limit))
+
+
+def _ms_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000
+
+
+def _close_own(slots: dict[int, _Slots]) -> None:
+    own = slots.pop(os.getpid(), None)
+    if own is not None:
+        own.close()
