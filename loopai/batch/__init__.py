@@ -3,17 +3,17 @@
 Rows come from any iterable or file (`sources`) and go to a file or any `Sink`; a `Journal` remembers which have ended.
 """
 
-from .journal import FileJournal, Journal, JournalError
+from .api import run, run_sync
+from .engine.scheduler import Limits
+from .engine.stopping import Stop
+from .formats.opening import Source, open_source
+from .formats.sinks import CsvSink, JsonlSink, OutputError, Sink
+from .reporting.statistics import Summary
+from .reporting.watcher import Watcher
+from .resume.journal import FileJournal, Journal, JournalError
+from .resume.prescan import DuplicateKeys
 from .rows import CANCELLED, ERROR, OK, Outcome, Row
-from .runs import run, run_sync
-from .scheduler import Limits
-from .sinks import CsvSink, JsonlSink, OutputError, Sink
-from .sources import Source, open_source
-from .stopping import Stop
 from .streams import stream, stream_sync
-from .surveying import DuplicateKeys
-from .tally import Summary
-from .watching import Watcher
 
 __all__ = [
     "CANCELLED",

@@ -13,17 +13,17 @@ from uuid import UUID
 from .._core.hooks import CallInfo, Hooks
 from .._core.wire import Request
 from ..exceptions import ServerException
-from .chunks import Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
-from .journal import FileJournal, Journal
+from .engine.chunks import Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
+from .engine.event_loop import adrive
+from .engine.reader import Key, Make, Reader, from_records, from_values
+from .engine.scheduler import Limits, Scheduler
+from .engine.stopping import Stop
+from .engine.threads import drive
+from .formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
 from .mapping import InputMapping
-from .reading import Key, Make, Reader, from_records, from_values
+from .resume.journal import FileJournal, Journal
+from .resume.prescan import prescan
 from .rows import Outcome, Row
-from .scheduler import Limits, Scheduler
-from .sources import CsvSource, JsonlSource, ParquetSource, open_source
-from .stopping import Stop
-from .surveying import survey
-from .tasks import adrive
-from .threads import drive
 
 if TYPE_CHECKING:
     from ..client import LoopaiClient, SyncLoopaiClient
@@ -151,7 +151,7 @@ class _Intake:
             if rows.header is not None:
                 mapped.check(rows.header)
             if check and rows.repeatable and isinstance(key, str):
-                survey(rows, key, allow_duplicates=False, limit=limit)
+                prescan(rows, key, allow_duplicates=False, limit=limit)
                 check = False
         self.reader = Reader(maker(rows, key, mapped), journal, check_keys=check, limit=limit)
 

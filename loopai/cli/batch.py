@@ -167,7 +167,7 @@ def batch(
     Exit code 0 if all rows are ok, 1 if rows failed, 2 usage or configuration, 3 stopped by --max-errors, 4 no server
     answers, 130 or 143 interrupted. With --output, --resume goes on.
     """
-    from ..batch.command import BatchOptions, run_command
+    from ..shell.command import BatchOptions, run_command
 
     given: dict[str, Any] = {
         "output": output,

@@ -3,11 +3,9 @@
 from loopai.contrib.celery import start_batch
 
 run = start_batch("spam", "mail.Message", save_to=["label"])
-run = start_batch("spam", input="/shared/mails.jsonl", output="/shared/verdicts.jsonl", id_field="id")
 
 A message carries a run's id and a part's, never rows. Delivery is at least once, the effect exactly once: a part's
-rows, its counts and its end are one transaction, which only the part's owner can commit. Files that a run reads or
-writes are seen by all workers under one path.
+rows, its counts and its end are one transaction, which only the part's owner can commit.
 """
 
 from __future__ import annotations
@@ -38,27 +36,27 @@ from django.utils import timezone
 
 from .._core import retries
 from .._core.chance import chance
-from ..batch.chunks import Answer, Chunk
-from ..batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED
-from ..batch.pace import LIMITER_PAUSE, LONGEST_PAUSE
-from ..batch.reading import Reader, from_values
-from ..batch.report import write_report
-from ..batch.rows import CANCELLED, ERROR, Outcome, Row
-from ..batch.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
-from ..batch.sinks import OutputError
+from ..batch.engine.chunks import Answer, Chunk
+from ..batch.engine.reader import Reader, from_values
+from ..batch.engine.scheduler import ENOUGH_FOR_A_SHARE, GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Limits, Scheduler
+from ..batch.engine.threads import drive
+from ..batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
+from ..batch.formats.sinks import OutputError
+from ..batch.reporting.report import write_report
+from ..batch.reporting.statistics import summary_of
+from ..batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED
+from ..batch.rows import CANCELLED, ERROR, Outcome
 from ..batch.streams import sender
-from ..batch.tally import summary_of
-from ..batch.threads import drive
 from .django import get_client
 from .django.batches import parts
 from .django.batches.following import UNUSABLE, ended_as
 from .django.batches.leases import LEASE_SECONDS, owner_name
 from .django.batches.planning import CELERY, RunOptions, plan_of
 from .django.batches.plans import Plan
+from .django.batches.results import Results
+from .django.batches.rows import KeyedRow
 from .django.batches.runs import Work, open_run
-from .django.batches.segments import FileStore
-from .django.batches.stores import store_of
-from .django.batches.tallies import watched, whole
+from .django.batches.tallies import expectation_of, watched, whole
 from .django.models import BatchPart, BatchRun, LeaseLost
 
 logger = logging.getLogger("loopai")
@@ -72,15 +70,16 @@ BEGINNING_SECONDS = 2.0
 _MODES = (NEW, RESUME, RETRY_FAILED, OVERWRITE)
 _OF_THE_COMMAND = ("resume", "retry_failed", "overwrite", "dry_run", "progress", "json", "grace", "command")
 
+_OF_FILES = ("input", "output", "output_format", "id_field", "format", "journal")
+
 PATIENCE = 3
 """Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
 
 
 def start_batch(
     task: str,
-    queryset: Optional[str] = None,
+    queryset: str,
     *,
-    input: Optional[str] = None,  # noqa: A002  # the command's word
     save_to: Sequence[str] = (),
     map: Sequence[str] = (),  # noqa: A002  # the flag's name
     filters: Sequence[str] = (),
@@ -89,25 +88,29 @@ def start_batch(
     database: str = DEFAULT_DB_ALIAS,
     **options: Any,
 ) -> Optional[BatchRun]:
-    """Have Celery's workers run a queryset, or a file (`input`), through a task, and give the run; its state is in the
-    database.
+    """Have Celery's workers run a queryset through a task, and give the run; its state is in the database.
 
-    The arguments are the flags of `loopai_batch` by their names (`output`, `expect`, `report`, `only_empty`,
-    `chunk_size`, `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"` or `"overwrite"`. The report is
+    The arguments are the flags of `loopai_batch` by their names (`expect`, `report`, `only_empty`, `chunk_size`,
+    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"` or `"overwrite"`. The report is
     written by the worker that ends the run. Inside a transaction the workers are told once it is committed. Gives
     `None` where the run is finished already. Raises `ConfigurationError` for options that do not fit, and the
     `LoopaiException` where the server cannot be asked.
     """
     if mode not in _MODES:
         raise ConfigurationError(f"mode is one of {', '.join(_MODES)}, not {mode!r}")
+    for name in _OF_FILES:
+        if name in options:
+            raise ConfigurationError(
+                f"{name}: Celery runs a queryset and saves to its rows (queryset, save_to); run a file with "
+                "client.run_batch, or with the command `loopai batch`"
+            )
     for name in _OF_THE_COMMAND:
         if name in options:
             told = f": mode={name!r} says it" if name in _MODES else ""
             raise ConfigurationError(f"{name} is for the command loopai_batch, start_batch takes none{told}")
     given = RunOptions(
-        task, queryset, input, save_to, map=map, filters=filters, alias=alias, database=database, engine=CELERY,
-        **options,
-    )  # fmt: skip
+        task, queryset, save_to, map=map, filters=filters, alias=alias, database=database, engine=CELERY, **options
+    )
     work = Work(plan_of(given, get_client(alias)), database)
     run = open_run(work, mode, CELERY, parts.WORKERS, logger.info, database=database, command=[])
     if run is not None:
@@ -140,19 +143,10 @@ def go_on(run: BatchRun) -> None:
     if not run.acquire(parts.WORKERS, timezone.now(), LEASE_SECONDS):
         return
     try:
-        _refuse_outdone(run)
         hand_over(run, Work(Plan.of(run), run.database))
     except ConfigurationError as error:
         run.end(parts.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
         logger.warning("run %s does not go on: %s", run.pk, error)
-
-
-def _refuse_outdone(run: BatchRun) -> None:
-    """Raise `ConfigurationError` where a later run writes the same file."""
-    latest = BatchRun.objects.using(run.database).filter(fingerprint=run.fingerprint, pk__gt=run.pk).first()
-    output = Plan.of(run).output
-    if output is not None and latest is not None:
-        raise ConfigurationError(f"run {latest.pk} has begun to write {output} since: go on with that one")
 
 
 def look_after(run: BatchRun, done_before: int) -> None:
@@ -169,11 +163,9 @@ def look_after(run: BatchRun, done_before: int) -> None:
 
 
 def _settle(run: BatchRun) -> None:
-    """End the run if that was its last part, or have what its parts wrote joined."""
+    """End the run if that was its last part."""
     if parts.settle(run):
         _write_report(run)
-    elif not run.cancel_requested:
-        _publish(run, (part.pk for part in parts.joining(run)))
 
 
 def _stop(run: BatchRun, part: BatchPart, why: str) -> None:
@@ -239,7 +231,7 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
     except _Postponed as postponed:
         parts.postpone(run, part, postponed.seconds, postponed.counted)
         return postponed.seconds
-    except (ConfigurationError, ImproperlyConfigured, OutputError) as error:
+    except (ConfigurationError, ImproperlyConfigured) as error:
         _stop(run, part, f"{UNUSABLE}: {error}")
         return None
     except _Stopped as stopped:
@@ -252,22 +244,17 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
 
 
 def _take_part(run: BatchRun, part: BatchPart) -> None:
-    """Split a part, join what others wrote, or execute its rows and keep what comes of them."""
+    """Split a part, or execute its rows and keep what comes of them."""
     work = Work(Plan.of(run), run.database)
-    store = store_of(run, work)
-    if part.joins:
-        assert isinstance(store, FileStore)  # noqa: S101  # others have no such part
-        store.join(part, _sign_of_life(run, part))
-        return
-    if work.plan.file is not None:
-        part.beat(timezone.now(), parts.READ_LEASE_SECONDS)
-    rows, gone, more = parts.rows_of(run, part, work, store)
+    rows, gone, more = parts.rows_of(run, part, work)
     if more:
-        made = parts.split(run, part, work, store)
+        made = parts.split(run, part, work)
         _publish(run, (one.pk for one in made))
         return
     outcomes = _executed(run, part, work, rows)
-    store.keep(rows, outcomes, part, gone)
+    expectation = expectation_of(work.plan)
+    results = Results(run, work.rows, work.targets, work.plan.only_empty, expectation=expectation)
+    results.keep(outcomes, part, gone)
     # Not where all of them ended well: a run that goes on may have too many from before, and repeat these.
     if any(outcome.status == ERROR for outcome in outcomes) and _exceeded(run, work.plan.limits()):
         raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {work.plan.max_errors} allows")
@@ -295,13 +282,13 @@ def _sign_of_life(run: BatchRun, part: BatchPart) -> Callable[[], None]:
             return
         last[0] = time.monotonic()
         parts.beat(run)
-        if not part.beat(timezone.now(), parts.lease_seconds(part)):
+        if not part.beat(timezone.now(), parts.PART_LEASE_SECONDS):
             raise LeaseLost(f"part {part.pk} of run {run.pk} was taken by another worker")
 
     return alive
 
 
-def _executed(run: BatchRun, part: BatchPart, work: Work, rows: Sequence[Row]) -> list[Outcome]:
+def _executed(run: BatchRun, part: BatchPart, work: Work, rows: Sequence[KeyedRow]) -> list[Outcome]:
     """How the rows of a part ended. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
     plan = work.plan
     limits = plan.limits(max_in_flight=1)

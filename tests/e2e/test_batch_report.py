@@ -13,7 +13,7 @@ from typing import Any, Callable
 import pytest
 
 from loopai import SyncLoopaiClient
-from loopai.batch.command import BatchOptions, run_command
+from loopai.shell.command import BatchOptions, run_command
 from loopai.testing import FakeLoopai, ProgramError
 
 from .conftest import COMMAND, PATIENCE, VIEWS, environment, legible

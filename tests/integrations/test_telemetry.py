@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from loopai import AuthenticationException, LoopaiClient, NotFoundException, ServerException, SyncLoopaiClient
-from loopai.batch.command import USAGE, BatchOptions, run_command
+from loopai.shell.command import USAGE, BatchOptions, run_command
 from loopai.telemetry import OpenTelemetryHooks
 from loopai.testing import FakeLoopai
 from loopai.transports import Answer, Reply, Request

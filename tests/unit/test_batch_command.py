@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from loopai import SyncLoopaiClient
-from loopai.batch.chunks import BatchCall
-from loopai.batch.command import BatchCommand, BatchOptions, run_command
-from loopai.batch.ending import TO_RESUME, TO_RETRY, Ending
-from loopai.batch.runs import prepare
-from loopai.batch.scheduler import INTERRUPTED, TOO_MANY_ERRORS
-from loopai.batch.sources import open_source
-from loopai.batch.stopping import Stop
+from loopai.batch.api import prepare
+from loopai.batch.engine.chunks import BatchCall
+from loopai.batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS
+from loopai.batch.engine.stopping import Stop
+from loopai.batch.formats.opening import open_source
+from loopai.shell.command import BatchCommand, BatchOptions, run_command
+from loopai.shell.exit_codes import TO_RESUME, TO_RETRY, CommandResult
 from loopai.testing import FakeLoopai, ProgramError
 
 
@@ -386,10 +386,10 @@ def test_a_command_of_ones_own_ends_like_any_other(client: SyncLoopaiClient, tmp
         stderr = io.StringIO()
         command = BatchCommand(options, client, stderr)
 
-        def work(stop: Stop) -> Ending:
+        def work(stop: Stop) -> CommandResult:
             made = prepare(BatchCall("t"), [], watchers=command.watchers())
             made.scheduler.stopped = how
-            return Ending(made.end(), made, **{"errors": 0, **more})
+            return CommandResult(made.end(), made, **{"errors": 0, **more})
 
         return command.carry_out(work), stderr.getvalue().splitlines()
 

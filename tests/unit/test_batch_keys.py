@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loopai.batch.keys import DuplicateSearch, KeyIndex, confirm, digest
-from loopai.batch.sources import open_source
-from loopai.batch.surveying import DuplicateKeys, survey
+from loopai.batch.formats.opening import open_source
+from loopai.batch.resume.keys import DuplicateSearch, KeyIndex, confirm, digest
+from loopai.batch.resume.prescan import DuplicateKeys, prescan
 
 
 def _input(folder: Path, keys: list[object]) -> Path:
@@ -23,21 +23,21 @@ def test_duplicates_are_named_with_both_lines(tmp_path: Path) -> None:
     """Before anything is sent; `1` and `"1"` are the same key."""
     source = open_source(_input(tmp_path, ["a", "b", 1, "a", "c", "1"]))
     with pytest.raises(DuplicateKeys, match=r"'a' on lines 1 and 4; '1' on lines 3 and 6"):
-        survey(source, "id", allow_duplicates=False)
+        prescan(source, "id", allow_duplicates=False)
 
 
 def test_they_are_allowed_by_choice_and_beyond_the_limit(tmp_path: Path) -> None:
     """Rows that are not taken are not looked at."""
     source = open_source(_input(tmp_path, ["a", "b", "a"]))
-    assert survey(source, "id", allow_duplicates=True).rows == 3
-    assert survey(source, "id", allow_duplicates=False, limit=2).rows == 2
+    assert prescan(source, "id", allow_duplicates=True).rows == 3
+    assert prescan(source, "id", allow_duplicates=False, limit=2).rows == 2
 
 
 def test_a_first_reading_gathers_all_columns(tmp_path: Path) -> None:
     """The header of a CSV made of JSONL is known before its first row is written."""
     path = tmp_path / "in.jsonl"
     path.write_text('{"a": 1}\n{"b": 2}\nbroken\n{"a": 1, "c": 3}\n')
-    found = survey(open_source(path), None, allow_duplicates=False)
+    found = prescan(open_source(path), None, allow_duplicates=False)
     assert (found.rows, found.columns) == (4, ["a", "b", "c"])
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from loopai import ConfigurationError, LoopaiClient, SyncLoopaiClient
 from loopai.batch import JournalError, Outcome, OutputError, Row, run, run_sync
-from loopai.batch.ledger import Ledger, journal_of
+from loopai.batch.resume.checkpoint import Checkpoint, journal_of
 from loopai.testing import FakeLoopai, ProgramError
 
 ROWS = 60
@@ -331,7 +331,7 @@ def test_parquet_columns_keep_the_types_of_the_input(client: SyncLoopaiClient, t
 
 def test_a_ledger_writes_the_output_before_the_journal(tmp_path: Path) -> None:
     """Whatever is in the journal is in the output, at the length that the journal says."""
-    ledger = Ledger(tmp_path / "out.jsonl", None, {"task": "t"})
+    ledger = Checkpoint(tmp_path / "out.jsonl", None, {"task": "t"})
     ledger.commit([Outcome(Row("a", 1, {"id": "a"}), "ok", 2), Outcome(Row("b", 1), "cancelled")])
     assert ledger.journal is not None
     assert ledger.journal.length == os.path.getsize(tmp_path / "out.jsonl")

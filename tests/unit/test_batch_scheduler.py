@@ -18,10 +18,10 @@ from loopai import (
     TimeoutException,
     ValidationException,
 )
-from loopai.batch.chunks import Chunk, Replies, TooLarge, Unsendable
-from loopai.batch.pace import LARGEST_CHUNK, Pace
+from loopai.batch.engine.chunks import Chunk, Replies, TooLarge, Unsendable
+from loopai.batch.engine.scheduler import GIVE_UP_AFTER, Done, Limits, Pull, Scheduler, Send, Wait
+from loopai.batch.engine.throttle import LARGEST_CHUNK, Throttle
 from loopai.batch.rows import Outcome, Row
-from loopai.batch.scheduler import GIVE_UP_AFTER, Done, Limits, Pull, Scheduler, Send, Wait
 from loopai.models import ReplyInfo
 
 Server = Callable[[Chunk], Any]
@@ -161,7 +161,7 @@ def test_chunks_grow_where_requests_are_rationed() -> None:
 
 def test_chunks_grow_towards_a_byte_limit() -> None:
     """Rows of 100,000 bytes never make a request above the limit."""
-    pace = Pace(4, 100)
+    pace = Throttle(4, 100)
     pace.weigh(100 * 100_000, 100)
     for moment in range(10):
         pace.ration(float(moment), float(moment))
@@ -272,7 +272,7 @@ def test_a_certificate_that_is_refused_ends_the_run_at_once() -> None:
 
 def test_concurrency_halves_on_faults_and_grows_back_by_ones() -> None:
     """Between 1 and the limit; what failed together counts once."""
-    pace = Pace(8, 100)
+    pace = Throttle(8, 100)
     for _ in range(5):
         pace.failed(sent_at=10.0, now=11.0)
     assert pace.limit == 4

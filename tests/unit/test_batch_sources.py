@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loopai import ConfigurationError
-from loopai.batch.sources import format_of, open_source
+from loopai.batch.formats.opening import format_of, open_source
 
 
 def _read(path: Path, **options: Any) -> list[Any]:

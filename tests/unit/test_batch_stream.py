@@ -13,7 +13,7 @@ import pytest
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient
 from loopai.batch import DuplicateKeys, Outcome, Row, Stop, Summary, stream, stream_sync
-from loopai.batch.runs import Run
+from loopai.batch.api import Run
 from loopai.testing import FakeLoopai, ProgramError
 
 Collect = Callable[..., list[Outcome]]

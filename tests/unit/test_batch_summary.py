@@ -12,12 +12,12 @@ import pytest
 
 from loopai import ConfigurationError
 from loopai.batch import Outcome, Row
-from loopai.batch.charts import columns, milliseconds, number
-from loopai.batch.progress import Bar, Lines, Progress, clock_time, watcher_for
-from loopai.batch.quality import MOST_LABELS, OTHER, Expectation, Quality, label_of
-from loopai.batch.report import page
-from loopai.batch.runs import Run
-from loopai.batch.tally import Latencies, Summary, Tally, Timeline, kind_of, summary_of
+from loopai.batch.api import Run
+from loopai.batch.reporting.charts import columns, milliseconds, number
+from loopai.batch.reporting.progress import Bar, Lines, Progress, clock_time, watcher_for
+from loopai.batch.reporting.quality import MOST_LABELS, OTHER, Expectation, Quality, label_of
+from loopai.batch.reporting.report import page
+from loopai.batch.reporting.statistics import Latencies, Statistics, Summary, Timeline, kind_of, summary_of
 
 
 def test_precision_recall_and_confusion_are_as_counted_by_hand() -> None:
@@ -106,7 +106,7 @@ def test_a_timeline_of_any_length_has_few_spans() -> None:
 def test_errors_of_one_kind_are_counted_together() -> None:
     """What differs from row to row is left out, and kinds are bounded."""
     assert kind_of("no 'a' on line 12 of 7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60") == "no … on line … of …"
-    tally = Tally(0.0)
+    tally = Statistics(0.0)
     words = [first + second for first in "abcdefghij" for second in "klmnopqrst"]
     tally.add([Outcome(Row(word, None), "error", error=f"error {word}") for word in words], 1.0)
     assert len(tally.kinds) == 41
@@ -135,8 +135,8 @@ class _Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def _tally(expect: bool = True) -> Tally:
-    tally = Tally(0.0, Expectation("label") if expect else None)
+def _tally(expect: bool = True) -> Statistics:
+    tally = Statistics(0.0, Expectation("label") if expect else None)
     for second in range(30):
         outcomes = [Outcome(Row("k", None, {"label": "<b>"}), "ok", "<b>", latency_ms=1.5 + n) for n in range(5)]
         outcomes.append(
@@ -168,7 +168,7 @@ def test_the_report_is_one_page_that_loads_nothing() -> None:
 @pytest.mark.parametrize("ended", ["finished", "max_errors", "unreachable", "refused", "interrupted"])
 def test_a_report_of_a_run_without_rows(ended: str) -> None:
     """No chart is better than an empty one."""
-    tally = Tally(0.0)
+    tally = Statistics(0.0)
     made = page({"task": "t"}, tally, summary_of(tally, ended, 0, 0.0), datetime(2026, 1, 2, tzinfo=timezone.utc))
     parsed = _Page()
     parsed.feed(made)
@@ -190,9 +190,9 @@ def test_figures_are_short() -> None:
     assert [clock_time(value) for value in (7, 750, 11045)] == ["0:07", "12:30", "3:04:05"]
 
 
-def _run(tally: Tally, now: list[float]) -> Run:
-    from loopai.batch.chunks import BatchCall
-    from loopai.batch.runs import prepare
+def _run(tally: Statistics, now: list[float]) -> Run:
+    from loopai.batch.api import prepare
+    from loopai.batch.engine.chunks import BatchCall
 
     made = prepare(BatchCall("t"), [], clock=lambda: now[0])
     made.tally = tally
@@ -217,12 +217,12 @@ def test_lines_come_every_few_seconds_and_at_the_end() -> None:
 
 def test_the_time_left_is_told_by_rows_or_by_the_input() -> None:
     """And a pause instead of it."""
-    from loopai.batch.surveying import Survey
+    from loopai.batch.resume.prescan import Prescan
 
     now, tally = [30.0], _tally()
     run = _run(tally, now)
     assert Progress(run, 30.0).left is None
-    run.survey = Survey(360, [])
+    run.prescan = Prescan(360, [])
     assert Progress(run, 30.0).left == pytest.approx(30.0)
     run.scheduler.pace.pause(60.0, 30.0)
     assert "paused 60 s" in Progress(run, 30.0).line()

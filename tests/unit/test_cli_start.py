@@ -74,8 +74,8 @@ def test_every_option_of_a_batch_is_a_flag(capsys: pytest.CaptureFixture[str]) -
     """What a batch can be told, the command line can tell it."""
     import typer
 
-    from loopai.batch.command import BatchOptions
     from loopai.cli.app import app
+    from loopai.shell.command import BatchOptions
 
     command = typer.main.get_command(app).commands["batch"]  # type: ignore[attr-defined]  # a group has commands
     flags = {flag for part in command.params for flag in part.opts}

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
-from .models import BatchFailure, BatchPart, BatchRun, BatchSegment, WebhookDelivery
+from .models import BatchFailure, BatchPart, BatchRun, WebhookDelivery
 
 MOST_RUNS = 200
 """Runs that one request for progress may ask for; a page of the list has 100."""
@@ -194,7 +194,6 @@ class BatchRunAdmin(admin.ModelAdmin):
             BatchRun._meta.verbose_name_plural: len(runs),
             BatchFailure._meta.verbose_name_plural: BatchFailure.objects.filter(run__in=runs).count(),
             BatchPart._meta.verbose_name_plural: BatchPart.objects.filter(run__in=runs).count(),
-            BatchSegment._meta.verbose_name_plural: BatchSegment.objects.filter(run__in=runs).count(),
         }
         needed = set() if self.has_delete_permission(request) else {BatchRun._meta.verbose_name}
         return [str(run) for run in runs], counts, needed, [f"{run} is running" for run in live]

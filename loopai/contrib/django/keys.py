@@ -16,8 +16,6 @@ from ...exceptions import ConfigurationError
 INTEGER = "integer"
 UUID_KEY = "uuid"
 STRING = "string"
-LINE = "line"
-"""The place of a row in a file, counted from 1."""
 
 _KINDS = ((models.UUIDField, UUID_KEY), (models.IntegerField, INTEGER), (models.CharField, STRING))
 
@@ -42,6 +40,6 @@ def to_text(value: Any) -> str:
 
 def from_text(kind: str, text: str) -> Any:
     """A key as the database takes it."""
-    if kind in {INTEGER, LINE}:
+    if kind == INTEGER:
         return int(text)
     return UUID(text) if kind == UUID_KEY else text

@@ -19,12 +19,12 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
 from ...batch import Outcome, Row, stream
-from ...batch.inputs import Record
+from ...batch.engine.reader import from_records
+from ...batch.engine.scheduler import FATAL, TOO_MANY_ERRORS, UNREACHABLE
+from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
-from ...batch.quality import Expectation
-from ...batch.reading import from_records
-from ...batch.scheduler import FATAL, TOO_MANY_ERRORS, UNREACHABLE
-from ...batch.tally import Tally, summary_of
+from ...batch.reporting.quality import Expectation
+from ...batch.reporting.statistics import Statistics, summary_of
 from ...client import LoopaiClient
 from ...exceptions import AuthenticationException, LoopaiException, NotFoundException, NotSupportedException
 from .batch_document import BODY, BatchRoute, Events, responses, row_of
@@ -108,7 +108,7 @@ class _Run:
         self._unreadable: Optional[UploadError] = None
         self.upload = Upload(options.max_bytes)
         self.outbox = Outbox()
-        self.tally = Tally(time.monotonic(), options.expect)
+        self.tally = Statistics(time.monotonic(), options.expect)
 
     async def work(self) -> None:
         """Run all rows. Ends the outbox, whatever happens."""

@@ -14,8 +14,8 @@ from typing import IO, Any, Optional, cast
 from pydantic_core import from_json
 
 from ...batch import open_source
-from ...batch.inputs import LONGEST_LINE, Record
-from ...batch.sources import format_of
+from ...batch.formats.opening import format_of
+from ...batch.formats.source import LONGEST_LINE, Record
 from ...exceptions import ConfigurationError
 
 READ_AHEAD = 262_144

@@ -1,6 +1,6 @@
 """A whole batch of which the database knows, from checked options to exit code: over a queryset, or in workers.
 
-Flags are parsed by the management command; a file that this process runs by itself is `loopai.batch.command`'s.
+Flags are parsed by the management command; a file that this process runs by itself is `loopai.shell.command`'s.
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ....batch.command import ALL_OK, PLANNED, BatchCommand, Ending
-from ....batch.ledger import Ledger
-from ....batch.quality import Expectation
-from ....batch.reading import Reader, from_values
-from ....batch.runs import FINISHED, Run, mode_of, perform
-from ....batch.scheduler import Scheduler
-from ....batch.stopping import Stop
+from ....batch.api import Run, mode_of, perform
+from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.scheduler import Scheduler
+from ....batch.engine.stopping import Stop
+from ....batch.reporting.quality import Expectation
+from ....batch.reporting.statistics import Statistics, Summary
+from ....batch.resume.checkpoint import Checkpoint
+from ....batch.resume.prescan import Prescan
 from ....batch.streams import sender
-from ....batch.surveying import Survey
-from ....batch.tally import Summary, Tally
+from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
 from ..models import BatchRun
 from .following import CODES, follow
 from .inline import carry_out
 from .leases import owner_name
-from .outputs import folder_of, refuse_workers_output
 from .parts import WORKERS
 from .planning import CELERY, INLINE, RunOptions, header_of, plan_of
 from .plans import Plan
@@ -38,7 +37,7 @@ CANCELLED = 143
 
 
 class RunCommand(BatchCommand):
-    """`manage.py loopai_batch`: rows of a queryset, or of a file that workers share."""
+    """`manage.py loopai_batch --queryset`."""
 
     def __init__(self, options: RunOptions, client: SyncLoopaiClient, stderr: TextIO) -> None:
         super().__init__(options, client, stderr)
@@ -52,11 +51,11 @@ class RunCommand(BatchCommand):
         plan = plan_of(options, self.client)
         work = Work(plan, options.database)
         if options.dry_run:
-            return self.dry_run(plan, work.table)
+            return self.dry_run(plan, work.rows)
         if options.engine == CELERY:
             return self.by_celery(work, mode)
         if options.output is not None:
-            return self.into_file(plan, work.table, mode)
+            return self.into_file(plan, work.rows, mode)
         return self.into_rows(work, mode)
 
     def dry_run(self, plan: Plan, rows: Rows) -> int:
@@ -81,7 +80,7 @@ class RunCommand(BatchCommand):
             return ALL_OK
         run.parts.using(options.database).all().delete()  # of another engine; what remains is told by the run itself
 
-        def work_on(stop: Stop) -> Ending:
+        def work_on(stop: Stop) -> CommandResult:
             made, summary = carry_out(
                 run, work, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
             )
@@ -105,7 +104,7 @@ class RunCommand(BatchCommand):
                 look_after(run, int(look[1]))
                 look[:] = [time.monotonic() + WATCH_SECONDS, run.done]
 
-        def work_on(stop: Stop) -> Ending:
+        def work_on(stop: Stop) -> CommandResult:
             hand_over(run, work)
             made, summary = follow(run, work.plan, self.watchers(), stop, watch)
             missed = run.skipped - gone
@@ -114,20 +113,14 @@ class RunCommand(BatchCommand):
             ending.shown = replace(summary, seconds=run.active_seconds)
             if summary.ended in CODES:
                 ending.stopped, ending.code = f"Stopped: {run.error}.", CODES[summary.ended]
-            if work.plan.output is not None and run.errors and summary.ended == FINISHED:
-                folder = folder_of(work.plan.output)
-                ending.notes = [
-                    *ending.notes,
-                    f"{folder} stays for --retry-failed: remove it if none is to be repeated.",
-                ]
             return ending
 
         return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")
 
-    def ending(self, run: BatchRun, summary: Summary, made: Run, *, missed: int = 0, cancelled: bool) -> Ending:
+    def ending(self, run: BatchRun, summary: Summary, made: Run, *, missed: int = 0, cancelled: bool) -> CommandResult:
         """How a run that the database knows has ended."""
         filled = " or filled" if self.options.only_empty else ""
-        return Ending(
+        return CommandResult(
             summary,
             made,
             run.errors,
@@ -142,10 +135,9 @@ class RunCommand(BatchCommand):
     def into_file(self, plan: Plan, rows: Rows, mode: str) -> int:
         """Write rows and results to a file, with its journal beside it, as `loopai batch` does."""
         options = self.options
-        refuse_workers_output(str(options.output))
         key = str(rows.model._meta.pk.name)
         facts = {"task": plan.task_id, "input": {"name": plan.source}, "mapping": sorted(plan.mapping), "key": key}
-        ledger = Ledger(
+        ledger = Checkpoint(
             str(options.output),
             options.output_format,
             facts,
@@ -161,7 +153,7 @@ class RunCommand(BatchCommand):
         finally:
             ledger.close()
 
-    def _fill(self, plan: Plan, rows: Rows, key: str, ledger: Ledger, facts: dict[str, Any]) -> int:
+    def _fill(self, plan: Plan, rows: Rows, key: str, ledger: Checkpoint, facts: dict[str, Any]) -> int:
         options = self.options
         upper = rows.upper_key(rows.queryset, plan.limit)
         bounds = BatchRun(key_kind=rows.kind, upper_key=upper)
@@ -177,21 +169,21 @@ class RunCommand(BatchCommand):
             named(rows.walk(queryset, plan.chunk_size, None)),
             Reader(from_values(None), ledger.journal),
             Scheduler(plan.limits()),
-            Tally(time.monotonic(), Expectation(options.expect) if options.expect else None),
+            Statistics(time.monotonic(), Expectation(options.expect) if options.expect else None),
             waits=False,
             ledger=ledger,
-            survey=Survey(queryset.count(), []),
+            prescan=Prescan(queryset.count(), []),
             watchers=self.watchers(),
             facts={"name": plan.task, **facts},
         )
         for columns in ledger.earlier() if options.report or options.expect else ():
             made.tally.add_earlier(columns)
 
-        def work_on(stop: Stop) -> Ending:
+        def work_on(stop: Stop) -> CommandResult:
             with sender(self.client, made.call, made.scheduler) as send:
                 summary = perform(made, send, stop=stop)
             errors = ledger.journal.errors if ledger.journal is not None else summary.errors
-            return Ending(summary, made, errors, facts={"gone_or_filled": 0})
+            return CommandResult(summary, made, errors, facts={"gone_or_filled": 0})
 
         try:
             return self.carry_out(work_on)

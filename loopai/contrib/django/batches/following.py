@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from django.utils import timezone
 
-from ....batch.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
-from ....batch.runs import FINISHED, Run
-from ....batch.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
-from ....batch.stopping import Stop
-from ....batch.surveying import Survey
-from ....batch.tally import Summary, Tally, summary_of
-from ....batch.watching import Watcher
+from ....batch.api import FINISHED, Run
+from ....batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
+from ....batch.engine.stopping import Stop
+from ....batch.reporting.statistics import Statistics, Summary, summary_of
+from ....batch.reporting.watcher import Watcher
+from ....batch.resume.prescan import Prescan
+from ....shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
 from ..models import BatchRun, LeaseLost
 from .parts import WORKERS
 from .plans import Plan
@@ -22,7 +22,7 @@ from .tallies import watched, whole
 LOOK_SECONDS = 0.5
 
 UNUSABLE = "unusable"
-"""A worker cannot use what the run names: its model, its input, its output."""
+"""A worker cannot use what the run names: its model, its alias."""
 
 CODES = {TOO_MANY_ERRORS: STOPPED_BY_ERRORS, UNREACHABLE: SERVER_UNREACHABLE, FATAL: USAGE, UNUSABLE: USAGE}
 """Exit codes by what a stopped run's `error` begins with."""
@@ -45,7 +45,7 @@ def follow(
     """
     # Failed rows that are repeated count for this command.
     before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
-    made = watched(run, plan, Tally(clock()), survey=Survey(run.total or 0, []), clock=clock)
+    made = watched(run, plan, Statistics(clock()), prescan=Prescan(run.total or 0, []), clock=clock)
     until = float("inf")
     while True:
         try:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Optional
 from django.db import DatabaseError
 from django.utils import timezone
 
-from ....batch.quality import Expectation
-from ....batch.reading import Reader, from_values
+from ....batch.api import Run, perform
+from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.scheduler import ENOUGH_FOR_A_SHARE, INTERRUPTED, TOO_MANY_ERRORS, Limits, Scheduler
+from ....batch.engine.stopping import Stop
+from ....batch.reporting.quality import Expectation
+from ....batch.reporting.statistics import Statistics, Summary
+from ....batch.reporting.watcher import Watcher
+from ....batch.resume.prescan import Prescan
 from ....batch.rows import Outcome
-from ....batch.runs import Run, perform
-from ....batch.scheduler import ENOUGH_FOR_A_SHARE, INTERRUPTED, TOO_MANY_ERRORS, Limits, Scheduler
-from ....batch.stopping import Stop
 from ....batch.streams import sender
-from ....batch.surveying import Survey
-from ....batch.tally import Summary, Tally
-from ....batch.watching import Watcher
 from ..models import BatchRun, LeaseLost
 from .leases import BEAT_SECONDS, LEASE_SECONDS
 from .results import UNFIT, Results
@@ -47,7 +47,7 @@ class RowsRun(Run):
             self.scheduler.stop(TOO_MANY_ERRORS)
 
 
-def exceeded(limits: Limits, tally: Tally) -> bool:
+def exceeded(limits: Limits, tally: Statistics) -> bool:
     """Whether there are more errors than the run may have; what did not fit its field is one only here."""
     count, share = limits.error_count, limits.error_share
     ended = tally.ok + tally.errors
@@ -100,18 +100,18 @@ def carry_out(
     stop = stop or Stop()
     heart = _Heart(run, owner, stop, clock)
     made = RowsRun(
-        replace(plan.call(), plain=work.table.plain),
+        replace(plan.call(), plain=work.rows.plain),
         _values(run, work, owner),
         Reader(from_values(None)),
         Scheduler(plan.limits()),
-        Tally(clock(), Expectation(expect) if expect is not None else None),
+        Statistics(clock(), Expectation(expect) if expect is not None else None),
         waits=False,
-        survey=Survey(run.total or 0, []),
+        prescan=Prescan(run.total or 0, []),
         watchers=[heart, *watchers],
         clock=clock,
         facts={"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)},
     )
-    made.results = Results(run, work.table, work.targets, plan.only_empty, owner)
+    made.results = Results(run, work.rows, work.targets, plan.only_empty, owner)
     # Those of earlier runs count for the bar.
     made.reader.skipped = run.done - (run.errors if run.mode == BatchRun.Mode.RETRY_FAILED else 0)
     earlier = made.reader.skipped
@@ -146,7 +146,7 @@ def _state(run: BatchRun, made: Run, summary: Summary) -> tuple[Any, str]:
 
 def _values(run: BatchRun, work: Work, owner: str) -> Iterator[KeyedRow]:
     """The rows that failed, where they are wanted, then those that remain."""
-    rows, size = work.table, work.plan.chunk_size
+    rows, size = work.rows, work.plan.chunk_size
     if run.mode == BatchRun.Mode.RETRY_FAILED:
         yield from failed_rows(run, work, owner)
     yield from rows.walk(run.remaining(rows.queryset), size, run.mark)
@@ -162,10 +162,10 @@ def failed_rows(run: BatchRun, work: Work, owner: str) -> Iterator[KeyedRow]:
         if not page:
             return
         last = page[-1][0]
-        there = work.table.by_key(key for _, key in page)
+        there = work.rows.by_key(key for _, key in page)
         gone = [key for _, key in page if key not in there]
         if gone:
             run.record_retried(skipped=gone, owner=owner)
         for _, key in page:
             if key in there:
-                yield work.table.row(there[key], 0, None, retried=True)
+                yield work.rows.row(there[key], 0, None, retried=True)

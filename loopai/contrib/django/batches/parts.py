@@ -8,29 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Optional
+from typing import Any, Optional
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from ....batch.rows import Row
 from ..models import BatchPart, BatchRun, LeaseLost
 from .leases import BEAT_SECONDS, LEASE_SECONDS, was_killed
+from .rows import KeyedRow
 from .runs import Work
-from .stores import Store, store_of
 
 WORKERS = "celery workers"
 """Owner of a run that was handed to workers: any of them may prolong its lease, and end it."""
 
 PART_LEASE_SECONDS = 20.0
 """How long a silent worker keeps its part; it gives a sign of life every second while a request is under way."""
-
-JOIN_LEASE_SECONDS = 120.0
-"""The same for the last part, which may be at one large file for a while."""
-
-READ_LEASE_SECONDS = 120.0
-"""The same while rows of a file are looked for: before them, and up to as many as splitting goes, much is read."""
 
 PARTS_AT_ONCE = 200
 """Parts that one splitting makes: enough to keep many workers busy, few enough for one transaction and for a broker."""
@@ -44,50 +37,37 @@ def first_parts(run: BatchRun, work: Work) -> list[BatchPart]:
     # Locks the run.
     BatchRun.objects.using(run.database).filter(pk=run.pk).update(state=F("state"))
     parts = run.parts.using(run.database)
-    # Made anew: a message, or a worker, may still be at that of before, which others come ahead of by now.
-    parts.filter(joins=True).delete()
     retries = run.mode == BatchRun.Mode.RETRY_FAILED
     if retries:
         parts.filter(failed=True).delete()  # what failed since they were made is to be repeated, too
     parts.filter(owner="").update(attempts=0)
     found = list(parts.all())
-    newest = store_of(run, work).newest_failed() if retries else None
+    newest = _failures(run).last() if retries else None
     if newest is not None:
         found.append(_part(run, "0", str(newest), failed=True))
-    if all(part.failed for part in found) and run.upper_key is not None and _remain(run, work):
-        found.append(_part(run, run.mark, run.upper_key))
-    if work.plan.output is not None:
-        _part(run, None, "", joins=True)
+    unsplit = run.upper_key is not None and all(part.failed for part in found)
+    if unsplit and run.remaining(work.rows.queryset).exists():
+        found.append(_part(run, run.mark, str(run.upper_key)))
     return found
 
 
-def _remain(run: BatchRun, work: Work) -> bool:
-    if work.plan.output is not None:
-        return run.mark != run.upper_key  # as each of its rows is written once, there are no others
-    return bool(run.remaining(work.table.queryset).exists())
-
-
-def _part(run: BatchRun, after: Optional[str], upto: str, *, failed: bool = False, joins: bool = False) -> BatchPart:
-    made: BatchPart = run.parts.using(run.database).create(run=run, after=after, upto=upto, failed=failed, joins=joins)
+def _part(run: BatchRun, after: Optional[str], upto: str, *, failed: bool = False) -> BatchPart:
+    made: BatchPart = run.parts.using(run.database).create(run=run, after=after, upto=upto, failed=failed)
     return made
 
 
-def joining(run: BatchRun) -> list[BatchPart]:
-    """The part that joins what the others wrote, once it is the last; otherwise none."""
-    parts = run.parts.using(run.database)
-    return [] if parts.filter(joins=False).exists() else list(parts.all())
-
-
-def lease_seconds(part: BatchPart) -> float:
-    """How long a silent worker keeps that part."""
-    return JOIN_LEASE_SECONDS if part.joins else PART_LEASE_SECONDS
+def _failures(run: BatchRun, part: Optional[BatchPart] = None) -> Any:
+    """The keys of the failures on record, or of those in a part, in the order of a part of failed rows."""
+    failures: Any = run.failures.using(run.database)
+    if part is not None:
+        failures = failures.filter(pk__gt=int(part.after or 0), pk__lte=int(part.upto))
+    return failures.order_by("pk").values_list("pk", flat=True)
 
 
 def take(part: BatchPart, owner: str) -> Optional[float]:
     """Take a part: `None` if it is ours, otherwise the seconds after which to try again, 0 if it is finished."""
     now = timezone.now()
-    seconds = lease_seconds(part)
-    if part.acquire(owner, now, seconds):
+    if part.acquire(owner, now, PART_LEASE_SECONDS):
         return None
     held = BatchPart.objects.using(part._state.db).filter(pk=part.pk).first()
     if held is None:
@@ -95,7 +75,7 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
     if held.owner and was_killed(held.owner):
         freed = BatchPart.objects.using(part._state.db).filter(pk=part.pk, owner=held.owner)
         freed.update(lease_until=None, owner="")
-        if part.acquire(owner, now, seconds):
+        if part.acquire(owner, now, PART_LEASE_SECONDS):
             return None
     left = 0.0 if held.lease_until is None else (held.lease_until - now).total_seconds()
     return max(1.0, left + 0.5)
@@ -135,24 +115,27 @@ def beat(run: BatchRun) -> None:
     )
 
 
-def rows_of(run: BatchRun, part: BatchPart, work: Work, store: Store) -> tuple[list[Row], list[str], bool]:
+def rows_of(run: BatchRun, part: BatchPart, work: Work) -> tuple[list[KeyedRow], list[str], bool]:
     """The rows of a part, the keys of failed ones that are gone, and whether there are more than a part may have."""
-    if part.failed:
-        units = store.failed(part, store.units + 1)
-        return *store.again(units[: store.units]), len(units) > store.units
     size = work.plan.chunk_size
+    if part.failed:
+        wanted = list(_failures(run, part).values_list("key", flat=True)[: size + 1])
+        there = work.rows.by_key(wanted[:size])
+        again = [work.rows.row(there[key], 0, None, retried=True) for key in wanted[:size] if key in there]
+        return again, [key for key in wanted[:size] if key not in there], len(wanted) > size
     rows = list(work.rows.between(run, part.after, part.upto, size + 1))
     return rows[:size], [], len(rows) > size
 
 
-def split(run: BatchRun, part: BatchPart, work: Work, store: Store) -> list[BatchPart]:
+def split(run: BatchRun, part: BatchPart, work: Work) -> list[BatchPart]:
     """Make small parts of a large one, and one of the rest. Raises `LeaseLost`."""
+    size = work.plan.chunk_size
     if part.failed:
-        ends = [str(unit) for unit in store.failed(part, PARTS_AT_ONCE * store.units + 1)]
-        bounds = ends[:-1][store.units - 1 :: store.units]
+        ends = [str(failure) for failure in _failures(run, part)[: PARTS_AT_ONCE * size + 1]]
+        bounds = ends[:-1][size - 1 :: size]
     else:
         # The last part is up to the end of this one, whichever keys come there meanwhile.
-        bounds = work.rows.bounds(run, part.after, part.upto, work.plan.chunk_size, PARTS_AT_ONCE)
+        bounds = work.rows.bounds(run, part.after, part.upto, size, PARTS_AT_ONCE)
     ranges = list(zip([part.after, *bounds], [*bounds, part.upto]))
     with transaction.atomic(using=run.database):
         if not part.give_back():
@@ -178,7 +161,6 @@ def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:
     keep messages that a killed worker had fetched.
     """
     parts = run.parts.using(run.database)
-    parts = parts.filter(joins=not parts.filter(joins=False).exists())
     now = timezone.now()
     for held in parts.filter(lease_until__gte=now).exclude(owner=""):
         if was_killed(held.owner):

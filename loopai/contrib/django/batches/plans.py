@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, Optional
 
-from ....batch.chunks import BatchCall
-from ....batch.quality import Expectation
-from ....batch.scheduler import Limits
+from ....batch.engine.chunks import BatchCall
+from ....batch.engine.scheduler import Limits
+from ....batch.reporting.quality import Expectation
 from ....exceptions import ConfigurationError
 from ..models import BatchRun
-from .files import GivenFile
 
 
 @dataclass(frozen=True)
@@ -20,15 +18,13 @@ class Plan:
     """The options of a run, checked for themselves and plain enough for JSON.
 
     `queryset` is `app.Model` or `app.Model:manager_method`; `filters` are texts `field=value`, `mapping` those of
-    `InputMapping`, `save_to` of `Target`. `task_id` is the server's id, `task` what the user called it. Rows come from
-    `file` where there is no queryset, and go to `output` (of the kind `output_format`, with the columns `header` in
-    CSV) where there is no `save_to`; both are of runs in workers. `report` is where these write the page about it.
-    Raises `ConfigurationError`.
+    `InputMapping`, `save_to` of `Target`. `task_id` is the server's id, `task` what the user called it. `report` is
+    where workers write the page about the run. Raises `ConfigurationError`.
     """
 
     task: str
     task_id: str
-    queryset: str = ""
+    queryset: str
     save_to: tuple[str, ...] = ()
     mapping: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
@@ -43,13 +39,9 @@ class Plan:
     alias: str = "default"
     expect: Optional[str] = None
     report: Optional[str] = None
-    file: Optional[GivenFile] = None
-    output: Optional[str] = None
-    output_format: Optional[str] = None
-    header: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("save_to", "mapping", "filters", "header"):
+        for name in ("save_to", "mapping", "filters"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.max_errors is not None:
             object.__setattr__(self, "max_errors", str(self.max_errors))
@@ -62,10 +54,7 @@ class Plan:
     def of(cls, run: BatchRun) -> Plan:
         """What the run was made for."""
         known = {item.name for item in fields(cls)}
-        options = {name: value for name, value in run.options.items() if name in known}
-        if options.get("file") is not None:
-            options["file"] = GivenFile(**options["file"])
-        return cls(**options)
+        return cls(**{name: value for name, value in run.options.items() if name in known})
 
     def options(self) -> dict[str, Any]:
         """As a run keeps it."""
@@ -73,12 +62,7 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Of what makes a run the same run: task, rows, mapping, targets; not of how it is cut up.
-
-        What writes a file is found by it, as by a journal: `facts` then tell whether it is the same run.
-        """
-        if self.output is not None:
-            return BatchRun.fingerprint_of(output=self.output)
+        """Of what makes a run the same run: task, rows, mapping, targets; not of how it is cut up."""
         return BatchRun.fingerprint_of(
             task=self.task_id,
             version=self.version,
@@ -95,37 +79,8 @@ class Plan:
         return (Expectation(self.expect).column,) if self.expect else ()
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What must be the same where a run that writes a file goes on."""
-        file = self.file
-        made: dict[str, Any] = {
-            "task": self.task_id,
-            "version": self.version,
-            "input": self.source if file is None else {"name": Path(file.path).name, "bytes": file.bytes,
-                                                       "digest": file.digest},
-            "mapping": sorted(self.mapping),
-            "expected column": self.expect,
-            "limit": self.limit,
-            "output": self.output_format,
-        }  # fmt: skip
-        if file is not None:
-            made["key"] = file.id_field
-            made["reading"] = [
-                file.format,
-                file.delimiter,
-                file.quotechar,
-                file.escapechar,
-                file.encoding,
-                dict(file.types),
-                file.allow_duplicates,
-            ]
-        return made
-
-    @property
     def source(self) -> str:
         """The rows in words."""
-        if self.file is not None:
-            return self.file.path[:500]
         where = f" where {', '.join(self.filters)}" if self.filters else ""
         return f"{self.queryset}{where}"[:500]
 

@@ -8,7 +8,7 @@ from typing import Any, Optional
 from django.db import DataError, IntegrityError, connections, transaction
 from django.db.models import F
 
-from ....batch.quality import Expectation
+from ....batch.reporting.quality import Expectation
 from ....batch.rows import CANCELLED, ERROR, OK, Outcome
 from ..models import BatchPart, BatchRun
 from .rows import KeyedRow, Rows

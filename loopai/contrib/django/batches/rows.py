@@ -128,19 +128,6 @@ class Rows:
         ends = list(dict.fromkeys(keys.to_text(key) for key in found[: size * most + 1]))
         return ends[:-1][size - 1 :: size]
 
-    def again(
-        self, run: BatchRun, after: Optional[str], upto: str, written: Sequence[Mapping[str, Any]]
-    ) -> list[Optional[KeyedRow]]:
-        """The rows, as they are now, that were written between two keys; `None` for those that are gone."""
-        named = self.model._meta.pk.name
-        wanted = [keys.to_text(columns[named]) for columns in written]
-        there = self.by_key(wanted)
-        return [self.row(there[key], 0, None) if key in there else None for key in wanted]
-
-    def name(self, row: Row) -> str:
-        """What a failed row is called."""
-        return row.key
-
     def _upto(self, queryset: QuerySet[Any], after: Optional[str], upto: str) -> QuerySet[Any]:
         queryset = queryset.filter(pk__lte=keys.from_text(self.kind, upto))
         return queryset if after is None else queryset.filter(pk__gt=keys.from_text(self.kind, after))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from django.db import transaction
 from django.utils import timezone
 
-from ....batch.ledger import NEW, OVERWRITE, RESUME, RETRY_FAILED
+from ....batch.resume.checkpoint import NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ....exceptions import ConfigurationError
 from ..models import BatchRun
-from .files import FileRows
 from .leases import LEASE_SECONDS, wait_until_free
-from .outputs import agree, begin
 from .plans import Plan
 from .rows import Rows
 from .targets import Target, targets_of
@@ -23,22 +21,15 @@ Say = Callable[[str], None]
 
 
 class Work:
-    """A plan with its rows and targets looked up; `table` are the rows where they are a queryset's.
-
-    Raises `ConfigurationError`.
-    """
+    """A plan with its rows and targets looked up. Raises `ConfigurationError`."""
 
     def __init__(self, plan: Plan, database: str) -> None:
         self.plan = plan
-        self.targets: list[Target] = []
-        if plan.file is not None:
-            self.rows: Union[Rows, FileRows] = FileRows(plan.file, plan.mapping, plan.expect)
-            return
-        self.rows = self.table = Rows(plan.queryset, plan.filters, plan.mapping, database, plan.also)
-        self.targets = targets_of(plan.save_to, self.table.model, plan.only_empty)
+        self.rows = Rows(plan.queryset, plan.filters, plan.mapping, database, plan.also)
+        self.targets: list[Target] = targets_of(plan.save_to, self.rows.model, plan.only_empty)
         if plan.only_empty:
             for target in self.targets:
-                self.table.queryset = self.table.queryset.filter(empty(target.field))
+                self.rows.queryset = self.rows.queryset.filter(empty(target.field))
 
 
 def open_run(
@@ -51,8 +42,6 @@ def open_run(
     """
     plan = work.plan
     earlier: Optional[BatchRun] = BatchRun.objects.db_manager(database).latest_of(plan.fingerprint)
-    if plan.output is not None:
-        agree(plan, earlier, mode)
     if earlier is None or mode == OVERWRITE or (mode == NEW and earlier.state == BatchRun.State.FINISHED):
         if earlier is None and mode in {RESUME, RETRY_FAILED}:
             say("Nothing to resume: starting from the first row.")
@@ -75,9 +64,7 @@ def open_run(
         )
     if not _ask(earlier, work, mode, say):
         return None
-    # Results of before have the columns in that order, whichever this command's --map has.
-    options = {**plan.options(), "header": earlier.options.get("header", [])}
-    changed = {"options": options, "engine": engine, "command": command}
+    changed = {"options": plan.options(), "engine": engine, "command": command}
     _only(earlier, state=BatchRun.State.PENDING).update(**changed)
     if not earlier.acquire(owner, timezone.now(), LEASE_SECONDS):
         raise ConfigurationError(f"run {earlier.pk} was taken by another runner at this moment: see it in the admin")
@@ -100,7 +87,7 @@ def _ask(run: BatchRun, work: Work, mode: str, say: Say) -> bool:
     elif mode == RETRY_FAILED:
         say(f"Run {run.pk} is finished and no row failed: nothing was sent.")
         return False
-    elif work.plan.output is None and run.options.get("limit") != work.plan.limit and _more_rows(run, work):
+    elif run.options.get("limit") != work.plan.limit and _more_rows(run, work):
         wanted = BatchRun.Mode.RESUME
     else:
         say(f"Run {run.pk} is finished already: nothing was sent.")
@@ -116,15 +103,15 @@ def _ask(run: BatchRun, work: Work, mode: str, say: Say) -> bool:
 def _more_rows(run: BatchRun, work: Work) -> bool:
     """Where a finished run had another limit: whether there is more up to this one, by which it is extended."""
     run.upper_key = None
-    rest = run.remaining(work.table.queryset)
+    rest = run.remaining(work.rows.queryset)
     limit = work.plan.limit
     if limit is not None and limit <= run.done:
         return False
-    upper = work.table.upper_key(rest, None if limit is None else limit - run.done)
+    upper = work.rows.upper_key(rest, None if limit is None else limit - run.done)
     if upper is None:
         return False
     run.upper_key = upper
-    total = run.done + run.remaining(work.table.queryset).count()
+    total = run.done + run.remaining(work.rows.queryset).count()
     _only(run).update(upper_key=upper, total=total)
     return True
 
@@ -153,10 +140,4 @@ def _begin(work: Work, engine: str, owner: str, database: str, command: list[str
         # Two commands at one moment: the first to be made stays.
         run.delete()
         raise ConfigurationError(f"run {at_work[0].pk} over the same rows is being carried out: wait for it")
-    if plan.output is not None:
-        try:
-            begin(run, plan)
-        except ConfigurationError:
-            run.delete()
-            raise
     return run

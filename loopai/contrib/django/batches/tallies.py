@@ -6,17 +6,16 @@ The run's tally has the rows that ended ok; those that failed are on record one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 from django.utils import timezone
 
-from ....batch.quality import Expectation
-from ....batch.reading import Reader, from_values
-from ....batch.rows import ERROR, OK, Outcome, Row
-from ....batch.runs import Run
-from ....batch.scheduler import Scheduler
-from ....batch.tally import Tally
+from ....batch.api import Run
+from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.scheduler import Scheduler
+from ....batch.reporting.quality import Expectation
+from ....batch.reporting.statistics import Statistics
+from ....batch.rows import ERROR, OK, Outcome
 from ..models import BatchRun, Failure
 from .plans import Plan
 
@@ -26,27 +25,23 @@ def expectation_of(plan: Plan) -> Optional[Expectation]:
     return Expectation(plan.expect) if plan.expect else None
 
 
-def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequence[Outcome]) -> Tally:
+def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequence[Outcome]) -> Statistics:
     """What a part of a run came to, its failed rows apart, which `failures_of` keeps."""
     idle = 0.0 if run.heartbeat_at is None else (timezone.now() - run.heartbeat_at).total_seconds()
     seconds = run.active_seconds + max(0.0, idle)
     failed = [outcome for outcome in outcomes if outcome.status == ERROR]
-    tally = Tally(0.0, expectation)
+    tally = Statistics(0.0, expectation)
     tally.add([outcome for outcome in outcomes if outcome.status == OK], seconds)
     tally.timeline.add(seconds, 0, len(failed))
     tally.repeated += sum(outcome.attempts > 1 for outcome in failed)
     return tally
 
 
-def failures_of(
-    outcomes: Sequence[Outcome],
-    expectation: Optional[Expectation] = None,
-    name: Callable[[Row], str] = lambda row: row.key,
-) -> list[Failure]:
+def failures_of(outcomes: Sequence[Outcome], expectation: Optional[Expectation] = None) -> list[Failure]:
     """The failed rows as they are kept."""
     return [
         Failure(
-            name(outcome.row),
+            outcome.key,
             outcome.code or "",
             outcome.error or "",
             outcome.latency_ms,
@@ -59,9 +54,9 @@ def failures_of(
     ]
 
 
-def whole(run: BatchRun, plan: Plan) -> Tally:
+def whole(run: BatchRun, plan: Plan) -> Statistics:
     """What all parts came to so far."""
-    tally = Tally.load(run.tally) if run.tally else Tally(0.0, expectation_of(plan))
+    tally = Statistics.load(run.tally) if run.tally else Statistics(0.0, expectation_of(plan))
     tally.ok, tally.errors = run.ok, 0
     failures: Any = run.failures.using(run.database).order_by("pk")
     for failure in failures.iterator():
@@ -69,9 +64,8 @@ def whole(run: BatchRun, plan: Plan) -> Tally:
     return tally
 
 
-def watched(run: BatchRun, plan: Plan, tally: Tally, **options: Any) -> Run:
+def watched(run: BatchRun, plan: Plan, tally: Statistics, **options: Any) -> Run:
     """A run as watchers and the report see one, whoever carries it out."""
-    name = Path(plan.file.path).name if plan.file is not None else plan.source
-    facts = {"name": plan.task, "task": plan.task_id, "input": {"name": name}, "mapping": list(plan.mapping)}
+    facts = {"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)}
     return Run(plan.call(), (), Reader(from_values(None)), Scheduler(plan.limits()), tally, waits=False,
                facts=facts, **options)  # fmt: skip

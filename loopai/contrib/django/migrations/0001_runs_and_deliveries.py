@@ -1,4 +1,4 @@
-"""Batch runs with their failed rows, parts and segments, and webhook deliveries."""
+"""Batch runs with their failed rows and parts, and webhook deliveries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "source",
-                    models.CharField(help_text="The queryset's model and manager method, or the file.", max_length=500),
+                    models.CharField(help_text="The queryset's model and manager method.", max_length=500),
                 ),
                 (
                     "engine",
@@ -146,12 +146,6 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
-                    "joins",
-                    models.BooleanField(
-                        default=False, help_text="The last part: makes one file of what the others wrote."
-                    ),
-                ),
-                (
                     "run",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE, related_name="parts", to="loopai.batchrun"
@@ -165,38 +159,11 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="BatchSegment",
-            fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("after", models.TextField(blank=True, help_text="The segment begins after this key.", null=True)),
-                ("upto", models.TextField(help_text="The segment ends with this key.")),
-                (
-                    "name",
-                    models.CharField(
-                        blank=True, help_text="Of its file, in the folder beside the output.", max_length=200
-                    ),
-                ),
-                ("length", models.PositiveBigIntegerField(default=0, help_text="Bytes of its file.")),
-                ("errors", models.PositiveIntegerField(default=0)),
-                (
-                    "run",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="segments", to="loopai.batchrun"
-                    ),
-                ),
-            ],
-            options={
-                "verbose_name": "segment of an output",
-                "verbose_name_plural": "segments of outputs",
-                "ordering": ["pk"],
-            },
-        ),
-        migrations.CreateModel(
             name="BatchFailure",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("digest", models.CharField(editable=False, max_length=32)),
-                ("key", models.TextField(help_text="Primary key of the row, or its id in the file.")),
+                ("key", models.TextField(help_text="Primary key of the row.")),
                 ("code", models.CharField(max_length=50)),
                 ("message", models.TextField(blank=True)),
                 (

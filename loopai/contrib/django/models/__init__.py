@@ -1,7 +1,7 @@
 """The application's tables."""
 
 from .deliveries import WebhookDelivery
-from .parts import BatchFailure, BatchPart, BatchSegment
+from .parts import BatchFailure, BatchPart
 from .runs import BatchRun, Failure, LeaseLost
 
-__all__ = ["BatchFailure", "BatchPart", "BatchRun", "BatchSegment", "Failure", "LeaseLost", "WebhookDelivery"]
+__all__ = ["BatchFailure", "BatchPart", "BatchRun", "Failure", "LeaseLost", "WebhookDelivery"]

@@ -1,4 +1,4 @@
-"""What belongs to a run: rows that failed, parts that were handed to workers, and what these wrote to files."""
+"""What belongs to a run: rows that failed, and parts that were handed to workers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class BatchFailure(models.Model):
     """A row that ended as an error; `--retry-failed` repeats it."""
 
     run = models.ForeignKey(BatchRun, on_delete=models.CASCADE, related_name="failures")
-    # Unique in the key's place: keys of files are of any length, and some collations take "a" and "A" for one.
+    # Unique in the key's place: some collations take "a" and "A" for one.
     digest = models.CharField(max_length=32, editable=False)
-    key = models.TextField(help_text="Primary key of the row, or its id in the file.")
+    key = models.TextField(help_text="Primary key of the row.")
     code = models.CharField(max_length=50)
     message = models.TextField(blank=True)
     latency_ms = models.FloatField(null=True, blank=True, help_text="The server's figure, in milliseconds.")
@@ -54,7 +54,6 @@ class BatchPart(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
     failed = models.BooleanField(default=False, help_text="Keys are those of failed rows on record, to be repeated.")
-    joins = models.BooleanField(default=False, help_text="The last part: makes one file of what the others wrote.")
 
     objects = PartQuerySet.as_manager()
 
@@ -90,24 +89,3 @@ class BatchPart(models.Model):
 
     def _rows(self) -> Any:
         return type(self).objects.using(self._state.db).filter(pk=self.pk)
-
-
-class BatchSegment(models.Model):
-    """A finished range of a run that writes a file: its rows stand in a file of their own until all are joined."""
-
-    run = models.ForeignKey(BatchRun, on_delete=models.CASCADE, related_name="segments")
-    after = models.TextField(null=True, blank=True, help_text="The segment begins after this key.")
-    upto = models.TextField(help_text="The segment ends with this key.")
-    name = models.CharField(max_length=200, blank=True, help_text="Of its file, in the folder beside the output.")
-    length = models.PositiveBigIntegerField(default=0, help_text="Bytes of its file.")
-    errors = models.PositiveIntegerField(default=0)
-
-    class Meta:
-        """What Django asks."""
-
-        ordering = ["pk"]
-        verbose_name = "segment of an output"
-        verbose_name_plural = "segments of outputs"
-
-    def __str__(self) -> str:
-        return self.name or f"({self.after or 'start'}, {self.upto}]"

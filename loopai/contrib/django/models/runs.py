@@ -18,8 +18,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from ....batch.keys import digest
-from ....batch.tally import Tally
+from ....batch.reporting.statistics import Statistics
+from ....batch.resume.keys import digest
 from .. import keys
 from ..ranges import Mark, advanced
 from ..signals import batch_requested
@@ -96,7 +96,7 @@ class BatchRun(models.Model):
 
     task = models.CharField(max_length=200, help_text="Name or id of the task.")
     alias = models.CharField(max_length=100, default="default", help_text="Alias in the LOOPAI setting.")
-    source = models.CharField(max_length=500, help_text="The queryset's model and manager method, or the file.")
+    source = models.CharField(max_length=500, help_text="The queryset's model and manager method.")
     engine = models.CharField(max_length=20, choices=Engine.choices, default=Engine.INLINE)
     fingerprint = models.CharField(max_length=64, db_index=True, help_text="Of task, source and mapping.")
     options = models.JSONField(default=dict, blank=True, help_text="What the run was asked for, by option.")
@@ -287,7 +287,7 @@ class BatchRun(models.Model):
         skipped: int = 0,
         owner: Optional[str] = None,
         part: Optional[BatchPart] = None,
-        tally: Optional[Tally] = None,
+        tally: Optional[Statistics] = None,
     ) -> None:
         """Note that the rows after the key `after` (`None`: from the first) up to the key `upto` have ended.
 
@@ -322,7 +322,7 @@ class BatchRun(models.Model):
         skipped: Collection[str] = (),
         owner: Optional[str] = None,
         part: Optional[BatchPart] = None,
-        tally: Optional[Tally] = None,
+        tally: Optional[Statistics] = None,
     ) -> None:
         """Note how rows ended that had failed before: the keys of those now right or gone, and those failed again.
 
@@ -370,11 +370,11 @@ class BatchRun(models.Model):
         if part is not None and not part.give_back():
             raise LeaseLost(f"part {part.pk} of run {self.pk} was taken by another worker")
 
-    def _merged(self, tally: Optional[Tally]) -> dict[str, Any]:
+    def _merged(self, tally: Optional[Statistics]) -> dict[str, Any]:
         """What was counted so far, with that; to be asked while the run is locked."""
         if tally is None:
             return dict(self.tally)
-        whole = Tally.load(self.tally) if self.tally else tally
+        whole = Statistics.load(self.tally) if self.tally else tally
         if whole is not tally:
             whole.merge(tally)
         self.tally = whole.dump()

@@ -9,13 +9,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
-from .....batch.command import BatchOptions, run_command
-from .....batch.progress import KINDS
-from .....batch.sinks import OutputError
+from .....batch.formats.sinks import OutputError
+from .....batch.reporting.progress import KINDS
 from .....exceptions import ConfigurationError, ConnectionException, LoopaiException, ServerException
+from .....shell.command import BatchOptions, run_command
 from ...batches.command import RunCommand
-from ...batches.files import GivenFile
-from ...batches.outputs import kind_of, refuse_workers_output
 from ...batches.planning import CELERY, INLINE, RunOptions
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
@@ -43,8 +41,8 @@ class Command(BaseCommand):
         """The options."""
         add = parser.add_argument
         add("task", help="the task's name or id")
-        add("input", nargs="?", metavar="INPUT", help="a .csv, .jsonl or .parquet file; with --engine inline "
-            "also gzipped, or - for stdin")  # fmt: skip
+        add("input", nargs="?", metavar="INPUT", help="a .csv, .jsonl or .parquet file, also gzipped, or - "
+            "for stdin (--engine inline)")  # fmt: skip
         rows = parser.add_argument_group("rows")
         add = rows.add_argument
         add(
@@ -63,7 +61,7 @@ class Command(BaseCommand):
         add = where.add_argument
         add("--save-to", action="append", metavar="FIELD[=PATH]", help="write the result's PATH "
             "(output.label, latency_ms) to this field of the row; may be repeated")  # fmt: skip
-        add("-o", "--output", metavar="FILE", help="write rows and results here; - for stdout "
+        add("-o", "--output", metavar="FILE", help="write rows and results here, - for stdout "
             "(--engine inline)")  # fmt: skip
         add("--expect", metavar="FIELD", help="the column with the right answer: reports accuracy")
         add("--report", metavar="FILE.html", help="write a page about the run")
@@ -78,7 +76,7 @@ class Command(BaseCommand):
         add("--max-errors", metavar="N|P%", help="stop above so many failed rows, or this share")
         add("--grace", type=float, metavar="SECONDS", help="how long what is under way may take after Ctrl-C (30)")
         add("--engine", choices=(INLINE, CELERY), default=INLINE, help="this process, or Celery's workers "
-            "(who all see the files of the run under the same paths)")  # fmt: skip
+            "(--queryset with --save-to)")  # fmt: skip
         add("--progress", choices=KINDS, help="how progress is told on stderr (auto)")
         add("--json", action="store_true", help="the summary as JSON")
         add("--dry-run", action="store_true", help="say what would be sent, and send and write nothing")
@@ -91,7 +89,7 @@ class Command(BaseCommand):
         add("--overwrite", action="store_true", help="begin anew")
         files = parser.add_argument_group("files")
         add = files.add_argument
-        add("--journal", metavar="FILE", help="what to resume from (beside the output); --engine inline")
+        add("--journal", metavar="FILE", help="what to resume from (beside the output)")
         add("--format", metavar="KIND", help="of the input: csv, jsonl or parquet (by its name)")
         add("--output-format", metavar="KIND", help="csv, jsonl or parquet (by its name)")
         add("--delimiter", metavar="CHAR", help="of a CSV file (found)")
@@ -108,8 +106,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, and exit with the run's code."""
         try:
-            in_database = options["queryset"] or (options["engine"] == CELERY and not options["dry_run"])
-            code = self._run(options) if in_database else self._file(options)
+            code = self._run(options) if options["queryset"] else self._file(options)
         except (ConfigurationError, ImproperlyConfigured, OutputError) as error:
             raise CommandError(str(error), returncode=USAGE) from error
         except (ConnectionException, ServerException) as error:
@@ -124,32 +121,26 @@ class Command(BaseCommand):
             sys.exit(code)
 
     def _run(self, options: dict[str, Any]) -> int:
-        if options["queryset"] and options["input"] is not None:
+        if options["input"] is not None:
             raise ConfigurationError("rows come from INPUT or from --queryset: name one of the two")
-        if options["queryset"]:
-            _refuse(options, _OF_FILES, "is for files: a queryset has its fields and its primary key")
-        _refuse(options, ("journal",), _NO_JOURNAL)
+        _refuse(options, _OF_FILES, "is for files: a queryset has its fields and its primary key")
         if options["database"] not in connections:
             raise ConfigurationError(f"DATABASES has no {options['database']!r}: it has {', '.join(connections)}")
-        names = _SHARED if options["queryset"] else (*_SHARED, *_OF_FILES)
         known = RunOptions.__dataclass_fields__
-        given = {name: options[name] for name in names if name in known and options[name] not in (None, ())}
+        given = {name: options[name] for name in _SHARED if name in known and options[name] not in (None, ())}
         for name in ("save_to", "filters", "map"):
             given[name] = tuple(options[name] or ())
         if options["task_version"] is not None:
             given["version"] = options["task_version"]
-        if not options["queryset"]:
-            given["input"] = options["input"] or "-"
-            given["types"] = dict(_typed(text) for text in options["types"] or ())
         made = RunOptions(task=options["task"], command=list(self._command), **given)
         return RunCommand(made, get_client(options["alias"]), self._voice()).run()
 
     def _file(self, options: dict[str, Any]) -> int:
         _refuse(options, _OF_QUERYSETS, "needs --queryset: a file has no rows to write to or filter")
-        if options["engine"] == CELERY:  # a dry run, which says what the run would
-            _refuse_for_workers(options)
-        elif options["output"]:
-            refuse_workers_output(options["output"])
+        if options["engine"] == CELERY:
+            raise ConfigurationError(
+                "--engine celery takes --queryset with --save-to; run a file with --engine inline, in one process"
+            )
         names = (*_SHARED, *_OF_FILES)
         known = BatchOptions.__dataclass_fields__
         given = {name: options[name] for name in names if name in known and options[name] is not None}
@@ -170,16 +161,6 @@ _SHARED = (
     "max_in_flight", "timeout_ms", "limit", "max_errors", "dry_run", "resume", "retry_failed", "overwrite", "engine",
     "progress", "json", "grace", "alias", "database",
 )  # fmt: skip
-
-
-_NO_JOURNAL = "is for --engine inline: of runs in workers the database knows what has ended"
-
-
-def _refuse_for_workers(options: dict[str, Any]) -> None:
-    _refuse(options, ("journal",), _NO_JOURNAL)
-    GivenFile(options["input"] or "-").refuse_what_workers_cannot_read()
-    if options["output"]:
-        kind_of(options["output"], options["output_format"])
 
 
 def _refuse(options: dict[str, Any], names: tuple[str, ...], why: str) -> None:

@@ -1,0 +1,206 @@
+"""A chunk of rows as one request, and its reply read without a model a row. Nothing is sent here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+from uuid import UUID
+
+from pydantic_core import from_json, to_json
+
+from ..._core.encoding import encode
+from ..._core.operations import PROGRAM_TIMEOUT_MS, Operation
+from ..._core.wire import Reply
+from ...exceptions import ConfigurationError, ValidationException
+from ...models import ReplyInfo
+from ..rows import ERROR, OK, PROGRAM, Outcome, Row
+from .throttle import LARGEST_CHUNK
+
+
+@dataclass(frozen=True)
+class BatchCall:
+    """What every request of a run says beside its rows. `timeout_ms` bounds each item, in milliseconds.
+
+    `plain` says that all inputs were read from JSON or CSV, and so can be written as JSON without a look at each.
+    """
+
+    task_id: str
+    max_concurrency: int = 10
+    timeout_ms: Optional[int] = None
+    version: Optional[int] = None
+    force_validation: bool = False
+    plain: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_concurrency <= 100:
+            raise ConfigurationError(f"max_concurrency must be between 1 and 100, not {self.max_concurrency}")
+        if self.timeout_ms is not None and not 1 <= self.timeout_ms <= 60_000:
+            raise ConfigurationError(f"timeout_ms must be between 1 and 60,000 milliseconds, not {self.timeout_ms}")
+
+
+class Chunk:
+    """Rows that travel together. `number` is the place of the first in the run; times are the scheduler's."""
+
+    __slots__ = ("alone", "attempts", "failed_at", "not_before", "numbers", "rows", "sent_at")
+
+    def __init__(self, rows: Sequence[Row], numbers: Sequence[int], attempts: int = 0) -> None:
+        self.rows = rows
+        self.numbers = numbers
+        self.attempts = attempts
+        self.alone = 0
+        """Failures since the row travels alone."""
+        self.sent_at = 0.0
+        self.failed_at: Optional[float] = None
+        self.not_before = 0.0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def halves(self) -> tuple[Chunk, Chunk]:
+        """The same rows in two chunks, which remember the attempts and when they first failed."""
+        middle = len(self.rows) // 2
+        first = Chunk(self.rows[:middle], self.numbers[:middle], self.attempts)
+        second = Chunk(self.rows[middle:], self.numbers[middle:], self.attempts)
+        first.failed_at = second.failed_at = self.failed_at
+        return first, second
+
+
+class Replies:
+    """A reply's results in the order of the chunk's rows; `size` is the request's, in bytes.
+
+    `_reply` has headers and timing, as on every result of a call.
+    """
+
+    __slots__ = ("_reply", "results", "size")
+
+    def __init__(self, results: Sequence[Mapping[str, Any]], size: int = 0) -> None:
+        self.results = results
+        self.size = size
+        self._reply: Optional[ReplyInfo] = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The reply's headers, by name in lower case; empty where the results did not come over a wire."""
+        return self._reply.headers if self._reply is not None else {}
+
+
+def ids_of(chunk: Chunk) -> list[str]:
+    """What each row is called in its request: its key, or its number too where keys recur in the chunk."""
+    keys = [row.key for row in chunk.rows]
+    if len(set(keys)) == len(keys):
+        return keys
+    return [f"{number}:{key}" for number, key in zip(chunk.numbers, keys)]
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """A chunk that was not sent, as its request has `size` bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Unsendable:
+    """A chunk that was not sent, as JSON cannot say the rows at these places, for these reasons."""
+
+    problems: Mapping[int, str]
+
+
+Answer = Union[Replies, TooLarge, Unsendable]
+
+
+def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarge, Unsendable]:
+    """The chunk as one batch request, or why it cannot be one."""
+    ids = ids_of(chunk)
+    body: dict[str, Any] = {"task_id": call.task_id, "max_concurrency": call.max_concurrency}
+    if call.force_validation:
+        body["items"] = [
+            {"id": name, "input": row.input, "force_validation": True} for name, row in zip(ids, chunk.rows)
+        ]
+    else:
+        body["items"] = [{"id": name, "input": row.input} for name, row in zip(ids, chunk.rows)]
+    limit_ms = PROGRAM_TIMEOUT_MS
+    if call.timeout_ms is not None:
+        body["timeout_ms"] = limit_ms = call.timeout_ms
+    if call.version is not None:
+        body["version"] = call.version
+    try:
+        content = to_json(body) if call.plain else encode(body)
+    except ValidationException as error:
+        return Unsendable(_problems(chunk, error))
+    if len(content) > LARGEST_CHUNK and len(chunk) > 1:
+        return TooLarge(len(content))
+    size = len(content)
+
+    def read(reply: Reply) -> Replies:
+        return Replies(results_for(ids, reply.content, call.task_id), size)
+
+    return Operation(
+        "batch_execute",
+        "POST",
+        "/api/v1/batch/execute",
+        read,
+        content,
+        pure=True,
+        rationed=True,
+        seconds=math.ceil(len(ids) / call.max_concurrency) * limit_ms / 1000,
+        task_id=call.task_id,
+        version=call.version,
+        items=len(ids),
+    )
+
+
+def _problems(chunk: Chunk, whole: ValidationException) -> dict[int, str]:
+    found = {}
+    for place, (name, row) in enumerate(zip(ids_of(chunk), chunk.rows)):
+        try:
+            encode({"id": name, "input": row.input})
+        except ValidationException as error:
+            found[place] = error.message
+    # Each row by itself can be said, all together cannot: that would be repeated for ever.
+    return found or dict.fromkeys(range(len(chunk)), whole.message)
+
+
+def results_for(ids: Sequence[str], content: bytes, task_id: str) -> list[Mapping[str, Any]]:
+    """The results of exactly these items, in their order. Raises `ValueError` for a reply that is not theirs."""
+    found = from_json(content)
+    results = found.get("results") if isinstance(found, dict) else None
+    if not isinstance(results, list):
+        raise ValueError("results: a list was expected")
+    try:
+        replied = [result["id"] for result in results]
+        for result in results:
+            if type(result["success"]) is not bool:
+                raise ValueError("results: success must be true or false")
+    except (TypeError, KeyError):
+        raise ValueError("results: each must have id and success") from None
+    if not _same_task(found.get("task_id", task_id), task_id):
+        raise ValueError(f"task_id: the reply is for task {found['task_id']}, not {task_id}")
+    if replied == list(ids):
+        return results
+    by_id = {result["id"]: result for result in results if isinstance(result["id"], str)}
+    missing = [name for name in ids if name not in by_id]
+    if missing or len(by_id) != len(ids) or len(results) != len(ids):
+        told = f"none for {missing[0]!r}" if missing else f"{len(results)} for {len(ids)} items"
+        raise ValueError(f"results: the reply is not for this request: {told}")
+    return [by_id[name] for name in ids]
+
+
+def _same_task(said: Any, asked: str) -> bool:
+    if said == asked:
+        return True
+    try:
+        return UUID(str(said)) == UUID(asked)
+    except ValueError:
+        return False
+
+
+def outcome_of(row: Row, result: Mapping[str, Any], attempts: int) -> Outcome:
+    """How a row ended, by its result on the wire."""
+    execution_id, latency = result.get("execution_id"), result.get("latency_ms")
+    if result["success"]:
+        return Outcome(row, OK, result.get("output"), None, None, latency, attempts, execution_id)
+    error = result.get("error_message") or "the program failed and gave no reason"
+    return Outcome(row, ERROR, None, error, PROGRAM, latency, attempts, execution_id)

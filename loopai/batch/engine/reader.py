@@ -1,0 +1,132 @@
+"""From what a caller or source gives to rows: key, input, what has ended, keys that recur. No I/O of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable, Optional, Union
+
+from ...exceptions import ConfigurationError
+from ..formats.opening import Record
+from ..mapping import InputMapping, Unmapped, path_reader
+from ..resume.journal import Journal
+from ..resume.keys import KeyIndex, digest
+from ..rows import DUPLICATE, UNMAPPED, UNREADABLE, Row
+
+Key = Union[str, Callable[[Any], Any], None]
+Make = Callable[[Any, int], Row]
+
+
+def key_text(value: Any, path: str) -> str:
+    """A key as text. Raises `Unmapped` for what names no row."""
+    if isinstance(value, str):
+        if value:
+            return value
+        raise Unmapped(f"its key {path!r} is empty")
+    if value is None or isinstance(value, (dict, list)):
+        raise Unmapped(f"its key {path!r} is {'null' if value is None else 'no text or number'}")
+    return str(value)
+
+
+def from_records(mapping: InputMapping, key: Optional[str]) -> Make:
+    """Makes rows of a source's records; without `key`, a row's key is its number from 1."""
+    read = None if key is None else path_reader(key)
+
+    def make(record: Record, number: int) -> Row:
+        line, columns, problem = record
+        if columns is None:
+            # A row without a key of its own is found by its line.
+            return Row(f"line {line}" if key else str(number), None, None, line, problem, UNREADABLE)
+        name = str(number)
+        try:
+            if read is not None:
+                name = key_text(read(columns), key or "")
+            return Row(name, mapping(columns), columns, line)
+        except Unmapped as error:
+            named = f"line {line}" if key and name == str(number) else name
+            return Row(named, None, columns, line, f"line {line}: {error}", UNMAPPED)
+
+    return make
+
+
+def from_values(key: Key, mapping: Optional[InputMapping] = None) -> Make:
+    """Makes rows of what a caller's iterable gives: each value is an input, a mapping of columns, or a `Row`.
+
+    `key` is a (dotted) member of the value, or a function of it; without it a row's key is its number from 1.
+    """
+    read = path_reader(key) if isinstance(key, str) else key
+    named = key if isinstance(key, str) else "key"
+
+    def make(value: Any, number: int) -> Row:
+        if isinstance(value, Row):
+            if value.line is None:
+                value.line = number
+            return value
+        name, columns = str(number), value if isinstance(value, dict) else None
+        try:
+            if read is not None:
+                if isinstance(key, str) and not isinstance(value, Mapping):
+                    raise Unmapped(f"key={key!r} needs rows that are mappings: give a function for others")
+                name = key_text(read(value), named)
+            if mapping is None:
+                return Row(name, value, columns, number)
+            if not isinstance(value, Mapping):
+                raise Unmapped("a mapping needs rows that are mappings")
+            return Row(name, mapping(value), columns, number)
+        except Unmapped as error:
+            return Row(name, None, columns, number, f"row {number}: {error}", UNMAPPED)
+
+    return make
+
+
+class Reader:
+    """Turns what is pulled into rows to run: passes over those that have ended, and ends keys that recur."""
+
+    def __init__(
+        self,
+        make: Make,
+        journal: Optional[Journal] = None,
+        *,
+        check_keys: bool = False,
+        limit: Optional[int] = None,
+    ) -> None:
+        if limit is not None and limit < 0:
+            raise ConfigurationError(f"limit must be a whole number from 0, not {limit}")
+        self.number = 0
+        self.skipped = 0
+        self._make = make
+        self._journal = journal
+        self._limit = limit
+        self._seen = KeyIndex() if check_keys else None
+
+    @property
+    def full(self) -> bool:
+        """Whether as many rows were read as there may be."""
+        return self._limit is not None and self.number >= self._limit
+
+    def admit(self, values: Iterable[Any]) -> list[Row]:
+        """The rows among `values` that are to run, or to end as what is wrong with them."""
+        rows = []
+        for value in values:
+            if self.full:
+                break
+            self.number += 1
+            rows.append(self._make(value, self.number))
+        if self._seen is not None and rows:
+            self._mark_duplicates(rows, self._seen)
+        if self._journal is None:
+            return rows
+        ended = self._journal.ended
+        kept = [row for row in rows if not ended(row)]
+        self.skipped += len(rows) - len(kept)
+        return kept
+
+    def _mark_duplicates(self, rows: list[Row], seen: KeyIndex) -> None:
+        for place, first in seen.put_new([(digest(row.key), row.line or 0) for row in rows]).items():
+            row = rows[place]
+            row.error = f"the key {row.key!r} is on lines {first} and {row.line}; the first was taken"
+            row.code = DUPLICATE
+
+    def close(self) -> None:
+        """Give the disk back."""
+        if self._seen is not None:
+            self._seen.close()

@@ -1,0 +1,416 @@
+"""What happens next in a run: which rows travel together, what is repeated, split or given up, when to wait.
+
+No I/O, no clock: the drivers in `threads` and `tasks` pull, send and wait; files are in `sources`, `sinks`, `journal`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Callable, Optional, Union
+
+from ..._core import retries
+from ..._core.chance import chance
+from ...exceptions import (
+    AuthenticationException,
+    ConfigurationError,
+    ConnectionException,
+    ExecutionException,
+    LoopaiException,
+    NotFoundException,
+    NotSupportedException,
+    RateLimitException,
+    ServerException,
+    ValidationException,
+)
+from ..rows import CANCELLED, ERROR, OK, REFUSED, STOPPED, UNSENDABLE, Outcome, Row
+from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
+from .throttle import LIMITER_PAUSE, Throttle
+
+GIVE_UP_AFTER = 8
+"""Failures in a row, those of one moment counted once, with no reply between them, after which the server counts as
+unreachable: with their pauses about half a minute, in which a server that restarts is back."""
+
+ENOUGH_FOR_A_SHARE = 100
+"""Rows that must have ended before `max_errors` in percent is looked at; of the first few, one is too many."""
+
+CONVICTED_AFTER = 2
+"""Failures of a row that travels alone before it is taken for the cause, while others get through."""
+
+_OF_THE_RUN = {"task_id", "version", "timeout_ms", "max_concurrency"}
+
+# Why a run ended before its rows did.
+TOO_MANY_ERRORS = "max_errors"
+UNREACHABLE = "unreachable"
+FATAL = "refused"
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a run is cut up. `max_errors` is a count, or a share as a text (`"5%"`); the run stops above it."""
+
+    chunk_size: int = 100
+    max_in_flight: int = 4
+    ordered: bool = False
+    max_errors: Union[int, str, None] = None
+    error_count: Optional[int] = field(init=False, default=None)
+    error_share: Optional[float] = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_size", "max_in_flight"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be a whole number from 1, not {getattr(self, name)!r}")
+        if self.max_errors is not None:
+            count, share = _errors_allowed(self.max_errors)
+            object.__setattr__(self, "error_count", count)
+            object.__setattr__(self, "error_share", share)
+
+
+def _errors_allowed(given: Union[int, str]) -> tuple[Optional[int], Optional[float]]:
+    text = str(given).strip()
+    try:
+        if text.endswith("%"):
+            share = float(text[:-1])
+            if 0 <= share <= 100:
+                return None, share / 100
+        elif int(text) >= 0:
+            return int(text), None
+    except ValueError:
+        pass
+    raise ConfigurationError(f"max_errors must be a count (20) or a share (5%), not {given!r}")
+
+
+# What a driver is to do next.
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send this chunk."""
+
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Get at most so many rows more and `offer` them; meanwhile replies may come."""
+
+    rows: int
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do until a reply comes, or for so many seconds."""
+
+    seconds: Optional[float]
+
+
+@dataclass(frozen=True)
+class Done:
+    """Every row has ended, or the run has."""
+
+
+Step = Union[Send, Pull, Wait, Done]
+
+
+class Scheduler:
+    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        rng: Callable[[], float] = chance.random,
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
+        self.limits = limits
+        self.pace = Throttle(limits.max_in_flight, limits.chunk_size)
+        self.stopped: Optional[str] = None
+        self.error: Optional[LoopaiException] = None
+        self.last_error: Optional[str] = None
+        self.in_flight = 0
+        self.done = self.errors = 0
+        self._random = rng
+        self._time_of_day = time_of_day
+        self._waiting: deque[tuple[int, Row]] = deque()
+        self._again: list[Chunk] = []
+        self._out: list[Outcome] = []
+        self._exhausted = False
+        self._offered = 0
+        self._failures = 0
+        self._failed_at = float("-inf")
+        self._answered_at: Optional[float] = None
+        # Ordered runs: what ended before an earlier row did.
+        self._held: dict[int, Outcome] = {}
+        self._next_out = 0
+
+    # Rows in
+
+    def offer(self, rows: Iterable[Row]) -> None:
+        """Take rows that were pulled; those that could not be read end at once."""
+        for row in rows:
+            number = self._offered
+            self._offered += 1
+            if row.error is not None:
+                self._end(number, Outcome(row, ERROR, None, row.error, row.code))
+            else:
+                self._waiting.append((number, row))
+
+    def exhaust(self) -> None:
+        """There are no more rows."""
+        self._exhausted = True
+
+    # What next
+
+    def next(self, now: float) -> Step:
+        """What the driver is to do."""
+        if self.stopped is not None:
+            return Wait(None) if self.in_flight else Done()
+        pause = self.pace.paused_until - now
+        if pause > 0:
+            return Wait(pause)
+        if self.in_flight < self.pace.limit:
+            again = self._due(now)
+            if again is not None:
+                return self._send(again, now)
+            rows = self.pace.chunk_rows()
+            if self._waiting and (self._exhausted or len(self._waiting) >= rows):
+                return self._send(self._gather(rows), now)
+            if not self._exhausted and not self._too_far_ahead():
+                return Pull(rows - len(self._waiting))
+        if self.in_flight:
+            return Wait(self._soonest(now))
+        if self._again:
+            return Wait(self._soonest(now))
+        return Done()
+
+    def flush(self, now: float) -> Step:
+        """What to do where a pull has brought nothing for a while: send what there is, if nothing is under way."""
+        free = self._waiting and not self.in_flight and self.stopped is None and self.pace.paused_until <= now
+        return self._send(self._gather(self.pace.chunk_rows()), now) if free else Wait(None)
+
+    def _due(self, now: float) -> Optional[Chunk]:
+        for place, chunk in enumerate(self._again):
+            if chunk.not_before <= now:
+                return self._again.pop(place)
+        return None
+
+    def _soonest(self, now: float) -> Optional[float]:
+        if not self._again or self.in_flight >= self.pace.limit:
+            return None
+        return max(0.0, min(chunk.not_before for chunk in self._again) - now)
+
+    def _too_far_ahead(self) -> bool:
+        # An ordered run holds what ended early; without a bound one slow row would have it hold everything.
+        if not self.limits.ordered:
+            return False
+        return self._offered - self._next_out >= self.pace.rows * self.limits.max_in_flight * 2
+
+    def _gather(self, rows: int) -> Chunk:
+        taken = [self._waiting.popleft() for _ in range(min(rows, len(self._waiting)))]
+        return Chunk([row for _, row in taken], [number for number, _ in taken])
+
+    def _send(self, chunk: Chunk, now: float) -> Send:
+        self.in_flight += 1
+        chunk.attempts += 1
+        chunk.sent_at = now
+        return Send(chunk)
+
+    # Replies
+
+    def answered(self, chunk: Chunk, answer: Answer, now: float) -> None:
+        """A chunk came back: with its results, or unsent."""
+        self.in_flight -= 1
+        if isinstance(answer, Replies):
+            self.pace.weigh(answer.size, len(chunk))
+            self._replied(chunk, answer, now)
+            return
+        chunk.attempts -= 1
+        if isinstance(answer, TooLarge):
+            self.pace.weigh(answer.size, len(chunk))
+            self._again[:0] = chunk.halves()
+            return
+        good = [place for place in range(len(chunk)) if place not in answer.problems]
+        for place, problem in answer.problems.items():
+            self._end(chunk.numbers[place], Outcome(chunk.rows[place], ERROR, None, problem, UNSENDABLE))
+        if good:
+            rows, numbers = [chunk.rows[place] for place in good], [chunk.numbers[place] for place in good]
+            self._again.insert(0, Chunk(rows, numbers, chunk.attempts))
+
+    def _replied(self, chunk: Chunk, replies: Replies, now: float) -> None:
+        self._failures = 0
+        self._answered_at = now
+        self.pace.succeeded()
+        for number, row, result in zip(chunk.numbers, chunk.rows, replies.results):
+            self._end(number, outcome_of(row, result, chunk.attempts))
+        self._heed(replies, now)
+
+    def _heed(self, replies: Replies, now: float) -> None:
+        """Pause before being refused, where the reply says that the budget is used up."""
+        headers = replies.headers
+        if headers.get("x-rate-limit-remaining") == "0":
+            seconds = retries.retry_after(headers, self._time_of_day())
+            if seconds:
+                self.pace.pause(seconds, now)
+
+    def failed(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
+        """A chunk's request failed as a whole."""
+        self.in_flight -= 1
+        self.last_error = str(error)
+        if isinstance(error, RateLimitException):
+            # Not the rows' doing: the same chunk goes out again, however often.
+            self.pace.ration(chunk.sent_at, now)
+            self.pace.pause(LIMITER_PAUSE if error.retry_after is None else error.retry_after, now)
+            chunk.attempts -= 1
+            self._again.insert(0, chunk)
+            return
+        if _ends_the_run(error):
+            self._give_back(chunk)
+            self.stop(UNREACHABLE if isinstance(error, ConnectionException) else FATAL, error)
+            return
+        if chunk.failed_at is None:
+            chunk.failed_at = now
+        if _is_of_the_rows(error):
+            self._failures = 0
+            self._answered_at = now
+            self._split_or_convict(chunk, error, now, alone=1)
+            return
+        self._troubled(chunk, error, now)
+        if self._failures >= GIVE_UP_AFTER:
+            self._give_back(chunk)
+            self.stop(UNREACHABLE, error)
+        elif error.status_code == 503 or chunk.attempts < 2:
+            chunk.not_before = now + self._backoff(chunk.attempts)
+            self._again.append(chunk)
+        else:
+            self._split_or_convict(chunk, error, now, alone=CONVICTED_AFTER)
+
+    def _troubled(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
+        """Slow down: network or server are in trouble, or this chunk makes them so."""
+        if chunk.sent_at >= self._failed_at:
+            self._failures += 1
+            self._failed_at = now
+        self.pace.failed(chunk.sent_at, now)
+        asked = getattr(error, "retry_after", None)
+        if error.status_code == 503 or asked is not None:
+            self.pace.pause(self._backoff(self._failures) if asked is None else asked, now)
+        elif self._failures > 1:
+            self.pace.pause(self._backoff(self._failures - 1), now)
+
+    def _split_or_convict(self, chunk: Chunk, error: LoopaiException, now: float, alone: int) -> None:
+        if len(chunk) > 1:
+            self._again.extend(chunk.halves())
+            return
+        chunk.alone += 1
+        answered = (
+            self._answered_at is not None and chunk.failed_at is not None and self._answered_at >= chunk.failed_at
+        )
+        if chunk.alone >= alone and answered:
+            reason = f"{type(error).__name__}: {error.message}"
+            self._end(chunk.numbers[0], Outcome(chunk.rows[0], ERROR, None, reason, REFUSED, None, chunk.attempts))
+            return
+        chunk.not_before = now + self._backoff(chunk.alone)
+        self._again.append(chunk)
+
+    def _backoff(self, attempt: int) -> float:
+        return retries.backoff(attempt, self._random())
+
+    # The end
+
+    def stop(self, reason: str, error: Optional[LoopaiException] = None) -> None:
+        """Pull and send nothing more; what is under way may still end. The first reason stands."""
+        if self.stopped is None:
+            self.stopped, self.error = reason, error
+
+    def abandon(self, chunks: Iterable[Chunk]) -> None:
+        """Give up requests under way whose replies nobody waits for any longer."""
+        for chunk in chunks:
+            self.in_flight -= 1
+            self._give_back(chunk)
+
+    def _give_back(self, chunk: Chunk) -> None:
+        self._again.append(chunk)
+
+    def cancel_rest(self) -> None:
+        """End every row that was pulled and has not ended as cancelled."""
+        told = {
+            TOO_MANY_ERRORS: "the run stopped at its limit of errors before this row ran",
+            UNREACHABLE: "the server could not be reached",
+            FATAL: "the server refused the run",
+        }.get(self.stopped or "", "the run was stopped before this row ended")
+        rest = [(number, row, 0) for number, row in self._waiting]
+        rest += [(n, row, chunk.attempts) for chunk in self._again for n, row in zip(chunk.numbers, chunk.rows)]
+        self._waiting.clear()
+        self._again.clear()
+        for number, row, attempts in sorted(rest, key=lambda one: one[0]):
+            self._end(number, Outcome(row, CANCELLED, None, told, STOPPED, None, attempts))
+        self._release_all()
+
+    @property
+    def ready(self) -> int:
+        """How many outcomes `take` would give."""
+        return len(self._out)
+
+    @property
+    def laden(self) -> bool:
+        """Whether outcomes are to be kept before more rows are pulled.
+
+        Not with each chunk: requests go out first, so that they are under way while outcomes are kept, and what comes
+        back meanwhile is kept at once. Rows that end unsent are what there may be too many of. Where one request is
+        under way at a time, nothing is to go on beside it.
+        """
+        if self.limits.max_in_flight == 1:
+            return len(self._out) >= self.pace.rows
+        return len(self._out) > self.pace.rows * self.limits.max_in_flight
+
+    def take(self) -> list[Outcome]:
+        """The outcomes since the last call, in the order that they are to be kept in."""
+        out, self._out = self._out, []
+        return out
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        if outcome.status != CANCELLED:
+            self.done += 1
+            if outcome.status != OK:
+                self.errors += 1
+                self.last_error = outcome.error
+                self._count_errors()
+        if not self.limits.ordered:
+            self._out.append(outcome)
+            return
+        self._held[number] = outcome
+        while self._next_out in self._held:
+            self._out.append(self._held.pop(self._next_out))
+            self._next_out += 1
+
+    def _release_all(self) -> None:
+        for number in sorted(self._held):
+            self._out.append(self._held.pop(number))
+
+    def _count_errors(self) -> None:
+        limits = self.limits
+        if limits.error_count is not None and self.errors > limits.error_count:
+            self.stop(TOO_MANY_ERRORS)
+        share = limits.error_share
+        if share is not None and self.done >= ENOUGH_FOR_A_SHARE and self.errors > share * self.done:
+            self.stop(TOO_MANY_ERRORS)
+
+
+def _ends_the_run(error: LoopaiException) -> bool:
+    """Whether the next request would fail as this one did, whatever its rows."""
+    if isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException)):
+        return True
+    if isinstance(error, ConnectionException):
+        return error.hopeless
+    if isinstance(error, ValidationException):
+        named = {name.split(".")[0].split("[")[0] for name in error.errors}
+        return error.code == "INVALID_CONCURRENCY" or not named.isdisjoint(_OF_THE_RUN)
+    return isinstance(error, ServerException) and error.status_code is not None and 300 <= error.status_code < 400
+
+
+def _is_of_the_rows(error: LoopaiException) -> bool:
+    """Whether the server read the request and refused it for what is in it."""
+    if isinstance(error, (ValidationException, ExecutionException)):
+        return True
+    return error.status_code is not None and 400 <= error.status_code < 500 and error.status_code != 408

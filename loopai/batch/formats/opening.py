@@ -1,0 +1,120 @@
+"""Where rows are read from: the source that a path names, and JSONL. Mapping is not done here."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO, Optional, Union
+
+from pydantic_core import from_json
+
+from ...exceptions import ConfigurationError
+from .csv import CsvSource, Dialect, is_utf8
+from .parquet import ParquetSource
+from .source import LONGEST_LINE, FromInput, Input, Record, Source, cut_off
+
+__all__ = ["CsvSource", "JsonlSource", "ParquetSource", "Record", "Source", "format_of", "open_source"]
+
+
+class JsonlSource(FromInput):
+    """One JSON object a line; blank lines are passed over."""
+
+    header: Optional[list[str]] = None
+
+    def __iter__(self) -> Iterator[Record]:
+        """Read the rows in order."""
+        number = 0
+        file = self._input.open()
+        try:
+            lines = iter(partial(file.readline, LONGEST_LINE), b"")
+            while True:
+                number += 1
+                try:
+                    line = next(lines, b"")
+                except (EOFError, OSError, zlib.error) as error:
+                    yield number, None, cut_off(error)
+                    return
+                if not line:
+                    return
+                if number == 1 and line.startswith(b"\xef\xbb\xbf"):
+                    line = line[3:]
+                try:
+                    columns = from_json(line, allow_inf_nan=False)
+                except ValueError as error:
+                    if line.isspace() or not line:
+                        continue
+                    if len(line) >= LONGEST_LINE and not line.endswith(b"\n"):
+                        while lines and not next(lines, b"\n").endswith(b"\n"):
+                            pass
+                        yield number, None, f"line {number} is longer than {LONGEST_LINE:,} bytes"
+                        continue
+                    yield number, None, f"line {number} is no JSON: {_within_line(error)}"
+                    continue
+                if type(columns) is not dict:
+                    kind = type(columns).__name__
+                    yield number, None, f"line {number} is a JSON {kind}: each line must be an object {{…}}"
+                    continue
+                yield number, columns, None
+        finally:
+            self._input.close()
+
+
+def _within_line(error: ValueError) -> str:
+    # The parser counts lines of its own, and its second begins after ours has ended.
+    return re.sub(r" at line \d+ column 0$", "", str(error)).replace(" at line 1 column", " at column")
+
+
+def format_of(path: Union[str, os.PathLike[str]]) -> Optional[str]:
+    """`csv`, `jsonl` or `parquet` by the file's name, gzipped or not; `None` for another name."""
+    name = Path(path).name.lower()
+    suffix = Path(name[:-3] if name.endswith(".gz") else name).suffix
+    return {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}.get(suffix)
+
+
+def open_source(
+    path: Union[str, os.PathLike[str]],
+    format: Optional[str] = None,  # noqa: A002  # the flag's name
+    *,
+    delimiter: Optional[str] = None,
+    quotechar: Optional[str] = None,
+    escapechar: Optional[str] = None,
+    types: Optional[Mapping[str, str]] = None,
+    encoding: str = "utf-8",
+    stdin: Optional[IO[bytes]] = None,
+) -> Union[JsonlSource, CsvSource, ParquetSource]:
+    """The source that `path` names; `-` is standard input, JSONL unless `format` says otherwise.
+
+    Raises `ConfigurationError` for a file that is missing or of no known format.
+    """
+    if str(path) == "-":
+        # A reader of our own: the interpreter waits at exit for whoever reads sys.stdin.
+        stream = stdin if stdin is not None else open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
+        given = Input(None, stream)
+        kind = format or "jsonl"
+    else:
+        if not os.path.exists(path):
+            raise ConfigurationError(f"there is no file {os.fspath(path)}")
+        if os.path.isdir(path):
+            raise ConfigurationError(f"{os.fspath(path)} is a folder: name one file, or - for standard input")
+        given = Input(path, None)
+        kind = format or format_of(path) or ""
+    if kind == "csv":
+        return CsvSource(given, Dialect(delimiter, quotechar, escapechar), types, encoding)
+    if types or not is_utf8(encoding) or not delimiter is quotechar is escapechar is None:
+        raise ConfigurationError(
+            "--type, --encoding, --delimiter, --quotechar and --escapechar are for CSV: JSONL and Parquet have types "
+            "of their own, and JSONL is UTF-8"
+        )
+    if kind == "jsonl":
+        return JsonlSource(given)
+    if kind == "parquet":
+        return ParquetSource(given)
+    known = "csv, jsonl, parquet"
+    if format:
+        raise ConfigurationError(f"--format must be one of {known}, not {format!r}")
+    raise ConfigurationError(f"{os.fspath(path)}: its name says none of {known} (or .gz of one): say --format")

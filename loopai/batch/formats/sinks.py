@@ -1,0 +1,269 @@
+"""Where outcomes are written: JSONL, CSV and Parquet. A sink's length is what a journal records and resume cuts to."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Optional, Protocol, Union
+
+from pydantic_core import from_json, to_json
+
+from ...exceptions import ConfigurationError
+from ..rows import OK, Outcome
+
+STATUS = "loopai_status"
+OUTPUT = "loopai_output"
+ERROR = "loopai_error"
+LATENCY = "loopai_latency_ms"
+KEY = "loopai_key"
+ADDED = (STATUS, OUTPUT, ERROR, LATENCY)
+
+NOTHING_KEPT = "Nothing was kept to resume from: name --output FILE, or --journal FILE."
+
+
+class Sink(Protocol):
+    """Takes outcomes in the order that they ended."""
+
+    def write(self, outcomes: Sequence[Outcome]) -> int:
+        """Make the outcomes durable; give the length in bytes up to and with them. Raises `OutputError`."""
+
+    def close(self) -> None:
+        """Write what is outstanding and let go."""
+
+
+class OutputError(Exception):
+    """The output cannot be written on; the message says why and how the run goes on."""
+
+
+def explain(error: OSError, name: str, *, resumable: bool = True) -> str:
+    """What a failed write means, in words; `resumable` where there is a journal."""
+    again = "run again with --resume" if resumable else "run again"
+    if error.errno == errno.ENOSPC:
+        return f"{name}: the disk is full. Make room, then {again}"
+    if error.errno == errno.EDQUOT:
+        return f"{name}: the disk quota is used up. Make room, then {again}"
+    if error.errno == errno.EPIPE:
+        go_on = "Run again with --resume to go on" if resumable else NOTHING_KEPT
+        return f"{name}: whoever read the output has closed it. {go_on}"
+    return f"{name} cannot be written: {error.strerror or error}"
+
+
+def sync(file: IO[bytes]) -> None:
+    """Bring what was written to the disk; a pipe or terminal has none."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EROFS}:
+            raise
+
+
+def columns_of(outcome: Outcome) -> dict[str, Any]:
+    """A row of the output: the row's own columns (its key where it has none), and what Loopai adds."""
+    row = outcome.row
+    own = row.columns
+    # An unreadable row has no columns: its key is all there is to find it by.
+    made: dict[str, Any] = {KEY: row.key} if own is None else {**own}
+    made[STATUS] = outcome.status
+    made[OUTPUT] = outcome.output
+    made[ERROR] = outcome.error
+    made[LATENCY] = outcome.latency_ms
+    return made
+
+
+class _File:
+    """An output file written from a known length on. A pipe or device is written as it comes."""
+
+    def __init__(self, target: Union[str, os.PathLike[str], IO[bytes]], length: Optional[int]) -> None:
+        if isinstance(target, (str, os.PathLike)):
+            self.name = os.fspath(target)
+            # Not "a": a mark before the end is cut to.
+            flags = os.O_RDWR | os.O_CREAT if length is not None or not _is_pipe(target) else os.O_WRONLY
+            try:
+                descriptor = os.open(target, flags, 0o666)
+            except OSError as error:
+                raise ConfigurationError(f"{self.name} cannot be opened: {error.strerror}") from None
+            self._file: IO[bytes] = os.fdopen(descriptor, "r+b" if flags & os.O_RDWR else "wb", 0)
+        else:
+            self.name = "standard output"
+            self._file = target
+        self._ours = isinstance(target, (str, os.PathLike))
+        # A stream of the caller's has a place of its own, which is not cut to.
+        self._seekable = self._ours and self._file.seekable()
+        self.length = length or 0
+        if self._seekable:
+            size = os.fstat(self._file.fileno()).st_size
+            if size < self.length:
+                self._file.close()
+                raise ConfigurationError(
+                    f"{self.name} has {size:,} bytes where its journal has {self.length:,}: "
+                    "it was changed since; --overwrite starts again"
+                )
+            self._file.truncate(self.length)
+            self._file.seek(self.length)
+
+    def append(self, content: bytes) -> int:
+        try:
+            view = memoryview(content)
+            while view:
+                written = self._file.write(view)
+                view = view[len(view) if written is None else written :]
+            if self._seekable:
+                sync(self._file)
+            else:
+                self._file.flush()
+        except OSError as error:
+            if self._seekable:
+                # What a full disk took of the rows would be a torn line.
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self.length)
+            raise OutputError(explain(error, self.name)) from error
+        self.length += len(content)
+        return self.length
+
+    def read_from_start(self) -> IO[bytes]:
+        return open(self.name, "rb")
+
+    def close(self) -> None:
+        if self._ours:
+            with contextlib.suppress(BrokenPipeError):  # said when it was written to
+                self._file.close()
+
+
+def _is_pipe(path: Union[str, os.PathLike[str]]) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
+class JsonlSink:
+    """One JSON object a line."""
+
+    def __init__(self, target: Union[str, os.PathLike[str], IO[bytes]], length: Optional[int] = None) -> None:
+        self._file = _File(target, length)
+        self.name = self._file.name
+
+    def write(self, outcomes: Sequence[Outcome]) -> int:
+        """See `Sink`."""
+        lines = [to_json(columns_of(outcome), inf_nan_mode="null", bytes_mode="base64") for outcome in outcomes]
+        return self._file.append(b"\n".join(lines) + b"\n") if lines else self._file.length
+
+    def close(self) -> None:
+        """See `Sink`."""
+        self._file.close()
+
+
+class CsvSink:
+    """CSV: the row's columns, and four more; `loopai_output` is JSON.
+
+    `header` names the columns; without it the first rows do. A later row with another column raises `OutputError`,
+    since a header that is written cannot grow.
+    """
+
+    def __init__(
+        self,
+        target: Union[str, os.PathLike[str], IO[bytes]],
+        length: Optional[int] = None,
+        header: Optional[Sequence[str]] = None,
+    ) -> None:
+        self._file = _File(target, length)
+        self.name = self._file.name
+        # The output of an earlier batch has columns of these names already: as in JSONL, ours take their place.
+        self._names: Optional[list[str]] = None if header is None else [name for name in header if name not in ADDED]
+        self._started = bool(length)
+        if self._started:
+            with io.TextIOWrapper(self._file.read_from_start(), "utf-8", newline="") as file:
+                self._names = [name for name in next(csv.reader(file)) if name not in ADDED]
+
+    def write(self, outcomes: Sequence[Outcome]) -> int:
+        """See `Sink`."""
+        if not outcomes:
+            return self._file.length
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        if self._names is None:
+            named = dict.fromkeys(name for outcome in outcomes for name in outcome.row.columns or ())
+            self._names = [name for name in named if name not in ADDED] or [KEY]
+        names = self._names
+        if not self._started:
+            writer.writerow([*names, *ADDED])
+        known = {*names, *ADDED}
+        for outcome in outcomes:
+            own = outcome.row.columns
+            if own is None:
+                own = {KEY: outcome.row.key} if KEY in known else {}
+            if not own.keys() <= known:
+                more = next(name for name in own if name not in known)
+                raise OutputError(
+                    f"row {outcome.row.key!r} has the column {more!r}, which the header of {self.name} lacks: "
+                    "write JSONL (--output ….jsonl), whose rows may differ"
+                )
+            output = None if outcome.status != OK else to_json(outcome.output, inf_nan_mode="null").decode()
+            writer.writerow([
+                *(_cell(own.get(name)) for name in names),
+                outcome.status, output, outcome.error, outcome.latency_ms,
+            ])  # fmt: skip
+        length = self._file.append(text.getvalue().encode("utf-8", "surrogatepass"))
+        self._started = True
+        return length
+
+    def close(self) -> None:
+        """See `Sink`."""
+        self._file.close()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, (dict, list)):
+        return to_json(value, inf_nan_mode="null").decode()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value
+
+
+def read_back(path: Union[str, os.PathLike[str]], kind: str, length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The rows in the first `length` bytes of an output, each as written (header apart) and as columns."""
+    with open(path, "rb") as file:
+        if kind != "csv":
+            while file.tell() < length:
+                line = file.readline()
+                yield line, from_json(line)
+            return
+        for line, cells in _csv_lines(file, length):
+            columns: dict[str, Any] = dict(cells)
+            columns[OUTPUT] = from_json(columns[OUTPUT]) if columns.get(OUTPUT) else None
+            columns[LATENCY] = float(columns[LATENCY]) if columns.get(LATENCY) else None
+            yield line, columns
+
+
+def _csv_lines(file: IO[bytes], length: int) -> Iterator[tuple[bytes, Mapping[str, str]]]:
+    taken: list[bytes] = []
+
+    def lines() -> Iterator[str]:
+        while file.tell() < length:
+            line = file.readline()
+            taken.append(line)
+            yield line.decode("utf-8", "surrogatepass")
+
+    reader = csv.reader(lines())
+    header = next(reader, [])
+    taken.clear()
+    for cells in reader:
+        yield b"".join(taken), dict(zip(header, cells))
+        taken.clear()
+
+
+def csv_header(path: Union[str, os.PathLike[str]]) -> bytes:
+    """The header line of a CSV output as written, which a rewritten output starts with."""
+    with open(path, "rb") as file:
+        reader = csv.reader(line.decode("utf-8", "surrogatepass") for line in file)
+        next(reader, None)
+        lines = reader.line_num
+    with open(path, "rb") as file:
+        return b"".join(file.readline() for _ in range(lines))
+
+
+def spool_of(path: Union[str, os.PathLike[str]]) -> Path:
+    """Where a Parquet output's rows stand as JSONL until all have ended; a Parquet file has no appendable form."""
+    return Path(f"{os.fspath(path)}.rows.jsonl")

@@ -1,0 +1,171 @@
+"""How good the outputs are where the right ones are known: accuracy, precision, recall, confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Callable, Optional
+
+from pydantic_core import to_json
+
+from ...exceptions import ConfigurationError
+from ..mapping import Unmapped, path_reader
+
+MOST_LABELS = 50
+"""Labels told apart; a field with more is no class, and what is beyond them counts as OTHER."""
+
+OTHER = "(other)"
+NO_LABEL = "(none)"
+
+LONGEST_LABEL = 200
+"""Characters of a label; of a longer one the start stands, with a digest of the whole."""
+
+
+def label_of(value: Any) -> str:
+    """A label as a text, by which expected and predicted ones are compared."""
+    if value is None:
+        return NO_LABEL
+    if isinstance(value, float) and value.is_integer():
+        # CSV and JSON write the same number with and without its fraction.
+        return str(int(value))
+    text = value if isinstance(value, str) else to_json(value).decode()
+    if len(text) <= LONGEST_LABEL:
+        return text
+    return f"{text[:LONGEST_LABEL]}… {blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
+
+
+def storable(text: str) -> str:
+    """The text as every database takes it inside JSON: no NUL, no half of a surrogate pair."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+class Expectation:
+    """`label` or `label=output.verdict`: the column with the right answer, and where the output has the program's.
+
+    A bare column is compared with the member of that name, with the only member, or with an output that is no object.
+    Raises `ConfigurationError` for a text that says neither.
+    """
+
+    def __init__(self, text: str) -> None:
+        column, sign, path = text.partition("=")
+        self.column = column.strip()
+        path = path.strip()
+        if not self.column or (sign and not path):
+            raise ConfigurationError(f"--expect {text!r}: write COLUMN, or COLUMN=output.PATH")
+        if path == "output" or path.startswith("output."):
+            path = path[len("output.") :]
+        elif sign:
+            raise ConfigurationError(f"--expect {text!r}: the path starts at the result: output.{path}")
+        self._bare = not sign
+        self._expected = path_reader(self.column)
+        self._read: Optional[Callable[[Mapping[str, Any]], Any]] = path_reader(path) if path else None
+
+    def expected(self, columns: Mapping[str, Any]) -> Optional[str]:
+        """The right label, `None` where the row has none."""
+        try:
+            value = self._expected(columns)
+        except Unmapped:
+            return None
+        return None if value is None or value == "" else label_of(value)
+
+    def predicted(self, output: Any) -> str:
+        """The program's label."""
+        if self._bare and isinstance(output, Mapping):
+            if self.column in output:
+                return label_of(output[self.column])
+            return label_of(next(iter(output.values()))) if len(output) == 1 else label_of(dict(output))
+        if self._read is None or not isinstance(output, Mapping):
+            return label_of(output)
+        try:
+            return label_of(self._read(output))
+        except Unmapped:
+            return NO_LABEL
+
+
+class Quality:
+    """Counts of expected and predicted labels. Rows that ended as errors are counted apart, not as wrong."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, str], int] = {}
+        self.failed = 0
+        self._labels: dict[str, None] = {}
+
+    def add(self, expected: str, predicted: str, rows: int = 1) -> None:
+        """Count one row, or several."""
+        pair = self._known(expected), self._known(predicted)
+        self.counts[pair] = self.counts.get(pair, 0) + rows
+
+    def merge(self, other: Quality) -> None:
+        """Count what another has counted, too."""
+        for (expected, predicted), rows in other.counts.items():
+            self.add(expected, predicted, rows)
+        self.failed += other.failed
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON has it; `load` reads it."""
+        pairs = [[storable(known), storable(made), rows] for (known, made), rows in self.counts.items()]
+        return {"counts": pairs, "failed": self.failed}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> Quality:
+        """What `dump` gave."""
+        made = cls()
+        for expected, predicted, rows in dumped["counts"]:
+            made.add(expected, predicted, rows)
+        made.failed = dumped["failed"]
+        return made
+
+    def _known(self, label: str) -> str:
+        if label not in self._labels and label != OTHER:
+            if len(self._labels) >= MOST_LABELS:
+                return OTHER
+            self._labels[label] = None
+        return label
+
+    @property
+    def rows(self) -> int:
+        """Rows compared."""
+        return sum(self.counts.values())
+
+    @property
+    def accuracy(self) -> Optional[float]:
+        """Share of the compared rows that are right, `None` where none was compared."""
+        rows = self.rows
+        # Two labels beyond those told apart are not known to be equal.
+        right = sum(count for (expected, predicted), count in self.counts.items() if expected == predicted != OTHER)
+        return right / rows if rows else None
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels seen, in the order of the alphabet."""
+        return sorted({label for pair in self.counts for label in pair})
+
+    def classes(self) -> dict[str, dict[str, Any]]:
+        """Precision, recall, F1 (shares from 0 to 1, `None` where undefined) and number of expected rows a label."""
+        found = {}
+        for label in self.labels:
+            right = self.counts.get((label, label), 0)
+            expected = sum(count for (known, _), count in self.counts.items() if known == label)
+            predicted = sum(count for (_, made), count in self.counts.items() if made == label)
+            precision = right / predicted if predicted else None
+            recall = right / expected if expected else None
+            both = (precision or 0.0) + (recall or 0.0)
+            f1 = 2 * (precision or 0.0) * (recall or 0.0) / both if both else None
+            found[label] = {"precision": precision, "recall": recall, "f1": f1, "rows": expected}
+        return found
+
+    def matrix(self) -> list[list[int]]:
+        """Rows by expected (down) and predicted (across) label, in the order of `labels`."""
+        labels = self.labels
+        return [[self.counts.get((expected, predicted), 0) for predicted in labels] for expected in labels]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "rows": self.rows,
+            "failed": self.failed,
+            "accuracy": self.accuracy,
+            "classes": self.classes(),
+            "labels": self.labels,
+            "confusion": self.matrix(),
+        }

@@ -1,0 +1,352 @@
+"""The count of a run: how many rows ended how, how fast, with which errors. Of one size, however many rows."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from ..formats.sinks import ERROR as ERROR_COLUMN
+from ..formats.sinks import LATENCY as LATENCY_COLUMN
+from ..formats.sinks import OUTPUT as OUTPUT_COLUMN
+from ..formats.sinks import STATUS as STATUS_COLUMN
+from ..rows import CANCELLED, ERROR, OK, Outcome
+from .quality import Expectation, Quality, storable
+
+MOST_KINDS = 40
+"""Different errors told apart; what comes after them is counted together."""
+
+BUCKETS = 60
+"""Points of the throughput chart; when time has filled twice as many, two become one."""
+
+_STEP = math.log(1.05)
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(?:\.\d+)?")
+_REST = "other errors"
+_COUNTS = ("ok", "errors", "cancelled", "repeated")
+_LONGEST = 500
+"""Characters of an example in a dump; a server's error may quote the whole input."""
+
+
+class Latencies:
+    """Milliseconds in classes of 5 %, from which percentiles are read."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.number = 0
+        self.total = 0.0
+
+    def add(self, milliseconds: float) -> None:
+        """Count one."""
+        # Below a microsecond nothing is told apart.
+        place = int(math.log(max(milliseconds, 0.001)) // _STEP)
+        self.counts[place] = self.counts.get(place, 0) + 1
+        self.number += 1
+        self.total += milliseconds
+
+    def merge(self, other: Latencies) -> None:
+        """Count what another has counted, too."""
+        for place, rows in other.counts.items():
+            self.counts[place] = self.counts.get(place, 0) + rows
+        self.number += other.number
+        self.total += other.total
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON has it; `load` reads it."""
+        return {"counts": sorted(self.counts.items()), "total": self.total}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> Latencies:
+        """What `dump` gave."""
+        made = cls()
+        made.counts = dict(dumped["counts"])
+        made.number = sum(made.counts.values())
+        made.total = dumped["total"]
+        return made
+
+    @property
+    def mean(self) -> Optional[float]:
+        """The mean in milliseconds."""
+        return self.total / self.number if self.number else None
+
+    def percentile(self, share: float) -> Optional[float]:
+        """The latency in milliseconds that `share` (0 to 1) of the rows kept within, to 5 %; `None` without rows."""
+        wanted, seen = share * self.number, 0
+        for place in sorted(self.counts):
+            seen += self.counts[place]
+            if seen >= wanted:
+                return math.exp((place + 0.5) * _STEP)
+        return None
+
+    def bars(self, most: int = 24) -> list[tuple[float, float, int]]:
+        """From, to (milliseconds) and number of rows, in at most `most` classes."""
+        if not self.counts:
+            return []
+        first, last = min(self.counts), max(self.counts)
+        width = max(1, math.ceil((last - first + 1) / most))
+        found = []
+        for start in range(first, last + 1, width):
+            rows = sum(self.counts.get(place, 0) for place in range(start, start + width))
+            found.append((math.exp(start * _STEP), math.exp((start + width) * _STEP), rows))
+        return found
+
+
+class Timeline:
+    """Rows ended by time, in a bounded number of equal spans (`width` seconds)."""
+
+    def __init__(self) -> None:
+        self.width = 0.125
+        self.spans: list[list[int]] = []
+
+    def add(self, second: float, ok: int, errors: int) -> None:
+        """Count rows that ended `second` seconds after the start."""
+        place = int(max(0.0, second) / self.width)
+        while place >= BUCKETS * 2:
+            self._widen()
+            place //= 2
+        while len(self.spans) <= place:
+            self.spans.append([0, 0])
+        self.spans[place][0] += ok
+        self.spans[place][1] += errors
+
+    def merge(self, other: Timeline) -> None:
+        """Count what another has counted, too; both have one start."""
+        while self.width < other.width:
+            self._widen()
+        for place, (ok, errors) in enumerate(other.spans):
+            self.add(place * other.width, ok, errors)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON has it; `load` reads it."""
+        return {"width": self.width, "spans": self.spans}
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any]) -> Timeline:
+        """What `dump` gave."""
+        made = cls()
+        made.width = dumped["width"]
+        made.spans = [list(span) for span in dumped["spans"]]
+        return made
+
+    def _widen(self) -> None:
+        pairs = [self.spans[start : start + 2] for start in range(0, len(self.spans), 2)]
+        self.spans = [[sum(part) for part in zip(*pair)] for pair in pairs]
+        self.width *= 2
+
+
+def kind_of(error: str) -> str:
+    """An error without what differs from row to row: texts in quotes, ids and numbers."""
+    return _VARYING.sub("…", error)[:120]
+
+
+class Statistics:
+    """What a run has come to so far. Times are the clock's seconds."""
+
+    def __init__(self, started: float, expect: Optional[Expectation] = None) -> None:
+        self.started = started
+        self.ok = self.errors = self.cancelled = self.repeated = 0
+        self.earlier_ok = self.earlier_errors = 0
+        self.latencies = Latencies()
+        self.timeline = Timeline()
+        self.kinds: dict[str, int] = {}
+        self.examples: dict[str, tuple[str, str]] = {}
+        self.last_error: Optional[str] = None
+        self.quality = Quality() if expect is not None else None
+        self._expect = expect
+
+    @property
+    def done(self) -> int:
+        """Rows that ended in this run as ok or error."""
+        return self.ok + self.errors - self.earlier_ok - self.earlier_errors
+
+    def add(self, outcomes: Sequence[Outcome], now: float) -> None:
+        """Count outcomes that are kept."""
+        ok = errors = 0
+        latencies = self.latencies
+        for outcome in outcomes:
+            if outcome.status == OK:
+                ok += 1
+            elif outcome.status == CANCELLED:
+                self.cancelled += 1
+                continue
+            else:
+                errors += 1
+                self._error(outcome.key, outcome.error or "")
+            if outcome.attempts > 1:
+                self.repeated += 1
+            if outcome.latency_ms is not None:
+                latencies.add(outcome.latency_ms)
+            if self._expect is not None and outcome.row.columns is not None:
+                self._compare(outcome.row.columns, outcome.status, outcome.output)
+        self.ok += ok
+        self.errors += errors
+        self.timeline.add(now - self.started, ok, errors)
+
+    def add_earlier(self, columns: Mapping[str, Any]) -> None:
+        """Count a row that an earlier run wrote, as it stands in the output."""
+        status = columns.get(STATUS_COLUMN)
+        if status == OK:
+            self.ok += 1
+            self.earlier_ok += 1
+        else:
+            self.errors += 1
+            self.earlier_errors += 1
+            self._error("", str(columns.get(ERROR_COLUMN) or ""))
+        latency = columns.get(LATENCY_COLUMN)
+        if latency is not None:
+            self.latencies.add(float(latency))
+        self._compare(columns, str(status), columns.get(OUTPUT_COLUMN))
+
+    def add_failure(self, key: str, error: str, latency_ms: Optional[float], compared: bool) -> None:
+        """Count a row that ended as an error, when is not known; `compared` if its right answer is."""
+        self.errors += 1
+        self._error(key, error)
+        if latency_ms is not None:
+            self.latencies.add(latency_ms)
+        if compared and self.quality is not None:
+            self.quality.failed += 1
+
+    def merge(self, other: Statistics) -> None:
+        """Count what another has counted, too: another part of the same run, by the same expected column."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.latencies.merge(other.latencies)
+        self.timeline.merge(other.timeline)
+        for kind, rows in other.kinds.items():
+            self._kind(kind, rows)
+        for kind, example in other.examples.items():
+            self.examples.setdefault(kind, example)
+        self.last_error = other.last_error if other.last_error is not None else self.last_error
+        if self.quality is not None and other.quality is not None:
+            self.quality.merge(other.quality)
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON has it, of bounded size; `load` reads it. What `add_earlier` counted counts as all else."""
+        return {
+            **{name: getattr(self, name) for name in _COUNTS},
+            "latencies": self.latencies.dump(),
+            "timeline": self.timeline.dump(),
+            "kinds": {storable(kind): rows for kind, rows in self.kinds.items()},
+            "examples": {
+                storable(kind): [storable(text[:_LONGEST]) for text in example]
+                for kind, example in self.examples.items()
+            },
+            "last_error": None if self.last_error is None else storable(self.last_error[:_LONGEST]),
+            "quality": None if self.quality is None else self.quality.dump(),
+        }
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Any], started: float = 0.0) -> Statistics:
+        """What `dump` gave."""
+        made = cls(started)
+        for name in _COUNTS:
+            setattr(made, name, dumped[name])
+        made.latencies = Latencies.load(dumped["latencies"])
+        made.timeline = Timeline.load(dumped["timeline"])
+        made.kinds = dict(dumped["kinds"])
+        made.examples = {kind: (key, error) for kind, (key, error) in dumped["examples"].items()}
+        made.last_error = dumped["last_error"]
+        made.quality = None if dumped["quality"] is None else Quality.load(dumped["quality"])
+        return made
+
+    def _error(self, key: str, error: str) -> None:
+        self.last_error = error
+        kind = self._kind(kind_of(error), 1)
+        if key:
+            self.examples.setdefault(kind, (key, error))
+
+    def _kind(self, kind: str, rows: int) -> str:
+        if kind not in self.kinds and len(self.kinds) >= MOST_KINDS:
+            kind = _REST
+        self.kinds[kind] = self.kinds.get(kind, 0) + rows
+        return kind
+
+    def _compare(self, columns: Mapping[str, Any], status: str, output: Any) -> None:
+        if self._expect is None or self.quality is None:
+            return
+        expected = self._expect.expected(columns)
+        if expected is None:
+            return
+        if status == ERROR:
+            self.quality.failed += 1
+        else:
+            self.quality.add(expected, self._expect.predicted(output))
+
+    def rate(self, now: float) -> float:
+        """Rows ended a second, over the whole run."""
+        seconds = now - self.started
+        return self.done / seconds if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to.
+
+    `ended` is `finished`, or why not: `max_errors`, `unreachable`, `refused`, `interrupted`. `skipped` rows had ended
+    in an earlier run; `ok` and `errors` count this run's. `seconds` is the time of this run; latencies are the
+    server's, in milliseconds; `errors_by_kind` is bounded. `quality` is there where an expected column was named.
+    """
+
+    ended: str
+    ok: int
+    errors: int
+    cancelled: int
+    skipped: int
+    repeated: int
+    seconds: float
+    latency_ms: Mapping[str, Optional[float]]
+    errors_by_kind: Mapping[str, int] = field(default_factory=dict)
+    last_error: Optional[str] = None
+    quality: Optional[Mapping[str, Any]] = None
+
+    @property
+    def rows(self) -> int:
+        """Rows that this run ended or cancelled."""
+        return self.ok + self.errors + self.cancelled
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows ended a second."""
+        return (self.ok + self.errors) / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "ended": self.ended,
+            "rows": self.rows,
+            "ok": self.ok,
+            "errors": self.errors,
+            "cancelled": self.cancelled,
+            "skipped": self.skipped,
+            "repeated": self.repeated,
+            "seconds": round(self.seconds, 3),
+            "rows_per_s": round(self.rows_per_second, 1),
+            "latency_ms": dict(self.latency_ms),
+            "errors_by_kind": dict(self.errors_by_kind),
+            "last_error": self.last_error,
+            "quality": self.quality,
+        }
+
+
+def summary_of(tally: Statistics, ended: str, skipped: int, now: float) -> Summary:
+    """The summary of a run that is over."""
+    latencies = tally.latencies
+    return Summary(
+        ended=ended,
+        ok=tally.ok - tally.earlier_ok,
+        errors=tally.errors - tally.earlier_errors,
+        cancelled=tally.cancelled,
+        skipped=skipped,
+        repeated=tally.repeated,
+        seconds=max(0.0, now - tally.started),
+        latency_ms={
+            "mean": latencies.mean,
+            "p50": latencies.percentile(0.5),
+            "p95": latencies.percentile(0.95),
+            "p99": latencies.percentile(0.99),
+        },
+        errors_by_kind=dict(sorted(tally.kinds.items(), key=lambda item: -item[1])),
+        last_error=tally.last_error,
+        quality=None if tally.quality is None else tally.quality.to_dict(),
+    )

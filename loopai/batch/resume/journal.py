@@ -1,0 +1,288 @@
+"""The record of which rows have ended: append-only, checksummed, fsynced, one runner at a time. Holds no results."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Optional, Protocol, Union
+
+from ...exceptions import ConfigurationError
+from ..formats.sinks import sync
+from ..rows import CANCELLED, ERROR, OK, Outcome, Row
+from .keys import DIGEST_BYTES, KeyIndex, digest
+
+MAGIC = b"loopai-journal 1\n"
+
+_FRAME = struct.Struct("<II")  # bytes of the payload, its CRC-32
+_CHUNK = struct.Struct("<Q")  # length of the output after the chunk
+_ENTRY = DIGEST_BYTES + 1
+_STATUSES = {OK: b"o", ERROR: b"e"}
+_ENDED = {ord("o"): OK, ord("e"): ERROR}
+_GENERATION = "(generation)"
+_LARGEST_RECORD = 1 << 26
+"""Bytes of a record that can be real: four million rows in one chunk; a longer length is a torn one."""
+
+
+class Journal(Protocol):
+    """What knows which rows need not run, and is told which have ended."""
+
+    def ended(self, row: Row) -> bool:
+        """Whether the row is to be passed over."""
+
+    def record(self, outcomes: Sequence[Outcome], length: int) -> None:
+        """Keep that these rows have ended, with the output's length after them; durable when it returns."""
+
+
+class JournalError(ConfigurationError):
+    """The journal is another run's, in use, or not to be gone on with; the message names the difference."""
+
+
+class FileJournal:
+    """A journal in one file: 17 bytes a row, whatever the row.
+
+    `facts` say what the run is (task, input, mapping, …). Opening a file that has other facts raises `JournalError`
+    naming the difference, as does a file that another process holds. A torn tail, as `kill -9` leaves it, is cut off;
+    `dropped` says how many bytes that were. `length` is the output's length at the last record.
+    With `retry_failed`, only rows that ended ok are passed over. `by_line` tells rows of one key apart by their line.
+    """
+
+    def __init__(
+        self,
+        path: Union[str, os.PathLike[str]],
+        facts: Optional[Mapping[str, Any]] = None,
+        *,
+        overwrite: bool = False,
+        retry_failed: bool = False,
+        by_line: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.facts = dict(facts or {})
+        self._retry_failed = retry_failed
+        self._by_line = by_line
+        self._index: Optional[KeyIndex] = None
+        self.length = self.ok = self.errors = self.dropped = self.generation = 0
+        self.finished: Optional[dict[str, Any]] = None
+        self._file = _locked(self.path)
+        try:
+            self.resumed = self._begin(overwrite)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, overwrite: bool) -> bool:
+        self._file.seek(0)
+        found = b"" if overwrite else self._file.read(len(MAGIC))
+        # A crash in the very first write leaves a part of the magic.
+        if not overwrite and found and not MAGIC.startswith(found):
+            raise JournalError(f"{self.path} is no journal of loopai: name another output, or move it away")
+        if found == MAGIC and self._load():
+            return True
+        self._file.seek(0)
+        self._file.truncate(0)
+        self._file.write(MAGIC + _header(self.facts, 0))
+        sync(self._file)
+        sync_folder(self.path.parent)
+        return False
+
+    def _load(self) -> bool:
+        size = os.fstat(self._file.fileno()).st_size
+        whole = len(MAGIC)
+        header: Optional[dict[str, Any]] = None
+        for payload, end in _payloads(self._file, whole):
+            whole = end
+            if header is None:
+                header = json.loads(payload[1:])
+                self.generation = header.pop(_GENERATION, 0)
+                self._compare(header)
+                continue
+            self._take(payload)
+        if header is None:
+            return False
+        self.dropped = size - whole
+        if self.dropped:
+            self._file.truncate(whole)
+            sync(self._file)
+        self._file.seek(whole)
+        return True
+
+    def _take(self, payload: bytes) -> None:
+        if payload[:1] == b"E":
+            self.finished = json.loads(payload[1:])
+            return
+        self.finished = None
+        (self.length,) = _CHUNK.unpack_from(payload, 1)
+        if self._index is None:
+            self._index = KeyIndex()
+        pairs = list(_entries(payload))
+        ok = sum(status == OK for _, status in pairs)
+        self.ok += ok
+        self.errors += len(pairs) - ok
+        skipped = pairs if not self._retry_failed else [pair for pair in pairs if pair[1] == OK]
+        self._index.put((found, 0) for found, _ in skipped)
+
+    def _compare(self, header: Mapping[str, Any]) -> None:
+        for name in sorted(self.facts.keys() | header.keys()):
+            was, now = header.get(name), self.facts.get(name)
+            if not _same(was, now):
+                raise JournalError(
+                    f"{self.path} is the journal of another run: its {name} is {_shown(was)}, "
+                    f"this run's {_shown(now)}. Take the same, another output, or --overwrite"
+                )
+
+    def _identity(self, row: Row) -> bytes:
+        return digest(f"{row.line}\0{row.key}" if self._by_line else row.key)
+
+    def ended(self, row: Row) -> bool:
+        """See `Journal`."""
+        return self._index is not None and self._index.get(self._identity(row)) is not None
+
+    def record(self, outcomes: Sequence[Outcome], length: int = 0) -> None:
+        """See `Journal`. Cancelled rows are not recorded: they have yet to run."""
+        kept = [outcome for outcome in outcomes if outcome.status != CANCELLED]
+        if not kept:
+            return
+        name = self._identity
+        entries = b"".join([name(outcome.row) + _STATUSES[outcome.status] for outcome in kept])
+        self._append(b"C" + _CHUNK.pack(length) + entries)
+        self.length = length
+        ok = sum(outcome.status == OK for outcome in kept)
+        self.ok += ok
+        self.errors += len(kept) - ok
+        self.finished = None
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Record that every row has ended."""
+        self.finished = dict(facts)
+        self._append(b"E" + json.dumps(self.finished, sort_keys=True).encode())
+
+    def _append(self, payload: bytes) -> None:
+        start = self._file.tell()
+        record = _framed(payload)
+        try:
+            if self._file.write(record) != len(record):
+                raise OSError(28, "No space left on device")
+            sync(self._file)
+        except OSError:
+            # What a full disk left of the record would be a torn middle once more is appended.
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)
+                self._file.seek(start)
+            raise
+
+    def statuses(self) -> Iterator[tuple[bytes, str]]:
+        """Digest and status of each row that ended, in the order of the output."""
+        with open(self.path, "rb") as file:
+            for payload, _ in _payloads(file, len(MAGIC)):
+                if payload[:1] == b"C":
+                    yield from _entries(payload)
+
+    def rewrite(self, entries: Iterable[tuple[bytes, str]], length: int) -> Path:
+        """Write the journal of the next generation, with only these entries, beside this one; give its path."""
+        path = self.path.with_name(self.path.name + ".next")
+        with open(path, "wb", 0) as file:
+            file.write(MAGIC + _header(self.facts, self.generation + 1))
+            part: list[bytes] = []
+            for found, status in entries:
+                part.append(found + _STATUSES[status])
+                if len(part) >= 1000:
+                    file.write(_framed(b"C" + _CHUNK.pack(length) + b"".join(part)))
+                    part = []
+            # At least one record: it says how long the output is.
+            file.write(_framed(b"C" + _CHUNK.pack(length) + b"".join(part)))
+            sync(file)
+        return path
+
+    def close(self) -> None:
+        """Let go of the file, and with it of the lock."""
+        self._file.close()
+        if self._index is not None:
+            self._index.close()
+
+    def __enter__(self) -> FileJournal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """The file, held by this process alone until it is closed; a process that dies lets go."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        except OSError as error:
+            raise ConfigurationError(f"the journal {path} cannot be opened: {error.strerror}") from None
+        file = os.fdopen(descriptor, "r+b", 0)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise JournalError(f"another run is at work on {path}: wait for it, or name another output") from None
+        # Between opening and locking, another run may have put a new journal in its place.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return file
+        file.close()
+
+
+def _header(facts: Mapping[str, Any], generation: int) -> bytes:
+    return _framed(b"H" + json.dumps({**facts, _GENERATION: generation}, sort_keys=True).encode())
+
+
+def _same(was: Any, now: Any) -> bool:
+    if isinstance(was, Mapping) and isinstance(now, Mapping) and "digest" in was and "digest" in now:
+        # The same content under another name is the same input.
+        return bool(was["digest"] == now["digest"])
+    return bool(was == now)
+
+
+def _framed(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _payloads(file: IO[bytes], start: int) -> Iterator[tuple[bytes, int]]:
+    """Each whole record and where it ends; the first that is not whole ends the reading."""
+    place = start
+    while True:
+        file.seek(place)
+        frame = file.read(_FRAME.size)
+        if len(frame) < _FRAME.size:
+            return
+        size, checksum = _FRAME.unpack(frame)
+        if not 0 < size <= _LARGEST_RECORD:
+            return
+        payload = file.read(size)
+        if len(payload) < size or zlib.crc32(payload) != checksum:
+            return
+        place += _FRAME.size + size
+        yield payload, place
+
+
+def _entries(payload: bytes) -> Iterator[tuple[bytes, str]]:
+    for place in range(1 + _CHUNK.size, len(payload), _ENTRY):
+        yield payload[place : place + DIGEST_BYTES], _ENDED[payload[place + DIGEST_BYTES]]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        facts = ", ".join(f"{name} {item}" for name, item in value.items() if name != "name")
+        return f"{value['name']} ({facts})" if facts and "name" in value else facts or str(value.get("name"))
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else repr(value)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a name durable, where the system lets a folder be synced."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

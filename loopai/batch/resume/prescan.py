@@ -1,0 +1,69 @@
+"""The first of two readings of an input: how many rows, which columns, which keys recur. Nothing is sent meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from ...exceptions import ConfigurationError
+from ..engine.reader import key_text
+from ..formats.opening import Source
+from ..mapping import Unmapped, path_reader
+from .keys import DuplicateSearch, confirm
+
+
+class DuplicateKeys(ConfigurationError):
+    """Two rows of the input have one key; the message names them with their lines."""
+
+
+@dataclass(frozen=True)
+class Prescan:
+    """What a first reading found: the number of rows and, of rows that differ, all columns."""
+
+    rows: int
+    columns: list[str]
+
+
+def prescan(source: Source, key: Optional[str], *, allow_duplicates: bool, limit: Optional[int] = None) -> Prescan:
+    """Read an input that can be read again. Raises `DuplicateKeys`, naming the first ten."""
+    search = DuplicateSearch() if key is not None and not allow_duplicates else None
+    names: dict[str, None] = dict.fromkeys(source.header or ())
+    read = path_reader(key) if key is not None else None
+    rows = 0
+    try:
+        for _, columns, _ in source:
+            if limit is not None and rows >= limit:
+                break
+            rows += 1
+            if columns is None:
+                continue
+            if source.header is None and not columns.keys() <= names.keys():
+                names.update(dict.fromkeys(columns))
+            if search is not None and read is not None:
+                try:
+                    search.add(key_text(read(columns), key or ""))
+                except Unmapped:
+                    continue  # that row's own error, when it is run
+        suspects = search.suspects() if search is not None else set()
+    finally:
+        if search is not None:
+            search.close()
+    if suspects and key is not None:
+        found = confirm(suspects, _keys(source, key, limit))
+        if found:
+            listed = "; ".join(map(str, found[:10]))
+            raise DuplicateKeys(f"the key {key!r} recurs: {listed}. Name another --id-field, or --allow-duplicates")
+    return Prescan(rows, list(names))
+
+
+def _keys(source: Source, key: str, limit: Optional[int]) -> Iterator[tuple[str, int]]:
+    read = path_reader(key)
+    for number, (line, columns, _) in enumerate(source):
+        if limit is not None and number >= limit:
+            return
+        if columns is not None:
+            try:
+                yield key_text(read(columns), key), line
+            except Unmapped:
+                continue

@@ -1,0 +1,110 @@
+"""How a batch command ends: exit codes, why it ended, and the summary for people. What it does before is `command`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Optional
+
+from ..batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
+from ..batch.reporting.progress import one_line
+from ..batch.reporting.statistics import Summary
+from .interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from ..batch.api import Run
+
+ALL_OK = 0
+FAILED_ROWS = 1
+USAGE = 2
+STOPPED_BY_ERRORS = 3
+SERVER_UNREACHABLE = 4
+
+TO_RESUME = "Run again with --resume to go on."
+TO_RETRY = "Run again with --retry-failed to repeat the rows that failed."
+
+LONGEST = 400
+"""Characters of a text of somebody's on the terminal: an error may quote a whole row."""
+
+LONGEST_NAME = 80
+"""Characters of a key or a label there."""
+
+
+@dataclass
+class CommandResult:
+    """How a command's run ended; its summary, report and exit code are made of it.
+
+    `run` is what the report shows, with `shown` for `summary` where it is of more than this command's part. `errors`
+    counts the rows that failed and are not mended, in this run and in those that it went on with. `interrupted` are
+    the words for an interruption, and `interrupted_code` its exit code where no signal made it; `stopped` and `code`
+    stand for what is otherwise said of a run that was stopped, and its exit code. `notes` and `facts` are lines and
+    JSON members of the command's own. `go_on` says how the run is gone on with, and `retry` how failed rows are
+    repeated, where they can be.
+    """
+
+    summary: Summary
+    run: Run
+    errors: int
+    shown: Optional[Summary] = None
+    interrupted: str = "Interrupted."
+    interrupted_code: Optional[int] = None
+    stopped: Optional[str] = None
+    code: Optional[int] = None
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    go_on: str = TO_RESUME
+    retry: Optional[str] = TO_RETRY
+
+    def exit_code(self, came: Interrupts) -> int:
+        """The command's exit code; `came` says which signal did."""
+        if self.code is not None:
+            return self.code
+        interrupted = came.exit_code
+        if came.signal is None and self.interrupted_code is not None:
+            interrupted = self.interrupted_code
+        codes = {
+            INTERRUPTED: interrupted,
+            TOO_MANY_ERRORS: STOPPED_BY_ERRORS,
+            UNREACHABLE: SERVER_UNREACHABLE,
+            FATAL: USAGE,
+        }
+        return codes.get(self.summary.ended, FAILED_ROWS if self.errors else ALL_OK)
+
+    def why(self, max_errors: Optional[str]) -> Optional[str]:
+        """Why the run ended before its rows did, `None` where it did not."""
+        error = one_line(str(self.run.scheduler.error), LONGEST)
+        sentences = {
+            TOO_MANY_ERRORS: f"Stopped: more errors than --max-errors {max_errors} allows.",
+            UNREACHABLE: f"Stopped: the server cannot be reached ({error}).",
+            FATAL: f"Stopped: the server refused the run ({error}).",
+        }
+        if self.summary.ended == INTERRUPTED:
+            return self.interrupted
+        return self.stopped if self.stopped is not None else sentences.get(self.summary.ended)
+
+
+def told(summary: Summary) -> list[str]:
+    """The summary as lines for people."""
+    parts = [f"{summary.ok:,} ok", f"{summary.errors:,} errors"]
+    if summary.cancelled:
+        parts.append(f"{summary.cancelled:,} cancelled")
+    if summary.skipped:
+        parts.append(f"{summary.skipped:,} from before")
+    lines = [f"{', '.join(parts)} in {summary.seconds:.1f} s ({summary.rows_per_second:,.0f} rows/s)"]
+    p50, p95 = summary.latency_ms.get("p50"), summary.latency_ms.get("p95")
+    if p50 is not None and p95 is not None:
+        lines.append(f"Latency at the server: half of the rows within {p50:.2g} ms, 95 % within {p95:.2g} ms")
+    kinds = list(summary.errors_by_kind.items())[:5]
+    lines += [f"  {count:,} × {one_line(kind, LONGEST)}" for kind, count in kinds]
+    quality = summary.quality
+    if quality is not None and quality["accuracy"] is None:
+        lines.append("No accuracy: no row has both an output and the column that --expect names")
+    elif quality is not None:
+        lines.append(f"Accuracy {quality['accuracy']:.4f} over {quality['rows']:,} rows")
+        for label, scores in list(quality["classes"].items())[:20]:
+            shares = [
+                f"{name} {'–' if scores[name] is None else format(scores[name], '.3f')}"
+                for name in ("precision", "recall")
+            ]
+            lines.append(f"  {one_line(label, LONGEST_NAME)}: {', '.join(shares)}, {scores['rows']:,} rows")
+    return lines

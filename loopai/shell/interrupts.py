@@ -1,0 +1,52 @@
+"""SIGINT and SIGTERM during a run: the first ends it in order, a second at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Callable, Optional
+
+from ..batch.engine.stopping import Stop
+
+
+class Interrupts:
+    """Which signal came, if any."""
+
+    def __init__(self) -> None:
+        self.signal: Optional[int] = None
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a process that this signal ended (130 for SIGINT, 143 for SIGTERM)."""
+        return 128 + (self.signal or signal.SIGINT)
+
+
+@contextmanager
+def interrupts(stop: Stop, say: Callable[[str], None]) -> Iterator[Interrupts]:
+    """Within, the first SIGINT or SIGTERM calls `stop`, and a second raises `KeyboardInterrupt` where it stands.
+
+    In a thread other than the main one signals cannot be had: nothing is changed there.
+    """
+    came = Interrupts()
+
+    def handle(number: int, _: Optional[FrameType]) -> None:
+        if came.signal is not None:
+            raise KeyboardInterrupt
+        came.signal = number
+        stop()
+        say(f"Stopping: what is under way may take {stop.grace:g} s more. Once more ends at once.")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before: dict[int, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, handle)
+    try:
+        yield came
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -1,0 +1,405 @@
+"""`loopai_batch --engine celery` and `start_batch`, their workers in this process: what is sent, saved, repeated."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import current_app
+from django.core.management import CommandError, call_command, load_command_class
+from django.db import connections, transaction
+from django.utils import timezone
+from inbox.models import Mail, Message
+
+from loopai.batch.engine.stopping import Stop
+from loopai.batch.rows import OK, Outcome
+from loopai.contrib.celery import look_after, run_part, start_batch
+from loopai.contrib.django.batches import parts
+from loopai.contrib.django.batches.following import follow
+from loopai.contrib.django.batches.plans import Plan
+from loopai.contrib.django.batches.results import Results
+from loopai.contrib.django.batches.rows import KeyedRow
+from loopai.contrib.django.batches.runs import Work
+from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun, LeaseLost
+from loopai.exceptions import ConfigurationError
+from loopai.testing import FakeLoopai, ProgramError
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+QUICK = ("--progress", "none", "--chunk-size", "7")
+CELERY = ("--engine", "celery", *QUICK)
+MAILS = ("--queryset", "inbox.Mail", "--map", "text=subject")
+
+
+@pytest.fixture(autouse=True)
+def workers() -> Iterator[None]:
+    """What is sent to workers is done by the sender, at once."""
+    before = {name: getattr(current_app.conf, name) for name in ("task_always_eager", "task_eager_propagates")}
+    current_app.conf.update(dict.fromkeys(before, True))
+    yield
+    current_app.conf.update(before)
+
+
+@pytest.fixture
+def spam(loopai_fake: FakeLoopai) -> Any:
+    """A task that fails on every ninth text, and finds every other to be spam."""
+    task = loopai_fake.task("spam")
+    task.computes(judge)
+    return task
+
+
+def judge(mail: dict[str, Any]) -> dict[str, str]:
+    number = int(mail["text"].split()[1])
+    if number % 9 == 0:
+        raise ProgramError(f"no words in 'mail {number}'")
+    return {"label": "spam" if number % 2 else "ham"}
+
+
+def batch(*words: str, code: int = 0) -> str:
+    said = io.StringIO()
+    found, told = 0, ""
+    try:
+        call_command("loopai_batch", "spam", *words, stderr=said, stdout=said)
+    except SystemExit as end:
+        found = int(end.code or 0)
+    except CommandError as error:
+        found, told = error.returncode, str(error)
+    assert found == code, said.getvalue() + told
+    return said.getvalue() + told
+
+
+def mails(number: int) -> None:
+    Mail.objects.bulk_create(Mail(subject=f"mail {n}", score=1) for n in range(1, number + 1))
+
+
+def labels() -> dict[int, str]:
+    return {int(subject.split()[1]): label for subject, label in Mail.objects.values_list("subject", "label")}
+
+
+def test_each_row_gets_its_result(spam: Any) -> None:
+    """Parts of one chunk each: every row its own result, failed ones on record, no part left."""
+    mails(60)
+    assert "54 ok, 6 errors" in batch(*MAILS, "--save-to", "label", *CELERY, code=1)
+    wanted = {n: "" if n % 9 == 0 else "spam" if n % 2 else "ham" for n in range(1, 61)}
+    assert labels() == wanted
+    run = BatchRun.objects.get()
+    assert (run.state, run.engine, run.ok, run.errors, run.total) == ("finished", "celery", 54, 6, 60)
+    assert {failure.code for failure in run.failures.all()} == {"program"}
+    assert (run.failures.count(), run.parts.count()) == (6, 0)
+
+
+def test_failed_rows_are_repeated(spam: Any) -> None:
+    """`--retry-failed` sends the failed rows alone, until none is left."""
+    mails(60)
+    words = (*MAILS, "--save-to", "label", *CELERY)
+    batch(*words, code=1)
+    spam.computes(lambda mail: judge(mail) if mail["text"] == "mail 9" else {"label": "ham"})
+    before = len(spam.inputs)
+    assert "5 ok, 1 errors" in batch(*words, "--retry-failed", code=1)
+    assert [mail["text"] for mail in spam.inputs[before:]] == [f"mail {n}" for n in range(9, 61, 9)]
+    spam.computes(lambda mail: {"label": "spam"})
+    batch(*words, "--retry-failed")
+    assert [labels()[n] for n in (1, 9, 18)] == ["spam", "spam", "ham"]
+    assert "finished already" in batch(*words, "--resume")
+    run = BatchRun.objects.get()
+    assert (run.ok, run.errors, run.failures.count()) == (60, 0, 0)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("mails.csv", "--output", "judged.csv"), "--engine celery takes --queryset with --save-to"),
+        (("mails.csv",), "--engine celery takes --queryset with --save-to"),
+        (("-", "--output", "judged.csv"), "--engine celery takes --queryset with --save-to"),
+        ((*MAILS, "--output", "judged.csv"), "--engine celery cannot write --output: save results to the rows"),
+    ],
+)
+def test_files_are_refused(
+    spam: Any, words: tuple[str, ...], told: str, dry_run: tuple[str, ...], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Exit code 2, nothing sent or written, and what to do instead."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mails.csv").write_text("text\nmail 1\n")
+    mails(1)
+    said = batch(*words, *CELERY, *dry_run, code=2)
+    assert told in said
+    assert "--engine inline" in said
+    assert spam.inputs == []
+    assert [path.name for path in tmp_path.iterdir()] == ["mails.csv"]
+    assert BatchRun.objects.count() == 0
+
+
+def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
+    """Before one tries it; and a share is written with one sign."""
+    with pytest.raises(SystemExit):
+        load_command_class("loopai.contrib.django", "loopai_batch").run_from_argv(
+            ["manage.py", "loopai_batch", "--help"]
+        )
+    told = " ".join(capsys.readouterr().out.split())
+    assert "this process, or Celery's workers (--queryset with --save-to)" in told
+    assert "for stdout (--engine inline)" in told
+    assert "--max-errors N|P% " in told
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"dry_run": True}, "dry_run is for the command"),
+        ({"overwrite": True}, "mode='overwrite' says it"),
+        ({"mode": "retry-failed"}, "mode is one of new, resume, retry_failed, overwrite"),
+        ({"output": "judged.csv"}, "output: Celery runs a queryset and saves to its rows"),
+        ({"input": "mails.csv"}, "input: Celery runs a queryset and saves to its rows"),
+    ],
+)
+def test_start_batch_refuses_what_it_would_not_heed(spam: Any, options: dict[str, Any], told: str) -> None:
+    """Above all a dry run that would send rows."""
+    with pytest.raises(ConfigurationError, match=told):
+        start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], **options)
+    assert BatchRun.objects.count() == 0
+
+
+# Going on
+
+
+def failed_before(spam: Any) -> tuple[BatchRun, tuple[str, ...]]:
+    """A finished run, six of whose rows failed, that is to repeat them; its words."""
+    mails(60)
+    words = (*MAILS, "--save-to", "label", *CELERY)
+    batch(*words, code=1)
+    spam.returns({"label": "ham"})
+    run = BatchRun.objects.get()
+    BatchRun.objects.update(state=BatchRun.State.PENDING, mode=BatchRun.Mode.RETRY_FAILED)
+    assert run.acquire(parts.WORKERS, timezone.now(), 60)
+    return run, words
+
+
+def handed_out(run: BatchRun) -> list[BatchPart]:
+    with transaction.atomic():
+        return parts.first_parts(run, Work(Plan.of(run), "default"))
+
+
+def test_a_worker_that_lacks_the_alias_stops_the_run(spam: Any) -> None:
+    """Its settings are others than the command's: said, and not tried for ever."""
+    run, _ = failed_before(spam)
+    BatchRun.objects.update(options={**run.options, "alias": "elsewhere"})
+    run_part.apply((run.pk, handed_out(run)[0].pk))
+    run.refresh_from_db()
+    assert run.state == "stopped"
+    assert "LOOPAI has no alias 'elsewhere'" in run.error
+
+
+def test_two_who_have_one_run_go_on_repeat_its_rows_once(spam: Any) -> None:
+    """The admin and a command at one moment: nothing is sent or counted twice."""
+    run, _ = failed_before(spam)
+    before = len(spam.inputs)
+    for part in [*handed_out(run), *handed_out(run)]:
+        run_part.apply((run.pk, part.pk))
+    assert len(spam.inputs) - before == 6
+    run.refresh_from_db()
+    assert (run.state, run.ok, run.errors, run.parts.count()) == ("finished", 60, 0, 0)
+
+
+def test_who_looked_after_a_run_before_does_not_end_it_as_it_goes_on(spam: Any) -> None:
+    """A look at the moment when it was taken and has no parts yet; one that nobody ended is ended."""
+    run, _ = failed_before(spam)
+    look_after(run, run.done)
+    run.refresh_from_db()
+    assert run.state == "running"
+    BatchRun.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=5))
+    run.refresh_from_db()
+    look_after(run, run.done)
+    run.refresh_from_db()
+    assert run.state == "finished"
+
+
+def test_rows_that_failed_since_are_repeated_too(spam: Any) -> None:
+    """A repetition that was cut short, more rows that failed after it: the next is of all, with all its attempts."""
+    run, words = failed_before(spam)
+    first = run.failures.order_by("pk")[0]
+    run.parts.create(run=run, after="0", upto=str(first.pk), failed=True, attempts=9)
+    BatchRun.objects.update(state=BatchRun.State.CANCELLED, owner="")
+    assert "6 ok, 0 errors" in batch(*words, "--retry-failed")
+    assert "" not in labels().values()
+    left = run.parts.create(run=run, upto="60", attempts=9)
+    handed_out(run)
+    left.refresh_from_db()
+    assert left.attempts == 0
+
+
+def test_a_worker_that_lost_its_part_keeps_nothing(spam: Any) -> None:
+    """Two repeat the same failed rows, as the first was silent for too long: one of them is heard."""
+    run, _ = failed_before(spam)
+    work = Work(Plan.of(run), "default")
+    first = run.failures.order_by("pk")[0]
+    slow = run.parts.create(run=run, after="0", upto=str(first.pk), failed=True)
+    quick = BatchPart.objects.get(pk=slow.pk)
+    found: list[tuple[str, BatchPart, list[KeyedRow]]] = []
+    for part, owner in ((slow, "spam"), (quick, "ham")):
+        assert part.acquire(owner, timezone.now(), -1)
+        found.append((owner, part, parts.rows_of(run, part, work)[0]))
+    for label, part, again in reversed(found):
+        outcomes = [Outcome(row, OK, {"label": label}, None, None, 1.0, 1) for row in again]
+        results = Results(run, work.rows, work.targets, False)
+        if label == "ham":
+            results.keep(outcomes, part)
+            continue
+        with pytest.raises(LeaseLost):
+            results.keep(outcomes, part)
+    run.refresh_from_db()
+    assert (run.ok, run.errors) == (55, 5)
+    assert labels()[9] == "ham"
+
+
+def test_errors_of_before_do_not_stop_their_repetition(spam: Any) -> None:
+    """`--max-errors` stops where rows fail, not where those that did end well."""
+    _, words = failed_before(spam)
+    BatchRun.objects.update(state=BatchRun.State.FINISHED, owner="")
+    assert "6 ok, 0 errors" in batch(*words, "--retry-failed", "--max-errors", "3")
+
+
+def test_rows_that_a_join_repeats_run_once(spam: Any, tmp_path: Path) -> None:
+    """A filter over many gives a row several times: it is sent, written and counted once, in both engines."""
+    for n in range(1, 41):
+        message = Message.objects.create(text=f"mail {n}")
+        Mail.objects.bulk_create(Mail(subject="x", message=message, label="ham") for _ in range(3))
+    words = ("--queryset", "inbox.Message", "--filter", "mail__label=ham", "--map", "text=text")
+    output = tmp_path / "judged.jsonl"
+    assert "36 ok, 4 errors" in batch(*words, "--output", str(output), *QUICK, code=1)
+    found = [json.loads(line)["text"] for line in output.read_text().splitlines()]
+    assert sorted(int(text.split()[1]) for text in found) == list(range(1, 41))
+    for engine in (QUICK, CELERY):
+        before = len(spam.inputs)
+        assert "36 ok, 4 errors" in batch(*words, "--save-to", "label", *engine, "--overwrite", code=1)
+        assert len(spam.inputs) - before == 40
+
+
+def test_a_run_that_is_deleted_while_it_is_watched(spam: Any) -> None:
+    """Said in words."""
+    run, _ = failed_before(spam)
+    with pytest.raises(LeaseLost, match="was deleted"):
+        follow(run, Plan.of(run), [], Stop(), lambda run: run.delete() and None, sleep=lambda _: None)
+
+
+def test_rows_that_are_gone_are_told_by_workers_too(spam: Any) -> None:
+    """As by one process: rows that are deleted while they are judged, or before they are repeated."""
+    mails(40)
+    words = (*MAILS, "--save-to", "label", *CELERY)
+    done: list[bool] = []
+
+    def once(mail: dict[str, Any]) -> Any:
+        if not done:
+            done.append(True)
+            Mail.objects.filter(subject="mail 2").delete()
+            connections.close_all()
+        return judge(mail)
+
+    spam.computes(once)
+    assert "1 rows were deleted meanwhile: skipped." in batch(*words, code=1)
+    Mail.objects.get(subject="mail 9").delete()
+    spam.returns({"label": "ham"})
+    assert "1 rows were deleted meanwhile: skipped." in batch(*words, "--retry-failed")
+    run = BatchRun.objects.get()
+    assert (run.ok, run.errors, run.skipped) == (38, 0, 2)
+
+
+# Reports
+
+
+def figures(told: str) -> dict[str, Any]:
+    """The summary, less what is told by the clock."""
+    found: dict[str, Any] = json.loads(told.strip().splitlines()[-1])["summary"]
+    for name in ("seconds", "rows_per_s", "latency_ms", "gone_or_filled", "last_error"):
+        found.pop(name, None)
+    return found
+
+
+def test_summary_and_report_are_those_of_one_process(spam: Any, tmp_path: Path) -> None:
+    """Counts by kind of error, accuracy, precision, recall and confusion matrix; the page has them, too."""
+    spam.computes(lambda mail: {**judge(mail), "score": int(mail["text"][-1]) % 3})
+    mails(100)
+    words = (*MAILS, "--expect", "score=output.score", "--save-to", "label", "--overwrite")
+    ended = {}
+    for name, engine in (("inline", QUICK), ("celery", CELERY)):
+        page = tmp_path / f"{name}.html"
+        told = batch(*words, *engine, "--json", "--report", str(page), code=1)
+        ended[name] = figures(told)
+        assert "Confusion matrix" in page.read_text()
+    assert ended["celery"] == ended["inline"]
+    assert ended["celery"]["errors_by_kind"] == {"no words in …": 11}
+
+
+def test_a_report_after_failed_rows_were_repeated(spam: Any) -> None:
+    """The errors that are left, and the repeated rows among the compared."""
+    mails(40)
+    words = (*MAILS, "--expect", "score=output.score", "--save-to", "label", *CELERY, "--json")
+    spam.computes(lambda mail: {**judge(mail), "score": 1})
+    first = figures(batch(*words, code=1))
+    assert (first["quality"]["rows"], first["quality"]["failed"], first["quality"]["accuracy"]) == (36, 4, 1.0)
+    spam.returns({"label": "spam", "score": 2})
+    again = figures(batch(*words, "--retry-failed"))
+    assert (again["ok"], again["errors"], again["errors_by_kind"]) == (4, 0, {})
+    assert (again["quality"]["rows"], again["quality"]["failed"]) == (40, 0)
+    assert again["quality"]["accuracy"] == 36 / 40
+
+
+def test_a_run_goes_on_with_its_expected_column(spam: Any) -> None:
+    """Labels of two columns are not counted together."""
+    mails(20)
+    words = (*MAILS, "--save-to", "label", *CELERY)
+    batch(*words, "--expect", "score=output.label", code=1)
+    spam.returns({"label": "ham"})
+    told = batch(*words, "--expect", "share=output.label", "--retry-failed", code=2)
+    assert "compared its rows with score=output.label" in told
+    batch(*words, "--expect", "score=output.label", "--retry-failed")
+
+
+def test_start_batch_writes_the_report(spam: Any, tmp_path: Path) -> None:
+    """From code: the same as by the command; the worker that ends the run writes the page."""
+    mails(30)
+    page = tmp_path / "page.html"
+    run = start_batch(
+        "spam", "inbox.Mail", save_to=["label"], map=["text=subject"], expect="score=output.label", report=str(page),
+        chunk_size=7,
+    )  # fmt: skip
+    assert run is not None
+    run.refresh_from_db()
+    assert (run.state, run.ok, run.errors) == ("finished", 27, 3)
+    assert "Confusion matrix" in page.read_text()
+
+
+def test_a_report_that_a_worker_cannot_write_is_no_fault_of_the_run(spam: Any, tmp_path: Path) -> None:
+    """Its folder is not on the worker's disk: the run ends as it did."""
+    mails(8)
+    folder = tmp_path / "pages"
+    folder.mkdir()
+
+    def judge_late(mail: dict[str, Any]) -> Any:
+        folder.exists() and folder.rmdir()
+        return {"label": "ham"}
+
+    spam.computes(judge_late)
+    run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], report=str(folder / "page.html"))
+    assert run is not None
+    run.refresh_from_db()
+    assert run.state == "finished"
+    assert BatchFailure.objects.count() == 0
+
+
+def test_start_batch_in_a_transaction(spam: Any) -> None:
+    """Workers see nothing of it before it is committed, and are told then."""
+    Mail.objects.create(subject="mail 1")
+    with transaction.atomic():
+        run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"])
+        assert run is not None
+        assert spam.inputs == []
+    run.refresh_from_db()
+    assert (run.state, run.ok) == ("finished", 1)
