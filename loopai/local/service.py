@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json
 from .._core.chance import chance
 from ..exceptions import ConfigurationError
 from ..programs import Outcome, Program, ProgramPool, UnsupportedLanguage
+from ..programs.languages import language as known_language
 from . import moments
 from .metrics import Metrics
 from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
@@ -156,7 +157,7 @@ class Service:
         program = Program(code, language)
         try:
             reason = self._programs.check(program)
-        except UnsupportedLanguage as error:
+        except (UnsupportedLanguage, ConfigurationError) as error:
             raise ProgramRefused("Language", str(error)) from None
         if reason is not None:
             raise ProgramRefused("Code", reason)
@@ -165,7 +166,7 @@ class Service:
             code=code,
             language=language,
             status="active" if activate else "draft",
-            lines_of_code=lines_of_code(code),
+            lines_of_code=lines_of_code(code, known_language(language).comment),
             llm_provider="user",
         )
         with self._store.transaction() as transaction:
@@ -352,7 +353,7 @@ class Service:
     def _run(self, program: Program, value: Any, timeout_ms: int) -> Outcome:
         try:
             return self._programs.run(program, value, timeout_ms=timeout_ms)
-        except UnsupportedLanguage as error:
+        except (UnsupportedLanguage, ConfigurationError) as error:
             raise ExecutionFailed(str(error)) from None
 
     def _run_many(self, program: Program, values: Sequence[Any], timeout_ms: int, concurrency: int) -> list[Outcome]:
@@ -361,7 +362,7 @@ class Service:
             return [refusal] * len(values)
         try:
             return self._programs.run_many(program, values, timeout_ms=timeout_ms, max_concurrency=concurrency)
-        except UnsupportedLanguage as error:
+        except (UnsupportedLanguage, ConfigurationError) as error:
             raise ExecutionFailed(str(error)) from None
 
 

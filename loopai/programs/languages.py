@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .program import Outcome, Program, UnsupportedLanguage
 
-__all__ = ["LANGUAGES", "Engine", "canonical", "start_engine"]
+__all__ = ["LANGUAGES", "Engine", "Language", "language", "language_of_file"]
 
 
 class Engine(Protocol):
@@ -38,23 +40,50 @@ def _typescript(processes: int | None, max_memory_mb: int) -> Engine:
     return TypeScriptEngine(processes, max_memory_mb)
 
 
-# JavaScript is TypeScript without types.
-_ENGINES: dict[str, Callable[[int | None, int], Engine]] = {"python": _python, "typescript": _typescript}
-_OTHER_NAMES = {"javascript": "typescript", "js": "typescript", "ts": "typescript", "py": "python"}
+@dataclass(frozen=True)
+class Language:
+    """A language: its name and other names, the suffixes of its files, what a comment begins with, and its engine.
 
-LANGUAGES = tuple(_ENGINES)
+    `start` takes the most processes and the megabytes a program may hold, and raises `ConfigurationError` where the
+    engine's library is not installed.
+    """
+
+    name: str
+    other_names: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    comment: str
+    start: Callable[[int | None, int], Engine]
+
+
+_ALL = (
+    Language("python", ("py",), (".py",), "#", _python),
+    # JavaScript is TypeScript without types.
+    Language(
+        "typescript",
+        ("ts", "javascript", "js"),
+        (".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"),
+        "//",
+        _typescript,
+    ),
+)
+
+LANGUAGES = tuple(language.name for language in _ALL)
 """The names of the languages."""
 
 
-def canonical(language: str) -> str:
-    """Return the language's one name here. Raises `UnsupportedLanguage`."""
-    name = language.lower()
-    name = _OTHER_NAMES.get(name, name)
-    if name not in _ENGINES:
-        raise UnsupportedLanguage(language)
-    return name
+def language(name: str) -> Language:
+    """Return the language of that name, in any case. Raises `UnsupportedLanguage`."""
+    wanted = name.lower()
+    for candidate in _ALL:
+        if wanted == candidate.name or wanted in candidate.other_names:
+            return candidate
+    raise UnsupportedLanguage(name)
 
 
-def start_engine(name: str, processes: int | None, max_memory_mb: int) -> Engine:
-    """Return a new engine for a canonical name. Raises `ConfigurationError` where its library is not installed."""
-    return _ENGINES[name](processes, max_memory_mb)
+def language_of_file(path: str) -> str:
+    """Return the name of the language that the file's suffix tells; Python for any other."""
+    suffix = os.path.splitext(path)[1].lower()
+    for candidate in _ALL:
+        if suffix in candidate.suffixes:
+            return candidate.name
+    return "python"

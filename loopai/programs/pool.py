@@ -9,7 +9,7 @@ from typing import Any
 
 from loopai.exceptions import ConfigurationError
 
-from .languages import LANGUAGES, Engine, canonical, start_engine
+from .languages import LANGUAGES, Engine, language
 from .program import LONGEST_TIMEOUT_MS, Outcome, Program
 
 __all__ = ["ProgramPool"]
@@ -36,9 +36,9 @@ class ProgramPool:
         self._closed = threading.Event()
         # Their libraries are imported here and not at the first run, which may be on a thread: a child forked in the
         # middle of an import would wait for its end for ever.
-        for language in LANGUAGES:
+        for name in LANGUAGES:
             with suppress(ConfigurationError):
-                self._engine(language)
+                self._engine(name)
 
     def __enter__(self) -> ProgramPool:
         return self
@@ -52,9 +52,9 @@ class ProgramPool:
         for engine in list(self._engines.values()):
             engine.close()
 
-    def require(self, language: str) -> None:
-        """Raise `UnsupportedLanguage` or `ConfigurationError` unless programs in `language` can run here."""
-        self._engine(language)
+    def require(self, name: str) -> None:
+        """Raise `UnsupportedLanguage` or `ConfigurationError` unless programs in the language `name` can run here."""
+        self._engine(name)
 
     def run(self, program: Program, input: Any, *, timeout_ms: int = 5000) -> Outcome:  # noqa: A002 the contract's word
         """Run `main(input)`. Everything that goes wrong in the program is in the outcome.
@@ -83,15 +83,15 @@ class ProgramPool:
         """None when the program can be read and defines a function `main`, else what is wrong."""
         return self._engine(program.language).check(program)
 
-    def _engine(self, language: str) -> Engine:
+    def _engine(self, name: str) -> Engine:
         if self._closed.is_set():
             raise RuntimeError("this ProgramPool is closed; make a new one")
-        name = canonical(language)
-        engine = self._engines.get(name)
+        known = language(name)
+        engine = self._engines.get(known.name)
         if engine is None:
             # Not under a lock, which a fork could leave held: of two that start at once one is never used, and an
             # engine that is not used has started nothing.
-            engine = self._engines.setdefault(name, start_engine(name, self._processes, self._max_memory_mb))
+            engine = self._engines.setdefault(known.name, known.start(self._processes, self._max_memory_mb))
         return engine
 
 

@@ -22,7 +22,8 @@ from .process import DenoProcess, Gone, Late, deno_binary, frame
 
 __all__ = ["TypeScriptEngine"]
 
-_VALUE, _ERROR, _TIMEOUT, _READY = range(4)
+# As in host.js.
+_VALUE, _ERROR, _TIMEOUT, _READY, _LOADED = range(5)
 # More of them wait than compute; a process takes some 60 MB.
 _FEWEST_PROCESSES = 2
 # Programs that stay loaded in a process, half a megabyte each.
@@ -84,7 +85,11 @@ class _Slot:
         process = self._ready()
         fresh, self._served = not self._served, True
         try:
+            loaded = self.has(program)
             process.send(self._request(program, inputs, limit, check), time.monotonic() + _START_SECONDS)
+            if not loaded:
+                # Nothing of the program runs until then, so this is not its time.
+                next(process.replies(_START_SECONDS))
             for kind, ms, text in process.replies(limit / 1000 + _GRACE_SECONDS):
                 if kind == _READY:
                     return outcomes, False

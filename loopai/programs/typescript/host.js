@@ -15,7 +15,7 @@ const random = crypto.getRandomValues.bind(crypto);
 const { URL, URLSearchParams, TextDecoder, TextEncoder, Uint8Array, DataView, Map, addEventListener, btoa } = globalThis;
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 
-const KINDS = { value: 0, error: 1, timeout: 2, ready: 3 };
+const KINDS = { value: 0, error: 1, timeout: 2, ready: 3, loaded: 4 };
 // Errors of a program that a fresh realm has confirmed before they are believed at once.
 const ENOUGH_CONFIRMED = 20;
 
@@ -69,7 +69,7 @@ function writeFrame(kind, ms, text) {
 
 // Realms
 
-let current = null; // the execution under way: { began, settled, kind, text, resolve, timers, driver }
+let current = null; // the execution under way, see `begin`
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const binary = (bytes) => Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
@@ -133,6 +133,8 @@ const SERVICES = {
   parseQuery: (text) => JSON.stringify([...new URLSearchParams(text)]),
   writeQuery: (pairs) => new URLSearchParams(JSON.parse(pairs)).toString(),
 };
+// Where sources are read as modules, to see whether they are any; nothing runs in it.
+const READING = vm.createContext(vm.constants.DONT_CONTEXTIFY);
 const SETTING_UP = new vm.Script(`(${realm})`, { filename: "realm" });
 
 function newRealm(hardened) {
@@ -152,7 +154,7 @@ for (const [event, read] of [["unhandledrejection", (e) => e.reason], ["error", 
 
 // Programs
 
-const programs = new Map(); // number → { script, realm, run, dirty, confirmed }
+const programs = new Map(); // number → what `load` returns
 
 // Evaluated first in a module that must not run: it fails, and what imports it is never evaluated.
 const GUARD = "import 'data:text/javascript,throw 0';";
@@ -235,11 +237,8 @@ async function compiled(source, result) {
     const found = await complaint(source, "typescript");
     throw new Refused(found === null ? `SyntaxError: ${String(error.message).split("\n")[0]}` : refusal(found));
   }
-  script = await withoutExports(script);
-  const kind = /\bawait\b/.test(script) ? "async " : "";
-  const wrapped = `"use strict"; ${kind}(__input) => { const input = __input;\n${script}\nreturn ${result}; }`;
   try {
-    return new vm.Script(wrapped, { filename: "program" });
+    new vm.SourceTextModule(`const input = 0; ${script}`, { context: READING });
   } catch (error) {
     const found = await complaint(`const input = 0; ${script}`, "javascript");
     if (found !== null && found.line === 1) {
@@ -247,16 +246,18 @@ async function compiled(source, result) {
     }
     throw new Refused(found === null ? `SyntaxError: ${error.message}` : refusal(found));
   }
+  script = await withoutExports(script);
+  const kind = /\bawait\b/.test(script) ? "async " : "";
+  const wrapped = `"use strict"; ${kind}(__input) => { const input = __input;\n${script}\nreturn ${result}; }`;
+  return new vm.Script(wrapped, { filename: "program" });
 }
 
 async function load(source) {
   try {
     return { source, script: await compiled(source, "main(input)"), realm: null, dirty: false, confirmed: 0, refused: null };
   } catch (error) {
-    if (!(error instanceof Refused)) {
-      throw error;
-    }
-    return { refused: error.message };
+    // What reads as a module and not as a function's body is rare, and refused in V8's words.
+    return { refused: error instanceof Refused ? error.message : `SyntaxError: ${error.message}` };
   }
 }
 
@@ -315,7 +316,6 @@ async function execute(program, input, limit) {
     await settlement(run, limit);
     return run;
   }
-  program.realm ??= place(program, true);
   const run = begin(program.realm, input);
   await settlement(run, limit);
   if (run.kind === "error" && program.confirmed < ENOUGH_CONFIRMED) {
@@ -334,7 +334,6 @@ async function confirmed(program, first, input, limit) {
     program.dirty = true;
     program.realm = null;
   }
-  run.began = first.began;
   return run;
 }
 
@@ -363,7 +362,12 @@ async function serve() {
       programs.delete(number);
     }
     if (request.code !== undefined) {
-      programs.set(request.program, await load(request.code));
+      const made = await load(request.code);
+      if (made.refused === null) {
+        made.realm = place(made, true);
+      }
+      programs.set(request.program, made);
+      writeFrame("loaded", 0, "");
     }
     const program = programs.get(request.program);
     if (request.check) {

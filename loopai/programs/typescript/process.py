@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -144,6 +145,7 @@ class DenoProcess:
         self._process = _start_in_thread(_command(max_memory_mb))
         self.pid = self._process.pid
         self._buffer = bytearray()
+        self._replies: deque[tuple[int, float, bytes]] = deque()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             os.set_blocking(_descriptor(pipe), False)
         _ALIVE.add(self)
@@ -161,10 +163,15 @@ class DenoProcess:
                 raise self._gone() from error
 
     def replies(self, timeout: float) -> Iterator[tuple[int, float, bytes]]:
-        """Yield each reply: its kind, its milliseconds, its text. Raises `Gone`, and `Late` when one takes `timeout`."""
+        """Yield each reply: its kind, its milliseconds, its text. Raises `Gone`, and `Late` when one takes `timeout`.
+
+        What arrived and was not asked for is kept for the next call.
+        """
         pipe = _descriptor(self._process.stdout)
         while True:
-            yield from self._arrived()
+            self._replies.extend(self._arrived())
+            while self._replies:
+                yield self._replies.popleft()
             deadline = time.monotonic() + timeout
             while True:
                 try:

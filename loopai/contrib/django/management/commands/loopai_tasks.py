@@ -13,9 +13,8 @@ from pydantic import BaseModel
 
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
+from .....programs.languages import language_of_file
 from ...exits import USAGE, told
-
-_LANGUAGES = {".py": "python", ".ts": "typescript"}
 
 
 class Command(BaseCommand):
@@ -87,12 +86,11 @@ class Command(BaseCommand):
 
     def _push(self, **options: Any) -> None:
         client = get_client(options["alias"])
-        source = Path(options["program"])
         task = options["task"]
         code = _read(options["program"])
         if not _is_id(task) and task not in client.config.tasks:
             task = client.get_task_by_name(task).id
-        language = options["language"] or _LANGUAGES.get(source.suffix, "python")
+        language = options["language"] or language_of_file(options["program"])
         artifact = client.push_program(task, code, language, activate=not options["no_activate"])
         self._say(options, artifact, f"version {artifact.version}")
 
