@@ -16,7 +16,7 @@ __all__ = ["ProgramPool"]
 
 
 class ProgramPool:
-    """Runs programs in sandboxed processes of their own, with limits on time and memory. No process before the first run.
+    """Runs programs in sandboxed processes, with limits on time and memory. No process starts before the first run.
 
     `processes` bounds the processes for each language, and with them how many programs run at once (default: as many
     as there are cores, at least 4 for Python and 2 for TypeScript). `max_memory_mb` bounds what one program may hold,

@@ -7,6 +7,9 @@ from typing import Any
 
 __all__ = ["NotJSON", "copied", "from_output", "to_input"]
 
+# The library that reads replies gives up at 200, and a reply puts a few levels around an output.
+_DEEPEST_OUTPUT = 190
+
 _SCALARS = {bool, float, int, str, type(None)}
 
 
@@ -46,8 +49,26 @@ def from_output(text: object) -> Any:
     if not isinstance(text, str):
         raise NotJSON("Output is not JSON: the program replaced what writes it")
     try:
-        return json.loads(text)
+        output = json.loads(text)
     except ValueError as error:
         raise NotJSON(f"Output is not JSON: {error}") from None
     except RecursionError:
         raise NotJSON("Output is nested too deeply") from None
+    if text.count("[") + text.count("{") > _DEEPEST_OUTPUT and not _within(output, _DEEPEST_OUTPUT):
+        raise NotJSON("Output is nested too deeply")
+    return output
+
+
+def _within(value: Any, levels: int) -> bool:
+    """Whether lists and dictionaries in `value` are nested at most `levels` deep."""
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            item
+            for outer in layer
+            if isinstance(outer, (dict, list))
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return True
+    return False

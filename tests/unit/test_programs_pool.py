@@ -188,10 +188,18 @@ def test_check_says_what_is_wrong_with_a_program(pool: ProgramPool) -> None:
     assert pool.check(Program("def main(input):\n    del input")) is not None
 
 
+def test_an_output_is_nested_no_deeper_than_replies_can_carry(pool: ProgramPool) -> None:
+    """190 levels pass, one more is an error of the run, however wide the output is beside."""
+    nested = Program("def main(input):\n    x = [[]] * 300\n    for _ in range(input):\n        x = [x]\n    return x")
+    assert pool.run(nested, 188).ok
+    assert pool.run(nested, 189).error == "Output is nested too deeply"
+
+
 def test_another_language_is_refused_by_name(pool: ProgramPool) -> None:
     """Running, in a batch or not, and checking all raise and say what can be run."""
     program = Program("fn main() {}", "rust")
-    with pytest.raises(UnsupportedLanguage, match="'rust' cannot be run here; write it in 'python' or 'typescript'") as caught:
+    told = "'rust' cannot be run here; write it in 'python' or 'typescript'"
+    with pytest.raises(UnsupportedLanguage, match=told) as caught:
         pool.run(program, 1)
     assert caught.value.language == "rust"
     with pytest.raises(UnsupportedLanguage):

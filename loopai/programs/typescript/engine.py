@@ -207,11 +207,10 @@ class TypeScriptEngine:
         work = _Work([value])
         if work.waiting:
             self._drain(program, work, limit, 1)
-        outcome = work.outcomes[0]
-        assert outcome is not None
-        if not work.refused:
-            outcome = Outcome(outcome.output, outcome.error, max(outcome.latency_ms, _ms_since(began)))
-        return outcome
+        [outcome] = work.done()
+        if work.refused:
+            return outcome
+        return Outcome(outcome.output, outcome.error, max(outcome.latency_ms, _ms_since(began)))
 
     def run_many(self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int) -> list[Outcome]:
         """Run `main` on each value; the outcomes stand in order."""
@@ -231,7 +230,7 @@ class TypeScriptEngine:
                 self._drain(program, work, limit, helpers + 1)
             for part in parts:
                 part.result()
-        return [outcome for outcome in work.outcomes if outcome is not None]
+        return work.done()
 
     def check(self, program: Program) -> str | None:
         """None when the program can be read and defines a function `main`, else what is wrong."""
@@ -322,6 +321,10 @@ class _Work:
         if threads == 1:
             return _LARGEST_GROUP
         return max(1, min(_LARGEST_GROUP, -(-len(self.waiting) // (2 * threads))))
+
+    def done(self) -> list[Outcome]:
+        """The outcomes, which by now all inputs have."""
+        return [outcome for outcome in self.outcomes if outcome is not None]
 
     def put_back(self, positions: list[int]) -> None:
         with self._lock:

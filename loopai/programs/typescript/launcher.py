@@ -33,4 +33,4 @@ if __name__ == "__main__":
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_DATA, int(sys.argv[2]))
-    os.execv(sys.argv[3], sys.argv[3:])
+    os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606  # Deno's own program, nothing of it is a shell's

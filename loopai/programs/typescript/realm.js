@@ -169,11 +169,12 @@ export function realm(host, hardened) {
   class NotCapable extends Error {
     name = "NotCapable";
   }
-  const refused = (name) => () => {
-    throw new NotCapable(
-      `${name} is not available: programs reach no files, network, environment, system or other processes`
-    );
-  };
+  const refused = (name) =>
+    function () {
+      throw new NotCapable(
+        `${name} is not available: programs reach no files, network, environment, system or other processes`
+      );
+    };
   const named = (prefix, names) => {
     const made = {};
     for (const name of names) {

@@ -11,9 +11,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
+from .....programs.languages import language_of_file
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
-from .....programs.languages import language_of_file
 from ...exits import USAGE, told
 
 
