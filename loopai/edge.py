@@ -69,8 +69,8 @@ class Loaded:
     """One version of a program with what checking its inputs needs."""
 
     def __init__(self, task: models.Task, artifact: models.ProgramArtifact) -> None:
-        from .local.schemas import InputCheck
         from .programs import Program, UnsupportedLanguage
+        from .programs.input_check import InputCheck, SchemaTooLarge
 
         try:
             program_pool().require(artifact.language)
@@ -81,7 +81,13 @@ class Loaded:
             ) from None
         self.artifact = artifact
         self.program: Program = Program(artifact.code, artifact.language)
-        self.check = InputCheck(task.input_schema)
+        try:
+            self.check = InputCheck(task.input_schema)
+        except SchemaTooLarge as error:
+            logger.warning("inputs of %r are not checked at the edge: %s", task.name, error)
+            self.check = InputCheck(True)
+        for warning in self.check.warnings:
+            logger.warning("input schema of %r: %s", task.name, warning)
 
 
 class _EdgeProgram:
@@ -126,7 +132,7 @@ class _EdgeProgram:
         loaded, limit = self._loaded, _limit(timeout_ms)
         value = _as_json(value)
         wrong: dict[str, list[str]] = {}
-        for path, text in loaded.check.errors(value):
+        for path, text in loaded.check.errors(value, limit / 1000):
             wrong.setdefault(path, []).append(text)
         if wrong:
             raise ValidationException("Request validation failed", errors=wrong, code="VALIDATION_ERROR")
@@ -146,7 +152,7 @@ class _EdgeProgram:
         listed = [_as_json(value) for value in values]
         refused = {}
         for place, value in enumerate(listed):
-            wrong = loaded.check.errors(value)
+            wrong = loaded.check.errors(value, limit / 1000)
             if wrong:
                 refused[place] = "; ".join(f"{path}: {text}" for path, text in wrong)
         fitting = [value for place, value in enumerate(listed) if place not in refused]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
@@ -18,24 +18,31 @@ from starlette.routing import Match
 
 from .._version import __version__
 from ..programs import ProgramPool
-from .calls import Site
+from .calls import Site, Threads
 from .documentation import Action
 from .generation import Generation
 from .idempotency import Keys
 from .metrics import Metrics
-from .routes import executions, health, tasks
+from .middleware import Middleware
+from .routes import executions, health, missing, tasks
 from .service import Service
 from .settings import Settings
-from .shell import Shell
 from .store import Store
+from .trainer import Trainer
 
 logger = logging.getLogger("loopai.local")
 
 PRUNE_SECONDS = 3600.0
 """How often replies that were kept for their idempotency key are looked through for old ones."""
 
-PATIENCE_SECONDS = 2.0
-"""How long the end of a server waits for programs that run; ending them is the sandbox's affair."""
+PATIENCE_SECONDS = 1.0
+"""How long the end of a server waits for programs that run, and then for their threads once they were ended."""
+
+SANDBOX_PROCESSES = 16
+"""Programs that run at a time, about 10 MB each; more than there are cores, so that none waits for one that loops."""
+
+SANDBOX_SHARE = 4
+"""How many of them may be of one program."""
 
 DESCRIPTION = "Loopai's embedded server: tasks learnt from examples, run as small programs."
 
@@ -50,10 +57,12 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         metrics = Metrics()
         store = Store(settings.data, settings.workers + 2)
-        programs = ProgramPool()
-        service = Service(store, programs, metrics, settings)
-        threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="loopai-server")
-        generation = Generation(service)
+        cores = os.cpu_count() or 1
+        programs = ProgramPool(processes=max(SANDBOX_PROCESSES, 2 * cores), per_program=max(SANDBOX_SHARE, cores))
+        trainer = Trainer(settings.training_seconds, settings.training_memory_mb)
+        service = Service(store, programs, trainer, metrics, settings)
+        threads = Threads(settings.workers)
+        generation = Generation(service, trainer)
         metrics.watch(store)
         site = Site(settings, store, service, metrics, Keys(store), generation, threads)
         app.state.site = site
@@ -64,9 +73,12 @@ def create_app(settings: Settings) -> FastAPI:
             pruning.cancel()
             with suppress(asyncio.CancelledError):
                 await pruning
-            programs.close()
-            generation.close()
-            site.end_work(PATIENCE_SECONDS)
+            # Batches take up no more rows; what still runs after a moment is cut off.
+            service.ending = True
+            await generation.close()
+            threads.wait(PATIENCE_SECONDS)
+            programs.kill()
+            threads.close(PATIENCE_SECONDS)
             store.close()
 
     # Interactive documentation that needs no network: its scripts come with the package.
@@ -80,8 +92,8 @@ def create_app(settings: Settings) -> FastAPI:
         exception_handlers={HTTPException: _empty},
     )
     app.router.route_class = Action
-    app.add_middleware(Shell, settings=settings)
-    for area in (executions, tasks, health):
+    app.add_middleware(Middleware, settings=settings)
+    for area in (executions, tasks, health, missing):
         area.add(app)
     # Routes are tried in their order: the actions before the pages of the documentation.
     app.router.routes.sort(key=lambda route: not isinstance(route, Action))

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from .binding import ANY, FLAG, GUID, INTEGER, NUMBER, TEXT, Body, ListOf, Member
+from .settings import LARGEST_CODE
 
 LONGEST_NAME = 200
 LONGEST_DESCRIPTION = 5000
@@ -78,7 +79,7 @@ BATCH_VALIDATE = Body(
 
 PUSH_PROGRAM = Body(
     "PushProgramRequest",
-    Member("code", TEXT, bounds={"minLength": 1}),
+    Member("code", TEXT, bounds={"minLength": 1, "maxLength": LARGEST_CODE}),
     Member("language", TEXT, default="python", bounds={"enum": ["python"]}),
     Member("activate", FLAG, default=True),
 )

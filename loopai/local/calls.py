@@ -7,8 +7,9 @@ import concurrent.futures
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -16,14 +17,15 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
-from . import answers, idempotency
+from . import idempotency, responses
 from .binding import INT_MAX, Body
+from .budget import Budget
 from .errors import ApiError, Problem, unbindable_parameter
 from .generation import Generation
 from .idempotency import Keys, Replayed
 from .metrics import Metrics
-from .service import Seal, Service
-from .settings import Settings
+from .service import GONE, Abandoned, Seal, Service, Stop
+from .settings import MOST_BODY_BYTES, MOST_PARSED_BYTES, MOST_VALUES, Settings
 from .store import Store, Transaction
 
 T = TypeVar("T")
@@ -31,11 +33,53 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 logger = logging.getLogger("loopai.local")
 
+SMALL_BODY = 65_536
+"""Bytes up to which reading a body takes less than handing it to a thread."""
+BYTES_A_VALUE = 80
+MOST_OF_ONE_TASK = 8
+"""Requests of one task that have a worker thread at a time; the others wait without one."""
+QUICK_THREADS = 8
+PARSING_THREADS = 2
+WATCH_SECONDS = 0.5
+"""How long a request is worked on before anybody looks whether its caller is still there."""
+
 # .NET reads these forms of a GUID in a route.
 _ROUTE_GUID = re.compile(
     r"(?P<open>[{(])?(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?(open)[})])", re.I
 )
+_TEXT = re.compile(rb'"[^"\\\\]*(?:\\\\.[^"\\\\]*)*"', re.S)
 _ROUTE_INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
+
+
+class Threads:
+    """Worker threads: many for what runs programs, some for what is over at once, two for large bodies.
+
+    Apart from each other, so that nothing that takes long holds up what does not.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.programs = ThreadPoolExecutor(workers, thread_name_prefix="loopai-server")
+        self.quick = ThreadPoolExecutor(QUICK_THREADS, thread_name_prefix="loopai-quick")
+        # Reading JSON holds the interpreter's lock: more at a time would keep the event loop from it.
+        self.parsing = ThreadPoolExecutor(PARSING_THREADS, thread_name_prefix="loopai-parsing")
+        self._under_way: set[Future[Any]] = set()
+
+    async def run(self, pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+        """Run `function` in a thread of the pool."""
+        future = pool.submit(function)
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return await asyncio.wrap_future(future)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the work under way, at most so long; whether it has ended."""
+        return not concurrent.futures.wait(list(self._under_way), seconds).not_done
+
+    def close(self, seconds: float) -> None:
+        """Take no more work, and wait for what is under way, at most so long."""
+        ended = self.wait(seconds)
+        for pool in (self.programs, self.quick, self.parsing):
+            pool.shutdown(wait=ended, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -48,20 +92,27 @@ class Site:
     metrics: Metrics
     keys: Keys
     generation: Generation
-    threads: ThreadPoolExecutor
-    under_way: set[Future[Any]] = field(default_factory=set)
+    threads: Threads
+    bodies: Budget = field(default_factory=lambda: Budget(MOST_BODY_BYTES))
+    parsed: Budget = field(default_factory=lambda: Budget(MOST_PARSED_BYTES))
+    tasks_at_work: dict[str, tuple[asyncio.Semaphore, list[None]]] = field(default_factory=dict)
 
     async def work(self, function: Callable[[], T]) -> T:
-        """Run what blocks in a worker thread."""
-        future = self.threads.submit(function)
-        self.under_way.add(future)
-        future.add_done_callback(self.under_way.discard)
-        return await asyncio.wrap_future(future)
+        """Run what blocks for a moment, such as reading the store, in a worker thread."""
+        return await self.threads.run(self.threads.quick, function)
 
-    def end_work(self, seconds: float) -> None:
-        """Wait for the work under way, at most so long: what a program still does then nobody waits for."""
-        _, left = concurrent.futures.wait(list(self.under_way), seconds)
-        self.threads.shutdown(wait=not left, cancel_futures=True)
+    @asynccontextmanager
+    async def turn(self, task_id: str) -> AsyncIterator[None]:
+        """Wait until fewer than `MOST_OF_ONE_TASK` requests of this task have a worker thread, and have one."""
+        turns, users = self.tasks_at_work.setdefault(task_id, (asyncio.Semaphore(MOST_OF_ONE_TASK), []))
+        users.append(None)
+        try:
+            async with turns:
+                yield
+        finally:
+            users.pop()
+            if not users:
+                del self.tasks_at_work[task_id]
 
 
 class Call:
@@ -73,6 +124,8 @@ class Call:
         self.site: Site = request.app.state.site
         self.content = b""
         self.key: str | None = None
+        self.stop = Stop()
+        self._held = 0
         self._fingerprint = b""
 
     @property
@@ -96,18 +149,46 @@ class Call:
             raise unbindable_parameter(title, text)
         return int(text)
 
-    def body(self, kind: Body) -> dict[str, Any]:
-        """The body's members. Raises `Problem`."""
-        return kind.bind(self.content)
+    async def body(self, kind: Body) -> dict[str, Any]:
+        """The body's members. Raises `Problem`, and `ApiError` for more values than may be."""
+        if len(self.content) <= SMALL_BODY:
+            return kind.bind(self.content)
+        values = await self.parsing(lambda: values_in(self.content))
+        if values > MOST_VALUES:
+            text = f"The request body has more than {MOST_VALUES:,} values: send fewer items at a time"
+            raise ApiError(413, "PAYLOAD_TOO_LARGE", text)
+        held = len(self.content) + values * BYTES_A_VALUE
+        await self.site.parsed.wait(held)
+        self._held += held
+        return await self.parsing(lambda: kind.bind(self.content))
+
+    async def parsing(self, function: Callable[[], T]) -> T:
+        """Run what is long only for a long body: at once for a short one, else in a thread for that."""
+        if len(self.content) <= SMALL_BODY:
+            return function()
+        return await self.site.threads.run(self.site.threads.parsing, function)
+
+    def end(self) -> None:
+        """Give back the memory that the body took."""
+        if self._held:
+            self.site.parsed.give_back(self._held)
+            self._held = 0
 
     async def work(self, function: Callable[[], T]) -> T:
         """Run what blocks in a worker thread."""
         return await self.site.work(function)
 
     async def commit(
-        self, operation: Callable[[Seal[T]], None], render: Callable[[T], Response], *, pure: bool = False
+        self,
+        operation: Callable[[Seal[T]], None],
+        render: Callable[[T], Response],
+        *,
+        task_id: str,
+        pure: bool = False,
     ) -> Response:
         """Run a writing operation in a worker thread; its reply is kept with it where the request has a key.
+
+        Waits for the turn of requests of its task. When the caller goes away meanwhile, `stop` says so.
 
         Whether the call was answered before is asked first, or, of one that is `pure` but for what it writes, last: it
         seldom was, and then what was written is undone.
@@ -134,12 +215,41 @@ class Call:
                 raise
             return made[0]
 
-        return await self.work(work)
+        watch: list[asyncio.Task[None]] = []
+        later = asyncio.get_running_loop().call_later(
+            WATCH_SECONDS, lambda: watch.append(asyncio.create_task(self._watch()))
+        )
+        try:
+            async with self.site.turn(task_id):
+                return await self.site.threads.run(self.site.threads.programs, work)
+        except asyncio.CancelledError:
+            self.stop.reason = GONE
+            raise
+        finally:
+            later.cancel()
+            for task in watch:
+                task.cancel()
+
+    async def _watch(self) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
+            continue
+        self.stop.reason = GONE
 
     def claimed(self, key: str) -> None:
         """The request has an idempotency key and may go on under it."""
         self.key = key
         self._fingerprint = idempotency.fingerprint(self.request.method, self.request.scope["path"], self.content)
+
+
+def values_in(content: bytes) -> int:
+    """About how many JSON values a body has, without reading it: never fewer than there are."""
+    found = _signs(content)
+    # Only then is it worth leaving out what stands in texts.
+    return found if found <= MOST_VALUES else _signs(_TEXT.sub(b"", content))
+
+
+def _signs(content: bytes) -> int:
+    return 1 + sum(content.count(sign) for sign in (b",", b"[", b"{"))
 
 
 class _Overtaken(Exception):
@@ -158,13 +268,18 @@ def action(code: str, message: str) -> Callable[[Callable[[Call], Awaitable[Resp
                 return await _post(call, handler)
             except Replayed as replayed:
                 return replayed.response
+            except Abandoned as abandoned:
+                headers = {"Retry-After": "1"}
+                return responses.refused(ApiError(503, "NOT_EXECUTED", str(abandoned), headers=headers))
             except ApiError as error:
-                return answers.refused(error)
+                return responses.refused(error)
             except Problem as problem:
-                return answers.unbound(problem, request.headers.get("traceparent"))
+                return responses.unbound(problem, request.headers.get("traceparent"))
             except Exception as error:  # the contract has one code for whatever an action meets
                 logger.exception("%s %s failed", request.method, request.url.path)
-                return answers.refused(failure(call.site.settings, code, message, str(error)))
+                return responses.refused(failure(call.site.settings, code, message, str(error)))
+            finally:
+                call.end()
 
         endpoint.__name__, endpoint.__doc__ = handler.__name__, handler.__doc__
         return endpoint

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import moments
+from . import timestamps
 
 ABSENT_BODY = "A non-empty request body is required."
 REQUEST_FIELD = {"request": ["The request field is required."]}
@@ -47,7 +47,7 @@ class ApiError(Exception):
         elif self.details is not None:
             body["details"] = [{"property_name": name, "error_message": text} for name, text in self.details]
         body["trace_id"] = f"{_RUN}:{next(_counter):08X}"
-        body["timestamp"] = moments.written(moments.now())
+        body["timestamp"] = timestamps.iso8601(timestamps.now())
         return body
 
 

@@ -6,18 +6,29 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from .service import ExecutionFailed, Service
+from .trainer import Trainer
 
 MOST_REFUSALS = 10_000
-"""Tasks of which it is remembered that their examples teach nothing; tasks never change."""
+"""Tasks of which it is kept that their examples teach nothing; tasks never change."""
+
+SMALL_JOB = 500_000
+"""Bytes up to which a training is over in seconds: those do not wait for larger ones."""
+
+SMALL_AT_A_TIME = 2
+LARGE_AT_A_TIME = 1
 
 
 class Generation:
-    """Trains in one thread of its own, one task at a time, so that executions go on meanwhile."""
+    """Has tasks trained, a few at a time. For one event loop, which it never holds up."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, trainer: Trainer) -> None:
         self._service = service
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loopai-training")
-        self._under_way: dict[str, asyncio.Future[None]] = {}
+        self._trainer = trainer
+        # One thread for each that trains, and one to read what the others are to train on.
+        self._threads = ThreadPoolExecutor(SMALL_AT_A_TIME + LARGE_AT_A_TIME + 1, thread_name_prefix="loopai-training")
+        self._small = asyncio.Semaphore(SMALL_AT_A_TIME)
+        self._large = asyncio.Semaphore(LARGE_AT_A_TIME)
+        self._under_way: dict[str, asyncio.Task[None]] = {}
         self._refusals: dict[str, str] = {}
 
     async def ensure(self, task_id: str) -> None:
@@ -26,13 +37,20 @@ class Generation:
             raise ExecutionFailed(self._refusals[task_id])
         under_way = self._under_way.get(task_id)
         if under_way is None:
-            under_way = asyncio.get_running_loop().run_in_executor(self._thread, self._service.generate, task_id)
-            self._under_way[task_id] = under_way
+            under_way = self._under_way[task_id] = asyncio.create_task(self._generate(task_id))
             under_way.add_done_callback(lambda done: self._finish(task_id, done))
         # The caller may give up; those who wait for the same do not.
         await asyncio.shield(under_way)
 
-    def _finish(self, task_id: str, done: asyncio.Future[None]) -> None:
+    async def _generate(self, task_id: str) -> None:
+        run = asyncio.get_running_loop().run_in_executor
+        size = await run(self._threads, self._service.examples_size, task_id)
+        async with self._small if size <= SMALL_JOB else self._large:
+            job = await run(self._threads, self._service.training_job, task_id)
+            if job is not None:
+                await run(self._threads, self._service.generate, task_id, job)
+
+    def _finish(self, task_id: str, done: asyncio.Task[None]) -> None:
         del self._under_way[task_id]
         if done.cancelled():
             return
@@ -40,6 +58,10 @@ class Generation:
         if isinstance(error, ExecutionFailed) and len(self._refusals) < MOST_REFUSALS:
             self._refusals[task_id] = str(error)
 
-    def close(self) -> None:
-        """Let the training under way end; what waits for the thread is cancelled."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+    async def close(self) -> None:
+        """Cut off the training under way; what waits is cancelled."""
+        self._trainer.close()
+        for task in list(self._under_way.values()):
+            task.cancel()
+        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)

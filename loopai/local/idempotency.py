@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 
 from starlette.responses import Response
 
-from . import moments
-from .answers import json_text
+from . import timestamps
 from .errors import ApiError, invalid
+from .responses import json_text
 from .store import Store, Transaction
 
 KEPT_SECONDS = 24 * 3600
@@ -96,4 +96,4 @@ def fingerprint(method: str, path: str, content: bytes) -> bytes:
 
 
 def _since() -> int:
-    return moments.now() - KEPT_SECONDS * moments.TICKS_A_SECOND
+    return timestamps.now() - KEPT_SECONDS * timestamps.TICKS_A_SECOND

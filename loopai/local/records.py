@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 from pydantic_core import from_json, to_json
 
-from . import moments
+from . import timestamps
 
 
 def new_id() -> str:
@@ -50,6 +51,7 @@ class TaskState:
     task: Task
     active_version: int | None = None
     total_versions: int = 0
+    warnings: Sequence[str] = ()
 
     def wire(self) -> dict[str, Any]:
         """The contract's Task."""
@@ -66,11 +68,13 @@ class TaskState:
             "sampling_rate": number(task.sampling_rate),
             "active_version": self.active_version,
             "total_versions": self.total_versions,
-            "created_at": moments.written(task.created_at),
-            "updated_at": moments.written(task.updated_at),
+            "created_at": timestamps.iso8601(task.created_at),
+            "updated_at": timestamps.iso8601(task.updated_at),
         }
         if self.active_version is None:
             del body["active_version"]
+        if self.warnings:
+            body["warnings"] = list(self.warnings)
         return body
 
 
@@ -139,8 +143,8 @@ class Artifact:
             "generation_time_sec": number(self.generation_time_sec),
             "status": self.status,
             "deployment_percentage": number(self.deployment_percentage),
-            "created_at": moments.written(self.created_at),
-            "deployed_at": None if self.deployed_at is None else moments.written(self.deployed_at),
+            "created_at": timestamps.iso8601(self.created_at),
+            "deployed_at": None if self.deployed_at is None else timestamps.iso8601(self.deployed_at),
         }
         return {name: value for name, value in body.items() if value is not None}
 
@@ -177,7 +181,7 @@ class Execution:
         tail = {
             "latency_ms": number(self.latency_ms),
             "sampled_for_validation": self.sampled,
-            "executed_at": moments.written(self.executed_at),
+            "executed_at": timestamps.iso8601(self.executed_at),
         }
         if self.output is not None:
             outcome = b'"output":' + self.output

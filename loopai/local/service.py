@@ -6,6 +6,7 @@ inside their transaction: what it writes there stands or falls with the result.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,16 +17,20 @@ from pydantic_core import from_json, to_json
 from .._core.chance import chance
 from ..exceptions import ConfigurationError
 from ..programs import Outcome, Program, ProgramPool, UnsupportedLanguage
+from ..programs.input_check import InputCheck, SchemaTooLarge
 from ..programs.languages import language as known_language
-from . import moments
+from . import timestamps
+from .cache import LRUCache
 from .metrics import Metrics
+from .preflight import task_warnings
 from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
-from .remembered import Remembered
-from .schemas import InputCheck
-from .settings import PROGRAM_TIMEOUT_MS, Settings
+from .settings import LARGEST_CODE, PROGRAM_TIMEOUT_MS, Settings
 from .store import Store, Transaction
-from .training import CannotLearn, train
+from .trainer import LARGEST_EXAMPLES, Trainer, too_large
+from .training import CannotLearn
 from .training.trained import lines_of_code
+
+logger = logging.getLogger("loopai.local")
 
 R = TypeVar("R")
 Seal = Callable[[Transaction, R], None]
@@ -33,8 +38,24 @@ Seal = Callable[[Transaction, R], None]
 SKIPPED = "Skipped: stop_on_first_error"
 """What an item says that did not run because an earlier one failed."""
 
-MOST_TASKS_REMEMBERED = 1000
-MOST_PROGRAMS_REMEMBERED = 100
+MOST_TASKS_CACHED = 1000
+MOST_PROGRAMS_CACHED = 100
+MOST_BYTES_CACHED = 50_000_000
+"""Of checks and of programs each, in sum."""
+
+GONE = "Skipped: nobody waits for this batch any more"
+ENDING = "Skipped: the server is ending"
+
+
+class Stop:
+    """Whether anybody still waits for what runs; set from the event loop, asked from worker threads."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def __call__(self) -> str | None:
+        """Why not, `None` while somebody does."""
+        return self.reason
 
 
 class ExecutionFailed(Exception):
@@ -59,6 +80,10 @@ class ProgramRefused(Exception):
     def __init__(self, member: str, reason: str) -> None:
         super().__init__(reason)
         self.member = member
+
+
+class Abandoned(Exception):
+    """Nobody waits for what was asked any more, or the server is ending: nothing was recorded."""
 
 
 class UnknownTask(Exception):
@@ -104,13 +129,19 @@ class _Chosen:
 class Service:
     """Tasks, programs and executions of one data folder."""
 
-    def __init__(self, store: Store, programs: ProgramPool, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, programs: ProgramPool, trainer: Trainer, metrics: Metrics, settings: Settings
+    ) -> None:
         self._store = store
+        self._trainer = trainer
+        self.ending = False
         self._programs = programs
         self._metrics = metrics
         self._settings = settings
-        self._tasks: Remembered[str, _Running] = Remembered(MOST_TASKS_REMEMBERED)
-        self._programs_chosen: Remembered[tuple[str, int | None], _Chosen] = Remembered(MOST_PROGRAMS_REMEMBERED)
+        self._tasks: LRUCache[str, _Running] = LRUCache(MOST_TASKS_CACHED, MOST_BYTES_CACHED)
+        self._programs_chosen: LRUCache[tuple[str, int | None], _Chosen] = LRUCache(
+            MOST_PROGRAMS_CACHED, MOST_BYTES_CACHED
+        )
 
     # Tasks and artifacts
 
@@ -127,8 +158,9 @@ class Service:
         sampling_rate: float,
         seal: Seal[TaskState],
     ) -> None:
-        """Raises `store.NameTaken`."""
-        moment = moments.now()
+        """Raises `store.NameTaken`, and `SchemaTooLarge` for an input or output schema."""
+        warnings = task_warnings(input_schema, output_schema, examples)
+        moment = timestamps.now()
         task = Task(
             id=new_id(),
             name=name,
@@ -144,7 +176,12 @@ class Service:
         )
         with self._store.transaction() as transaction:
             self._store.add_task(transaction, task)
-            seal(transaction, TaskState(task))
+            seal(transaction, TaskState(task, warnings=warnings))
+        for warning in warnings:
+            logger.warning("task %s: %s", name, warning)
+        if examples:
+            # Its imports take longer than most trainings.
+            self._trainer.prepare()
 
     def add_program(self, task_id: str, code: str, language: str, *, activate: bool, seal: Seal[Artifact]) -> None:
         """A program of the user's own as the task's next version; older versions stay as they are, the highest active
@@ -154,6 +191,8 @@ class Service:
         """
         if self._store.running_of(task_id) is None:
             raise UnknownTask(task_id)
+        if len(code) > LARGEST_CODE:
+            raise ProgramRefused("Code", f"Code must not exceed {LARGEST_CODE:,} characters")
         program = Program(code, language)
         try:
             reason = self._programs.check(program)
@@ -171,28 +210,39 @@ class Service:
         )
         with self._store.transaction() as transaction:
             seal(transaction, self._store.add_artifact(transaction, new))
-        self._programs_chosen.forget((task_id, None))
+        self._programs_chosen.discard((task_id, None))
 
-    def generate(self, task_id: str) -> None:
-        """Make the task's first program from its examples, unless one is active by then.
+    def examples_size(self, task_id: str) -> int:
+        """Bytes of the task's examples; 0 for an unknown task."""
+        return self._store.examples_size(task_id)
 
-        Raises `ExecutionFailed` where the task is unknown or the examples teach nothing.
+    def training_job(self, task_id: str) -> bytes | None:
+        """What training the task's first program takes, as JSON; `None` where a program is active by now.
+
+        Raises `ExecutionFailed` where the task is unknown or has too many examples.
         """
         state = self._store.task(task_id)
         if state is None:
             raise ExecutionFailed(f"Task with ID {task_id} not found")
         if state.active_version is not None:
-            return
+            return None
         task = state.task
+        if len(task.examples) > LARGEST_EXAMPLES:
+            raise ExecutionFailed(f"Program generation failed: {too_large(len(task.examples))}")
+        parts = {
+            "name": to_json(task.name),
+            "description": to_json(task.description),
+            "input_schema": task.input_schema,
+            "output_schema": task.output_schema,
+            "examples": task.examples,
+        }
+        return b"{" + b",".join(to_json(name) + b":" + part for name, part in parts.items()) + b"}"
+
+    def generate(self, task_id: str, job: bytes) -> None:
+        """Make the task's first program, unless one is active by then. Raises `ExecutionFailed`."""
         try:
-            trained = train(
-                name=task.name,
-                description=task.description,
-                input_schema=from_json(task.input_schema),
-                output_schema=from_json(task.output_schema),
-                examples=from_json(task.examples),
-            )
-        except (CannotLearn, ConfigurationError) as error:
+            trained = self._trainer.train(job)
+        except CannotLearn as error:
             raise ExecutionFailed(f"Program generation failed: {error}") from error
         new = NewArtifact(
             task_id=task_id,
@@ -222,6 +272,7 @@ class Service:
         timeout_ms: int | None,
         force_validation: bool,
         began: float,
+        stop: Stop,
         seal: Seal[Execution],
     ) -> None:
         """Run the task's program on one input and record it. `began` (`time.perf_counter`) is where latency starts.
@@ -236,14 +287,21 @@ class Service:
         limit = PROGRAM_TIMEOUT_MS if timeout_ms is None else timeout_ms
         while True:
             chosen = self._choose(task_id, version)
-            outcome = self._run(chosen.program, value, limit)
+            outcome = self._run(chosen.program, value, limit, stop)
+            if outcome.error is not None and stop.reason is not None:
+                raise Abandoned(stop.reason)
             latency_ms = (time.perf_counter() - began) * 1000
             execution = _execution(task_id, chosen, value, outcome, latency_ms, _sampled(force_validation, running))
-            with self._store.transaction() as transaction:
+
+            def record(transaction: Transaction, chosen: _Chosen = chosen, execution: Execution = execution) -> bool:
                 if self._superseded(transaction, task_id, version, chosen):
-                    continue
+                    return False
                 self._store.add_executions(transaction, [execution])
                 seal(transaction, execution)
+                return True
+
+            if not self._store.write(record):
+                continue
             self._metrics.executed(execution, running.sampling_rate)
             return
 
@@ -256,9 +314,12 @@ class Service:
         timeout_ms: int | None,
         max_concurrency: int,
         stop_on_first_error: bool,
+        stop: Stop,
         seal: Seal[list[RowResult]],
     ) -> None:
         """Run the task's program on each row and record all of it in one transaction.
+
+        Rows that have not begun after the settings' `batch_seconds`, or when `stop` is set, are skipped.
 
         With `stop_on_first_error` rows run in groups of `max_concurrency`, and none after the group in which one
         failed.
@@ -266,9 +327,24 @@ class Service:
         """
         running = self._running(task_id)
         limit = PROGRAM_TIMEOUT_MS if timeout_ms is None else timeout_ms
+        give_up = time.monotonic() + self._settings.batch_seconds
+
+        def skipping() -> str | None:
+            if self.ending:
+                return ENDING
+            if time.monotonic() > give_up:
+                return f"Skipped: the batch took longer than {self._settings.batch_seconds:g} s"
+            return stop()
+
         while True:
             chosen = self._choose(task_id, version)
-            results = self._run_rows(running, chosen, task_id, rows, limit, max_concurrency, stop_on_first_error)
+            results = self._run_rows(
+                running, chosen, task_id, rows, limit, max_concurrency, stop_on_first_error, skipping
+            )
+            abandoned = ENDING if self.ending else stop.reason
+            if abandoned is not None:
+                # Whoever asks again has it all run again.
+                raise Abandoned(abandoned)
             made = [result.execution for result in results if result.execution is not None]
             with self._store.transaction() as transaction:
                 if self._superseded(transaction, task_id, version, chosen):
@@ -288,6 +364,7 @@ class Service:
         limit: int,
         max_concurrency: int,
         stop_on_first_error: bool,
+        skipping: Callable[[], str | None],
     ) -> list[RowResult]:
         results: list[RowResult] = []
         step = max_concurrency if stop_on_first_error else max(len(rows), 1)
@@ -296,9 +373,9 @@ class Service:
             if stop_on_first_error and any(result.reason is not None for result in results):
                 results.extend(RowResult(row.id, None, SKIPPED, 0.0) for row in group)
                 continue
-            reasons = [self._unfit(running, row.input) for row in group]
+            reasons = [skipping() or self._unfit(running, row.input) for row in group]
             inputs = [row.input for row, reason in zip(group, reasons) if reason is None]
-            outcomes = iter(self._run_many(chosen.program, inputs, limit, max_concurrency))
+            outcomes = iter(self._run_many(chosen.program, inputs, limit, max_concurrency, skipping))
             for row, reason in zip(group, reasons):
                 if reason is not None:
                     results.append(RowResult(row.id, None, reason, 0.0))
@@ -315,7 +392,8 @@ class Service:
             found = self._store.running_of(task_id)
             if found is None:
                 raise ExecutionFailed(f"Task with ID {task_id} not found")
-            running = self._tasks.put(task_id, _Running(found[0], InputCheck(from_json(found[1]))))
+            check = _checked(from_json(found[1]))
+            running = self._tasks.put(task_id, _Running(found[0], check), check.weight)
         return running
 
     def _choose(self, task_id: str, version: int | None) -> _Chosen:
@@ -332,7 +410,7 @@ class Service:
             if found is None:
                 raise ExecutionFailed(f"Program artifact version {version} for task {task_id} not found")
         chosen = _Chosen(*found, Program(*self._store.code(found[0])))
-        return self._programs_chosen.put((task_id, version), chosen)
+        return self._programs_chosen.put((task_id, version), chosen, len(chosen.program.code))
 
     def _superseded(self, transaction: Transaction, task_id: str, version: int | None, chosen: _Chosen) -> bool:
         """Whether another version is active by now, made here or by another process: then it has to run instead.
@@ -343,27 +421,44 @@ class Service:
             return False
         if self._store.active_program(task_id, transaction) == (chosen.id, chosen.version):
             return False
-        self._programs_chosen.forget((task_id, None))
+        self._programs_chosen.discard((task_id, None))
         return True
 
     def _unfit(self, running: _Running, value: Any) -> str | None:
         errors = running.check.errors(value) if self._settings.check_inputs else []
         return str(InvalidInput(errors)) if errors else None
 
-    def _run(self, program: Program, value: Any, timeout_ms: int) -> Outcome:
+    def _run(self, program: Program, value: Any, timeout_ms: int, stop: Stop) -> Outcome:
         try:
-            return self._programs.run(program, value, timeout_ms=timeout_ms)
+            return self._programs.run(program, value, timeout_ms=timeout_ms, stop=stop)
         except (UnsupportedLanguage, ConfigurationError) as error:
             raise ExecutionFailed(str(error)) from None
 
-    def _run_many(self, program: Program, values: Sequence[Any], timeout_ms: int, concurrency: int) -> list[Outcome]:
+    def _run_many(
+        self,
+        program: Program,
+        values: Sequence[Any],
+        timeout_ms: int,
+        concurrency: int,
+        stop: Callable[[], str | None],
+    ) -> list[Outcome]:
         if timeout_ms < -1:
             refusal = Outcome(None, f"Execution error: timeout_ms must be at least -1, not {timeout_ms}", 0.0)
             return [refusal] * len(values)
         try:
-            return self._programs.run_many(program, values, timeout_ms=timeout_ms, max_concurrency=concurrency)
+            return self._programs.run_many(
+                program, values, timeout_ms=timeout_ms, max_concurrency=concurrency, stop=stop
+            )
         except (UnsupportedLanguage, ConfigurationError) as error:
             raise ExecutionFailed(str(error)) from None
+
+
+def _checked(schema: Any) -> InputCheck:
+    try:
+        return InputCheck(schema)
+    except SchemaTooLarge:
+        # Of a data folder from before there was a limit.
+        return InputCheck(True)
 
 
 def _sampled(force_validation: bool, running: _Running) -> bool:
@@ -384,5 +479,5 @@ def _execution(
         error_message=outcome.error,
         latency_ms=round(latency_ms, 4),
         sampled=sampled,
-        executed_at=moments.now(),
+        executed_at=timestamps.now(),
     )

@@ -17,7 +17,7 @@ from .app import create_app
 from .settings import Settings
 from .store import Store
 
-GRACE_SECONDS = 5
+GRACE_SECONDS = 4
 """How long requests under way may go on once the server is told to end."""
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own default."""

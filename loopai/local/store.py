@@ -11,30 +11,57 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from ..exceptions import ConfigurationError
-from . import moments, tables
+from . import tables, timestamps
 from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
 
+R = TypeVar("R")
 Transaction = DBAPICursor
 """A cursor of a connection on which a write transaction is open."""
 
 FILE = "loopai.db"
 BUSY_SECONDS = 30.0
 """How long a statement waits for another process's transaction; they last milliseconds."""
+WRITE_SECONDS = 3.0
+"""How long the end of a store waits for a write."""
+INTERRUPT_SECONDS = 0.05
 PROBE_SECONDS = 2.0
 """How long a probe waits for it."""
 
 
 class NameTaken(Exception):
     """Another task has this name."""
+
+
+class _Write:
+    """A piece of a transaction, and what came of it."""
+
+    def __init__(self, work: Callable[[Transaction], Any]) -> None:
+        self.done = False
+        self.result: Any = None
+        self.error: Exception | None = None
+        self._work = work
+
+    def run(self, cursor: Transaction, *, alone: bool) -> None:
+        """Do it; what it raises is kept, and undoes no other's. Alone in its transaction it raises."""
+        if alone:
+            self.result = self._work(cursor)
+            return
+        cursor.execute("SAVEPOINT one")
+        try:
+            self.result = self._work(cursor)
+        except Exception as error:  # noqa: BLE001  # raised in the thread it belongs to
+            self.error = error
+            cursor.execute("ROLLBACK TO one")
+        cursor.execute("RELEASE one")
 
 
 class Store:
@@ -50,6 +77,9 @@ class Store:
         self._file = self.folder / FILE
         # Threads queue here rather than in SQLite, which waits by sleeping.
         self._one_writer = threading.Lock()
+        self._queue: list[_Write] = []
+        self._queueing = threading.Lock()
+        self._closed = False
         self._writer: sa.PoolProxiedConnection | None = None
         self._engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(self._file)),
@@ -73,9 +103,22 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close the connections; a private folder goes with them."""
-        if self._writer is not None:
-            self._writer.close()
+        """Close the connections, a private folder goes with them; what is asked of the store afterwards fails.
+
+        A write that is under way may end within `WRITE_SECONDS`; then it is interrupted and rolled back.
+        """
+        self._closed = True
+        seconds = WRITE_SECONDS
+        while not self._one_writer.acquire(timeout=seconds):
+            # Between two statements it has no effect.
+            self._writing().driver_connection.interrupt()  # type: ignore[union-attr]  # sqlite3's
+            seconds = INTERRUPT_SECONDS
+        try:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        finally:
+            self._one_writer.release()
         self._engine.dispose()
         if self._private:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -106,6 +149,7 @@ class Store:
 
     @contextmanager
     def _cursor(self) -> Iterator[DBAPICursor]:
+        self._raise_if_closed()
         connection = self._engine.raw_connection()
         try:
             cursor = connection.cursor()
@@ -117,17 +161,63 @@ class Store:
         finally:
             connection.close()
 
+    def write(self, work: Callable[[Transaction], R]) -> R:
+        """Run `work` in a write transaction, together with others that wait meanwhile, and return its result.
+
+        What it raises undoes its own writes only. It has been committed when this returns.
+        """
+        waiting = _Write(work)
+        with self._queueing:
+            self._queue.append(waiting)
+        with self._one_writer:
+            # Whoever had the lock before may have done it.
+            if not waiting.done:
+                with self._queueing:
+                    writes, self._queue = self._queue, []
+                self._commit(writes)
+        if waiting.error is not None:
+            raise waiting.error
+        return cast(R, waiting.result)
+
+    def _commit(self, writes: list[_Write]) -> None:
+        try:
+            with self._transaction() as cursor:
+                for write in writes:
+                    write.run(cursor, alone=len(writes) == 1)
+        except BaseException as error:
+            # Raised by each of those whose write it was.
+            told = error if isinstance(error, Exception) else sqlite3.OperationalError("the write was interrupted")
+            for write in writes:
+                write.error = write.error or told
+            if told is not error:
+                raise
+        finally:
+            for write in writes:
+                write.done = True
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """A write transaction: committed at the end, rolled back where the block raises."""
-        with self._one_writer, closing(self._writing().cursor()) as cursor:
+        with self._one_writer, self._transaction() as cursor:
+            yield cursor
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        with closing(self._writing().cursor()) as cursor:
+            self._raise_if_closed()
             cursor.execute("BEGIN IMMEDIATE")
             try:
                 yield cursor
                 cursor.execute("COMMIT")
             except BaseException:
-                cursor.execute("ROLLBACK")
+                # An interruption has undone everything already.
+                if self._writing().driver_connection.in_transaction:  # type: ignore[union-attr]  # sqlite3's
+                    cursor.execute("ROLLBACK")
                 raise
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise sqlite3.ProgrammingError("the store is closed")
 
     def _writing(self) -> sa.PoolProxiedConnection:
         # One for all writes: its pages stay valid, as nobody else in this process writes.
@@ -181,11 +271,16 @@ class Store:
         row = self._row(tables.RUNNING_OF_TASK, id=task_id)
         return None if row is None else (row[0], row[1])
 
+    def examples_size(self, task_id: str) -> int:
+        """Bytes of the task's examples; 0 for an unknown task."""
+        row = self._row(tables.EXAMPLES_SIZE, id=task_id)
+        return 0 if row is None else int(row[0])
+
     # Artifacts
 
     def add_artifact(self, transaction: Transaction, new: NewArtifact) -> Artifact:
         """The program as its task's next version; deployed in full where its status is active."""
-        moment = moments.now()
+        moment = timestamps.now()
         highest = _first(transaction, tables.HIGHEST_VERSION, task_id=new.task_id)[0]
         active = new.status == "active"
         artifact = Artifact(
@@ -257,7 +352,7 @@ class Store:
             "status": status,
             "location": location,
             "body": body,
-            "kept_at": moments.now(),
+            "kept_at": timestamps.now(),
             "since": since,
         }
         transaction.execute(tables.KEEP_REPLY, values)

@@ -120,6 +120,8 @@ COUNT_TASKS = _sql(sa.select(sa.func.count()).select_from(tasks))
 TASK_ID_BY_NAME = _sql(sa.select(tasks.c.id).where(tasks.c.name == sa.bindparam("name")))
 RUNNING_OF_TASK = _sql(sa.select(tasks.c.sampling_rate, tasks.c.input_schema).where(tasks.c.id == sa.bindparam("id")))
 
+EXAMPLES_SIZE = _sql(sa.select(sa.func.length(tasks.c.examples)).where(tasks.c.id == sa.bindparam("id")))
+
 INSERT_ARTIFACT = _sql(artifacts.insert())
 ARTIFACTS_OF_TASK = _sql(sa.select(*_columns(artifacts, Artifact)).where(_of_task).order_by(artifacts.c.version))
 ARTIFACT = _sql(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .program import Outcome, Program, UnsupportedLanguage
+from .program import Outcome, Program, Stop, UnsupportedLanguage
 
 __all__ = ["LANGUAGES", "Engine", "Language", "language", "language_of_file"]
 
@@ -15,44 +15,49 @@ __all__ = ["LANGUAGES", "Engine", "Language", "language", "language_of_file"]
 class Engine(Protocol):
     """Runs the programs of one language. `limit` is in milliseconds and at least 1."""
 
-    def run(self, program: Program, value: Any, limit: int) -> Outcome:
-        """Run `main(value)`."""
+    def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> Outcome:
+        """Run `main(value)`; `stop` is asked while the run waits for a process."""
 
-    def run_many(self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int) -> list[Outcome]:
-        """Run `main` on each value; the outcomes stand in order."""
+    def run_many(
+        self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int, stop: Stop | None
+    ) -> list[Outcome]:
+        """Run `main` on each value; the outcomes stand in order. `stop` is asked between them."""
 
     def check(self, program: Program) -> str | None:
         """None when the program can be read and defines a function `main`, else what is wrong."""
 
     def close(self) -> None:
-        """End what was started."""
+        """End what was started; what runs comes to its own end first."""
+
+    def kill(self) -> None:
+        """End what was started at once: whoever waits for a run gets a RuntimeError."""
 
 
-def _python(processes: int | None, max_memory_mb: int) -> Engine:
+def _python(processes: int | None, max_memory_mb: int, per_program: int | None) -> Engine:
     from .python_engine import PythonEngine
 
-    return PythonEngine(processes, max_memory_mb)
+    return PythonEngine(processes, max_memory_mb, per_program)
 
 
-def _typescript(processes: int | None, max_memory_mb: int) -> Engine:
+def _typescript(processes: int | None, max_memory_mb: int, per_program: int | None) -> Engine:
     from .typescript.engine import TypeScriptEngine
 
-    return TypeScriptEngine(processes, max_memory_mb)
+    return TypeScriptEngine(processes, max_memory_mb, per_program)
 
 
 @dataclass(frozen=True)
 class Language:
     """A language: its name and other names, the suffixes of its files, what a comment begins with, and its engine.
 
-    `start` takes the most processes and the megabytes a program may hold, and raises `ConfigurationError` where the
-    engine's library is not installed.
+    `start` takes the most processes, the megabytes that a program may hold and in how many processes one program may
+    be at work; it raises `ConfigurationError` where the engine's library is not installed.
     """
 
     name: str
     other_names: tuple[str, ...]
     suffixes: tuple[str, ...]
     comment: str
-    start: Callable[[int | None, int], Engine]
+    start: Callable[[int | None, int, int | None], Engine]
 
 
 _ALL = (

@@ -10,7 +10,7 @@ from typing import Any
 from loopai.exceptions import ConfigurationError
 
 from .languages import LANGUAGES, Engine, language
-from .program import LONGEST_TIMEOUT_MS, Outcome, Program
+from .program import LONGEST_TIMEOUT_MS, Outcome, Program, Stop
 
 __all__ = ["ProgramPool"]
 
@@ -19,19 +19,25 @@ class ProgramPool:
     """Runs programs in sandboxed processes, with limits on time and memory. No process starts before the first run.
 
     `processes` bounds the processes for each language, and with them how many programs run at once (default: as many
-    as there are cores, at least 4 for Python and 2 for TypeScript). `max_memory_mb` bounds what one program may hold,
-    input included. May be used by several threads; a forked child gets processes of its own.
+    as there are cores, at least 4 for Python and 2 for TypeScript), `per_program` in how many of them one program may
+    be at work (default: all of them). `max_memory_mb` bounds what one program may hold, input included.
+    May be used by several threads; a forked child gets processes of its own.
     Methods raise `UnsupportedLanguage` for a language that does not run here, `ConfigurationError` where its library is
     not installed, and RuntimeError once closed.
     """
 
-    def __init__(self, *, processes: int | None = None, max_memory_mb: int = 128) -> None:
+    def __init__(
+        self, *, processes: int | None = None, max_memory_mb: int = 128, per_program: int | None = None
+    ) -> None:
+        if per_program is not None and per_program < 1:
+            raise ValueError(f"per_program must be at least 1, not {per_program}")
         if processes is not None and processes < 1:
             raise ValueError(f"processes must be at least 1, not {processes}")
         if max_memory_mb < 1:
             raise ValueError(f"max_memory_mb must be at least 1, not {max_memory_mb}")
         self._processes = processes
         self._max_memory_mb = max_memory_mb
+        self._per_program = per_program
         self._engines: dict[str, Engine] = {}
         self._closed = threading.Event()
         # Their libraries are imported here and not at the first run, which may be on a thread: a child forked in the
@@ -52,32 +58,55 @@ class ProgramPool:
         for engine in list(self._engines.values()):
             engine.close()
 
+    def kill(self) -> None:
+        """Close, and end at once what runs: whoever waits for it gets a RuntimeError."""
+        self._closed.set()
+        for engine in list(self._engines.values()):
+            engine.kill()
+
     def require(self, name: str) -> None:
         """Raise `UnsupportedLanguage` or `ConfigurationError` unless programs in the language `name` can run here."""
         self._engine(name)
 
-    def run(self, program: Program, input: Any, *, timeout_ms: int = 5000) -> Outcome:  # noqa: A002 the contract's word
+    def run(
+        self,
+        program: Program,
+        input: Any,  # noqa: A002 the contract's word
+        *,
+        timeout_ms: int = 5000,
+        stop: Stop | None = None,
+    ) -> Outcome:
         """Run `main(input)`. Everything that goes wrong in the program is in the outcome.
 
         `timeout_ms` bounds the call, and loading a Python program before it; 0 ends at once, a negative number means
-        a minute, which is also the most.
+        a minute, which is also the most. `stop` is asked while the run waits for a process: a reason from it is the
+        outcome's error.
         """
         engine = self._engine(program.language)
         limit = _limit(timeout_ms)
-        return engine.run(program, input, limit) if limit else _NO_TIME
+        return engine.run(program, input, limit, stop) if limit else _NO_TIME
 
     def run_many(
-        self, program: Program, inputs: Sequence[Any], *, timeout_ms: int = 5000, max_concurrency: int = 10
+        self,
+        program: Program,
+        inputs: Sequence[Any],
+        *,
+        timeout_ms: int = 5000,
+        max_concurrency: int = 10,
+        stop: Stop | None = None,
     ) -> list[Outcome]:
         """Run `main` on each input; the outcomes stand in the order of the inputs, and each has its own time-out.
 
-        `max_concurrency` bounds how many processes take part.
+        `max_concurrency` bounds how many processes take part. `stop` is asked between inputs: a reason from it is the
+        error of every input that has not run by then.
         """
         engine = self._engine(program.language)
         if max_concurrency < 1:
             raise ValueError(f"max_concurrency must be at least 1, not {max_concurrency}")
         limit = _limit(timeout_ms)
-        return engine.run_many(program, inputs, limit, max_concurrency) if limit else [_NO_TIME] * len(inputs)
+        if not limit:
+            return [_NO_TIME] * len(inputs)
+        return engine.run_many(program, inputs, limit, max_concurrency, stop)
 
     def check(self, program: Program) -> str | None:
         """None when the program can be read and defines a function `main`, else what is wrong."""
@@ -89,9 +118,10 @@ class ProgramPool:
         known = language(name)
         engine = self._engines.get(known.name)
         if engine is None:
-            # Not under a lock, which a fork could leave held: of two that start at once one is never used, and an
-            # engine that is not used has started nothing.
-            engine = self._engines.setdefault(known.name, known.start(self._processes, self._max_memory_mb))
+            # Without a lock, which a fork could leave held: of two made at once one is never used, and starts nothing.
+            engine = self._engines.setdefault(
+                known.name, known.start(self._processes, self._max_memory_mb, self._per_program)
+            )
         return engine
 
 

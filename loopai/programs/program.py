@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
-__all__ = ["LONGEST_TIMEOUT_MS", "Outcome", "Program", "UnsupportedLanguage"]
+__all__ = ["LONGEST_TIMEOUT_MS", "Outcome", "Program", "Stop", "Stopped", "UnsupportedLanguage"]
 
 LONGEST_TIMEOUT_MS = 60_000
 """Milliseconds; the wire contract allows no more, and it is where "no limit" ends."""
@@ -47,3 +48,11 @@ class UnsupportedLanguage(ValueError):
 
     def __str__(self) -> str:
         return f"programs in {self.language!r} cannot be run here; write it in 'python' or 'typescript'"
+
+
+class Stopped(Exception):
+    """The caller of a run has no more use for it; the message says why."""
+
+
+Stop = Callable[[], Optional[str]]
+"""Says why a run is no longer wanted, None as long as it is. Asked between inputs and while waiting for a worker."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from .engine import require
 from .failures import Failure, Kind
-from .program import Outcome, Program
+from .program import Outcome, Program, Stop, Stopped
 from .session import Reply, Session, slack_ms
 from .stateless import is_stateless
 from .values import NotJSON, copied, to_input
@@ -37,11 +37,12 @@ class PythonEngine:
     Parameters and behaviour are those of `ProgramPool`. Raises `ConfigurationError` where the sandbox is not installed.
     """
 
-    def __init__(self, processes: int | None, max_memory_mb: int) -> None:
+    def __init__(self, processes: int | None, max_memory_mb: int, per_program: int | None) -> None:
         # Here and not at the first run, since that may be on a thread, and a fork in the middle of an import blocks.
         require()
         self._processes = processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
         self._max_memory_mb = max_memory_mb
+        self._per_program = per_program or self._processes
         # By process id, so that a child neither finds its parent's workers nor a lock that was held at the fork.
         self._workers: dict[int, Workers] = {}
         self._closed = threading.Event()
@@ -52,20 +53,32 @@ class PythonEngine:
         self._closed.set()
         _close_own(self._workers)
 
-    def run(self, program: Program, value: Any, limit: int) -> Outcome:
+    def kill(self) -> None:
+        """Close, and end at once what runs: whoever waits for it gets a RuntimeError."""
+        self._closed.set()
+        own = self._workers.pop(os.getpid(), None)
+        if own is not None:
+            own.kill()
+
+    def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> Outcome:
         """Run `main(value)`; `limit` milliseconds bound loading and the call, each."""
         workers = self._own()
         try:
             value = to_input(value)
         except NotJSON as error:
             return Outcome(None, str(error), 0.0)
-        return _outcome(self._run_one(workers, program, value, limit))
+        try:
+            return _outcome(self._run_one(workers, program, value, limit, stop))
+        except Stopped as stopped:
+            return Outcome(None, str(stopped), 0.0)
 
-    def run_many(self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int) -> list[Outcome]:
+    def run_many(
+        self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int, stop: Stop | None
+    ) -> list[Outcome]:
         """Run `main` on each value; the outcomes stand in order. Stateless programs run several inputs a request."""
         workers = self._own()
-        batch = _Batch(values, limit)
-        self._run_batch(workers, program, batch, min(max_concurrency, self._processes))
+        batch = _Batch(values, limit, stop)
+        self._run_batch(workers, program, batch, min(max_concurrency, self._per_program))
         return [_outcome(reply) for reply in batch.replies]
 
     def check(self, program: Program) -> str | None:
@@ -87,7 +100,9 @@ class PythonEngine:
     def _own(self) -> Workers:
         workers = self._workers.get(os.getpid())
         if workers is None:
-            workers = self._workers.setdefault(os.getpid(), Workers(self._processes, self._max_memory_mb))
+            workers = self._workers.setdefault(
+                os.getpid(), Workers(self._processes, self._max_memory_mb, self._per_program)
+            )
         return workers
 
     def _start(self, workers: Workers, program: Program, limit: int) -> Session | Failure:
@@ -98,9 +113,9 @@ class PythonEngine:
             nature.stateless = is_stateless(program.code)
         return session
 
-    def _run_one(self, workers: Workers, program: Program, value: Any, limit: int) -> Reply:
+    def _run_one(self, workers: Workers, program: Program, value: Any, limit: int, stop: Stop | None = None) -> Reply:
         while True:
-            session = workers.take(program, limit)
+            session = workers.take(program, limit, stop)
             warm = session is not None
             began = time.perf_counter()
             if session is None:
@@ -120,6 +135,8 @@ class PythonEngine:
                 # It may be what earlier runs left behind, or that the worker died between runs.
                 self._raise_if_closed()
                 continue
+            if reply.failure is not None and reply.failure.kind is Kind.CRASH:
+                self._raise_if_closed()
             nature.learn(reply.ms if nature.stateless else loading_ms + reply.ms)
             return Reply(reply.output, reply.failure, loading_ms + reply.ms)
 
@@ -147,6 +164,8 @@ class PythonEngine:
                 # Ever smaller groups towards the end, so that no worker is left with a large one while others idle.
                 share = -(-len(batch.waiting) // (2 * threads)) if threads > 1 else _LARGEST_GROUP
                 size = max(1, min(_LARGEST_GROUP, share, int(slack_ms(batch.limit) / nature.ms)))
+            if batch.is_stopped():
+                return
             positions = batch.take(size)
             if not positions:
                 return
@@ -156,11 +175,20 @@ class PythonEngine:
                 self._run_group(workers, program, batch, positions)
 
     def _run_singly(self, workers: Workers, program: Program, batch: _Batch, positions: list[int]) -> None:
-        for position in positions:
-            batch.replies[position] = self._run_one(workers, program, batch.values[position], batch.limit)
+        for at, position in enumerate(positions):
+            try:
+                reply = self._run_one(workers, program, batch.values[position], batch.limit, batch.stop)
+            except Stopped:
+                batch.put_back(positions[at:])
+                return
+            batch.replies[position] = reply
 
     def _run_group(self, workers: Workers, program: Program, batch: _Batch, positions: list[int]) -> None:
-        session = workers.take(program, batch.limit) or self._start(workers, program, batch.limit)
+        try:
+            session = workers.take(program, batch.limit, batch.stop) or self._start(workers, program, batch.limit)
+        except Stopped:
+            batch.put_back(positions)
+            return
         if isinstance(session, Failure):
             self._run_singly(workers, program, batch, positions)
             return
@@ -193,8 +221,9 @@ class PythonEngine:
 class _Batch:
     """The inputs of one `run_many`: which wait, and what has come of the others."""
 
-    def __init__(self, inputs: Sequence[Any], limit: int) -> None:
+    def __init__(self, inputs: Sequence[Any], limit: int, stop: Stop | None) -> None:
         self.limit = limit
+        self.stop = stop
         self.values: list[Any] = []
         self.replies: list[Reply] = []
         self.waiting: deque[int] = deque()
@@ -209,6 +238,15 @@ class _Batch:
             self.replies.append(Reply(None, failure, 0.0))
             if failure is None:
                 self.waiting.append(position)
+
+    def is_stopped(self) -> bool:
+        """Whether no more inputs may run; then those that wait have their error."""
+        reason = self.stop() if self.stop is not None else None
+        if reason is None:
+            return False
+        for position in self.take(len(self.values)):
+            self.replies[position] = Reply(None, Failure(reason, Kind.PROGRAM), 0.0)
+        return True
 
     def take(self, most: int) -> list[int]:
         with self._lock:

@@ -92,6 +92,7 @@ class Session:
         self.calls = 0
         self.usable = True
         self.checkout = checkout
+        self.pid: int | None = None
         self._monty = monty
         self._max_memory_mb = max_memory_mb
 

@@ -7,9 +7,10 @@ from typing import Any
 
 __all__ = ["NotJSON", "copied", "from_output", "to_input"]
 
-# The library that reads replies gives up at 200, and a reply puts a few levels around an output.
-_DEEPEST_OUTPUT = 190
+DEEPEST_OUTPUT = 64
+"""Levels of nesting that an output may have: what JSON readers take by default, the .NET ones at least."""
 
+_TOO_DEEP = f"Output is nested too deeply: {DEEPEST_OUTPUT} levels are the most"
 _SCALARS = {bool, float, int, str, type(None)}
 
 
@@ -49,26 +50,26 @@ def from_output(text: object) -> Any:
     if not isinstance(text, str):
         raise NotJSON("Output is not JSON: the program replaced what writes it")
     try:
-        output = json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise NotJSON(f"Output is not JSON: {error}") from None
     except RecursionError:
-        raise NotJSON("Output is nested too deeply") from None
-    if text.count("[") + text.count("{") > _DEEPEST_OUTPUT and not _within(output, _DEEPEST_OUTPUT):
-        raise NotJSON("Output is nested too deeply")
-    return output
+        raise NotJSON(_TOO_DEEP) from None
+    if text.count("[") + text.count("{") > DEEPEST_OUTPUT:
+        _check_depth(value)
+    return value
 
 
-def _within(value: Any, levels: int) -> bool:
-    """Whether lists and dictionaries in `value` are nested at most `levels` deep."""
-    layer = [value]
-    for _ in range(levels):
-        layer = [
+def _check_depth(value: Any) -> None:
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(DEEPEST_OUTPUT):
+        level = [
             item
-            for outer in layer
-            if isinstance(outer, (dict, list))
-            for item in (outer.values() if isinstance(outer, dict) else outer)
+            for found in level
+            if isinstance(found, (dict, list))
+            for item in (found.values() if isinstance(found, dict) else found)
+            if isinstance(item, (dict, list))
         ]
-        if not layer:
-            return True
-    return False
+        if not level:
+            return
+    raise NotJSON(_TOO_DEEP)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from .confinement import Confinement
 from .engine import engine, keep_out_of_children
 from .failures import Failure, Kind
-from .program import LONGEST_TIMEOUT_MS, Program
+from .program import LONGEST_TIMEOUT_MS, Program, Stop, Stopped
 from .session import Session, slack_ms
 
 __all__ = ["Nature", "Workers"]
@@ -22,6 +27,10 @@ _START_SECONDS = 30.0
 _RECURSION = 1000
 # Programs whose nature is remembered, oldest out first.
 _MOST_PROGRAMS = 256
+# Characters of their code, in sum.
+_MOST_CODE = 20_000_000
+# How soon somebody who waits for a worker notices that it is no longer wanted.
+_ASK_SECONDS = 0.2
 
 
 @dataclass
@@ -37,10 +46,16 @@ class Nature:
 
 
 class Workers:
-    """At most `processes` sessions, busy and idle together; the idle one that was used longest ago goes first."""
+    """At most `processes` sessions, busy and idle together; the idle one that was used longest ago goes first.
 
-    def __init__(self, processes: int, max_memory_mb: int) -> None:
+    One program is at work in at most `per_program` of them, so that the others' wait has an end.
+    """
+
+    def __init__(self, processes: int, max_memory_mb: int, per_program: int) -> None:
         self._processes = processes
+        self._per_program = per_program
+        self._at_work: Counter[Program] = Counter()
+        self._confinement: Confinement | None = None
         self._max_memory_mb = max_memory_mb
         self._changed = threading.Condition()
         self._idle: list[Session] = []
@@ -49,6 +64,7 @@ class Workers:
         self._closed = False
         self._monty: Any = None
         self._natures: dict[Program, Nature] = {}
+        self._code = 0
 
     def inherited(self) -> list[Any]:
         """The library's objects, for a forked child, which must not drop them."""
@@ -60,30 +76,43 @@ class Workers:
             nature = self._natures.get(program)
             if nature is None:
                 nature = self._natures[program] = Nature()
-                if len(self._natures) > _MOST_PROGRAMS:
-                    del self._natures[next(iter(self._natures))]
+                self._code += len(program.code)
+                while len(self._natures) > 1 and (len(self._natures) > _MOST_PROGRAMS or self._code > _MOST_CODE):
+                    oldest = next(iter(self._natures))
+                    self._code -= len(oldest.code)
+                    del self._natures[oldest]
             return nature
 
-    def take(self, program: Program, timeout_ms: int) -> Session | None:
+    def take(self, program: Program, timeout_ms: int, stop: Stop | None = None) -> Session | None:
         """A session with the program loaded; None, and the right to `start` one, where there is none.
 
-        Waits while all workers are busy. Raises RuntimeError when closed.
+        Waits while all workers are busy, or as many as the program may have. Raises RuntimeError when closed, `Stopped`
+        when `stop` says so.
         """
         with self._changed:
             while True:
                 self._raise_if_closed()
+                reason = stop() if stop is not None else None
+                if reason is not None:
+                    raise Stopped(reason)
+                if self._at_work[program] >= self._per_program:
+                    self._changed.wait(None if stop is None else _ASK_SECONDS)
+                    continue
                 for session in reversed(self._idle):
                     if session.timeout_ms == timeout_ms and session.program == program:
                         self._idle.remove(session)
                         self._busy.add(session)
+                        self._at_work[program] += 1
                         return session
                 if self._taken < self._processes:
                     self._taken += 1
+                    self._at_work[program] += 1
                     return None
                 if self._idle:
                     oldest = self._idle.pop(0)
+                    self._at_work[program] += 1
                     break
-                self._changed.wait()
+                self._changed.wait(None if stop is None else _ASK_SECONDS)
         oldest.close()
         return None
 
@@ -93,10 +122,10 @@ class Workers:
             session = self._start(program, timeout_ms)
             failure = session.load()
         except OSError as error:
-            self._free()
+            self._free(program)
             return Failure(f"Execution error: the sandbox cannot start a worker: {error}", Kind.CRASH)
         except BaseException:
-            self._free()
+            self._free(program)
             raise
         if failure is not None:
             self.give_back(session, keep=False)
@@ -108,7 +137,9 @@ class Workers:
         with self._changed:
             self._raise_if_closed()
             if self._monty is None:
+                self._confinement = Confinement(self._max_memory_mb)
                 pool = monty.Monty(
+                    binary_path=self._confinement.command,
                     min_processes=0,
                     max_processes=self._processes,
                     checkout_timeout=_START_SECONDS,
@@ -130,6 +161,8 @@ class Workers:
         )
         session = Session(monty, checkout, program, timeout_ms, self._max_memory_mb)
         checkout.__enter__()
+        # While a run is under way the library does not say.
+        session.pid = checkout.worker_pid
         with self._changed:
             self._busy.add(session)
         return session
@@ -140,15 +173,21 @@ class Workers:
             self._busy.discard(session)
             if keep and session.usable and not self._closed:
                 self._idle.append(session)
-                self._changed.notify()
+                self._ended(session.program)
                 return
         session.close()
-        self._free()
+        self._free(session.program)
 
-    def _free(self) -> None:
+    def _free(self, program: Program) -> None:
         with self._changed:
             self._taken -= 1
-            self._changed.notify()
+            self._ended(program)
+
+    def _ended(self, program: Program) -> None:
+        self._at_work[program] -= 1
+        if not self._at_work[program]:
+            del self._at_work[program]
+        self._changed.notify_all()
 
     def close(self) -> None:
         """End all workers, those at work as soon as they are done; whoever waits for one gets a RuntimeError."""
@@ -163,6 +202,16 @@ class Workers:
             session.close()
         if pool is not None:
             pool.__exit__(None, None, None)
+
+    def kill(self) -> None:
+        """Close, and end at once those at work: their runs fail."""
+        self.close()
+        with self._changed:
+            pids = [session.pid for session in self._busy]
+        for pid in pids:
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
 
     def _raise_if_closed(self) -> None:
         if self._closed:

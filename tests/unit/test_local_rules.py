@@ -10,10 +10,10 @@ import pytest
 if sys.version_info < (3, 10):
     pytest.skip("the embedded server needs Python 3.10", allow_module_level=True)
 
-from loopai.local import comparison, moments, records
+from loopai.local import comparison, records, timestamps
 from loopai.local.bodies import broken_execute_rules, broken_task_rules
-from loopai.local.limiter import Limiter
-from loopai.local.schemas import InputCheck
+from loopai.local.rate_limiter import RateLimiter
+from loopai.programs.input_check import InputCheck
 
 TASK: dict[str, Any] = {
     "name": "spam-filter_1.0",
@@ -76,7 +76,7 @@ def test_the_rules_of_execute() -> None:
 )
 def test_dates_have_up_to_seven_digits(ticks: int, text: str) -> None:
     """Trailing zeros go, and a fraction of zero goes whole."""
-    assert moments.written(ticks) == text
+    assert timestamps.iso8601(ticks) == text
 
 
 def test_integral_doubles_have_no_fraction() -> None:
@@ -111,7 +111,7 @@ def test_outputs_are_compared_as_dotnet_writes_them(output: str, expected: str, 
 def test_a_ration_is_a_minute_from_the_first_request_for_each_path() -> None:
     """Requests over the limit are refused with the seconds that are left; other paths and clients have their own."""
     now = [1000.0]
-    limiter = Limiter(2, clock=lambda: now[0])
+    limiter = RateLimiter(2, clock=lambda: now[0])
     assert limiter.admit("c", "POST", "/a")[1]["X-Rate-Limit-Remaining"] == "1"
     now[0] += 20
     assert limiter.admit("c", "POST", "/A")[1]["X-Rate-Limit-Remaining"] == "0"

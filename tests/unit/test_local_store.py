@@ -12,7 +12,7 @@ import pytest
 if sys.version_info < (3, 10):
     pytest.skip("the embedded server needs Python 3.10", allow_module_level=True)
 
-from loopai.local import moments
+from loopai.local import timestamps
 from loopai.local.records import NewArtifact, Task, new_id
 from loopai.local.store import NameTaken, Store
 
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def task(name: str = "t") -> Task:
-    moment = moments.now()
+    moment = timestamps.now()
     return Task(new_id(), name, "d", b"{}", b"{}", b"[]", 0.9, 10, 0.1, moment, moment)
 
 
@@ -73,7 +73,7 @@ def test_a_kept_reply_stands_until_it_is_old(store: Store) -> None:
         with store.transaction() as transaction:
             return store.keep_reply(transaction, "k", b"f", 200, None, body, since)
 
-    past, future = 0, moments.now() + moments.TICKS_A_SECOND * 60
+    past, future = 0, timestamps.now() + timestamps.TICKS_A_SECOND * 60
     assert keep(b"first", past)
     assert not keep(b"second", past)
     assert store.reply("k", past) == (b"f", 200, None, b"first")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -188,13 +191,6 @@ def test_check_says_what_is_wrong_with_a_program(pool: ProgramPool) -> None:
     assert pool.check(Program("def main(input):\n    del input")) is not None
 
 
-def test_an_output_is_nested_no_deeper_than_replies_can_carry(pool: ProgramPool) -> None:
-    """190 levels pass, one more is an error of the run, however wide the output is beside."""
-    nested = Program("def main(input):\n    x = [[]] * 300\n    for _ in range(input):\n        x = [x]\n    return x")
-    assert pool.run(nested, 188).ok
-    assert pool.run(nested, 189).error == "Output is nested too deeply"
-
-
 def test_another_language_is_refused_by_name(pool: ProgramPool) -> None:
     """Running, in a batch or not, and checking all raise and say what can be run."""
     program = Program("fn main() {}", "rust")
@@ -256,3 +252,78 @@ def test_a_batch_needs_somebody_to_run_it(pool: ProgramPool) -> None:
     """`max_concurrency` is at least 1."""
     with pytest.raises(ValueError, match="max_concurrency must be at least 1, not 0"):
         pool.run_many(DOUBLE, [1], max_concurrency=0)
+
+
+def test_a_program_leaves_workers_to_others() -> None:
+    """`per_program` bounds how many workers one program is at work in, so that another's wait is short."""
+    forever = Program("def main(input):\n    while True:\n        pass")
+    with ProgramPool(processes=3, per_program=2) as pool:
+        threads = [threading.Thread(target=pool.run, args=(forever, 1), kwargs={"timeout_ms": 1500}) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        began = time.monotonic()
+        assert pool.run(Program("def main(input):\n    return input"), 5).output == 5
+        assert time.monotonic() - began < 1.4
+        for thread in threads:
+            thread.join()
+
+
+def test_a_stopped_batch_runs_no_further_inputs() -> None:
+    """`stop` is asked between inputs; its reason is the error of each that has not run."""
+    reasons = iter([None, None, None])
+    with ProgramPool(processes=1) as pool:
+        program = Program("rows = []\ndef main(input):\n    rows.append(input)\n    return input")
+        outcomes = pool.run_many(program, list(range(20)), stop=lambda: next(reasons, "nobody waits"))
+    ran = [outcome for outcome in outcomes if outcome.ok]
+    assert 0 < len(ran) < 20
+    assert {outcome.error for outcome in outcomes if not outcome.ok} == {"nobody waits"}
+
+
+def test_killing_a_pool_ends_what_runs() -> None:
+    """`kill` waits for no program: whoever waits for one hears that the pool is closed."""
+    pool = ProgramPool()
+    forever = Program("def main(input):\n    while True:\n        pass")
+    pool.run(forever, 1, timeout_ms=20)
+    with ThreadPoolExecutor(2) as threads:
+        runs = [
+            threads.submit(pool.run, forever, 1, timeout_ms=60_000),
+            threads.submit(pool.run_many, forever, [1, 2], timeout_ms=60_000),
+        ]
+        while not _at_work(pool):
+            assert not any(run.done() for run in runs)
+        pool.kill()
+        for run in runs:
+            with pytest.raises(RuntimeError, match="closed"):
+                run.result(timeout=10)
+
+
+def _at_work(pool: ProgramPool) -> bool:
+    return len([child for child in psutil.Process().children() if child.cpu_times().user > 0.1]) >= 2
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_outputs_nested_too_deeply_are_an_error(opening: str) -> None:
+    """Alone and in a group; as deep as allowed is none."""
+    closing = "]" if opening == "[" else "}"
+    code = f"import json\ndef main(input):\n    return json.loads({opening!r} * input + '1' + {closing!r} * input)"
+    with ProgramPool() as pool:
+        assert pool.run(Program(code), 64).ok
+        for deep in (65, 150):
+            assert "nested too deeply" in str(pool.run(Program(code), deep).error)
+        errors = [outcome.error for outcome in pool.run_many(Program(code), [1, 64, 65, 150, 2])]
+        assert [error is None for error in errors] == [True, True, False, False, True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits are Linux's")
+def test_workers_are_confined_by_the_operating_system() -> None:
+    """No new privileges, a bound on address space, no files written, no environment."""
+    before = set(psutil.Process().children())
+    with ProgramPool(max_memory_mb=64) as pool:
+        assert pool.run(Program("def main(input):\n    return input"), 5).output == 5
+        [worker] = [child for child in psutil.Process().children() if child not in before]
+        assert worker.rlimit(psutil.RLIMIT_AS)[1] == (2 * 64 + 512) * 1024 * 1024
+        assert worker.rlimit(psutil.RLIMIT_FSIZE)[1] == 0
+        assert worker.rlimit(psutil.RLIMIT_CORE)[1] == 0
+        assert worker.environ() == {}
+        if shutil.which("setpriv"):
+            assert "NoNewPrivs:\t1" in Path(f"/proc/{worker.pid}/status").read_text()

@@ -486,6 +486,44 @@ def test_running_out_of_memory_fails_the_guilty_call_only() -> None:
     assert answers == [list(range(60))]
 
 
+def test_one_program_gets_its_share_of_the_processes_and_waiting_can_be_given_up() -> None:
+    """Another program's calls do not wait for it; who is no longer wanted gets the reason as its error."""
+    slow = ts("async function main(i) { await new Promise(r => setTimeout(r, 400)); return i }")
+    with ProgramPool(processes=2, per_program=1) as pool:
+        assert pool.run(ts(DOUBLE), 1).output == 2
+        with ThreadPoolExecutor(4) as threads:
+            runs = [threads.submit(pool.run, slow, n) for n in range(3)]
+            gone = threads.submit(pool.run, slow, 9, stop=lambda: "the caller is gone")
+            assert pool.run(ts(DOUBLE), 2).output == 4
+            assert not all(run.done() for run in runs)
+            assert gone.result().error == "the caller is gone"
+            assert [run.result().output for run in runs] == [0, 1, 2]
+        seen: list[int] = []
+
+        def after_some() -> str | None:
+            seen.append(1)
+            return "enough" if len(seen) > 1 else None
+
+        outcomes = pool.run_many(ts(DOUBLE), list(range(1000)), stop=after_some)
+    assert outcomes[0].output == 0
+    assert [each.error for each in outcomes[-3:]] == ["enough"] * 3
+
+
+def test_killing_a_pool_ends_what_runs() -> None:
+    """At once, and the caller is told that the pool was closed."""
+    before = deno_processes()
+    pool = ProgramPool(processes=1)
+    assert pool.run(ts(DOUBLE), 1).output == 2
+    with ThreadPoolExecutor(1) as threads:
+        run = threads.submit(pool.run, ts("function main() { for (;;); }"), 1, timeout_ms=60_000)
+        while not any(psutil.Process(pid).cpu_times().user > 0.2 for pid in deno_processes() - before):
+            assert not run.done()
+        pool.kill()
+        with pytest.raises(RuntimeError, match="closed"):
+            run.result(timeout=10)
+    assert deno_processes() == before
+
+
 def test_without_the_library_one_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """For TypeScript; Python programs run on."""
     monkeypatch.setitem(sys.modules, "deno", None)

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from ... import models
-from .. import answers, bodies, comparison, moments
+from .. import bodies, comparison, responses, timestamps
 from ..calls import Call, action, failure
 from ..documentation import route
 from ..errors import ApiError, invalid
@@ -22,7 +22,7 @@ DEFAULT_CONCURRENCY = 10
 
 
 def _executed(execution: Execution) -> Response:
-    return answers.json_text(execution.wire())
+    return responses.json_text(execution.wire())
 
 
 @action(*FAILED)
@@ -33,7 +33,7 @@ async def execute(call: Call) -> Response:
     no program could be made.
     """
     task_id = call.guid("task_id", "taskId")
-    request = call.body(bodies.EXECUTE)
+    request = await call.body(bodies.EXECUTE)
     broken = bodies.broken_execute_rules(request)
     if broken:
         raise invalid(broken)
@@ -46,7 +46,7 @@ async def execute(call: Call) -> Response:
 @action(*FAILED)
 async def execute_legacy(call: Call) -> Response:
     """The same with the task in the body only, at the path that the earlier SDKs use."""
-    request = call.body(bodies.EXECUTE)
+    request = await call.body(bodies.EXECUTE)
     broken = bodies.broken_execute_rules(request)
     if broken:
         raise invalid(broken)
@@ -62,15 +62,16 @@ async def _execute(call: Call, request: dict[str, Any]) -> Response:
             timeout_ms=request["timeout_ms"],
             force_validation=request["force_validation"],
             began=call.began,
+            stop=call.stop,
             seal=seal,
         )
 
     try:
         try:
-            return await call.commit(operation, _executed, pure=True)
+            return await call.commit(operation, _executed, task_id=request["task_id"], pure=True)
         except NoActiveProgram:
             await call.site.generation.ensure(request["task_id"])
-            return await call.commit(operation, _executed, pure=True)
+            return await call.commit(operation, _executed, task_id=request["task_id"], pure=True)
     except ExecutionFailed as error:
         raise failure(call.site.settings, *FAILED, str(error)) from None
     except InvalidInput as error:
@@ -80,13 +81,13 @@ async def _execute(call: Call, request: dict[str, Any]) -> Response:
 @action("BATCH_EXECUTION_ERROR", "Batch execution failed")
 async def execute_batch(call: Call) -> Response:
     """Run a task's program on many inputs; 200 even where every one failed. Results stand in the order sent."""
-    request = call.body(bodies.BATCH_EXECUTE)
+    request = await call.body(bodies.BATCH_EXECUTE)
     concurrency = DEFAULT_CONCURRENCY if request["max_concurrency"] is None else request["max_concurrency"]
     if not 1 <= concurrency <= bodies.MOST_CONCURRENCY:
         message = f"MaxConcurrency must be between 1 and {bodies.MOST_CONCURRENCY}"
         raise ApiError(400, "INVALID_CONCURRENCY", message)
     rows = [Row(item["id"], item["input"], item["force_validation"]) for item in request["items"]]
-    started = moments.now()
+    started = timestamps.now()
 
     def operation(seal: Seal[list[RowResult]]) -> None:
         call.site.service.execute_batch(
@@ -96,18 +97,19 @@ async def execute_batch(call: Call) -> Response:
             timeout_ms=request["timeout_ms"],
             max_concurrency=concurrency,
             stop_on_first_error=request["stop_on_first_error"],
+            stop=call.stop,
             seal=seal,
         )
 
     def executed(results: list[RowResult]) -> Response:
-        return answers.json_text(_batch(call, request, results, started))
+        return responses.json_text(_batch(call, request, results, started))
 
     try:
         try:
-            return await call.commit(operation, executed, pure=True)
+            return await call.commit(operation, executed, task_id=request["task_id"], pure=True)
         except NoActiveProgram:
             await call.site.generation.ensure(request["task_id"])
-            return await call.commit(operation, executed, pure=True)
+            return await call.commit(operation, executed, task_id=request["task_id"], pure=True)
     except ExecutionFailed as error:
         # The contract knows no such failure of a batch: every row has it.
         return executed([RowResult(row.id, None, str(error), 0.0) for row in rows])
@@ -126,7 +128,7 @@ def _batch(call: Call, request: dict[str, Any], results: list[RowResult], starte
         "total_duration_ms": milliseconds(time.perf_counter() - call.began),
         "avg_latency_ms": number(round(latency_ms / len(results), 4)) if results else 0,
     }
-    tail = {"started_at": moments.written(started), "completed_at": moments.written(moments.now())}
+    tail = {"started_at": timestamps.iso8601(started), "completed_at": timestamps.iso8601(timestamps.now())}
     items = b",".join(_result(result) for result in results)
     return b"".join((to_json(head)[:-1], b',"results":[', items, b"],", to_json(tail)[1:]))
 
@@ -151,7 +153,11 @@ def _result(result: RowResult) -> bytes:
 @action("BATCH_VALIDATION_ERROR", "Batch validation failed")
 async def validate_batch(call: Call) -> Response:
     """Compare outputs with the expected ones, by their text as it was sent. Nothing is run or stored."""
-    request = call.body(bodies.BATCH_VALIDATE)
+    request = await call.body(bodies.BATCH_VALIDATE)
+    return await call.parsing(lambda: _validated(call, request))
+
+
+def _validated(call: Call, request: dict[str, Any]) -> Response:
     valid = [given == expected for given, expected in comparison.pairs(call.content)]
     body = {
         "batch_id": new_id(),
@@ -171,7 +177,7 @@ async def validate_batch(call: Call) -> Response:
         ],
         "total_duration_ms": milliseconds(time.perf_counter() - call.began),
     }
-    return answers.json_of(body)
+    return responses.json_of(body)
 
 
 def add(app: FastAPI) -> None:

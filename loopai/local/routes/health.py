@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from ... import models
 from ..._version import __version__
-from .. import answers, moments
+from .. import responses, timestamps
 from ..calls import Call, Site, action
 from ..documentation import route
 from ..metrics import CONTENT_TYPE
@@ -24,7 +24,7 @@ NOT_CACHED = {"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"}
 def _healthy(call: Call, status: str = "healthy") -> dict[str, Any]:
     return {
         "status": status,
-        "timestamp": moments.written(moments.now()),
+        "timestamp": timestamps.iso8601(timestamps.now()),
         "version": __version__,
         "environment": call.site.settings.environment,
     }
@@ -44,7 +44,7 @@ async def _probe(call: Call) -> tuple[str | None, int]:
 @action(*FAILED)
 async def health(call: Call) -> Response:
     """The server runs."""
-    return answers.json_of(_healthy(call))
+    return responses.json_of(_healthy(call))
 
 
 @action(*FAILED)
@@ -64,7 +64,7 @@ async def detailed_health(call: Call) -> Response:
             "redis": {"status": "healthy", "response_time": 0, "message": "Redis not configured"},
         },
     }
-    return answers.json_of(body, 200 if reason is None else 503)
+    return responses.json_of(body, 200 if reason is None else 503)
 
 
 @action(*FAILED)
@@ -72,13 +72,13 @@ async def ready(call: Call) -> Response:
     """Whether the server takes work; 503 where it does not."""
     reason, _ = await _probe(call)
     body = {"status": "ready" if reason is None else "not_ready", "database": reason is None, "redis": True}
-    return answers.json_of(body, 200 if reason is None else 503)
+    return responses.json_of(body, 200 if reason is None else 503)
 
 
 @action(*FAILED)
 async def live(_: Call) -> Response:
-    """The process answers."""
-    return answers.json_of({"status": "alive"})
+    """The process responses."""
+    return responses.json_of({"status": "alive"})
 
 
 async def plain_health(_: Request) -> Response:

@@ -6,7 +6,8 @@ from fastapi import FastAPI
 from starlette.responses import Response
 
 from ... import models
-from .. import answers, bodies
+from ...programs.input_check import SchemaTooLarge
+from .. import bodies, responses
 from ..calls import Call, action
 from ..documentation import route
 from ..errors import ApiError, invalid
@@ -25,16 +26,20 @@ def _missing(task_id: str) -> ApiError:
 @action("TASK_CREATION_ERROR", "An error occurred while creating the task")
 async def create_task(call: Call) -> Response:
     """Create a task."""
-    task = call.body(bodies.CREATE_TASK)
+    task = await call.body(bodies.CREATE_TASK)
     broken = bodies.broken_task_rules(task)
     if broken:
         raise invalid(broken)
 
     def created(state: TaskState) -> Response:
-        return answers.json_of(state.wire(), 201, {"Location": f"{call.origin}/api/v1/Tasks/{state.task.id}"})
+        return responses.json_of(state.wire(), 201, {"Location": f"{call.origin}/api/v1/Tasks/{state.task.id}"})
 
     try:
-        return await call.commit(lambda seal: call.site.service.create_task(**task, seal=seal), created)
+        return await call.commit(
+            lambda seal: call.site.service.create_task(**task, seal=seal), created, task_id=task["name"]
+        )
+    except SchemaTooLarge as error:
+        raise invalid([("InputSchema", f"Schemas are limited: {error}")]) from None
     except NameTaken:
         raise ApiError(409, "TASK_ALREADY_EXISTS", f"Task with name '{task['name']}' already exists") from None
 
@@ -46,13 +51,13 @@ async def get_task(call: Call) -> Response:
     state = await call.work(lambda: call.site.store.task(task_id))
     if state is None:
         raise _missing(task_id)
-    return answers.json_of(state.wire())
+    return responses.json_of(state.wire())
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the tasks")
 async def list_tasks(call: Call) -> Response:
     """All tasks, oldest first."""
-    return await call.work(lambda: answers.json_of([state.wire() for state in call.site.store.tasks()]))
+    return await call.work(lambda: responses.json_of([state.wire() for state in call.site.store.tasks()]))
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
@@ -62,7 +67,7 @@ async def get_task_by_name(call: Call) -> Response:
     state = await call.work(lambda: call.site.store.task_by_name(name))
     if state is None:
         raise ApiError(404, "TASK_NOT_FOUND", f"Task with name '{name}' not found")
-    return answers.json_of(state.wire())
+    return responses.json_of(state.wire())
 
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving artifacts")
@@ -70,7 +75,7 @@ async def list_artifacts(call: Call) -> Response:
     """A task's programs by ascending version; none for an unknown task."""
     task_id = call.guid("task_id", "taskId")
     found = await call.work(lambda: call.site.store.artifacts(task_id))
-    return answers.json_of([artifact.wire() for artifact in found])
+    return responses.json_of([artifact.wire() for artifact in found])
 
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving the artifact")
@@ -80,20 +85,22 @@ async def get_artifact(call: Call) -> Response:
     found = await call.work(lambda: call.site.store.artifact(task_id, version))
     if found is None:
         raise ApiError(404, "ARTIFACT_NOT_FOUND", f"Artifact version {version} for task {task_id} not found")
-    return answers.json_of(found.wire())
+    return responses.json_of(found.wire())
 
 
 @action("ARTIFACT_CREATION_ERROR", "An error occurred while adding the program")
 async def push_program(call: Call) -> Response:
     """Add a program of your own as the task's next version."""
-    task_id, program = call.guid("task_id", "taskId"), call.body(bodies.PUSH_PROGRAM)
+    task_id, program = call.guid("task_id", "taskId"), await call.body(bodies.PUSH_PROGRAM)
 
     def created(artifact: Artifact) -> Response:
         place = f"{call.origin}/api/v1/Tasks/{task_id}/artifacts/{artifact.version}"
-        return answers.json_of(artifact.wire(), 201, {"Location": place})
+        return responses.json_of(artifact.wire(), 201, {"Location": place})
 
     try:
-        return await call.commit(lambda seal: call.site.service.add_program(task_id, **program, seal=seal), created)
+        return await call.commit(
+            lambda seal: call.site.service.add_program(task_id, **program, seal=seal), created, task_id=task_id
+        )
     except UnknownTask:
         raise _missing(task_id) from None
     except ProgramRefused as refused:

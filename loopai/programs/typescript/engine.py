@@ -11,12 +11,12 @@ import os
 import threading
 import time
 import weakref
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..program import Outcome, Program
+from ..program import Outcome, Program, Stop
 from ..values import NotJSON, from_output
 from .process import DenoProcess, Gone, Late, deno_binary, frame
 
@@ -42,6 +42,9 @@ _GRACE_SECONDS = 0.05
 # Starting takes 0.1 s on an idle machine, and does not count towards a call's time-out.
 _START_SECONDS = 30.0
 _CHECK_MS = 5000
+# How soon somebody who waits for a process notices that it is no longer wanted.
+_ASK_SECONDS = 0.2
+_NO_LIMIT = float("inf")
 
 
 class _Slot:
@@ -62,6 +65,12 @@ class _Slot:
     def has(self, program: Program) -> bool:
         """Whether the program is loaded."""
         return program.code in self._loaded
+
+    def kill(self) -> None:
+        """Kill the process while another thread waits for what it says."""
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def end(self) -> None:
         """End the process; the next exchange starts another."""
@@ -144,8 +153,11 @@ class _Slot:
 class _Slots:
     """The slots of one process: at most `most`, and those that wait for one get it in no particular order."""
 
-    def __init__(self, most: int, max_memory_mb: int) -> None:
+    def __init__(self, most: int, max_memory_mb: int, per_program: int) -> None:
         self._changed = threading.Condition()
+        self._per_program = per_program
+        self._at_work: Counter[str] = Counter()
+        self._busy: set[_Slot] = set()
         self._free = [_Slot(max_memory_mb) for _ in range(most)]
         self._closed = False
 
@@ -154,24 +166,50 @@ class _Slots:
         with self._changed:
             return sum(slot.started for slot in self._free)
 
-    def take(self, program: Program) -> _Slot:
-        """A slot, if possible one that has the program loaded, or else a process. Raises RuntimeError once closed."""
+    def take(self, program: Program, stop: Stop | None = None) -> _Slot | str:
+        """A slot, if possible one that has the program loaded, or else a process; or why `stop` wants none any more.
+
+        Waits while all are busy, or as many as the program may have. Raises RuntimeError once closed.
+        """
         with self._changed:
-            while not self._free and not self._closed:
-                self._changed.wait()
-            if self._closed:
-                raise RuntimeError("this ProgramPool is closed; make a new one")
+            while True:
+                self.raise_if_closed()
+                if self._free and self._at_work[program.code] < self._per_program:
+                    break
+                reason = stop() if stop is not None else None
+                if reason is not None:
+                    return reason
+                self._changed.wait(None if stop is None else _ASK_SECONDS)
             slot = max(self._free, key=lambda slot: (slot.has(program), slot.started))
             self._free.remove(slot)
+            self._busy.add(slot)
+            self._at_work[program.code] += 1
             return slot
 
-    def give_back(self, slot: _Slot) -> None:
+    def give_back(self, slot: _Slot, program: Program) -> None:
+        """Keep the slot for the next call, or end it where all have been closed."""
         with self._changed:
+            self._busy.discard(slot)
+            self._at_work[program.code] -= 1
+            if not self._at_work[program.code]:
+                del self._at_work[program.code]
             if not self._closed:
                 self._free.append(slot)
-                self._changed.notify()
+                self._changed.notify_all()
                 return
         slot.end()
+
+    def kill(self) -> None:
+        """Close, and kill the processes that are busy; the threads that use them collect them."""
+        self.close()
+        with self._changed:
+            for slot in self._busy:
+                slot.kill()
+
+    def raise_if_closed(self) -> None:
+        """Raise RuntimeError once closed."""
+        if self._closed:
+            raise RuntimeError("this ProgramPool is closed; make a new one")
 
     def close(self) -> None:
         with self._changed:
@@ -188,10 +226,11 @@ class TypeScriptEngine:
     Parameters and behaviour are those of `ProgramPool`. Raises `ConfigurationError` where Deno is not installed.
     """
 
-    def __init__(self, processes: int | None, max_memory_mb: int) -> None:
+    def __init__(self, processes: int | None, max_memory_mb: int, per_program: int | None) -> None:
         deno_binary()
         self._most = processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
         self._max_memory_mb = max_memory_mb
+        self._per_program = per_program or self._most
         # By process id, as a forked child must neither use its parent's processes nor a lock held at the fork.
         self._slots: dict[int, _Slots] = {}
         self._paces: OrderedDict[str, float] = OrderedDict()
@@ -201,10 +240,16 @@ class TypeScriptEngine:
         """End the processes; a run under way comes to its own end first."""
         _close_own(self._slots)
 
-    def run(self, program: Program, value: Any, limit: int) -> Outcome:
+    def kill(self) -> None:
+        """Close, and end at once what runs: whoever waits for it gets a RuntimeError."""
+        own = self._slots.pop(os.getpid(), None)
+        if own is not None:
+            own.kill()
+
+    def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> Outcome:
         """Run `main(value)`, for at most `limit` milliseconds."""
         began = time.perf_counter()
-        work = _Work([value])
+        work = _Work([value], stop)
         if work.waiting:
             self._drain(program, work, limit, 1)
         [outcome] = work.done()
@@ -212,11 +257,13 @@ class TypeScriptEngine:
             return outcome
         return Outcome(outcome.output, outcome.error, max(outcome.latency_ms, _ms_since(began)))
 
-    def run_many(self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int) -> list[Outcome]:
+    def run_many(
+        self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int, stop: Stop | None
+    ) -> list[Outcome]:
         """Run `main` on each value; the outcomes stand in order."""
-        work = _Work(values)
+        work = _Work(values, stop)
         slots = self._own()
-        helpers = min(max_concurrency, self._most, len(work.waiting)) - 1
+        helpers = min(max_concurrency, self._per_program, len(work.waiting)) - 1
         if helpers > 0 and slots.started() < helpers + 1:
             # The first rows tell whether another process is worth its start.
             self._drain(program, work, limit, 1, most=_LARGEST_GROUP)
@@ -237,12 +284,13 @@ class TypeScriptEngine:
         slots = self._own()
         for _ in range(2):
             slot = slots.take(program)
+            assert isinstance(slot, _Slot)  # noqa: S101  # nobody asked for less
             try:
                 outcomes, ended = slot.exchange(program, [], _CHECK_MS, check=True)
             except OSError as error:
                 return f"Execution error: {error}"
             finally:
-                slots.give_back(slot)
+                slots.give_back(slot, program)
             if not ended and outcomes:
                 return outcomes[0].error
         return "Execution error: the sandbox's process ended unexpectedly"
@@ -250,7 +298,7 @@ class TypeScriptEngine:
     def _own(self) -> _Slots:
         slots = self._slots.get(os.getpid())
         if slots is None:
-            slots = self._slots.setdefault(os.getpid(), _Slots(self._most, self._max_memory_mb))
+            slots = self._slots.setdefault(os.getpid(), _Slots(self._most, self._max_memory_mb, self._per_program))
         return slots
 
     def _drain(self, program: Program, work: _Work, limit: int, threads: int, most: int | None = None) -> None:
@@ -259,16 +307,26 @@ class TypeScriptEngine:
         alone = False  # the next input ended a process, perhaps by what had run before it
         while True:
             size = 1 if alone else work.share(threads)
+            reason = work.stop() if work.stop is not None else None
+            if reason is not None:
+                work.end(reason)
+                return
             positions = work.take(size)
             if not positions:
                 return
-            slot = slots.take(program)
+            slot = slots.take(program, work.stop)
+            if isinstance(slot, str):
+                work.put_back(positions)
+                work.end(slot)
+                return
             try:
                 outcomes, ended = slot.exchange(program, [work.inputs[position] for position in positions], limit)
             except OSError as error:
                 outcomes, ended = [Outcome(None, f"Execution error: the sandbox cannot start: {error}", 0.0)], False
             finally:
-                slots.give_back(slot)
+                slots.give_back(slot, program)
+            if len(outcomes) < len(positions):
+                slots.raise_if_closed()
             for position, outcome in zip(positions, outcomes):
                 work.outcomes[position] = outcome
                 self._learn(program, outcome.latency_ms)
@@ -289,7 +347,8 @@ class TypeScriptEngine:
 class _Work:
     """The inputs of one call: as they are sent, which of them wait, and what came of the others."""
 
-    def __init__(self, values: Sequence[Any]) -> None:
+    def __init__(self, values: Sequence[Any], stop: Stop | None) -> None:
+        self.stop = stop
         self.inputs: list[bytes] = []
         self.outcomes: list[Outcome | None] = [None] * len(values)
         self.waiting: deque[int] = deque()
@@ -304,14 +363,14 @@ class _Work:
                 self.outcomes[position] = Outcome(None, str(error), 0.0)
                 self.refused = True
 
-    def take(self, most: int) -> list[int]:
-        """The next inputs, at most `most` and at most `_LARGEST_GROUP_BYTES` unless one alone is larger."""
+    def take(self, most: int, most_bytes: float = _LARGEST_GROUP_BYTES) -> list[int]:
+        """The next inputs, at most `most` and at most `most_bytes` of them unless one alone is larger."""
         with self._lock:
             taken: list[int] = []
             size = 0
             while self.waiting and len(taken) < most:
                 size += len(self.inputs[self.waiting[0]])
-                if taken and size > _LARGEST_GROUP_BYTES:
+                if taken and size > most_bytes:
                     break
                 taken.append(self.waiting.popleft())
             return taken
@@ -321,6 +380,11 @@ class _Work:
         if threads == 1:
             return _LARGEST_GROUP
         return max(1, min(_LARGEST_GROUP, -(-len(self.waiting) // (2 * threads))))
+
+    def end(self, reason: str) -> None:
+        """Give what waits the reason as its error."""
+        for position in self.take(len(self.inputs), _NO_LIMIT):
+            self.outcomes[position] = Outcome(None, reason, 0.0)
 
     def done(self) -> list[Outcome]:
         """The outcomes, which by now all inputs have."""

@@ -230,6 +230,10 @@ class DenoProcess:
         self._process.wait()
         self._close_pipes()
 
+    def kill(self) -> None:
+        """Kill the process; the thread that reads from it notices, and collects it."""
+        self._process.kill()
+
     def _close_pipes(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:

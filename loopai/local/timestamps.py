@@ -1,4 +1,4 @@
-"""Moments as the store keeps them (100 ns since 1970, UTC) and as the wire writes them."""
+"""Timestamps as the store keeps them (100 ns ticks since 1970, UTC) and as the wire has them (ISO 8601)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def now() -> int:
     return time.time_ns() // 100
 
 
-def written(moment: int) -> str:
+def iso8601(moment: int) -> str:
     """ISO 8601 in UTC, ending in `Z`; trailing zeros of the fraction are left out, and so is a fraction of zero."""
     seconds, fraction = divmod(moment, TICKS_A_SECOND)
     text = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")

@@ -15,7 +15,7 @@ MOST_WINDOWS = 10_000
 """Windows kept before those that are over are cleared away."""
 
 
-class Limiter:
+class RateLimiter:
     """Fixed windows that start with the first counted request. For one event loop."""
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.time) -> None:

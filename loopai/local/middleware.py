@@ -13,10 +13,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import answers
+from . import responses
 from .calls import Site, failure
 from .errors import ApiError
-from .limiter import Limiter
+from .rate_limiter import RateLimiter
 from .settings import Settings
 
 logger = logging.getLogger("loopai.local")
@@ -32,18 +32,20 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _WORDS = frozenset(
     {"api", "artifacts", "batch", "by-name", "detailed", "docs", "execute", "health"}
     | {"live", "metrics", "openapi.json", "ready", "tasks", "v1", "validate"}
+    | {"canary", "compare", "history", "improve", "programs", "progress", "recommendations", "rollback", "start"}
+    | {"subscribe", "summary", "validation", "webhooks"}
 )
 _VERSION = re.compile(r"v([0-9]+)(?:\.([0-9]+))?", re.I)
 
 
-class Shell:
+class Middleware:
     """ASGI middleware around the whole application."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
         self._key = None if settings.api_key is None else f"Bearer {settings.api_key}".encode()
-        self._limiter = None if settings.rate_limit is None else Limiter(settings.rate_limit)
+        self._limiter = None if settings.rate_limit is None else RateLimiter(settings.rate_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; everything else (lifespan) passes through."""
@@ -74,7 +76,7 @@ class Shell:
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
             fault = failure(self._settings, "INTERNAL_ERROR", "An unexpected error occurred", str(error))
-            await answers.refused(fault, by_action=False)(scope, receive, counted)
+            await responses.refused(fault, by_action=False)(scope, receive, counted)
         finally:
             site.metrics.in_progress.dec()
             method = scope["method"] if scope["method"] in METHODS else "other"
@@ -93,7 +95,7 @@ class Shell:
                 if not hmac.compare_digest(given, self._key):
                     message = "This server needs its API key: send it as Authorization: Bearer <key>"
                     challenge = {"WWW-Authenticate": "Bearer"}
-                    return answers.refused(ApiError(401, "UNAUTHORIZED", message, headers=challenge), by_action=False)
+                    return responses.refused(ApiError(401, "UNAUTHORIZED", message, headers=challenge), by_action=False)
             wrong = _wrong_version(segments, headers, scope["query_string"])
             if wrong is not None:
                 return Response(status_code=wrong)

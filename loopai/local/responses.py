@@ -20,7 +20,7 @@ def json_text(content: bytes, status: int = 200, headers: Mapping[str, str] | No
 
 
 def json_of(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """What an action answers."""
+    """What an action responses."""
     return json_text(to_json(body), status, headers)
 
 

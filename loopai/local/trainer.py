@@ -1,0 +1,148 @@
+"""`Trainer`: training in processes of their own, bounded in time and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from .training import CannotLearn, TrainedProgram
+
+LARGEST_EXAMPLES = 10_000_000
+"""Bytes of a task's examples as JSON that are trained on."""
+
+SPARE_SECONDS = 30.0
+"""How long a process that was started ahead of its job waits for one."""
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TEMP", "SYSTEMROOT")
+_PASSED_ON_LIKE = ("LD_", "DYLD_", "COVERAGE_")
+# The matrices are small, and threads take address space each.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class Trainer:
+    """Trains tasks, each in a process that is gone afterwards.
+
+    `seconds` and `memory_mb` bound one training. May be used from any number of threads.
+    """
+
+    def __init__(self, seconds: float, memory_mb: int) -> None:
+        self._seconds = seconds
+        self._memory_mb = memory_mb
+        self._lock = threading.Lock()
+        self._spare: subprocess.Popen[bytes] | None = None
+        self._retirement: threading.Timer | None = None
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+
+    def prepare(self) -> None:
+        """Start a process ahead of its job, unless one waits already."""
+        with self._lock:
+            if self._closed or self._spare is not None:
+                return
+            self._spare = self._start()
+            self._retirement = threading.Timer(SPARE_SECONDS, self._retire, (self._spare,))
+            self._retirement.daemon = True
+            self._retirement.start()
+
+    def train(self, job: bytes) -> TrainedProgram:
+        """Return the program that `loopai.local.training.train` makes of its arguments, `job` as JSON. Blocks.
+
+        Raises `CannotLearn`, also where a limit was met.
+        """
+        process = self._take()
+        try:
+            reply = self._reply(process, job + b"\n")
+        finally:
+            self._end(process)
+        if "refused" in reply:
+            raise CannotLearn(reply["refused"])
+        return TrainedProgram(**reply["trained"])
+
+    def close(self) -> None:
+        """End what trains, at once."""
+        with self._lock:
+            self._closed = True
+            running, spare, self._spare = list(self._running), self._spare, None
+            if self._retirement is not None:
+                self._retirement.cancel()
+        # Whoever waits for one of these puts it away.
+        for process in running:
+            process.kill()
+        if spare is not None:
+            spare.kill()
+            _reap(spare)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {
+            name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_LIKE)
+        }
+        environment.update(_ONE_THREAD, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), PYTHONSAFEPATH="1")
+        command = [sys.executable, "-m", "loopai.local.training", str(self._memory_mb), str(os.getpid())]
+        return subprocess.Popen(  # noqa: S603  # our own module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )
+
+    def _take(self) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._closed:
+                raise CannotLearn("the server is ending")
+            process, self._spare = self._spare, None
+            if self._retirement is not None:
+                self._retirement.cancel()
+                self._retirement = None
+            if process is None or process.poll() is not None:
+                process = self._start()
+            self._running.add(process)
+            return process
+
+    def _reply(self, process: subprocess.Popen[bytes], line: bytes) -> dict[str, Any]:
+        try:
+            output, _ = process.communicate(line, timeout=self._seconds)
+        except subprocess.TimeoutExpired:
+            raise CannotLearn(
+                f"training took longer than {self._seconds:g} s: give fewer or shorter examples, or push a program of "
+                "your own"
+            ) from None
+        try:
+            reply: dict[str, Any] = json.loads(output)
+        except ValueError:
+            if self._closed:
+                raise CannotLearn("the server is ending") from None
+            raise CannotLearn(
+                f"the training process ended without a reply (exit code {process.returncode}); it may take "
+                f"{self._memory_mb} MB: give fewer or shorter examples"
+            ) from None
+        return reply
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._running.discard(process)
+        process.kill()
+        _reap(process)
+
+    def _retire(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            if self._spare is not process:
+                return
+            self._spare = None
+        process.kill()
+        _reap(process)
+
+
+def too_large(size: int) -> str:
+    """What is wrong with examples of `size` bytes, and the remedy."""
+    return f"the examples have {size:,} bytes, and {LARGEST_EXAMPLES:,} are the most to train on: give fewer or shorter"
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None and not pipe.closed:
+            try:
+                pipe.close()
+            except OSError:  # what was still to be written has nobody to read it
+                continue
+    process.wait()
