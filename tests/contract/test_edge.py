@@ -65,6 +65,7 @@ async def test_limits_are_the_same(run: Run) -> None:
     assert caught.value.errors == {"timeout_ms": ["Timeout must be between 1 and 60000 milliseconds"]}
 
 
+@pytest.mark.addition("checked inputs")
 async def test_inputs_are_checked_the_same(run: Run) -> None:
     """An input against the schema is refused by its path, with the same text."""
     with pytest.raises(ValidationException) as caught:
@@ -73,6 +74,7 @@ async def test_inputs_are_checked_the_same(run: Run) -> None:
     assert caught.value.code == "VALIDATION_ERROR"
 
 
+@pytest.mark.addition("checked inputs")
 async def test_many_are_the_same_as_a_batch(calls: Calls, task: Any) -> None:
     """`map` gives what a batch gives, item by item, and never raises for one."""
     texts: list[Any] = ["prize", "raise", "lunch", 7, "null"]
@@ -84,6 +86,7 @@ async def test_many_are_the_same_as_a_batch(calls: Calls, task: Any) -> None:
     ]
 
 
+@pytest.mark.addition("pushing programs")
 async def test_a_new_version_is_taken_up(calls: Calls, task: Any) -> None:
     """When looked for, when told by a webhook, and not where a version was asked for."""
     program = await calls.load_program(task.id, refresh_interval=None)
@@ -96,6 +99,7 @@ async def test_a_new_version_is_taken_up(calls: Calls, task: Any) -> None:
     assert (await asyncio.to_thread(pinned, {"text": "x"})).version == 1
 
 
+@pytest.mark.addition("pushing programs")
 async def test_a_webhook_tells_of_a_new_version(name: str, server_url: str) -> None:
     """The next call looks for it, and goes on with the version at hand meanwhile."""
     async with LoopaiClient(server_url) as client:
@@ -152,6 +156,7 @@ async def typescript(calls: Calls, task: Any) -> Any:
     return task
 
 
+@pytest.mark.addition("pushing programs")
 @pytest.mark.parametrize("where", ["remote", "edge"])
 async def test_typescript_runs_as_python_does(calls: Calls, typescript: Any, where: str) -> None:
     """Values, failures, limits and checked inputs, on the embedded server and here."""
@@ -174,6 +179,7 @@ async def test_typescript_runs_as_python_does(calls: Calls, typescript: Any, whe
     assert caught.value.errors == {"input.text": ['5 is not of type "string"']}
 
 
+@pytest.mark.addition("pushing programs")
 async def test_typescript_batches_are_the_same_at_the_edge(calls: Calls, typescript: Any) -> None:
     """`map`, a batch on the server, and a batch of a client at the edge, item by item."""
     texts: list[Any] = ["prize", "raise", "lunch", 7, "null"]
@@ -187,6 +193,7 @@ async def test_typescript_batches_are_the_same_at_the_edge(calls: Calls, typescr
         assert [(r.success, r.output, r.error_message) for r in edge.results] == told
 
 
+@pytest.mark.addition("pushing programs")
 async def test_a_new_version_may_be_in_the_other_language(calls: Calls, typescript: Any) -> None:
     """A loaded program takes it up as any other version."""
     program = await calls.load_program(typescript.id, refresh_interval=None)
@@ -196,6 +203,7 @@ async def test_a_new_version_may_be_in_the_other_language(calls: Calls, typescri
     assert (await asyncio.to_thread(program, {"text": "x"})).output == "python"
 
 
+@pytest.mark.addition("pushing programs")
 @pytest.mark.parametrize(
     ("code", "language", "member", "told"),
     [
