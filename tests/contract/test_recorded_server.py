@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,3 +192,10 @@ def test_every_line_of_the_table_is_met() -> None:
     for each in DIFFERENCES:
         for pattern in each.requests:
             assert any(fnmatchcase(name, pattern) for name in names), pattern
+
+
+def test_the_guide_prints_the_table() -> None:
+    """Line by line, in the same order."""
+    guide = (Path(__file__).parents[2] / "docs" / "published-server.md").read_text(encoding="utf-8")
+    printed = guide.partition("| what | published | embedded | why |\n|---|---|---|---|\n")[2].strip().splitlines()
+    assert printed == [f"| {each.what} | {each.published} | {each.here} | {each.reason} |" for each in DIFFERENCES]

@@ -129,10 +129,10 @@ CONVENTIONS: dict[str, tuple[str, Any, Any]] = {
     ),
     "url": (
         "function main(i) { const u = new URL(i); u.searchParams.set('b', '2'); return [u.hostname, u.href] }",
-        "https://x.org/p?a=1",
-        ["x.org", "https://x.org/p?a=1&b=2"],
+        "https://x.test/p?a=1",
+        ["x.test", "https://x.test/p?a=1&b=2"],
     ),
-    "relative url": ("function main(i) { return new URL('../q', i).pathname }", "https://x.org/a/b/c", "/a/q"),
+    "relative url": ("function main(i) { return new URL('../q', i).pathname }", "https://x.test/a/b/c", "/a/q"),
     "url that is none": (
         "function main(i) { try { new URL(i) } catch (e) { return e instanceof TypeError } }",
         "nope",
