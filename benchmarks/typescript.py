@@ -29,7 +29,7 @@ MAIL = {"text": "Please claim your prize at once, dear winner. " * 4}
 def children_mb() -> float:
     """Megabytes that this process's children hold, pages that several share counted once (PSS)."""
     children = psutil.Process().children(recursive=True)
-    return sum(child.memory_full_info().pss for child in children) / 1e6
+    return sum(float(child.memory_full_info().pss) for child in children) / 1e6
 
 
 @group("typescript")

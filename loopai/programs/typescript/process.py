@@ -12,7 +12,6 @@ import select
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
@@ -128,7 +127,8 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
         start_new_session=True,
         cwd="/" if os.name == "posix" else None,
         env={
-            "DENO_DIR": os.path.join(tempfile.gettempdir(), "loopai-deno-writes-nothing"),
+            # No folder: Deno keeps nothing of what it runs, and reads nothing that others left.
+            "DENO_DIR": os.path.join(os.devnull, "none"),
             "DENO_NO_UPDATE_CHECK": "1",
             "DENO_NO_PROMPT": "1",
             "NO_COLOR": "1",
