@@ -24,17 +24,24 @@ UNBOUNDED = 10_000
 PATIENCE = 0.4
 """Seconds before a terminal is told what is waited for: below it nobody has begun to wonder."""
 
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# The last ranges turn the direction of what is read: a line would seem to say something else.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def shown(value: object) -> str:
     """The text of a value, for a terminal: control characters, which could command it, are written out."""
-    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], str(value))
+    return _CONTROLS.sub(lambda found: _escaped(found[0]), str(value))
+
+
+def _escaped(sign: str) -> str:
+    return f"\\x{ord(sign):02x}" if ord(sign) < 0x100 else f"\\u{ord(sign):04x}"
 
 
 def show_json(value: Any) -> None:
     """Write a value as JSON; models as the server sent them."""
-    _write(sys.stdout, json.dumps(_plain(value), ensure_ascii=not _is_utf8(sys.stdout), indent=2) + "\n")
+    text = json.dumps(_plain(value), ensure_ascii=not _is_utf8(sys.stdout), indent=2)
+    # Within the texts of JSON, where alone such signs stand, this says the same.
+    _write(sys.stdout, _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def json_text(value: Any) -> str:
@@ -48,7 +55,9 @@ def show(*parts: RenderableType) -> None:
 
 
 def show_raw(text: str) -> None:
-    """Write a text as it is, for whatever reads it; its end is a line's end."""
+    """Write a text as it is, for whatever reads it; its end is a line's end. A terminal is not commanded by it."""
+    if sys.stdout.isatty():
+        text = shown(text)
     _write(sys.stdout, text if text.endswith("\n") else text + "\n")
 
 

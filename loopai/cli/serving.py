@@ -10,7 +10,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Final, NoReturn, Optional
+from typing import Annotated, Any, Final, NoReturn, Optional
 
 import typer
 
@@ -51,6 +51,53 @@ def serve(
         Optional[int],
         typer.Option("--rate-limit", metavar="N", min=1, help="Requests a minute for each path and client address."),
     ] = None,
+    api_key_file: Annotated[
+        Optional[str],
+        typer.Option("--api-key-file", metavar="FILE", help="File that holds the key.", show_default=False),
+    ] = None,
+    allowed_host: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--allowed-host",
+            metavar="NAME",
+            help="Name under which the server may be asked, besides localhost, "
+            "addresses and --host; * for any. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--trusted-proxy",
+            metavar="ADDRESS",
+            help="Proxy whose X-Real-IP is believed. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--cors-origin",
+            metavar="ORIGIN",
+            help="Site whose pages may ask the server. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    check_outputs: Annotated[
+        str,
+        typer.Option("--check-outputs", metavar="off|warn|reject", help="Outputs that do not fit their task's schema."),
+    ] = "warn",
+    record: Annotated[
+        str, typer.Option("--record", metavar="all|failures|none", help="Executions that are kept.")
+    ] = "all",
+    keep_days: Annotated[
+        Optional[float],
+        typer.Option("--keep-days", metavar="DAYS", help="Delete executions after this time.", show_default=False),
+    ] = None,
+    request_timeout: Annotated[
+        float, typer.Option("--request-timeout", metavar="SECONDS", help="Time that a request may take to arrive.")
+    ] = 30.0,
+    legacy: Annotated[bool, typer.Option("--legacy", help="Answer every caller as the SDKs 0.1.0 expect it.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Run the embedded server until Ctrl-C or SIGTERM.
@@ -65,13 +112,17 @@ def serve(
         raise Failed(f"serve asks no server, so it takes no --{unused[0].replace('_', '-')}", USAGE)
     as_json = as_json or bool(context.find_root().params.get("as_json"))
     given = before.get("api_key") if api_key is None else api_key
-    key = _key(given)
+    if given is not None and api_key_file is not None:
+        raise Failed("--api-key and --api-key-file exclude each other: give one of them", USAGE)
+    if api_key_file is None and given is None and "LOOPAI_API_KEY" not in os.environ:
+        api_key_file = os.environ.get("LOOPAI_API_KEY_FILE") or None
+    key = None if api_key_file is not None else _key(given)
     folder = None if temporary else Path(data).expanduser().absolute()
 
     def announce(base_url: str) -> None:
         if as_json:
             told = {"base_url": base_url, "docs": f"{base_url}/docs", "data": None if folder is None else str(folder)}
-            output.show_json({**told, "api_key": key is not None})
+            output.show_json({**told, "api_key": key is not None or api_key_file is not None})
             return
         output.tell(
             output.facts(
@@ -79,7 +130,7 @@ def serve(
                     ("Loopai server", base_url),
                     ("documentation", f"{base_url}/docs"),
                     ("data", "none is kept" if folder is None else folder),
-                    ("API key", "needed" if key is not None else _without_key(host)),
+                    ("API key", "required" if key is not None or api_key_file is not None else _without_key(host)),
                 ]
             ),
             "Ctrl-C ends it.",
@@ -98,8 +149,17 @@ def serve(
             port,
             None if folder is None else str(folder),
             key,
+            api_key_file=api_key_file,
+            allowed_hosts=allowed_host or (),
+            trusted_proxies=trusted_proxy or (),
+            cors_origins=cors_origin or (),
             check_inputs=not no_check_inputs,
+            check_outputs=_one_of("--check-outputs", check_outputs, ("off", "warn", "reject")),
+            record=_one_of("--record", record, ("all", "failures", "none")),
+            keep_days=keep_days,
             rate_limit=rate_limit,
+            request_timeout=request_timeout,
+            legacy=legacy,
             on_bound=announce,
         )
     except OSError as error:
@@ -137,12 +197,20 @@ def _key(given: Optional[str]) -> Optional[str]:
     return resolve({"api_key": NOT_GIVEN if given is None else given}, environ).api_key
 
 
+def _one_of(option: str, given: str, allowed: tuple[str, ...]) -> Any:
+    if given not in allowed:
+        raise Failed(f"{option} must be one of {', '.join(allowed)}, not {given!r}", USAGE)
+    return given
+
+
 def _without_key(host: str) -> str:
     try:
         private = ipaddress.ip_address(host).is_loopback
     except ValueError:
         private = host == "localhost"
-    return "none" if private else "none: whoever reaches this address may run and change tasks (--api-key KEY)"
+    if private:
+        return "none: every user and program of this machine can use the server (--api-key KEY)"
+    return "none: whoever reaches this address can run and change tasks (--api-key KEY)"
 
 
 def _not_listening(error: OSError, host: str, port: int) -> str:

@@ -146,6 +146,8 @@ def create_task(
         output.show_json(task)
     else:
         output.show(_described(task))
+        for warning in (task.model_extra or {}).get("warnings", ()):
+            output.tell(f"Warning: {output.shown(warning)}")
         output.tell(f"Run it with: loopai execute {output.shown(task.name)} --input '…'")
     return OK
 

@@ -12,19 +12,21 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
 from .._version import __version__
 from ..programs import ProgramPool
+from . import timestamps
 from .calls import Site, Threads
-from .documentation import Action
+from .documentation import Action, document_of
 from .generation import Generation
 from .idempotency import Keys
 from .metrics import Metrics
 from .middleware import Middleware
-from .routes import executions, health, missing, tasks
+from .routes import executions, health, missing, records, tasks
 from .service import Service
 from .settings import Settings
 from .store import Store
@@ -33,7 +35,7 @@ from .trainer import Trainer
 logger = logging.getLogger("loopai.local")
 
 PRUNE_SECONDS = 3600.0
-"""How often replies that were kept for their idempotency key are looked through for old ones."""
+"""How often replies kept for their idempotency key, and executions, are looked through for old ones."""
 
 PATIENCE_SECONDS = 1.0
 """How long the end of a server waits for programs that run, and then for their threads once they were ended."""
@@ -41,8 +43,14 @@ PATIENCE_SECONDS = 1.0
 SANDBOX_PROCESSES = 16
 """Programs that run at a time, about 10 MB each; more than there are cores, so that none waits for one that loops."""
 
+NICENESS = 5
+"""How far programs and training stand behind the server itself, which has to answer while they compute."""
+
 SANDBOX_SHARE = 4
 """How many of them may be of one program."""
+
+EXPOSED = ["Idempotent-Replayed", "Link", "Location", "Retry-After", "X-Next-Cursor"]
+"""Headers of replies that pages of other sites may read."""
 
 DESCRIPTION = "Loopai's embedded server: tasks learnt from examples, run as small programs."
 
@@ -58,7 +66,9 @@ def create_app(settings: Settings) -> FastAPI:
         metrics = Metrics()
         store = Store(settings.data, settings.workers + 2)
         cores = os.cpu_count() or 1
-        programs = ProgramPool(processes=max(SANDBOX_PROCESSES, 2 * cores), per_program=max(SANDBOX_SHARE, cores))
+        programs = ProgramPool(
+            processes=max(SANDBOX_PROCESSES, 2 * cores), per_program=max(SANDBOX_SHARE, cores), niceness=NICENESS
+        )
         trainer = Trainer(settings.training_seconds, settings.training_memory_mb)
         service = Service(store, programs, trainer, metrics, settings)
         threads = Threads(settings.workers)
@@ -77,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
             service.ending = True
             await generation.close()
             threads.wait(PATIENCE_SECONDS)
-            programs.kill()
+            service.end()
             threads.close(PATIENCE_SECONDS)
             store.close()
 
@@ -93,8 +103,18 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.router.route_class = Action
     app.add_middleware(Middleware, settings=settings)
-    for area in (executions, tasks, health, missing):
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["DELETE", "GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+            expose_headers=EXPOSED,
+        )
+    for area in (executions, tasks, records, health, missing):
         area.add(app)
+    build = app.openapi
+    app.openapi = lambda: document_of(app, build)  # type: ignore[method-assign]  # FastAPI's own way
     # Routes are tried in their order: the actions before the pages of the documentation.
     app.router.routes.sort(key=lambda route: not isinstance(route, Action))
     return app
@@ -103,10 +123,17 @@ def create_app(settings: Settings) -> FastAPI:
 async def _prune(site: Site) -> None:
     while True:
         try:
-            await site.work(site.keys.prune)
+            await site.work(lambda: _remove_old(site))
         except sqlite3.Error:
-            logger.warning("old replies could not be removed; next attempt in %d s", PRUNE_SECONDS, exc_info=True)
+            logger.warning("old rows could not be removed; next attempt in %d s", PRUNE_SECONDS, exc_info=True)
         await asyncio.sleep(PRUNE_SECONDS)
+
+
+def _remove_old(site: Site) -> None:
+    site.keys.prune()
+    if site.settings.keep_days is not None:
+        site.store.delete_executions(timestamps.days_ago(site.settings.keep_days))
+    site.store.shrink()
 
 
 async def _empty(request: Request, error: Exception) -> Response:

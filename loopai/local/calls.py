@@ -35,7 +35,9 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 logger = logging.getLogger("loopai.local")
 
-SMALL_BODY = 65_536
+LARGEST_PAGE = 1000
+"""Rows of a list in one reply."""
+SMALL_BODY = 16_384
 """Bytes up to which reading a body takes less than handing it to a thread."""
 BYTES_A_VALUE = 80
 MOST_OF_ONE_TASK = 8
@@ -50,7 +52,7 @@ _ROUTE_GUID = re.compile(
     r"(?P<open>[{(])?(?:[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?(open)[})])", re.I
 )
 _TEXT = re.compile(rb'"[^"\\\\]*(?:\\\\.[^"\\\\]*)*"', re.S)
-_ROUTE_INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
+_ROUTE_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class Threads:
@@ -117,6 +119,13 @@ class Site:
                 del self.tasks_at_work[task_id]
 
 
+def guid_of(title: str, text: str) -> str:
+    """The GUID that a path or query names. Raises `Problem` under the parameter's name."""
+    if not _ROUTE_GUID.fullmatch(text):
+        raise unbindable_parameter(title, text)
+    return str(UUID(text.strip("()")))
+
+
 class Call:
     """A request to an action."""
 
@@ -139,16 +148,22 @@ class Call:
 
     def guid(self, name: str, title: str) -> str:
         """A GUID in the path. Raises `Problem` under the real server's parameter name."""
-        text: str = self.request.path_params[name]
-        if not _ROUTE_GUID.fullmatch(text):
-            raise unbindable_parameter(title, text)
-        return str(UUID(text.strip("()")))
+        return guid_of(title, self.request.path_params[name])
 
     def integer(self, name: str, title: str) -> int:
         """A 32-bit integer in the path. Raises `Problem`."""
         text: str = self.request.path_params[name]
         if not _ROUTE_INTEGER.fullmatch(text) or not -INT_MAX - 1 <= int(text) <= INT_MAX:
             raise unbindable_parameter(title, text)
+        return int(text)
+
+    def query(self, name: str, lowest: int, highest: int, default: int | None) -> int | None:
+        """An integer in the query within bounds. Raises `Problem`."""
+        text = self.request.query_params.get(name)
+        if text is None:
+            return default
+        if not _ROUTE_INTEGER.fullmatch(text) or not lowest <= int(text) <= highest:
+            raise unbindable_parameter(name, text)
         return int(text)
 
     async def body(self, kind: Body) -> dict[str, Any]:

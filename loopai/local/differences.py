@@ -254,12 +254,12 @@ DIFFERENCES: tuple[Difference, ...] = (
         members=("*",),
     ),
     Difference(
-        "`GET /` in Development",
-        "301 to Swagger",
-        "404; the documentation is at `/docs`",
+        "`GET /`",
+        "301 to Swagger in Development, else 404",
+        "307 to the documentation",
         "Another framework.",
         ("get /",),
-        status=404,
+        status=307,
     ),
     Difference(
         "Validation and canary deployments, webhooks",

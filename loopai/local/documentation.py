@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import models
+from . import bodies
 from .binding import Body
 from .idempotency import LONGEST_KEY
 
 _REFUSALS: dict[int, str] = {
     400: "The request is not valid: the contract's own error object, or problem details",
-    404: "There is none",
+    404: "Not found",
     409: "The name is taken",
     415: "The body is not JSON",
     500: "It could not be done; `details` says why",
@@ -42,6 +43,46 @@ _PATH: dict[str, dict[str, Any]] = {
 }
 
 
+_LINKS = {
+    method: {"operationId": method, "parameters": {"task_id": "$response.body#/id"}, "description": text}
+    for method, text in (
+        ("get_task", "The task"),
+        ("execute", "Run its program"),
+        ("list_artifacts", "Its programs"),
+        ("push_program", "Add a program"),
+    )
+}
+_PAGED = frozenset({"/api/v1/tasks", "/api/v1/tasks/{task_id}/executions"})
+_DATES = frozenset(
+    {"created_at", "updated_at", "deployed_at", "executed_at", "started_at", "completed_at", "timestamp"}
+)
+
+# Members that a reply may lack; every other one is always there.
+_OPTIONAL: dict[str, frozenset[str]] = {
+    "Task": frozenset({"active_version", "examples", "warnings"}),
+    "ExecutionResult": frozenset({"output", "error_message", "memory_usage_mb"}),
+    "BatchExecuteResult": frozenset({"execution_id", "output", "error_message"}),
+    "ProgramArtifact": frozenset({"complexity_metrics", "deployed_at"}),
+    "ComplexityMetrics": frozenset({"cyclomatic_complexity", "lines_of_code", "estimated_latency_ms"}),
+    "ComponentHealth": frozenset({"message"}),
+    "ReadyResponse": frozenset({"error"}),
+    "ErrorResponse": frozenset({"details", "errors", "execution_id"}),
+    "ProblemDetails": frozenset({"detail", "instance", "errors", "type"}),
+}
+_ENUMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "ExecutionResult": {"status": ("success", "error")},
+    "ProgramArtifact": {
+        "status": ("draft", "validated", "active", "deprecated", "failed"),
+        "synthesis_strategy": ("rule", "ml", "hybrid", "dsl", "auto"),
+    },
+    "HealthResponse": {"status": ("healthy",)},
+    "DetailedHealthResponse": {"status": ("healthy", "degraded")},
+    "ComponentHealth": {"status": ("healthy", "unhealthy")},
+    "ReadyResponse": {"status": ("ready", "not_ready")},
+    "LiveResponse": {"status": ("alive",)},
+}
+
+
 class Action(APIRoute):
     """A route whose endpoint reads the request itself: FastAPI documents it and does not take part in each call."""
 
@@ -64,6 +105,9 @@ def route(
     refusals: Collection[int] = (),
     also: Mapping[int, Any] | None = None,
     old: bool = False,
+    query: Sequence[dict[str, Any]] = (),
+    name: str | None = None,
+    media_type: str | None = None,
 ) -> None:
     """Add an endpoint and document it. Nothing of the documentation is checked at run time."""
     responses: dict[int | str, dict[str, Any]] = {
@@ -82,9 +126,19 @@ def route(
     ]
     extra: dict[str, Any] = {"parameters": parameters}
     if body is not None:
-        schema = {"title": body.name, **body.schema()}
-        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        reference = {"$ref": f"#/components/schemas/{body.name}"}
+        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
         parameters.append(_KEY)
+    if query:
+        parameters.extend(query)
+    if media_type is not None:
+        responses[status] = {
+            "description": "A line of JSON each",
+            "content": {media_type: {"schema": {"type": "string"}}},
+        }
+    _name_headers(responses, status, method, path)
+    if (method, path) == ("POST", "/api/v1/tasks"):
+        responses[status]["links"] = _LINKS
     text = (endpoint.__doc__ or "").strip()
     app.add_api_route(
         path,
@@ -98,4 +152,78 @@ def route(
         description=text,
         deprecated=old or None,
         openapi_extra=extra,
+        operation_id=name or endpoint.__name__,
     )
+
+
+def _name_headers(responses: dict[int | str, dict[str, Any]], status: int, method: str, path: str) -> None:
+    """Which headers a reply may have, as the document names them."""
+    told = responses.setdefault(status, {"description": "What was asked for"})
+    headers = told.setdefault("headers", {})
+    if status == 201:
+        headers["Location"] = _header("Where it is found", "uri")
+    if method == "POST":
+        headers["Idempotent-Replayed"] = _header("`true` where the reply is that to an earlier request of the same key")
+    if path in _PAGED and method == "GET":
+        headers["X-Next-Cursor"] = _header("Where the next page starts, if there is one")
+    if 429 in responses:
+        responses[429]["headers"] = {"Retry-After": {**_header("Seconds to wait"), "schema": {"type": "integer"}}}
+
+
+def _header(text: str, kind: str | None = None) -> dict[str, Any]:
+    return {"description": text, "schema": {"type": "string", **({"format": kind} if kind else {})}}
+
+
+def document_of(app: FastAPI, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the OpenAPI document: FastAPI's, with replies as this server sends them.
+
+    The client's models read more than this server says: they allow what other servers leave out.
+    """
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = build()
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        _narrow(schema, _OPTIONAL.get(name, frozenset()), _ENUMS.get(name, {}))
+    for operation in (found for path in document["paths"].values() for found in path.values()):
+        for reply in operation["responses"].values():
+            if len(reply.get("content", {})) > 1:
+                # FastAPI adds its own default to what was named.
+                del reply["content"]["application/json"]
+    for body in (bodies.CREATE_TASK, bodies.EXECUTE, bodies.BATCH_EXECUTE, bodies.BATCH_VALIDATE, bodies.PUSH_PROGRAM):
+        _add_body(schemas, body.name, body.schema())
+    document["components"]["securitySchemes"] = {"apiKey": {"type": "http", "scheme": "bearer"}}
+    # With or without: a server may have no key.
+    document["security"] = [{"apiKey": []}, {}]
+    document["servers"] = [{"url": "/", "description": "This server"}]
+    app.openapi_schema = document
+    return document
+
+
+def _narrow(schema: dict[str, Any], optional: Collection[str], enums: Mapping[str, Sequence[str]]) -> None:
+    schema.pop("additionalProperties", None)
+    properties = schema.get("properties", {})
+    for name, stated in list(properties.items()):
+        found = dict(stated)
+        kinds = [kind for kind in found.get("anyOf", []) if kind != {"type": "null"}]
+        if len(kinds) == 1:
+            # What is not there is left out, and never null.
+            found = {**{key: item for key, item in found.items() if key != "anyOf"}, **kinds[0]}
+        found.pop("default", None)
+        if name in _DATES:
+            found["format"] = "date-time"
+        if name in enums:
+            found["enum"] = list(enums[name])
+        properties[name] = found
+    schema["required"] = [name for name in properties if name not in optional]
+
+
+def _add_body(schemas: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
+    """Add a request body, and the items of its lists, as components of their own."""
+    for member in schema["properties"].values():
+        items = member.get("items", {})
+        if "properties" in items:
+            item = name.removesuffix("Request") + "Item"
+            _add_body(schemas, item, items)
+            member["items"] = {"$ref": f"#/components/schemas/{item}"}
+    schemas[name] = {"title": name, **schema}

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import logging
 import re
 import time
 from collections.abc import MutableMapping
 from typing import Any
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import responses
+from .budget import Budget
 from .calls import Site, failure
 from .errors import ApiError
+from .legacy import LegacySend, is_legacy
 from .rate_limiter import RateLimiter
 from .settings import Settings
 
 logger = logging.getLogger("loopai.local")
 
-OPEN = frozenset({"/api/v1/health/live"})
+OPEN = frozenset({"/api/v1/health", "/api/v1/health/detailed", "/api/v1/health/live", "/api/v1/health/ready"})
 """What under /api/ needs no key, so that a supervisor can ask whether the process lives."""
+
+MOST_REFUSED_KEYS = 20
+"""Wrong keys that one address may send in a minute; then all of its requests are refused for the rest of it."""
 
 DRAINED = 4
 """How often over the limit a body is still read to its end, so that its sender is there to read the refusal."""
@@ -30,11 +37,12 @@ DRAINED = 4
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _WORDS = frozenset(
-    {"api", "artifacts", "batch", "by-name", "detailed", "docs", "execute", "health"}
+    {"api", "artifacts", "executions", "export", "batch", "by-name", "detailed", "docs", "execute", "health"}
     | {"live", "metrics", "openapi.json", "ready", "tasks", "v1", "validate"}
     | {"canary", "compare", "history", "improve", "programs", "progress", "recommendations", "rollback", "start"}
     | {"subscribe", "summary", "validation", "webhooks"}
 )
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[a-zA-Z0-9._-]{1,253}))(?::[0-9]{0,5})?")
 _VERSION = re.compile(r"v([0-9]+)(?:\.([0-9]+))?", re.I)
 
 
@@ -44,7 +52,8 @@ class Middleware:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        self._key = None if settings.api_key is None else f"Bearer {settings.api_key}".encode()
+        self._key = None if settings.api_key is None else settings.api_key.strip().encode()
+        self._wrong_keys = RateLimiter(MOST_REFUSED_KEYS)
         self._limiter = None if settings.rate_limit is None else RateLimiter(settings.rate_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,6 +65,7 @@ class Middleware:
         site: Site = scope["app"].state.site
         sent: list[int] = []
         extra: dict[str, str] = {}
+        body = _Body(receive, self._settings, site.bodies)
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -64,13 +74,19 @@ class Middleware:
                     MutableHeaders(scope=message).update(extra)
             await send(message)
 
+        headers = Headers(scope=scope)
+        if self._settings.legacy or is_legacy(headers):
+            # Theirs is the health of the contract under the other's path.
+            if scope["path"] == "/health" and scope["method"] == "GET":
+                scope["path"] = "/api/v1/health"
+            send = LegacySend(send, scope["path"])
         site.metrics.in_progress.inc()
         try:
             refusal = self._refusal(scope, extra)
             if refusal is not None:
                 await refusal(scope, receive, counted)
             else:
-                await self._app(scope, _bounded(receive, self._settings.largest_body), counted)
+                await self._app(scope, body.receive, counted)
         except Exception as error:  # the last that can answer; what is cut short, uvicorn closes
             if sent:
                 raise
@@ -78,6 +94,7 @@ class Middleware:
             fault = failure(self._settings, "INTERNAL_ERROR", "An unexpected error occurred", str(error))
             await responses.refused(fault, by_action=False)(scope, receive, counted)
         finally:
+            body.end()
             site.metrics.in_progress.dec()
             method = scope["method"] if scope["method"] in METHODS else "other"
             route = scope.get("route")
@@ -89,23 +106,73 @@ class Middleware:
         segments = _segments(scope["path"])
         scope["path"] = "/" + "/".join(segments)
         headers = Headers(scope=scope)
+        misdirected = self._wrong_host(headers)
+        if misdirected is not None:
+            return responses.refused(misdirected, by_action=False)
+        client = self._client(scope, headers)
         if segments[0] == "api":
             if self._key is not None and scope["path"] not in OPEN:
-                given = (headers.get("authorization") or "").encode()
-                if not hmac.compare_digest(given, self._key):
-                    message = "This server needs its API key: send it as Authorization: Bearer <key>"
-                    challenge = {"WWW-Authenticate": "Bearer"}
-                    return responses.refused(ApiError(401, "UNAUTHORIZED", message, headers=challenge), by_action=False)
+                unauthorized = self._wrong_key(self._key, client, headers)
+                if unauthorized is not None:
+                    return responses.refused(unauthorized, by_action=False)
             wrong = _wrong_version(segments, headers, scope["query_string"])
             if wrong is not None:
                 return Response(status_code=wrong)
         if self._limiter is not None and segments != ["metrics"]:
-            client = headers.get("x-real-ip") or (scope["client"] or ("",))[0]
             refusal, told = self._limiter.admit(client, scope["method"], scope["path"])
             if refusal is not None:
                 return refusal
             extra.update(told)
         return None
+
+    def _client(self, scope: Scope, headers: Headers) -> str:
+        """The address of the caller; a proxy's word for it counts only from one that is trusted."""
+        address = str((scope["client"] or ("",))[0])
+        if address in self._settings.trusted_proxies:
+            return headers.get("x-real-ip") or address
+        return address
+
+    def _wrong_host(self, headers: Headers) -> ApiError | None:
+        """A page whose name was made to lead here (DNS rebinding) names a host that is not this one."""
+        allowed = self._settings.hosts
+        if allowed is None or "*" in allowed:
+            return None
+        given = headers.getlist("host")
+        name = _host_name(given[0]) if len(given) == 1 else None
+        if name is None:
+            return ApiError(400, "INVALID_HOST", "The request must have one Host header with a valid name")
+        if name in allowed or name == "localhost" or name.endswith(".localhost") or _is_address(name):
+            return None
+        text = f"This server does not answer for the host {name[:100]!r}: start it with --allowed-host {name[:100]}"
+        return ApiError(421, "MISDIRECTED_REQUEST", text)
+
+    def _wrong_key(self, key: bytes, client: str, headers: Headers) -> ApiError | None:
+        seconds = self._wrong_keys.used_up(client, "", "")
+        if seconds is not None:
+            text = "Too many wrong API keys came from this address: wait and send the right one"
+            return ApiError(429, "TOO_MANY_WRONG_KEYS", text, headers={"Retry-After": str(seconds)})
+        scheme, _, given = (headers.get("authorization") or "").strip().partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key):
+            return None
+        if scheme:
+            self._wrong_keys.admit(client, "", "")
+        message = "This server needs its API key: send it as Authorization: Bearer <key>"
+        return ApiError(401, "UNAUTHORIZED", message, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a Host header, in lower case, without the port; `None` where it is not valid."""
+    found = _HOST.fullmatch(host)
+    return None if found is None else (found["address"] or found["name"]).lower().rstrip(".")
+
+
+def _is_address(name: str) -> bool:
+    # Browsers look up no addresses, so none can be made to lead elsewhere.
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _segments(path: str) -> list[str]:
@@ -134,20 +201,51 @@ def _wrong_version(segments: list[str], headers: Headers, query: bytes) -> int |
     return 400 if any(other not in {None, "1", "1.0"} for other in others) else None
 
 
-def _bounded(receive: Receive, largest: int) -> Receive:
-    """`receive`, raising `ApiError` (413) for a body above `largest` bytes."""
-    read = 0
+class _Body:
+    """A request's body on its way in: bounded in size, in time, and with all others in sum."""
 
-    async def bounded() -> MutableMapping[str, Any]:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        if read > largest:
-            while message.get("more_body") and read <= largest * DRAINED:
-                message = await receive()
-                read += len(message.get("body", b""))
-            text = f"The request body is larger than {largest:,} bytes: send fewer items at a time"
+    def __init__(self, receive: Receive, settings: Settings, budget: Budget) -> None:
+        self._receive = receive
+        self._settings = settings
+        self._budget = budget
+        self._give_up: float | None = None
+        self._read = 0
+        self._held = 0
+        self._complete = False
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """Receive the next message. Raises `ApiError`: 413 above the largest size, 408 when it takes too long, 503."""
+        if self._complete:
+            return await self._receive()
+        message = await self._next()
+        if self._read > self._settings.largest_body:
+            # Otherwise its sender would not be there to read the refusal.
+            while not self._complete and self._read <= self._settings.largest_body * DRAINED:
+                await self._next()
+            text = f"The request body is larger than {self._settings.largest_body:,} bytes: send fewer items at a time"
             raise ApiError(413, "PAYLOAD_TOO_LARGE", text)
+        size = len(message.get("body", b""))
+        if not self._budget.take(size):
+            text = "The server holds as many request bodies as it can: try again in a moment"
+            raise ApiError(503, "OVERLOADED", text, headers={"Retry-After": "1"})
+        self._held += size
         return message
 
-    return bounded
+    async def _next(self) -> MutableMapping[str, Any]:
+        seconds = self._settings.request_seconds
+        if self._give_up is None:
+            self._give_up = anyio.current_time() + seconds
+        try:
+            with anyio.fail_after(self._give_up - anyio.current_time()):
+                message = await self._receive()
+        except TimeoutError:
+            text = f"The request body did not arrive within {seconds:g} s"
+            raise ApiError(408, "REQUEST_TIMEOUT", text, headers={"Connection": "close"}) from None
+        self._read += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        return message
+
+    def end(self) -> None:
+        """The body is needed no longer."""
+        self._budget.give_back(self._held)
+        self._held = 0

@@ -13,6 +13,12 @@ REFUSAL = b'{ "code": "RATE_LIMIT_EXCEEDED", "message": "Rate limit exceeded. Pl
 """The real server's configured text, to the letter."""
 MOST_WINDOWS = 10_000
 """Windows kept before those that are over are cleared away."""
+MOST_WINDOWS_AT_ALL = 100_000
+"""Beyond this the oldest go, over or not."""
+CLEARING_SECONDS = 1.0
+"""How long after a clearing there is no other, however many addresses come."""
+LONGEST_PATH = 200
+"""Characters of a path that tell it from others."""
 
 
 class RateLimiter:
@@ -22,16 +28,26 @@ class RateLimiter:
         self._limit = limit
         self._clock = clock
         self._windows: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._cleared = -CLEARING_SECONDS
+
+    def used_up(self, client: str, method: str, path: str) -> int | None:
+        """Seconds until there is a ration again, `None` while there is some. Counts nothing."""
+        began, count = self._windows.get(_key(client, method, path), (0.0, 0))
+        left = began + WINDOW_SECONDS - self._clock()
+        return max(1, round(left)) if count >= self._limit and left > 0 else None
 
     def admit(self, client: str, method: str, path: str) -> tuple[Response | None, dict[str, str]]:
         """The refusal if the ration is used up, and the headers of the reply if it is not."""
         now = self._clock()
-        key = (client, method, path.lower())
+        key = _key(client, method, path)
         began, count = self._windows.get(key, (now, 0))
         if now >= began + WINDOW_SECONDS:
             began, count = now, 0
-        if len(self._windows) >= MOST_WINDOWS:
+        if len(self._windows) >= MOST_WINDOWS and now >= self._cleared + CLEARING_SECONDS:
+            self._cleared = now
             self._windows = {key: kept for key, kept in self._windows.items() if now < kept[0] + WINDOW_SECONDS}
+        if len(self._windows) >= MOST_WINDOWS_AT_ALL:
+            del self._windows[next(iter(self._windows))]
         left = began + WINDOW_SECONDS - now
         if count >= self._limit:
             headers = {"Retry-After": str(max(1, round(left)))}
@@ -43,3 +59,7 @@ class RateLimiter:
             "X-Rate-Limit-Remaining": str(self._limit - count - 1),
             "X-Rate-Limit-Reset": reset.strftime("%Y-%m-%dT%H:%M:%S.%f0Z"),
         }
+
+
+def _key(client: str, method: str, path: str) -> tuple[str, str, str]:
+    return client[:LONGEST_PATH], method[:LONGEST_PATH], path[:LONGEST_PATH].lower()

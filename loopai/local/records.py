@@ -77,6 +77,12 @@ class TaskState:
             body["warnings"] = list(self.warnings)
         return body
 
+    def summary(self) -> dict[str, Any]:
+        """The contract's Task without its examples, as it is listed."""
+        body = self.wire()
+        del body["examples"]
+        return body
+
 
 @dataclass(frozen=True)
 class NewArtifact:
@@ -169,6 +175,10 @@ class Execution:
         """`success` or `error`; the contract's `timeout` is never given."""
         return "success" if self.error_message is None else "error"
 
+    def record(self) -> bytes:
+        """The same with the input, as it is listed and exported."""
+        return self.wire()[:-1] + b',"input":' + self.input + b"}"
+
     def wire(self) -> bytes:
         """The contract's ExecuteResponse, as JSON: the output's text goes in as it is."""
         head = {
@@ -180,7 +190,7 @@ class Execution:
         }
         tail = {
             "latency_ms": number(self.latency_ms),
-            "sampled_for_validation": self.sampled,
+            "sampled_for_validation": bool(self.sampled),
             "executed_at": timestamps.iso8601(self.executed_at),
         }
         if self.output is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
@@ -115,6 +115,9 @@ class _Running:
 
     sampling_rate: float
     check: InputCheck
+    check_output: InputCheck
+    told: set[int] = field(default_factory=set)
+    """Versions of which it was logged that an output does not fit."""
 
 
 @dataclass(frozen=True)
@@ -290,13 +293,14 @@ class Service:
             outcome = self._run(chosen.program, value, limit, stop)
             if outcome.error is not None and stop.reason is not None:
                 raise Abandoned(stop.reason)
+            outcome = self._fitting(running, chosen, outcome)
             latency_ms = (time.perf_counter() - began) * 1000
             execution = _execution(task_id, chosen, value, outcome, latency_ms, _sampled(force_validation, running))
 
             def record(transaction: Transaction, chosen: _Chosen = chosen, execution: Execution = execution) -> bool:
                 if self._superseded(transaction, task_id, version, chosen):
                     return False
-                self._store.add_executions(transaction, [execution])
+                self._store.add_executions(transaction, self._kept([execution]))
                 seal(transaction, execution)
                 return True
 
@@ -349,7 +353,7 @@ class Service:
             with self._store.transaction() as transaction:
                 if self._superseded(transaction, task_id, version, chosen):
                     continue
-                self._store.add_executions(transaction, made)
+                self._store.add_executions(transaction, self._kept(made))
                 seal(transaction, results)
             for execution in made:
                 self._metrics.executed(execution, running.sampling_rate)
@@ -380,11 +384,34 @@ class Service:
                 if reason is not None:
                     results.append(RowResult(row.id, None, reason, 0.0))
                     continue
-                outcome = next(outcomes)
+                outcome = self._fitting(running, chosen, next(outcomes))
                 sampled = _sampled(row.force_validation, running)
                 execution = _execution(task_id, chosen, row.input, outcome, outcome.latency_ms, sampled)
                 results.append(RowResult(row.id, execution, outcome.error, execution.latency_ms))
         return results
+
+    def _kept(self, executions: Sequence[Execution]) -> Sequence[Execution]:
+        if self._settings.record == "all":
+            return executions
+        if self._settings.record == "none":
+            return []
+        return [execution for execution in executions if execution.error_message is not None]
+
+    def _fitting(self, running: _Running, chosen: _Chosen, outcome: Outcome) -> Outcome:
+        """The outcome, as the settings have it where its output does not fit the task's schema."""
+        if not outcome.ok or self._settings.check_outputs == "off":
+            return outcome
+        errors = running.check_output.errors(outcome.output)
+        if not errors:
+            return outcome
+        path, text = errors[0]
+        reason = f"Output does not fit the task's schema: {path.replace('input', 'output', 1)}: {text}"
+        if self._settings.check_outputs == "reject":
+            return Outcome(None, reason, outcome.latency_ms)
+        if chosen.version not in running.told:
+            running.told.add(chosen.version)
+            logger.warning("program %s, version %d: %s", chosen.id, chosen.version, reason)
+        return outcome
 
     def _running(self, task_id: str) -> _Running:
         running = self._tasks.get(task_id)
@@ -392,8 +419,9 @@ class Service:
             found = self._store.running_of(task_id)
             if found is None:
                 raise ExecutionFailed(f"Task with ID {task_id} not found")
-            check = _checked(from_json(found[1]))
-            running = self._tasks.put(task_id, _Running(found[0], check), check.weight)
+            of_input, of_output = _checked(from_json(found[1])), _checked(from_json(found[2]))
+            running = _Running(found[0], of_input, of_output)
+            self._tasks.put(task_id, running, of_input.weight + of_output.weight)
         return running
 
     def _choose(self, task_id: str, version: int | None) -> _Chosen:
@@ -433,6 +461,19 @@ class Service:
             return self._programs.run(program, value, timeout_ms=timeout_ms, stop=stop)
         except (UnsupportedLanguage, ConfigurationError) as error:
             raise ExecutionFailed(str(error)) from None
+        except RuntimeError:
+            self._raise_if_ending()
+            raise
+
+    def _raise_if_ending(self) -> None:
+        # Then the pool of programs is closed, whatever ran in it.
+        if self.ending:
+            raise Abandoned(ENDING) from None
+
+    def end(self) -> None:
+        """Take up no more rows, and cut off what runs."""
+        self.ending = True
+        self._programs.kill()
 
     def _run_many(
         self,
@@ -451,6 +492,9 @@ class Service:
             )
         except (UnsupportedLanguage, ConfigurationError) as error:
             raise ExecutionFailed(str(error)) from None
+        except RuntimeError:
+            self._raise_if_ending()
+            raise
 
 
 def _checked(schema: Any) -> InputCheck:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..exceptions import ConfigurationError
 from .app import create_app
-from .settings import Settings
+from .calls import Site
+from .settings import OutputCheck, Record, Settings
 from .store import Store
 
 GRACE_SECONDS = 4
 """How long requests under way may go on once the server is told to end."""
+RUN_ON_SECONDS = 2.0
+"""How long programs under way may go on; the rest of the time is for the replies."""
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own default."""
 
@@ -36,6 +42,15 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_started = on_started
+        self._app: FastAPI = config.app  # type: ignore[assignment]  # made here
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Batches end between two rows, so that their replies are out before the time for that is over.
+        site: Site | None = getattr(self._app.state, "site", None)
+        if site is not None:
+            site.service.ending = True
+            asyncio.get_running_loop().call_later(RUN_ON_SECONDS, site.service.end)
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -43,16 +58,92 @@ class _Uvicorn(uvicorn.Server):
             self._on_started()
 
 
-def _settings(data: str | None, api_key: str | None, check_inputs: bool, rate_limit: int | None) -> Settings:
+class _Http(HttpToolsProtocol):
+    """Cuts connections on which half a request, or none, came within `request_seconds`; bodies have their own limit."""
+
+    request_seconds = 30.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._cut_later()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._cut_later()
+
+    def on_headers_complete(self) -> None:
+        self._cutting.cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cutting.cancel()
+        super().connection_lost(exc)
+
+    def _cut_later(self) -> None:
+        cutting: asyncio.TimerHandle | None = getattr(self, "_cutting", None)
+        if cutting is not None:
+            cutting.cancel()
+        self._cutting = self.loop.call_later(self.request_seconds, self.transport.close)
+
+
+def settings_for(
+    *,
+    data: str | None = None,
+    api_key: str | None = None,
+    api_key_file: str | None = None,
+    host: str | None = None,
+    allowed_hosts: Sequence[str] = (),
+    trusted_proxies: Sequence[str] = (),
+    cors_origins: Sequence[str] = (),
+    check_inputs: bool = True,
+    check_outputs: OutputCheck = "warn",
+    record: Record = "all",
+    keep_days: float | None = None,
+    rate_limit: int | None = None,
+    request_timeout: float = 30.0,
+    legacy: bool = False,
+) -> Settings:
+    """Return the settings of a server on a socket. Raises `ConfigurationError` for those that cannot be."""
+    if api_key_file is not None:
+        if api_key is not None:
+            raise ConfigurationError("api_key and api_key_file were both given: give the server one of them")
+        try:
+            api_key = Path(api_key_file).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"the API key cannot be read from {api_key_file}: {error}") from error
     if api_key is not None and not api_key.strip():
         raise ConfigurationError("api_key is empty: give the server a key, or none")
     if rate_limit is not None and rate_limit < 1:
         raise ConfigurationError(f"rate_limit must be at least 1 request a minute, not {rate_limit}")
+    if not request_timeout > 0:
+        raise ConfigurationError(f"request_timeout must be more than 0 seconds, not {request_timeout}")
+    if keep_days is not None and not keep_days > 0:
+        raise ConfigurationError(f"keep_days must be more than 0, not {keep_days}")
+    for name, value, allowed in (
+        ("check_outputs", check_outputs, get_args(OutputCheck)),
+        ("record", record, get_args(Record)),
+    ):
+        if value not in allowed:
+            raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     folder = None if data is None else Path(data).expanduser().absolute()
     if folder is not None:
         # Here the error is the caller's; in the application's lifespan it would be uvicorn's, and a traceback.
         Store(folder).close()
-    return Settings(data=folder, api_key=api_key, check_inputs=check_inputs, rate_limit=rate_limit)
+    names = {name.strip().lower().rstrip(".") for name in (*allowed_hosts, *([host] if host else ()))}
+    return Settings(
+        data=folder,
+        api_key=api_key,
+        hosts=frozenset(names - {""}),
+        trusted_proxies=frozenset(trusted_proxies),
+        cors_origins=tuple(cors_origins),
+        check_inputs=check_inputs,
+        check_outputs=check_outputs,
+        record=record,
+        keep_days=keep_days,
+        rate_limit=rate_limit,
+        request_seconds=request_timeout,
+        legacy=legacy,
+    )
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -72,6 +163,9 @@ def _bound(host: str, port: int) -> socket.socket:
 def _config(settings: Settings, **options: Any) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(settings),
+        http=type("_Http", (_Http,), {"request_seconds": settings.request_seconds}),
+        # Otherwise uvicorn itself would believe what a proxy says of its callers.
+        proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         access_log=False,
         server_header=False,
@@ -86,17 +180,9 @@ def _url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(
-    host: str,
-    port: int,
-    data: str | None,
-    api_key: str | None,
-    check_inputs: bool,
-    rate_limit: int | None,
-    on_bound: Callable[[str], None] | None,
-) -> None:
+def serve(host: str, port: int, on_bound: Callable[[str], None] | None, **options: Any) -> None:
     """See `loopai.local.serve`."""
-    settings = _settings(data, api_key, check_inputs, rate_limit)
+    settings = settings_for(host=host, **options)
     with _bound(host, port) as listening:
         base_url = _url(listening)
         server = _Uvicorn(_config(settings), (lambda: on_bound(base_url)) if on_bound else lambda: None)
@@ -107,10 +193,15 @@ def serve(
         raise ConfigurationError("the server did not start; its log says why")
 
 
+def application(**options: Any) -> FastAPI:
+    """See `loopai.local.create`."""
+    return create_app(settings_for(**options))
+
+
 @contextmanager
-def running(data: str | None, api_key: str | None, check_inputs: bool, rate_limit: int | None) -> Iterator[Server]:
+def running(**options: Any) -> Iterator[Server]:
     """See `loopai.local.running`."""
-    settings = _settings(data, api_key, check_inputs, rate_limit)
+    settings = settings_for(**options)
     decided = threading.Event()
     with _bound("127.0.0.1", 0) as listening:
         server = _Uvicorn(_config(settings, log_config=None), decided.set)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 LARGEST_BODY = 30_000_000
 """Bytes of a request body that are read; the limit of the real server's web server."""
@@ -14,10 +15,10 @@ DEEPEST_BODY = 32
 MOST_VALUES = 2_000_000
 """JSON values in a request body; each takes some 80 bytes."""
 
-MOST_BODY_BYTES = 150_000_000
+MOST_BODY_BYTES = 80_000_000
 """Bytes of all request bodies that are held at a time."""
 
-MOST_PARSED_BYTES = 200_000_000
+MOST_PARSED_BYTES = 150_000_000
 """About how many bytes what large bodies say may take at a time."""
 
 LARGEST_CODE = 1_000_000
@@ -27,10 +28,19 @@ PROGRAM_TIMEOUT_MS = 5000
 """Milliseconds a program may take where the request does not say (the contract's default)."""
 
 
+OutputCheck = Literal["off", "warn", "reject"]
+Record = Literal["all", "failures", "none"]
+
+
 @dataclass(frozen=True)
 class Settings:
     """One server's settings.
 
+    `check_outputs`: whether an output that does not fit its task's schema is an error (`reject`) or logged (`warn`).
+    `record` is which executions are kept, `keep_days` for how long (`None` for ever). `legacy` answers every caller as
+    the first release of the SDKs expects it.
+    `hosts` are the names under which it may be asked besides addresses and `localhost`, `None` any. `trusted_proxies`
+    are the addresses whose X-Real-IP is believed, `cors_origins` the sites whose pages may ask it.
     `data` is the folder of the database; `None` is a private one that goes when the server ends. `check_inputs` says
     whether an input must fit its task's schema. `rate_limit` is the number of requests a minute, path and client
     address; `None` is without limit. `workers` is how many requests are worked on at a time. `request_seconds` is how
@@ -39,8 +49,15 @@ class Settings:
     """
 
     data: Path | None = None
+    hosts: frozenset[str] | None = None
+    trusted_proxies: frozenset[str] = frozenset()
+    cors_origins: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     check_inputs: bool = True
+    check_outputs: OutputCheck = "warn"
+    record: Record = "all"
+    keep_days: float | None = None
+    legacy: bool = False
     environment: str = "Development"
     rate_limit: int | None = None
     largest_body: int = LARGEST_BODY

@@ -6,13 +6,14 @@ acknowledged is lost when the process is killed; a power cut may take the last m
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -28,6 +29,11 @@ Transaction = DBAPICursor
 """A cursor of a connection on which a write transaction is open."""
 
 FILE = "loopai.db"
+INCREMENTAL = 2
+"""SQLite's number for shrinking a file a few pages at a time."""
+LAST = 2**63 - 1
+DELETED_AT_ONCE = 5000
+PAGES_AT_ONCE = 1000
 BUSY_SECONDS = 30.0
 """How long a statement waits for another process's transaction; they last milliseconds."""
 WRITE_SECONDS = 3.0
@@ -93,7 +99,7 @@ class Store:
         )
         sa.event.listen(self._engine, "connect", _set_up)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            _make_private(self.folder, self._file)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -128,6 +134,12 @@ class Store:
         while True:
             try:
                 with self._cursor() as cursor:
+                    if _first(cursor, "PRAGMA auto_vacuum")[0] != INCREMENTAL:
+                        # Only so can the file shrink later without being written anew. It takes effect before the
+                        # first table is made, or by writing the file anew this once.
+                        cursor.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
+                        if _first(cursor, "PRAGMA user_version")[0]:
+                            cursor.execute("VACUUM")
                     # Not covered by SQLite's own waiting where another process is doing the same.
                     cursor.execute("PRAGMA journal_mode = WAL")
                 break
@@ -142,10 +154,13 @@ class Store:
                     f"the data folder {self.folder} was written by a newer loopai (schema {found}, this one knows "
                     f"{tables.SCHEMA}): upgrade loopai or use another folder"
                 )
-            if found < tables.SCHEMA:
-                for statement in tables.CREATE:
+            steps = [tables.CREATE]
+            if found:
+                steps = [tables.MIGRATIONS[at] for at in range(found + 1, tables.SCHEMA + 1)]
+            for statements in steps:
+                for statement in statements:
                     cursor.execute(statement)
-                cursor.execute(f"PRAGMA user_version = {tables.SCHEMA}")
+            cursor.execute(f"PRAGMA user_version = {tables.SCHEMA}")
 
     @contextmanager
     def _cursor(self) -> Iterator[DBAPICursor]:
@@ -258,18 +273,19 @@ class Store:
         """The task of that name."""
         return _state(self._row(tables.TASK_BY_NAME, name=name))
 
-    def tasks(self) -> list[TaskState]:
-        """All tasks, oldest first."""
-        return [TaskState(Task(*row[:-2]), *row[-2:]) for row in self._rows(tables.ALL_TASKS)]
+    def tasks(self, most: int = -1, after: str | None = None) -> list[TaskState]:
+        """Tasks without their examples, oldest first: `most` of them, from the one after that of the id `after`."""
+        rows = self._rows(tables.TASKS_PAGE, most=most, after=after or "")
+        return [TaskState(Task(*row[:-2]), *row[-2:]) for row in rows]
 
     def count_tasks(self) -> int:
         """How many tasks there are."""
         return int(self._row(tables.COUNT_TASKS)[0])
 
-    def running_of(self, task_id: str) -> tuple[float, bytes] | None:
-        """What an execution needs of a task, which never changes: sampling rate and input schema."""
+    def running_of(self, task_id: str) -> tuple[float, bytes, bytes] | None:
+        """What an execution needs of a task, which never changes: sampling rate, input schema and output schema."""
         row = self._row(tables.RUNNING_OF_TASK, id=task_id)
-        return None if row is None else (row[0], row[1])
+        return None if row is None else (row[0], row[1], row[2])
 
     def examples_size(self, task_id: str) -> int:
         """Bytes of the task's examples; 0 for an unknown task."""
@@ -333,6 +349,39 @@ class Store:
         """Record runs."""
         transaction.executemany(tables.INSERT_EXECUTION, [vars(execution) for execution in executions])
 
+    def executions(
+        self, task_id: str, most: int, before: int | None = None, status: str | None = None
+    ) -> list[tuple[int, Execution]]:
+        """A task's runs with their numbers, newest first: `most` of them, from before the number `before`."""
+        last = LAST if before is None else before
+        rows = self._rows(tables.EXECUTIONS_PAGE, task_id=task_id, most=most, before=last, status=status or "")
+        return [(row[0], Execution(*row[1:])) for row in rows]
+
+    def delete_executions(self, since: int) -> int:
+        """Delete runs from before `since`, a part at a time so that others get to write; how many there were."""
+        deleted = 0
+        while True:
+            with self.transaction() as cursor:
+                cursor.execute(tables.DELETE_OLD_EXECUTIONS, {"since": since, "most": DELETED_AT_ONCE})
+                count = int(cursor.rowcount)
+            deleted += count
+            if count < DELETED_AT_ONCE:
+                return deleted
+
+    def shrink(self) -> None:
+        """Give the space of what was deleted back to the file system."""
+        while True:
+            with self.transaction() as cursor:
+                if not _first(cursor, "PRAGMA freelist_count")[0]:
+                    break
+                # A result row for each page.
+                cursor.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")
+                cursor.fetchall()
+        with self._one_writer, closing(self._writing().cursor()) as cursor:
+            self._raise_if_closed()
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.fetchall()
+
     # Replies kept by idempotency key
 
     def keep_reply(
@@ -367,6 +416,19 @@ class Store:
         """Forget replies kept until `since`."""
         with self.transaction() as cursor:
             cursor.execute(tables.DROP_OLD_REPLIES, {"since": since})
+
+
+def _make_private(folder: Path, file: Path) -> None:
+    """Make folder and file where they are missing; nobody else may read them, also where they were there before."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # The folder may be one that holds other things, which are not ours to hide.
+    if all(found.name.startswith(FILE) for found in folder.iterdir()):
+        folder.chmod(0o700)
+    # What SQLite puts beside its file has the file's permissions.
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    for found in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
+        with suppress(FileNotFoundError):
+            found.chmod(0o600)
 
 
 def _set_up(connection: DBAPIConnection, _: Any) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import sqlite
 
 from .records import Artifact, Execution, Task
 
-SCHEMA = 1
+SCHEMA = 2
 """Number of the tables' shape, kept in the database's `user_version`; a database of a higher one is refused."""
 
 metadata = sa.MetaData()
@@ -73,6 +73,7 @@ executions = sa.Table(
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("sampled", sa.Boolean, nullable=False),
     sa.Column("executed_at", sa.Integer, nullable=False),
+    sa.Index("ix_executions_task_id", "task_id", "seq"),
 )
 
 replies = sa.Table(
@@ -94,10 +95,19 @@ CREATE = tuple(
 )
 """What makes the tables."""
 
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    2: ("CREATE INDEX ix_executions_task_id ON executions (task_id, seq)",),
+}
+"""What makes a database of the number before into one of this number."""
+
 
 def _sql(statement: sa.ClauseElement) -> str:
     """The statement's text with named parameters: compiled once, so that a run costs what SQLite costs."""
     return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
+
+
+def _names(record: type[Any]) -> list[str]:
+    return [field.name for field in fields(record)]
 
 
 def _columns(table: sa.Table, record: type[Any]) -> list[sa.Column[Any]]:
@@ -115,11 +125,30 @@ _task_states = sa.select(*_columns(tasks, Task), _highest_active, _versions)
 INSERT_TASK = _sql(tasks.insert())
 TASK_BY_ID = _sql(_task_states.where(tasks.c.id == sa.bindparam("id")))
 TASK_BY_NAME = _sql(_task_states.where(tasks.c.name == sa.bindparam("name")))
-ALL_TASKS = _sql(_task_states.order_by(tasks.c.created_at, tasks.c.id))
+_last = sa.select(tasks.c.created_at, tasks.c.id).where(tasks.c.id == sa.bindparam("after"))
+TASKS_PAGE = _sql(
+    sa.select(
+        *(sa.literal_column("'[]'") if name == "examples" else tasks.c[name] for name in _names(Task)),
+        _highest_active,
+        _versions,
+    )
+    .where(
+        sa.or_(
+            sa.bindparam("after") == sa.literal_column("''"),
+            sa.tuple_(tasks.c.created_at, tasks.c.id) > _last.scalar_subquery(),
+        )
+    )
+    .order_by(tasks.c.created_at, tasks.c.id)
+    .limit(sa.bindparam("most"))
+    .offset(sa.literal_column("0"))
+)
 COUNT_TASKS = _sql(sa.select(sa.func.count()).select_from(tasks))
 TASK_ID_BY_NAME = _sql(sa.select(tasks.c.id).where(tasks.c.name == sa.bindparam("name")))
-RUNNING_OF_TASK = _sql(sa.select(tasks.c.sampling_rate, tasks.c.input_schema).where(tasks.c.id == sa.bindparam("id")))
-
+RUNNING_OF_TASK = _sql(
+    sa.select(tasks.c.sampling_rate, tasks.c.input_schema, tasks.c.output_schema).where(
+        tasks.c.id == sa.bindparam("id")
+    )
+)
 EXAMPLES_SIZE = _sql(sa.select(sa.func.length(tasks.c.examples)).where(tasks.c.id == sa.bindparam("id")))
 
 INSERT_ARTIFACT = _sql(artifacts.insert())
@@ -138,6 +167,32 @@ PROGRAM_OF_VERSION = _sql(
 CODE = _sql(sa.select(artifacts.c.code, artifacts.c.language).where(artifacts.c.id == sa.bindparam("id")))
 
 INSERT_EXECUTION = _sql(executions.insert().values({item.name: sa.bindparam(item.name) for item in fields(Execution)}))
+
+EXECUTIONS_PAGE = _sql(
+    sa.select(executions.c.seq, *_columns(executions, Execution))
+    .where(
+        executions.c.task_id == sa.bindparam("task_id"),
+        executions.c.seq < sa.bindparam("before"),
+        sa.or_(
+            sa.bindparam("status") == sa.literal_column("''"),
+            (executions.c.error_message.is_(None)) == (sa.bindparam("status") == sa.literal_column("'success'")),
+        ),
+    )
+    .order_by(executions.c.seq.desc())
+    .limit(sa.bindparam("most"))
+    .offset(sa.literal_column("0"))
+)
+DELETE_OLD_EXECUTIONS = _sql(
+    executions.delete().where(
+        executions.c.seq.in_(
+            sa.select(executions.c.seq)
+            .where(executions.c.executed_at < sa.bindparam("since"))
+            .order_by(executions.c.seq)
+            .limit(sa.bindparam("most"))
+            .offset(sa.literal_column("0"))
+        )
+    )
+)
 
 _kept = sqlite.insert(replies)
 KEEP_REPLY = _sql(

@@ -14,6 +14,11 @@ def now() -> int:
     return time.time_ns() // 100
 
 
+def days_ago(days: float) -> int:
+    """The moment so many days before this one."""
+    return now() - int(days * 86_400 * TICKS_A_SECOND)
+
+
 def iso8601(moment: int) -> str:
     """ISO 8601 in UTC, ending in `Z`; trailing zeros of the fraction are left out, and so is a fraction of zero."""
     seconds, fraction = divmod(moment, TICKS_A_SECOND)

@@ -27,7 +27,7 @@ _TRIAL_SECONDS = 10.0
 class Confinement:
     """The command that starts workers; its file is removed with this object."""
 
-    def __init__(self, max_memory_mb: int) -> None:
+    def __init__(self, max_memory_mb: int, niceness: int = 0) -> None:
         self.command: str | None = None
         """The path to start, `None` for the sandbox library's own choice."""
         if sys.platform != "linux":
@@ -37,7 +37,7 @@ class Confinement:
         folder = tempfile.mkdtemp(prefix="loopai-sandbox-")
         weakref.finalize(self, _remove, folder, os.getpid())
         script = Path(folder) / "worker"
-        script.write_text(_script(find_monty_binary(), max_memory_mb))
+        script.write_text(_script(find_monty_binary(), max_memory_mb, niceness))
         script.chmod(0o700)
         # A folder for temporary files may forbid running what is in it; a container may lack a shell.
         with contextlib.suppress(OSError, subprocess.SubprocessError):
@@ -52,13 +52,15 @@ def _remove(folder: str, process: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _script(binary: str, max_memory_mb: int) -> str:
+def _script(binary: str, max_memory_mb: int, niceness: int) -> str:
     setpriv = shutil.which("setpriv")
     unprivileged = f"{shlex.quote(setpriv)} --no-new-privs -- " if setpriv else ""
+    nice = shutil.which("nice")
+    behind = f"{shlex.quote(nice)} -n {niceness} " if nice and niceness else ""
     kilobytes = (2 * max_memory_mb + _OVERHEAD_MB) * 1024
     return (
         "#!/bin/sh\n"
         f"ulimit -v {kilobytes} && ulimit -n {_OPEN_FILES} && ulimit -f 0 && ulimit -c 0 || exit 1\n"
         "unset PWD OLDPWD\n"
-        f'exec {unprivileged}{shlex.quote(binary)} "$@"\n'
+        f'exec {behind}{unprivileged}{shlex.quote(binary)} "$@"\n'
     )

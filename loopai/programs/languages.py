@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .program import Outcome, Program, Stop, UnsupportedLanguage
+from .program import Bounds, Outcome, Program, Stop, UnsupportedLanguage
 
 __all__ = ["LANGUAGES", "Engine", "Language", "language", "language_of_file"]
 
@@ -33,31 +33,30 @@ class Engine(Protocol):
         """End what was started at once: whoever waits for a run gets a RuntimeError."""
 
 
-def _python(processes: int | None, max_memory_mb: int, per_program: int | None) -> Engine:
+def _python(bounds: Bounds) -> Engine:
     from .python_engine import PythonEngine
 
-    return PythonEngine(processes, max_memory_mb, per_program)
+    return PythonEngine(bounds)
 
 
-def _typescript(processes: int | None, max_memory_mb: int, per_program: int | None) -> Engine:
+def _typescript(bounds: Bounds) -> Engine:
     from .typescript.engine import TypeScriptEngine
 
-    return TypeScriptEngine(processes, max_memory_mb, per_program)
+    return TypeScriptEngine(bounds)
 
 
 @dataclass(frozen=True)
 class Language:
     """A language: its name and other names, the suffixes of its files, what a comment begins with, and its engine.
 
-    `start` takes the most processes, the megabytes that a program may hold and in how many processes one program may
-    be at work; it raises `ConfigurationError` where the engine's library is not installed.
+    `start` makes the engine, and raises `ConfigurationError` where its library is not installed.
     """
 
     name: str
     other_names: tuple[str, ...]
     suffixes: tuple[str, ...]
     comment: str
-    start: Callable[[int | None, int, int | None], Engine]
+    start: Callable[[Bounds], Engine]
 
 
 _ALL = (

@@ -10,7 +10,7 @@ from typing import Any
 from loopai.exceptions import ConfigurationError
 
 from .languages import LANGUAGES, Engine, language
-from .program import LONGEST_TIMEOUT_MS, Outcome, Program, Stop
+from .program import LONGEST_TIMEOUT_MS, Bounds, Outcome, Program, Stop
 
 __all__ = ["ProgramPool"]
 
@@ -20,14 +20,20 @@ class ProgramPool:
 
     `processes` bounds the processes for each language, and with them how many programs run at once (default: as many
     as there are cores, at least 4 for Python and 2 for TypeScript), `per_program` in how many of them one program may
-    be at work (default: all of them). `max_memory_mb` bounds what one program may hold, input included.
+    be at work (default: all of them). `niceness` is by how much they stand behind other processes (Linux).
+    `max_memory_mb` bounds what one program may hold, input included.
     May be used by several threads; a forked child gets processes of its own.
     Methods raise `UnsupportedLanguage` for a language that does not run here, `ConfigurationError` where its library is
     not installed, and RuntimeError once closed.
     """
 
     def __init__(
-        self, *, processes: int | None = None, max_memory_mb: int = 128, per_program: int | None = None
+        self,
+        *,
+        processes: int | None = None,
+        max_memory_mb: int = 128,
+        per_program: int | None = None,
+        niceness: int = 0,
     ) -> None:
         if per_program is not None and per_program < 1:
             raise ValueError(f"per_program must be at least 1, not {per_program}")
@@ -35,9 +41,7 @@ class ProgramPool:
             raise ValueError(f"processes must be at least 1, not {processes}")
         if max_memory_mb < 1:
             raise ValueError(f"max_memory_mb must be at least 1, not {max_memory_mb}")
-        self._processes = processes
-        self._max_memory_mb = max_memory_mb
-        self._per_program = per_program
+        self._bounds = Bounds(processes, max_memory_mb, per_program, niceness)
         self._engines: dict[str, Engine] = {}
         self._closed = threading.Event()
         # Their libraries are imported here and not at the first run, which may be on a thread: a child forked in the
@@ -119,9 +123,7 @@ class ProgramPool:
         engine = self._engines.get(known.name)
         if engine is None:
             # Without a lock, which a fork could leave held: of two made at once one is never used, and starts nothing.
-            engine = self._engines.setdefault(
-                known.name, known.start(self._processes, self._max_memory_mb, self._per_program)
-            )
+            engine = self._engines.setdefault(known.name, known.start(self._bounds))
         return engine
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
-__all__ = ["LONGEST_TIMEOUT_MS", "Outcome", "Program", "Stop", "Stopped", "UnsupportedLanguage"]
+__all__ = ["LONGEST_TIMEOUT_MS", "Bounds", "Outcome", "Program", "Stop", "Stopped", "UnsupportedLanguage"]
 
 LONGEST_TIMEOUT_MS = 60_000
 """Milliseconds; the wire contract allows no more, and it is where "no limit" ends."""
@@ -37,6 +37,16 @@ class Outcome:
     def ok(self) -> bool:
         """Whether the program returned a value."""
         return self.error is None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an engine may take; the members are those parameters of `ProgramPool`, None for the engine's own default."""
+
+    processes: int | None
+    max_memory_mb: int
+    per_program: int | None
+    niceness: int
 
 
 class UnsupportedLanguage(ValueError):

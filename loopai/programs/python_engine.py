@@ -13,7 +13,7 @@ from typing import Any
 
 from .engine import require
 from .failures import Failure, Kind
-from .program import Outcome, Program, Stop, Stopped
+from .program import Bounds, Outcome, Program, Stop, Stopped
 from .session import Reply, Session, slack_ms
 from .stateless import is_stateless
 from .values import NotJSON, copied, to_input
@@ -37,12 +37,13 @@ class PythonEngine:
     Parameters and behaviour are those of `ProgramPool`. Raises `ConfigurationError` where the sandbox is not installed.
     """
 
-    def __init__(self, processes: int | None, max_memory_mb: int, per_program: int | None) -> None:
+    def __init__(self, bounds: Bounds) -> None:
         # Here and not at the first run, since that may be on a thread, and a fork in the middle of an import blocks.
         require()
-        self._processes = processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
-        self._max_memory_mb = max_memory_mb
-        self._per_program = per_program or self._processes
+        self._processes = bounds.processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
+        self._max_memory_mb = bounds.max_memory_mb
+        self._per_program = bounds.per_program or self._processes
+        self._niceness = bounds.niceness
         # By process id, so that a child neither finds its parent's workers nor a lock that was held at the fork.
         self._workers: dict[int, Workers] = {}
         self._closed = threading.Event()
@@ -101,7 +102,7 @@ class PythonEngine:
         workers = self._workers.get(os.getpid())
         if workers is None:
             workers = self._workers.setdefault(
-                os.getpid(), Workers(self._processes, self._max_memory_mb, self._per_program)
+                os.getpid(), Workers(self._processes, self._max_memory_mb, self._per_program, self._niceness)
             )
         return workers
 

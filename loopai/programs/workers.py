@@ -51,9 +51,10 @@ class Workers:
     One program is at work in at most `per_program` of them, so that the others' wait has an end.
     """
 
-    def __init__(self, processes: int, max_memory_mb: int, per_program: int) -> None:
+    def __init__(self, processes: int, max_memory_mb: int, per_program: int, niceness: int) -> None:
         self._processes = processes
         self._per_program = per_program
+        self._niceness = niceness
         self._at_work: Counter[Program] = Counter()
         self._confinement: Confinement | None = None
         self._max_memory_mb = max_memory_mb
@@ -137,7 +138,7 @@ class Workers:
         with self._changed:
             self._raise_if_closed()
             if self._monty is None:
-                self._confinement = Confinement(self._max_memory_mb)
+                self._confinement = Confinement(self._max_memory_mb, self._niceness)
                 pool = monty.Monty(
                     binary_path=self._confinement.command,
                     min_processes=0,

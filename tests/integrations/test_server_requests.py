@@ -18,6 +18,7 @@ if sys.version_info < (3, 10):
 
 import httpx
 
+from loopai import SyncLoopaiClient
 from loopai.local.app import create_app
 from loopai.local.settings import Settings
 
@@ -65,7 +66,7 @@ async def test_paths_match_in_any_case_and_with_a_slash(serve: Serve, path: str)
         ("/api/vfoo/tasks", {}, 400),
         ("/api/tasks", {}, 404),
         ("/api", {}, 404),
-        ("/", {}, 404),
+        ("/nothing", {}, 404),
         ("/nowhere", {}, 404),
         ("/api/v1/nowhere", {}, 404),
         ("/api/v1/metrics", {}, 404),
@@ -140,7 +141,7 @@ async def test_an_api_key_guards_everything_under_api(serve: Serve) -> None:
     """401 without or with a wrong one; whether the process lives may be asked without."""
     async with serve(api_key="s3cret") as http:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "s3cret"}):
-            for path in ("/api/v1/tasks", "/API/v1/health", "/api/v1/nowhere"):
+            for path in ("/api/v1/tasks", "/API/v1/tasks", "/api/v1/nowhere"):
                 reply = await http.get(path, headers=headers)
                 assert (reply.status_code, reply.json()["code"]) == (401, "UNAUTHORIZED")
                 assert reply.headers["www-authenticate"] == "Bearer"
@@ -324,6 +325,9 @@ async def test_the_document_covers_every_route(serve: Serve) -> None:
             "GET /api/v1/tasks/{task_id}/artifacts/{version}",
             "POST /api/v1/batch/execute",
             "POST /api/v1/batch/validate",
+            "GET /api/v1/tasks/{task_id}/executions",
+            "GET /api/v1/tasks/{task_id}/executions/export",
+            "DELETE /api/v1/executions",
             "GET /api/v1/health",
             "GET /api/v1/health/detailed",
             "GET /api/v1/health/ready",
@@ -334,7 +338,25 @@ async def test_the_document_covers_every_route(serve: Serve) -> None:
         execute = operations["POST /api/v1/tasks/{task_id}/execute"]
         assert [parameter["name"] for parameter in execute["parameters"]] == ["task_id", "Idempotency-Key"]
         body = execute["requestBody"]["content"]["application/json"]["schema"]
-        assert body["required"] == ["task_id", "input"]
+        assert body == {"$ref": "#/components/schemas/ExecuteRequest"}
+        schemas = document["components"]["schemas"]
+        assert schemas["ExecuteRequest"]["required"] == ["task_id", "input"]
+        assert schemas["BatchExecuteRequest"]["properties"]["items"]["items"] == {
+            "$ref": "#/components/schemas/BatchExecuteItem"
+        }
+        replied = schemas["ExecutionResult"]
+        assert set(replied["properties"]) - set(replied["required"]) == {"output", "error_message", "memory_usage_mb"}
+        assert replied["properties"]["executed_at"]["format"] == "date-time"
+        assert replied["properties"]["status"]["enum"] == ["success", "error"]
+        assert document["components"]["securitySchemes"] == {"apiKey": {"type": "http", "scheme": "bearer"}}
+        assert document["servers"]
+        created = operations["POST /api/v1/tasks"]["responses"]["201"]
+        assert "Location" in created["headers"]
+        assert created["links"]["execute"]["operationId"] == execute["operationId"] == "execute"
+        names = [operation["operationId"] for operation in operations.values()]
+        assert len(set(names)) == len(names)
+        additions = {"execute_legacy", "list_executions", "export_executions", "delete_executions"}
+        assert all(hasattr(SyncLoopaiClient, name) for name in set(names) - additions)
         result = execute["responses"]["200"]["content"]["application/json"]["schema"]
         assert result == {"$ref": "#/components/schemas/ExecutionResult"}
         assert operations["POST /api/v1/tasks/execute"]["deprecated"] is True

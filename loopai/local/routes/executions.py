@@ -189,5 +189,25 @@ def add(app: FastAPI) -> None:
     route(app, "POST", path, execute, "executions", result, body=bodies.EXECUTE, refusals=refusals)
     route(app, "POST", old, execute_legacy, "executions", result, body=bodies.EXECUTE, refusals=refusals, old=True)
     run, compare = "/api/v1/batch/execute", "/api/v1/batch/validate"
-    route(app, "POST", run, execute_batch, "batches", batch, body=bodies.BATCH_EXECUTE, refusals=refusals)
-    route(app, "POST", compare, validate_batch, "batches", validated, body=bodies.BATCH_VALIDATE, refusals={400, 415})
+    route(
+        app,
+        "POST",
+        run,
+        execute_batch,
+        "batches",
+        batch,
+        body=bodies.BATCH_EXECUTE,
+        refusals=refusals,
+        name="batch_execute",
+    )
+    route(
+        app,
+        "POST",
+        compare,
+        validate_batch,
+        "batches",
+        validated,
+        body=bodies.BATCH_VALIDATE,
+        refusals={400, 415},
+        name="batch_validate",
+    )

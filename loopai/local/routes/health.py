@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from ... import models
 from ..._version import __version__
@@ -92,14 +92,37 @@ async def metrics(request: Request) -> Response:
     return Response(await site.work(site.metrics.text), headers={"Content-Type": CONTENT_TYPE})
 
 
+async def to_documentation(_: Request) -> Response:
+    """Lead whoever opens the address in a browser to the documentation."""
+    return RedirectResponse("/docs")
+
+
 def add(app: FastAPI) -> None:
     """Add these endpoints."""
     place, detailed, is_ready = "/api/v1/health", models.DetailedHealthResponse, models.ReadyResponse
-    route(app, "GET", place, health, "health", models.HealthResponse)
-    route(app, "GET", f"{place}/detailed", detailed_health, "health", detailed, also={503: detailed})
-    route(app, "GET", f"{place}/ready", ready, "health", is_ready, also={503: is_ready})
-    route(app, "GET", f"{place}/live", live, "health", models.LiveResponse)
-    app.get("/metrics", summary="Metrics", response_class=PlainTextResponse, tags=["health"])(metrics)
-    app.get("/health", summary="Health in a word", response_class=PlainTextResponse, tags=["health"])(plain_health)
+    route(app, "GET", place, health, "health", models.HealthResponse, name="get_health")
+    route(
+        app,
+        "GET",
+        f"{place}/detailed",
+        detailed_health,
+        "health",
+        detailed,
+        also={503: detailed},
+        name="get_detailed_health",
+    )
+    route(app, "GET", f"{place}/ready", ready, "health", is_ready, also={503: is_ready}, name="get_ready")
+    route(app, "GET", f"{place}/live", live, "health", models.LiveResponse, name="get_live")
+    app.get(
+        "/metrics", summary="Metrics", operation_id="get_metrics", response_class=PlainTextResponse, tags=["health"]
+    )(metrics)
+    app.get(
+        "/health",
+        summary="Health in a word",
+        operation_id="get_plain_health",
+        response_class=PlainTextResponse,
+        tags=["health"],
+    )(plain_health)
+    app.add_route("/", to_documentation, methods=["GET"], include_in_schema=False)
     # The real server answers any verb here; only GET is worth documenting.
     app.add_route("/health", plain_health, methods=["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from ... import models
 from ...programs.input_check import SchemaTooLarge
 from .. import bodies, responses
-from ..calls import Call, action
+from ..calls import LARGEST_PAGE, Call, action, guid_of
 from ..documentation import route
 from ..errors import ApiError, invalid
 from ..records import Artifact, TaskState
@@ -16,6 +16,10 @@ from ..service import ProgramRefused, UnknownTask
 from ..store import NameTaken
 
 TASKS = "/api/v1/tasks"
+QUERY = (
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE}},
+    {"name": "after", "in": "query", "schema": {"type": "string", "format": "uuid"}},
+)
 TASK = f"{TASKS}/{{task_id}}"
 
 
@@ -56,8 +60,22 @@ async def get_task(call: Call) -> Response:
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the tasks")
 async def list_tasks(call: Call) -> Response:
-    """All tasks, oldest first."""
-    return await call.work(lambda: responses.json_of([state.wire() for state in call.site.store.tasks()]))
+    """Tasks without their examples, oldest first, a page at a time.
+
+    The header X-Next-Cursor, where it is there, is the next page's `after`.
+    """
+    limit = call.query("limit", 1, LARGEST_PAGE, LARGEST_PAGE) or LARGEST_PAGE
+    after = call.request.query_params.get("after")
+    if after is not None:
+        after = guid_of("after", after)
+    return await call.work(lambda: _tasks_page(call, limit, after))
+
+
+def _tasks_page(call: Call, limit: int, after: str | None) -> Response:
+    states = call.site.store.tasks(limit + 1, after)
+    page = states[:limit]
+    headers = {"X-Next-Cursor": page[-1].task.id} if len(states) > limit else {}
+    return responses.json_of([state.summary() for state in page], 200, headers)
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
@@ -112,7 +130,7 @@ def add(app: FastAPI) -> None:
     task, program = models.Task, models.ProgramArtifact
     post = {400, 409, 415}
     route(app, "POST", TASKS, create_task, "tasks", task, 201, body=bodies.CREATE_TASK, refusals=post)
-    route(app, "GET", TASKS, list_tasks, "tasks", list[models.Task])
+    route(app, "GET", TASKS, list_tasks, "tasks", list[models.Task], refusals={400}, query=QUERY)
     # Before the paths with a task id in this place, which it would be read as.
     route(app, "GET", f"{TASKS}/by-name/{{name}}", get_task_by_name, "tasks", task, refusals={404})
     route(app, "GET", TASK, get_task, "tasks", task, refusals={400, 404})

@@ -19,9 +19,12 @@ from ...exceptions import ConfigurationError
 from . import CannotLearn, train
 
 _LOOK_SECONDS = 0.5
+_NICENESS = 5  # a server has to answer meanwhile
 
 
-def _limit_memory(megabytes: int) -> None:
+def _limit_itself(megabytes: int) -> None:
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
     with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit, macOS does not keep to it
         import resource
 
@@ -51,7 +54,7 @@ def _reply(job: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Do one job."""
     megabytes, parent = map(int, sys.argv[1:3])
-    _limit_memory(megabytes)
+    _limit_itself(megabytes)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # Libraries write warnings there; the reply has the pipe to itself.
     out, sys.stdout = sys.stdout, sys.stderr

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..program import Outcome, Program, Stop
+from ..program import Bounds, Outcome, Program, Stop
 from ..values import NotJSON, from_output
 from .process import DenoProcess, Gone, Late, deno_binary, frame
 
@@ -50,8 +50,9 @@ _NO_LIMIT = float("inf")
 class _Slot:
     """A process and what it has loaded; of one thread at a time."""
 
-    def __init__(self, max_memory_mb: int) -> None:
+    def __init__(self, max_memory_mb: int, niceness: int) -> None:
         self._max_memory_mb = max_memory_mb
+        self._niceness = niceness
         self._process: DenoProcess | None = None
         self._loaded: OrderedDict[str, int] = OrderedDict()
         self._loads = 0
@@ -122,7 +123,7 @@ class _Slot:
         if self._loads >= _MOST_LOADS:
             self.end()
         if self._process is None:
-            process = DenoProcess(self._max_memory_mb)
+            process = DenoProcess(self._max_memory_mb, self._niceness)
             try:
                 next(process.replies(_START_SECONDS))
             except (Gone, Late) as error:
@@ -153,12 +154,12 @@ class _Slot:
 class _Slots:
     """The slots of one process: at most `most`, and those that wait for one get it in no particular order."""
 
-    def __init__(self, most: int, max_memory_mb: int, per_program: int) -> None:
+    def __init__(self, most: int, max_memory_mb: int, per_program: int, niceness: int) -> None:
         self._changed = threading.Condition()
         self._per_program = per_program
         self._at_work: Counter[str] = Counter()
         self._busy: set[_Slot] = set()
-        self._free = [_Slot(max_memory_mb) for _ in range(most)]
+        self._free = [_Slot(max_memory_mb, niceness) for _ in range(most)]
         self._closed = False
 
     def started(self) -> int:
@@ -226,11 +227,12 @@ class TypeScriptEngine:
     Parameters and behaviour are those of `ProgramPool`. Raises `ConfigurationError` where Deno is not installed.
     """
 
-    def __init__(self, processes: int | None, max_memory_mb: int, per_program: int | None) -> None:
+    def __init__(self, bounds: Bounds) -> None:
         deno_binary()
-        self._most = processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
-        self._max_memory_mb = max_memory_mb
-        self._per_program = per_program or self._most
+        self._most = bounds.processes or max(_FEWEST_PROCESSES, os.cpu_count() or 1)
+        self._max_memory_mb = bounds.max_memory_mb
+        self._niceness = bounds.niceness
+        self._per_program = bounds.per_program or self._most
         # By process id, as a forked child must neither use its parent's processes nor a lock held at the fork.
         self._slots: dict[int, _Slots] = {}
         self._paces: OrderedDict[str, float] = OrderedDict()
@@ -298,7 +300,9 @@ class TypeScriptEngine:
     def _own(self) -> _Slots:
         slots = self._slots.get(os.getpid())
         if slots is None:
-            slots = self._slots.setdefault(os.getpid(), _Slots(self._most, self._max_memory_mb, self._per_program))
+            slots = self._slots.setdefault(
+                os.getpid(), _Slots(self._most, self._max_memory_mb, self._per_program, self._niceness)
+            )
         return slots
 
     def _drain(self, program: Program, work: _Work, limit: int, threads: int, most: int | None = None) -> None:

@@ -1,6 +1,6 @@
 """Become Deno with limits that only the process itself can set. Run as a script, with `-I -S`; imports nothing of ours.
 
-Arguments: the parent's process id, bytes of memory that the process may write to, and Deno's command.
+Arguments: the parent's process id, bytes of memory that the process may write to, its niceness, and Deno's command.
 """
 
 import os
@@ -33,4 +33,5 @@ if __name__ == "__main__":
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_DATA, int(sys.argv[2]))
-    os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606  # Deno's own program, nothing of it is a shell's
+    os.nice(int(sys.argv[3]))
+    os.execv(sys.argv[4], sys.argv[4:])  # noqa: S606  # Deno's own program, nothing of it is a shell's

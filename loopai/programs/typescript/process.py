@@ -66,7 +66,7 @@ def frame(content: bytes) -> bytes:
     return struct.pack("<I", len(content)) + content
 
 
-def _command(max_memory_mb: int) -> list[str]:
+def _command(max_memory_mb: int, niceness: int) -> list[str]:
     heap = max_memory_mb + _HEAP_BESIDE_THE_PROGRAM_MB
     command = [
         deno_binary(), "run", "--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-config", "--no-lock",
@@ -77,7 +77,7 @@ def _command(max_memory_mb: int) -> list[str]:
     if python is None or os.name != "posix":
         return command
     memory = (heap + _BESIDE_THE_HEAP_MB) * _MEGABYTE
-    return [python, "-I", "-S", str(_HERE / "launcher.py"), str(os.getpid()), str(memory), *command]
+    return [python, "-I", "-S", str(_HERE / "launcher.py"), str(os.getpid()), str(memory), str(niceness), *command]
 
 
 def _python() -> str | None:
@@ -141,8 +141,8 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
 class DenoProcess:
     """A started process. Raises OSError where the system cannot start one."""
 
-    def __init__(self, max_memory_mb: int) -> None:
-        self._process = _start_in_thread(_command(max_memory_mb))
+    def __init__(self, max_memory_mb: int, niceness: int = 0) -> None:
+        self._process = _start_in_thread(_command(max_memory_mb, niceness))
         self.pid = self._process.pid
         self._buffer = bytearray()
         self._replies: deque[tuple[int, float, bytes]] = deque()
