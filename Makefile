@@ -52,7 +52,7 @@ types: .venv/.dev ## Check the types, with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/mypy tests/typing benchmarks example_projects/scripts example_projects/fastapi_mail .ci
 	$(BIN)/mypy example_projects/django_mail
-	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
+	$(BIN)/pyright --project tests/typing --pythonpath $(BIN)/python
 
 bench: .venv/.dev ## Measure, and compare with baselines of the same run
 	@$(BIN)/python -m benchmarks $(ARGS)

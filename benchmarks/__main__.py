@@ -16,7 +16,17 @@ from rich.table import Table
 from .measuring import GROUPS, Result, run
 
 # One module a group; importing it registers the group.
-MODULES = ("imports", "executions", "calls", "batches", "edges", "typescript", "django_batches", "fastapi_routes")
+MODULES = (
+    "imports",
+    "executions",
+    "calls",
+    "batches",
+    "edges",
+    "programs",
+    "typescript",
+    "django_batches",
+    "fastapi_routes",
+)
 LIBRARIES = ("loopai", "httpx", "pydantic", "pydantic-monty", "fastapi", "uvicorn")
 
 

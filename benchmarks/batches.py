@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from loopai import LoopaiClient, batch
+from loopai import LoopaiClient
 
 from .measuring import Goal, Row, group
 from .peer import TASK_ID, running
@@ -65,8 +65,8 @@ async def by_hand(base_url: str, source: Path, target: Path) -> None:
 
 async def by_run(base_url: str, source: Path, target: Path, key: str | None = None) -> None:
     async with LoopaiClient(base_url, transport="httpx") as client:
-        await batch.run(
-            client, TASK_ID, source, target, key=key, chunk_size=CHUNK, max_in_flight=IN_FLIGHT, overwrite=True
+        await client.run_batch(
+            TASK_ID, source, target, key=key, chunk_size=CHUNK, max_in_flight=IN_FLIGHT, mode="overwrite"
         )
 
 
@@ -79,8 +79,8 @@ async def by_stream(base_url: str, source: Path, target: Path) -> None:
     journal.unlink(missing_ok=True)
     async with LoopaiClient(base_url, transport="httpx") as client:
         with target.open("w", encoding="utf-8") as output:
-            async for outcome in batch.stream(
-                client, TASK_ID, source, chunk_size=CHUNK, max_in_flight=IN_FLIGHT, journal=journal
+            async for outcome in client.batch_stream(
+                TASK_ID, source, chunk_size=CHUNK, max_in_flight=IN_FLIGHT, journal=journal
             ):
                 columns = outcome.row.columns or {}
                 ended = {"loopai_status": outcome.status, "loopai_output": outcome.output}

@@ -128,7 +128,7 @@ def without_calls(model: type[Any], base_url: str, rows: int) -> float:
     """The same pages and the same updates, each in its transaction, with nothing asked of anyone."""
     from django.db import transaction
 
-    from loopai.contrib.django.batches.updates import update
+    from loopai.contrib.django.batches.bulk_update import update
 
     label = model._meta.get_field("label")
     model.objects.first()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from . import models
 from .exceptions import ExecutionException, ValidationException
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -17,10 +20,10 @@ Out = TypeVar("Out")
 class TypedTask(Generic[In, Out]):
     """A task with types: checks what goes in, and makes what comes out into `output`."""
 
-    def __init__(self, task_id: str, given: type[In], made: type[Out]) -> None:
+    def __init__(self, task_id: str, given: TypeForm[In], made: TypeForm[Out]) -> None:
         self.task_id = task_id
-        self._given = TypeAdapter(given)
-        self._made = TypeAdapter(made)
+        self._given: TypeAdapter[In] = TypeAdapter(given)
+        self._made: TypeAdapter[Out] = TypeAdapter(made)
 
     def _input(self, value: Any) -> Any:
         try:

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Optional, TypeVar, Union, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from . import models
 from ._core import operations
@@ -23,18 +23,22 @@ from ._core.operations import Item, Operation, failed_program, id_of
 from ._core.wire import Answer
 from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer
-from .config import NOT_GIVEN, Arguments, Maybe
-from .preparation import Id, PreparedClient
+from .config import NOT_GIVEN, Arguments, Maybe, TransportName
+from .options import ClientOptions
+from .preparation import Id, PreparedClient, batch_sender
 from .transports import AsyncTransport, Transport, open_async, open_sync
 
 if TYPE_CHECKING:
     import ssl
 
-    import httpx
+    from typing_extensions import TypeForm
 
     from .batch import Journal, Sink, Stop, Summary, Watcher
-    from .batch.streams import AsyncOutcomes, Mapped, Outcomes, RowKey, Rows, SyncRows
+    from .batch.api import AsyncOutcomes, Mapped, Outcomes, Rows, SyncRows
+    from .batch.engine.reader import Key as RowKey
+    from .batch.options import Mode
     from .edge import EdgeProgram, SyncEdgeProgram
+    from .transports import AsyncHttpClient, HttpClient
 
 T = TypeVar("T")
 
@@ -42,7 +46,7 @@ T = TypeVar("T")
 class BoundTask(TypedTask[In, Out]):
     """What `LoopaiClient.bind` gives: call it with an input, get an output."""
 
-    def __init__(self, client: LoopaiClient, task_id: str, given: type[In], made: type[Out]) -> None:
+    def __init__(self, client: LoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out]) -> None:
         super().__init__(task_id, given, made)
         self._client = client
 
@@ -78,10 +82,10 @@ class LoopaiClient(PreparedClient):
         *,
         deadline: Maybe[Optional[float]] = NOT_GIVEN,
         max_connections: Maybe[int] = NOT_GIVEN,
-        transport: Maybe[Union[str, AsyncTransport]] = NOT_GIVEN,
+        transport: Maybe[Union[TransportName, AsyncTransport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
-        http_client: Optional[httpx.AsyncClient] = None,
+        http_client: Optional[AsyncHttpClient] = None,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
@@ -130,8 +134,13 @@ class LoopaiClient(PreparedClient):
     def _gather(self) -> None:
         self._coalescer = Coalescer(self._run)
 
+    @property
+    def transport(self) -> AsyncTransport:
+        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        return self._transport
+
     @classmethod
-    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Any) -> Self:
+    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:
         """A client on an embedded server in this process: the same calls, nothing else to run.
 
         `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
@@ -322,8 +331,8 @@ class LoopaiClient(PreparedClient):
         """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
         return await self._run(operations.batch_validate(self._task(task_id), items))
 
-    def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
-        """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
+    def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
+        """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
         return BoundTask(self, self._task(task_id), input, output)
 
     async def load_program(
@@ -353,49 +362,72 @@ class LoopaiClient(PreparedClient):
         *,
         key: RowKey = None,
         mapping: Mapped = None,
+        allow_duplicates: bool = False,
+        limit: Optional[int] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
         ordered: bool = False,
-        journal: Union[str, PathLike[str], Journal, None] = None,
-        retry_failed: bool = False,
-        allow_duplicates: bool = False,
         max_errors: Union[int, str, None] = None,
-        limit: Optional[int] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
+        mode: Literal["resume", "retry_failed"] = "resume",
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        format: Optional[str] = None,  # noqa: A002  # as the flag is called
+        delimiter: Optional[str] = None,
+        quotechar: Optional[str] = None,
+        escapechar: Optional[str] = None,
+        encoding: str = "utf-8",
+        types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> AsyncOutcomes:
-        """Run any number of rows and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
-        `rows` is any iterable (for `LoopaiClient` an asynchronous one too) or the path of a CSV, JSONL or Parquet file,
-        pulled only as fast as rows are sent. `key` names a row (a member or a function), `mapping` (`["text=body"]`)
-        makes its input, `journal` (a path) lets a later run go on where this one ended. At most `max_in_flight`
-        requests of `chunk_size` rows are under way. Raises `ConfigurationError` for duplicate keys, a journal of
-        another run, and options that do not fit.
+        `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
+        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
+        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+
+        `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
+        from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
+        `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
+        `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
+        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
+        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
+        file is read where that is not detected. Calling `stop` ends the run early.
+
+        A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
+        `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
         """
         from . import batch
 
         return batch.stream(
-            self,
-            task_id,
+            batch_sender(self),
+            self._task(task_id),
             rows,
-            key=key,
-            mapping=mapping,
-            chunk_size=chunk_size,
-            max_in_flight=max_in_flight,
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            journal=journal,
-            retry_failed=retry_failed,
-            allow_duplicates=allow_duplicates,
-            max_errors=max_errors,
-            limit=limit,
-            timeout_ms=timeout_ms,
-            version=version,
-            force_validation=force_validation,
-            stop=stop,
+            batch.BatchOptions(
+                key=key,
+                mapping=mapping,
+                allow_duplicates=allow_duplicates,
+                limit=limit,
+                chunk_size=chunk_size,
+                max_in_flight=max_in_flight,
+                max_concurrency=max_concurrency,
+                ordered=ordered,
+                max_errors=max_errors,
+                timeout_ms=timeout_ms,
+                version=version,
+                force_validation=force_validation,
+                mode=mode,
+                journal=journal,
+                format=format,
+                delimiter=delimiter,
+                quotechar=quotechar,
+                escapechar=escapechar,
+                encoding=encoding,
+                types=types,
+                stop=stop,
+            ),
         )
 
     async def run_batch(
@@ -406,59 +438,76 @@ class LoopaiClient(PreparedClient):
         *,
         key: RowKey = None,
         mapping: Mapped = None,
+        allow_duplicates: bool = False,
+        limit: Optional[int] = None,
+        expect: Optional[str] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
         ordered: bool = False,
-        resume: bool = False,
-        retry_failed: bool = False,
-        overwrite: bool = False,
-        journal: Union[str, PathLike[str], Journal, None] = None,
-        sink: Optional[Sink] = None,
-        expect: Optional[str] = None,
-        allow_duplicates: bool = False,
         max_errors: Union[int, str, None] = None,
-        limit: Optional[int] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
+        mode: Mode = "new",
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        sink: Optional[Sink] = None,
+        output_format: Optional[str] = None,
+        format: Optional[str] = None,  # noqa: A002  # as the flag is called
+        delimiter: Optional[str] = None,
+        quotechar: Optional[str] = None,
+        escapechar: Optional[str] = None,
+        encoding: str = "utf-8",
+        types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
     ) -> Summary:
-        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and give the summary.
+        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
 
-        Options are those of `batch_stream`, and: `resume` goes on where an earlier run into this output ended,
-        `retry_failed` also repeats what failed, `overwrite` starts anew; `expect` is the column of right answers,
-        with which the summary has accuracy and confusion matrix. Raises `ConfigurationError` before a row is sent,
-        `OutputError` where the output cannot be written.
+        Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
+        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"overwrite"` starts again, and
+        `"new"` refuses. The journal lies beside the output unless `journal` names another path. `expect` is the column
+        with the right answers: the summary then has accuracy and confusion matrix, and the column is not sent.
+        `watchers` are called while the run goes on.
+
+        Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
+        `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
+        `mode="resume"` to continue.
         """
         from . import batch
 
         return await batch.run(
-            self,
-            task_id,
+            batch_sender(self),
+            self._task(task_id),
             rows,
             output,
-            key=key,
-            mapping=mapping,
-            chunk_size=chunk_size,
-            max_in_flight=max_in_flight,
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            resume=resume,
-            retry_failed=retry_failed,
-            overwrite=overwrite,
-            journal=journal,
-            sink=sink,
-            expect=expect,
-            allow_duplicates=allow_duplicates,
-            max_errors=max_errors,
-            limit=limit,
-            timeout_ms=timeout_ms,
-            version=version,
-            force_validation=force_validation,
-            stop=stop,
-            watchers=watchers,
+            batch.BatchOptions(
+                key=key,
+                mapping=mapping,
+                allow_duplicates=allow_duplicates,
+                limit=limit,
+                expect=expect,
+                chunk_size=chunk_size,
+                max_in_flight=max_in_flight,
+                max_concurrency=max_concurrency,
+                ordered=ordered,
+                max_errors=max_errors,
+                timeout_ms=timeout_ms,
+                version=version,
+                force_validation=force_validation,
+                mode=mode,
+                journal=journal,
+                sink=sink,
+                output_format=output_format,
+                format=format,
+                delimiter=delimiter,
+                quotechar=quotechar,
+                escapechar=escapechar,
+                encoding=encoding,
+                types=types,
+                stop=stop,
+                watchers=watchers,
+            ),
         )
 
     # Health
@@ -535,7 +584,7 @@ class LoopaiClient(PreparedClient):
     async def subscribe_webhook(
         self,
         url: str,
-        event_types: Sequence[Union[str, int]],
+        event_types: Sequence[Union[models.EventTypeName, int]],
         secret: Optional[str] = None,
         max_retries: Optional[int] = None,
         timeout_seconds: Optional[int] = None,
@@ -569,7 +618,7 @@ class LoopaiClient(PreparedClient):
 class SyncBoundTask(TypedTask[In, Out]):
     """What `SyncLoopaiClient.bind` gives: call it with an input, get an output."""
 
-    def __init__(self, client: SyncLoopaiClient, task_id: str, given: type[In], made: type[Out]) -> None:
+    def __init__(self, client: SyncLoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out]) -> None:
         super().__init__(task_id, given, made)
         self._client = client
 
@@ -605,10 +654,10 @@ class SyncLoopaiClient(PreparedClient):
         *,
         deadline: Maybe[Optional[float]] = NOT_GIVEN,
         max_connections: Maybe[int] = NOT_GIVEN,
-        transport: Maybe[Union[str, Transport]] = NOT_GIVEN,
+        transport: Maybe[Union[TransportName, Transport]] = NOT_GIVEN,
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
-        http_client: Optional[httpx.Client] = None,
+        http_client: Optional[HttpClient] = None,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
@@ -657,8 +706,13 @@ class SyncLoopaiClient(PreparedClient):
     def _gather(self) -> None:
         self._coalescer = SyncCoalescer(self._run)
 
+    @property
+    def transport(self) -> Transport:
+        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        return self._transport
+
     @classmethod
-    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Any) -> Self:
+    def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:
         """A client on an embedded server in this process: the same calls, nothing else to run.
 
         `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
@@ -849,8 +903,8 @@ class SyncLoopaiClient(PreparedClient):
         """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`), as models or dicts."""
         return self._run(operations.batch_validate(self._task(task_id), items))
 
-    def bind(self, task_id: Id, *, input: type[In], output: type[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
-        """The task as a callable that takes `input` and gives `output` (pydantic models or any other types)."""
+    def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
+        """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
         return SyncBoundTask(self, self._task(task_id), input, output)
 
     def load_program(
@@ -880,49 +934,72 @@ class SyncLoopaiClient(PreparedClient):
         *,
         key: RowKey = None,
         mapping: Mapped = None,
+        allow_duplicates: bool = False,
+        limit: Optional[int] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
         ordered: bool = False,
-        journal: Union[str, PathLike[str], Journal, None] = None,
-        retry_failed: bool = False,
-        allow_duplicates: bool = False,
         max_errors: Union[int, str, None] = None,
-        limit: Optional[int] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
+        mode: Literal["resume", "retry_failed"] = "resume",
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        format: Optional[str] = None,  # noqa: A002  # as the flag is called
+        delimiter: Optional[str] = None,
+        quotechar: Optional[str] = None,
+        escapechar: Optional[str] = None,
+        encoding: str = "utf-8",
+        types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> Outcomes:
-        """Run any number of rows and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
-        `rows` is any iterable (for `LoopaiClient` an asynchronous one too) or the path of a CSV, JSONL or Parquet file,
-        pulled only as fast as rows are sent. `key` names a row (a member or a function), `mapping` (`["text=body"]`)
-        makes its input, `journal` (a path) lets a later run go on where this one ended. At most `max_in_flight`
-        requests of `chunk_size` rows are under way. Raises `ConfigurationError` for duplicate keys, a journal of
-        another run, and options that do not fit.
+        `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
+        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
+        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+
+        `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
+        from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
+        `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
+        `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
+        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
+        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
+        file is read where that is not detected. Calling `stop` ends the run early.
+
+        A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
+        `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
         """
         from . import batch
 
         return batch.stream_sync(
-            self,
-            task_id,
+            batch_sender(self),
+            self._task(task_id),
             rows,
-            key=key,
-            mapping=mapping,
-            chunk_size=chunk_size,
-            max_in_flight=max_in_flight,
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            journal=journal,
-            retry_failed=retry_failed,
-            allow_duplicates=allow_duplicates,
-            max_errors=max_errors,
-            limit=limit,
-            timeout_ms=timeout_ms,
-            version=version,
-            force_validation=force_validation,
-            stop=stop,
+            batch.BatchOptions(
+                key=key,
+                mapping=mapping,
+                allow_duplicates=allow_duplicates,
+                limit=limit,
+                chunk_size=chunk_size,
+                max_in_flight=max_in_flight,
+                max_concurrency=max_concurrency,
+                ordered=ordered,
+                max_errors=max_errors,
+                timeout_ms=timeout_ms,
+                version=version,
+                force_validation=force_validation,
+                mode=mode,
+                journal=journal,
+                format=format,
+                delimiter=delimiter,
+                quotechar=quotechar,
+                escapechar=escapechar,
+                encoding=encoding,
+                types=types,
+                stop=stop,
+            ),
         )
 
     def run_batch(
@@ -933,59 +1010,76 @@ class SyncLoopaiClient(PreparedClient):
         *,
         key: RowKey = None,
         mapping: Mapped = None,
+        allow_duplicates: bool = False,
+        limit: Optional[int] = None,
+        expect: Optional[str] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
         ordered: bool = False,
-        resume: bool = False,
-        retry_failed: bool = False,
-        overwrite: bool = False,
-        journal: Union[str, PathLike[str], Journal, None] = None,
-        sink: Optional[Sink] = None,
-        expect: Optional[str] = None,
-        allow_duplicates: bool = False,
         max_errors: Union[int, str, None] = None,
-        limit: Optional[int] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
+        mode: Mode = "new",
+        journal: Union[str, PathLike[str], Journal, None] = None,
+        sink: Optional[Sink] = None,
+        output_format: Optional[str] = None,
+        format: Optional[str] = None,  # noqa: A002  # as the flag is called
+        delimiter: Optional[str] = None,
+        quotechar: Optional[str] = None,
+        escapechar: Optional[str] = None,
+        encoding: str = "utf-8",
+        types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
     ) -> Summary:
-        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and give the summary.
+        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
 
-        Options are those of `batch_stream`, and: `resume` goes on where an earlier run into this output ended,
-        `retry_failed` also repeats what failed, `overwrite` starts anew; `expect` is the column of right answers,
-        with which the summary has accuracy and confusion matrix. Raises `ConfigurationError` before a row is sent,
-        `OutputError` where the output cannot be written.
+        Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
+        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"overwrite"` starts again, and
+        `"new"` refuses. The journal lies beside the output unless `journal` names another path. `expect` is the column
+        with the right answers: the summary then has accuracy and confusion matrix, and the column is not sent.
+        `watchers` are called while the run goes on.
+
+        Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
+        `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
+        `mode="resume"` to continue.
         """
         from . import batch
 
         return batch.run_sync(
-            self,
-            task_id,
+            batch_sender(self),
+            self._task(task_id),
             rows,
             output,
-            key=key,
-            mapping=mapping,
-            chunk_size=chunk_size,
-            max_in_flight=max_in_flight,
-            max_concurrency=max_concurrency,
-            ordered=ordered,
-            resume=resume,
-            retry_failed=retry_failed,
-            overwrite=overwrite,
-            journal=journal,
-            sink=sink,
-            expect=expect,
-            allow_duplicates=allow_duplicates,
-            max_errors=max_errors,
-            limit=limit,
-            timeout_ms=timeout_ms,
-            version=version,
-            force_validation=force_validation,
-            stop=stop,
-            watchers=watchers,
+            batch.BatchOptions(
+                key=key,
+                mapping=mapping,
+                allow_duplicates=allow_duplicates,
+                limit=limit,
+                expect=expect,
+                chunk_size=chunk_size,
+                max_in_flight=max_in_flight,
+                max_concurrency=max_concurrency,
+                ordered=ordered,
+                max_errors=max_errors,
+                timeout_ms=timeout_ms,
+                version=version,
+                force_validation=force_validation,
+                mode=mode,
+                journal=journal,
+                sink=sink,
+                output_format=output_format,
+                format=format,
+                delimiter=delimiter,
+                quotechar=quotechar,
+                escapechar=escapechar,
+                encoding=encoding,
+                types=types,
+                stop=stop,
+                watchers=watchers,
+            ),
         )
 
     # Health
@@ -1060,7 +1154,7 @@ class SyncLoopaiClient(PreparedClient):
     def subscribe_webhook(
         self,
         url: str,
-        event_types: Sequence[Union[str, int]],
+        event_types: Sequence[Union[models.EventTypeName, int]],
         secret: Optional[str] = None,
         max_retries: Optional[int] = None,
         timeout_seconds: Optional[int] = None,

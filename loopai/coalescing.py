@@ -16,10 +16,11 @@ from collections.abc import Awaitable
 from typing import Callable, Generic, NamedTuple, Optional, TypeVar
 
 from . import models
+from ._core.limits import MOST_CONCURRENCY
 from ._core.operations import Operation, execute_group
 from .exceptions import ConnectionException, LoopaiException
 
-LARGEST_GROUP = 100
+LARGEST_GROUP = MOST_CONCURRENCY
 """Items: as many as the server runs at once (`max_concurrency`), so that none waits for another's turn."""
 
 LARGEST_BODY = 1_000_000

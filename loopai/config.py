@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Callable, Final, Optional, TypeVar, Union
+from typing import Any, Callable, Final, Literal, Optional, TypeVar, Union, get_args
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -34,6 +34,11 @@ class NotGiven(Enum):
 
 NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 Maybe = Union[T, NotGiven]
+
+TransportName = Literal["httpx", "httpx2", "pyreqwest"]
+"""The transports that are chosen by name; each is named for the library that it needs."""
+
+TRANSPORT_NAMES: Final[tuple[str, ...]] = get_args(TransportName)
 
 LONGEST_BOUND = 1e9
 """Seconds (31 years); what waits for a lock or a socket takes little more than that."""
@@ -270,7 +275,11 @@ class Config:
 
     def changed(self, **arguments: Any) -> Config:
         """A copy with these options, validated; raises `ConfigurationError`."""
-        known = {name: _read(_BY_ARGUMENT[_known(name)], value, name) for name, value in arguments.items()}
+        known = {
+            name: _read(_BY_ARGUMENT[_known(name)], value, name)
+            for name, value in arguments.items()
+            if value is not NOT_GIVEN
+        }
         sources = {**self.sources, **dict.fromkeys(known, "argument")}
         return replace(self, **known, sources=MappingProxyType(sources))
 

@@ -13,14 +13,14 @@ import time
 import uuid
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Protocol
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from . import models
 from ._core.encoding import encode
-from ._core.operations import PROGRAM_TIMEOUT_MS, failed_program
-from ._core.wire import Answer, Reply, Request
+from ._core.limits import LONGEST_TIMEOUT_MS, PROGRAM_TIMEOUT_MS
+from ._core.operations import failed_program
 from .config import NOT_GIVEN, Maybe, NotGiven
 from .exceptions import (
     ConfigurationError,
@@ -31,16 +31,30 @@ from .exceptions import (
 )
 
 if TYPE_CHECKING:
-    from .client import LoopaiClient, SyncLoopaiClient
-    from .programs import Outcome, Program, ProgramPool
+    from .programs import Program, ProgramOutcome, ProgramPool
 
 logger = logging.getLogger("loopai")
 
-REFRESH_INTERVAL = 60.0
-"""Seconds between looks for a new version."""
 
-LONGEST_TIMEOUT_MS = 60_000
-"""Milliseconds; the server's own limit, so that what runs here runs there."""
+class ProgramSource(Protocol):
+    """Where programs come from: a `SyncLoopaiClient`."""
+
+    def get_task(self, task_id: str) -> models.Task:
+        """The task."""
+
+    def get_artifact(self, task_id: str, version: int) -> models.ProgramArtifact:
+        """One version of the task's program."""
+
+
+class AsyncProgramSource(Protocol):
+    """As `ProgramSource`: a `LoopaiClient`."""
+
+    async def get_task(self, task_id: str) -> models.Task:
+        """The task."""
+
+    async def get_artifact(self, task_id: str, version: int) -> models.ProgramArtifact:
+        """One version of the task's program."""
+
 
 _NEW_PROGRAM = frozenset({"programImproved", "canaryCompleted", "canaryRollback"})
 
@@ -146,7 +160,7 @@ class _EdgeProgram:
     def _run_many(
         self, values: Iterable[Any], timeout_ms: Optional[int], max_concurrency: int
     ) -> list[models.ExecutionResult]:
-        from .programs import Outcome
+        from .programs import ProgramOutcome
 
         loaded, limit = self._loaded, _limit(timeout_ms)
         listed = [_as_json(value) for value in values]
@@ -158,11 +172,11 @@ class _EdgeProgram:
         fitting = [value for place, value in enumerate(listed) if place not in refused]
         ran = iter(self._pool.run_many(loaded.program, fitting, timeout_ms=limit, max_concurrency=max_concurrency))
         return [
-            self._result(loaded, Outcome(None, refused[place], 0.0) if place in refused else next(ran))
+            self._result(loaded, ProgramOutcome(None, refused[place], 0.0) if place in refused else next(ran))
             for place in range(len(listed))
         ]
 
-    def _result(self, loaded: Loaded, outcome: Outcome) -> models.ExecutionResult:
+    def _result(self, loaded: Loaded, outcome: ProgramOutcome) -> models.ExecutionResult:
         artifact = loaded.artifact
         values = {
             "execution_id": uuid.uuid4(),
@@ -191,7 +205,7 @@ class EdgeProgram(_EdgeProgram):
 
     def __init__(
         self,
-        client: LoopaiClient,
+        client: AsyncProgramSource,
         task_id: str,
         loaded: Loaded,
         raises: bool,
@@ -259,7 +273,7 @@ class SyncEdgeProgram(_EdgeProgram):
 
     def __init__(
         self,
-        client: SyncLoopaiClient,
+        client: ProgramSource,
         task_id: str,
         loaded: Loaded,
         raises: bool,
@@ -330,81 +344,9 @@ def _as_json(value: Any) -> Any:
 
 def version_to_load(task: models.Task, version: Optional[int]) -> int:
     """The version to fetch. Raises `NotFoundException` where the task has no active program."""
-    found = task.active_version if version is None else version
-    if found is None:
+    wanted = task.active_version if version is None else version
+    if wanted is None:
         raise NotFoundException(
             f"task {task.name!r} has no active program yet: execute it once, which makes one, or push one"
         )
-    return found
-
-
-def at_edge(client: SyncLoopaiClient) -> SyncLoopaiClient:
-    """Return a copy of the client whose batches run in this process; what `--edge` of the batch commands runs on.
-
-    Everything else goes to the client's server. Raises `ConfigurationError` on Python 3.9; a batch raises it where
-    the sandbox for its program's language is not installed.
-    """
-    program_pool()
-    copy = client.with_options()
-    copy._transport = EdgeTransport(client)
-    return copy
-
-
-class EdgeTransport:
-    """A transport that runs batches here and passes everything else on to a client's own, which stays the client's."""
-
-    def __init__(self, client: SyncLoopaiClient) -> None:
-        self._client = client
-        self._programs: dict[tuple[str, Optional[int]], SyncEdgeProgram] = {}
-
-    def send(self, request: Request) -> Answer:
-        """Send one request, or run it here; see `Transport`. Raises what loading the program raises."""
-        if not request.url.endswith("/api/v1/batch/execute"):
-            return self._client._transport.send(request)
-        body = from_json(request.content)
-        began = datetime.now(timezone.utc)
-        program = self._program(body["task_id"], body.get("version"))
-        results = program.map(
-            [item["input"] for item in body["items"]],
-            timeout_ms=body.get("timeout_ms"),
-            max_concurrency=body.get("max_concurrency") or 10,
-        )
-        ended = datetime.now(timezone.utc)
-        latencies = [result.latency_ms for result in results]
-        succeeded = sum(result.succeeded for result in results)
-        answer = {
-            "batch_id": uuid.uuid4(),
-            "task_id": body["task_id"],
-            "version": body.get("version") or 0,
-            "total_items": len(results),
-            "success_count": succeeded,
-            "failure_count": len(results) - succeeded,
-            "total_duration_ms": (ended - began).total_seconds() * 1000,
-            "avg_latency_ms": sum(latencies) / len(latencies) if latencies else 0,
-            "results": [_item(item["id"], result) for item, result in zip(body["items"], results)],
-            "started_at": began,
-            "completed_at": ended,
-        }
-        return Reply(200, {"content-type": "application/json"}, to_json(answer))
-
-    def _program(self, task_id: str, version: Optional[int]) -> SyncEdgeProgram:
-        with _pool_lock:
-            program = self._programs.get((task_id, version))
-        if program is None:
-            # Loading twice by two threads at once costs a request and harms nothing.
-            program = self._client.load_program(task_id, version)
-            with _pool_lock:
-                self._programs[task_id, version] = program
-        return program
-
-    def close(self) -> None:
-        """Do nothing: the client is the user's, and the sandbox the process's."""
-
-
-def _item(item_id: str, result: models.ExecutionResult) -> dict[str, Any]:
-    item: dict[str, Any] = {"id": item_id, "execution_id": result.execution_id, "success": result.succeeded}
-    if result.succeeded:
-        item["output"] = result.output
-    else:
-        item["error_message"] = result.error_message
-    return {**item, "latency_ms": result.latency_ms, "sampled_for_validation": False}
+    return wanted

@@ -12,7 +12,14 @@ LoopaiException                 anything a call can raise
 └── ConnectionException         no reply: `.original_exception`
     └── TimeoutException        no reply in time
 
-ConfigurationError              wrong settings; no LoopaiException, so that none hides it
+ConfigurationError              wrong settings; not a LoopaiException, so that `except LoopaiException` cannot hide it
+└── OptionError                 an option of a batch is wrong; names it as the caller writes it
+    ├── DuplicateKeys           two rows of a batch's input have the same key
+    └── JournalError            the journal belongs to another run, is in use, or cannot be continued
+
+OutputError                     a batch's output, journal or report cannot be written (a full disk, a closed pipe)
+
+What `loopai.webhooks` raises for a delivery that is not genuine is drawn there.
 """
 
 from __future__ import annotations
@@ -21,15 +28,21 @@ import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from .option_names import OptionNames, in_python, spell
+
 __all__ = [
     "AuthenticationException",
     "ConfigurationError",
     "ConflictException",
     "ConnectionException",
+    "DuplicateKeys",
     "ExecutionException",
+    "JournalError",
     "LoopaiException",
     "NotFoundException",
     "NotSupportedException",
+    "OptionError",
+    "OutputError",
     "RateLimitException",
     "ServerException",
     "TimeoutException",
@@ -39,6 +52,46 @@ __all__ = [
 
 class ConfigurationError(Exception):
     """A setting, argument or environment variable is wrong or missing; the message names it."""
+
+
+class _Spelled:
+    """An error whose text names options: by parameter in `str(error)`, by flag in a shell.
+
+    `template` is a format string: `{key}` is how the user writes the option `key`, unless `values` has that name.
+    """
+
+    def __init__(self, template: str, **values: Any) -> None:
+        self.template = template
+        self.values = values
+        # The next base of each class that has this one is an exception.
+        super().__init__(self.spelled(in_python))  # type: ignore[call-arg]
+
+    def spelled(self, names: OptionNames) -> str:
+        """Return the text, with options named by `names`."""
+        return spell(self.template, names, **self.values)
+
+    def __reduce__(self) -> Any:
+        return _spelled_again, (type(self), self.template, self.values)
+
+
+def _spelled_again(kind: type[_Spelled], template: str, values: dict[str, Any]) -> _Spelled:
+    return kind(template, **values)
+
+
+class OptionError(_Spelled, ConfigurationError):
+    """An option of a batch is wrong, or does not fit the others; the message names it."""
+
+
+class DuplicateKeys(OptionError):
+    """Two rows of a batch's input have the same key; the message names keys and lines."""
+
+
+class JournalError(OptionError):
+    """The journal belongs to another run, is in use, or cannot be continued; the message names the difference."""
+
+
+class OutputError(_Spelled, Exception):
+    """A batch's output cannot be written; the message says why and how to continue the run."""
 
 
 class LoopaiException(Exception):
@@ -172,8 +225,8 @@ class NotSupportedException(LoopaiException):
 class ConnectionException(LoopaiException):
     """No reply came: the network or the server's process failed. `original_exception` is what the transport raised."""
 
-    hopeless = False
-    """Whether another attempt would end the same way: the server's certificate is not trusted."""
+    retryable: bool = True
+    """Whether another attempt may succeed; False where the server's certificate is not trusted."""
 
     def __init__(self, message: str, *, original_exception: Optional[BaseException] = None, **facts: Any) -> None:
         super().__init__(message, **facts)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union
+from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -76,14 +76,29 @@ Timestamp = Annotated[
 ]
 """A moment, always aware: what came without offset is UTC."""
 
-EVENT_TYPES = (
+# The values of today's server. It may have others tomorrow: each field that reads one takes any text.
+ExecutionStatus = Literal["success", "error", "timeout"]
+ArtifactStatus = Literal["draft", "validated", "active", "deprecated", "failed"]
+SynthesisStrategy = Literal["rule", "ml", "hybrid", "dsl", "auto"]
+Readiness = Literal["ready", "not_ready"]
+Confidence = Literal["high", "medium", "low"]
+Recommendation = Literal["promote", "rollback", "continue", "manual_review"]
+CanaryStage = Literal[
+    "NotStarted", "Stage1_5Percent", "Stage2_25Percent", "Stage3_50Percent", "Stage4_100Percent", "Completed"
+]
+CanaryStatus = Literal["InProgress", "Paused", "RolledBack", "Completed", "Failed"]
+CanaryAction = Literal["started", "promoted", "rolled_back"]
+Severity = Literal["info", "warning", "error", "critical"]
+EventTypeName = Literal[
     "programExecutionFailed",
     "validationFailed",
     "programImproved",
     "canaryRollback",
     "canaryCompleted",
     "abTestCompleted",
-)
+]
+
+EVENT_TYPES: tuple[EventTypeName, ...] = get_args(EventTypeName)
 """Webhook event types in the order of the server's enumeration: a delivery writes the index."""
 
 
@@ -113,12 +128,22 @@ def event_type(value: Union[int, str]) -> EventType:
     return known_type
 
 
-def _read_event_type(value: Any, handler: ValidatorFunctionWrapHandler) -> EventType:
-    return value if isinstance(value, EventType) else event_type(handler(value))
+def _read_event_type(value: Any, handler: ValidatorFunctionWrapHandler) -> Union[EventType, str, int]:
+    if isinstance(value, EventType):
+        return value
+    written: Union[str, int] = handler(value)
+    try:
+        return event_type(written)
+    except ValueError:
+        return written  # an event type of a newer server
 
 
 EventTypeField = Annotated[
-    Union[int, str],
+    Union[
+        EventTypeName,
+        Annotated[str, Field(min_length=1)],
+        Annotated[int, Field(strict=True, ge=0)],
+    ],
     WrapValidator(_read_event_type),
     PlainSerializer(lambda value: getattr(value, "wire", value), when_used="json"),
 ]
@@ -146,10 +171,10 @@ class LoopaiModel(BaseModel):
         """Status, headers and timing of the reply this came with; `None` on its parts and on your own objects."""
         try:
             # Not `self._reply`: where the slot is empty, a server's member of that name would stand in for it.
-            found: Optional[ReplyInfo] = object.__getattribute__(self, "_reply")
+            reply: Optional[ReplyInfo] = object.__getattribute__(self, "_reply")
         except AttributeError:
             return None
-        return found
+        return reply
 
     # Without a return type pydantic's JSON schema stays the model's own; with one it would be a bare object.
     @model_serializer(mode="wrap", when_used="json")
@@ -226,7 +251,7 @@ class ExecutionResult(LoopaiModel):
     task_id: UUID
     program_id: Optional[UUID] = None
     version: Optional[int] = None
-    status: str = "success"
+    status: Union[ExecutionStatus, str] = "success"
     output: Any = None
     error_message: Optional[str] = None
     latency_ms: float = 0.0
@@ -261,14 +286,14 @@ class ProgramArtifact(LoopaiModel):
     version: int
     language: str = "python"
     code: str
-    synthesis_strategy: str = "auto"
+    synthesis_strategy: Union[SynthesisStrategy, str] = "auto"
     confidence_score: float = 0.5
     complexity_metrics: Optional[ComplexityMetrics] = None
     llm_provider: Optional[str] = None
     llm_model: Optional[str] = None
     generation_cost: float = 0.0
     generation_time_sec: float = 0.0
-    status: str = "draft"
+    status: Union[ArtifactStatus, str] = "draft"
     deployment_percentage: float = 0.0
     created_at: Timestamp
     deployed_at: Optional[Timestamp] = None
@@ -405,7 +430,7 @@ class BatchValidateResponse(LoopaiModel):
 class HealthResponse(LoopaiModel):
     """The server's word that it runs. `environment` decides whether errors carry their reason."""
 
-    status: str
+    status: Union[Literal["healthy", "degraded"], str]
     timestamp: Optional[Timestamp] = None
     version: Optional[str] = None
     environment: Optional[str] = None
@@ -414,7 +439,7 @@ class HealthResponse(LoopaiModel):
 class ComponentHealth(LoopaiModel):
     """One part of the server; `response_time` in milliseconds."""
 
-    status: str
+    status: Union[Literal["healthy", "unhealthy"], str]
     response_time: Optional[float] = None
     message: Optional[str] = None
 
@@ -428,7 +453,7 @@ class DetailedHealthResponse(HealthResponse):
 class ReadyResponse(LoopaiModel):
     """Whether the server takes work; `not_ready` comes with 503 and is a result, not an error."""
 
-    status: str
+    status: Union[Readiness, str]
     database: Optional[bool] = None
     redis: Optional[bool] = None
     error: Optional[str] = None
@@ -442,7 +467,7 @@ class ReadyResponse(LoopaiModel):
 class LiveResponse(LoopaiModel):
     """The server's process answers."""
 
-    status: str
+    status: Union[Literal["alive"], str]
 
 
 # Validation, comparison, canaries
@@ -456,7 +481,7 @@ class ImprovementRecommendation(LoopaiModel):
     failed_validations_count: int
     common_errors: list[str] = Field(default_factory=list)
     suggested_fixes: list[str] = Field(default_factory=list)
-    confidence: str = "low"
+    confidence: Union[Confidence, str] = "low"
 
 
 class ValidationStatistics(LoopaiModel):
@@ -537,8 +562,8 @@ class ComparisonResult(LoopaiModel):
     control_program_id: UUID
     treatment_program_id: UUID
     statistics: ComparisonStatistics
-    recommendation: str
-    confidence: str
+    recommendation: Union[Recommendation, str]
+    confidence: Union[Confidence, str]
     compared_at: Timestamp
 
 
@@ -558,9 +583,9 @@ class RollbackCanaryRequest(LoopaiModel):
 class CanaryStep(LoopaiModel):
     """One entry of a canary's history; `percentage` is a share from 0 to 1."""
 
-    stage: str
+    stage: Union[CanaryStage, str]
     percentage: float
-    action: str
+    action: Union[CanaryAction, str]
     reason: Optional[str] = None
     timestamp: Timestamp
 
@@ -572,9 +597,9 @@ class CanaryDeployment(LoopaiModel):
     task_id: UUID
     new_program_id: UUID
     current_program_id: UUID
-    current_stage: str
+    current_stage: Union[CanaryStage, str]
     current_percentage: float
-    status: str
+    status: Union[CanaryStatus, str]
     status_reason: Optional[str] = None
     history: list[CanaryStep] = Field(default_factory=list)
     started_at: Timestamp
@@ -631,7 +656,7 @@ class WebhookEvent(LoopaiModel):
     message: Optional[str] = None
     data: Any = None
     timestamp: Timestamp
-    severity: Optional[Union[Literal["info", "warning", "error", "critical"], str]] = None
+    severity: Optional[Union[Severity, str]] = None
 
 
 # Errors

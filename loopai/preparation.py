@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 from uuid import UUID
 
 from pydantic import ValidationError
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from . import models
 from ._core import operations
 from ._core.flow import Policy, Steps, call
-from ._core.hooks import Hooks, observed
+from ._core.hooks import CallInfo, Hooks, observed
 from ._core.operations import Operation, id_of
-from ._core.wire import Headers
+from ._core.wire import Headers, Request
 from ._version import __version__
 from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
-from .exceptions import ConfigurationError, ValidationException
+from .exceptions import ConfigurationError, ServerException, ValidationException
+from .options import CallOptions
 
 T = TypeVar("T")
 Id = Union[str, UUID]
@@ -91,6 +92,11 @@ class PreparedClient(ABC):
         """All options, and in `config.sources` where each came from."""
         return self._config
 
+    @property
+    def hooks(self) -> tuple[Hooks, ...]:
+        """What is called on every call and attempt; with `telemetry`, its hooks too."""
+        return self._hooks
+
     def __repr__(self) -> str:
         if not hasattr(self, "_config"):
             return f"<{type(self).__name__} not configured>"
@@ -100,7 +106,7 @@ class PreparedClient(ABC):
     def __getstate__(self) -> None:
         raise TypeError(f"{type(self).__name__} holds connections and cannot be pickled: make one in each process")
 
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self, **options: Unpack[CallOptions]) -> Self:
         """A copy on the same connections with other options (`timeout=5`, `deadline=2`, `max_retries=0`, …).
 
         Closing the copy leaves the connections to this client. Raises `ConfigurationError` for an unknown option
@@ -116,6 +122,13 @@ class PreparedClient(ABC):
         copy._configure(self._config.changed(**options))
         copy._gather()
         return copy
+
+    def _hear(self, hooks: tuple[Hooks, ...]) -> None:
+        self._hooks = hooks
+
+    @abstractmethod
+    def _run(self, operation: Operation[Any]) -> Any:
+        """Perform one call."""
 
     @abstractmethod
     def _gather(self) -> None:
@@ -161,3 +174,52 @@ class PreparedClient(ABC):
             errors = {str(problem["loc"][0]): [problem["msg"]] for problem in error.errors()}
             raise ValidationException("the batch is not valid and was not sent", errors=errors) from None
         return operations.batch_execute(made)
+
+
+def batch_sender(client: PreparedClient) -> BatchSender:
+    """What the batch engine sends a run's requests through: in one attempt each, seen by the client's hooks."""
+    once = client.with_options(max_retries=0, deadline=None)
+    return BatchSender(once._run, once._hear, client.hooks)
+
+
+class BatchSender:
+    """A client as the batch engine has it; see `loopai.batch.engine.sender.Sender`."""
+
+    def __init__(
+        self,
+        send: Callable[[Operation[Any]], Any],
+        hear: Callable[[tuple[Hooks, ...]], None],
+        hooks: tuple[Hooks, ...],
+    ) -> None:
+        self._send = send
+        self._hear = hear
+        self._hooks = hooks
+
+    def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
+        """See `Sender`."""
+        self._batch = batch
+        self._hear((*(hook.batch_started(batch) for hook in self._hooks), _FreshConnections()))
+        return self._send
+
+    def end(self, error: Optional[BaseException]) -> None:
+        """See `Sender`."""
+        for hook in self._hooks:
+            hook.batch_ended(self._batch, error)
+
+
+class _FreshConnections(Hooks):
+    """Once a reply was not its request's, each request has a connection of its own.
+
+    Who sent one reply too many has put that connection one behind, and all that follow on it get their predecessor's.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = False
+
+    def attempt_started(self, call: CallInfo, request: Request) -> None:
+        if self._wanted and isinstance(request.headers, dict):
+            request.headers["connection"] = "close"
+
+    def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
+        if isinstance(error, ServerException) and error.status_code == 200:
+            self._wanted = True

@@ -79,7 +79,7 @@ def report() -> tuple[BatchRun, float]:
         "accuracy": f"{accuracy:.3f}",
         "precision of spam": f"{share(counts['hits'], counts['known_calls']):.3f}",
         "recall of spam": f"{share(counts['hits'], counts['known_spam']):.3f}",
-        "rows a second, read, judged and written back": f"{run.rows_per_second or 0:,.0f}",
+        "rows a second, read, judged and written back": f"{run.snapshot().rate:,.0f}",
     }.items():
         table.add_row(name, value)
     console.print(table)
@@ -140,7 +140,7 @@ def main() -> int:
             serve(chosen.port, server.base_url)
         else:
             console.print("See it in a browser: make demo-serve")
-            figures = f"accuracy={accuracy:.3f} rows_per_s={run.rows_per_second or 0:.0f}"
+            figures = f"accuracy={accuracy:.3f} rows_per_s={run.snapshot().rate:.0f}"
             print(f"demo: rows={run.done} errors={run.errors} {figures}")
         return 1 if run.errors else 0
 

@@ -43,14 +43,14 @@ def _flaw(value: Any) -> Optional[tuple[str, str]]:
     # Mapping asks in Python, which would be a tenth of encoding a small input: a dict need not be asked.
     if kind is dict or isinstance(value, Mapping):
         for name, item in value.items():
-            found = _flaw(item)
-            if found is not None:
-                return f".{name}{found[0]}", found[1]
+            inner = _flaw(item)
+            if inner is not None:
+                return f".{name}{inner[0]}", inner[1]
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
-            found = _flaw(item)
-            if found is not None:
-                return f"[{number}]{found[0]}", found[1]
+            inner = _flaw(item)
+            if inner is not None:
+                return f"[{number}]{inner[0]}", inner[1]
     elif isinstance(value, (set, frozenset)):
         return "", "a set has no order: pass a list"
     elif isinstance(value, BaseModel):
@@ -69,8 +69,8 @@ def _culprit(value: Any, error: Exception) -> tuple[str, str]:
         try:
             to_json(part)
         except _UNSENDABLE as inner:
-            found = _culprit(part, inner)
-            return place + found[0], found[1]
+            inner_flaw = _culprit(part, inner)
+            return place + inner_flaw[0], inner_flaw[1]
     return "", str(error)
 
 

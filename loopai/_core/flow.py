@@ -26,8 +26,8 @@ from ..exceptions import (
 )
 from ..models import ReplyInfo
 from . import replies, retries
-from .chance import chance
 from .operations import Operation
+from .randomness import private_random
 from .wire import Answer, Headers, NoReply, Reply, Request
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Sleep:
 
 def _new_key() -> str:
     # Not `os.urandom`, which lets go of the interpreter for each call: where another thread waits for it, that is dear.
-    return f"{chance.getrandbits(128):032x}"
+    return f"{private_random.getrandbits(128):032x}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Policy:
     secret: Optional[str] = field(default=None, repr=False)
     clock: Callable[[], float] = time.monotonic
     time_of_day: Callable[[], float] = time.time
-    random: Callable[[], float] = chance.random
+    random: Callable[[], float] = private_random.random
     new_key: Callable[[], str] = _new_key
 
 
@@ -189,7 +189,7 @@ class _Call(Generic[T]):
 
     def error(self, answer: Answer) -> LoopaiException:
         if isinstance(answer, Reply):
-            found = replies.failure(
+            failure = replies.failure(
                 answer,
                 self.asked,
                 rationed=self.operation.rationed,
@@ -197,10 +197,10 @@ class _Call(Generic[T]):
                 now=self.policy.time_of_day(),
                 secrets=self.secrets(),
             )
-            if self.operation.addition and found.code is None and _is_missing(found):
+            if self.operation.addition and failure.code is None and _is_missing(failure):
                 message = f"{self.policy.base_url} has no {self.operation.name}: only the embedded server adds it"
                 return NotSupportedException(message, status_code=answer.status, request=self.asked)
-            return found
+            return failure
         cause = _without_frames(answer.error)
         if answer.timed_out:
             return self.timed_out(cause)
@@ -212,7 +212,7 @@ class _Call(Generic[T]):
                 "authority that issued it, or base_url to a name that it is made out to"
             )
         error = ConnectionException(message, original_exception=cause, request=self.asked)
-        error.hopeless = answer.untrusted
+        error.retryable = not answer.untrusted
         error.__cause__ = cause
         return error
 

@@ -16,13 +16,11 @@ from pydantic_core import from_json, to_json
 from .. import models
 from ..exceptions import ExecutionException, LoopaiException, ValidationException
 from .encoding import encode, schema_of
+from .limits import MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
 from .wire import Reply
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-
-PROGRAM_TIMEOUT_MS = 5000
-"""Milliseconds the server gives a program that was given no `timeout_ms` (the contract's default)."""
 
 _OK = frozenset(range(200, 300))
 _OK_OR_UNAVAILABLE = _OK | {503}
@@ -63,10 +61,10 @@ def _model(kind: type[M]) -> Callable[[Reply], M]:
 
 def _models(kind: type[M]) -> Callable[[Reply], models.ReplyList[M]]:
     def read(reply: Reply) -> models.ReplyList[M]:
-        found = from_json(reply.content)
-        if not isinstance(found, list):
-            raise ValueError(f"a list was expected, not {type(found).__name__}")
-        return models.ReplyList(kind.model_validate_json(to_json(item)) for item in found)
+        decoded = from_json(reply.content)
+        if not isinstance(decoded, list):
+            raise ValueError(f"a list was expected, not {type(decoded).__name__}")
+        return models.ReplyList(kind.model_validate_json(to_json(item)) for item in decoded)
 
     return read
 
@@ -85,9 +83,9 @@ def _task_path(task_id: str, rest: str = "") -> str:
 
 
 def _checked(errors: Mapping[str, Optional[str]]) -> None:
-    found = {name: [text] for name, text in errors.items() if text}
-    if found:
-        raise ValidationException("the request is not valid and was not sent", errors=found)
+    wrong = {name: [text] for name, text in errors.items() if text}
+    if wrong:
+        raise ValidationException("the request is not valid and was not sent", errors=wrong)
 
 
 # Tasks and artifacts
@@ -257,10 +255,10 @@ def _single_result(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
 def _batch_results(count: int, version: Optional[int]) -> Callable[[Reply], models.ReplyList[models.ExecutionResult]]:
     def read(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
         batch = models.BatchExecuteResponse.model_validate_json(reply.content)
-        found = {item.id: item for item in batch.results}
-        if found.keys() != {str(number) for number in range(count)}:
-            raise ValueError(f"{count} items were sent, and these came back: {', '.join(found) or 'none'}")
-        items = (found[str(number)] for number in range(count))
+        by_id = {item.id: item for item in batch.results}
+        if by_id.keys() != {str(number) for number in range(count)}:
+            raise ValueError(f"{count} items were sent, and these came back: {', '.join(by_id) or 'none'}")
+        items = (by_id[str(number)] for number in range(count))
         return models.ReplyList(_result_of_item(batch.task_id, item, version) for item in items)
 
     return read
@@ -293,7 +291,13 @@ def failed_program(result: models.ExecutionResult) -> Optional[ExecutionExceptio
 
 def batch_execute(request: models.BatchExecuteRequest) -> Operation[models.BatchExecuteResponse]:
     concurrency = 10 if request.max_concurrency is None else request.max_concurrency
-    _checked({"max_concurrency": None if 1 <= concurrency <= 100 else "must be between 1 and 100"})
+    _checked(
+        {
+            "max_concurrency": None
+            if 1 <= concurrency <= MOST_CONCURRENCY
+            else f"must be between 1 and {MOST_CONCURRENCY}"
+        }
+    )
     limit_ms = PROGRAM_TIMEOUT_MS if request.timeout_ms is None else max(request.timeout_ms, 0)
     body = {name: value for name, value in _given(request).items() if value is not None}
     body["items"] = [_given(item) for item in request.items]
@@ -327,7 +331,7 @@ Item = Union[BaseModel, Mapping[str, Any]]
 
 def items_of(kind: type[M], items: Iterable[Item]) -> list[M]:
     """Items as models; raises `ValidationException` naming item and field for what does not fit or is unknown."""
-    found, errors = [], {}
+    checked, errors = [], {}
     for number, item in enumerate(items):
         known = kind.model_fields
         values = dict(item) if isinstance(item, Mapping) else item
@@ -335,17 +339,17 @@ def items_of(kind: type[M], items: Iterable[Item]) -> list[M]:
         for name in members.keys() - known.keys():
             errors[f"items[{number}].{name}"] = [f"unknown member; an item has {', '.join(known)}"]
         if isinstance(item, kind):
-            found.append(item)
+            checked.append(item)
             continue
         try:
-            found.append(kind.model_validate(values))
+            checked.append(kind.model_validate(values))
         except ValidationError as error:
             for problem in error.errors(include_url=False, include_input=False):
                 place = ".".join(str(part) for part in problem["loc"])
                 errors[f"items[{number}]" + (f".{place}" if place else "")] = [problem["msg"]]
     if errors:
         raise ValidationException("the items are not valid and were not sent", errors=errors)
-    return found
+    return checked
 
 
 def batch_validate(task_id: str, items: Iterable[Item]) -> Operation[models.BatchValidateResponse]:

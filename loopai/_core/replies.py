@@ -24,6 +24,7 @@ from ..exceptions import (
 )
 from ..models import python_name
 from . import retries
+from .limits import LARGEST_BODY
 from .wire import Reply
 
 BODY_SHOWN = 500
@@ -31,9 +32,6 @@ BODY_SHOWN = 500
 
 BODY_SEARCHED = 65_536
 """Bytes of such a body that are searched for secrets before its start is cut out; a header is never longer."""
-
-LARGEST_BODY = 30_000_000
-"""Bytes of a request that the server reads (its web server's default); above it answers 500 INTERNAL_ERROR."""
 
 _QUOTED = re.compile(r"'([^']+)'")
 
@@ -47,14 +45,14 @@ def start_of(content: bytes, secrets: Sequence[str] = ()) -> str:
 
 def secrets_of(headers: Mapping[str, str], *others: Optional[str]) -> list[str]:
     """What no error may show, should a server or proxy echo it: credentials among `headers`, and `others`."""
-    found = [secret for secret in others if secret]
+    secrets = [secret for secret in others if secret]
     for name, value in headers.items():
         if _CREDENTIAL.search(name):
             # Of `Bearer <key>` the key alone may come back.
-            found += [value, value.partition(" ")[2]]
-    escaped = [json.dumps(secret)[1:-1] for secret in found]
+            secrets += [value, value.partition(" ")[2]]
+    escaped = [json.dumps(secret)[1:-1] for secret in secrets]
     # The longest first: a key within a key goes with the whole.
-    return sorted({*found, *escaped} - {""}, key=lambda secret: (-len(secret), secret))
+    return sorted({*secrets, *escaped} - {""}, key=lambda secret: (-len(secret), secret))
 
 
 _CREDENTIAL = re.compile(r"\bauth\b|authori[sz]|cookie|key|password|secret|token")
@@ -148,23 +146,23 @@ def _message(parts: Mapping[str, Any], reply: Reply, text: str) -> str:
 
 
 def _errors(parts: Mapping[str, Any]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_field: dict[str, list[str]] = {}
     details = parts.get("details")
     if isinstance(details, Sequence) and not isinstance(details, str):
         for detail in details:
             if isinstance(detail, Mapping):
                 name = python_name(str(detail.get("property_name", "")))
-                found.setdefault(name or "body", []).append(str(detail.get("error_message", "")))
+                by_field.setdefault(name or "body", []).append(str(detail.get("error_message", "")))
     errors = parts.get("errors")
     if isinstance(errors, Mapping):
         for path, texts in errors.items():
             listed = [str(text) for text in texts] if isinstance(texts, list) else [str(texts)]
             for name in _named(str(path), listed):
-                found.setdefault(name, []).extend(listed)
+                by_field.setdefault(name, []).extend(listed)
         # `request` is the parameter of the server's method, not a field, and only ever comes with the real ones.
-        if len(found) > 1:
-            found.pop("request", None)
-    return found
+        if len(by_field) > 1:
+            by_field.pop("request", None)
+    return by_field
 
 
 def _named(path: str, texts: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional, Union
 
-from ..exceptions import ConfigurationError
+from ..exceptions import OptionError
 
 Columns = Mapping[str, Any]
 
@@ -87,9 +87,11 @@ class InputMapping:
             for other in targets[:number]:
                 if target[: len(other)] == other or other[: len(target)] == target:
                     name = ".".join(target)
-                    raise ConfigurationError(f"--map names {name!r} twice, or a part of it: a member has one source")
+                    raise OptionError(
+                        "{mapping} names {member!r} twice, or a part of it: a member has one source", member=name
+                    )
         if self._whole_path and len(texts) > 1:
-            raise ConfigurationError("--map =COLUMN makes that column the whole input: no other can stand beside it")
+            raise OptionError("{mapping} =COLUMN makes that column the whole input: pass no other beside it")
         self.parts = sorted(texts)
         flat = all(len(target) == 1 for target, *_ in self._columns) and not self._constants
         self._flat = [(target[0], read) for target, _, read in self._columns] if flat and self._columns else None
@@ -97,17 +99,20 @@ class InputMapping:
     def _add(self, text: str) -> None:
         target, sign, path = text.partition("=")
         if not sign or not path.strip():
-            raise ConfigurationError(f"--map {text!r}: write MEMBER=COLUMN, or MEMBER:=JSON for a constant")
+            raise OptionError("{mapping} {text!r}: write MEMBER=COLUMN, or MEMBER:=JSON for a constant", text=text)
         if target.endswith(":"):
             name = target[:-1].strip()
             try:
                 json.loads(path, parse_constant=_no_constant)
             except ValueError:
-                raise ConfigurationError(
-                    f"--map {text!r}: {path!r} is no JSON; a text needs its quotes: {name}:='\"{path}\"'"
+                raise OptionError(
+                    "{mapping} {text!r}: {constant!r} is not JSON; a text needs quotes: {member}:='\"{constant}\"'",
+                    text=text,
+                    constant=path,
+                    member=name,
                 ) from None
             if not name:
-                raise ConfigurationError(f"--map {text!r}: a constant needs the name of a member before `:=`")
+                raise OptionError("{mapping} {text!r}: a constant needs the name of a member before `:=`", text=text)
             self._constants.append((name.split("."), path))
         elif not target.strip():
             self._whole = path_reader(path.strip())
@@ -130,7 +135,9 @@ class InputMapping:
         names = list(header)
         for path in self.sources:
             if path not in names and path.split(".")[0] not in names:
-                raise ConfigurationError(f"--map: the input has no column {path!r}{nearest(path, names)}")
+                raise OptionError(
+                    "{mapping}: the input has no column {column!r}{nearest}", column=path, nearest=nearest(path, names)
+                )
 
     def __call__(self, columns: Columns) -> Any:
         """The input for a row with these columns. Raises `Unmapped`."""

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Final, Literal, Optional
 
-OK = "ok"
-ERROR = "error"
-CANCELLED = "cancelled"
+Status = Literal["ok", "error", "cancelled"]
+"""The values of `Outcome.status`."""
 
-PROGRAM = "program"
+Code = Literal["program", "unreadable", "unmapped", "duplicate", "unsendable", "refused", "unfit", "stopped"]
+"""The values of `Outcome.code`: why a row has no output."""
+
+OK: Final = "ok"
+ERROR: Final = "error"
+CANCELLED: Final = "cancelled"
+
+PROGRAM: Final = "program"
 """`Outcome.code`: the program failed on this row."""
-UNREADABLE = "unreadable"
+UNREADABLE: Final = "unreadable"
 """`Outcome.code`: the row could not be read from its source."""
-UNMAPPED = "unmapped"
+UNMAPPED: Final = "unmapped"
 """`Outcome.code`: the row lacks what the mapping or the key names."""
-DUPLICATE = "duplicate"
+DUPLICATE: Final = "duplicate"
 """`Outcome.code`: a stream that is read once had this key before."""
-UNSENDABLE = "unsendable"
+UNSENDABLE: Final = "unsendable"
 """`Outcome.code`: the input is nothing JSON can say."""
-REFUSED = "refused"
+REFUSED: Final = "refused"
 """`Outcome.code`: the server refused the row, alone, in a request of its own."""
-STOPPED = "stopped"
+UNFIT: Final = "unfit"
+"""`Outcome.code`: the output does not fit where it is to be kept: a model's field, or the type that was asked for."""
+STOPPED: Final = "stopped"
 """`Outcome.code` of a cancelled row: the run ended before the row did."""
 
 
@@ -40,14 +48,14 @@ class Row:
         columns: Optional[dict[str, Any]] = None,
         line: Optional[int] = None,
         error: Optional[str] = None,
-        code: str = UNREADABLE,
+        code: Code = UNREADABLE,
     ) -> None:
         self.key = key
         self.input = input
         self.columns = columns
         self.line = line
         self.error = error
-        self.code = code
+        self.code: Code = code
 
     def __repr__(self) -> str:
         told = f", error={self.error!r}" if self.error else ""
@@ -67,19 +75,20 @@ class Outcome:
     def __init__(
         self,
         row: Row,
-        status: str,
+        status: Status,
         output: Any = None,
         error: Optional[str] = None,
-        code: Optional[str] = None,
+        code: Optional[Code] = None,
         latency_ms: Optional[float] = None,
         attempts: int = 0,
         execution_id: Optional[str] = None,
     ) -> None:
         self.row = row
-        self.status = status
+        # Written out for pyright, which takes an attribute's literals for any text otherwise.
+        self.status: Status = status
         self.output = output
         self.error = error
-        self.code = code
+        self.code: Optional[Code] = code
         self.latency_ms = latency_ms
         self.attempts = attempts
         self.execution_id = execution_id

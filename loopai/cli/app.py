@@ -76,5 +76,7 @@ def run(arguments: Optional[Sequence[str]] = None) -> int:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001  # raised again where it is none of ours
         code = exit_code_of(error)
-        output.complain(str(error))
+        from ..option_names import in_shell, spelled
+
+        output.complain(spelled(error, in_shell))
         return code

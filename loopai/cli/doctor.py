@@ -46,7 +46,7 @@ def _options(session: Session) -> dict[str, dict[str, Any]]:
     from ..config import OPTIONS, resolve
     from ..exceptions import ConfigurationError
 
-    found: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for option in OPTIONS:
         name, variable = option.argument, option.environment
         arguments = {name: session.arguments[name]} if name in session.arguments else {}
@@ -57,8 +57,8 @@ def _options(session: Session) -> dict[str, dict[str, Any]]:
             row.update(value=_told(name, getattr(config, name), option.secret), source=config.sources[name])
         except ConfigurationError as error:
             row.update(value=None, source=variable if not arguments else "argument", error=str(error))
-        found[name] = row
-    return found
+        rows[name] = row
+    return rows
 
 
 def _told(name: str, value: Any, secret: bool) -> Any:
@@ -112,13 +112,13 @@ def _misspelt(environ: Mapping[str, str]) -> list[str]:
     from ..config import OPTIONS
 
     known = [option.environment for option in OPTIONS]
-    found = []
+    warnings = []
     for name in sorted(environ):
         if name.startswith("LOOPAI") and name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
             if close:
-                found.append(f"the environment variable {name} is none of loopai's: did you mean {close[0]}?")
-    return found
+                warnings.append(f"the environment variable {name} is none of loopai's: did you mean {close[0]}?")
+    return warnings
 
 
 def _versions() -> dict[str, dict[str, Optional[str]]]:
@@ -127,7 +127,7 @@ def _versions() -> dict[str, dict[str, Optional[str]]]:
 
     from .._version import __version__
 
-    found: dict[str, dict[str, Optional[str]]] = {
+    libraries: dict[str, dict[str, Optional[str]]] = {
         "python": {"version": platform.python_version(), "needed_for": None},
         "loopai": {"version": __version__, "needed_for": None},
     }
@@ -139,12 +139,12 @@ def _versions() -> dict[str, dict[str, Optional[str]]]:
         parts = _REQUIREMENT.match(line)
         if parts is None or parts[2] in _DEVELOPMENT or parts[1] == "loopai":
             continue
-        earlier = found.get(parts[1])
+        earlier = libraries.get(parts[1])
         if earlier is None:
-            found[parts[1]] = {"version": _version(parts[1]), "needed_for": parts[2]}
+            libraries[parts[1]] = {"version": _version(parts[1]), "needed_for": parts[2]}
         elif earlier["needed_for"] is not None and parts[2] is not None:
             earlier["needed_for"] += f", {parts[2]}"
-    return found
+    return libraries
 
 
 def _version(library: str) -> Optional[str]:

@@ -6,6 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from .._core.limits import PROGRAM_TIMEOUT_MS
 from . import output
 from .failures import FAILED, OK
 from .inputs import read_json
@@ -27,7 +28,9 @@ def execute(
     ] = None,
     timeout_ms: Annotated[
         Optional[int],
-        typer.Option("--timeout-ms", metavar="MS", min=1, help="Milliseconds the program may take (5000)."),
+        typer.Option(
+            "--timeout-ms", metavar="MS", min=1, help=f"Milliseconds the program may take ({PROGRAM_TIMEOUT_MS})."
+        ),
     ] = None,
     force_validation: Annotated[
         bool, typer.Option("--force-validation", help="Have this execution validated, sampled or not.")

@@ -21,21 +21,21 @@ def health(
     Exit code 0 if it is, 1 if it says that it is not, 4 if it does not answer. Asks once.
     """
     with session.client(max_retries=0) as client, output.waiting("Asking the server"):
-        found = client.get_detailed_health() if detailed else client.get_health()
+        report = client.get_detailed_health() if detailed else client.get_health()
         address = "embedded" if client.config.local else client.base_url
-    well = found.status.lower() == "healthy"
+    well = report.status.lower() == "healthy"
     if session.as_json:
-        output.show_json(found)
+        output.show_json(report)
         return OK if well else FAILED
-    reply = found.reply
+    reply = report.reply
     rows: list[tuple[str, Any]] = [
         ("server", address),
-        ("status", output.state(found.status, well)),
-        ("version", found.version),
-        ("environment", found.environment),
+        ("status", output.state(report.status, well)),
+        ("version", report.version),
+        ("environment", report.environment),
         ("answered in", None if reply is None else f"{reply.elapsed * 1000:.0f} ms"),
     ]
-    for name, part in getattr(found, "components", {}).items():
+    for name, part in getattr(report, "components", {}).items():
         time = "" if part.response_time is None else f" in {part.response_time:g} ms"
         said = output.state(part.status, part.status.lower() == "healthy")
         rest = f"{time}, {part.message}" if part.message else time

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -119,22 +119,32 @@ def shared(run: Callable[..., Any]) -> Callable[..., Any]:
 
     A flag after the command's name beats one before it.
     """
-    _, *own = _parameters(run)
+    return with_flags(())(run)
 
-    @wraps(run)
-    def command(context: typer.Context, **values: Any) -> Any:
-        after = {name: value for name in FLAGS if (value := values.pop(name)) is not None}
-        as_json = bool(values.pop("as_json")) | bool(context.find_root().params.get("as_json"))
-        return run(Session({**flags_given(context), **after}, as_json), **values)
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parts = [
-        inspect.Parameter("context", keyword, annotation=typer.Context),
-        *(part.replace(kind=keyword) for part in own),
-        inspect.Parameter("as_json", keyword, default=False, annotation=JsonOption),
-        *(inspect.Parameter(name, keyword, default=None, annotation=flag) for name, flag in FLAGS.items()),
-    ]
-    return declared(command, parts)
+def with_flags(flags: Iterable[inspect.Parameter]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `shared`, for a function that also takes `flags`, by their names."""
+
+    def made(run: Callable[..., Any]) -> Callable[..., Any]:
+        _, *own = [part for part in _parameters(run) if part.kind != inspect.Parameter.VAR_KEYWORD]
+
+        @wraps(run)
+        def command(context: typer.Context, **values: Any) -> Any:
+            after = {name: value for name in FLAGS if (value := values.pop(name)) is not None}
+            as_json = bool(values.pop("as_json")) | bool(context.find_root().params.get("as_json"))
+            return run(Session({**flags_given(context), **after}, as_json), **values)
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parts = [
+            inspect.Parameter("context", keyword, annotation=typer.Context),
+            *(part.replace(kind=keyword) for part in own),
+            *flags,
+            inspect.Parameter("as_json", keyword, default=False, annotation=JsonOption),
+            *(inspect.Parameter(name, keyword, default=None, annotation=flag) for name, flag in FLAGS.items()),
+        ]
+        return declared(command, parts)
+
+    return made
 
 
 def resolved(run: Callable[..., Any]) -> Callable[..., Any]:

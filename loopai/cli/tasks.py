@@ -54,10 +54,10 @@ def list_tasks(session: Session) -> int:
     An addition of the embedded server; others do not have it.
     """
     with session.client() as client, output.waiting("Asking for tasks"):
-        found = client.list_tasks()
+        tasks = client.list_tasks()
     if session.as_json:
-        output.show_json(found)
-    elif not found:
+        output.show_json(tasks)
+    elif not tasks:
         output.tell("The server has no tasks. Make one with: loopai tasks create --help")
     else:
         wide = output.width() >= _NARROW
@@ -67,7 +67,7 @@ def list_tasks(session: Session) -> int:
             "version": {"justify": "right"},
             **({"made": {"no_wrap": True}} if wide else {}),
         }
-        rows = ((task.name, task.id, _version(task), *((_moment(task.created_at),) if wide else ())) for task in found)
+        rows = ((task.name, task.id, _version(task), *((_moment(task.created_at),) if wide else ())) for task in tasks)
         output.show(output.listing(columns, rows))
     return OK
 
@@ -77,11 +77,11 @@ def list_tasks(session: Session) -> int:
 def get_task(session: Session, task: TaskArgument) -> int:
     """Show a task."""
     with session.client() as client, output.waiting("Asking for the task"):
-        found = client.get_task(task_id(client, task))
+        details = client.get_task(task_id(client, task))
     if session.as_json:
-        output.show_json(found)
+        output.show_json(details)
     else:
-        output.show(_described(found))
+        output.show(_described(details))
     return OK
 
 
@@ -193,7 +193,7 @@ def artifacts(
         wanted = task_id(client, task)
         if code is None:
             client.get_task(wanted)  # of a task that is not there the server lists no programs, as if it had none
-            found = client.list_artifacts(wanted)
+            programs = client.list_artifacts(wanted)
         else:
             program = client.get_artifact(wanted, code)
     if code is not None:
@@ -202,11 +202,11 @@ def artifacts(
         else:
             output.show_raw(program.code)
     elif session.as_json:
-        output.show_json(found)
-    elif not found:
+        output.show_json(programs)
+    elif not programs:
         output.tell("The task has no program yet: the first execution has one made from the task's examples.")
     else:
-        output.show(_programs(found))
+        output.show(_programs(programs))
     return OK
 
 

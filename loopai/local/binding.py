@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from .errors import ABSENT_BODY, REQUEST_FIELD, Problem, unbindable
+from .errors import ABSENT_BODY, REQUEST_FIELD, BindingProblem, unbindable
 from .settings import DEEPEST_BODY
 
 REQUIRED: Final = object()
@@ -80,25 +80,25 @@ class Body:
         self._by_folded = {_folded(member.name): member for member in members}
 
     def bind(self, content: bytes) -> dict[str, Any]:
-        """The members' values, defaults filled in. Raises `Problem`."""
+        """The members' values, defaults filled in. Raises `BindingProblem`."""
         value = parse(content)
         if value is None:
-            raise Problem({"": [ABSENT_BODY], **REQUEST_FIELD})
+            raise BindingProblem({"": [ABSENT_BODY], **REQUEST_FIELD})
         nulls: dict[str, list[str]] = {}
-        found = self._read(value, "$", "", nulls)
+        members = self._read(value, "$", "", nulls)
         if nulls:
-            raise Problem(nulls)
-        return found
+            raise BindingProblem(nulls)
+        return members
 
     def _read(self, value: Any, path: str, place: str, nulls: dict[str, list[str]]) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise _unconvertible(f"Loopai.CloudApi.DTOs.{self.name}", path)
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for key, item in value.items():
             member = self._by_name.get(key) or self._by_folded.get(_folded(key))
             if member is not None:
-                found[member.name] = _member(member, item, f"{path}.{key}", place + member.title, nulls)
-        missing = [member.name for member in self._members if member.default is REQUIRED and member.name not in found]
+                values[member.name] = _member(member, item, f"{path}.{key}", place + member.title, nulls)
+        missing = [member.name for member in self._members if member.default is REQUIRED and member.name not in values]
         if missing:
             told = ", ".join(f"'{name}'" for name in missing)
             raise unbindable(
@@ -107,9 +107,9 @@ class Body:
                 f"including: {told}.",
             )
         for member in self._members:
-            if member.name not in found:
-                found[member.name] = [] if member.default == [] else member.default
-        return found
+            if member.name not in values:
+                values[member.name] = [] if member.default == [] else member.default
+        return values
 
     def schema(self) -> dict[str, Any]:
         """The body's JSON schema."""
@@ -162,9 +162,9 @@ def _schema(member: Member) -> dict[str, Any]:
 
 
 def parse(content: bytes) -> Any:
-    """The JSON value of a body. Raises `Problem` for what is none, is too deep or has infinite numbers."""
+    """The JSON value of a body. Raises `BindingProblem` for what is none, is too deep or has infinite numbers."""
     if not content.strip():
-        raise Problem({"": [ABSENT_BODY], **REQUEST_FIELD})
+        raise BindingProblem({"": [ABSENT_BODY], **REQUEST_FIELD})
     try:
         value = from_json(content, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
@@ -186,7 +186,7 @@ def _check(values: Iterable[Any], depth: int) -> None:
             _check(value.values() if kind is dict else value, depth + 1)
 
 
-def _unconvertible(type_name: str, path: str) -> Problem:
+def _unconvertible(type_name: str, path: str) -> BindingProblem:
     return unbindable(path, f"The JSON value could not be converted to {type_name}. Path: {path}.")
 
 
@@ -228,12 +228,12 @@ def _read_number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _WrongType
     try:
-        found = float(value)
+        number = float(value)
     except OverflowError:
         raise _WrongType from None
-    if math.isinf(found):
+    if math.isinf(number):
         raise _WrongType
-    return found
+    return number
 
 
 def _read_flag(value: Any) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from .._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY
 from .binding import ANY, FLAG, GUID, INTEGER, NUMBER, TEXT, Body, ListOf, Member
 from .settings import LARGEST_CODE
 
 LONGEST_NAME = 200
 LONGEST_DESCRIPTION = 5000
-LONGEST_TIMEOUT_MS = 60_000
-MOST_CONCURRENCY = 100
 EMPTY_GUID = "00000000-0000-0000-0000-000000000000"
 
 # `$` also matches before one newline at the end, there as here.

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from . import idempotency, responses
 from .binding import INT_MAX, Body
 from .budget import Budget
-from .errors import ApiError, Problem, unbindable, unbindable_parameter
+from .errors import ApiError, BindingProblem, unbindable, unbindable_parameter
 from .generation import Generation
 from .idempotency import Keys, Replayed
 from .metrics import Metrics
@@ -120,13 +120,13 @@ class Site:
 
 
 def guid_of(title: str, text: str) -> str:
-    """The GUID that a path or query names. Raises `Problem` under the parameter's name."""
+    """The GUID that a path or query names. Raises `BindingProblem` under the parameter's name."""
     if not _ROUTE_GUID.fullmatch(text):
         raise unbindable_parameter(title, text)
     return str(UUID(text.strip("()")))
 
 
-class Call:
+class ActionCall:
     """A request to an action."""
 
     def __init__(self, request: Request) -> None:
@@ -147,18 +147,18 @@ class Call:
         return f"{self.request.scope['scheme']}://{self.request.headers.get('host', address)}"
 
     def guid(self, name: str, title: str) -> str:
-        """A GUID in the path. Raises `Problem` under the real server's parameter name."""
+        """A GUID in the path. Raises `BindingProblem` under the real server's parameter name."""
         return guid_of(title, self.request.path_params[name])
 
     def integer(self, name: str, title: str) -> int:
-        """A 32-bit integer in the path. Raises `Problem`."""
+        """A 32-bit integer in the path. Raises `BindingProblem`."""
         text: str = self.request.path_params[name]
         if not _ROUTE_INTEGER.fullmatch(text) or not -INT_MAX - 1 <= int(text) <= INT_MAX:
             raise unbindable_parameter(title, text)
         return int(text)
 
     def query(self, name: str, lowest: int, highest: int, default: int | None) -> int | None:
-        """An integer in the query within bounds. Raises `Problem`."""
+        """An integer in the query within bounds. Raises `BindingProblem`."""
         text = self.request.query_params.get(name)
         if text is None:
             return default
@@ -167,7 +167,7 @@ class Call:
         return int(text)
 
     async def body(self, kind: Body) -> dict[str, Any]:
-        """The body's members. Raises `Problem`, and `ApiError` for more values than may be."""
+        """The body's members. Raises `BindingProblem`, and `ApiError` for more values than may be."""
         if len(self.content) <= SMALL_BODY:
             return kind.bind(self.content)
         values = await self.parsing(lambda: values_in(self.content))
@@ -273,12 +273,12 @@ class _Overtaken(Exception):
     """Another process has answered under the same key meanwhile; ours is undone."""
 
 
-def action(code: str, message: str) -> Callable[[Callable[[Call], Awaitable[Response]]], Endpoint]:
+def action(code: str, message: str) -> Callable[[Callable[[ActionCall], Awaitable[Response]]], Endpoint]:
     """An action as an endpoint; `code` and `message` are its 500 for what it does not foresee."""
 
-    def wrap(handler: Callable[[Call], Awaitable[Response]]) -> Endpoint:
+    def wrap(handler: Callable[[ActionCall], Awaitable[Response]]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            call = Call(request)
+            call = ActionCall(request)
             try:
                 if request.method != "POST":
                     return await handler(call)
@@ -290,7 +290,7 @@ def action(code: str, message: str) -> Callable[[Callable[[Call], Awaitable[Resp
                 return responses.refused(ApiError(503, "NOT_EXECUTED", str(abandoned), headers=headers))
             except ApiError as error:
                 return responses.refused(error)
-            except Problem as problem:
+            except BindingProblem as problem:
                 return responses.unbound(problem, request.headers.get("traceparent"))
             except Exception as error:  # the contract has one code for whatever an action meets
                 logger.exception("%s %s failed", request.method, request.url.path)
@@ -304,10 +304,10 @@ def action(code: str, message: str) -> Callable[[Callable[[Call], Awaitable[Resp
     return wrap
 
 
-async def _post(call: Call, handler: Callable[[Call], Awaitable[Response]]) -> Response:
+async def _post(call: ActionCall, handler: Callable[[ActionCall], Awaitable[Response]]) -> Response:
     headers = call.request.headers
     if not _is_json(headers.get("content-type")):
-        raise Problem(None, 415)
+        raise BindingProblem(None, 415)
     call.content = _utf8(await call.request.body(), headers.get("content-type"))
     key = idempotency.checked(headers.get("idempotency-key"))
     if key is None:
@@ -323,7 +323,7 @@ def failure(settings: Settings, code: str, message: str, reason: str) -> ApiErro
 
 
 def _utf8(content: bytes, content_type: str | None) -> bytes:
-    """The body in UTF-8, which UTF-16 is turned into. Raises `Problem` for any other encoding."""
+    """The body in UTF-8, which UTF-16 is turned into. Raises `BindingProblem` for any other encoding."""
     charset = Message()
     charset["content-type"] = content_type or ""
     told = charset.get_param("charset")
@@ -331,7 +331,7 @@ def _utf8(content: bytes, content_type: str | None) -> bytes:
     if encoding in {"utf-8", "utf8"}:
         return content.removeprefix(codecs.BOM_UTF8)
     if encoding not in {"utf-16", "utf-16le"}:
-        raise Problem(None, 415)
+        raise BindingProblem(None, 415)
     try:
         return content.decode("utf-16le").removeprefix("\ufeff").encode()
     except UnicodeError as error:

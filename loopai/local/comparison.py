@@ -12,11 +12,11 @@ _decoder = json.JSONDecoder()
 def pairs(content: bytes) -> list[tuple[str, str]]:
     """The texts of `output` and `expected_output` of each item of a body that is known to be well-formed."""
     text = content.decode()
-    found = []
+    outputs = []
     for name, start in _members(text, _skip(text, 0)):
         if name.lower() == "items":
-            found = [_outputs(text, item) for item in _items(text, start)]
-    return found
+            outputs = [_outputs(text, item) for item in _items(text, start)]
+    return outputs
 
 
 def _outputs(text: str, start: int) -> tuple[str, str]:

@@ -56,7 +56,7 @@ def invalid(broken: Sequence[tuple[str, str]]) -> ApiError:
     return ApiError(400, "VALIDATION_ERROR", "Request validation failed", broken)
 
 
-class Problem(Exception):
+class BindingProblem(Exception):
     """A request that model binding refuses: errors by JSON path, property or parameter name."""
 
     def __init__(self, errors: Mapping[str, Sequence[str]] | None, status: int = 400) -> None:
@@ -80,11 +80,11 @@ class Problem(Exception):
         return body
 
 
-def unbindable(path: str, text: str) -> Problem:
+def unbindable(path: str, text: str) -> BindingProblem:
     """400 for a body that is no JSON or holds a wrong type at `path`, or lacks members there."""
-    return Problem({path: [text], **REQUEST_FIELD})
+    return BindingProblem({path: [text], **REQUEST_FIELD})
 
 
-def unbindable_parameter(name: str, value: str) -> Problem:
+def unbindable_parameter(name: str, value: str) -> BindingProblem:
     """400 for a value in the path or query that is not of its type."""
-    return Problem({name: [f"The value '{value}' is not valid."]})
+    return BindingProblem({name: [f"The value '{value}' is not valid."]})

@@ -55,10 +55,10 @@ class Keys:
 
     def given(self, key: str, fingerprint: bytes) -> None:
         """Raise `Replayed` where the call was answered before, `ApiError` where its key was another's. Blocks."""
-        found = self._store.reply(key, _since())
-        if found is None:
+        stored = self._store.reply(key, _since())
+        if stored is None:
             return
-        known, status, location, body = found
+        known, status, location, body = stored
         if known != fingerprint:
             raise ApiError(
                 422,

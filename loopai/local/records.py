@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from pydantic_core import from_json, to_json
 
@@ -28,7 +28,7 @@ def milliseconds(seconds: float) -> float | int:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskRecord:
     """A task. Schemas and examples are JSON texts, kept as they were sent."""
 
     id: str
@@ -48,7 +48,7 @@ class Task:
 class TaskState:
     """A task and its programs: the highest active version, `None` if none is active, and how many there are."""
 
-    task: Task
+    task: TaskRecord
     active_version: int | None = None
     total_versions: int = 0
     warnings: Sequence[str] = ()
@@ -198,8 +198,3 @@ class Execution:
         else:
             outcome = b'"error_message":' + to_json(self.error_message)
         return to_json(head)[:-1] + b"," + outcome + b"," + to_json(tail)[1:]
-
-
-def guid(text: str) -> str:
-    """A GUID's text as the wire writes it: lower case, hyphenated."""
-    return str(UUID(text))

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from .errors import ApiError, Problem
+from .errors import ApiError, BindingProblem
 
 JSON = "application/json; charset=utf-8"
 VERSIONS = {"api-supported-versions": "1.0"}
@@ -29,6 +29,6 @@ def refused(error: ApiError, *, by_action: bool = True) -> Response:
     return Response(to_json(error.wire()), error.status, {**(VERSIONS if by_action else {}), **error.headers}, JSON)
 
 
-def unbound(problem: Problem, traceparent: str | None) -> Response:
+def unbound(problem: BindingProblem, traceparent: str | None) -> Response:
     """Problem details of model binding, which carry no version header."""
     return Response(to_json(problem.wire(traceparent)), problem.status, media_type=JSON)

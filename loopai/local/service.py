@@ -14,17 +14,18 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from .._core.chance import chance
+from .._core.limits import PROGRAM_TIMEOUT_MS
+from .._core.randomness import private_random
 from ..exceptions import ConfigurationError
-from ..programs import Outcome, Program, ProgramPool, UnsupportedLanguage
+from ..programs import Program, ProgramOutcome, ProgramPool, UnsupportedLanguage
 from ..programs.input_check import InputCheck, SchemaTooLarge
 from ..programs.languages import language as known_language
 from . import timestamps
 from .cache import LRUCache
 from .metrics import Metrics
 from .preflight import task_warnings
-from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
-from .settings import LARGEST_CODE, PROGRAM_TIMEOUT_MS, Settings
+from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
+from .settings import LARGEST_CODE, Settings
 from .store import Store, Transaction
 from .trainer import LARGEST_EXAMPLES, Trainer, too_large
 from .training import CannotLearn
@@ -91,7 +92,7 @@ class UnknownTask(Exception):
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """One input of a batch."""
 
     id: str
@@ -164,7 +165,7 @@ class Service:
         """Raises `store.NameTaken`, and `SchemaTooLarge` for an input or output schema."""
         warnings = task_warnings(input_schema, output_schema, examples)
         moment = timestamps.now()
-        task = Task(
+        task = TaskRecord(
             id=new_id(),
             name=name,
             description=description,
@@ -312,7 +313,7 @@ class Service:
     def execute_batch(
         self,
         task_id: str,
-        rows: Sequence[Row],
+        rows: Sequence[BatchRow],
         *,
         version: int | None,
         timeout_ms: int | None,
@@ -364,7 +365,7 @@ class Service:
         running: _Running,
         chosen: _Chosen,
         task_id: str,
-        rows: Sequence[Row],
+        rows: Sequence[BatchRow],
         limit: int,
         max_concurrency: int,
         stop_on_first_error: bool,
@@ -397,7 +398,7 @@ class Service:
             return []
         return [execution for execution in executions if execution.error_message is not None]
 
-    def _fitting(self, running: _Running, chosen: _Chosen, outcome: Outcome) -> Outcome:
+    def _fitting(self, running: _Running, chosen: _Chosen, outcome: ProgramOutcome) -> ProgramOutcome:
         """The outcome, as the settings have it where its output does not fit the task's schema."""
         if not outcome.ok or self._settings.check_outputs == "off":
             return outcome
@@ -407,7 +408,7 @@ class Service:
         path, text = errors[0]
         reason = f"Output does not fit the task's schema: {path.replace('input', 'output', 1)}: {text}"
         if self._settings.check_outputs == "reject":
-            return Outcome(None, reason, outcome.latency_ms)
+            return ProgramOutcome(None, reason, outcome.latency_ms)
         if chosen.version not in running.told:
             running.told.add(chosen.version)
             logger.warning("program %s, version %d: %s", chosen.id, chosen.version, reason)
@@ -416,11 +417,11 @@ class Service:
     def _running(self, task_id: str) -> _Running:
         running = self._tasks.get(task_id)
         if running is None:
-            found = self._store.running_of(task_id)
-            if found is None:
+            stored = self._store.running_of(task_id)
+            if stored is None:
                 raise ExecutionFailed(f"Task with ID {task_id} not found")
-            of_input, of_output = _checked(from_json(found[1])), _checked(from_json(found[2]))
-            running = _Running(found[0], of_input, of_output)
+            of_input, of_output = _checked(from_json(stored[1])), _checked(from_json(stored[2]))
+            running = _Running(stored[0], of_input, of_output)
             self._tasks.put(task_id, running, of_input.weight + of_output.weight)
         return running
 
@@ -430,14 +431,14 @@ class Service:
         if chosen is not None:
             return chosen
         if version is None:
-            found = self._store.active_program(task_id)
-            if found is None:
+            stored = self._store.active_program(task_id)
+            if stored is None:
                 raise NoActiveProgram(task_id)
         else:
-            found = self._store.program_of_version(task_id, version)
-            if found is None:
+            stored = self._store.program_of_version(task_id, version)
+            if stored is None:
                 raise ExecutionFailed(f"Program artifact version {version} for task {task_id} not found")
-        chosen = _Chosen(*found, Program(*self._store.code(found[0])))
+        chosen = _Chosen(*stored, Program(*self._store.code(stored[0])))
         return self._programs_chosen.put((task_id, version), chosen, len(chosen.program.code))
 
     def _superseded(self, transaction: Transaction, task_id: str, version: int | None, chosen: _Chosen) -> bool:
@@ -456,7 +457,7 @@ class Service:
         errors = running.check.errors(value) if self._settings.check_inputs else []
         return str(InvalidInput(errors)) if errors else None
 
-    def _run(self, program: Program, value: Any, timeout_ms: int, stop: Stop) -> Outcome:
+    def _run(self, program: Program, value: Any, timeout_ms: int, stop: Stop) -> ProgramOutcome:
         try:
             return self._programs.run(program, value, timeout_ms=timeout_ms, stop=stop)
         except (UnsupportedLanguage, ConfigurationError) as error:
@@ -482,9 +483,9 @@ class Service:
         timeout_ms: int,
         concurrency: int,
         stop: Callable[[], str | None],
-    ) -> list[Outcome]:
+    ) -> list[ProgramOutcome]:
         if timeout_ms < -1:
-            refusal = Outcome(None, f"Execution error: timeout_ms must be at least -1, not {timeout_ms}", 0.0)
+            refusal = ProgramOutcome(None, f"Execution error: timeout_ms must be at least -1, not {timeout_ms}", 0.0)
             return [refusal] * len(values)
         try:
             return self._programs.run_many(
@@ -507,11 +508,11 @@ def _checked(schema: Any) -> InputCheck:
 
 def _sampled(force_validation: bool, running: _Running) -> bool:
     # Which runs are looked at later; nothing hangs on its being unpredictable.
-    return force_validation or chance.random() < running.sampling_rate
+    return force_validation or private_random.random() < running.sampling_rate
 
 
 def _execution(
-    task_id: str, chosen: _Chosen, value: Any, outcome: Outcome, latency_ms: float, sampled: bool
+    task_id: str, chosen: _Chosen, value: Any, outcome: ProgramOutcome, latency_ms: float, sampled: bool
 ) -> Execution:
     return Execution(
         id=new_id(),

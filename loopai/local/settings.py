@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-LARGEST_BODY = 30_000_000
-"""Bytes of a request body that are read; the limit of the real server's web server."""
+from .._core.limits import LARGEST_BODY
 
 DEEPEST_BODY = 32
 """Levels of nesting that a request body may have; the limit of the real server's JSON reader."""

@@ -22,7 +22,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from ..exceptions import ConfigurationError
 from . import tables, timestamps
-from .records import Artifact, Execution, NewArtifact, Task, TaskState, new_id
+from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
 
 R = TypeVar("R")
 Transaction = DBAPICursor
@@ -148,15 +148,15 @@ class Store:
                     raise
                 time.sleep(0.02)
         with self.transaction() as cursor:
-            found = _first(cursor, "PRAGMA user_version")[0]
-            if found > tables.SCHEMA:
+            schema = _first(cursor, "PRAGMA user_version")[0]
+            if schema > tables.SCHEMA:
                 raise ConfigurationError(
-                    f"the data folder {self.folder} was written by a newer loopai (schema {found}, this one knows "
+                    f"the data folder {self.folder} was written by a newer loopai (schema {schema}, this one knows "
                     f"{tables.SCHEMA}): upgrade loopai or use another folder"
                 )
             steps = [tables.CREATE]
-            if found:
-                steps = [tables.MIGRATIONS[at] for at in range(found + 1, tables.SCHEMA + 1)]
+            if schema:
+                steps = [tables.MIGRATIONS[at] for at in range(schema + 1, tables.SCHEMA + 1)]
             for statements in steps:
                 for statement in statements:
                     cursor.execute(statement)
@@ -259,7 +259,7 @@ class Store:
 
     # Tasks
 
-    def add_task(self, transaction: Transaction, task: Task) -> None:
+    def add_task(self, transaction: Transaction, task: TaskRecord) -> None:
         """Raises `NameTaken`."""
         if _first(transaction, tables.TASK_ID_BY_NAME, name=task.name) is not None:
             raise NameTaken(task.name)
@@ -276,7 +276,7 @@ class Store:
     def tasks(self, most: int = -1, after: str | None = None) -> list[TaskState]:
         """Tasks without their examples, oldest first: `most` of them, from the one after that of the id `after`."""
         rows = self._rows(tables.TASKS_PAGE, most=most, after=after or "")
-        return [TaskState(Task(*row[:-2]), *row[-2:]) for row in rows]
+        return [TaskState(TaskRecord(*row[:-2]), *row[-2:]) for row in rows]
 
     def count_tasks(self) -> int:
         """How many tasks there are."""
@@ -444,4 +444,4 @@ def _first(cursor: DBAPICursor, statement: str, **values: Any) -> Any:
 
 
 def _state(row: Any) -> TaskState | None:
-    return None if row is None else TaskState(Task(*row[:-2]), row[-2], row[-1])
+    return None if row is None else TaskState(TaskRecord(*row[:-2]), row[-2], row[-1])

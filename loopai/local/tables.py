@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from .records import Artifact, Execution, Task
+from .records import Artifact, Execution, TaskRecord
 
 SCHEMA = 2
 """Number of the tables' shape, kept in the database's `user_version`; a database of a higher one is refused."""
@@ -120,7 +120,7 @@ _versions = sa.select(sa.func.count()).where(artifacts.c.task_id == tasks.c.id).
 _highest_active = (
     sa.select(sa.func.max(artifacts.c.version)).where(artifacts.c.task_id == tasks.c.id, _is_active).scalar_subquery()
 )
-_task_states = sa.select(*_columns(tasks, Task), _highest_active, _versions)
+_task_states = sa.select(*_columns(tasks, TaskRecord), _highest_active, _versions)
 
 INSERT_TASK = _sql(tasks.insert())
 TASK_BY_ID = _sql(_task_states.where(tasks.c.id == sa.bindparam("id")))
@@ -128,7 +128,7 @@ TASK_BY_NAME = _sql(_task_states.where(tasks.c.name == sa.bindparam("name")))
 _last = sa.select(tasks.c.created_at, tasks.c.id).where(tasks.c.id == sa.bindparam("after"))
 TASKS_PAGE = _sql(
     sa.select(
-        *(sa.literal_column("'[]'") if name == "examples" else tasks.c[name] for name in _names(Task)),
+        *(sa.literal_column("'[]'") if name == "examples" else tasks.c[name] for name in _names(TaskRecord)),
         _highest_active,
         _versions,
     )

@@ -191,7 +191,7 @@ class _Server:
         return Reply(status, headers, b"".join(parts))
 
 
-class _Registry:
+class _ServerRegistry:
     """The servers of this process, by folder."""
 
     def __init__(self) -> None:
@@ -231,7 +231,7 @@ class _Registry:
         self._servers.clear()
 
 
-_registry = _Registry()
+_registry = _ServerRegistry()
 atexit.register(_registry.end_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_registry.forget)

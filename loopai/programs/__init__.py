@@ -28,6 +28,6 @@ Built-in functions run near CPython's speed, each step of a loop takes about fiv
 """
 
 from .pool import ProgramPool
-from .program import Outcome, Program, UnsupportedLanguage
+from .program import Program, ProgramOutcome, UnsupportedLanguage
 
-__all__ = ["Outcome", "Program", "ProgramPool", "UnsupportedLanguage"]
+__all__ = ["Program", "ProgramOutcome", "ProgramPool", "UnsupportedLanguage"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from types import ModuleType
 
-__all__ = ["LONGEST_MESSAGE", "Failure", "Kind", "explain", "message_of", "timed_out"]
+__all__ = ["LONGEST_MESSAGE", "FailureKind", "ProgramFailure", "explain", "message_of", "timed_out"]
 
 # Of an exception's message, so that a program cannot make a log or a reply grow without end.
 LONGEST_MESSAGE = 2000
@@ -14,7 +14,7 @@ LONGEST_MESSAGE = 2000
 _CUT = " …"
 
 
-class Kind(Enum):
+class FailureKind(Enum):
     """Whose fault a failure is; everything but PROGRAM leaves a session that must not be used again."""
 
     PROGRAM = "the program raised"
@@ -24,16 +24,16 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Failure:
+class ProgramFailure:
     """Why a run gave no value: the text for the outcome, and the kind."""
 
     text: str
-    kind: Kind
+    kind: FailureKind
 
 
-def timed_out(timeout_ms: int) -> Failure:
+def timed_out(timeout_ms: int) -> ProgramFailure:
     """The failure of a run that took longer than its time-out."""
-    return Failure(f"Execution timeout after {timeout_ms}ms", Kind.TIMEOUT)
+    return ProgramFailure(f"Execution timeout after {timeout_ms}ms", FailureKind.TIMEOUT)
 
 
 def message_of(name: str, message: str) -> str:
@@ -53,27 +53,31 @@ def message_of(name: str, message: str) -> str:
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + _CUT
 
 
-def explain(error: Exception, monty: ModuleType, *, timeout_ms: int, max_memory_mb: int, loading: bool) -> Failure:
+def explain(
+    error: Exception, monty: ModuleType, *, timeout_ms: int, max_memory_mb: int, loading: bool
+) -> ProgramFailure:
     """Read an error of the sandbox library; an error met while `loading` gets the line it stands in."""
     if isinstance(error, monty.MontyCrashedError):
         if error.timed_out:
             return timed_out(timeout_ms)
-        return Failure(f"Execution error: the sandbox's worker ended unexpectedly ({error})", Kind.CRASH)
+        return ProgramFailure(f"Execution error: the sandbox's worker ended unexpectedly ({error})", FailureKind.CRASH)
     if not isinstance(error, (monty.MontySyntaxError, monty.MontyRuntimeError)):
-        return Failure(f"Execution error: {error}", Kind.CRASH)
+        return ProgramFailure(f"Execution error: {error}", FailureKind.CRASH)
     name, _, message = error.display("type-msg").partition(":")
     message = message.strip()
     if name == "TimeoutError" and message.startswith("feed time limit exceeded"):
         return timed_out(timeout_ms)
     if name == "MemoryError":
-        return Failure(f"Memory limit of {max_memory_mb} MB exceeded", Kind.SPENT)
+        return ProgramFailure(f"Memory limit of {max_memory_mb} MB exceeded", FailureKind.SPENT)
     if name == "RuntimeError" and message.startswith("suspension limit"):
-        return Failure("Too many attempts to reach files, clocks or names outside the program", Kind.SPENT)
+        return ProgramFailure(
+            "Too many attempts to reach files, clocks or names outside the program", FailureKind.SPENT
+        )
     if name == "UnicodeEncodeError" and not error.traceback():
-        return Failure(f"Input is not valid Unicode: {message}", Kind.PROGRAM)
+        return ProgramFailure(f"Input is not valid Unicode: {message}", FailureKind.PROGRAM)
     text = message_of(name, message)
     if loading:
         frames = error.traceback()
         line = f" (line {frames[-1].line})" if frames else ""
         text = f"{name}: {text}{line}" if isinstance(error, monty.MontySyntaxError) else f"{text}{line}"
-    return Failure(text, Kind.PROGRAM)
+    return ProgramFailure(text, FailureKind.PROGRAM)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .program import Bounds, Outcome, Program, Stop, UnsupportedLanguage
+from .program import Bounds, Program, ProgramOutcome, Stop, UnsupportedLanguage
 
 __all__ = ["LANGUAGES", "Engine", "Language", "language", "language_of_file"]
 
@@ -15,12 +15,12 @@ __all__ = ["LANGUAGES", "Engine", "Language", "language", "language_of_file"]
 class Engine(Protocol):
     """Runs the programs of one language. `limit` is in milliseconds and at least 1."""
 
-    def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> Outcome:
+    def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> ProgramOutcome:
         """Run `main(value)`; `stop` is asked while the run waits for a process."""
 
     def run_many(
         self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int, stop: Stop | None
-    ) -> list[Outcome]:
+    ) -> list[ProgramOutcome]:
         """Run `main` on each value; the outcomes stand in order. `stop` is asked between them."""
 
     def check(self, program: Program) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from loopai.exceptions import ConfigurationError
 
+from .._core.limits import LONGEST_TIMEOUT_MS
 from .languages import LANGUAGES, Engine, language
-from .program import LONGEST_TIMEOUT_MS, Bounds, Outcome, Program, Stop
+from .program import Bounds, Program, ProgramOutcome, Stop
 
 __all__ = ["ProgramPool"]
 
@@ -79,7 +80,7 @@ class ProgramPool:
         *,
         timeout_ms: int = 5000,
         stop: Stop | None = None,
-    ) -> Outcome:
+    ) -> ProgramOutcome:
         """Run `main(input)`. Everything that goes wrong in the program is in the outcome.
 
         `timeout_ms` bounds the call, and loading a Python program before it; 0 ends at once, a negative number means
@@ -98,7 +99,7 @@ class ProgramPool:
         timeout_ms: int = 5000,
         max_concurrency: int = 10,
         stop: Stop | None = None,
-    ) -> list[Outcome]:
+    ) -> list[ProgramOutcome]:
         """Run `main` on each input; the outcomes stand in the order of the inputs, and each has its own time-out.
 
         `max_concurrency` bounds how many processes take part. `stop` is asked between inputs: a reason from it is the
@@ -127,7 +128,7 @@ class ProgramPool:
         return engine
 
 
-_NO_TIME = Outcome(None, "Execution timeout after 0ms", 0.0)
+_NO_TIME = ProgramOutcome(None, "Execution timeout after 0ms", 0.0)
 
 
 def _limit(timeout_ms: int) -> int:

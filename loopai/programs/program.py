@@ -1,4 +1,4 @@
-"""What is run and what comes of it: `Program`, `Outcome`, `UnsupportedLanguage`. Nothing here runs anything."""
+"""What is run and what comes of it: `Program`, `ProgramOutcome`, `UnsupportedLanguage`. Nothing here runs anything."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
-__all__ = ["LONGEST_TIMEOUT_MS", "Bounds", "Outcome", "Program", "Stop", "Stopped", "UnsupportedLanguage"]
-
-LONGEST_TIMEOUT_MS = 60_000
-"""Milliseconds; the wire contract allows no more, and it is where "no limit" ends."""
+__all__ = ["Bounds", "Program", "ProgramOutcome", "Stop", "Stopped", "UnsupportedLanguage"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProgramOutcome:
     """What one run gave: a JSON value in `output`, or the reason in `error` (then `output` is None).
 
     `latency_ms` is the time of the run, with loading where the program was not loaded yet, without the wait

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .engine import require
-from .failures import Failure, Kind
-from .program import Bounds, Outcome, Program, Stop, Stopped
-from .session import Reply, Session, slack_ms
+from .failures import FailureKind, ProgramFailure
+from .program import Bounds, Program, ProgramOutcome, Stop, Stopped
+from .session import SandboxSession, SessionReply, slack_ms
 from .stateless import is_stateless
 from .values import NotJSON, copied, to_input
 from .workers import Workers
@@ -61,21 +61,21 @@ class PythonEngine:
         if own is not None:
             own.kill()
 
-    def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> Outcome:
+    def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> ProgramOutcome:
         """Run `main(value)`; `limit` milliseconds bound loading and the call, each."""
         workers = self._own()
         try:
             value = to_input(value)
         except NotJSON as error:
-            return Outcome(None, str(error), 0.0)
+            return ProgramOutcome(None, str(error), 0.0)
         try:
             return _outcome(self._run_one(workers, program, value, limit, stop))
         except Stopped as stopped:
-            return Outcome(None, str(stopped), 0.0)
+            return ProgramOutcome(None, str(stopped), 0.0)
 
     def run_many(
         self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int, stop: Stop | None
-    ) -> list[Outcome]:
+    ) -> list[ProgramOutcome]:
         """Run `main` on each value; the outcomes stand in order. Stateless programs run several inputs a request."""
         workers = self._own()
         batch = _Batch(values, limit, stop)
@@ -86,7 +86,7 @@ class PythonEngine:
         """None when the program loads and defines a function `main`, else what is wrong."""
         workers = self._own()
         session = workers.take(program, _CHECK_MS) or self._start(workers, program, _CHECK_MS)
-        if isinstance(session, Failure):
+        if isinstance(session, ProgramFailure):
             return session.text
         keep = False
         try:
@@ -94,7 +94,7 @@ class PythonEngine:
             keep = bool(workers.nature(program).stateless)
         finally:
             workers.give_back(session, keep=keep)
-        if isinstance(kind, Failure):
+        if isinstance(kind, ProgramFailure):
             return kind.text
         return None if "function" in kind else f"main is not a function but of type {kind}"
 
@@ -106,23 +106,25 @@ class PythonEngine:
             )
         return workers
 
-    def _start(self, workers: Workers, program: Program, limit: int) -> Session | Failure:
+    def _start(self, workers: Workers, program: Program, limit: int) -> SandboxSession | ProgramFailure:
         session = workers.start(program, limit)
         nature = workers.nature(program)
         # Only now: what the sandbox refuses to read is not for our own parser either.
-        if isinstance(session, Session) and nature.stateless is None:
+        if isinstance(session, SandboxSession) and nature.stateless is None:
             nature.stateless = is_stateless(program.code)
         return session
 
-    def _run_one(self, workers: Workers, program: Program, value: Any, limit: int, stop: Stop | None = None) -> Reply:
+    def _run_one(
+        self, workers: Workers, program: Program, value: Any, limit: int, stop: Stop | None = None
+    ) -> SessionReply:
         while True:
             session = workers.take(program, limit, stop)
             warm = session is not None
             began = time.perf_counter()
             if session is None:
                 started = self._start(workers, program, limit)
-                if isinstance(started, Failure):
-                    return Reply(None, started, (time.perf_counter() - began) * 1000)
+                if isinstance(started, ProgramFailure):
+                    return SessionReply(None, started, (time.perf_counter() - began) * 1000)
                 session = started
             loading_ms = (time.perf_counter() - began) * 1000
             nature = workers.nature(program)
@@ -132,14 +134,14 @@ class PythonEngine:
                 keep = bool(nature.stateless)
             finally:
                 workers.give_back(session, keep=keep)
-            if warm and reply.failure is not None and reply.failure.kind in {Kind.SPENT, Kind.CRASH}:
+            if warm and reply.failure is not None and reply.failure.kind in {FailureKind.SPENT, FailureKind.CRASH}:
                 # It may be what earlier runs left behind, or that the worker died between runs.
                 self._raise_if_closed()
                 continue
-            if reply.failure is not None and reply.failure.kind is Kind.CRASH:
+            if reply.failure is not None and reply.failure.kind is FailureKind.CRASH:
                 self._raise_if_closed()
             nature.learn(reply.ms if nature.stateless else loading_ms + reply.ms)
-            return Reply(reply.output, reply.failure, loading_ms + reply.ms)
+            return SessionReply(reply.output, reply.failure, loading_ms + reply.ms)
 
     def _run_batch(self, workers: Workers, program: Program, batch: _Batch, most_threads: int) -> None:
         nature = workers.nature(program)
@@ -190,7 +192,7 @@ class PythonEngine:
         except Stopped:
             batch.put_back(positions)
             return
-        if isinstance(session, Failure):
+        if isinstance(session, ProgramFailure):
             self._run_singly(workers, program, batch, positions)
             return
         keep = False
@@ -205,10 +207,10 @@ class PythonEngine:
                 batch.replies[position] = reply
                 nature.learn(reply.ms)
             batch.put_back(positions[len(group.replies) :])
-        elif group.failure.kind is Kind.TIMEOUT and group.guilty is not None and group.guilty < len(positions):
+        elif group.failure.kind is FailureKind.TIMEOUT and group.guilty is not None and group.guilty < len(positions):
             # The group's time is the time-out and what the inputs before this one were allowed to take.
             guilty = positions.pop(group.guilty)
-            batch.replies[guilty] = Reply(None, group.failure, float(batch.limit))
+            batch.replies[guilty] = SessionReply(None, group.failure, float(batch.limit))
             batch.put_back(positions)
         else:
             self._raise_if_closed()
@@ -226,7 +228,7 @@ class _Batch:
         self.limit = limit
         self.stop = stop
         self.values: list[Any] = []
-        self.replies: list[Reply] = []
+        self.replies: list[SessionReply] = []
         self.waiting: deque[int] = deque()
         self._lock = threading.Lock()
         for position, value in enumerate(inputs):
@@ -235,8 +237,8 @@ class _Batch:
                 self.values.append(to_input(value))
             except NotJSON as error:
                 self.values.append(None)
-                failure = Failure(str(error), Kind.PROGRAM)
-            self.replies.append(Reply(None, failure, 0.0))
+                failure = ProgramFailure(str(error), FailureKind.PROGRAM)
+            self.replies.append(SessionReply(None, failure, 0.0))
             if failure is None:
                 self.waiting.append(position)
 
@@ -246,7 +248,7 @@ class _Batch:
         if reason is None:
             return False
         for position in self.take(len(self.values)):
-            self.replies[position] = Reply(None, Failure(reason, Kind.PROGRAM), 0.0)
+            self.replies[position] = SessionReply(None, ProgramFailure(reason, FailureKind.PROGRAM), 0.0)
         return True
 
     def take(self, most: int) -> list[int]:
@@ -258,8 +260,8 @@ class _Batch:
             self.waiting.extendleft(reversed(positions))
 
 
-def _outcome(reply: Reply) -> Outcome:
-    return Outcome(reply.output, None if reply.failure is None else reply.failure.text, reply.ms)
+def _outcome(reply: SessionReply) -> ProgramOutcome:
+    return ProgramOutcome(reply.output, None if reply.failure is None else reply.failure.text, reply.ms)
 
 
 def _close_own(workers: dict[int, Workers]) -> None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from .failures import LONGEST_MESSAGE, Failure, Kind, explain, message_of, timed_out
+from .failures import LONGEST_MESSAGE, FailureKind, ProgramFailure, explain, message_of, timed_out
 from .program import Program
 from .values import NotJSON, from_output
 
-__all__ = ["GroupReply", "Reply", "Session", "slack_ms"]
+__all__ = ["GroupReply", "SandboxSession", "SessionReply", "slack_ms"]
 
 # Of JSON text: what a program returns is stored and sent on, and a label takes a hundred.
 _LONGEST_OUTPUT = 10_000_000
@@ -61,11 +61,11 @@ _MARK = re.compile("\x1e([0-9]+)\x1e")
 
 
 @dataclass(frozen=True)
-class Reply:
+class SessionReply:
     """What one input gave: a JSON value, or a failure; and the milliseconds it took."""
 
     output: Any
-    failure: Failure | None
+    failure: ProgramFailure | None
     ms: float
 
 
@@ -73,8 +73,8 @@ class Reply:
 class GroupReply:
     """What the first inputs of a group gave, in order; or why the group gave nothing, and at which position."""
 
-    replies: list[Reply]
-    failure: Failure | None = None
+    replies: list[SessionReply]
+    failure: ProgramFailure | None = None
     guilty: int | None = None
 
 
@@ -83,7 +83,7 @@ def slack_ms(timeout_ms: int) -> float:
     return min(50.0, timeout_ms / 4)
 
 
-class Session:
+class SandboxSession:
     """A worker's session that belongs to one program and one time-out. Not for two threads at once."""
 
     def __init__(self, monty: ModuleType, checkout: Any, program: Program, timeout_ms: int, max_memory_mb: int) -> None:
@@ -96,7 +96,7 @@ class Session:
         self._monty = monty
         self._max_memory_mb = max_memory_mb
 
-    def load(self) -> Failure | None:
+    def load(self) -> ProgramFailure | None:
         """Run the program's module level."""
         try:
             self.checkout.feed_run(_DRIVER)
@@ -106,19 +106,19 @@ class Session:
             return self._explain(error, loading=True)
         return None
 
-    def kind_of_main(self) -> str | Failure:
+    def kind_of_main(self) -> str | ProgramFailure:
         """The name of the type of `main`."""
         try:
             return str(self.checkout.feed_run("_loopai_kind()"))
         except self._monty.MontyError as error:
             return self._explain(error)
 
-    def call(self, value: Any) -> Reply:
+    def call(self, value: Any) -> SessionReply:
         """Run `main(value)`."""
         self._count(1)
         start = time.perf_counter()
         output: Any = None
-        failure: Failure | None = None
+        failure: ProgramFailure | None = None
         try:
             text = self.checkout.feed_run(
                 "_loopai_call(_loopai_input)", inputs={"_loopai_input": value}, print_callback=_discard
@@ -127,11 +127,11 @@ class Session:
         except self._monty.MontyError as error:
             failure = self._explain(error)
         except NotJSON as error:
-            failure = Failure(str(error), Kind.PROGRAM)
+            failure = ProgramFailure(str(error), FailureKind.PROGRAM)
         ms = (time.perf_counter() - start) * 1000
         if failure is None and ms > self.timeout_ms:
             output, failure = None, timed_out(self.timeout_ms)
-        return Reply(output, failure, ms)
+        return SessionReply(output, failure, ms)
 
     def call_group(self, values: Sequence[Any]) -> GroupReply:
         """Run `main` on one value after the other in one request, as many as come to their turn in `slack_ms`."""
@@ -154,7 +154,7 @@ class Session:
         except (TypeError, ValueError, LookupError, ZeroDivisionError):
             # Only a program that replaced the driver gets here; one by one it fails with a text.
             self.usable = False
-            return GroupReply([], Failure("Execution error: the program replaced its driver", Kind.CRASH))
+            return GroupReply([], ProgramFailure("Execution error: the program replaced its driver", FailureKind.CRASH))
         return GroupReply(replies)
 
     def close(self) -> None:
@@ -165,23 +165,23 @@ class Session:
             # The worker died meanwhile, which the library has noticed by now.
             self.usable = False
 
-    def _read(self, row: Any, ms: float) -> Reply:
+    def _read(self, row: Any, ms: float) -> SessionReply:
         ok, name, text, _ = row
         if ms > self.timeout_ms:
-            return Reply(None, timed_out(self.timeout_ms), ms)
+            return SessionReply(None, timed_out(self.timeout_ms), ms)
         if not ok:
-            return Reply(None, Failure(message_of(str(name), str(text)), Kind.PROGRAM), ms)
+            return SessionReply(None, ProgramFailure(message_of(str(name), str(text)), FailureKind.PROGRAM), ms)
         try:
-            return Reply(from_output(text), None, ms)
+            return SessionReply(from_output(text), None, ms)
         except NotJSON as error:
-            return Reply(None, Failure(str(error), Kind.PROGRAM), ms)
+            return SessionReply(None, ProgramFailure(str(error), FailureKind.PROGRAM), ms)
 
     def _count(self, calls: int) -> None:
         self.calls += calls
         if self.calls >= _MOST_CALLS:
             self.usable = False
 
-    def _explain(self, error: Exception, *, loading: bool = False) -> Failure:
+    def _explain(self, error: Exception, *, loading: bool = False) -> ProgramFailure:
         failure = explain(
             error,
             self._monty,
@@ -189,7 +189,7 @@ class Session:
             max_memory_mb=self._max_memory_mb,
             loading=loading,
         )
-        if failure.kind is not Kind.PROGRAM:
+        if failure.kind is not FailureKind.PROGRAM:
             self.usable = False
         return failure
 

@@ -10,11 +10,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from .._core.limits import LONGEST_TIMEOUT_MS
 from .confinement import Confinement
 from .engine import engine, keep_out_of_children
-from .failures import Failure, Kind
-from .program import LONGEST_TIMEOUT_MS, Program, Stop, Stopped
-from .session import Session, slack_ms
+from .failures import FailureKind, ProgramFailure
+from .program import Program, Stop, Stopped
+from .session import SandboxSession, slack_ms
 
 __all__ = ["Nature", "Workers"]
 
@@ -59,8 +60,8 @@ class Workers:
         self._confinement: Confinement | None = None
         self._max_memory_mb = max_memory_mb
         self._changed = threading.Condition()
-        self._idle: list[Session] = []
-        self._busy: set[Session] = set()
+        self._idle: list[SandboxSession] = []
+        self._busy: set[SandboxSession] = set()
         self._taken = 0
         self._closed = False
         self._monty: Any = None
@@ -84,7 +85,7 @@ class Workers:
                     del self._natures[oldest]
             return nature
 
-    def take(self, program: Program, timeout_ms: int, stop: Stop | None = None) -> Session | None:
+    def take(self, program: Program, timeout_ms: int, stop: Stop | None = None) -> SandboxSession | None:
         """A session with the program loaded; None, and the right to `start` one, where there is none.
 
         Waits while all workers are busy, or as many as the program may have. Raises RuntimeError when closed, `Stopped`
@@ -117,14 +118,14 @@ class Workers:
         oldest.close()
         return None
 
-    def start(self, program: Program, timeout_ms: int) -> Session | Failure:
+    def start(self, program: Program, timeout_ms: int) -> SandboxSession | ProgramFailure:
         """Load the program in a worker; the right to that comes from `take`, and is gone after a failure."""
         try:
             session = self._start(program, timeout_ms)
             failure = session.load()
         except OSError as error:
             self._free(program)
-            return Failure(f"Execution error: the sandbox cannot start a worker: {error}", Kind.CRASH)
+            return ProgramFailure(f"Execution error: the sandbox cannot start a worker: {error}", FailureKind.CRASH)
         except BaseException:
             self._free(program)
             raise
@@ -133,7 +134,7 @@ class Workers:
             return failure
         return session
 
-    def _start(self, program: Program, timeout_ms: int) -> Session:
+    def _start(self, program: Program, timeout_ms: int) -> SandboxSession:
         monty = engine()
         with self._changed:
             self._raise_if_closed()
@@ -160,7 +161,7 @@ class Workers:
             os_policy={"sleep": "zero"},
             assert_message_annotations=False,
         )
-        session = Session(monty, checkout, program, timeout_ms, self._max_memory_mb)
+        session = SandboxSession(monty, checkout, program, timeout_ms, self._max_memory_mb)
         checkout.__enter__()
         # While a run is under way the library does not say.
         session.pid = checkout.worker_pid
@@ -168,7 +169,7 @@ class Workers:
             self._busy.add(session)
         return session
 
-    def give_back(self, session: Session, *, keep: bool) -> None:
+    def give_back(self, session: SandboxSession, *, keep: bool) -> None:
         """Keep the session for the next call of its program, or end it and free its worker."""
         with self._changed:
             self._busy.discard(session)

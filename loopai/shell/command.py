@@ -8,34 +8,35 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Protocol, TextIO, Union
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional, TextIO, Union, cast
 
-from ..batch.api import Run, files_of, mode_of, perform, prepare
-from ..batch.engine.chunks import BatchCall
-from ..batch.engine.scheduler import Limits
+from ..batch.api import FileSource, files_of, maker, mapping_of, open_file, perform, prepare
+from ..batch.engine.driver import Driver
+from ..batch.engine.run import Run
 from ..batch.engine.stopping import Stop
-from ..batch.formats.opening import CsvSource, JsonlSource, ParquetSource, open_source
-from ..batch.formats.sinks import NOTHING_KEPT, OutputError
-from ..batch.mapping import InputMapping
-from ..batch.reporting.progress import Bar, one_line, watcher_for
-from ..batch.reporting.quality import Expectation
+from ..batch.formats.sinks import NOTHING_KEPT
+from ..batch.reporting.one_line import one_line
+from ..batch.reporting.progress import Bar, watcher_for
 from ..batch.reporting.report import check_report, write_report
 from ..batch.resume.checkpoint import check_apart
 from ..batch.resume.prescan import prescan
 from ..batch.rows import Row
-from ..batch.streams import maker, sender
 from ..exceptions import (
     ConfigurationError,
     ConnectionException,
     LoopaiException,
     NotFoundException,
     NotSupportedException,
+    OptionError,
+    OutputError,
     ServerException,
     ValidationException,
 )
+from ..option_names import in_shell, spell, spelled
+from ..preparation import batch_sender
 from .exit_codes import (
     ALL_OK,
     FAILED_ROWS,
@@ -49,6 +50,7 @@ from .exit_codes import (
     told,
 )
 from .interrupts import Interrupts, interrupts
+from .options import CommandOptions
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
@@ -62,11 +64,11 @@ __all__ = [
     "STOPPED_BY_ERRORS",
     "USAGE",
     "BatchCommand",
-    "BatchOptions",
     "CommandOptions",
     "CommandResult",
     "FileCommand",
     "find_task",
+    "refuse",
     "run_command",
     "told",
 ]
@@ -75,45 +77,8 @@ PLANNED = 3
 """Rows that `--dry-run` shows."""
 
 
-@dataclass
-class BatchOptions:
-    """The flags of `loopai batch`, by their names. `input` and `output` are paths or `-`."""
-
-    task: str
-    input: str = "-"
-    output: str = "-"
-    map: Sequence[str] = ()
-    id_field: Optional[str] = None
-    expect: Optional[str] = None
-    report: Optional[str] = None
-    chunk_size: int = 100
-    max_concurrency: int = 10
-    max_in_flight: int = 4
-    timeout_ms: Optional[int] = None
-    version: Optional[int] = None
-    limit: Optional[int] = None
-    dry_run: bool = False
-    resume: bool = False
-    retry_failed: bool = False
-    overwrite: bool = False
-    max_errors: Optional[str] = None
-    allow_duplicates: bool = False
-    progress: str = "auto"
-    json: bool = False
-    format: Optional[str] = None
-    output_format: Optional[str] = None
-    delimiter: Optional[str] = None
-    quotechar: Optional[str] = None
-    escapechar: Optional[str] = None
-    encoding: str = "utf-8"
-    types: Mapping[str, str] = field(default_factory=dict)
-    journal: Optional[str] = None
-    grace: float = 30.0
-    edge: bool = False
-
-
 def run_command(
-    options: BatchOptions,
+    options: CommandOptions,
     client: SyncLoopaiClient,
     *,
     stdin: Optional[IO[bytes]] = None,
@@ -129,30 +94,26 @@ def run_command(
     command = FileCommand(options, client, stderr)
     try:
         if options.edge:
-            from ..edge import at_edge
+            from .edge import at_edge
 
             command.client = at_edge(client)
         return command.run(stdin, stdout)
-    except ConfigurationError as error:
-        return command.fail(USAGE, str(error))
-    except OutputError as error:
-        return command.fail(USAGE, str(error))
-    except ValidationException as error:
-        return command.fail(USAGE, str(error))
-    except (ConnectionException, ServerException) as error:
-        return command.fail(SERVER_UNREACHABLE, str(error))
+    except (ConfigurationError, OutputError) as error:
+        return command.fail(USAGE, spelled(error, in_shell))
     except LoopaiException as error:
-        return command.fail(USAGE, str(error))
+        unreachable = isinstance(error, (ConnectionException, ServerException))
+        return command.fail(SERVER_UNREACHABLE if unreachable else USAGE, str(error))
 
 
-class CommandOptions(Protocol):
-    """What `BatchCommand` asks of a command's options."""
+def refuse(error: OptionError, as_json: bool, stderr: Optional[TextIO] = None) -> int:
+    """Tell what is wrong with options before there is a command of them, and give its exit code."""
+    text = _failure(USAGE, spelled(error, in_shell), as_json)
+    print(text, file=stderr or sys.stderr, flush=True)  # the command's own voice
+    return USAGE
 
-    report: Optional[str]
-    max_errors: Optional[str]
-    progress: str
-    json: bool
-    grace: float
+
+def _failure(code: int, text: str, as_json: bool) -> str:
+    return json.dumps({"error": text, "exit_code": code}, ensure_ascii=False) if as_json else f"loopai: {text}"
 
 
 class BatchCommand:
@@ -174,12 +135,9 @@ class BatchCommand:
         return self._stderr if self._stderr is not None else sys.stderr
 
     def check(self) -> None:
-        """Raise `ConfigurationError` for a grace period that is none, or a report that cannot be written."""
-        grace, report = self._shared.grace, self._shared.report
-        if not grace >= 0:
-            raise ConfigurationError(f"--grace must be seconds from 0, not {grace:g}")
-        if report is not None:
-            check_report(report)
+        """Raise `ConfigurationError` for a report that cannot be written."""
+        if self._shared.report is not None:
+            check_report(self._shared.report)
 
     def say(self, text: str) -> None:
         """Tell people."""
@@ -189,11 +147,7 @@ class BatchCommand:
 
     def fail(self, code: int, text: str) -> int:
         """Tell an error, and give its exit code."""
-        if self._shared.json:
-            text = json.dumps({"error": text, "exit_code": code}, ensure_ascii=False)
-        else:
-            text = f"loopai: {text}"
-        self.say(text)
+        self.say(_failure(code, text, self._shared.json))
         return code
 
     def watchers(self, progress: Optional[str] = None) -> list[Any]:
@@ -248,7 +202,7 @@ class BatchCommand:
         problem: Optional[OutputError] = None
         if report is not None:
             try:
-                write_report(report, ending.run, ending.shown or ending.summary)
+                write_report(report, ending.snapshot, ending.shown or ending.summary)
             except OutputError as error:
                 problem = error
         self._tell(ending)
@@ -262,11 +216,11 @@ class BatchCommand:
         """The summary, as lines or as JSON."""
         summary = ending.summary
         if self._shared.json:
-            self.say(json.dumps({"summary": {**summary.to_dict(), **ending.facts}}, ensure_ascii=False))
+            self.say(json.dumps({"summary": {**summary.to_dict(), **ending.members}}, ensure_ascii=False))
             return
         for line in (*told(summary), *ending.notes):
             self.say(line)
-        why = ending.why(self._shared.max_errors)
+        why = ending.why(str(self._shared.max_errors))
         if why is not None:
             self.say(f"{why} {ending.go_on}")
         elif ending.errors and ending.retry is not None:
@@ -276,63 +230,37 @@ class BatchCommand:
 class FileCommand(BatchCommand):
     """`loopai batch`: rows of a file, or of standard input, into another."""
 
-    def __init__(self, options: BatchOptions, client: SyncLoopaiClient, stderr: Optional[TextIO] = None) -> None:
+    def __init__(self, options: CommandOptions, client: SyncLoopaiClient, stderr: Optional[TextIO] = None) -> None:
         super().__init__(options, client, stderr)
         self.options = options
 
     def run(self, stdin: Optional[IO[bytes]], stdout: Optional[IO[bytes]]) -> int:
         """Do it, and give the exit code. Raises `ConfigurationError`, `OutputError` and `LoopaiException`."""
         options = self.options
-        mode = mode_of(options.resume, options.retry_failed, options.overwrite)
-        limits = Limits(options.chunk_size, options.max_in_flight, max_errors=options.max_errors)
         self.check()
-        if options.input == "-" and stdin is None and sys.stdin is None:
-            raise ConfigurationError("standard input is closed: name a file")
-        source = open_source(
-            options.input,
-            options.format,
-            delimiter=options.delimiter,
-            quotechar=options.quotechar,
-            escapechar=options.escapechar,
-            types=options.types,
-            encoding=options.encoding,
-            stdin=stdin,
-        )
-        to_stdout = options.output == "-"
-        named = files_of(source, None if to_stdout else options.output, options.journal)
-        check_apart({**named, "the report": options.report})
+        if options.input in {None, "-"} and stdin is None and sys.stdin is None:
+            raise ConfigurationError("standard input is closed; name a file")
+        source = open_file(options.input or "-", options, stdin)
+        to_stdout = options.output in {None, "-"}
+        check_apart({**files_of(source, None if to_stdout else options.output, options.journal),
+                     "the report": options.report})  # fmt: skip
         if options.dry_run:
             return self.dry_run(source)
         if to_stdout and stdout is None and sys.stdout is None:
-            raise ConfigurationError("standard output is closed: name --output FILE")
+            raise OptionError("standard output is closed; pass {output} FILE")
         task_id = str(find_task(self.client, options.task).id)
         if options.version is not None:
             self.check_version(task_id, options.version)
-        call = BatchCall(task_id, options.max_concurrency, options.timeout_ms, options.version)
-        output: Union[str, IO[bytes]] = options.output
+        output: Union[str, IO[bytes]] = options.output or "-"
         if to_stdout:
             output = stdout if stdout is not None else open(sys.stdout.fileno(), "wb", 0, closefd=False)  # noqa: SIM115
         # Rows and progress on one terminal would be drawn over each other.
         quiet = to_stdout and options.progress == "auto" and self.stderr.isatty()
-        run = prepare(
-            call,
-            source,
-            output=output,
-            output_format=options.output_format,
-            key=options.id_field,
-            mapping=options.map,
-            mode=mode,
-            journal=options.journal,
-            expect=options.expect,
-            report=options.report is not None,
-            limits=limits,
-            allow_duplicates=options.allow_duplicates,
-            limit=options.limit,
-            watchers=self.watchers("none" if quiet else None),
-        )
+        watched = replace(options, watchers=self.watchers("none" if quiet else None))
+        run = prepare(task_id, source, watched, output=output, report=options.report is not None)
         run.facts["name"] = options.task
         try:
-            return self.perform(run, mode)
+            return self.perform(run)
         finally:
             run.close()
 
@@ -341,50 +269,48 @@ class FileCommand(BatchCommand):
         try:
             self.client.get_artifact(task_id, version)
         except NotFoundException as error:
-            raise ConfigurationError(
-                f"--version: task {self.options.task!r} has no version {version}: {error}"
+            raise OptionError(
+                "{version}: task {name!r} has no version {number}: {problem}",
+                name=self.options.task,
+                number=version,
+                problem=error,
             ) from None
 
-    def dry_run(self, source: Union[JsonlSource, CsvSource, ParquetSource]) -> int:
+    def dry_run(self, source: FileSource) -> int:
         """Say what a run would do, and send nothing."""
         options = self.options
-        expectation = Expectation(options.expect) if options.expect else None
-        mapping = InputMapping(options.map, [expectation.column] if expectation else ())
-        if source.header is not None:
-            mapping.check(source.header)
+        mapping, _ = mapping_of(source, options)
+        key = cast("Optional[str]", options.key)
         rows = None
         if source.repeatable:
-            found = prescan(source, options.id_field, allow_duplicates=options.allow_duplicates, limit=options.limit)
-            rows = found.rows
-        make = maker(source, options.id_field, mapping)
+            rows = prescan(source, key, allow_duplicates=options.allow_duplicates, limit=options.limit).rows
+        make = maker(source, key, mapping)
         self.plan(options.task, source.name, rows, options.chunk_size, options.max_in_flight)
         code = self.show(make(record, number) for number, record in enumerate(source, 1))
         self.say("Nothing was sent (--dry-run).")
         return code
 
-    def perform(self, run: Run, mode: str) -> int:
+    def perform(self, run: Run) -> int:
         """Run, and say how it went."""
-        ledger = run.ledger
-        if run.finished_before and ledger is not None:
-            return self.finished(run, ledger.name)
-        journal = ledger.journal if ledger is not None else None
-        if ledger is not None and journal is not None and mode in {"resume", "retry_failed"}:
-            if not ledger.resumed:
+        checkpoint = run.checkpoint
+        if run.finished_before and checkpoint is not None:
+            return self.finished(run, checkpoint.name)
+        journal = checkpoint.journal if checkpoint is not None else None
+        if checkpoint is not None and journal is not None and self.options.resumes:
+            if not checkpoint.resumed:
                 self.say(f"Nothing to resume at {journal.path}: starting from the first row.")
             elif journal.dropped:
                 self.say(f"{journal.dropped:,} bytes of an unfinished record were cut off the journal.")
-        go_on = TO_RESUME
-        if journal is None:
-            go_on = NOTHING_KEPT
+        go_on = TO_RESUME if journal is not None else spell(NOTHING_KEPT, in_shell)
 
         def work(stop: Stop) -> CommandResult:
-            with sender(self.client, run.call, run.scheduler) as send:
-                summary = perform(run, send, stop=stop)
+            driver = Driver(lambda _: run, batch_sender(self.client), stop, raises=False)
+            summary = perform(driver)
             # Not the journal of before: one that rows were dropped from is another.
-            kept = ledger.journal if ledger is not None else None
-            if kept is None:
-                return CommandResult(summary, run, run.tally.errors, go_on=go_on, retry=None)
-            return CommandResult(summary, run, kept.errors)
+            kept = checkpoint.journal if checkpoint is not None else None
+            errors = run.statistics.errors if kept is None else kept.errors
+            result = CommandResult(summary, run.snapshot(), errors, run.scheduler.error)
+            return result if kept is not None else replace(result, go_on=go_on, retry=None)
 
         return self.carry_out(work, go_on=go_on)
 
@@ -395,8 +321,7 @@ class FileCommand(BatchCommand):
             self.say(f"{name} is finished already: nothing was sent.")
             if options.report is None and options.expect is None:
                 return ALL_OK
-        run.watchers = ()
-        return self._end(CommandResult(run.end(), run, 0), Interrupts())
+        return self._end(CommandResult(run.complete(), run.snapshot(), 0), Interrupts())
 
 
 def find_task(client: SyncLoopaiClient, task: str) -> Task:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 from ..batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
-from ..batch.reporting.progress import one_line
+from ..batch.reporting.one_line import one_line
+from ..batch.reporting.snapshot import Snapshot
 from ..batch.reporting.statistics import Summary
+from ..exceptions import LoopaiException
 from .interrupts import Interrupts
-
-if TYPE_CHECKING:
-    from ..batch.api import Run
 
 ALL_OK = 0
 FAILED_ROWS = 1
@@ -20,7 +19,7 @@ USAGE = 2
 STOPPED_BY_ERRORS = 3
 SERVER_UNREACHABLE = 4
 
-TO_RESUME = "Run again with --resume to go on."
+TO_RESUME = "Run again with --resume to continue."
 TO_RETRY = "Run again with --retry-failed to repeat the rows that failed."
 
 LONGEST = 400
@@ -34,24 +33,25 @@ LONGEST_NAME = 80
 class CommandResult:
     """How a command's run ended; its summary, report and exit code are made of it.
 
-    `run` is what the report shows, with `shown` for `summary` where it is of more than this command's part. `errors`
-    counts the rows that failed and are not mended, in this run and in those that it went on with. `interrupted` are
-    the words for an interruption, and `interrupted_code` its exit code where no signal made it; `stopped` and `code`
-    stand for what is otherwise said of a run that was stopped, and its exit code. `notes` and `facts` are lines and
-    JSON members of the command's own. `go_on` says how the run is gone on with, and `retry` how failed rows are
-    repeated, where they can be.
+    `snapshot` is what the report shows, with `shown` for `summary` where it covers more than this command. `errors`
+    counts the rows that are failed now, those of earlier runs included; `error` is what stopped the run.
+    `interrupted` is the text for an interruption, and `interrupted_code` its exit code where no signal made it;
+    `stopped` and `code` replace text and exit code of a run that was stopped. `notes` and `members` are the command's
+    own lines and JSON members. `go_on` says how to continue, and `retry` how to repeat failed rows, where that is
+    possible.
     """
 
     summary: Summary
-    run: Run
+    snapshot: Snapshot
     errors: int
+    error: Optional[LoopaiException] = None
     shown: Optional[Summary] = None
     interrupted: str = "Interrupted."
     interrupted_code: Optional[int] = None
     stopped: Optional[str] = None
     code: Optional[int] = None
     notes: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Any] = field(default_factory=dict)
     go_on: str = TO_RESUME
     retry: Optional[str] = TO_RETRY
 
@@ -72,7 +72,7 @@ class CommandResult:
 
     def why(self, max_errors: Optional[str]) -> Optional[str]:
         """Why the run ended before its rows did, `None` where it did not."""
-        error = one_line(str(self.run.scheduler.error), LONGEST)
+        error = one_line(str(self.error), LONGEST)
         sentences = {
             TOO_MANY_ERRORS: f"Stopped: more errors than --max-errors {max_errors} allows.",
             UNREACHABLE: f"Stopped: the server cannot be reached ({error}).",

@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from pydantic_core import to_json
 
 from .._core.wire import Reply
-from .programming import Call, FakeTask, NotProgrammed, ProgramError, UnknownTask, how_to_program, reply
+from .programming import Call, FakeTask, NoSuchTask, NotProgrammed, ProgramError, how_to_program, reply
 
 Answered = tuple[int, Any]
 
@@ -77,13 +77,13 @@ _STAGES = (("Stage1_5Percent", 0.05), ("Stage2_25Percent", 0.25), ("Stage3_50Per
 def route(method: str, path: str) -> tuple[Optional[str], dict[str, str]]:
     """The operation that a request is for, `None` for none, and the path's parts by name."""
     for name, pattern in _PATTERNS.items():
-        found = pattern.fullmatch(f"{method} {path}")
-        if found:
-            return name, {part: unquote(text) for part, text in found.groupdict().items()}
+        match = pattern.fullmatch(f"{method} {path}")
+        if match:
+            return name, {part: unquote(text) for part, text in match.groupdict().items()}
     return None, {}
 
 
-class Server:
+class FakeServer:
     """Tasks, programs, canaries and subscriptions of one fake. Operations return status and body."""
 
     def __init__(self, lock: AbstractContextManager[Any], now: Callable[[], datetime]) -> None:
@@ -185,7 +185,7 @@ class Server:
     def execute(self, task_id: str, body: dict[str, Any]) -> Answered:
         try:
             outcome = self._run(task_id, body, body)
-        except UnknownTask as error:
+        except NoSuchTask as error:
             message = "An error occurred during program execution"
             return self._error(500, "EXECUTION_ERROR", message, str(error))
         version = body.get("version") or _active_version(self._tasks[task_id]) or 1
@@ -204,7 +204,7 @@ class Server:
         for item in body["items"]:
             try:
                 outcome = self._run(body["task_id"], body, item, item["id"])
-            except UnknownTask as error:
+            except NoSuchTask as error:
                 outcome = {"error_message": str(error), "latency_ms": LATENCY_MS, "sampled_for_validation": False}
             results.append({"id": item["id"], "success": "error_message" not in outcome, **outcome})
         succeeded = sum(result["success"] for result in results)
@@ -225,7 +225,7 @@ class Server:
     def _run(
         self, task_id: str, request: Mapping[str, Any], item: Mapping[str, Any], item_id: Optional[str] = None
     ) -> dict[str, Any]:
-        """One input: what an execution and a batch item have in common. Raises `UnknownTask`."""
+        """One input: what an execution and a batch item have in common. Raises `NoSuchTask`."""
         task = self.task(task_id)
         if task is None:
             raise NotProgrammed(how_to_program(self._names.get(task_id, task_id)))

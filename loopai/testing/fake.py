@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic_core import from_json
+from typing_extensions import Unpack
 
 from .._core.wire import Answer, Request
 from ..client import LoopaiClient, SyncLoopaiClient
-from ._server import OPERATIONS, Server, name_as_id, route
+from ..options import ClientOptions
+from ._server import OPERATIONS, FakeServer, name_as_id, route
 from .programming import Call, FakeOperation, FakeTask, Faulty, reply
 
 BASE_URL = "http://fake.loopai.test"
@@ -42,7 +44,7 @@ class FakeLoopai(Faulty):
         """Forget everything: what was programmed, and what was asked. A `FakeTask` from before is of no use after."""
         with self._lock:
             self.recovers()
-            self._server = Server(self._lock, self._now)
+            self._server = FakeServer(self._lock, self._now)
             self._operations: dict[str, FakeOperation] = {}
             self._requests: list[Request] = []
 
@@ -74,11 +76,11 @@ class FakeLoopai(Faulty):
         with self._lock:
             return list(self._server.calls)
 
-    def client(self, **options: Any) -> SyncLoopaiClient:
+    def client(self, **options: Unpack[ClientOptions]) -> SyncLoopaiClient:
         """A `SyncLoopaiClient` on this fake that makes no pauses between attempts. `options` are those of the class."""
         return SyncLoopaiClient(**self._options(options))
 
-    def async_client(self, **options: Any) -> LoopaiClient:
+    def async_client(self, **options: Unpack[ClientOptions]) -> LoopaiClient:
         """A `LoopaiClient` on this fake that makes no pauses between attempts. `options` are those of the class."""
         return LoopaiClient(**self._options(options))
 

@@ -28,7 +28,7 @@ class ProgramError(Exception):
     """The program fails with this text: raised by a function given to `computes`, or an entry of `returns_each`."""
 
 
-class UnknownTask(Exception):
+class NoSuchTask(Exception):
     """The server has no such task: how `FakeTask.run` says so to the server, which makes a reply of it."""
 
 
@@ -84,8 +84,8 @@ class Faulty:
         """Answer with an error status. `errors` are texts by field, `retry_after` is in seconds."""
         if status < 300:
             raise ValueError(f"{status} is no error: use a task's `returns` or an operation's `replies`")
-        found = [(name, text) for name, texts in (errors or {}).items() for text in texts]
-        details = [{"property_name": name, "error_message": text} for name, text in found]
+        problems = [(name, text) for name, texts in (errors or {}).items() for text in texts]
+        details = [{"property_name": name, "error_message": text} for name, text in problems]
         body = {"code": code or _CODES.get(status), "message": message, "details": details, "trace_id": "fake"}
         headers = {} if retry_after is None else {"retry-after": f"{retry_after:g}"}
         return self._fault(lambda: reply(status, {name: part for name, part in body.items() if part}, headers), times)
@@ -225,13 +225,13 @@ class FakeTask(Faulty):
     def run(self, call: Call) -> Any:
         """The program's output for a call, which is kept on record.
 
-        Raises `ProgramError` where the program fails, `UnknownTask` for one that the server lacks, and
+        Raises `ProgramError` where the program fails, `NoSuchTask` for one that the server lacks, and
         `NotProgrammed` where nothing was programmed.
         """
         with self._lock:
             self._log.append(call)
         if self.unknown:
-            raise UnknownTask(f"Task with ID {self.id} not found")
+            raise NoSuchTask(f"Task with ID {self.id} not found")
         if self._program is None:
             raise NotProgrammed(how_to_program(self.name))
         return self._program(call.input)

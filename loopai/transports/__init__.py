@@ -5,11 +5,18 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
-from typing import Any, Callable, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Callable, Protocol, runtime_checkable
 
 from .._core.wire import Answer, NoReply, Reply, Request
-from ..config import Config
+from ..config import TRANSPORT_NAMES, Config
 from ..exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    import httpx
+
+    AsyncHttpClient = httpx.AsyncClient
+    HttpClient = httpx.Client
+    """What may be brought as `http_client`."""
 
 __all__ = ["Answer", "AsyncTransport", "NoReply", "Reply", "Request", "Transport", "open_async", "open_sync"]
 
@@ -60,7 +67,11 @@ def _pyreqwest(config: Config, asynchronous: bool) -> Any:
     return (connections.AsyncPyreqwestTransport if asynchronous else connections.PyreqwestTransport)(config)
 
 
-_BY_NAME: dict[str, Callable[[Config, bool], Any]] = {"httpx": _httpx, "httpx2": _httpx, "pyreqwest": _pyreqwest}
+_OPENERS: dict[str, Callable[[Config, bool], Any]] = {
+    "httpx": _httpx,
+    "httpx2": _httpx,
+    "pyreqwest": _pyreqwest,
+}
 
 
 def _open(config: Config, asynchronous: bool) -> Any:
@@ -74,11 +85,11 @@ def _open(config: Config, asynchronous: bool) -> Any:
         from ..local import open_transport
 
         return open_transport(None if config.local is True else str(config.local))
-    if config.transport not in _BY_NAME:
+    if config.transport not in TRANSPORT_NAMES:
         raise ConfigurationError(
-            f"transport: {config.transport!r} is not one of {', '.join(map(repr, _BY_NAME))}, nor an object"
+            f"transport: {config.transport!r} is not one of {', '.join(map(repr, TRANSPORT_NAMES))}, nor an object"
         )
-    return _BY_NAME[config.transport](config, asynchronous)
+    return _OPENERS[config.transport](config, asynchronous)
 
 
 def open_sync(config: Config) -> Transport:

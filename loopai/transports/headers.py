@@ -35,8 +35,8 @@ class LateHeaders(Mapping[str, str]):
 
     def _texts(self) -> dict[str, str]:
         if self._found is None:
-            found: dict[str, str] = {}
+            by_name: dict[str, str] = {}
             for name, text in self._read():
-                found[name] = f"{found[name]}, {text}" if name in found else text
-            self._found, self._read = found, found.items
+                by_name[name] = f"{by_name[name]}, {text}" if name in by_name else text
+            self._found, self._read = by_name, by_name.items
         return self._found

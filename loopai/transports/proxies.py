@@ -23,8 +23,8 @@ def proxy_for(config: Config) -> Optional[str]:
     # The port, too, as NO_PROXY may name one.
     if urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    found = urllib.request.getproxies()
-    address = found.get(parts.scheme) or found.get("all")
+    proxies = urllib.request.getproxies()
+    address = proxies.get(parts.scheme) or proxies.get("all")
     if not address:
         return None
     address = address if "://" in address else f"http://{address}"

@@ -116,10 +116,10 @@ def _certificates(config: Config) -> list[bytes]:
         except OSError as error:  # ssl.SSLError is one
             if len(paths) == 1:
                 raise ConfigurationError(f"verify: {verify} holds no usable certificates: {error}") from None
-    found = context.get_ca_certs(binary_form=True)
-    if not found:
+    certificates = context.get_ca_certs(binary_form=True)
+    if not certificates:
         raise ConfigurationError(f"verify: {verify} holds no usable certificates")
-    return found
+    return certificates
 
 
 def _request(client: Any, request: Request, timeout: Optional[float]) -> Any:

@@ -11,15 +11,17 @@ from typing import Any, Callable
 import pytest
 
 from loopai import (
+    CallInfo,
     ExecutionException,
+    Hooks,
     LoopaiClient,
     NotFoundException,
     NotSupportedException,
     SyncLoopaiClient,
     ValidationException,
 )
-from loopai.edge import at_edge
 from loopai.models import WebhookEvent
+from loopai.shell.edge import at_edge
 from loopai.testing import FakeLoopai
 
 from .conftest import Calls
@@ -236,3 +238,25 @@ async def test_a_client_at_the_edge_runs_batches_here(calls: Calls, task: Any, s
     ]
     assert (mine.success_count, mine.failure_count) == (3, 1)
     assert (await here.get_task(task.id)).name == task.name
+
+
+def test_a_client_at_the_edge_keeps_options_hooks_and_connections(name: str, server_url: str) -> None:
+    """It is a client like any other: with the first one's names, key and hooks, whose connections stay open."""
+
+    class Heard(Hooks):
+        def call_started(self, call: CallInfo) -> None:
+            heard.append(call.operation)
+
+    heard: list[str] = []
+    with SyncLoopaiClient(server_url) as owner:
+        task = owner.create_task(name, "d", {}, {})
+        owner.push_program(task.id, "def main(input):\n    return input['text']\n")
+    options: dict[str, Any] = {"timeout": 7, "max_retries": 0, "tasks": {"spam": task.id}, "headers": {"x-team": "ml"}}
+    with SyncLoopaiClient(server_url, "key", hooks=[Heard()], **options) as client:
+        with at_edge(client) as here:
+            assert here.get_task("spam").id == task.id
+            assert here.batch_execute("spam", [{"text": "lunch"}]).results[0].output == "lunch"
+            kept = {**vars(client.config), "transport": here.transport, "sources": here.config.sources}
+            assert vars(here.config) == kept
+        assert client.get_task("spam").id == task.id
+    assert heard.count("batch_execute") == 1

@@ -13,7 +13,8 @@ from typing import Any, Callable
 import pytest
 
 from loopai import SyncLoopaiClient
-from loopai.shell.command import BatchOptions, run_command
+from loopai.shell.command import run_command
+from loopai.shell.options import CommandOptions
 from loopai.testing import FakeLoopai, ProgramError
 
 from .conftest import COMMAND, PATIENCE, VIEWS, environment, legible
@@ -175,8 +176,18 @@ class Reports:
         given = self._folder / "in.jsonl"
         given.write_text("".join(json.dumps(row) + "\n" for row in rows))
         report = self._folder / "report.html"
-        asked = BatchOptions(task, str(given), str(self._folder / "out.jsonl"), **{"map": ["n=n"], **options})
-        asked.report, asked.progress, asked.overwrite = str(report), "none", True
+        asked = CommandOptions(
+            **{
+                "task": task,
+                "input": str(given),
+                "output": str(self._folder / "out.jsonl"),
+                "mapping": ["n=n"],
+                "report": str(report),
+                "progress": "none",
+                "mode": "overwrite",
+                **options,
+            }
+        )
         with fake.client() as client, open(os.devnull, "w", encoding="utf-8") as nowhere:
             run_command(asked, client, stderr=nowhere)
         return report
@@ -196,7 +207,7 @@ def test_hostile_texts_are_texts(opened: Callable[[str], Any], reports: Reports)
         return {"label": HOSTILE if given["n"] % 2 else "</td></table></section>"}
 
     rows = [{"n": n, "id": f"<b>{n}", "label": HOSTILE} for n in range(40)]
-    page = opened(reports(program, rows, task=f"t {HOSTILE}", expect="label", id_field="id").as_uri())
+    page = opened(reports(program, rows, task=f"t {HOSTILE}", expect="label", key="id").as_uri())
     sound(page)
     assert page.locator("script, img").count() == 0
     assert page.title().startswith("t <script>document.title")
@@ -271,7 +282,7 @@ def test_a_run_without_right_answers(opened: Callable[[str], Any], reports: Repo
 
 def test_a_run_without_rows(opened: Callable[[str], Any], reports: Reports) -> None:
     """No chart is better than an empty one."""
-    page = opened(reports(lambda given: 1, [], map=[]).as_uri())
+    page = opened(reports(lambda given: 1, [], mapping=[]).as_uri())
     sound(page)
     assert page.locator("svg, table").count() == 0
     assert tiles(page)["Rows"] == ["0", "none has ended"]

@@ -39,7 +39,7 @@ def batch(terminal: Start, tmp_path: Path, cli_server: str, task: str) -> Start:
     def start(rows: list[int], *options: str, columns: int = 80) -> Any:
         path = tmp_path / "in.jsonl"
         path.write_text("".join(json.dumps({"id": f"k{place}", "n": n}) + "\n" for place, n in enumerate(rows)))
-        command = ["batch", task, str(path), "-m", "n=n", "--id-field", "id", "-o", str(tmp_path / "out.jsonl")]
+        command = ["batch", task, str(path), "-m", "n=n", "--key", "id", "-o", str(tmp_path / "out.jsonl")]
         return terminal(*command, *options, columns=columns, LOOPAI_BASE_URL=cli_server)
 
     return start
@@ -92,7 +92,7 @@ def test_ctrl_c_is_heard_and_what_is_under_way_ends(batch: Start) -> None:
     lines = [line for line in drawn(shown) if "Stopping: " in line]
     assert lines
     assert all(line.removeprefix("^C").startswith("Stopping: what is under way") for line in lines), lines
-    assert "Interrupted. Run again with --resume to go on." in shown.text
+    assert "Interrupted. Run again with --resume to continue." in shown.text
 
 
 def test_a_second_ctrl_c_leaves_the_terminal_as_it_was(batch: Start) -> None:
@@ -103,6 +103,6 @@ def test_a_second_ctrl_c_leaves_the_terminal_as_it_was(batch: Start) -> None:
     shown.until("Stopping: ")
     shown.type("\x03")
     assert shown.end() == 130
-    assert "Ended at once. Run again with --resume to go on." in shown.lines
+    assert "Ended at once. Run again with --resume to continue." in shown.lines
     assert shown.raw.rfind("\x1b[?25h") > shown.raw.rfind("\x1b[?25l")
     assert "Traceback" not in shown.text

@@ -36,12 +36,12 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("more", [[], ["--edge"], ["--version", "1"]])
+@pytest.mark.parametrize("more", [[], ["--edge"], ["--task-version", "1"]])
 def test_a_file_goes_through_a_task(piped: Any, cli_server: Any, task: str, rows: Path, more: list[str]) -> None:
     """Rows keep their columns, failed ones say why, and the summary has the accuracy; the same at the edge."""
     output = rows.with_name("out.jsonl")
     done = piped(
-        "batch", task, str(rows), "--map", "text=body", "--id-field", "id", "--expect", "label",
+        "batch", task, str(rows), "--map", "text=body", "--key", "id", "--expect", "label",
         "--output", str(output), "--base-url", cli_server, *more,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -56,7 +56,7 @@ def test_finished_is_finished(piped: Any, cli_server: Any, task: str, rows: Path
     """An output that is there is not written over, and a finished run resumed is done at once."""
     output = rows.with_name("out.csv")
     rows.write_text("id,body\n1,lunch\n")
-    command = ["batch", task, str(rows), "-m", "text=body", "--id-field", "id", "-o", str(output)]
+    command = ["batch", task, str(rows), "-m", "text=body", "--key", "id", "-o", str(output)]
     first = piped(*command, "--base-url", cli_server)
     again = piped(*command, "--base-url", cli_server)
     resumed = piped(*command, "--resume", "--base-url", cli_server)

@@ -119,7 +119,7 @@ def test_a_server_in_the_process(command: Command, tmp_path: Path) -> None:
 def test_rows_of_a_file_run_as_a_batch(piped: Command, cli_server: str, tmp_path: Path) -> None:
     """`loopai batch` reads rows, writes rows with what became of them, and its exit code counts the failed."""
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "said": "x y"}\n{"id": "b", "said": "boom"}\n')
-    asked = ["batch", "words", "rows.jsonl", "--map", "text=said", "--id-field", "id", "--chunk-size", "1"]
+    asked = ["batch", "words", "rows.jsonl", "--map", "text=said", "--key", "id", "--chunk-size", "1"]
     done = piped(*asked, "--output", "out.jsonl", "--base-url", cli_server)
     assert done.returncode == 1, done.stderr
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

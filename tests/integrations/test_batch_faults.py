@@ -19,8 +19,9 @@ pytest.importorskip("pydantic_monty")
 pytest.importorskip("uvicorn")
 
 from loopai import LoopaiClient, SyncLoopaiClient
-from loopai.batch import run, run_sync
+from loopai.batch import BatchOptions, run, run_sync
 from loopai.local import running
+from loopai.preparation import batch_sender
 
 PROGRAM = """
 def main(input):
@@ -208,13 +209,13 @@ class Clock:
 
 def _through_faults(server: str, task: str, folder: Path, rows: int, share: float) -> Counter[str]:
     given = _input(folder, rows)
-    options: dict[str, Any] = {"key": "id", "mapping": ["n=n", "text=text"], "chunk_size": 20}
+    options = BatchOptions(key="id", mapping=["n=n", "text=text"], chunk_size=20)
     with SyncLoopaiClient(server) as client:
-        calm = run_sync(client, task, given, folder / "calm.jsonl", **options)
+        calm = run_sync(batch_sender(client), task, given, folder / "calm.jsonl", options)
     clock = Clock()
     with Proxy(server, share) as proxy, SyncLoopaiClient(proxy.url, timeout=20) as client:
         out = folder / "faults.jsonl"
-        summary = run_sync(client, task, given, out, clock=clock, sleep=clock.sleep, **options)
+        summary = run_sync(batch_sender(client), task, given, out, options, clock=clock, sleep=clock.sleep)
     assert (summary.ok, summary.errors) == (calm.ok, calm.errors)
     assert summary.repeated > 0
     expected = _output(folder / "calm.jsonl")
@@ -238,9 +239,9 @@ def test_twenty_thousand_rows_through_every_fault(server: str, task: str, tmp_pa
 async def test_the_asynchronous_run_through_every_fault(server: str, task: str, tmp_path: Path) -> None:
     """The same scheduler, driven by a loop."""
     given = _input(tmp_path, 600)
-    options: dict[str, Any] = {"key": "id", "mapping": ["n=n", "text=text"], "chunk_size": 50}
+    options = BatchOptions(key="id", mapping=["n=n", "text=text"], chunk_size=50)
     async with LoopaiClient(server) as client:
-        await run(client, task, given, tmp_path / "calm.jsonl", **options)
+        await run(batch_sender(client), task, given, tmp_path / "calm.jsonl", options)
     clock = Clock()
 
     async def sleep(seconds: float) -> None:
@@ -248,6 +249,7 @@ async def test_the_asynchronous_run_through_every_fault(server: str, task: str, 
 
     with Proxy(server, 0.4, seed=3) as proxy:
         async with LoopaiClient(proxy.url, timeout=20) as client:
-            await run(client, task, given, tmp_path / "faults.jsonl", clock=clock, sleep=sleep, **options)
+            sender, output = batch_sender(client), tmp_path / "faults.jsonl"
+            await run(sender, task, given, output, options, clock=clock, sleep=sleep)
     assert sum(proxy.injected.values()) > 2
     assert _output(tmp_path / "faults.jsonl") == _output(tmp_path / "calm.jsonl")

@@ -32,7 +32,7 @@ def server() -> Iterator[tuple[str, str]]:
 def _runner(server: tuple[str, str], given: Path, output: Path) -> subprocess.Popen[bytes]:
     url, task = server
     command = [sys.executable, "-m", "loopai", "batch", task, given, "--output", output, "--map", "n=n"]
-    options = ["--id-field", "id", "--chunk-size", "20", "--resume", "--progress", "none", "--base-url", url]
+    options = ["--key", "id", "--chunk-size", "20", "--resume", "--progress", "none", "--base-url", url]
     return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

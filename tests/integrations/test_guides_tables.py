@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from loopai import exceptions
-from loopai.batch import command, rows
+from loopai.batch import rows
+from loopai.batch.reporting import statistics
 from loopai.config import OPTIONS
 from loopai.models import EVENT_TYPES
+from loopai.shell import command
+from loopai.shell.options import CommandOptions, flags_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,17 +58,23 @@ def test_exit_codes_of_a_batch() -> None:
 def test_kinds_of_failed_rows() -> None:
     """Each `Outcome.code` of the engine has its line."""
     named = [row[0] for row in table(page("batches"), "`code` | the row")]
-    assert sorted(named) == sorted(
-        [rows.PROGRAM, rows.UNREADABLE, rows.UNMAPPED, rows.DUPLICATE, rows.UNSENDABLE, rows.REFUSED, rows.STOPPED]
-    )
+    assert sorted(named) == sorted(get_args(rows.Code))
+
+
+def test_why_runs_end() -> None:
+    """Each `Summary.ended` has its line."""
+    assert sorted(row[0] for row in table(page("batches"), "`ended` | the run")) == sorted(get_args(statistics.Ended))
 
 
 @pytest.mark.parametrize("name", ["batches", "django"])
 def test_flags_that_are_named_exist(name: str) -> None:
     """A flag in a guide is one of the command that the guide is about, or of another that it shows."""
-    batch = (ROOT / "loopai" / "cli" / "batch.py").read_text(encoding="utf-8")
-    known = set(re.findall(r'"(--[a-z-]+)"', batch)) | {"--json"}
+    known = {name for flag in flags_of(CommandOptions) for name in flag.flags} | {"--json"}
     if name == "django":
+        # Read as text: the module needs Django's settings.
+        source = (ROOT / "loopai" / "contrib" / "django" / "batches" / "options.py").read_text(encoding="utf-8")
+        known |= {f"--{name.replace('_', '-')}" for name in re.findall(r"^    (\w+): .* = option\(", source, re.M)}
+        known |= set(re.findall(r'"(--[a-z-]+)"', source))
         commands = ROOT / "loopai" / "contrib" / "django" / "management" / "commands"
         for path in commands.glob("loopai_*.py"):
             known |= set(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))

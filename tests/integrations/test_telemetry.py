@@ -17,7 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from loopai import AuthenticationException, LoopaiClient, NotFoundException, ServerException, SyncLoopaiClient
-from loopai.shell.command import USAGE, BatchOptions, run_command
+from loopai.shell.command import USAGE, run_command
+from loopai.shell.options import CommandOptions
 from loopai.telemetry import OpenTelemetryHooks
 from loopai.testing import FakeLoopai
 from loopai.transports import Answer, Reply, Request
@@ -171,7 +172,7 @@ def test_a_batch_of_the_command_that_is_refused_is_an_error_too(watched: Watched
     task = b'{"id":"%b","name":"spam","description":"","created_at":"2025-11-03T08:14:07Z"}' % TASK.encode()
     transport = Scripted(Reply(200, {}, task), Reply(401, {}, b'{"code":"UNAUTHORIZED","message":"no such key"}'))
     (tmp_path / "in.jsonl").write_text('{"n": 1}\n')
-    options = BatchOptions(TASK, str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"))
+    options = CommandOptions(task=TASK, input=str(tmp_path / "in.jsonl"), output=str(tmp_path / "out.jsonl"))
     client = SyncLoopaiClient(transport=transport, hooks=[watched.hooks])
     assert run_command(options, client, stderr=io.StringIO()) == USAGE
     (batch,) = [span for span in watched.spans.get_finished_spans() if span.name == "loopai.batch"]

@@ -71,7 +71,7 @@ async def test_an_unknown_authority_is_refused(tls_server: Any, make_caller: Any
     client = make_caller(tls_server, max_retries=None, retry_waits=False)
     with pytest.raises(ConnectionException, match=r"(?i)certificate .* is not trusted .*: set verify to") as caught:
         await client.execute(task, "x")
-    assert caught.value.hopeless
+    assert not caught.value.retryable
     assert tls_server.asked == []
 
 
@@ -84,7 +84,7 @@ async def test_a_certificate_for_another_name_is_refused(
     client = make_caller(make_server(tls=context), verify=certificates, max_retries=None, retry_waits=False)
     with pytest.raises(ConnectionException, match="base_url to a name that it is made out to") as caught:
         await client.execute(task, "x")
-    assert caught.value.hopeless
+    assert not caught.value.retryable
 
 
 async def test_verification_can_be_switched_off(tls_server: Any, make_caller: Any, task: str) -> None:

@@ -1,27 +1,35 @@
-"""What type checkers must see of the public surface; checked by mypy and pyright, never run."""
+"""What type checkers must see of the clients; checked by mypy and pyright, never run."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Literal, Optional, Union
 from uuid import UUID
 
 import httpx
 from pydantic import BaseModel
-from typing_extensions import assert_type
+from typing_extensions import Unpack, assert_type
 
 from loopai import (
     NOT_GIVEN,
     BatchExecuteResponse,
     BoundTask,
+    CanaryDeployment,
+    ClientOptions,
+    ConnectionException,
+    EdgeProgram,
     ExecutionResult,
     HealthResponse,
     LoopaiClient,
     ProgramArtifact,
+    ReplyInfo,
+    ReplyList,
     SyncBoundTask,
+    SyncEdgeProgram,
     SyncLoopaiClient,
     Task,
+    WebhookDelivery,
+    WebhookEvent,
 )
-from loopai.models import CanaryDeployment, ReplyInfo, ReplyList
 
 
 class Email(BaseModel):
@@ -51,9 +59,13 @@ async def asynchronous() -> None:
         classify = client.bind("spam", input=Email, output=Verdict)
         assert_type(classify, BoundTask[Email, Verdict])
         assert_type(await classify(Email(subject="x")), Verdict)
-        assert_type(client.with_options(timeout=1), LoopaiClient)
+        assert_type(client.with_options(timeout=1, deadline=None, headers={"x-team": "ml"}), LoopaiClient)
+        assert_type(await client.load_program("spam"), EdgeProgram)
+        assert_type(await client.get_webhook_history(UUID(int=0)), ReplyList[WebhookDelivery])
+        await client.subscribe_webhook("https://hooks.test", ["canaryRollback", 3])
         await client.batch_execute_advanced(task_id="spam", items=[{"id": "a", "input": 1}])
     LoopaiClient(timeout=NOT_GIVEN, http_client=httpx.AsyncClient())
+    LoopaiClient(transport="pyreqwest")
 
 
 def synchronous() -> None:
@@ -63,8 +75,40 @@ def synchronous() -> None:
         classify = client.bind("spam", input=Email, output=Verdict)
         assert_type(classify, SyncBoundTask[Email, Verdict])
         assert_type(classify(Email(subject="x")), Verdict)
+        assert_type(client.load_program("spam"), SyncEdgeProgram)
+        labels = client.bind("spam", input=str, output=Literal["spam", "ham"])
+        assert_type(labels, SyncBoundTask[str, Literal["spam", "ham"]])
+        assert_type(labels("Lunch?"), Literal["spam", "ham"])
+        either = client.bind("spam", input=Union[Email, str], output=Union[Verdict, None])
+        assert_type(either, SyncBoundTask[Union[Email, str], Optional[Verdict]])
+        assert_type(either("Lunch?"), Optional[Verdict])
+        assert_type(client.bind("spam", input=dict[str, str], output=list[int])({}), list[int])
+        if labels("Lunch?") == "spma":  # type: ignore[comparison-overlap]  # pyright: ignore[reportUnnecessaryComparison]
+            return
+        labels(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # a text is due
         classify("x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # an Email is due
         client.execute("spam")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # the input is missing
         client.create_task("n")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # schemas are missing
     SyncLoopaiClient(timeout="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # seconds are a number
     SyncLoopaiClient(http_client=httpx.AsyncClient())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # not a sync one
+    SyncLoopaiClient(transport="pyrequest")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    LoopaiClient(transport="pyrequest")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.with_options(timeot=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.with_options(base_url="http://x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # belongs to the connections
+    client.with_options(timeout="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    SyncLoopaiClient.local(max_retires=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    LoopaiClient.local(max_retires=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.subscribe_webhook("https://hooks.test", ["canaryRolback"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+
+
+def wrapped(**options: Unpack[ClientOptions]) -> SyncLoopaiClient:
+    """A function of the user's that passes options on."""
+    return SyncLoopaiClient.local("data", **options)
+
+
+def read(result: ExecutionResult, event: WebhookEvent, error: ConnectionException) -> None:
+    """What a server sends may be any text, as a newer one may send what is not known here."""
+    assert_type(result.status, Union[Literal["success", "error", "timeout"], str])
+    assert_type(error.retryable, bool)
+    if result.status == "cancelled" or event.event_type in {"taskArchived", 6}:
+        return

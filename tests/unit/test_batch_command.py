@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import pytest
 
 from loopai import SyncLoopaiClient
 from loopai.batch.api import prepare
-from loopai.batch.engine.chunks import BatchCall
 from loopai.batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS
 from loopai.batch.engine.stopping import Stop
 from loopai.batch.formats.opening import open_source
-from loopai.shell.command import BatchCommand, BatchOptions, run_command
+from loopai.batch.options import BatchOptions
+from loopai.exceptions import OptionError
+from loopai.shell.command import BatchCommand, refuse, run_command
 from loopai.shell.exit_codes import TO_RESUME, TO_RETRY, CommandResult
+from loopai.shell.options import CommandOptions, options_of
 from loopai.testing import FakeLoopai, ProgramError
 
 
@@ -55,15 +58,20 @@ class Ran:
 
     def __init__(self, client: SyncLoopaiClient, stdin: bytes = b"", **options: Any) -> None:
         self.stdout, self.stderr = io.BytesIO(), io.StringIO()
-        given = BatchOptions("parity", **{"map": ["n=n"], **options})
-        self.code = run_command(given, client, stdin=io.BytesIO(stdin), stdout=self.stdout, stderr=self.stderr)
+        parsed = {"task": "parity", "mapping": ["n=n"], **options}
+        try:
+            given = options_of(CommandOptions, parsed)
+        except OptionError as error:
+            self.code = refuse(error, options.get("json", False), self.stderr)
+        else:
+            self.code = run_command(given, client, stdin=io.BytesIO(stdin), stdout=self.stdout, stderr=self.stderr)
         self.said = self.stderr.getvalue()
         self.rows = [json.loads(line) for line in self.stdout.getvalue().splitlines()]
 
 
 def test_all_rows_ok_is_0(client: SyncLoopaiClient, tmp_path: Path) -> None:
     """The rows are in the output, and the summary on stderr."""
-    ran = Ran(client, input=_input(tmp_path, 10), output=str(tmp_path / "out.jsonl"), id_field="id")
+    ran = Ran(client, input=_input(tmp_path, 10), output=str(tmp_path / "out.jsonl"), key="id")
     assert ran.code == 0
     assert "10 ok, 0 errors" in ran.said
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 10
@@ -74,16 +82,16 @@ def test_failed_rows_are_1_and_stay_1_until_they_are_mended(
     client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path
 ) -> None:
     """A resumed run that adds no error still has the earlier one."""
-    options = {"input": _input(tmp_path), "output": str(tmp_path / "out.jsonl"), "id_field": "id"}
+    options = {"input": _input(tmp_path), "output": str(tmp_path / "out.jsonl"), "key": "id"}
     ran = Ran(client, **options, limit=15)
     assert ran.code == 1
     assert "1 × thirteen" in ran.said
     assert "--retry-failed" in ran.said
-    assert Ran(client, **options, resume=True).code == 1
-    again = Ran(client, **options, resume=True)
+    assert Ran(client, **options, mode="resume").code == 1
+    again = Ran(client, **options, mode="resume")
     assert (again.code, "finished already" in again.said) == (0, True)
     fake.task("parity").returns({"label": "odd"})
-    assert Ran(client, **options, retry_failed=True).code == 0
+    assert Ran(client, **options, mode="retry_failed").code == 0
 
 
 def test_rows_go_to_stdout_and_come_from_stdin(client: SyncLoopaiClient) -> None:
@@ -97,26 +105,26 @@ def test_rows_go_to_stdout_and_come_from_stdin(client: SyncLoopaiClient) -> None
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"map": ["n"]}, "write MEMBER=COLUMN"),
-        ({"map": ["n=nn"]}, "no column 'nn'"),
-        ({"id_field": "key"}, "no column 'key'"),
+        ({"mapping": ["n"]}, "write MEMBER=COLUMN"),
+        ({"mapping": ["n=nn"]}, "no column 'nn'"),
+        ({"key": "key"}, "no column 'key'"),
         ({"expect": "truth"}, "no column 'truth'"),
-        ({"max_errors": "many"}, "max_errors"),
+        ({"max_errors": "many"}, "--max-errors must be a count (20) or a share (5%), not 'many'"),
         ({"progress": "loud"}, "--progress must be one of"),
-        ({"resume": True, "overwrite": True}, "exclude each other"),
-        ({"chunk_size": 0}, "chunk_size"),
-        ({"max_concurrency": 200}, "between 1 and 100"),
-        ({"input": "missing.csv"}, "there is no file missing.csv"),
-        ({"output": "out.txt"}, "none of csv, jsonl, parquet"),
+        ({"resume": True, "overwrite": True}, "--resume and --overwrite exclude each other"),
+        ({"chunk_size": 0}, "--chunk-size must be a whole number from 1, not 0"),
+        ({"max_concurrency": 200}, "--max-concurrency must be a whole number from 1 to 100, not 200"),
+        ({"input": "missing.csv"}, "file not found: missing.csv"),
+        ({"output": "out.txt"}, "cannot infer the format from 'out.txt'; pass --output-format"),
         ({"output": "out.jsonl.gz"}, "gzip it afterwards"),
         ({"resume": True, "output": "-"}, "keeps nothing to resume from"),
-        ({"report": "nowhere/report.html"}, "there is no folder nowhere"),
-        ({"report": "."}, "--report . is a folder: name a file in it"),
-        ({"output": "."}, ". is a folder: name a file in it"),
+        ({"report": "nowhere/report.html"}, "--report: folder not found: nowhere"),
+        ({"report": "."}, "--report: . is a folder; name a file in it"),
+        ({"output": "."}, "--output: . is a folder; name a file in it"),
         ({"output": "-", "output_format": "xml"}, "--output-format must be one of csv, jsonl, parquet, not 'xml'"),
         ({"format": "xml"}, "--format must be one of csv, jsonl, parquet, not 'xml'"),
         ({"delimiter": "\\t"}, "--delimiter must be one character"),
-        ({"grace": -1}, "--grace must be seconds from 0, not -1"),
+        ({"grace": -1}, "--grace must be a number of seconds from 0, not -1"),
     ],
 )
 def test_usage_and_configuration_are_2(
@@ -164,7 +172,7 @@ def test_a_version_that_is_not_there_is_2(client: SyncLoopaiClient, fake: FakeLo
     """Asked before the first row, so that not each row says so."""
     ran = Ran(client, input=_input(tmp_path), version=9)
     assert (ran.code, fake.task("parity").call_count) == (2, 0)
-    assert "--version: task 'parity' has no version 9" in ran.said
+    assert "--task-version: task 'parity' has no version 9" in ran.said
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.parquet"])
@@ -172,7 +180,7 @@ def test_a_finished_run_still_has_its_accuracy_and_report(client: SyncLoopaiClie
     """They are made of the rows that are there, as after a report that could not be written; nothing is sent."""
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
-    options = {"input": _input(tmp_path, 10), "output": str(tmp_path / name), "id_field": "id"}
+    options = {"input": _input(tmp_path, 10), "output": str(tmp_path / name), "key": "id"}
     assert Ran(client, **options).code == 0
     report = tmp_path / "report.html"
     more = {"resume": True, "expect": "label", "report": str(report)}
@@ -182,11 +190,11 @@ def test_a_finished_run_still_has_its_accuracy_and_report(client: SyncLoopaiClie
     assert "Accuracy 1.0000 over 10 rows" in ran.said
     assert "Confusion matrix" in report.read_text()
     summary = json.loads(Ran(client, **options, **more, json=True).said)["summary"]
-    assert (summary["ended"], summary["quality"]["accuracy"]) == ("finished before", 1.0)
+    assert (summary["ended"], summary["quality"]["accuracy"]) == ("finished_before", 1.0)
     (tmp_path / name).unlink()
     gone = Ran(client, **options, **more)
     assert gone.code == 2
-    assert f"{name} is gone, and its journal is not" in gone.said
+    assert f"{name} was removed, but not its journal; start again with --overwrite" in gone.said
 
 
 @pytest.mark.parametrize("name", ["again.jsonl", "again.csv"])
@@ -194,9 +202,9 @@ def test_the_output_of_a_run_may_be_the_input_of_another(client: SyncLoopaiClien
     """What the earlier run added is replaced, in whatever format and over a resume; no column is there twice."""
     first, again = str(tmp_path / "out.csv"), str(tmp_path / name)
     assert Ran(client, input=_input(tmp_path), output=first).code == 1
-    options = {"input": first, "output": again, "types": {"n": "int"}, "id_field": "id", "map": ["n=n"]}
+    options = {"input": first, "output": again, "types": {"n": "int"}, "key": "id", "mapping": ["n=n"]}
     assert Ran(client, **options, limit=5).code == 0
-    assert Ran(client, **options, resume=True).code == 1
+    assert Ran(client, **options, mode="resume").code == 1
     found = list(open_source(again))
     assert [problem for _, _, problem in found] == [None] * 20
     columns = ["id", "n", "label", "loopai_status", "loopai_output", "loopai_error", "loopai_latency_ms"]
@@ -215,7 +223,7 @@ def test_duplicate_keys_are_2_and_named(client: SyncLoopaiClient, tmp_path: Path
     """With both line numbers, before anything is sent."""
     path = tmp_path / "in.csv"
     path.write_text("id,n:int\na,1\nb,2\na,3\n")
-    ran = Ran(client, input=str(path), id_field="id")
+    ran = Ran(client, input=str(path), key="id")
     assert ran.code == 2
     assert "'a' on lines 2 and 4" in ran.said
 
@@ -226,14 +234,14 @@ def test_stopped_by_max_errors_is_3(client: SyncLoopaiClient, fake: FakeLoopai, 
     options = {
         "input": _input(tmp_path, 500),
         "output": str(tmp_path / "out.jsonl"),
-        "id_field": "id",
+        "key": "id",
         "chunk_size": 10,
     }
     ran = Ran(client, **options, max_errors="20")
     assert ran.code == 3
     assert "more errors than --max-errors 20" in ran.said
     fake.task("parity").returns({"label": "odd"})
-    assert Ran(client, **options, retry_failed=True).code == 0
+    assert Ran(client, **options, mode="retry_failed").code == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 500
 
 
@@ -253,7 +261,7 @@ def test_interrupted_is_130_or_143_and_resumable(
     options = {
         "input": _input(tmp_path, 400),
         "output": str(tmp_path / "out.jsonl"),
-        "id_field": "id",
+        "key": "id",
         "chunk_size": 10,
     }
     before = signal.getsignal(number)
@@ -272,7 +280,7 @@ def test_interrupted_is_130_or_143_and_resumable(
     assert signal.getsignal(number) is before
     part = len((tmp_path / "out.jsonl").read_text().splitlines())
     assert 50 <= part < 400
-    assert Ran(client, **options, resume=True).code == 0
+    assert Ran(client, **options, mode="resume").code == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 400
     assert len(seen) == 400
 
@@ -284,7 +292,7 @@ def test_a_second_signal_ends_at_once(client: SyncLoopaiClient, fake: FakeLoopai
     options = {
         "input": _input(tmp_path, 100),
         "output": str(tmp_path / "out.jsonl"),
-        "id_field": "id",
+        "key": "id",
         "chunk_size": 10,
     }
     released = threading.Event()
@@ -302,13 +310,13 @@ def test_a_second_signal_ends_at_once(client: SyncLoopaiClient, fake: FakeLoopai
     assert ran.code in {130, 143}
     assert "Ended at once. Run again with --resume" in ran.said
     fake.task("parity").returns({"label": "odd"})
-    assert Ran(client, **options, resume=True).code == 0
+    assert Ran(client, **options, mode="resume").code == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 100
 
 
 def test_a_dry_run_shows_the_plan_and_sends_nothing(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
     """Rows, requests, and the first three inputs as they would be sent."""
-    ran = Ran(client, input=_input(tmp_path, 250), id_field="id", dry_run=True, output=str(tmp_path / "out.jsonl"))
+    ran = Ran(client, input=_input(tmp_path, 250), key="id", dry_run=True, output=str(tmp_path / "out.jsonl"))
     assert (ran.code, fake.requests) == (0, [])
     assert "250 rows" in ran.said
     assert "3 requests of at most 100" in ran.said
@@ -319,7 +327,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(client: SyncLoopaiClient, fa
 def test_quality_is_in_the_summary_and_the_report(client: SyncLoopaiClient, tmp_path: Path) -> None:
     """With --expect the outputs are held against a column, which is not sent."""
     report = tmp_path / "report.html"
-    options = {"input": _input(tmp_path), "output": str(tmp_path / "out.jsonl"), "map": []}
+    options = {"input": _input(tmp_path), "output": str(tmp_path / "out.jsonl"), "mapping": []}
     ran = Ran(client, **options, expect="label", report=str(report), json=True, progress="json")
     *progress, summary = [json.loads(line) for line in ran.said.splitlines()]
     assert progress[-1]["progress"]["done"] == 20
@@ -382,18 +390,18 @@ def test_errors_and_labels_of_many_lines_are_one(client: SyncLoopaiClient, fake:
 def test_a_command_of_ones_own_ends_like_any_other(client: SyncLoopaiClient, tmp_path: Path) -> None:
     """It brings its work, and what it adds to the summary; voice, report and exit codes are shared."""
 
-    def ended(how: str, options: BatchOptions, **more: Any) -> tuple[int, list[str]]:
+    def ended(how: str, options: CommandOptions, **more: Any) -> tuple[int, list[str]]:
         stderr = io.StringIO()
         command = BatchCommand(options, client, stderr)
 
         def work(stop: Stop) -> CommandResult:
-            made = prepare(BatchCall("t"), [], watchers=command.watchers())
+            made = prepare("t", [], BatchOptions(watchers=command.watchers()))
             made.scheduler.stopped = how
-            return CommandResult(made.end(), made, **{"errors": 0, **more})
+            return CommandResult(made.complete(), made.snapshot(), **{"errors": 0, **more})
 
         return command.carry_out(work), stderr.getvalue().splitlines()
 
-    quiet = BatchOptions("t", progress="none", report=str(tmp_path / "report.html"), max_errors="5")
+    quiet = CommandOptions(task="t", progress="none", report=str(tmp_path / "report.html"), max_errors="5")
     code, said = ended(INTERRUPTED, quiet, interrupted="Cancelled.", interrupted_code=143, notes=["2 rows are gone."])
     assert code == 143
     assert said[1:] == ["2 rows are gone.", f"Cancelled. {TO_RESUME}", f"Report: {quiet.report}"]
@@ -401,7 +409,7 @@ def test_a_command_of_ones_own_ends_like_any_other(client: SyncLoopaiClient, tmp
     assert ended(TOO_MANY_ERRORS, quiet, errors=6)[0] == 3
     assert ended("unusable", quiet, stopped="Stopped: the file is gone.", code=2)[1][1].startswith("Stopped: the file")
     assert ended("finished", quiet, errors=6) == (1, [said[0], TO_RETRY, f"Report: {quiet.report}"])
-    code, said = ended("finished", BatchOptions("t", progress="none", json=True), facts={"gone": 2})
+    code, said = ended("finished", CommandOptions(task="t", progress="none", json=True), members={"gone": 2})
     assert (code, json.loads(said[0])["summary"]["gone"]) == (0, 2)
 
 
@@ -410,14 +418,15 @@ def test_a_pipe_that_nobody_reads_is_said(client: SyncLoopaiClient, tmp_path: Pa
     read, write = os.pipe()
     os.close(read)
     stderr = io.StringIO()
-    options = BatchOptions("parity", _input(tmp_path), map=["n=n"], journal=str(tmp_path / "j"), id_field="id")
+    options = CommandOptions(
+        task="parity", input=_input(tmp_path), mapping=["n=n"], journal=str(tmp_path / "j"), key="id"
+    )
     with os.fdopen(write, "wb", 0) as closed:
         code = run_command(options, client, stdout=closed, stderr=stderr)
     assert code == 2
-    assert "whoever read the output has closed it" in stderr.getvalue()
-    options.resume = True
+    assert "the reader of the output has closed it" in stderr.getvalue()
     out = io.BytesIO()
-    assert run_command(options, client, stdout=out, stderr=io.StringIO()) == 1
+    assert run_command(replace(options, mode="resume"), client, stdout=out, stderr=io.StringIO()) == 1
     assert len(out.getvalue().splitlines()) == 20
 
 
@@ -427,9 +436,11 @@ def test_a_pipe_that_cannot_be_resumed_does_not_say_resume(client: SyncLoopaiCli
     os.close(read)
     stderr = io.StringIO()
     with os.fdopen(write, "wb", 0) as closed:
-        code = run_command(BatchOptions("parity", _input(tmp_path), map=["n=n"]), client, stdout=closed, stderr=stderr)
+        code = run_command(
+            CommandOptions(task="parity", input=_input(tmp_path), mapping=["n=n"]), client, stdout=closed, stderr=stderr
+        )
     assert code == 2
-    assert "Nothing was kept to resume from: name --output FILE, or --journal FILE" in stderr.getvalue()
+    assert "Nothing was kept to resume from; pass --output FILE, or --journal FILE" in stderr.getvalue()
     assert "--resume" not in stderr.getvalue()
 
 
@@ -439,7 +450,9 @@ def test_a_run_goes_on_where_nobody_listens(client: SyncLoopaiClient, tmp_path: 
     read, write = os.pipe()
     os.close(read)
     output = tmp_path / "out.jsonl"
-    options = BatchOptions("parity", _input(tmp_path, 10), str(output), map=["n=n"], progress=progress)
+    options = CommandOptions(
+        task="parity", input=_input(tmp_path, 10), output=str(output), mapping=["n=n"], progress=progress
+    )
     with io.TextIOWrapper(os.fdopen(write, "wb", 0), write_through=True) as nobody:
         assert run_command(options, client, stderr=nobody) == 0
     assert len(output.read_text().splitlines()) == 10
@@ -448,8 +461,8 @@ def test_a_run_goes_on_where_nobody_listens(client: SyncLoopaiClient, tmp_path: 
 @pytest.mark.parametrize(
     ("closed", "options", "told"),
     [
-        ("stdin", {"input": "-"}, "standard input is closed: name a file"),
-        ("stdout", {"output": "-"}, "standard output is closed: name --output FILE"),
+        ("stdin", {"input": "-"}, "standard input is closed; name a file"),
+        ("stdout", {"output": "-"}, "standard output is closed; pass --output FILE"),
     ],
 )
 def test_a_stream_that_is_closed_is_2(
@@ -463,6 +476,6 @@ def test_a_stream_that_is_closed_is_2(
     """As a daemon's may be."""
     monkeypatch.setattr(sys, closed, None)
     stderr = io.StringIO()
-    given = BatchOptions("parity", **{"input": _input(tmp_path), "map": ["n=n"], **options})
+    given = CommandOptions(**{"task": "parity", "input": _input(tmp_path), "mapping": ["n=n"], **options})
     assert run_command(given, client, stderr=stderr) == 2
     assert told in stderr.getvalue()

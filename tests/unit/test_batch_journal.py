@@ -97,14 +97,14 @@ def test_a_file_that_is_no_journal_is_not_touched(tmp_path: Path) -> None:
     """Not even where it is named by mistake."""
     path = tmp_path / "letter.txt"
     path.write_text("Dear Ada")
-    with pytest.raises(JournalError, match="no journal"):
+    with pytest.raises(JournalError, match="is not a journal"):
         FileJournal(path, FACTS)
     assert path.read_text() == "Dear Ada"
 
 
 def test_one_runner_at_a_time(path: Path) -> None:
     """A second is refused while the first has it open, in this process or another; the first's end frees it."""
-    with FileJournal(path, FACTS), pytest.raises(JournalError, match="another run is at work"):
+    with FileJournal(path, FACTS), pytest.raises(JournalError, match="another run is using"):
         FileJournal(path, FACTS)
     FileJournal(path, FACTS).close()
 
@@ -120,7 +120,7 @@ def test_a_killed_runner_never_blocks_the_next(path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(JournalError, match="another run is at work"):
+        with pytest.raises(JournalError, match="another run is using"):
             FileJournal(path, FACTS)
         process.kill()
         process.wait()

@@ -10,7 +10,8 @@ import pytest
 
 from loopai.batch.formats.opening import open_source
 from loopai.batch.resume.keys import DuplicateSearch, KeyIndex, confirm, digest
-from loopai.batch.resume.prescan import DuplicateKeys, prescan
+from loopai.batch.resume.prescan import prescan
+from loopai.exceptions import DuplicateKeys
 
 
 def _input(folder: Path, keys: list[object]) -> Path:

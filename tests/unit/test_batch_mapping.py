@@ -49,11 +49,11 @@ def test_a_constant_is_each_rows_own() -> None:
         (["text"], "write MEMBER=COLUMN"),
         (["text="], "write MEMBER=COLUMN"),
         (["lang:=en"], """lang:='"en"'"""),
-        (["n:=NaN"], "no JSON"),
+        (["n:=NaN"], "is not JSON"),
         ([":=1"], "needs the name"),
         (["a=x", "a=y"], "twice"),
         (["a=x", "a.b=y"], "twice, or a part"),
-        (["=x", "a=y"], "no other can stand beside"),
+        (["=x", "a=y"], "pass no other beside it"),
     ],
 )
 def test_a_part_that_says_nothing_is_refused(parts: list[str], told: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from loopai import ConfigurationError, LoopaiClient, SyncLoopaiClient
-from loopai.batch import JournalError, Outcome, OutputError, Row, run, run_sync
+from loopai.batch import JournalError, Outcome, OutputError, Row
 from loopai.batch.resume.checkpoint import Checkpoint, journal_of
 from loopai.testing import FakeLoopai, ProgramError
 
@@ -109,9 +109,9 @@ def test_a_run_in_two_parts_equals_one(
     client: SyncLoopaiClient, fake: FakeLoopai, given: Path, output: Path, broken: set[int]
 ) -> None:
     """Rows that ended are not sent again, and the output has each once."""
-    first = run_sync(client, "t", given, output, **_options(limit=25))
+    first = client.run_batch("t", given, output, **_options(limit=25))
     assert (first.ended, first.ok, first.errors) == ("finished", 23, 2)
-    second = run_sync(client, "t", given, output, **_options(resume=True))
+    second = client.run_batch("t", given, output, **_options(mode="resume"))
     assert (second.ended, second.ok, second.skipped) == ("finished", 35, 25)
     assert _read(output) == _expected(broken)
     assert fake.task("t").call_count == ROWS
@@ -121,9 +121,9 @@ def test_a_finished_run_has_nothing_to_resume(
     client: SyncLoopaiClient, fake: FakeLoopai, given: Path, output: Path
 ) -> None:
     """And nothing is sent or written."""
-    run_sync(client, "t", given, output, **_options())
+    client.run_batch("t", given, output, **_options())
     before, requests = output.read_bytes(), len(fake.requests)
-    assert run_sync(client, "t", given, output, **_options(resume=True)).ended == "finished before"
+    assert client.run_batch("t", given, output, **_options(mode="resume")).ended == "finished_before"
     assert (output.read_bytes(), len(fake.requests)) == (before, requests)
 
 
@@ -131,15 +131,15 @@ def test_retry_failed_repeats_what_failed_and_nothing_else(
     client: SyncLoopaiClient, fake: FakeLoopai, given: Path, output: Path, broken: set[int]
 ) -> None:
     """The new result stands in the old one's place, and one more retry has nothing left to do."""
-    run_sync(client, "t", given, output, **_options())
+    client.run_batch("t", given, output, **_options())
     broken.discard(5)
-    assert run_sync(client, "t", given, output, **_options(retry_failed=True)).ok == 1
+    assert client.run_batch("t", given, output, **_options(mode="retry_failed")).ok == 1
     assert _read(output) == _expected({17})
     broken.clear()
-    assert run_sync(client, "t", given, output, **_options(retry_failed=True)).skipped == ROWS - 1
+    assert client.run_batch("t", given, output, **_options(mode="retry_failed")).skipped == ROWS - 1
     assert _read(output) == _expected(set())
     assert fake.task("t").call_count == ROWS + 3
-    assert run_sync(client, "t", given, output, **_options(retry_failed=True)).ended == "finished before"
+    assert client.run_batch("t", given, output, **_options(mode="retry_failed")).ended == "finished_before"
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -148,13 +148,13 @@ def test_what_was_written_and_not_recorded_runs_again(
 ) -> None:
     """At every length to which a kill may have cut output and journal, resume ends in the same output."""
     output = tmp_path / f"out.{kind}"
-    run_sync(client, "t", given, output, **_options(max_in_flight=1))
+    client.run_batch("t", given, output, **_options(max_in_flight=1))
     whole, journal = output.read_bytes(), journal_of(output).read_bytes()
     expected = _read(output)
     for cut in range(0, len(journal), 61):
         journal_of(output).write_bytes(journal[:cut])
         output.write_bytes(whole + b'{"torn": ')  # the output is always ahead of the journal, and may be torn
-        run_sync(client, "t", given, output, **_options(resume=True, max_in_flight=1))
+        client.run_batch("t", given, output, **_options(mode="resume", max_in_flight=1))
         assert _read(output) == expected
 
 
@@ -162,8 +162,8 @@ def test_quality_and_latency_are_of_all_rows_after_a_resume(
     client: SyncLoopaiClient, given: Path, output: Path
 ) -> None:
     """Not only of those of the last part."""
-    run_sync(client, "t", given, output, **_options(limit=25))
-    summary = run_sync(client, "t", given, output, **_options(resume=True, expect="label"))
+    client.run_batch("t", given, output, **_options(limit=25))
+    summary = client.run_batch("t", given, output, **_options(mode="resume", expect="label"))
     assert summary.quality is not None
     assert (summary.quality["rows"], summary.quality["failed"], summary.quality["accuracy"]) == (ROWS - 2, 2, 1.0)
 
@@ -173,19 +173,19 @@ def test_an_output_that_exists_is_refused(
 ) -> None:
     """Unless it is said what becomes of it; one without a journal cannot be resumed."""
     output.write_bytes(b"mine")
-    with pytest.raises(ConfigurationError, match="exists: go on with --resume"):
-        run_sync(client, "t", given, output, **_options())
+    with pytest.raises(ConfigurationError, match="exists: continue with mode"):
+        client.run_batch("t", given, output, **_options())
     with pytest.raises(ConfigurationError, match="no journal beside it"):
-        run_sync(client, "t", given, output, **_options(resume=True))
+        client.run_batch("t", given, output, **_options(mode="resume"))
     assert output.read_bytes() == b"mine"
     assert not fake.requests
-    run_sync(client, "t", given, output, **_options(overwrite=True))
+    client.run_batch("t", given, output, **_options(mode="overwrite"))
     assert len(_read(output)) == ROWS
 
 
 def test_nothing_to_resume_starts(client: SyncLoopaiClient, given: Path, output: Path) -> None:
     """A script that always says resume works the first time."""
-    assert run_sync(client, "t", given, output, **_options(resume=True)).ok == ROWS - 2
+    assert client.run_batch("t", given, output, **_options(mode="resume")).ok == ROWS - 2
 
 
 @pytest.mark.parametrize(
@@ -202,25 +202,25 @@ def test_another_run_is_refused_with_the_difference(
     """Input, task, mapping, key and format make a run."""
     output = tmp_path / "out.jsonl"
     fake.task("other").returns(1)
-    run_sync(client, "t", given, output, **_options(limit=20))
+    client.run_batch("t", given, output, **_options(limit=20))
     before = output.read_bytes()
-    options = _options(resume=True, allow_duplicates=change.get("key") == "note")
+    options = _options(mode="resume", allow_duplicates=change.get("key") == "note")
     task = change.get("task", "t")
     with pytest.raises(JournalError, match=told):
-        run_sync(client, task, given, output, **{**options, **{k: v for k, v in change.items() if k != "task"}})
+        client.run_batch(task, given, output, **{**options, **{k: v for k, v in change.items() if k != "task"}})
     given.write_text(given.read_text().replace('"n": 3,', '"n": 4,'))
     with pytest.raises(JournalError, match=r"its input is in.jsonl \(bytes"):
-        run_sync(client, "t", given, output, **_options(resume=True))
+        client.run_batch("t", given, output, **_options(mode="resume"))
     assert output.read_bytes() == before
 
 
 def test_an_output_that_was_changed_is_refused(client: SyncLoopaiClient, given: Path, tmp_path: Path) -> None:
     """Shorter than the journal says: no row of it can be trusted to be there."""
     output = tmp_path / "out.jsonl"
-    run_sync(client, "t", given, output, **_options(limit=20))
+    client.run_batch("t", given, output, **_options(limit=20))
     output.write_bytes(output.read_bytes()[:-10])
-    with pytest.raises(ConfigurationError, match="was changed since"):
-        run_sync(client, "t", given, output, **_options(resume=True))
+    with pytest.raises(ConfigurationError, match="it was changed; start again with"):
+        client.run_batch("t", given, output, **_options(mode="resume"))
 
 
 RETRY = """
@@ -238,7 +238,7 @@ fake = FakeLoopai()
 fake.task("t").returns("mended")
 with fake.client() as client:
     sys.addaudithook(watch)
-    run_sync(client, "t", given, output, key="id", mapping=["n=n"], chunk_size=10, retry_failed=True)
+    client.run_batch("t", given, output, key="id", mapping=["n=n"], chunk_size=10, mode="retry_failed")
 """
 """A retry that is killed when it is about to put the rewritten output in the old one's place, as audit events tell."""
 
@@ -248,14 +248,14 @@ def test_a_kill_between_the_renames_of_a_retry_is_finished_by_the_next(
 ) -> None:
     """The journal already says that the rewritten output takes the old one's place."""
     output = tmp_path / "out.jsonl"
-    run_sync(client, "t", given, output, **_options())
+    client.run_batch("t", given, output, **_options())
     journal = journal_of(output).read_bytes()
     broken.clear()
     killed = subprocess.run([sys.executable, "-c", RETRY, given, output], check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert journal_of(output).read_bytes() != journal
     assert len(_read(output)) == ROWS, "the old output is still in its place"
-    run_sync(client, "t", given, output, **_options(retry_failed=True))
+    client.run_batch("t", given, output, **_options(mode="retry_failed"))
     assert _read(output) == _expected(set())
 
 
@@ -266,8 +266,8 @@ def test_keys_that_recur_by_choice_are_told_apart_by_line(
     output = tmp_path / "out.jsonl"
     given.write_text("".join(f'{{"id": "same", "n": {number}}}\n' for number in range(30)))
     options = _options(allow_duplicates=True)
-    run_sync(client, "t", given, output, limit=13, **options)
-    run_sync(client, "t", given, output, resume=True, **options)
+    client.run_batch("t", given, output, limit=13, **options)
+    client.run_batch("t", given, output, mode="resume", **options)
     assert sorted(json.loads(line)["n"] for line in output.read_text().splitlines()) == list(range(30))
 
 
@@ -277,19 +277,19 @@ def test_rows_that_cannot_be_read_are_in_the_output_and_the_journal(
     """By the line they stand on."""
     output = tmp_path / "out.jsonl"
     given.write_text('{"id": "a", "n": 1}\nbroken\n')
-    summary = run_sync(client, "t", given, output, **_options())
+    summary = client.run_batch("t", given, output, **_options())
     assert (summary.ok, summary.errors) == (1, 1)
     rows = {row.get("id", row.get("loopai_key")): row for row in map(json.loads, output.read_text().splitlines())}
     assert "line 2 is no JSON" in rows["line 2"]["loopai_error"]
-    assert run_sync(client, "t", given, output, **_options(resume=True)).ended == "finished before"
+    assert client.run_batch("t", given, output, **_options(mode="resume")).ended == "finished_before"
 
 
 async def test_the_asynchronous_run_is_the_same(fake: FakeLoopai, broken: set[int], given: Path, output: Path) -> None:
     """Over the same files."""
     async with fake.async_client() as client:
         client_: LoopaiClient = client
-        await run(client_, "t", given, output, **_options(limit=25))
-        summary = await run(client_, "t", given, output, **_options(resume=True))
+        await client_.run_batch("t", given, output, **_options(limit=25))
+        summary = await client_.run_batch("t", given, output, **_options(mode="resume"))
     assert (summary.skipped, summary.ok) == (25, 35)
     assert _read(output) == _expected(broken)
 
@@ -298,12 +298,12 @@ def test_a_csv_header_has_all_columns_of_jsonl_rows(client: SyncLoopaiClient, gi
     """They are read before the first row is written; an input that comes but once is refused at the first new one."""
     output = tmp_path / "out.csv"
     given.write_text('{"id": "a", "n": 1}\n{"id": "b", "n": 2, "more": {"x": true}}\n')
-    run_sync(client, "t", given, output, **_options())
+    client.run_batch("t", given, output, **_options())
     header = output.read_text().splitlines()[0]
     assert header == "id,n,more,loopai_status,loopai_output,loopai_error,loopai_latency_ms"
     rows = [{"id": str(number), "n": number, **({"late": 1} if number > 20 else {})} for number in range(30)]
     with pytest.raises(OutputError, match="the column 'late'"):
-        run_sync(client, "t", iter(rows), tmp_path / "two.csv", **_options(max_in_flight=1))
+        client.run_batch("t", iter(rows), tmp_path / "two.csv", **_options(max_in_flight=1))
 
 
 def test_parquet_columns_keep_the_types_of_the_input(client: SyncLoopaiClient, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_parquet_columns_keep_the_types_of_the_input(client: SyncLoopaiClient, t
         }
     )
     parquet.write_table(table, tmp_path / "in.parquet")
-    run_sync(client, "t", tmp_path / "in.parquet", tmp_path / "out.parquet", **_options())
+    client.run_batch("t", tmp_path / "in.parquet", tmp_path / "out.parquet", **_options())
     made = parquet.read_table(tmp_path / "out.parquet").sort_by("id")
     assert made.select(table.schema.names).equals(table)
     assert not (tmp_path / "out.parquet.rows.jsonl").exists()
@@ -360,6 +360,6 @@ def test_a_sink_of_ones_own_takes_the_outcomes(client: SyncLoopaiClient, given: 
             """Both are one transaction in `write`."""
 
     table = Table()
-    run_sync(client, "t", given, sink=table, journal=table, **_options(limit=25))
-    summary = run_sync(client, "t", given, sink=table, journal=table, **_options())
+    client.run_batch("t", given, sink=table, journal=table, **_options(limit=25))
+    summary = client.run_batch("t", given, sink=table, journal=table, **_options())
     assert (summary.skipped, len(table.rows)) == (25, ROWS)

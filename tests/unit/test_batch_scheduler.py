@@ -19,8 +19,9 @@ from loopai import (
     ValidationException,
 )
 from loopai.batch.engine.chunks import Chunk, Replies, TooLarge, Unsendable
-from loopai.batch.engine.scheduler import GIVE_UP_AFTER, Done, Limits, Pull, Scheduler, Send, Wait
+from loopai.batch.engine.scheduler import GIVE_UP_AFTER, Done, Pull, Scheduler, Send, Wait
 from loopai.batch.engine.throttle import LARGEST_CHUNK, Throttle
+from loopai.batch.options import BatchOptions
 from loopai.batch.rows import Outcome, Row
 from loopai.models import ReplyInfo
 
@@ -32,7 +33,7 @@ class Played:
 
     def __init__(self, rows: int, server: Server, **limits: Any) -> None:
         self.now = 1000.0
-        self.scheduler = Scheduler(Limits(**limits), rng=lambda: 0.0, time_of_day=lambda: 1_700_000_000.0)
+        self.scheduler = Scheduler(BatchOptions(**limits), rng=lambda: 0.0, time_of_day=lambda: 1_700_000_000.0)
         self.left = [Row(f"k{number}", number) for number in range(rows)]
         self.server = server
         self.sent: list[list[str]] = []
@@ -101,7 +102,7 @@ def test_every_row_ends_once_in_chunks_of_the_size_asked_for() -> None:
 
 def test_rows_are_pulled_only_as_fast_as_they_are_sent() -> None:
     """With everything under way that may be, nothing more is asked for."""
-    scheduler = Scheduler(Limits(chunk_size=10, max_in_flight=2))
+    scheduler = Scheduler(BatchOptions(chunk_size=10, max_in_flight=2))
     for _ in range(2):
         assert scheduler.next(0.0) == Pull(10)
         scheduler.offer([Row(str(number), number) for number in range(10)])
@@ -255,7 +256,7 @@ def test_a_server_that_comes_back_is_waited_for() -> None:
 def test_what_every_request_would_meet_ends_the_run_at_once(error: LoopaiException) -> None:
     """Not row by row."""
     played = Played(1000, lambda chunk: error, max_in_flight=1).run()
-    assert (played.scheduler.stopped, played.scheduler.error) == ("refused", error)
+    assert (played.scheduler.stopped, played.scheduler.error) == ("fatal_error", error)
     assert len(played.sent) == 1
     assert played.statuses() == {"cancelled": 100}
 
@@ -263,7 +264,7 @@ def test_what_every_request_would_meet_ends_the_run_at_once(error: LoopaiExcepti
 def test_a_certificate_that_is_refused_ends_the_run_at_once() -> None:
     """The next attempt would meet the same certificate; the rows are cancelled, to be resumed."""
     error = ConnectionException("the certificate is not trusted")
-    error.hopeless = True
+    error.retryable = False
     played = Played(1000, lambda chunk: error, max_in_flight=1).run()
     assert (played.scheduler.stopped, played.scheduler.error) == ("unreachable", error)
     assert len(played.sent) == 1
@@ -289,7 +290,7 @@ def test_concurrency_halves_on_faults_and_grows_back_by_ones() -> None:
 
 def test_ordered_outcomes_come_in_the_rows_order_and_hold_little() -> None:
     """A chunk that is late delays what comes after it, and pulling stops before much is held."""
-    scheduler = Scheduler(Limits(chunk_size=10, max_in_flight=4, ordered=True))
+    scheduler = Scheduler(BatchOptions(chunk_size=10, max_in_flight=4, ordered=True))
     chunks: list[Chunk] = []
     offered = 0
     out: list[Outcome] = []
@@ -337,7 +338,7 @@ def test_max_errors_stops_early(max_errors: Any, rows: int, every: int, stopped:
 
 def test_stopping_finishes_what_is_under_way_and_cancels_the_rest() -> None:
     """Nothing new is sent; what was pulled ends as cancelled, in the order of the rows."""
-    scheduler = Scheduler(Limits(chunk_size=2, max_in_flight=1))
+    scheduler = Scheduler(BatchOptions(chunk_size=2, max_in_flight=1))
     scheduler.offer([Row(str(number), number) for number in range(5)])
     step = scheduler.next(0.0)
     assert isinstance(step, Send)
@@ -355,4 +356,4 @@ def test_stopping_finishes_what_is_under_way_and_cancels_the_rest() -> None:
 def test_max_errors_that_is_neither_count_nor_share_is_refused(given: str) -> None:
     """With both ways to write it."""
     with pytest.raises(ConfigurationError, match=r"a count \(20\) or a share \(5%\)"):
-        Limits(max_errors=given)
+        BatchOptions(max_errors=given)

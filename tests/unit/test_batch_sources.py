@@ -61,7 +61,7 @@ def test_the_quote_character_of_a_csv_is_found(tmp_path: Path) -> None:
     rows = _read(_file(tmp_path, "in.csv", b"id,text\n1,'tis\n2,'a, b'\n3,a, b\n"))
     assert rows == [
         (2, {"id": "1", "text": "'tis"}),
-        (3, "line 3 has 3 fields where the header has 2; if ' quotes its fields, say so with --quotechar"),
+        (3, "line 3 has 3 fields where the header has 2; if ' quotes its fields, pass it as quotechar"),
         (4, "line 4 has 3 fields where the header has 2"),
     ]
 
@@ -87,9 +87,9 @@ def test_utf16_is_found_by_its_byte_order_mark(tmp_path: Path) -> None:
     *rows, last = _read(_file(tmp_path, "broken.tsv", text.encode("utf-16") + b"\x00\xd8x\x00"))
     assert rows == [(line, {"id": "1", "text": "x"}) for line in range(2, len(rows) + 2)]
     assert len(rows) > 500
-    told = f"line {len(rows) + 2} or one soon after is not utf-16: name its encoding with --encoding"
+    told = f"line {len(rows) + 2} or one soon after is not utf-16: pass the encoding of the file"
     assert last == (len(rows) + 2, f"{told}; what follows is not read")
-    with pytest.raises(ConfigurationError, match="line 1 or one soon after is not utf-16: name its encoding"):
+    with pytest.raises(ConfigurationError, match="line 1 or one soon after is not utf-16; pass its encoding"):
         _read(_file(tmp_path, "torn.tsv", b"\xff\xfea\x00\t"))
 
 
@@ -197,18 +197,18 @@ def test_the_same_content_is_the_same_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "options", "told"),
     [
-        ("missing.csv", None, {}, "there is no file"),
-        ("in.txt", b"x", {}, "say --format"),
+        ("missing.csv", None, {}, "file not found"),
+        ("in.txt", b"x", {}, "cannot infer the format from .*pass format"),
         ("in.csv", b"", {}, "is empty"),
         ("in.csv", b"a,a\n", {}, "column 'a' twice"),
-        ("in.csv", b"a,b\n", {"types": {"c": "int"}}, "--type names 'c'"),
+        ("in.csv", b"a,b\n", {"types": {"c": "int"}}, "types: the input has no column 'c'"),
         ("in.csv", b"a,b\n", {"types": {"a": "date"}}, "a type is one of"),
-        ("in.csv", b"a,b\n", {"encoding": "klingon"}, "no encoding"),
+        ("in.csv", b"a,b\n", {"encoding": "klingon"}, "encoding: unknown encoding 'klingon'"),
         ("in.jsonl", b"{}", {"delimiter": ","}, "are for CSV"),
         ("in.jsonl", b"{}", {"quotechar": ""}, "are for CSV"),
         ("in.jsonl", b"{}", {"encoding": "latin-1"}, "are for CSV"),
-        ("in.csv", b"a,b", {"quotechar": "''"}, "--quotechar must be one character"),
-        ("in.csv", b"a,b", {"escapechar": ""}, "--escapechar must be one character"),
+        ("in.csv", b"a,b", {"quotechar": "''"}, "quotechar must be one character"),
+        ("in.csv", b"a,b", {"escapechar": ""}, "escapechar must be one character"),
         ("in.csv", b"a,b", {"delimiter": "'", "quotechar": "'"}, "must differ"),
     ],
 )

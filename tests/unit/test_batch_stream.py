@@ -12,8 +12,8 @@ from typing import Any, Callable
 import pytest
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient
-from loopai.batch import DuplicateKeys, Outcome, Row, Stop, Summary, stream, stream_sync
-from loopai.batch.api import Run
+from loopai.batch import BatchOptions, DuplicateKeys, Outcome, Row, Snapshot, Stop, Summary, stream, stream_sync
+from loopai.preparation import batch_sender
 from loopai.testing import FakeLoopai, ProgramError
 
 Collect = Callable[..., list[Outcome]]
@@ -33,6 +33,11 @@ def fake() -> FakeLoopai:
     return made
 
 
+def started(client: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, ...]:
+    """What `batch_stream` hands to the engine, for tests that choose clock and pauses."""
+    return batch_sender(client), client._task("double"), rows, BatchOptions(**{"mode": "resume", **options})
+
+
 @pytest.fixture(params=["async", "sync"])
 def collect(request: pytest.FixtureRequest, fake: FakeLoopai) -> Collect:
     """The outcomes of a stream, by either client; no pause is waited for."""
@@ -48,13 +53,13 @@ def collect(request: pytest.FixtureRequest, fake: FakeLoopai) -> Collect:
     def run(rows: Any, **options: Any) -> list[Outcome]:
         if request.param == "sync":
             with fake.client() as client:
-                return list(stream_sync(client, "double", rows, sleep=sleep, clock=lambda: now[0], **options))
+                return list(stream_sync(*started(client, rows, options), sleep=sleep, clock=lambda: now[0]))
 
         async def gather() -> list[Outcome]:
             async with fake.async_client() as client:
                 return [
                     outcome
-                    async for outcome in stream(client, "double", rows, sleep=asleep, clock=lambda: now[0], **options)
+                    async for outcome in stream(*started(client, rows, options), sleep=asleep, clock=lambda: now[0])
                 ]
 
         return asyncio.run(gather())
@@ -157,7 +162,7 @@ def test_a_journal_passes_over_what_the_loop_went_past(tmp_path: Path, fake: Fak
     journal = tmp_path / "rows.journal"
     assert len(collect(_rows(30), key="n", limit=20, journal=journal)) == 20
     assert len(collect(_rows(30), key="n", journal=journal)) == 10
-    assert [outcome.key for outcome in collect(_rows(30), key="n", journal=journal, retry_failed=True)] == ["13"]
+    assert [outcome.key for outcome in collect(_rows(30), key="n", journal=journal, mode="retry_failed")] == ["13"]
     assert fake.task("double").call_count == 31
 
 
@@ -166,12 +171,12 @@ def test_a_loop_that_breaks_off_has_its_last_rows_again(tmp_path: Path, fake: Fa
     journal = tmp_path / "rows.journal"
     with fake.client() as client:
         seen = []
-        for outcome in stream_sync(client, "double", _rows(10), key="n", journal=journal, ordered=True):
+        for outcome in client.batch_stream("double", _rows(10), key="n", journal=journal, ordered=True):
             seen.append(outcome.key)
             if outcome.key == "4":
                 break
         rest = [
-            outcome.key for outcome in stream_sync(client, "double", _rows(10), key="n", journal=journal, ordered=True)
+            outcome.key for outcome in client.batch_stream("double", _rows(10), key="n", journal=journal, ordered=True)
         ]
     assert seen == ["0", "1", "2", "3", "4"]
     assert rest == ["4", "5", "6", "7", "8", "9"]
@@ -214,7 +219,7 @@ def test_asynchronous_rows_are_pulled_while_replies_come(fake: FakeLoopai) -> No
             yield {"n": 3}
 
         async with fake.async_client() as client:
-            async for outcome in stream(client, "double", rows(), key="n", chunk_size=100):
+            async for outcome in client.batch_stream("double", rows(), key="n", chunk_size=100):
                 keys.append(outcome.key)
                 got.set()
         return keys
@@ -238,7 +243,7 @@ def test_an_exception_of_the_rows_is_the_callers(fake: FakeLoopai, collect: Coll
 
     async def main() -> None:
         async with fake.async_client() as client:
-            [outcome async for outcome in stream(client, "double", arows())]
+            [outcome async for outcome in client.batch_stream("double", arows())]
 
     with pytest.raises(RuntimeError, match="went away"):
         asyncio.run(main())
@@ -251,7 +256,7 @@ def test_asynchronous_rows_need_the_asynchronous_client(fake: FakeLoopai) -> Non
         yield 1
 
     with fake.client() as client, pytest.raises(TypeError, match="synchronous rows"):
-        list(stream_sync(client, "double", rows()))  # type: ignore[arg-type]  # the mistake under test
+        list(client.batch_stream("double", rows()))  # type: ignore[arg-type]  # the mistake under test
 
 
 def test_breaking_off_leaves_no_task_and_no_thread(fake: FakeLoopai) -> None:
@@ -259,7 +264,7 @@ def test_breaking_off_leaves_no_task_and_no_thread(fake: FakeLoopai) -> None:
 
     async def main() -> set[Any]:
         async with fake.async_client() as client:
-            outcomes = stream(client, "double", _rows(1000), chunk_size=10)
+            outcomes = client.batch_stream("double", _rows(1000), chunk_size=10)
             async for _ in outcomes:
                 break
             await outcomes.aclose()
@@ -267,7 +272,7 @@ def test_breaking_off_leaves_no_task_and_no_thread(fake: FakeLoopai) -> None:
 
     assert asyncio.run(main()) == set()
     with fake.client() as client:
-        for _ in stream_sync(client, "double", _rows(1000), chunk_size=10):
+        for _ in client.batch_stream("double", _rows(1000), chunk_size=10):
             break
     for thread in threading.enumerate():
         if thread.name.startswith("loopai-batch"):
@@ -281,16 +286,38 @@ class _UnderWay:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
 
-    def update(self, run: Run) -> None:
-        self.seen.append((run.scheduler.in_flight, run.tally.done))
+    def update(self, snapshot: Snapshot) -> None:
+        self.seen.append((snapshot.in_flight, snapshot.done))
 
-    def finish(self, run: Run, summary: Summary) -> None:
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         pass
 
 
+class _AnswersFourAtOnce(FakeLoopai):
+    """A server whose replies come only once four requests are in flight: one in memory is done before the next is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[asyncio.Event] = []
+
+    async def asend(self, request: Any) -> Any:
+        answer = await super().asend(request)
+        if "/batch/" in request.url:
+            self._waiting.append(asyncio.Event())
+            mine = self._waiting[-1]
+            if len(self._waiting) == 4:
+                for event in self._waiting:
+                    event.set()
+                self._waiting = []
+            await mine.wait()
+        return answer
+
+
 @pytest.mark.parametrize("asynchronous", [True, False])
-def test_requests_are_under_way_while_outcomes_are_kept(fake: FakeLoopai, tmp_path: Path, asynchronous: bool) -> None:
+def test_requests_are_under_way_while_outcomes_are_kept(tmp_path: Path, asynchronous: bool) -> None:
     """Outcomes wait for the requests that may go out: the server works while a disk or database does."""
+    fake = _AnswersFourAtOnce()
+    fake.task("double").computes(lambda given: given["n"] * 2)
     watcher, output = _UnderWay(), tmp_path / "out.jsonl"
     options: dict[str, Any] = {"chunk_size": 10, "max_in_flight": 4, "watchers": [watcher]}
     if asynchronous:
@@ -325,7 +352,7 @@ def test_breaking_off_ends_though_a_cancellation_is_lost() -> None:
         before = asyncio.all_tasks()
         transport = _Deaf()
         async with LoopaiClient(transport=transport, timeout=None) as client:
-            outcomes = stream(client, TASK, _rows(10))
+            outcomes = client.batch_stream(TASK, _rows(10))
             first = asyncio.ensure_future(outcomes.__anext__())
             await transport.called.wait()
             first.cancel()
@@ -371,7 +398,7 @@ def test_a_reply_that_is_not_this_requests_is_not_believed(spoil: Callable[[byte
     with fake.client() as client:
         now = [0.0]
         options: dict[str, Any] = {"sleep": lambda seconds: now.append(now.pop() + seconds), "clock": lambda: now[0]}
-        found = list(stream_sync(client, "double", _rows(10), key="n", **options))
+        found = list(stream_sync(*started(client, _rows(10), {"key": "n"}), **options))
     assert {outcome.key: outcome.output for outcome in found} == {str(number): number * 2 for number in range(10)}
     assert {outcome.attempts for outcome in found} == {2}
 
@@ -392,7 +419,7 @@ def test_options_that_do_not_fit_are_refused(fake: FakeLoopai) -> None:
             {"limit": -1},
         ):
             with pytest.raises(ConfigurationError):
-                list(stream_sync(client, "double", rows(), **options))
+                list(client.batch_stream("double", rows(), **options))
 
 
 def test_a_bug_in_the_transport_is_raised_not_counted(fake: FakeLoopai, collect: Collect) -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from loopai import ConfigurationError
 from loopai.batch import Outcome, Row
-from loopai.batch.api import Run
 from loopai.batch.reporting.charts import columns, milliseconds, number
-from loopai.batch.reporting.progress import Bar, Lines, Progress, clock_time, watcher_for
+from loopai.batch.reporting.progress import Bar, Lines, clock_time, progress_line, watcher_for
 from loopai.batch.reporting.quality import MOST_LABELS, OTHER, Expectation, Quality, label_of
 from loopai.batch.reporting.report import page
+from loopai.batch.reporting.snapshot import Snapshot
 from loopai.batch.reporting.statistics import Latencies, Statistics, Summary, Timeline, kind_of, summary_of
 
 
@@ -149,8 +149,8 @@ def _tally(expect: bool = True) -> Statistics:
 def test_the_report_is_one_page_that_loads_nothing() -> None:
     """Charts are in it as SVG, texts are escaped, tags close."""
     tally = _tally()
-    facts = {"task": "t", "name": "tri<age", "input": {"name": "in.csv"}}
-    made = page(facts, tally, summary_of(tally, "finished", 3, 30.0), datetime(2026, 1, 2, tzinfo=timezone.utc))
+    now = Snapshot(150, 30, 3, statistics=tally, task="t", name="tri<age", source="in.csv")
+    made = page(now, summary_of(tally, "finished", 3, 30.0), datetime(2026, 1, 2, tzinfo=timezone.utc))
     parsed = _Page()
     parsed.feed(made)
     assert parsed.open == []
@@ -165,11 +165,12 @@ def test_the_report_is_one_page_that_loads_nothing() -> None:
     assert "3 from an earlier run" in made
 
 
-@pytest.mark.parametrize("ended", ["finished", "max_errors", "unreachable", "refused", "interrupted"])
+@pytest.mark.parametrize("ended", ["finished", "max_errors", "unreachable", "fatal_error", "interrupted"])
 def test_a_report_of_a_run_without_rows(ended: str) -> None:
     """No chart is better than an empty one."""
     tally = Statistics(0.0)
-    made = page({"task": "t"}, tally, summary_of(tally, ended, 0, 0.0), datetime(2026, 1, 2, tzinfo=timezone.utc))
+    now = Snapshot(0, 0, statistics=tally, task="t")
+    made = page(now, summary_of(tally, ended, 0, 0.0), datetime(2026, 1, 2, tzinfo=timezone.utc))
     parsed = _Page()
     parsed.feed(made)
     assert "svg" not in parsed.tags
@@ -190,25 +191,17 @@ def test_figures_are_short() -> None:
     assert [clock_time(value) for value in (7, 750, 11045)] == ["0:07", "12:30", "3:04:05"]
 
 
-def _run(tally: Statistics, now: list[float]) -> Run:
-    from loopai.batch.api import prepare
-    from loopai.batch.engine.chunks import BatchCall
-
-    made = prepare(BatchCall("t"), [], clock=lambda: now[0])
-    made.tally = tally
-    return made
+def _snapshot(seconds: float, **more: Any) -> Snapshot:
+    return Snapshot(**{"ok": 150, "errors": 30, "seconds": seconds, **more})
 
 
 def test_lines_come_every_few_seconds_and_at_the_end() -> None:
     """Done, ok, errors, rate, in flight, last error: plain, or as JSON."""
-    now, tally, out = [0.0], _tally(), io.StringIO()
-    run = _run(tally, now)
-    run.scheduler.last_error = "<script>"
-    lines = Lines(out, 5.0, as_json=False, clock=lambda: now[0])
+    out = io.StringIO()
+    lines = Lines(out, 5.0, as_json=False)
     for second in range(13):
-        now[0] = float(second)
-        lines.update(run)
-    lines.finish(run, summary_of(tally, "finished", 0, 30.0))
+        lines.update(_snapshot(float(second), last_error="<script>"))
+    lines.finish(_snapshot(12.0), summary_of(_tally(), "finished", 0, 30.0))
     said = out.getvalue().splitlines()
     assert len(said) == 3
     assert said[0].startswith("180 rows, 150 ok, 30 errors, 36 rows/s, 0 in flight")
@@ -217,16 +210,12 @@ def test_lines_come_every_few_seconds_and_at_the_end() -> None:
 
 def test_the_time_left_is_told_by_rows_or_by_the_input() -> None:
     """And a pause instead of it."""
-    from loopai.batch.resume.prescan import Prescan
-
-    now, tally = [30.0], _tally()
-    run = _run(tally, now)
-    assert Progress(run, 30.0).left is None
-    run.prescan = Prescan(360, [])
-    assert Progress(run, 30.0).left == pytest.approx(30.0)
-    run.scheduler.pace.pause(60.0, 30.0)
-    assert "paused 60 s" in Progress(run, 30.0).line()
-    assert Progress(run, 30.0).to_dict()["paused_s"] == 60.0
+    assert _snapshot(30.0).left is None
+    assert _snapshot(30.0, total=360).left == pytest.approx(30.0)
+    assert _snapshot(30.0, read=0.25).left == pytest.approx(90.0)
+    paused = _snapshot(30.0, total=360, paused=60.0)
+    assert "paused 60 s" in progress_line(paused)
+    assert paused.to_dict()["paused_s"] == 60.0
 
 
 def test_a_bar_is_drawn_on_a_terminal() -> None:
@@ -239,11 +228,9 @@ def test_a_bar_is_drawn_on_a_terminal() -> None:
     terminal = Terminal()
     (bar,) = watcher_for("auto", terminal)
     assert isinstance(bar, Bar)
-    tally = _tally()
-    run = _run(tally, [30.0])
-    bar.update(run)
-    summary: Summary = summary_of(tally, "finished", 0, 30.0)
-    bar.finish(run, summary)
+    bar.update(_snapshot(30.0))
+    summary: Summary = summary_of(_tally(), "finished", 0, 30.0)
+    bar.finish(_snapshot(30.0), summary)
     assert "180 rows" in terminal.getvalue()
     assert "30 errors" in terminal.getvalue()
     assert isinstance(watcher_for("auto", io.StringIO())[0], Lines)
@@ -253,18 +240,9 @@ def test_a_bar_is_drawn_on_a_terminal() -> None:
 def test_a_run_that_was_stopped_is_not_all_of_it() -> None:
     """The bar stays where it was, though an input that is closed counts as read."""
 
-    class Rows(list[Any]):
-        read = 0.25
-
-        def fraction(self) -> float:
-            return self.read
-
-    terminal, tally, rows = io.StringIO(), _tally(), Rows()
-    run = _run(tally, [30.0])
-    run.values = rows
+    terminal = io.StringIO()
     bar = Bar(terminal)
-    bar.update(run)
-    rows.read = 1.0
-    bar.finish(run, summary_of(tally, "interrupted", 0, 30.0))
+    bar.update(_snapshot(30.0, read=0.25))
+    bar.finish(_snapshot(30.0, read=1.0), summary_of(_tally(), "interrupted", 0, 30.0))
     assert "25%" in terminal.getvalue()
     assert "100%" not in terminal.getvalue()

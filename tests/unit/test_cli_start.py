@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import fields
 
 import pytest
 
@@ -74,11 +73,11 @@ def test_every_option_of_a_batch_is_a_flag(capsys: pytest.CaptureFixture[str]) -
     """What a batch can be told, the command line can tell it."""
     import typer
 
+    from loopai.batch.options import FILE
     from loopai.cli.app import app
-    from loopai.shell.command import BatchOptions
+    from loopai.shell.options import CommandOptions, flags_of
 
     command = typer.main.get_command(app).commands["batch"]  # type: ignore[attr-defined]  # a group has commands
     flags = {flag for part in command.params for flag in part.opts}
-    renamed = {"task": "task", "input": "rows", "types": "--type"}
-    for option in fields(BatchOptions):
-        assert renamed.get(option.name, f"--{option.name.replace('_', '-')}") in flags
+    for flag in flags_of(CommandOptions, [FILE]):
+        assert set(flag.flags) <= flags

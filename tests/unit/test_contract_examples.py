@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from loopai import models
 from loopai._core import operations
@@ -248,6 +249,50 @@ def test_unknown_event_types_are_named(unknown: Any) -> None:
     """The error lists the types there are."""
     with pytest.raises(ValueError, match=r"unknown event type .*programExecutionFailed"):
         models.event_type(unknown)
+
+
+@pytest.mark.parametrize("newer", [6, "taskArchived", "TaskArchived", "7"])
+def test_event_types_of_a_newer_server_are_kept(newer: Any) -> None:
+    """They are read as they were written, and written back so; a subscription may list them as well."""
+    event = models.WebhookEvent.model_validate({**read("webhooks.delivery.payload"), "event_type": newer})
+    assert event.event_type == newer
+    assert event.model_dump(mode="json")["event_type"] == newer
+    assert pickle.loads(pickle.dumps(event)) == event
+    listed = {**read("webhooks.subscribe.response"), "event_types": ["canaryRollback", newer]}
+    assert models.WebhookSubscription.model_validate(listed).event_types == ["canaryRollback", newer]
+
+
+@pytest.mark.parametrize("wrong", [-1, True, "", None, 1.5, ["canaryRollback"]])
+def test_what_is_no_event_type_is_refused(wrong: Any) -> None:
+    """Neither a name nor a number."""
+    with pytest.raises(ValidationError):
+        models.WebhookEvent.model_validate({**read("webhooks.delivery.payload"), "event_type": wrong})
+
+
+SERVER_VALUES = [
+    (f"{model.__name__}.{name}", model, name)
+    for model in vars(models).values()
+    if inspect.isclass(model) and issubclass(model, models.LoopaiModel)
+    for name, field in model.model_fields.items()
+    if get_origin(field.annotation) is Union and any(get_origin(one) is Literal for one in get_args(field.annotation))
+]
+
+
+@pytest.mark.parametrize(("model", "name"), [row[1:] for row in SERVER_VALUES], ids=[row[0] for row in SERVER_VALUES])
+def test_a_newer_servers_value_is_kept(model: Any, name: str) -> None:
+    """Each field that lists the values of today's server reads any other text, and writes it back."""
+    adapter = TypeAdapter(model.model_fields[name].annotation)
+    assert adapter.validate_python("newerThanThis") == "newerThanThis"
+    assert adapter.dump_python(adapter.validate_json('"newerThanThis"'), mode="json") == "newerThanThis"
+
+
+def test_every_closed_text_of_the_server_is_listed() -> None:
+    """`status`, `stage`, `confidence` and the like say which values today's server gives."""
+    closed = {"status", "stage", "current_stage", "action", "confidence", "recommendation", "severity"}
+    listed = {row[0] for row in SERVER_VALUES}
+    for model in vars(models).values():
+        if inspect.isclass(model) and issubclass(model, models.LoopaiModel) and model is not models.ProblemDetails:
+            assert {f"{model.__name__}.{name}" for name in closed & model.model_fields.keys()} <= listed
 
 
 def test_failures_of_a_batch() -> None:

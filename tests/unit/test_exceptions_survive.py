@@ -144,6 +144,14 @@ def test_an_original_that_cannot_travel_is_told(kind: type[ConnectionException],
     assert pickle.loads(pickle.dumps(arrived)) == arrived
 
 
+def test_whether_to_try_again_survives() -> None:
+    """A copy from another process says as well that the certificate will not be trusted next time."""
+    error = TimeoutException("no reply")
+    assert error.retryable
+    error.retryable = False
+    assert not pickle.loads(pickle.dumps(error)).retryable
+
+
 def raise_it(number: int) -> NoReturn:
     raise EXCEPTIONS[number]
 

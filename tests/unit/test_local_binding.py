@@ -12,14 +12,14 @@ if sys.version_info < (3, 10):
 
 from loopai.local import bodies
 from loopai.local.binding import ANY, GUID, INTEGER, TEXT, Body, ListOf, Member, parse
-from loopai.local.errors import Problem
+from loopai.local.errors import BindingProblem
 
 TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
 BATCH = bodies.BATCH_EXECUTE
 
 
 def refusal(body: Body, content: str) -> dict[str, Any]:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(BindingProblem) as caught:
         body.bind(content.encode())
     assert caught.value.errors is not None
     return dict(caught.value.errors)
@@ -141,9 +141,9 @@ def test_nesting_is_limited_to_32_levels() -> None:
     """The 32nd level is read, the 33rd refused, however wide the levels are."""
     assert parse(b"[" * 32 + b"]" * 32)
     assert parse(b"[" + b"[],{}," * 1000 + b"1]")
-    with pytest.raises(Problem):
+    with pytest.raises(BindingProblem):
         parse(b"[" * 33 + b"]" * 33)
-    with pytest.raises(Problem):
+    with pytest.raises(BindingProblem):
         parse(b'{"a":' * 33 + b"1" + b"}" * 33)
 
 

@@ -13,7 +13,7 @@ if sys.version_info < (3, 10):
     pytest.skip("the embedded server needs Python 3.10", allow_module_level=True)
 
 from loopai.local import timestamps
-from loopai.local.records import NewArtifact, Task, new_id
+from loopai.local.records import NewArtifact, TaskRecord, new_id
 from loopai.local.store import NameTaken, Store
 
 
@@ -24,9 +24,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def task(name: str = "t") -> Task:
+def task(name: str = "t") -> TaskRecord:
     moment = timestamps.now()
-    return Task(new_id(), name, "d", b"{}", b"{}", b"[]", 0.9, 10, 0.1, moment, moment)
+    return TaskRecord(new_id(), name, "d", b"{}", b"{}", b"[]", 0.9, 10, 0.1, moment, moment)
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:

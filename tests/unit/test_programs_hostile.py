@@ -11,7 +11,7 @@ import pytest
 if sys.version_info < (3, 10):
     pytest.skip("the sandbox needs Python 3.10", allow_module_level=True)
 
-from loopai.programs import Outcome, Program, ProgramPool
+from loopai.programs import Program, ProgramOutcome, ProgramPool
 from loopai.programs.failures import LONGEST_MESSAGE
 
 NORMAL = Program("def main(input):\n    return {'twice': input['n'] * 2}")
@@ -223,7 +223,7 @@ def test_an_input_without_end_is_an_error(pool: ProgramPool) -> None:
     for _ in range(100_000):
         deep = [deep]
     for value in (itself, deep):
-        assert pool.run(NORMAL, value) == Outcome(None, "Input is nested too deeply", 0.0)
+        assert pool.run(NORMAL, value) == ProgramOutcome(None, "Input is nested too deeply", 0.0)
 
 
 def test_nothing_of_the_machine_leaks_in(pool: ProgramPool, monkeypatch: pytest.MonkeyPatch) -> None:

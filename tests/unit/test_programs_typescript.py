@@ -18,7 +18,7 @@ if sys.version_info < (3, 10):
 pytest.importorskip("deno")
 
 from loopai.exceptions import ConfigurationError
-from loopai.programs import Outcome, Program, ProgramPool
+from loopai.programs import Program, ProgramOutcome, ProgramPool
 
 DOUBLE = "function main(input: number): number { return input * 2 }"
 
@@ -202,7 +202,7 @@ CONVENTIONS: dict[str, tuple[str, Any, Any]] = {
 def test_the_published_servers_conventions_hold(pool: ProgramPool, name: str) -> None:
     """One run, and the same in a run of several."""
     code, value, output = CONVENTIONS[name]
-    assert pool.run(ts(code), value) == Outcome(output, None, pytest.approx(0, abs=60_000))
+    assert pool.run(ts(code), value) == ProgramOutcome(output, None, pytest.approx(0, abs=60_000))
     assert [(each.output, each.error) for each in pool.run_many(ts(code), [value] * 3)] == [(output, None)] * 3
 
 

@@ -11,9 +11,10 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 
 from ..._core.encoding import encode
-from ..._core.operations import PROGRAM_TIMEOUT_MS, Operation
+from ..._core.limits import PROGRAM_TIMEOUT_MS
+from ..._core.operations import Operation
 from ..._core.wire import Reply
-from ...exceptions import ConfigurationError, ValidationException
+from ...exceptions import ValidationException
 from ...models import ReplyInfo
 from ..rows import ERROR, OK, PROGRAM, Outcome, Row
 from .throttle import LARGEST_CHUNK
@@ -32,12 +33,6 @@ class BatchCall:
     version: Optional[int] = None
     force_validation: bool = False
     plain: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_concurrency <= 100:
-            raise ConfigurationError(f"max_concurrency must be between 1 and 100, not {self.max_concurrency}")
-        if self.timeout_ms is not None and not 1 <= self.timeout_ms <= 60_000:
-            raise ConfigurationError(f"timeout_ms must be between 1 and 60,000 milliseconds, not {self.timeout_ms}")
 
 
 class Chunk:

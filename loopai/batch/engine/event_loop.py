@@ -1,185 +1,199 @@
-"""Drives a `Scheduler` in an event loop: requests are tasks of the caller's loop. Decides nothing."""
+"""Performs a run's steps in an event loop: requests are tasks, files are used in threads. Decides nothing."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable
-from typing import Any, Callable, Optional, Union
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable
+from typing import Any, Callable, Optional, TypeVar, Union
 
 from ..rows import Outcome
 from .chunks import Answer, Chunk
-from .reader import Reader
-from .scheduler import Done, Pull, Scheduler, Send, Wait
-from .stopping import Grace, Stop, shorter
-from .threads import LINGER, SCANNED_AT_ONCE, Inline, settle_one
+from .driver import Abandon, Block, Driver, Emit, Tick
+from .row_sources import AsyncRows, CallerRows, ThreadRows
+from .scheduler import Pull, Send, Wait
 
 CANCEL_AGAIN_AFTER = 0.5
-"""Seconds. A cancellation can get lost on its way (anyio on Python 3.10, while it connects): it is asked for again."""
+"""Seconds. A cancellation can get lost on its way (anyio on Python 3.10, while it connects): it is requested again."""
+
+OUTCOMES_AT_ONCE = 500
+"""Outcomes handed to the caller before others of the loop have their turn."""
+
+T = TypeVar("T")
 
 
-class _Feeder:
-    """Rows pulled by a task of their own, so that replies are dealt with while the next row is waited for."""
-
-    def __init__(self, values: AsyncIterable[Any], ahead: int, wake: asyncio.Event) -> None:
-        self._values = values
-        # What the caller iterates already, the caller goes on with.
-        self._iterator = values.__aiter__()
-        self._ahead = ahead
-        self._wake = wake
-        self._buffer: deque[Any] = deque()
-        self._room = asyncio.Event()
-        self._task = asyncio.get_running_loop().create_task(self._feed())
-        self._task.add_done_callback(lambda _: wake.set())
-
-    async def _feed(self) -> None:
-        async for value in self._iterator:
-            self._buffer.append(value)
-            self._wake.set()
-            while len(self._buffer) >= self._ahead:
-                self._room.clear()
-                await self._room.wait()
-
-    @property
-    def ended(self) -> bool:
-        # One that broke off is not at its end: the next `take` says so.
-        return self._task.done() and not self._buffer and self._task.exception() is None
-
-    def take(self, most: int) -> list[Any]:
-        taken = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
-        self._room.set()
-        if not taken and self._task.done():
-            self._task.result()
-        return taken
-
-    async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        close = getattr(self._iterator, "aclose", None)
-        if self._iterator is not self._values and close is not None:
-            await close()
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Call `work` in a thread. A cancellation waits until it has returned: what is being written is not torn."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    cancelled: Optional[asyncio.CancelledError] = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()
+        raise cancelled
+    return task.result()
 
 
-async def adrive(
-    scheduler: Scheduler,
-    values: Union[Iterable[Any], AsyncIterable[Any]],
-    reader: Reader,
-    send: Callable[[Chunk], Awaitable[Answer]],
-    *,
-    stop: Optional[Stop] = None,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Optional[Callable[[float], Awaitable[None]]] = None,
-) -> AsyncGenerator[list[Outcome], None]:
-    """As `threads.drive`, in the running loop. A synchronous iterable is pulled in the loop: it should not block."""
-    stop = stop or Stop()
+async def _open(driver: Driver) -> None:
+    """Open the run in a thread. A cancellation ends the opening early, and closes what was opened."""
+    loop = asyncio.get_running_loop()
+    opened: asyncio.Future[None] = loop.create_future()
+    handed_over = threading.Lock()  # held by whoever is to close the run: this coroutine, or the thread once abandoned
+
+    def settle(error: Optional[BaseException]) -> None:
+        if error is None:
+            opened.set_result(None)
+        else:
+            opened.set_exception(error)
+
+    def work() -> None:
+        raised: Optional[BaseException] = None
+        try:
+            driver.open()
+        except BaseException as error:  # noqa: BLE001  # raised in the loop
+            raised = error
+        if not handed_over.acquire(blocking=False) and raised is None:
+            driver.close()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it was abandoned
+            loop.call_soon_threadsafe(settle, raised)
+
+    # Not the loop's executor: its threads are waited for at exit, and a pipe may never be written to.
+    threading.Thread(target=work, name="loopai-batch-open", daemon=True).start()
+    try:
+        await asyncio.shield(opened)
+    except asyncio.CancelledError:
+        driver.abandoned.set()
+        ours = not handed_over.acquire(blocking=False)
+        while ours or not driver.may_block:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({opened})
+            if opened.done():
+                break
+        if opened.done() and opened.exception() is None and ours:
+            await in_thread(driver.close)
+        raise
+
+
+async def perform(
+    driver: Driver, *, sleep: Optional[Callable[[float], Awaitable[None]]] = None
+) -> AsyncGenerator[Outcome, None]:
+    """Perform the run, and give its outcomes where it emits them; `driver.summary` is there at the end.
+
+    `sleep`, if given, makes the pauses in which no request is in flight.
+    """
     loop = asyncio.get_running_loop()
     woken = asyncio.Event()
-    under_way: dict[asyncio.Task[Answer], Chunk] = {}
-    ended: deque[asyncio.Task[Answer]] = deque()
-    grace = Grace(scheduler, stop)
-    ahead = scheduler.limits.chunk_size * 2
-    intake = _Feeder(values, ahead, woken) if isinstance(values, AsyncIterable) else Inline(values)
+    tasks: set[asyncio.Task[Answer]] = set()
+    rows: Union[CallerRows, ThreadRows, AsyncRows] = CallerRows(())
+    error: Optional[BaseException] = None
 
     def wake() -> None:
-        loop.call_soon_threadsafe(woken.set)
+        # A pipe's reader outlives the loop until the pipe is written to.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(woken.set)
 
-    stop.on_request(wake)
+    def send(chunk: Chunk) -> None:
+        task = loop.create_task(driver.requests.asend(chunk))
+        tasks.add(task)
 
-    def over(task: asyncio.Task[Answer]) -> None:
-        ended.append(task)
-        woken.set()
+        def over(task: asyncio.Task[Answer]) -> None:
+            tasks.discard(task)
+            if not task.cancelled():
+                driver.answered(chunk, task.exception() or task.result())
+            woken.set()
 
-    def dispatch(chunk: Chunk) -> None:
-        task = loop.create_task(_answer(send, chunk))
-        under_way[task] = chunk
         task.add_done_callback(over)
 
-    def settle() -> None:
-        while ended:
-            task = ended.popleft()
-            chunk = under_way.pop(task, None)
-            if chunk is not None:
-                settle_one(scheduler, chunk, task.exception() or task.result(), clock())
-
     async def wait(seconds: Optional[float]) -> bool:
-        if ended:
-            woken.clear()
-            settle()
-            return True
-        if seconds is not None and sleep is not None and not under_way:
+        if seconds is not None and sleep is not None and not tasks and not woken.is_set():
             await sleep(seconds)
-            return True
+            return False
         # Not `wait_for`: below Python 3.12 it loses a cancellation that comes together with what it waits for.
-        began = loop.time()
-        timer = loop.call_later(seconds, woken.set) if seconds is not None else None
+        until = None if seconds is None else loop.time() + seconds
+        timer = loop.call_at(until, woken.set) if until is not None else None
         try:
             await woken.wait()
         finally:
             if timer is not None:
                 timer.cancel()
         woken.clear()
-        came = bool(ended) or seconds is None or loop.time() - began < seconds
-        settle()
-        return came
+        return until is None or loop.time() < until
 
+    await _open(driver)
+    forget = driver.stop.on_request(wake)
+    run = driver.run
+    steps = driver.steps()
     try:
-        while True:
-            now = clock()
-            left = grace.left(now)
-            if left == 0.0 and under_way:
-                await _cancel(under_way)
-                scheduler.abandon(under_way.values())
-                under_way.clear()
-            step = scheduler.next(now)
-            if isinstance(step, Send):
-                dispatch(step.chunk)
-                continue
-            starved = False
-            if isinstance(step, Pull):
-                woken.clear()
-                taken = intake.take(step.rows * (SCANNED_AT_ONCE if reader.skipped else 1)) if not reader.full else []
-                scheduler.offer(reader.admit(taken))
-                if intake.ended or reader.full:
-                    scheduler.exhaust()
-                starved = not taken and not intake.ended
-                settle()
-                # A source that never suspends would keep the loop from everything else.
-                await asyncio.sleep(0)
-            elif isinstance(step, Done):
-                break
-            ready = scheduler.ready
-            if ready and (starved or isinstance(step, Wait) or scheduler.laden):
-                yield scheduler.take()
-            elif starved:
-                if not await wait(shorter(LINGER, left)):
-                    step = scheduler.flush(clock())
-                    if isinstance(step, Send):
-                        dispatch(step.chunk)
-            elif isinstance(step, Wait):
-                await wait(shorter(step.seconds, left))
-        scheduler.cancel_rest()
-        if scheduler.ready:
-            yield scheduler.take()
+        driver.start()
+        try:
+            if isinstance(run.values, AsyncIterable):
+                rows = AsyncRows(run.values, run.ahead, woken.set)
+            elif run.reads_ahead:
+                rows = ThreadRows(run.values, run.ahead, wake, may_block=run.may_block)
+            else:
+                rows = CallerRows(run.values)
+            answer: Any = None
+            while True:
+                try:
+                    step = steps.send(answer)
+                except StopIteration:
+                    return
+                answer = None
+                if isinstance(step, Send):
+                    send(step.chunk)
+                    # One chunk is written at a time, and others of the loop have their turn between two.
+                    await asyncio.sleep(0)
+                elif isinstance(step, Pull):
+                    answer = rows.pull(step.rows)
+                    # A source that never suspends would keep the loop from everything else.
+                    await asyncio.sleep(0)
+                elif isinstance(step, Wait):
+                    answer = await wait(step.seconds)
+                elif isinstance(step, Block):
+                    answer = await in_thread(step.work)
+                elif isinstance(step, Tick):
+                    run.tell()
+                elif isinstance(step, Abandon):
+                    await _cancel(tasks)
+                elif isinstance(step, Emit):
+                    taken = 0
+                    try:
+                        for outcome in step.outcomes:
+                            yield outcome
+                            taken += 1
+                            if not taken % OUTCOMES_AT_ONCE:
+                                await asyncio.sleep(0)
+                    finally:
+                        if step.keep is not None:
+                            await in_thread(step.keep, step.outcomes[:taken])
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            try:
+                await _cancel(tasks)
+            finally:
+                driver.finish(error)
     finally:
-        await _cancel(under_way)
-        if isinstance(intake, _Feeder):
-            await intake.close()
-        else:
-            intake.close()
+        forget()
+        steps.close()
+        # Each may be cancelled once more, by who cancels until it is obeyed; the files are closed in any case.
+        try:
+            if isinstance(rows, AsyncRows):
+                await rows.aclose()
+            else:
+                await in_thread(rows.close) if isinstance(rows, ThreadRows) else rows.close()
+        finally:
+            await in_thread(driver.close)
 
 
-async def _answer(send: Callable[[Chunk], Awaitable[Answer]], chunk: Chunk) -> Answer:
-    return await send(chunk)
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Answer]]) -> None:
-    pending = {task for task in tasks if not task.done()}
+async def _cancel(tasks: set[asyncio.Task[Answer]]) -> None:
+    pending = set(tasks)
     while pending:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_AFTER)
-    for task in tasks:
-        # Taken note of, so that no "exception was never retrieved" is logged for what nobody waits for any more.
-        if not task.cancelled():
-            task.exception()

@@ -79,7 +79,7 @@ def from_values(key: Key, mapping: Optional[InputMapping] = None) -> Make:
 
 
 class Reader:
-    """Turns what is pulled into rows to run: passes over those that have ended, and ends keys that recur."""
+    """Turns what is pulled into rows to run: skips those that have ended, and fails keys that occur twice."""
 
     def __init__(
         self,
@@ -103,15 +103,24 @@ class Reader:
         """Whether as many rows were read as there may be."""
         return self._limit is not None and self.number >= self._limit
 
-    def admit(self, values: Iterable[Any]) -> list[Row]:
-        """The rows among `values` that are to run, or to end as what is wrong with them."""
+    def make(self, values: Iterable[Any]) -> list[Row]:
+        """The rows that `values` make, up to the limit."""
         rows = []
         for value in values:
             if self.full:
                 break
             self.number += 1
             rows.append(self._make(value, self.number))
-        if self._seen is not None and rows:
+        return rows
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether `select` reads files."""
+        return self._seen is not None or self._journal is not None
+
+    def select(self, rows: list[Row]) -> list[Row]:
+        """Those of the rows that are to run, or to end as what is wrong with them. Blocks."""
+        if self._seen is not None:
             self._mark_duplicates(rows, self._seen)
         if self._journal is None:
             return rows

@@ -1,6 +1,6 @@
 """What happens next in a run: which rows travel together, what is repeated, split or given up, when to wait.
 
-No I/O, no clock: the drivers in `threads` and `tasks` pull, send and wait; files are in `sources`, `sinks`, `journal`.
+No I/O, no clock: `driver` makes steps of it, which the shells in `threads` and `event_loop` perform.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Callable, Optional, Union
+from dataclasses import dataclass
+from typing import Callable, Final, Literal, Optional, Union
 
 from ..._core import retries
-from ..._core.chance import chance
+from ..._core.randomness import private_random
 from ...exceptions import (
     AuthenticationException,
-    ConfigurationError,
     ConnectionException,
     ExecutionException,
     LoopaiException,
@@ -25,6 +24,7 @@ from ...exceptions import (
     ServerException,
     ValidationException,
 )
+from ..options import BatchOptions, MaxErrors
 from ..rows import CANCELLED, ERROR, OK, REFUSED, STOPPED, UNSENDABLE, Outcome, Row
 from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
 from .throttle import LIMITER_PAUSE, Throttle
@@ -33,54 +33,18 @@ GIVE_UP_AFTER = 8
 """Failures in a row, those of one moment counted once, with no reply between them, after which the server counts as
 unreachable: with their pauses about half a minute, in which a server that restarts is back."""
 
-ENOUGH_FOR_A_SHARE = 100
-"""Rows that must have ended before `max_errors` in percent is looked at; of the first few, one is too many."""
-
 CONVICTED_AFTER = 2
 """Failures of a row that travels alone before it is taken for the cause, while others get through."""
 
 _OF_THE_RUN = {"task_id", "version", "timeout_ms", "max_concurrency"}
 
-# Why a run ended before its rows did.
-TOO_MANY_ERRORS = "max_errors"
-UNREACHABLE = "unreachable"
-FATAL = "refused"
-INTERRUPTED = "interrupted"
+StopReason = Literal["max_errors", "unreachable", "fatal_error", "interrupted"]
+"""Why a run ended before its rows did."""
 
-
-@dataclass(frozen=True)
-class Limits:
-    """How a run is cut up. `max_errors` is a count, or a share as a text (`"5%"`); the run stops above it."""
-
-    chunk_size: int = 100
-    max_in_flight: int = 4
-    ordered: bool = False
-    max_errors: Union[int, str, None] = None
-    error_count: Optional[int] = field(init=False, default=None)
-    error_share: Optional[float] = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        for name in ("chunk_size", "max_in_flight"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be a whole number from 1, not {getattr(self, name)!r}")
-        if self.max_errors is not None:
-            count, share = _errors_allowed(self.max_errors)
-            object.__setattr__(self, "error_count", count)
-            object.__setattr__(self, "error_share", share)
-
-
-def _errors_allowed(given: Union[int, str]) -> tuple[Optional[int], Optional[float]]:
-    text = str(given).strip()
-    try:
-        if text.endswith("%"):
-            share = float(text[:-1])
-            if 0 <= share <= 100:
-                return None, share / 100
-        elif int(text) >= 0:
-            return int(text), None
-    except ValueError:
-        pass
-    raise ConfigurationError(f"max_errors must be a count (20) or a share (5%), not {given!r}")
+TOO_MANY_ERRORS: Final = "max_errors"
+UNREACHABLE: Final = "unreachable"
+FATAL: Final = "fatal_error"
+INTERRUPTED: Final = "interrupted"
 
 
 # What a driver is to do next.
@@ -120,13 +84,13 @@ class Scheduler:
 
     def __init__(
         self,
-        limits: Limits,
-        rng: Callable[[], float] = chance.random,
+        options: BatchOptions,
+        rng: Callable[[], float] = private_random.random,
         time_of_day: Callable[[], float] = time.time,
     ) -> None:
-        self.limits = limits
-        self.pace = Throttle(limits.max_in_flight, limits.chunk_size)
-        self.stopped: Optional[str] = None
+        self.options = options
+        self.throttle = Throttle(options.max_in_flight, options.chunk_size)
+        self.stopped: Optional[StopReason] = None
         self.error: Optional[LoopaiException] = None
         self.last_error: Optional[str] = None
         self.in_flight = 0
@@ -167,14 +131,14 @@ class Scheduler:
         """What the driver is to do."""
         if self.stopped is not None:
             return Wait(None) if self.in_flight else Done()
-        pause = self.pace.paused_until - now
+        pause = self.throttle.paused_until - now
         if pause > 0:
             return Wait(pause)
-        if self.in_flight < self.pace.limit:
+        if self.in_flight < self.throttle.limit:
             again = self._due(now)
             if again is not None:
                 return self._send(again, now)
-            rows = self.pace.chunk_rows()
+            rows = self.throttle.chunk_rows()
             if self._waiting and (self._exhausted or len(self._waiting) >= rows):
                 return self._send(self._gather(rows), now)
             if not self._exhausted and not self._too_far_ahead():
@@ -187,8 +151,8 @@ class Scheduler:
 
     def flush(self, now: float) -> Step:
         """What to do where a pull has brought nothing for a while: send what there is, if nothing is under way."""
-        free = self._waiting and not self.in_flight and self.stopped is None and self.pace.paused_until <= now
-        return self._send(self._gather(self.pace.chunk_rows()), now) if free else Wait(None)
+        free = self._waiting and not self.in_flight and self.stopped is None and self.throttle.paused_until <= now
+        return self._send(self._gather(self.throttle.chunk_rows()), now) if free else Wait(None)
 
     def _due(self, now: float) -> Optional[Chunk]:
         for place, chunk in enumerate(self._again):
@@ -197,15 +161,15 @@ class Scheduler:
         return None
 
     def _soonest(self, now: float) -> Optional[float]:
-        if not self._again or self.in_flight >= self.pace.limit:
+        if not self._again or self.in_flight >= self.throttle.limit:
             return None
         return max(0.0, min(chunk.not_before for chunk in self._again) - now)
 
     def _too_far_ahead(self) -> bool:
         # An ordered run holds what ended early; without a bound one slow row would have it hold everything.
-        if not self.limits.ordered:
+        if not self.options.ordered:
             return False
-        return self._offered - self._next_out >= self.pace.rows * self.limits.max_in_flight * 2
+        return self._offered - self._next_out >= self.throttle.rows * self.options.max_in_flight * 2
 
     def _gather(self, rows: int) -> Chunk:
         taken = [self._waiting.popleft() for _ in range(min(rows, len(self._waiting)))]
@@ -223,12 +187,12 @@ class Scheduler:
         """A chunk came back: with its results, or unsent."""
         self.in_flight -= 1
         if isinstance(answer, Replies):
-            self.pace.weigh(answer.size, len(chunk))
+            self.throttle.weigh(answer.size, len(chunk))
             self._replied(chunk, answer, now)
             return
         chunk.attempts -= 1
         if isinstance(answer, TooLarge):
-            self.pace.weigh(answer.size, len(chunk))
+            self.throttle.weigh(answer.size, len(chunk))
             self._again[:0] = chunk.halves()
             return
         good = [place for place in range(len(chunk)) if place not in answer.problems]
@@ -241,7 +205,7 @@ class Scheduler:
     def _replied(self, chunk: Chunk, replies: Replies, now: float) -> None:
         self._failures = 0
         self._answered_at = now
-        self.pace.succeeded()
+        self.throttle.succeeded()
         for number, row, result in zip(chunk.numbers, chunk.rows, replies.results):
             self._end(number, outcome_of(row, result, chunk.attempts))
         self._heed(replies, now)
@@ -252,7 +216,7 @@ class Scheduler:
         if headers.get("x-rate-limit-remaining") == "0":
             seconds = retries.retry_after(headers, self._time_of_day())
             if seconds:
-                self.pace.pause(seconds, now)
+                self.throttle.pause(seconds, now)
 
     def failed(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
         """A chunk's request failed as a whole."""
@@ -260,8 +224,8 @@ class Scheduler:
         self.last_error = str(error)
         if isinstance(error, RateLimitException):
             # Not the rows' doing: the same chunk goes out again, however often.
-            self.pace.ration(chunk.sent_at, now)
-            self.pace.pause(LIMITER_PAUSE if error.retry_after is None else error.retry_after, now)
+            self.throttle.ration(chunk.sent_at, now)
+            self.throttle.pause(LIMITER_PAUSE if error.retry_after is None else error.retry_after, now)
             chunk.attempts -= 1
             self._again.insert(0, chunk)
             return
@@ -291,12 +255,12 @@ class Scheduler:
         if chunk.sent_at >= self._failed_at:
             self._failures += 1
             self._failed_at = now
-        self.pace.failed(chunk.sent_at, now)
+        self.throttle.failed(chunk.sent_at, now)
         asked = getattr(error, "retry_after", None)
         if error.status_code == 503 or asked is not None:
-            self.pace.pause(self._backoff(self._failures) if asked is None else asked, now)
+            self.throttle.pause(self._backoff(self._failures) if asked is None else asked, now)
         elif self._failures > 1:
-            self.pace.pause(self._backoff(self._failures - 1), now)
+            self.throttle.pause(self._backoff(self._failures - 1), now)
 
     def _split_or_convict(self, chunk: Chunk, error: LoopaiException, now: float, alone: int) -> None:
         if len(chunk) > 1:
@@ -318,7 +282,7 @@ class Scheduler:
 
     # The end
 
-    def stop(self, reason: str, error: Optional[LoopaiException] = None) -> None:
+    def stop(self, reason: StopReason, error: Optional[LoopaiException] = None) -> None:
         """Pull and send nothing more; what is under way may still end. The first reason stands."""
         if self.stopped is None:
             self.stopped, self.error = reason, error
@@ -360,9 +324,9 @@ class Scheduler:
         back meanwhile is kept at once. Rows that end unsent are what there may be too many of. Where one request is
         under way at a time, nothing is to go on beside it.
         """
-        if self.limits.max_in_flight == 1:
-            return len(self._out) >= self.pace.rows
-        return len(self._out) > self.pace.rows * self.limits.max_in_flight
+        if self.options.max_in_flight == 1:
+            return len(self._out) >= self.throttle.rows
+        return len(self._out) > self.throttle.rows * self.options.max_in_flight
 
     def take(self) -> list[Outcome]:
         """The outcomes since the last call, in the order that they are to be kept in."""
@@ -376,7 +340,7 @@ class Scheduler:
                 self.errors += 1
                 self.last_error = outcome.error
                 self._count_errors()
-        if not self.limits.ordered:
+        if not self.options.ordered:
             self._out.append(outcome)
             return
         self._held[number] = outcome
@@ -389,11 +353,8 @@ class Scheduler:
             self._out.append(self._held.pop(number))
 
     def _count_errors(self) -> None:
-        limits = self.limits
-        if limits.error_count is not None and self.errors > limits.error_count:
-            self.stop(TOO_MANY_ERRORS)
-        share = limits.error_share
-        if share is not None and self.done >= ENOUGH_FOR_A_SHARE and self.errors > share * self.done:
+        max_errors = self.options.max_errors
+        if isinstance(max_errors, MaxErrors) and max_errors.exceeded(self.errors, self.done):
             self.stop(TOO_MANY_ERRORS)
 
 
@@ -402,7 +363,7 @@ def _ends_the_run(error: LoopaiException) -> bool:
     if isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException)):
         return True
     if isinstance(error, ConnectionException):
-        return error.hopeless
+        return not error.retryable
     if isinstance(error, ValidationException):
         named = {name.split(".")[0].split("[")[0] for name in error.errors}
         return error.code == "INVALID_CONCURRENCY" or not named.isdisjoint(_OF_THE_RUN)

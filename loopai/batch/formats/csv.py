@@ -13,7 +13,7 @@ from typing import IO, Any, Callable, Optional
 
 from pydantic_core import from_json
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, OptionError
 from .source import LONGEST_LINE, FromInput, Input, Record, cut_off
 
 _SAMPLE = 65536
@@ -71,10 +71,10 @@ class Dialect:
             empty = mark == "" and name == "quotechar"
             if mark is not None and not empty and (len(mark) != 1 or mark in "\r\n"):
                 tab = " (a tab is $'\\t' in a shell)" if name == "delimiter" else ""
-                raise ConfigurationError(f"--{name} must be one character, not {mark!r}{tab}")
+                raise OptionError(f"{{{name}}} must be one character, not {{mark!r}}{{tab}}", mark=mark, tab=tab)
         marks = [mark for mark in (self.delimiter, self.quotechar, self.escapechar) if mark]
         if len(set(marks)) < len(marks):
-            raise ConfigurationError("--delimiter, --quotechar and --escapechar must differ")
+            raise OptionError("{delimiter}, {quotechar} and {escapechar} must differ")
 
     def found(self, head: str) -> Dialect:
         """The dialect with what its header line tells: the delimiter that makes the most columns, and the quotes."""
@@ -127,10 +127,12 @@ class CsvSource(FromInput):
         try:
             codecs.lookup(encoding)
         except LookupError:
-            raise ConfigurationError(f"--encoding: {encoding!r} is no encoding that Python knows") from None
+            raise OptionError("{encoding}: unknown encoding {value!r}", value=encoding) from None
         for name, kind in self._types.items():
             if kind not in _TYPES:
-                raise ConfigurationError(f"--type {name}={kind}: a type is one of {', '.join(_TYPES)}")
+                raise OptionError(
+                    "{types} {column}={kind}: a type is one of {known}", column=name, kind=kind, known=", ".join(_TYPES)
+                )
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -182,7 +184,11 @@ class CsvSource(FromInput):
         except _BREAKS_OFF as error:
             raise self._no_first_line(error) from None
         except UnicodeError:
-            raise ConfigurationError(f"{self.name}: {_not_in('line 1 or one soon after', self._encoding)}") from None
+            raise OptionError(
+                "{name}: line 1 or one soon after is not {codec}; pass its {encoding}",
+                name=self.name,
+                codec=self._encoding.replace("-sig", ""),
+            ) from None
         self._dialect = self._dialect.found(head)
         reader = csv.reader(_chained(head, text), strict=True, **self._dialect.options)
         try:
@@ -208,7 +214,11 @@ class CsvSource(FromInput):
             raise ConfigurationError(f"{self.name}: its header names the column {twice[0]!r} twice")
         missing = sorted(self._types.keys() - set(header))
         if missing:
-            raise ConfigurationError(f"--type names {missing[0]!r}; the columns are {', '.join(header)}")
+            raise OptionError(
+                "{types}: the input has no column {column!r} (columns: {columns})",
+                column=missing[0],
+                columns=", ".join(header),
+            )
         return header
 
     def __iter__(self) -> Iterator[Record]:
@@ -255,7 +265,7 @@ class CsvSource(FromInput):
     def _misfit(self, cells: Sequence[str], line: int, width: int) -> str:
         told = f"line {line} has {len(cells)} fields where the header has {width}"
         if self._dialect.quotechar == '"' and any(cell.startswith("'") for cell in cells):
-            told += "; if ' quotes its fields, say so with --quotechar"
+            told += "; if ' quotes its fields, pass it as quotechar"
         return told
 
 
@@ -291,4 +301,4 @@ def _undecodable(cells: Sequence[str], line: int, encoding: str) -> Optional[str
 
 
 def _not_in(place: str, encoding: str) -> str:
-    return f"{place} is not {encoding.replace('-sig', '')}: name its encoding with --encoding"
+    return f"{place} is not {encoding.replace('-sig', '')}: pass the encoding of the file"

@@ -13,7 +13,7 @@ from typing import IO, Optional, Union
 
 from pydantic_core import from_json
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, OptionError
 from .csv import CsvSource, Dialect, is_utf8
 from .parquet import ParquetSource
 from .source import LONGEST_LINE, FromInput, Input, Record, Source, cut_off
@@ -98,16 +98,16 @@ def open_source(
         kind = format or "jsonl"
     else:
         if not os.path.exists(path):
-            raise ConfigurationError(f"there is no file {os.fspath(path)}")
+            raise ConfigurationError(f"file not found: {os.fspath(path)}")
         if os.path.isdir(path):
-            raise ConfigurationError(f"{os.fspath(path)} is a folder: name one file, or - for standard input")
+            raise ConfigurationError(f"{os.fspath(path)} is a folder; name a file, or - for standard input")
         given = Input(path, None)
         kind = format or format_of(path) or ""
     if kind == "csv":
         return CsvSource(given, Dialect(delimiter, quotechar, escapechar), types, encoding)
     if types or not is_utf8(encoding) or not delimiter is quotechar is escapechar is None:
-        raise ConfigurationError(
-            "--type, --encoding, --delimiter, --quotechar and --escapechar are for CSV: JSONL and Parquet have types "
+        raise OptionError(
+            "{types}, {encoding}, {delimiter}, {quotechar} and {escapechar} are for CSV: JSONL and Parquet have types "
             "of their own, and JSONL is UTF-8"
         )
     if kind == "jsonl":
@@ -116,5 +116,5 @@ def open_source(
         return ParquetSource(given)
     known = "csv, jsonl, parquet"
     if format:
-        raise ConfigurationError(f"--format must be one of {known}, not {format!r}")
-    raise ConfigurationError(f"{os.fspath(path)}: its name says none of {known} (or .gz of one): say --format")
+        raise OptionError("{format} must be one of {known}, not {value!r}", known=known, value=format)
+    raise OptionError("cannot infer the format from {path!r}; pass {format}", path=os.fspath(path))

@@ -13,7 +13,7 @@ from typing import Any, Optional, Union
 from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError
-from ..resume.journal import sync_folder
+from ..durability import replace_file
 from .sinks import ADDED, ERROR, LATENCY, OUTPUT, STATUS
 from .source import FromInput, Input, Record, cut_off, is_gzip
 
@@ -100,10 +100,7 @@ def write_parquet(spool: Path, path: Union[str, os.PathLike[str]], schema: Any =
             columns.append(arrow.array([row[ERROR] for row in rows], arrow.string()))
             columns.append(arrow.array([row[LATENCY] for row in rows], arrow.float64()))
             writer.write_table(arrow.table(columns, schema=made))
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
-    sync_folder(Path(path).parent)
+    replace_file(part, Path(path))
 
 
 def _groups(spool: Path) -> Iterator[list[dict[str, Any]]]:

@@ -13,7 +13,9 @@ from typing import IO, Any, Optional, Protocol, Union
 
 from pydantic_core import from_json, to_json
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, OptionError, OutputError
+from ..durability import sync_file
+from ..gil import ROWS_AT_ONCE, release_gil
 from ..rows import OK, Outcome
 
 STATUS = "loopai_status"
@@ -23,7 +25,7 @@ LATENCY = "loopai_latency_ms"
 KEY = "loopai_key"
 ADDED = (STATUS, OUTPUT, ERROR, LATENCY)
 
-NOTHING_KEPT = "Nothing was kept to resume from: name --output FILE, or --journal FILE."
+NOTHING_KEPT = "Nothing was kept to resume from; pass {output} FILE, or {journal} FILE."
 
 
 class Sink(Protocol):
@@ -36,30 +38,17 @@ class Sink(Protocol):
         """Write what is outstanding and let go."""
 
 
-class OutputError(Exception):
-    """The output cannot be written on; the message says why and how the run goes on."""
-
-
-def explain(error: OSError, name: str, *, resumable: bool = True) -> str:
+def explain(error: OSError, name: str, *, resumable: bool = True) -> OutputError:
     """What a failed write means, in words; `resumable` where there is a journal."""
-    again = "run again with --resume" if resumable else "run again"
+    again = "run again with {resume}" if resumable else "run again"
     if error.errno == errno.ENOSPC:
-        return f"{name}: the disk is full. Make room, then {again}"
+        return OutputError("{name}: the disk is full. Free some space, then " + again, name=name)
     if error.errno == errno.EDQUOT:
-        return f"{name}: the disk quota is used up. Make room, then {again}"
+        return OutputError("{name}: the disk quota is used up. Free some space, then " + again, name=name)
     if error.errno == errno.EPIPE:
-        go_on = "Run again with --resume to go on" if resumable else NOTHING_KEPT
-        return f"{name}: whoever read the output has closed it. {go_on}"
-    return f"{name} cannot be written: {error.strerror or error}"
-
-
-def sync(file: IO[bytes]) -> None:
-    """Bring what was written to the disk; a pipe or terminal has none."""
-    try:
-        os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EROFS}:
-            raise
+        rest = "Run again with {resume} to continue" if resumable else NOTHING_KEPT
+        return OutputError("{name}: the reader of the output has closed it. " + rest, name=name)
+    return OutputError("{name} cannot be written: {problem}", name=name, problem=error.strerror or error)
 
 
 def columns_of(outcome: Outcome) -> dict[str, Any]:
@@ -99,9 +88,12 @@ class _File:
             size = os.fstat(self._file.fileno()).st_size
             if size < self.length:
                 self._file.close()
-                raise ConfigurationError(
-                    f"{self.name} has {size:,} bytes where its journal has {self.length:,}: "
-                    "it was changed since; --overwrite starts again"
+                raise OptionError(
+                    "{name} has {size:,} bytes where its journal has {length:,}: it was changed; "
+                    "start again with {overwrite}",
+                    name=self.name,
+                    size=size,
+                    length=self.length,
                 )
             self._file.truncate(self.length)
             self._file.seek(self.length)
@@ -113,7 +105,7 @@ class _File:
                 written = self._file.write(view)
                 view = view[len(view) if written is None else written :]
             if self._seekable:
-                sync(self._file)
+                sync_file(self._file)
             else:
                 self._file.flush()
         except OSError as error:
@@ -121,7 +113,7 @@ class _File:
                 # What a full disk took of the rows would be a torn line.
                 with contextlib.suppress(OSError):
                     self._file.truncate(self.length)
-            raise OutputError(explain(error, self.name)) from error
+            raise explain(error, self.name) from error
         self.length += len(content)
         return self.length
 
@@ -197,8 +189,11 @@ class CsvSink:
             if not own.keys() <= known:
                 more = next(name for name in own if name not in known)
                 raise OutputError(
-                    f"row {outcome.row.key!r} has the column {more!r}, which the header of {self.name} lacks: "
-                    "write JSONL (--output ….jsonl), whose rows may differ"
+                    "row {row!r} has the column {column!r}, which the header of {name} lacks; "
+                    "write JSONL ({output} ….jsonl), whose rows may differ",
+                    row=outcome.row.key,
+                    column=more,
+                    name=self.name,
                 )
             output = None if outcome.status != OK else to_json(outcome.output, inf_nan_mode="null").decode()
             writer.writerow([
@@ -225,16 +220,25 @@ def _cell(value: Any) -> Any:
 def read_back(path: Union[str, os.PathLike[str]], kind: str, length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """The rows in the first `length` bytes of an output, each as written (header apart) and as columns."""
     with open(path, "rb") as file:
-        if kind != "csv":
-            while file.tell() < length:
-                line = file.readline()
-                yield line, from_json(line)
-            return
-        for line, cells in _csv_lines(file, length):
-            columns: dict[str, Any] = dict(cells)
-            columns[OUTPUT] = from_json(columns[OUTPUT]) if columns.get(OUTPUT) else None
-            columns[LATENCY] = float(columns[LATENCY]) if columns.get(LATENCY) else None
-            yield line, columns
+        lines = _csv_rows(file, length) if kind == "csv" else _json_rows(file, length)
+        for number, line in enumerate(lines):
+            if not number % ROWS_AT_ONCE:
+                release_gil()
+            yield line
+
+
+def _json_rows(file: IO[bytes], length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    while file.tell() < length:
+        line = file.readline()
+        yield line, from_json(line)
+
+
+def _csv_rows(file: IO[bytes], length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for line, cells in _csv_lines(file, length):
+        columns: dict[str, Any] = dict(cells)
+        columns[OUTPUT] = from_json(columns[OUTPUT]) if columns.get(OUTPUT) else None
+        columns[LATENCY] = float(columns[LATENCY]) if columns.get(LATENCY) else None
+        yield line, columns
 
 
 def _csv_lines(file: IO[bytes], length: int) -> Iterator[tuple[bytes, Mapping[str, str]]]:

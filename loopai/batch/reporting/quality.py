@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 
 from pydantic_core import to_json
 
-from ...exceptions import ConfigurationError
+from ...exceptions import OptionError
 from ..mapping import Unmapped, path_reader
 
 MOST_LABELS = 50
@@ -51,11 +51,11 @@ class Expectation:
         self.column = column.strip()
         path = path.strip()
         if not self.column or (sign and not path):
-            raise ConfigurationError(f"--expect {text!r}: write COLUMN, or COLUMN=output.PATH")
+            raise OptionError("{expect} {text!r}: write COLUMN, or COLUMN=output.PATH", text=text)
         if path == "output" or path.startswith("output."):
             path = path[len("output.") :]
         elif sign:
-            raise ConfigurationError(f"--expect {text!r}: the path starts at the result: output.{path}")
+            raise OptionError("{expect} {text!r}: the path starts at the result: output.{path}", text=text, path=path)
         self._bare = not sign
         self._expected = path_reader(self.column)
         self._read: Optional[Callable[[Mapping[str, Any]], Any]] = path_reader(path) if path else None

@@ -8,11 +8,11 @@ from datetime import datetime
 from html import escape
 from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import Union
 from uuid import uuid4
 
-from ...exceptions import ConfigurationError
-from ..formats.sinks import OutputError, explain
+from ...exceptions import OptionError
+from ..formats.sinks import explain
 from .charts import (
     columns,
     legend,
@@ -26,21 +26,20 @@ from .charts import (
     table,
     time_ticks,
 )
-from .progress import clock_time, one_line
+from .one_line import one_line
+from .progress import clock_time
+from .quality import Quality
+from .snapshot import Snapshot
 from .statistics import Statistics, Summary
-
-if TYPE_CHECKING:
-    from ..api import Run
-    from .quality import Quality
 
 _SERIES = (("ok", "ok"), ("errors", "bad"))
 
 _ENDED = {
     "finished": ("Finished", "good"),
-    "finished before": ("Finished earlier", "good"),
+    "finished_before": ("Finished earlier", "good"),
     "max_errors": ("Stopped: too many errors", "stop"),
     "unreachable": ("Stopped: server unreachable", "stop"),
-    "refused": ("Stopped: refused by the server", "stop"),
+    "fatal_error": ("Stopped: refused by the server", "stop"),
     "interrupted": ("Interrupted", "stop"),
 }
 
@@ -56,11 +55,11 @@ _LONGEST = 100
 """Characters shown of a label: one may be a whole JSON object, and stands in each cell of its row and column."""
 
 
-def write_report(path: Union[str, os.PathLike[str]], run: Run, summary: Summary) -> None:
+def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary: Summary) -> None:
     """Write the page, whole or not at all. Raises `OutputError`; the run and its output are not touched by that."""
     place = Path(path)
     part = place.with_name(f"{place.name}.{uuid4().hex[:8]}.part")  # two may write the page of one run
-    made = page(run.facts, run.tally, summary, datetime.now().astimezone())
+    made = page(snapshot, summary, datetime.now().astimezone())
     try:
         # Half of a pair, which JSON can hold, is no UTF-8.
         part.write_text(made, encoding="utf-8", errors="replace")
@@ -68,31 +67,30 @@ def write_report(path: Union[str, os.PathLike[str]], run: Run, summary: Summary)
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise OutputError(explain(error, f"the report {place}")) from error
+        raise explain(error, f"the report {place}") from error
 
 
 def check_report(path: Union[str, os.PathLike[str]]) -> None:
     """See that the page can be written, before hours have gone by. Raises `ConfigurationError`."""
     place = Path(path)
     if place.is_dir():
-        raise ConfigurationError(f"--report {place} is a folder: name a file in it")
+        raise OptionError("{report}: {place} is a folder; name a file in it", place=place)
     if not place.absolute().parent.is_dir():
-        raise ConfigurationError(f"--report {place}: there is no folder {place.parent}: make it, or name another")
+        raise OptionError("{report}: folder not found: {folder}", folder=place.parent)
 
 
-def page(facts: dict[str, object], tally: Statistics, summary: Summary, now: datetime) -> str:
-    """The page as HTML. `facts` are the run's: task, input, mapping."""
+def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:
+    """Return the page as HTML."""
     state, css = _ENDED.get(summary.ended, (summary.ended, "stop"))
-    given = facts.get("input")
-    name = given.get("name") if isinstance(given, dict) else None
-    title = f"{_shown(facts.get('name') or facts.get('task'))}: {tally.ok + tally.errors:,} rows"
+    tally = snapshot.statistics if snapshot.statistics is not None else Statistics(0.0)
+    title = f"{_shown(snapshot.name or snapshot.task)}: {tally.ok + tally.errors:,} rows"
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{_STYLE.read_text(encoding='utf-8')}</style></head><body>",
         f'<header><span class="state {css}">{escape(state)}</span><h1>{escape(title)}</h1>',
-        f"<p>{escape(_shown(name or 'rows from a program'))} · {now:%Y-%m-%d %H:%M %Z}</p></header><main>",
+        f"<p>{escape(_shown(snapshot.source or 'rows from a program'))} · {now:%Y-%m-%d %H:%M %Z}</p></header><main>",
         _outcome(tally),
         _tiles(tally, summary),
         '<div class="grid">',
@@ -101,7 +99,7 @@ def page(facts: dict[str, object], tally: Statistics, summary: Summary, now: dat
         _errors(tally),
         _quality(tally.quality),
         "</div></main>",
-        f"<footer>Task {escape(_shown(facts.get('task')))}. Made by loopai; the page loads nothing.</footer>",
+        f"<footer>Task {escape(_shown(snapshot.task))}. Made by loopai; the page loads nothing.</footer>",
         "</body></html>",
     ]
     return "\n".join(part for part in parts if part)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 from ..formats.sinks import ERROR as ERROR_COLUMN
 from ..formats.sinks import LATENCY as LATENCY_COLUMN
@@ -279,16 +279,33 @@ class Statistics:
         return self.done / seconds if seconds > 0 else 0.0
 
 
+Ended = Literal[
+    "finished",
+    "finished_before",
+    "max_errors",
+    "unreachable",
+    "fatal_error",
+    "interrupted",
+    "unusable",
+    "fault",
+    "unreadable_upload",
+]
+"""The values of `Summary.ended`. Only runs by workers end as `unusable` (a worker cannot use what the run names) or
+`fault` (a part failed again and again), and only those of FastAPI's batch router as `unreadable_upload`."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """What a run came to.
 
-    `ended` is `finished`, or why not: `max_errors`, `unreachable`, `refused`, `interrupted`. `skipped` rows had ended
-    in an earlier run; `ok` and `errors` count this run's. `seconds` is the time of this run; latencies are the
-    server's, in milliseconds; `errors_by_kind` is bounded. `quality` is there where an expected column was named.
+    `ended` is `finished`, `finished_before` (an earlier run left nothing to do), or why the run stopped:
+    `max_errors`, `unreachable`, `fatal_error` (the server refused the run: key, task, version), `interrupted`.
+    `skipped` rows had ended in an earlier run; `ok` and `errors` count this run's. `seconds` is the time of this run;
+    latencies are the server's, in milliseconds; `errors_by_kind` is bounded. `quality` is there where an expected
+    column was named.
     """
 
-    ended: str
+    ended: Ended
     ok: int
     errors: int
     cancelled: int
@@ -329,7 +346,7 @@ class Summary:
         }
 
 
-def summary_of(tally: Statistics, ended: str, skipped: int, now: float) -> Summary:
+def summary_of(tally: Statistics, ended: Ended, skipped: int, now: float) -> Summary:
     """The summary of a run that is over."""
     latencies = tally.latencies
     return Summary(

@@ -9,12 +9,13 @@ from typing import IO, Any, Optional, Union
 
 from pydantic_core import from_json, to_json
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, JournalError, OptionError, OutputError
+from ..durability import flush_and_sync, sync_folder
 from ..formats.opening import format_of, open_source
 from ..formats.parquet import pyarrow, write_parquet
-from ..formats.sinks import CsvSink, JsonlSink, OutputError, Sink, csv_header, explain, read_back, spool_of, sync
+from ..formats.sinks import CsvSink, JsonlSink, Sink, csv_header, explain, read_back, spool_of
 from ..rows import CANCELLED, OK, Outcome
-from .journal import FileJournal, JournalError, sync_folder
+from .journal import FileJournal
 
 NEW = "new"
 RESUME = "resume"
@@ -81,7 +82,9 @@ class Checkpoint:
             options = {"retry_failed": mode == RETRY_FAILED, "by_line": by_line}
             self.journal = FileJournal(place, given, overwrite=mode in {NEW, OVERWRITE}, **options)
         elif mode in {RESUME, RETRY_FAILED}:
-            raise ConfigurationError(f"{self.name} keeps nothing to resume from: name a file, or --journal FILE")
+            raise OptionError(
+                "{name} keeps nothing to resume from; write to a file, or pass {journal} FILE", name=self.name
+            )
         self._sink: Optional[Sink] = None
         self._limit = limit
         self.finished = self._finished_already(mode)
@@ -109,12 +112,15 @@ class Checkpoint:
         exists = self._is_file and self.path is not None and self.path.exists()
         if mode == NEW and (exists or journal.exists()):
             found = self.path if exists else journal
-            raise ConfigurationError(
-                f"{found} exists: go on with --resume, repeat what failed with --retry-failed, "
-                "or start again with --overwrite"
+            raise OptionError(
+                "{path} exists: continue with {resume}, repeat failed rows with {retry_failed}, "
+                "or start again with {overwrite}",
+                path=found,
             )
         if mode in {RESUME, RETRY_FAILED} and exists and not journal.exists():
-            raise ConfigurationError(f"{self.path} has no journal beside it to resume from: --overwrite starts again")
+            raise OptionError(
+                "{path} has no journal beside it to resume from; start again with {overwrite}", path=self.path
+            )
 
     def _agree(self, mode: str, by_line: bool) -> None:
         """Bring the output to what the journal says."""
@@ -147,7 +153,9 @@ class Checkpoint:
         with open(made, "wb") as file:
             if kind == "csv":
                 length += file.write(csv_header(rows))
-            changed = JournalError(f"{rows} is not what its journal says: it was changed; --overwrite starts again")
+            changed = JournalError(
+                "{path} was changed: it differs from its journal; start again with {overwrite}", path=rows
+            )
             for line, columns in read_back(rows, kind, journal.length):
                 found = next(statuses, None)
                 if found is None or found[1] != columns["loopai_status"]:
@@ -156,7 +164,7 @@ class Checkpoint:
                     length += file.write(line)
             if next(statuses, None) is not None:
                 raise changed
-            sync_whole(file)
+            flush_and_sync(file)
         kept = journal.rewrite(((found, status) for found, status in journal.statuses() if status == OK), length)
         # The journal first: from then on it says that the other output takes this one's place.
         os.replace(kept, journal.path)
@@ -171,16 +179,16 @@ class Checkpoint:
         with open(part, "wb") as file:
             for columns in self._parquet_rows(self.path):
                 file.write(to_json(columns, inf_nan_mode="null", bytes_mode="base64") + b"\n")
-            sync_whole(file)
+            flush_and_sync(file)
         os.replace(part, rows)
 
     def _gone(self) -> JournalError:
-        return JournalError(f"{self.path} is gone, and its journal is not: --overwrite starts again")
+        return JournalError("{path} was removed, but not its journal; start again with {overwrite}", path=self.path)
 
     def _parquet_rows(self, path: Path) -> Iterator[dict[str, Any]]:
         for _, columns, problem in open_source(path, "parquet"):
             if columns is None:
-                raise JournalError(f"{path} cannot be read: {problem}")
+                raise JournalError("{path} cannot be read: {problem}", path=path, problem=problem)
             output = columns["loopai_output"]
             yield {**columns, "loopai_output": None if output is None else from_json(output)}
 
@@ -202,13 +210,13 @@ class Checkpoint:
             length = self._sink.write(kept)
         except OutputError as error:
             if self.journal is None and isinstance(error.__cause__, OSError):
-                raise OutputError(explain(error.__cause__, self.name, resumable=False)) from error.__cause__
+                raise explain(error.__cause__, self.name, resumable=False) from error.__cause__
             raise
         if self.journal is not None:
             try:
                 self.journal.record(kept, length)
             except OSError as error:
-                raise OutputError(explain(error, str(self.journal.path))) from error
+                raise explain(error, str(self.journal.path)) from error
 
     def earlier(self) -> Iterator[dict[str, Any]]:
         """The rows that earlier runs wrote, as columns; none for a pipe."""
@@ -234,7 +242,7 @@ class Checkpoint:
             if self.journal is not None:
                 self.journal.finish({**facts, "limit": self._limit})
         except OSError as error:
-            raise OutputError(explain(error, self.name)) from error
+            raise explain(error, self.name) from error
         if self.kind == "parquet" and self._rows is not None:
             self._rows.unlink()
 
@@ -246,25 +254,19 @@ class Checkpoint:
             self.journal.close()
 
 
-def sync_whole(file: IO[bytes]) -> None:
-    """Bring a buffered file to the disk."""
-    file.flush()
-    sync(file)
-
-
 def _kind(path: Optional[Path], kind: Optional[str]) -> str:
     if kind not in {None, "csv", "jsonl", "parquet"}:
-        raise ConfigurationError(f"--output-format must be one of csv, jsonl, parquet, not {kind!r}")
+        raise OptionError("{output_format} must be one of csv, jsonl, parquet, not {kind!r}", kind=kind)
     if path is not None and path.is_dir():
-        raise ConfigurationError(f"{path} is a folder: name a file in it")
+        raise OptionError("{output}: {path} is a folder; name a file in it", path=path)
     if kind is None:
         kind = "jsonl" if path is None else format_of(path)
     if path is not None and path.name.endswith(".gz"):
-        raise ConfigurationError(f"{path}: an output that can be resumed is not gzipped: gzip it afterwards")
+        raise OptionError("{output}: {path}: a gzipped output cannot be resumed; gzip it afterwards", path=path)
     if kind is None:
         if path is not None and path.exists() and not path.is_file():
             return "jsonl"
-        raise ConfigurationError(f"{path}: its name says none of csv, jsonl, parquet")
+        raise OptionError("cannot infer the format from {path!r}; pass {output_format}", path=str(path))
     if kind == "parquet" and path is None:
-        raise ConfigurationError("Parquet is written to a file, not to a pipe: --output NAME.parquet")
+        raise OptionError("Parquet is written to a file, not to a pipe; pass {output} NAME.parquet")
     return kind

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Optional, Protocol, Union
 
-from ...exceptions import ConfigurationError
-from ..formats.sinks import sync
+from ...exceptions import ConfigurationError, JournalError
+from ..durability import sync_file, sync_folder
+from ..gil import ROWS_AT_ONCE, release_gil
 from ..rows import CANCELLED, ERROR, OK, Outcome, Row
 from .keys import DIGEST_BYTES, KeyIndex, digest
 
@@ -37,10 +38,6 @@ class Journal(Protocol):
 
     def record(self, outcomes: Sequence[Outcome], length: int) -> None:
         """Keep that these rows have ended, with the output's length after them; durable when it returns."""
-
-
-class JournalError(ConfigurationError):
-    """The journal is another run's, in use, or not to be gone on with; the message names the difference."""
 
 
 class FileJournal:
@@ -80,13 +77,15 @@ class FileJournal:
         found = b"" if overwrite else self._file.read(len(MAGIC))
         # A crash in the very first write leaves a part of the magic.
         if not overwrite and found and not MAGIC.startswith(found):
-            raise JournalError(f"{self.path} is no journal of loopai: name another output, or move it away")
+            raise JournalError(
+                "{path} is not a journal of loopai; choose another output, or move it away", path=self.path
+            )
         if found == MAGIC and self._load():
             return True
         self._file.seek(0)
         self._file.truncate(0)
         self._file.write(MAGIC + _header(self.facts, 0))
-        sync(self._file)
+        sync_file(self._file)
         sync_folder(self.path.parent)
         return False
 
@@ -94,7 +93,11 @@ class FileJournal:
         size = os.fstat(self._file.fileno()).st_size
         whole = len(MAGIC)
         header: Optional[dict[str, Any]] = None
+        released = whole
         for payload, end in _payloads(self._file, whole):
+            if end - released > ROWS_AT_ONCE * _ENTRY:
+                release_gil()
+                released = end
             whole = end
             if header is None:
                 header = json.loads(payload[1:])
@@ -107,7 +110,7 @@ class FileJournal:
         self.dropped = size - whole
         if self.dropped:
             self._file.truncate(whole)
-            sync(self._file)
+            sync_file(self._file)
         self._file.seek(whole)
         return True
 
@@ -131,8 +134,12 @@ class FileJournal:
             was, now = header.get(name), self.facts.get(name)
             if not _same(was, now):
                 raise JournalError(
-                    f"{self.path} is the journal of another run: its {name} is {_shown(was)}, "
-                    f"this run's {_shown(now)}. Take the same, another output, or --overwrite"
+                    "{path} is the journal of another run: its {fact} is {was}, this run's {now}. "
+                    "Use the same, another output, or start again with {overwrite}",
+                    path=self.path,
+                    fact=name,
+                    was=_shown(was),
+                    now=_shown(now),
                 )
 
     def _identity(self, row: Row) -> bytes:
@@ -167,7 +174,7 @@ class FileJournal:
         try:
             if self._file.write(record) != len(record):
                 raise OSError(28, "No space left on device")
-            sync(self._file)
+            sync_file(self._file)
         except OSError:
             # What a full disk left of the record would be a torn middle once more is appended.
             with contextlib.suppress(OSError):
@@ -195,7 +202,7 @@ class FileJournal:
                     part = []
             # At least one record: it says how long the output is.
             file.write(_framed(b"C" + _CHUNK.pack(length) + b"".join(part)))
-            sync(file)
+            sync_file(file)
         return path
 
     def close(self) -> None:
@@ -223,7 +230,9 @@ def _locked(path: Path) -> IO[bytes]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
-            raise JournalError(f"another run is at work on {path}: wait for it, or name another output") from None
+            raise JournalError(
+                "another run is using {path}; wait for it, or choose another output", path=path
+            ) from None
         # Between opening and locking, another run may have put a new journal in its place.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
@@ -276,13 +285,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else repr(value)
-
-
-def sync_folder(path: Path) -> None:
-    """Make a name durable, where the system lets a folder be synced."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
-from ...exceptions import ConfigurationError
+from ...exceptions import DuplicateKeys
 from ..engine.reader import key_text
 from ..formats.opening import Source
+from ..gil import ROWS_AT_ONCE, release_gil
 from ..mapping import Unmapped, path_reader
 from .keys import DuplicateSearch, confirm
-
-
-class DuplicateKeys(ConfigurationError):
-    """Two rows of the input have one key; the message names them with their lines."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +22,19 @@ class Prescan:
     columns: list[str]
 
 
-def prescan(source: Source, key: Optional[str], *, allow_duplicates: bool, limit: Optional[int] = None) -> Prescan:
-    """Read an input that can be read again. Raises `DuplicateKeys`, naming the first ten."""
+class Abandoned(Exception):
+    """Nobody waits for the prescan any more."""
+
+
+def prescan(
+    source: Source,
+    key: Optional[str],
+    *,
+    allow_duplicates: bool,
+    limit: Optional[int] = None,
+    abandoned: Callable[[], bool] = lambda: False,
+) -> Prescan:
+    """Read an input that can be read again. Raises `DuplicateKeys`, naming the first ten, and `Abandoned`."""
     search = DuplicateSearch() if key is not None and not allow_duplicates else None
     names: dict[str, None] = dict.fromkeys(source.header or ())
     read = path_reader(key) if key is not None else None
@@ -35,6 +43,10 @@ def prescan(source: Source, key: Optional[str], *, allow_duplicates: bool, limit
         for _, columns, _ in source:
             if limit is not None and rows >= limit:
                 break
+            if not rows % ROWS_AT_ONCE:
+                release_gil()
+                if abandoned():
+                    raise Abandoned
             rows += 1
             if columns is None:
                 continue
@@ -53,7 +65,11 @@ def prescan(source: Source, key: Optional[str], *, allow_duplicates: bool, limit
         found = confirm(suspects, _keys(source, key, limit))
         if found:
             listed = "; ".join(map(str, found[:10]))
-            raise DuplicateKeys(f"the key {key!r} recurs: {listed}. Name another --id-field, or --allow-duplicates")
+            raise DuplicateKeys(
+                "the key {column!r} is not unique: {listed}. Pass another {key}, or {allow_duplicates}",
+                column=key,
+                listed=listed,
+            )
     return Prescan(rows, list(names))
 
 

@@ -7,6 +7,7 @@ from typing import Any, Optional
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
+from django.db import router
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
@@ -15,7 +16,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
-from .models import BatchFailure, BatchPart, BatchRun, WebhookDelivery
+from .batches.recording import failures_of
+from .models import BatchFailure, BatchPart, BatchRun, HandledEvent
 
 MOST_RUNS = 200
 """Runs that one request for progress may ask for; a page of the list has 100."""
@@ -79,6 +81,11 @@ class BatchRunAdmin(admin.ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """All of them."""
         return [name for _, options in self.fieldsets for name in options["fields"]]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[BatchRun]:
+        """Runs of the database that is written: what is asked of a run must not go to a replica's copy."""
+        queryset: QuerySet[BatchRun] = super().get_queryset(request).using(router.db_for_write(BatchRun))
+        return queryset
 
     def get_urls(self) -> list[Any]:
         """With the one that progress is refreshed from."""
@@ -169,7 +176,7 @@ class BatchRunAdmin(admin.ModelAdmin):
             **(extra_context or {}),
         }
         if run is not None:
-            kinds = run.failures.order_by().values("code").annotate(rows=Count("pk")).order_by("-rows", "code")
+            kinds = failures_of(run).order_by().values("code").annotate(rows=Count("pk")).order_by("-rows", "code")
             context["loopai_panel"] = self._rendered("panel", run)
             context["loopai_kinds"] = kinds[:SHOWN_KINDS]
             context["loopai_asked"] = self._open_to(request, run)
@@ -192,8 +199,8 @@ class BatchRunAdmin(admin.ModelAdmin):
         live = [str(run) for run in runs if run.is_live()]
         counts = {
             BatchRun._meta.verbose_name_plural: len(runs),
-            BatchFailure._meta.verbose_name_plural: BatchFailure.objects.filter(run__in=runs).count(),
-            BatchPart._meta.verbose_name_plural: BatchPart.objects.filter(run__in=runs).count(),
+            BatchFailure._meta.verbose_name_plural: sum(failures_of(run).count() for run in runs),
+            BatchPart._meta.verbose_name_plural: sum(run.parts.using(run.database).count() for run in runs),
         }
         needed = set() if self.has_delete_permission(request) else {BatchRun._meta.verbose_name}
         return [str(run) for run in runs], counts, needed, [f"{run} is running" for run in live]
@@ -213,8 +220,9 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     def _rendered(self, part: str, run: BatchRun) -> str:
         now = timezone.now()
-        context = {"run": run, "live": run.is_live(now), "stalled": run.is_stalled(now)}
-        context["percent"] = None if run.share is None else f"{run.share * 100:.1f}"
+        figures = run.snapshot()
+        context = {"run": run, "live": run.is_live(now), "stalled": run.is_stalled(now), "figures": figures}
+        context["percent"] = None if figures.fraction is None else f"{figures.fraction * 100:.1f}"
         return str(render_to_string(f"admin/loopai/batchrun/progress_{part}.html", context))
 
 
@@ -239,8 +247,8 @@ class BatchFailureAdmin(_ReadOnly):
         return lookup == "run__id__exact" or bool(super().lookup_allowed(lookup, value, *request))
 
 
-@admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(_ReadOnly):
+@admin.register(HandledEvent)
+class HandledEventAdmin(_ReadOnly):
     """Events that were handled."""
 
     list_display = ("event_id", "event_type", "alias", "task_id", "sent_at", "received_at")

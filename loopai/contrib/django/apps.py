@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
 from django.core import checks
 
@@ -16,13 +18,17 @@ class LoopaiConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks."""
-        from .checks import TAG, check_servers, check_settings, check_webhooks
+        from .checks import TAG, check_settings, check_webhooks
+        from .signals import batch_requested
 
         checks.register(check_settings, TAG)
         checks.register(check_webhooks, TAG)
-        checks.register(check_servers, TAG, deploy=True)
+        batch_requested.connect(_resume_in_workers, dispatch_uid="loopai.resume_in_workers")
 
-        from .batches.requests import pass_on
-        from .signals import batch_requested
 
-        batch_requested.connect(pass_on, dispatch_uid="loopai.pass_on")
+def _resume_in_workers(sender: Any, run: Any, **_: Any) -> None:
+    """Hand a run that the admin resumes to Celery's workers; one of the inline engine waits for its command."""
+    if run.engine == "celery":
+        from ..celery.tasks import go_on
+
+        go_on(run)

@@ -1,4 +1,4 @@
-"""System checks of `settings.LOOPAI`, with ids and hints. Only `check --deploy --tag loopai` asks the network."""
+"""System checks of `settings.LOOPAI`, with ids and hints. None asks the network: `manage.py loopai_health` does."""
 
 from __future__ import annotations
 
@@ -14,17 +14,10 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, reverse
 
-from ...config import Config
-from ...exceptions import ConfigurationError, LoopaiException
-from .clients import get_client
+from ...config import TRANSPORT_NAMES, Config
 from .conf import aliases, arguments_of, config_of
 
 TAG = "loopai"
-
-ANSWERS_WITHIN = 5.0
-"""Seconds that each server has to answer the deployment check."""
-
-_LIBRARIES = {"httpx": "httpx", "httpx2": "httpx2", "pyreqwest": "pyreqwest"}
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -57,17 +50,16 @@ def _of_alias(alias: str) -> Iterator[checks.CheckMessage]:
 def _of_transport(where: str, config: Config) -> Iterator[checks.CheckMessage]:
     if not isinstance(config.transport, str):
         return
-    library = _LIBRARIES.get(config.transport)
-    if library is None:
+    if config.transport not in TRANSPORT_NAMES:
         yield checks.Error(
             f"{where} names the transport {config.transport!r}, which there is not.",
-            hint=f"One of {', '.join(_LIBRARIES)}.",
+            hint=f"One of {', '.join(TRANSPORT_NAMES)}.",
             id="loopai.E003",
         )
-    elif importlib.util.find_spec(library) is None:
+    elif importlib.util.find_spec(config.transport) is None:
         yield checks.Error(
             f"{where} names the transport {config.transport!r}, whose library is not installed.",
-            hint=f"pip install {library}",
+            hint=f"pip install {config.transport}",
             id="loopai.E004",
         )
 
@@ -134,53 +126,3 @@ def check_webhooks(**_: Any) -> list[checks.CheckMessage]:
             id="loopai.E005",
         )
     ]
-
-
-class _Tags(tuple[str, ...]):
-    """The tags of a check, which notice that they are compared with those asked for."""
-
-    compared = False
-
-    def __iter__(self) -> Iterator[str]:
-        self.compared = True
-        return super().__iter__()
-
-
-class _OnlyIfTagged:
-    """A check that runs only where its tag was asked for.
-
-    Django tells a check nothing of the tags, but goes through its `tags` only where some were asked for. A plain `check
-    --deploy`, as build machines without network run it, leaves the servers alone.
-    """
-
-    def __init__(self) -> None:
-        self._tags = _Tags()
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        return self._tags
-
-    @tags.setter
-    def tags(self, tags: tuple[str, ...]) -> None:
-        self._tags = _Tags(tags)
-
-    def __call__(self, **_: Any) -> list[checks.CheckMessage]:
-        asked_for, self._tags.compared = self._tags.compared, False
-        return list(_of_servers()) if asked_for else []
-
-
-check_servers = _OnlyIfTagged()
-"""Whether each alias's server answers; asks the network."""
-
-
-def _of_servers() -> Iterator[checks.CheckMessage]:
-    try:
-        names = aliases()
-    except ImproperlyConfigured:
-        return  # check_settings says what is wrong
-    for alias in names:
-        try:
-            get_client(alias).with_options(deadline=ANSWERS_WITHIN, max_retries=0).get_live()
-        except (LoopaiException, ConfigurationError, ImproperlyConfigured) as error:
-            hint = "Start the server, or correct BASE_URL and API_KEY of this alias."
-            yield checks.Error(f"LOOPAI[{alias!r}] does not answer: {error}", hint=hint, id="loopai.E006")

@@ -40,7 +40,7 @@ class _Made:
             server.close()
 
 
-class _Registry:
+class _ClientRegistry:
     """The clients of this process, and what stands in for aliases in tests.
 
     Clients are kept across a fork: their connections belong to a process and event loop, and a private embedded server
@@ -58,14 +58,14 @@ class _Registry:
         self._lock = threading.RLock()
 
     def get(self, kind: type[C], alias: str) -> C:
-        found: Any = self._made.clients.get((kind, alias))
-        if found is None or found._closed:
+        kept: Any = self._made.clients.get((kind, alias))
+        if kept is None or kept._closed:
             with self._lock:
-                found = self._made.clients.get((kind, alias))
+                kept = self._made.clients.get((kind, alias))
                 # One that its user closed (`with get_client() as client`) is not everybody's end.
-                if found is None or found._closed:
-                    found = self._made.clients[kind, alias] = self._make(kind, alias)
-        client: C = found
+                if kept is None or kept._closed:
+                    kept = self._made.clients[kind, alias] = self._make(kind, alias)
+        client: C = kept
         return client
 
     def _make(self, kind: type[C], alias: str) -> C:
@@ -115,7 +115,7 @@ class _Registry:
         made.close()
 
 
-_registry = _Registry()
+_registry = _ClientRegistry()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_registry.unlock)
 

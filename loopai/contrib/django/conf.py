@@ -22,16 +22,16 @@ def aliases() -> list[str]:
 
 
 def _setting() -> Mapping[str, Mapping[str, Any]]:
-    found = getattr(settings, "LOOPAI", None)
-    if found is None:
+    by_alias = getattr(settings, "LOOPAI", None)
+    if by_alias is None:
         return {DEFAULT_ALIAS: {}}
-    if not isinstance(found, Mapping) or not all(isinstance(alias, Mapping) for alias in found.values()):
+    if not isinstance(by_alias, Mapping) or not all(isinstance(alias, Mapping) for alias in by_alias.values()):
         raise ImproperlyConfigured(
             'LOOPAI must map aliases to their options, as CACHES does: LOOPAI = {"default": {"BASE_URL": "https://…"}}'
         )
-    if DEFAULT_ALIAS not in found:
+    if DEFAULT_ALIAS not in by_alias:
         raise ImproperlyConfigured('LOOPAI has no "default" alias: add one, LOOPAI = {"default": {…}, …}')
-    return found
+    return by_alias
 
 
 def _prefix(alias: str) -> str:
@@ -46,8 +46,8 @@ def _prefix(alias: str) -> str:
 def _environment(alias: str) -> dict[str, str]:
     """The environment's variables for `alias`, under the names that the table of options has for them."""
     prefix = _prefix(alias)
-    found = {option.environment: os.environ.get(prefix + option.django, "") for option in OPTIONS}
-    return {name: value for name, value in found.items() if value}
+    variables = {option.environment: os.environ.get(prefix + option.django, "") for option in OPTIONS}
+    return {name: value for name, value in variables.items() if value}
 
 
 def arguments_of(alias: str) -> dict[str, Any]:

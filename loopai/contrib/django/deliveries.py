@@ -10,7 +10,7 @@ from django.db import IntegrityError, router, transaction
 from ...models import WebhookEvent
 from ...webhooks import SIGNATURE_HEADER, WebhookError, parse_event, verify
 from .conf import aliases, config_of
-from .models import WebhookDelivery
+from .models import HandledEvent
 from .signals import BY_TYPE, loopai_event
 
 logger = logging.getLogger("loopai.webhooks")
@@ -23,7 +23,7 @@ class Refused(Exception):
 def read(body: bytes, headers: Mapping[str, str]) -> tuple[WebhookEvent, str]:
     """The event of a delivery, and the alias whose secret signed it. Raises `Refused`."""
     secrets = {alias: config_of(alias).webhook_secrets for alias in aliases()}
-    every = [secret for found in secrets.values() for secret in found]
+    every = [secret for keys in secrets.values() for secret in keys]
     if not every:
         logger.error("a webhook delivery was refused: no alias of LOOPAI has WEBHOOK_SECRETS")
         raise Refused
@@ -33,7 +33,7 @@ def read(body: bytes, headers: Mapping[str, str]) -> tuple[WebhookEvent, str]:
         logger.warning("a webhook delivery was refused: %s", error)
         raise Refused from None
     signature = next(text for name, text in headers.items() if name.lower() == SIGNATURE_HEADER.lower())
-    return event, next(alias for alias, found in secrets.items() if found and verify(body, signature, found))
+    return event, next(alias for alias, keys in secrets.items() if keys and verify(body, signature, keys))
 
 
 def handle(event: WebhookEvent, alias: str) -> bool:
@@ -42,19 +42,21 @@ def handle(event: WebhookEvent, alias: str) -> bool:
     The record is the claim: a second delivery meanwhile waits for this one's end, and whatever a receiver raises (or a
     crash) undoes the claim with all that receivers wrote, so that the next delivery is handled.
     """
-    using = router.db_for_write(WebhookDelivery)
+    using = router.db_for_write(HandledEvent)
+    kind = str(event.event_type)
     with transaction.atomic(using=using):
         try:
             with transaction.atomic(using=using):
-                WebhookDelivery.objects.using(using).create(
+                HandledEvent.objects.using(using).create(
                     event_id=event.id,
-                    event_type=str(event.event_type),
+                    event_type=kind[: HandledEvent.LONGEST_TYPE],
                     alias=alias,
                     task_id=event.task_id,
                     sent_at=event.timestamp,
                 )
         except IntegrityError:
             return False
-        for signal in (loopai_event, BY_TYPE[str(event.event_type)]):
-            signal.send(WebhookEvent, event=event, alias=alias)
+        loopai_event.send(WebhookEvent, event=event, alias=alias)
+        if kind in BY_TYPE:
+            BY_TYPE[kind].send(WebhookEvent, event=event, alias=alias)
     return True

@@ -16,6 +16,8 @@ USAGE = 2
 """Wrong usage or configuration."""
 UNREACHABLE = 4
 """A server that does not answer."""
+DATABASE_FAILED = 5
+"""The database, or Celery's workers, failed again and again; `--resume` goes on."""
 
 
 def code_of(error: Exception) -> int:

@@ -1,45 +1,56 @@
 """Primary keys as texts and back: what a run remembers of where it is. Only equality counts, never an order.
 
 How a database orders texts and UUIDs is its own affair (collation, byte order); a run goes by the order in which the
-database gave keys.
+database gave keys. The text is that of the column's value: a field may convert it (`from_db_value`, prefixed ids).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
+from typing import Any, Callable
 from uuid import UUID
 
-from django.db import models
+from django.db import connection, models
 
 from ...exceptions import ConfigurationError
 
-INTEGER = "integer"
-UUID_KEY = "uuid"
-STRING = "string"
+Model = Any
 
-_KINDS = ((models.UUIDField, UUID_KEY), (models.IntegerField, INTEGER), (models.CharField, STRING))
+_KINDS: tuple[tuple[type[models.Field], Callable[[str], Any]], ...] = (
+    (models.UUIDField, UUID),
+    (models.IntegerField, int),
+    (models.CharField, str),
+)
 
 
-def kind_of(model: type[models.Model]) -> str:
-    """The kind of a model's primary key. Raises `ConfigurationError` for one that rows cannot be paged by."""
+@cache
+def _key(model: Model) -> tuple[Any, Callable[[str], Any]]:
+    """The field that has the key's values, and what reads a text of its column."""
     field: Any = model._meta.pk
     while field is not None and field.is_relation:
         field = field.target_field
-    for kind, name in _KINDS:
-        if isinstance(field, kind):
-            return name
+    column = getattr(models, field.get_internal_type(), None) if field is not None else None
+    for kind, read in _KINDS:
+        if isinstance(field, kind) or (isinstance(column, type) and issubclass(column, kind)):
+            return field, read
     raise ConfigurationError(
         f"{model._meta.label}: rows are paged by a primary key of integers, UUIDs or texts, not {type(field).__name__}"
     )
 
 
-def to_text(value: Any) -> str:
+def check(model: Model) -> None:
+    """Raise `ConfigurationError` for a model whose primary key rows cannot be paged by."""
+    _key(model)
+
+
+def to_text(model: Model, value: Any) -> str:
     """A key as it is kept."""
-    return str(value)
+    field, _ = _key(model)
+    return str(field.get_prep_value(value) if hasattr(field, "from_db_value") else value)
 
 
-def from_text(kind: str, text: str) -> Any:
-    """A key as the database takes it."""
-    if kind == INTEGER:
-        return int(text)
-    return UUID(text) if kind == UUID_KEY else text
+def from_text(model: Model, text: str) -> Any:
+    """A key as the model has it."""
+    field, read = _key(model)
+    value = read(text)
+    return field.from_db_value(value, None, connection) if hasattr(field, "from_db_value") else value

@@ -51,7 +51,7 @@ With Django's own runner, `override_loopai` decorates a test case, a test or a b
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from django.test.utils import TestContextDecorator
 
@@ -82,6 +82,10 @@ class override_loopai(TestContextDecorator):  # noqa: N801  # named as Django na
             stack.enter_context(standing_in(alias, fake))
         self._entered.append(stack)
         return fake
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> FakeLoopai: ...
 
     def disable(self) -> None:
         """End; the clients from before are back."""

@@ -8,6 +8,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's own from Python 3.12 on only
 
+from ...batch.rows import Code, Status
 from .problems import Problem
 
 
@@ -22,12 +23,10 @@ class BatchResult(TypedDict):
     """How one row ended: with the program's `output`, or with `error` and its `code`."""
 
     key: Annotated[str, Field(description="The member that the query's `key` names, or the row's number")]
-    status: Annotated[
-        Literal["ok", "error", "cancelled"], Field(description="`cancelled` rows were not run: post them again")
-    ]
+    status: Annotated[Status, Field(description="`cancelled` rows were not run: post them again")]
     output: NotRequired[Annotated[Any, Field(description="The program's, any JSON value; of `ok` rows")]]
     error: NotRequired[Annotated[Optional[str], Field(description="What went wrong; of the other rows")]]
-    code: NotRequired[Annotated[Optional[str], Field(description="The error's kind", examples=["program", "unfit"])]]
+    code: NotRequired[Annotated[Optional[Code], Field(description="The error's kind", examples=["program", "unfit"])]]
     latency_ms: NotRequired[Annotated[float, Field(description="The program's time, in milliseconds")]]
     line: NotRequired[Annotated[int, Field(description="The row's number in the upload, or its line in a file")]]
     columns: NotRequired[Annotated[dict[str, Any], Field(description="Columns that the router keeps beside results")]]
@@ -69,7 +68,7 @@ class BatchSummary(TypedDict):
     """What the run came to."""
 
     ended: Annotated[
-        Literal["finished", "max_errors", "unreachable", "refused", "unreadable"],
+        Literal["finished", "max_errors", "unreachable", "fatal_error", "unreadable_upload"],
         Field(description="`finished`, or why not all rows were run"),
     ]
     read: Annotated[int, Field(description="Rows read from the upload")]

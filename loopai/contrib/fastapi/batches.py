@@ -18,13 +18,16 @@ from fastapi.responses import JSONResponse
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
-from ...batch import Outcome, Row, stream
+from ...batch import Outcome, Row
 from ...batch.engine.reader import from_records
+from ...batch.engine.run import FINISHED
 from ...batch.engine.scheduler import FATAL, TOO_MANY_ERRORS, UNREACHABLE
 from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
+from ...batch.options import BatchOptions
 from ...batch.reporting.quality import Expectation
-from ...batch.reporting.statistics import Statistics, summary_of
+from ...batch.reporting.statistics import Ended, Statistics, summary_of
+from ...batch.rows import UNFIT
 from ...client import LoopaiClient
 from ...exceptions import AuthenticationException, LoopaiException, NotFoundException, NotSupportedException
 from .batch_document import BODY, BatchRoute, Events, responses, row_of
@@ -52,9 +55,6 @@ HEARTBEAT_EVERY = 15.0
 BUSY_FOR = 5
 """Seconds after which a client that found all runs taken may come again."""
 
-_UNFIT = "unfit"
-"""`code` of a row that is not of the router's input type; the others are the batch engine's."""
-
 logger = logging.getLogger("loopai.fastapi")
 
 
@@ -75,7 +75,7 @@ class _Options:
 
 
 @dataclass
-class _Asked:
+class _BatchQuery:
     """What one request says of its rows."""
 
     kind: Optional[str]
@@ -97,7 +97,7 @@ class _Runs:
 class _Run:
     """One batch: the upload is read, rows run, and events are put into the outbox."""
 
-    def __init__(self, client: LoopaiClient, options: _Options, asked: _Asked) -> None:
+    def __init__(self, client: LoopaiClient, options: _Options, asked: _BatchQuery) -> None:
         self._client = client
         self._options = options
         self._asked = asked
@@ -112,7 +112,8 @@ class _Run:
 
     async def work(self) -> None:
         """Run all rows. Ends the outbox, whatever happens."""
-        ended, problem = "finished", None
+        ended: Ended = FINISHED
+        problem: Optional[Problem] = None
         try:
             try:
                 await self._results()
@@ -121,9 +122,9 @@ class _Run:
                 refused = isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException))
                 ended, problem = FATAL if refused else UNREACHABLE, problem_of(error)[0]
             except UploadError as error:
-                ended = "unreadable"
+                ended = "unreadable_upload"
                 problem = Problem(title="The upload cannot be read", status=422, detail=str(error))
-            if ended == "finished" and self.tally.cancelled:
+            if ended == FINISHED and self.tally.cancelled:
                 ended = TOO_MANY_ERRORS
             if problem is not None:
                 self.outbox.put(event("error", problem.model_dump(exclude_none=True)))
@@ -135,7 +136,7 @@ class _Run:
 
     async def _results(self) -> None:
         rows = self._rows()
-        outcomes = stream(self._client, self._options.task, rows, key=self._asked.key, **self._options.run)
+        outcomes = self._client.batch_stream(self._options.task, rows, key=self._asked.key, **self._options.run)
         try:
             async for outcome in outcomes:
                 now = time.monotonic()
@@ -153,10 +154,7 @@ class _Run:
             await rows.aclose()
 
     def _told(self, outcome: Outcome) -> BatchResult:
-        told: BatchResult = {
-            "key": outcome.key,
-            "status": outcome.status,  # type: ignore[typeddict-item]  # one of the three, typed as a text
-        }
+        told: BatchResult = {"key": outcome.key, "status": outcome.status}
         if outcome.ok:
             told["output"] = outcome.output
         else:
@@ -188,10 +186,12 @@ class _Run:
         self.outbox.put(event("progress", told))
 
     async def _rows(self) -> AsyncGenerator[Row, None]:
-        found = records(self.upload, self._asked.content_type, self._asked.kind)
+        records_read = records(self.upload, self._asked.content_type, self._asked.kind)
         while True:
             # A thread that waits for a client is left behind when the run ends; the upload sends it home.
-            read = await to_thread.run_sync(self._next_records, found, abandon_on_cancel=True, limiter=self._reading)
+            read = await to_thread.run_sync(
+                self._next_records, records_read, abandon_on_cancel=True, limiter=self._reading
+            )
             for record in read:
                 self._read += 1
                 if self._read > self._options.max_rows:
@@ -201,10 +201,10 @@ class _Run:
             if not read:
                 return
 
-    def _next_records(self, found: Iterator[Record]) -> list[Record]:
+    def _next_records(self, records_read: Iterator[Record]) -> list[Record]:
         read: list[Record] = []
         try:
-            for record in islice(found, ROWS_AT_ONCE):
+            for record in islice(records_read, ROWS_AT_ONCE):
                 read.append(record)
                 if self.upload.waiting:
                     break
@@ -223,14 +223,14 @@ class _Run:
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in problem["loc"])
-            row.error, row.code = f"line {row.line}: {place + ': ' if place else ''}{problem['msg']}", _UNFIT
+            row.error, row.code = f"line {row.line}: {place + ': ' if place else ''}{problem['msg']}", UNFIT
         return row
 
 
 class _BatchResponse(Events):
     """Reads the upload and sends events at the same time; a client that goes away ends the run."""
 
-    def __init__(self, client: LoopaiClient, options: _Options, asked: _Asked) -> None:
+    def __init__(self, client: LoopaiClient, options: _Options, asked: _BatchQuery) -> None:
         super().__init__(headers=HEADERS)
         # Of unknown length.
         del self.headers["content-length"]
@@ -330,7 +330,7 @@ def batch_router(
 
     Answers 413 above `max_bytes`, 415 for another type, and 503 while `max_runs` batches are under way.
     """
-    run = {
+    run: dict[str, Any] = {
         "chunk_size": chunk_size,
         "max_in_flight": max_in_flight,
         "max_concurrency": max_concurrency,
@@ -338,6 +338,7 @@ def batch_router(
         "timeout_ms": timeout_ms,
         "version": version,
     }
+    BatchOptions(**run)
     options = _Options(
         str(task),
         None if input is None else TypeAdapter(input),
@@ -382,6 +383,6 @@ def batch_router(
         kind = format or kind_of(media_type, "")
         if kind is None and media_type != "multipart/form-data":
             raise HTTPException(415, "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv")
-        return _BatchResponse(client, options, _Asked(kind, content_type, length, key, first, runs))
+        return _BatchResponse(client, options, _BatchQuery(kind, content_type, length, key, first, runs))
 
     return router

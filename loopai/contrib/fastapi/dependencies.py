@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable
 from functools import cache
 from typing import Annotated, Any, Callable
@@ -12,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from ...client import LoopaiClient, SyncLoopaiClient
 from ...exceptions import ConfigurationError
-from .lifespan import STATE_KEY, LoopaiLifespan, LoopaiState
+from .lifespan import STATE_KEY, LoopaiState
 
 
 def loopai_state(connection: HTTPConnection) -> LoopaiState:
@@ -22,50 +21,29 @@ def loopai_state(connection: HTTPConnection) -> LoopaiState:
     state = scope["state"].get(STATE_KEY) if "state" in scope else None
     if state is None:
         raise ConfigurationError(_why_not(scope))
-    found: LoopaiState = state
-    return found
+    loopai: LoopaiState = state
+    return loopai
 
 
 def _why_not(scope: Any) -> str:
     router = getattr(scope.get("app"), "router", None)
     # The first router that a request meets stays in its scope; each mounted application overwrites `app` only.
-    outer = scope.get("router", router)
-    if _is_ours(getattr(outer, "lifespan_context", None)):
+    if scope.get("router", router) is not router:
         return (
-            "no Loopai client: the application has the Loopai lifespan, but it did not run. In a test type "
-            "`with TestClient(app) as client:` (a TestClient without `with` runs no lifespan); with httpx type "
-            "`async with running(app) as served:` and `ASGITransport(served)`, where `running` is from "
-            "loopai.contrib.fastapi.testing; or override the dependency with `override_loopai(app, fake)`. With "
-            "uvicorn do not pass `--lifespan off`. A lifespan of your own that enters it must yield its state: "
-            "`async with loopai_lifespan(app) as state: yield state`"
-        )
-    if outer is not router:
-        has_ours = _is_ours(getattr(router, "lifespan_context", None))
-        what = "it has a Loopai lifespan, but is mounted" if has_ours else "it is mounted"
-        return (
-            f"no Loopai client in this application: {what} under one that has none, and lifespans of mounted "
-            "applications never run. Give the outer one `FastAPI(lifespan=loopai_lifespan)`: what is mounted "
-            "inherits its clients"
+            "no Loopai client in this application: it is mounted, and lifespans of mounted applications never run. "
+            "Give the outer one `FastAPI(lifespan=loopai_lifespan)`: what is mounted inherits its clients. In a test "
+            "type `with TestClient(app) as client:`"
         )
     return (
-        "no Loopai client: this application has no Loopai lifespan. Type `app = FastAPI(lifespan=loopai_lifespan)`, or "
-        "`FastAPI(lifespan=LoopaiLifespan(inner=your_lifespan))` to keep your own"
+        "no Loopai client: no Loopai lifespan ran for this application. Type "
+        "`app = FastAPI(lifespan=loopai_lifespan)`, or "
+        " `FastAPI(lifespan=LoopaiLifespan(inner=your_lifespan))` to keep your own; a lifespan of your own that "
+        "enters it must yield its state: `async with loopai_lifespan(app) as state: yield state`. In a test type "
+        "`with TestClient(app) as client:` (a TestClient without `with` runs no lifespan); with httpx type "
+        "`async with running(app) as served:` and `ASGITransport(served)`, where `running` is from "
+        "loopai.contrib.fastapi.testing; or override the dependency with `override_loopai(app, fake)`. With uvicorn do "
+        "not pass `--lifespan off`"
     )
-
-
-def _is_ours(lifespan: Any) -> bool:
-    # `include_router` wraps an application's lifespan, once for each router, in functions that close over it; a
-    # lifespan of the user's may enter ours, which it has as a global.
-    waiting, seen = [lifespan], set()
-    while waiting:
-        each = inspect.unwrap(waiting.pop())
-        if isinstance(each, LoopaiLifespan):
-            return True
-        if inspect.isfunction(each) and each not in seen:
-            seen.add(each)
-            names = inspect.getclosurevars(each)
-            waiting += [*names.nonlocals.values(), *(it for it in names.globals.values() if not inspect.isfunction(it))]
-    return False
 
 
 async def get_loopai(connection: HTTPConnection) -> LoopaiClient:

@@ -179,9 +179,9 @@ def _split(stream: IO[bytes]) -> Iterator[bytes]:
             break
         held = held[started:] + part
         place, started = place - started, 0
-        while (found := _MARK.search(held, place)) is not None:
-            mark, at = found.group(), found.start()
-            place = found.end()
+        while (match := _MARK.search(held, place)) is not None:
+            mark, at = match.group(), match.start()
+            place = match.end()
             if in_text:
                 if mark == b"\\":
                     if place == len(held):  # what is escaped comes with the next part

@@ -150,10 +150,10 @@ def webhook_router(
     @router.post(path, status_code=204, response_class=Response, responses=answers)
     async def receive(event: Annotated[WebhookEvent, Depends(verified)]) -> None:
         """Take a delivery of a Loopai server."""
-        found = await events.claim(event.id)
-        if found == "handling":
+        claim = await events.claim(event.id)
+        if claim == "handling":
             raise HTTPException(409, headers={"Retry-After": "1"})
-        if found == "handled":
+        if claim == "handled":
             return
         try:
             await (run_in_threadpool(given, event) if in_thread else given(event))

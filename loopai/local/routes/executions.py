@@ -10,12 +10,13 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from ... import models
+from ..._core.limits import MOST_CONCURRENCY
 from .. import bodies, comparison, responses, timestamps
-from ..calls import Call, action, failure
+from ..calls import ActionCall, action, failure
 from ..documentation import route
 from ..errors import ApiError, invalid
 from ..records import Execution, milliseconds, new_id, number
-from ..service import ExecutionFailed, InvalidInput, NoActiveProgram, Row, RowResult, Seal
+from ..service import BatchRow, ExecutionFailed, InvalidInput, NoActiveProgram, RowResult, Seal
 
 FAILED = ("EXECUTION_ERROR", "An error occurred during program execution")
 DEFAULT_CONCURRENCY = 10
@@ -26,7 +27,7 @@ def _executed(execution: Execution) -> Response:
 
 
 @action(*FAILED)
-async def execute(call: Call) -> Response:
+async def execute(call: ActionCall) -> Response:
     """Run a task's active program, or a version of it, on one input.
 
     200 also where the program failed: look at `status`. 500 `EXECUTION_ERROR` for an unknown task or version, and where
@@ -44,7 +45,7 @@ async def execute(call: Call) -> Response:
 
 
 @action(*FAILED)
-async def execute_legacy(call: Call) -> Response:
+async def execute_legacy(call: ActionCall) -> Response:
     """The same with the task in the body only, at the path that the earlier SDKs use."""
     request = await call.body(bodies.EXECUTE)
     broken = bodies.broken_execute_rules(request)
@@ -53,7 +54,7 @@ async def execute_legacy(call: Call) -> Response:
     return await _execute(call, request)
 
 
-async def _execute(call: Call, request: dict[str, Any]) -> Response:
+async def _execute(call: ActionCall, request: dict[str, Any]) -> Response:
     def operation(seal: Seal[Execution]) -> None:
         call.site.service.execute(
             request["task_id"],
@@ -79,14 +80,14 @@ async def _execute(call: Call, request: dict[str, Any]) -> Response:
 
 
 @action("BATCH_EXECUTION_ERROR", "Batch execution failed")
-async def execute_batch(call: Call) -> Response:
+async def execute_batch(call: ActionCall) -> Response:
     """Run a task's program on many inputs; 200 even where every one failed. Results stand in the order sent."""
     request = await call.body(bodies.BATCH_EXECUTE)
     concurrency = DEFAULT_CONCURRENCY if request["max_concurrency"] is None else request["max_concurrency"]
-    if not 1 <= concurrency <= bodies.MOST_CONCURRENCY:
-        message = f"MaxConcurrency must be between 1 and {bodies.MOST_CONCURRENCY}"
+    if not 1 <= concurrency <= MOST_CONCURRENCY:
+        message = f"MaxConcurrency must be between 1 and {MOST_CONCURRENCY}"
         raise ApiError(400, "INVALID_CONCURRENCY", message)
-    rows = [Row(item["id"], item["input"], item["force_validation"]) for item in request["items"]]
+    rows = [BatchRow(item["id"], item["input"], item["force_validation"]) for item in request["items"]]
     started = timestamps.now()
 
     def operation(seal: Seal[list[RowResult]]) -> None:
@@ -115,7 +116,7 @@ async def execute_batch(call: Call) -> Response:
         return executed([RowResult(row.id, None, str(error), 0.0) for row in rows])
 
 
-def _batch(call: Call, request: dict[str, Any], results: list[RowResult], started: int) -> bytes:
+def _batch(call: ActionCall, request: dict[str, Any], results: list[RowResult], started: int) -> bytes:
     succeeded = sum(1 for result in results if result.reason is None)
     latency_ms = sum(result.latency_ms for result in results)
     head = {
@@ -151,13 +152,13 @@ def _result(result: RowResult) -> bytes:
 
 
 @action("BATCH_VALIDATION_ERROR", "Batch validation failed")
-async def validate_batch(call: Call) -> Response:
+async def validate_batch(call: ActionCall) -> Response:
     """Compare outputs with the expected ones, by their text as it was sent. Nothing is run or stored."""
     request = await call.body(bodies.BATCH_VALIDATE)
     return await call.parsing(lambda: _validated(call, request))
 
 
-def _validated(call: Call, request: dict[str, Any]) -> Response:
+def _validated(call: ActionCall, request: dict[str, Any]) -> Response:
     valid = [given == expected for given, expected in comparison.pairs(call.content)]
     body = {
         "batch_id": new_id(),

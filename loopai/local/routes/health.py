@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from ... import models
 from ..._version import __version__
 from .. import responses, timestamps
-from ..calls import Call, Site, action
+from ..calls import ActionCall, Site, action
 from ..documentation import route
 from ..metrics import CONTENT_TYPE
 
@@ -21,7 +21,7 @@ FAILED = ("INTERNAL_ERROR", "An unexpected error occurred")
 NOT_CACHED = {"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"}
 
 
-def _healthy(call: Call, status: str = "healthy") -> dict[str, Any]:
+def _healthy(call: ActionCall, status: str = "healthy") -> dict[str, Any]:
     return {
         "status": status,
         "timestamp": timestamps.iso8601(timestamps.now()),
@@ -30,7 +30,7 @@ def _healthy(call: Call, status: str = "healthy") -> dict[str, Any]:
     }
 
 
-async def _probe(call: Call) -> tuple[str | None, int]:
+async def _probe(call: ActionCall) -> tuple[str | None, int]:
     """What is wrong with the database, `None` if nothing is, and the milliseconds it took to find out."""
     began = time.perf_counter()
     reason = None
@@ -42,13 +42,13 @@ async def _probe(call: Call) -> tuple[str | None, int]:
 
 
 @action(*FAILED)
-async def health(call: Call) -> Response:
+async def health(call: ActionCall) -> Response:
     """The server runs."""
     return responses.json_of(_healthy(call))
 
 
 @action(*FAILED)
-async def detailed_health(call: Call) -> Response:
+async def detailed_health(call: ActionCall) -> Response:
     """Health by component; 503 with the same shape where one is ill."""
     reason, took = await _probe(call)
     database = {
@@ -68,7 +68,7 @@ async def detailed_health(call: Call) -> Response:
 
 
 @action(*FAILED)
-async def ready(call: Call) -> Response:
+async def ready(call: ActionCall) -> Response:
     """Whether the server takes work; 503 where it does not."""
     reason, _ = await _probe(call)
     body = {"status": "ready" if reason is None else "not_ready", "database": reason is None, "redis": True}
@@ -76,7 +76,7 @@ async def ready(call: Call) -> Response:
 
 
 @action(*FAILED)
-async def live(_: Call) -> Response:
+async def live(_: ActionCall) -> Response:
     """The process responses."""
     return responses.json_of({"status": "alive"})
 

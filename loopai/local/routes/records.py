@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from ... import models
 from .. import responses, timestamps
-from ..calls import LARGEST_PAGE, Call, action
+from ..calls import LARGEST_PAGE, ActionCall, action
 from ..documentation import route
 from ..errors import ApiError
 
@@ -34,7 +34,7 @@ AGE = (
 FAILED = ("EXECUTION_RETRIEVAL_ERROR", "An error occurred while retrieving executions")
 
 
-def _status(call: Call) -> str | None:
+def _status(call: ActionCall) -> str | None:
     status = call.request.query_params.get("status")
     if status not in {None, "success", "error"}:
         raise ApiError(400, "INVALID_STATUS", "status must be success or error")
@@ -42,7 +42,7 @@ def _status(call: Call) -> str | None:
 
 
 @action(*FAILED)
-async def list_executions(call: Call) -> Response:
+async def list_executions(call: ActionCall) -> Response:
     """A task's recorded executions with their inputs, newest first, a page at a time.
 
     The header X-Next-Cursor, where it is there, is the next page's `before`.
@@ -58,7 +58,7 @@ async def list_executions(call: Call) -> Response:
 
 
 @action(*FAILED)
-async def export_executions(call: Call) -> Response:
+async def export_executions(call: ActionCall) -> Response:
     """All of a task's recorded executions, newest first, a line of JSON each (NDJSON)."""
     task_id, status = call.guid("task_id", "taskId"), _status(call)
 
@@ -77,7 +77,7 @@ async def export_executions(call: Call) -> Response:
 
 
 @action("EXECUTION_DELETION_ERROR", "An error occurred while deleting executions")
-async def delete_executions(call: Call) -> Response:
+async def delete_executions(call: ActionCall) -> Response:
     """Delete recorded executions of all tasks that are older than `older_than_days`; the file shrinks."""
     days = call.query("older_than_days", 0, LONGEST_DAYS, None)
     if days is None:

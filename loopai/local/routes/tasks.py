@@ -8,7 +8,7 @@ from starlette.responses import Response
 from ... import models
 from ...programs.input_check import SchemaTooLarge
 from .. import bodies, responses
-from ..calls import LARGEST_PAGE, Call, action, guid_of
+from ..calls import LARGEST_PAGE, ActionCall, action, guid_of
 from ..documentation import route
 from ..errors import ApiError, invalid
 from ..records import Artifact, TaskState
@@ -28,7 +28,7 @@ def _missing(task_id: str) -> ApiError:
 
 
 @action("TASK_CREATION_ERROR", "An error occurred while creating the task")
-async def create_task(call: Call) -> Response:
+async def create_task(call: ActionCall) -> Response:
     """Create a task."""
     task = await call.body(bodies.CREATE_TASK)
     broken = bodies.broken_task_rules(task)
@@ -49,7 +49,7 @@ async def create_task(call: Call) -> Response:
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
-async def get_task(call: Call) -> Response:
+async def get_task(call: ActionCall) -> Response:
     """A task and its active version."""
     task_id = call.guid("task_id", "taskId")
     state = await call.work(lambda: call.site.store.task(task_id))
@@ -59,7 +59,7 @@ async def get_task(call: Call) -> Response:
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the tasks")
-async def list_tasks(call: Call) -> Response:
+async def list_tasks(call: ActionCall) -> Response:
     """Tasks without their examples, oldest first, a page at a time.
 
     The header X-Next-Cursor, where it is there, is the next page's `after`.
@@ -71,7 +71,7 @@ async def list_tasks(call: Call) -> Response:
     return await call.work(lambda: _tasks_page(call, limit, after))
 
 
-def _tasks_page(call: Call, limit: int, after: str | None) -> Response:
+def _tasks_page(call: ActionCall, limit: int, after: str | None) -> Response:
     states = call.site.store.tasks(limit + 1, after)
     page = states[:limit]
     headers = {"X-Next-Cursor": page[-1].task.id} if len(states) > limit else {}
@@ -79,7 +79,7 @@ def _tasks_page(call: Call, limit: int, after: str | None) -> Response:
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
-async def get_task_by_name(call: Call) -> Response:
+async def get_task_by_name(call: ActionCall) -> Response:
     """The task of that name."""
     name = call.request.path_params["name"]
     state = await call.work(lambda: call.site.store.task_by_name(name))
@@ -89,7 +89,7 @@ async def get_task_by_name(call: Call) -> Response:
 
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving artifacts")
-async def list_artifacts(call: Call) -> Response:
+async def list_artifacts(call: ActionCall) -> Response:
     """A task's programs by ascending version; none for an unknown task."""
     task_id = call.guid("task_id", "taskId")
     found = await call.work(lambda: call.site.store.artifacts(task_id))
@@ -97,17 +97,17 @@ async def list_artifacts(call: Call) -> Response:
 
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving the artifact")
-async def get_artifact(call: Call) -> Response:
+async def get_artifact(call: ActionCall) -> Response:
     """One version of a task's program."""
     task_id, version = call.guid("task_id", "taskId"), call.integer("version", "version")
-    found = await call.work(lambda: call.site.store.artifact(task_id, version))
-    if found is None:
+    artifact = await call.work(lambda: call.site.store.artifact(task_id, version))
+    if artifact is None:
         raise ApiError(404, "ARTIFACT_NOT_FOUND", f"Artifact version {version} for task {task_id} not found")
-    return responses.json_of(found.wire())
+    return responses.json_of(artifact.wire())
 
 
 @action("ARTIFACT_CREATION_ERROR", "An error occurred while adding the program")
-async def push_program(call: Call) -> Response:
+async def push_program(call: ActionCall) -> Response:
     """Add a program of your own as the task's next version."""
     task_id, program = call.guid("task_id", "taskId"), await call.body(bodies.PUSH_PROGRAM)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import CannotLearn
 from .fields import Field
-from .targets import MIN_EXAMPLES_A_LABEL, Target, rare_labels
+from .targets import MIN_EXAMPLES_A_LABEL, OutputTarget, rare_labels
 
 MIN_EXAMPLES = 6  # below, no part can be held back to measure what was learnt
 
@@ -34,7 +34,7 @@ def read_examples(examples: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     return [example["input"] for example in examples], [example["output"] for example in examples]
 
 
-def check_examples(inputs: Sequence[Any], targets: Sequence[Target]) -> None:
+def check_examples(inputs: Sequence[Any], targets: Sequence[OutputTarget]) -> None:
     """Raises `CannotLearn` with everything that is wrong with the number and the variety of the examples."""
     problems = []
     count = len(inputs)
@@ -66,7 +66,7 @@ def check_examples(inputs: Sequence[Any], targets: Sequence[Target]) -> None:
         raise CannotLearn(" ".join(problems))
 
 
-def check_contradictions(inputs: Sequence[Any], targets: Sequence[Target], fields: Sequence[Field]) -> None:
+def check_contradictions(inputs: Sequence[Any], targets: Sequence[OutputTarget], fields: Sequence[Field]) -> None:
     """Raises `CannotLearn` where too many equal inputs have different outputs; a few are noise."""
     bound = MAX_CONTRADICTIONS_TEXT if any(field.kind == "text" for field in fields) else MAX_CONTRADICTIONS
     alike: dict[str, list[int]] = {}

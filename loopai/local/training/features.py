@@ -87,11 +87,11 @@ class Table:
         counts: list[int] = []
         ends = [0]
         for row in range(self.size):
-            found: Counter[str] = Counter()
+            in_text: Counter[str] = Counter()
             for name in names:
                 tokens = TOKENS[recipe.tokens](self.values[name][row])
-                found.update(reading.with_pairs(tokens) if recipe.pairs else tokens)
-            for token, count in found.items():
+                in_text.update(reading.with_pairs(tokens) if recipe.pairs else tokens)
+            for token, count in in_text.items():
                 columns.append(places.setdefault(token, len(places)))
                 counts.append(min(count, len(TIMES) - 1))
             ends.append(len(columns))

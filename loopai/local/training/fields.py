@@ -45,17 +45,17 @@ def find_fields(inputs: Sequence[Any], input_schema: Any) -> list[Field]:
     for value in inputs:
         for path, leaf in _leaves(value, ()):
             seen.setdefault(path, []).append(leaf)
-    found = []
+    fields = []
     for path, values in seen.items():
         kind = _kind(path, values, input_schema)
         if kind is None:
             continue
         field = Field(_name(path), path, kind)
         if len({field.read(value) for value in inputs}) > 1:
-            found.append(field)
-    names = [field.name for field in found]
+            fields.append(field)
+    names = [field.name for field in fields]
     return [
-        field if names.count(field.name) == 1 else Field(repr(field.path), field.path, field.kind) for field in found
+        field if names.count(field.name) == 1 else Field(repr(field.path), field.path, field.kind) for field in fields
     ]
 
 

@@ -12,7 +12,7 @@ from .errors import CannotLearn
 from .examples import check_contradictions, check_examples, read_examples
 from .fields import Field, find_fields
 from .learnt import Learnt
-from .targets import Target, find_targets
+from .targets import OutputTarget, find_targets
 from .trained import TrainedProgram, cyclomatic_complexity, lines_of_code
 from .writing import describe, write_program
 
@@ -74,7 +74,7 @@ def learn(
     )
 
 
-def _learn_target(target: Target, table: Table, fields: Sequence[Field], random_state: int) -> tuple[Learnt, int]:
+def _learn_target(target: OutputTarget, table: Table, fields: Sequence[Field], random_state: int) -> tuple[Learnt, int]:
     if target.is_constant:
         return Learnt(target, None, "constant", 1.0, 1.0, ()), 0
     answers = np.array(target.rows)
@@ -84,7 +84,7 @@ def _learn_target(target: Target, table: Table, fields: Sequence[Field], random_
     return Learnt(target, fitted.model(), method, choice.score, choice.baseline, tuple(fields)), choice.folds
 
 
-def _method(candidate: Candidate, target: Target) -> str:
+def _method(candidate: Candidate, target: OutputTarget) -> str:
     if candidate.family == "tree":
         return f"a decision tree of at most {candidate.size} leaves"
     if candidate.family == "boosted":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from .fields import Field
-from .targets import Target
+from .targets import OutputTarget
 
 Row = tuple[float, ...]  # one weight for an amount or for two answers, else one for each answer
 Node: TypeAlias = "float | tuple[str, float, Node, Node]"  # a leaf, or (column, limit, at most, above)
@@ -91,7 +91,7 @@ class TreeModel:
 class Learnt:
     """One output field's model, None for a constant, with its cross-validated score."""
 
-    target: Target
+    target: OutputTarget
     model: LinearModel | TreeModel | None
     method: str
     score: float

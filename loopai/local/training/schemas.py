@@ -60,11 +60,11 @@ def _parts(schema: Any, root: Any, depth: int) -> list[Mapping[str, Any]]:
 def _resolve(reference: str, root: Any) -> Any:
     if not reference.startswith("#"):
         return None
-    found = root
+    schema = root
     for step in reference[1:].strip("/").split("/"):
         if step:
-            found = _mapping(found).get(step.replace("~1", "/").replace("~0", "~"))
-    return found
+            schema = _mapping(schema).get(step.replace("~1", "/").replace("~0", "~"))
+    return schema
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ MIN_EXAMPLES_A_LABEL = 2  # one to learn from and one to check with
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputTarget:
     """One field of the output; `key` is None where the output is a bare value.
 
     `labels` holds the answers to choose from (one alone: a constant) and `rows` each example's index into it; for
@@ -47,7 +47,7 @@ class Target:
         return len(self.labels) == 1
 
 
-def find_targets(outputs: Sequence[Any], output_schema: Any) -> list[Target]:
+def find_targets(outputs: Sequence[Any], output_schema: Any) -> list[OutputTarget]:
     """The fields of the outputs, in the order of the first example's."""
     if not all(isinstance(output, dict) for output in outputs):
         for index, output in enumerate(outputs):
@@ -70,13 +70,13 @@ def find_targets(outputs: Sequence[Any], output_schema: Any) -> list[Target]:
     return [_target(key, [output[key] for output in outputs], stated(output_schema, (key,))) for key in keys]
 
 
-def rare_labels(target: Target) -> list[Label]:
+def rare_labels(target: OutputTarget) -> list[Label]:
     """The answers that fewer examples give than can be learnt from."""
     counts = Counter(target.rows)
     return [label for index, label in enumerate(target.labels) if 0 < counts[index] < MIN_EXAMPLES_A_LABEL]
 
 
-def _target(key: str | None, values: list[Any], facts: Stated) -> Target:
+def _target(key: str | None, values: list[Any], facts: Stated) -> OutputTarget:
     name = "the output" if key is None else f"the output field '{key}'"
     for index, value in enumerate(values):
         if not isinstance(value, (str, bool, int, float)) and value is not None:
@@ -87,14 +87,14 @@ def _target(key: str | None, values: list[Any], facts: Stated) -> Target:
     labels = _distinct(values)
     if _is_amount(name, values, labels, facts):
         whole = all(isinstance(value, int) for value in values) and facts.types != frozenset({"number"})
-        return Target(key, (), tuple(float(value) for value in values), whole)
+        return OutputTarget(key, (), tuple(float(value) for value in values), whole)
     if any(isinstance(label, str) for label in labels) and len(labels) > max(2, len(values) / 2):
         raise CannotLearn(
             f"{name[0].upper()}{name[1:]} is free text ({len(labels)} different values in {len(values)} examples), "
             "which cannot be learnt from examples: give answers that repeat, or push a program of your own."
         )
     places = {_identity(label): index for index, label in enumerate(labels)}
-    return Target(key, tuple(labels), tuple(float(places[_identity(value)]) for value in values))
+    return OutputTarget(key, tuple(labels), tuple(float(places[_identity(value)]) for value in values))
 
 
 def _is_amount(name: str, values: list[Any], labels: list[Label], facts: Stated) -> bool:
@@ -119,8 +119,8 @@ def _is_amount(name: str, values: list[Any], labels: list[Label], facts: Stated)
 
 def _distinct(values: list[Any]) -> list[Label]:
     """Each value once, sorted where that is possible, so that a program does not depend on the examples' order."""
-    found = {_identity(value): value for value in reversed(values)}
-    return [found[identity] for identity in sorted(found)]
+    by_identity = {_identity(value): value for value in reversed(values)}
+    return [by_identity[identity] for identity in sorted(by_identity)]
 
 
 def _identity(value: Label) -> tuple[str, float, str]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..program import Bounds, Outcome, Program, Stop
+from ..program import Bounds, Program, ProgramOutcome, Stop
 from ..values import NotJSON, from_output
 from .process import DenoProcess, Gone, Late, deno_binary, frame
 
@@ -84,14 +84,14 @@ class _Slot:
 
     def exchange(
         self, program: Program, inputs: Sequence[bytes], limit: int, *, check: bool = False
-    ) -> tuple[list[Outcome], bool]:
+    ) -> tuple[list[ProgramOutcome], bool]:
         """Run `main` on one input after the other, or `check` the program.
 
         Returns the outcomes of those that came to an end, and whether the process ended before all had: then the
         input after them was under way, and is to blame if it was the first that the process ever saw.
         """
         wanted = len(inputs) + check
-        outcomes: list[Outcome] = []
+        outcomes: list[ProgramOutcome] = []
         process = self._ready()
         fresh, self._served = not self._served, True
         try:
@@ -145,10 +145,10 @@ class _Slot:
         request["program"] = number
         return frame(json.dumps(request).encode()) + b"".join(frame(item) for item in inputs)
 
-    def _blamed(self, gone: Gone) -> Outcome:
+    def _blamed(self, gone: Gone) -> ProgramOutcome:
         if gone.out_of_memory:
-            return Outcome(None, f"Memory limit of {self._max_memory_mb} MB exceeded", 0.0)
-        return Outcome(None, "Execution error: the sandbox's process ended unexpectedly", 0.0)
+            return ProgramOutcome(None, f"Memory limit of {self._max_memory_mb} MB exceeded", 0.0)
+        return ProgramOutcome(None, "Execution error: the sandbox's process ended unexpectedly", 0.0)
 
 
 class _Slots:
@@ -248,7 +248,7 @@ class TypeScriptEngine:
         if own is not None:
             own.kill()
 
-    def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> Outcome:
+    def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> ProgramOutcome:
         """Run `main(value)`, for at most `limit` milliseconds."""
         began = time.perf_counter()
         work = _Work([value], stop)
@@ -257,11 +257,11 @@ class TypeScriptEngine:
         [outcome] = work.done()
         if work.refused:
             return outcome
-        return Outcome(outcome.output, outcome.error, max(outcome.latency_ms, _ms_since(began)))
+        return ProgramOutcome(outcome.output, outcome.error, max(outcome.latency_ms, _ms_since(began)))
 
     def run_many(
         self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int, stop: Stop | None
-    ) -> list[Outcome]:
+    ) -> list[ProgramOutcome]:
         """Run `main` on each value; the outcomes stand in order."""
         work = _Work(values, stop)
         slots = self._own()
@@ -326,7 +326,10 @@ class TypeScriptEngine:
             try:
                 outcomes, ended = slot.exchange(program, [work.inputs[position] for position in positions], limit)
             except OSError as error:
-                outcomes, ended = [Outcome(None, f"Execution error: the sandbox cannot start: {error}", 0.0)], False
+                outcomes, ended = (
+                    [ProgramOutcome(None, f"Execution error: the sandbox cannot start: {error}", 0.0)],
+                    False,
+                )
             finally:
                 slots.give_back(slot, program)
             if len(outcomes) < len(positions):
@@ -354,7 +357,7 @@ class _Work:
     def __init__(self, values: Sequence[Any], stop: Stop | None) -> None:
         self.stop = stop
         self.inputs: list[bytes] = []
-        self.outcomes: list[Outcome | None] = [None] * len(values)
+        self.outcomes: list[ProgramOutcome | None] = [None] * len(values)
         self.waiting: deque[int] = deque()
         self.refused = False
         self._lock = threading.Lock()
@@ -364,7 +367,7 @@ class _Work:
                 self.waiting.append(position)
             except NotJSON as error:
                 self.inputs.append(b"")
-                self.outcomes[position] = Outcome(None, str(error), 0.0)
+                self.outcomes[position] = ProgramOutcome(None, str(error), 0.0)
                 self.refused = True
 
     def take(self, most: int, most_bytes: float = _LARGEST_GROUP_BYTES) -> list[int]:
@@ -388,9 +391,9 @@ class _Work:
     def end(self, reason: str) -> None:
         """Give what waits the reason as its error."""
         for position in self.take(len(self.inputs), _NO_LIMIT):
-            self.outcomes[position] = Outcome(None, reason, 0.0)
+            self.outcomes[position] = ProgramOutcome(None, reason, 0.0)
 
-    def done(self) -> list[Outcome]:
+    def done(self) -> list[ProgramOutcome]:
         """The outcomes, which by now all inputs have."""
         return [outcome for outcome in self.outcomes if outcome is not None]
 
@@ -408,27 +411,27 @@ def _written(value: Any) -> bytes:
         raise NotJSON("Input is nested too deeply") from None
 
 
-def _outcome(kind: int, ms: float, text: bytes, limit: int) -> Outcome:
+def _outcome(kind: int, ms: float, text: bytes, limit: int) -> ProgramOutcome:
     if kind == _TIMEOUT or ms > limit:
         return _timed_out(limit)
     if kind == _ERROR:
-        return Outcome(None, text.decode(), ms)
+        return ProgramOutcome(None, text.decode(), ms)
     try:
         output = from_output(text.decode())
         if b"\\ud" in text:
             # Such an escape is half of a pair that JSON text can carry, and no other text.
             json.dumps(output, ensure_ascii=False).encode()
     except NotJSON as error:
-        return Outcome(None, str(error), ms)
+        return ProgramOutcome(None, str(error), ms)
     except UnicodeEncodeError:
-        return Outcome(None, "Output is not valid Unicode: it has a lone surrogate", ms)
+        return ProgramOutcome(None, "Output is not valid Unicode: it has a lone surrogate", ms)
     except RecursionError:
-        return Outcome(None, "Output is nested too deeply", ms)
-    return Outcome(output, None, ms)
+        return ProgramOutcome(None, "Output is nested too deeply", ms)
+    return ProgramOutcome(output, None, ms)
 
 
-def _timed_out(limit: int) -> Outcome:
-    return Outcome(None, f"Execution timeout after {limit}ms", float(limit))
+def _timed_out(limit: int) -> ProgramOutcome:
+    return ProgramOutcome(None, f"Execution timeout after {limit}ms", float(limit))
 
 
 def _ms_since(began: float) -> float:

@@ -27,6 +27,8 @@ class Site:
     def __init__(self, kind: str, name: str, folder: Path, upstream: str) -> None:
         self.kind = kind
         self.folder = folder
+        self.name = str(folder / "site.sqlite3") if kind == "sqlite" else name
+        self.copies: list[str] = []
         self.environ = {
             **{key: text for key, text in os.environ.items() if not key.startswith("LOOPAI_")},
             "PYTHONPATH": str(PROJECT),
@@ -110,6 +112,23 @@ def _mariadb(sql: str) -> None:
         cursor.execute(sql)
 
 
+def copy_of(made: Site, folder: Path) -> str:
+    """The name of a copy of the site's database, as it is now; it goes with the site."""
+    if made.kind == "sqlite":
+        copy = folder / f"copy-{uuid4().hex[:8]}.sqlite3"
+        shutil.copyfile(made.name, copy)
+        return str(copy)
+    name = f"{made.name}_copy"
+    made.copies.append(name)
+    if made.kind == "postgresql":
+        _psql(f"CREATE DATABASE {name} TEMPLATE {made.name}")
+        return name
+    _mariadb(f"CREATE DATABASE {name}")
+    dump = subprocess.run(["mariadb-dump", "-h127.0.0.1", "-uroot", made.name], capture_output=True, check=True)
+    subprocess.run(["mariadb", "-h127.0.0.1", "-uroot", name], input=dump.stdout, check=True)
+    return name
+
+
 @contextmanager
 def site(kind: str, folder: Path, upstream: str) -> Iterator[Site]:
     """A migrated site; the test is skipped where there is no such database, except with CI=true."""
@@ -122,13 +141,14 @@ def site(kind: str, folder: Path, upstream: str) -> Iterator[Site]:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(f"no {kind} on this machine: {error}")
+    made = Site(kind, name, folder, upstream)
     try:
-        made = Site(kind, name, folder, upstream)
         made.manage("migrate", "--run-syncdb", "--verbosity", "0")
         yield made
     finally:
         if sql is not None:
-            sql(f"DROP DATABASE {name}" + (" WITH (FORCE)" if kind == "postgresql" else ""))
+            for each in (name, *made.copies):
+                sql(f"DROP DATABASE {each}" + (" WITH (FORCE)" if kind == "postgresql" else ""))
         shutil.rmtree(folder / "celery", ignore_errors=True)
 
 

@@ -13,7 +13,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from loopai.contrib.django.models import BatchFailure, BatchRun, Failure, WebhookDelivery
+from loopai.contrib.django.batches.recording import record_chunk
+from loopai.contrib.django.models import BatchFailure, BatchRun, HandledEvent
 from loopai.testing import signed_webhook
 
 pytestmark = pytest.mark.django_db
@@ -30,8 +31,8 @@ def run() -> BatchRun:
         task="<b>spam</b>", source="inbox.Message", fingerprint="f", total=200, command=COMMAND
     )
     assert made.acquire("me", timezone.now(), 600)
-    failures = [Failure(str(key), "program", "<script>alert(1)</script>") for key in range(3)]
-    made.record_chunk(None, "100", ok=97, failures=failures, owner="me")
+    failures = [BatchFailure.of(str(key), "program", "<script>alert(1)</script>") for key in range(3)]
+    record_chunk(made, None, "100", ok=97, failures=failures, by="me")
     return made
 
 
@@ -62,15 +63,15 @@ def buttons(text: str) -> list[str]:
 def test_every_page_opens(admin_client: Client, run: BatchRun) -> None:
     """Lists, pages, filters, searches, deletion: of runs, failed rows and deliveries."""
     admin_client.post("/loopai/webhook/", **signed_webhook(secret="new secret").as_django())
-    failure, delivery = run.failures.first(), WebhookDelivery.objects.get()
+    failure, delivery = run.failures.first(), HandledEvent.objects.get()
     assert failure is not None
     for path in (
         "/admin/", RUNS, f"{RUNS}?state__exact=running", f"{RUNS}?q=spam", f"{RUNS}{run.pk}/change/",
         f"{RUNS}{run.pk}/history/", "/admin/loopai/batchfailure/", "/admin/loopai/batchfailure/?q=1",
         f"/admin/loopai/batchfailure/?run__id__exact={run.pk}&code=program",
         f"/admin/loopai/batchfailure/{failure.pk}/change/", f"/admin/loopai/batchfailure/{failure.pk}/delete/",
-        "/admin/loopai/webhookdelivery/", f"/admin/loopai/webhookdelivery/{delivery.pk}/change/",
-        f"/admin/loopai/webhookdelivery/{delivery.pk}/delete/",
+        "/admin/loopai/handledevent/", f"/admin/loopai/handledevent/{delivery.pk}/change/",
+        f"/admin/loopai/handledevent/{delivery.pk}/delete/",
     ):  # fmt: skip
         text = page(admin_client, path)
         assert "<b>spam" not in text
@@ -93,7 +94,7 @@ def test_numbers_are_grouped_for_people_and_not_for_links(admin_client: Client, 
     settings.USE_THOUSAND_SEPARATOR = True
     run = BatchRun.objects.create(pk=1234, task="spam", source="inbox.Message", fingerprint="f", total=5678)
     assert run.acquire("me", timezone.now(), 600)
-    run.record_chunk(None, "1", ok=4321, failures=[Failure("1", "program", "no")], owner="me")
+    record_chunk(run, None, "1", ok=4321, failures=[BatchFailure.of("1", "program", "no")], by="me")
     text = page(admin_client, f"{RUNS}{run.pk}/change/")
     assert 'data-loopai-run="1234"' in text
     assert "run__id__exact=1234&" in text
@@ -121,7 +122,7 @@ def test_progress_is_refreshed(admin_client: Client, run: BatchRun) -> None:
     """The address that the page names gives the fragment anew, for one run or several, escaped, never cached."""
     text = page(admin_client, RUNS)
     assert f'data-loopai-run="{run.pk}" data-loopai-part="row" data-loopai-url="{RUNS}progress/"' in text
-    run.record_chunk("100", "150", ok=50, owner="me")
+    record_chunk(run, "100", "150", ok=50, by="me")
     answer = admin_client.get(f"{RUNS}progress/", {"run": [run.pk, 999, "x", "9" * 40], "part": "panel"})
     told = answer.json()
     assert "no-store" in answer["Cache-Control"]
@@ -189,7 +190,7 @@ def test_permissions_are_django_s(run: BatchRun) -> None:
     assert viewer.get(f"{RUNS}progress/", {"run": run.pk}).status_code == 200
     assert viewer.get(f"{RUNS}{run.pk}/delete/").status_code == 403
     User.objects.all().delete()
-    stranger = user_with("view_webhookdelivery")
+    stranger = user_with("view_handledevent")
     for path in (RUNS, f"{RUNS}{run.pk}/change/", f"{RUNS}progress/", "/admin/loopai/batchfailure/"):
         assert stranger.get(path).status_code == 403
     assert Client().get(f"{RUNS}progress/").status_code == 302

@@ -342,7 +342,7 @@ def test_failed_rows_are_repeated(loopai_fake: FakeLoopai) -> None:
 
 
 def test_a_run_stopped_by_errors_is_gone_on_with(loopai_fake: FakeLoopai) -> None:
-    """Results that do not fit count for `--max-errors`: exit 3; a second run is refused, `--resume` finishes it."""
+    """RowWriter that do not fit count for `--max-errors`: exit 3; a second run is refused, `--resume` finishes it."""
     mails(400)
     task = loopai_fake.task("spam")
     task.returns({"label": "neither"})
@@ -412,9 +412,9 @@ REFUSED = [
     (("--queryset", "inbox.Mail", "--map", "text=bodi", "--save-to", "label"), "no field 'bodi'"),
     (("--queryset", "inbox.Mail", "--map", "text=subject.words", "--save-to", "label"), "nothing lies inside"),
     (("--queryset", "inbox.Message", "--map", "text=mail.subject", "--save-to", "label"), "many values"),
-    ((*MAILS, "--save-to", "label", "--chunk-size", "0"), "chunk_size"),
-    ((*MAILS, "--save-to", "label", "--max-concurrency", "101"), "max_concurrency"),
-    ((*MAILS, "--save-to", "label", "--max-errors", "some"), "max_errors"),
+    ((*MAILS, "--save-to", "label", "--chunk-size", "0"), "--chunk-size"),
+    ((*MAILS, "--save-to", "label", "--max-concurrency", "101"), "--max-concurrency"),
+    ((*MAILS, "--save-to", "label", "--max-errors", "some"), "--max-errors"),
     ((*MAILS, "--save-to", "label", "--limit", "0"), "--limit"),
     ((*MAILS, "--save-to", "label", "--id-field", "id"), "for files"),
     ((*MAILS, "--save-to", "label", "--database", "elsewhere"), "DATABASES has no"),

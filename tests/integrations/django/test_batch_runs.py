@@ -14,7 +14,8 @@ from django.db import connection, transaction
 from inbox.models import Diary, Letter, Message, Note, Reminder
 
 from loopai.contrib.django import keys
-from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun, Failure, LeaseLost
+from loopai.contrib.django.batches.recording import LeaseLost, record_chunk, record_retried
+from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun
 from loopai.contrib.django.ranges import advanced
 from loopai.contrib.django.signals import batch_requested
 from loopai.exceptions import ConfigurationError
@@ -116,7 +117,7 @@ def test_a_deleted_run_is_nobody_s(owned: BatchRun) -> None:
     again(owned).delete()
     assert not owned.beat("me", after(1), LEASE)
     with pytest.raises(LeaseLost):
-        owned.record_chunk(None, "10", ok=10, owner="me")
+        record_chunk(owned, None, "10", ok=10, by="me")
 
 
 # Chunks
@@ -124,22 +125,22 @@ def test_a_deleted_run_is_nobody_s(owned: BatchRun) -> None:
 
 def test_a_chunk_advances_the_mark_and_the_counts(owned: BatchRun) -> None:
     """Counts add up, and the mark is the last key of what is finished without a gap."""
-    owned.record_chunk(None, "100", ok=97, failures=[Failure("7", "program", "no")], skipped=2, owner="me")
-    owned.record_chunk("100", "200", ok=100, owner="me")
+    record_chunk(owned, None, "100", ok=97, failures=[BatchFailure.of("7", "program", "no")], skipped=2, by="me")
+    record_chunk(owned, "100", "200", ok=100, by="me")
     run = again(owned)
     assert (run.mark, run.ok, run.errors, run.skipped, run.done) == ("200", 197, 1, 2, 200)
-    assert (run.share, run.finished_ranges) == (0.2, [])
+    assert (run.snapshot().fraction, run.finished_ranges) == (0.2, [])
     assert [(f.key, f.code, f.message) for f in run.failures.all()] == [("7", "program", "no")]
 
 
 def test_chunks_may_end_in_any_order(owned: BatchRun) -> None:
     """Whatever ends beyond a gap is kept beside the mark, and joins it when the gap closes."""
-    owned.record_chunk("b", "c", ok=1, owner="me")
-    owned.record_chunk("d", "e", ok=1, owner="me")
+    record_chunk(owned, "b", "c", ok=1, by="me")
+    record_chunk(owned, "d", "e", ok=1, by="me")
     assert (owned.mark, owned.finished_ranges) == (None, [["b", "c"], ["d", "e"]])
-    owned.record_chunk("c", "d", ok=1, owner="me")
+    record_chunk(owned, "c", "d", ok=1, by="me")
     assert (owned.mark, again(owned).finished_ranges) == (None, [["b", "e"]])
-    owned.record_chunk(None, "b", ok=1, owner="me")
+    record_chunk(owned, None, "b", ok=1, by="me")
     assert (again(owned).mark, again(owned).finished_ranges) == ("e", [])
 
 
@@ -169,7 +170,7 @@ def test_a_chunk_and_its_rows_are_one_transaction(owned: BatchRun) -> None:
     def write(owner: str) -> None:
         with transaction.atomic():
             Message.objects.filter(pk=message.pk).update(label="spam")
-            owned.record_chunk(None, str(message.pk), ok=1, owner=owner)
+            record_chunk(owned, None, str(message.pk), ok=1, by=owner)
 
     with pytest.raises(LeaseLost, match="is not me now"):
         write("me")
@@ -182,15 +183,15 @@ def test_a_chunk_and_its_rows_are_one_transaction(owned: BatchRun) -> None:
 
 def test_chunks_recorded_at_once_are_all_counted(owned: BatchRun) -> None:
     """Eight workers record chunks of one run: no count and no range is lost."""
-    parts = owned.hand_out([(str(turn) if turn else None, str(turn + 1)) for turn in range(16)])
+    parts = [owned.parts.create(run=owned, after=str(turn) if turn else None, upto=str(turn + 1)) for turn in range(16)]
     for part in parts:
         assert part.acquire("worker", NOON, LEASE)
 
     def record(turn: int) -> None:
         for part in parts[turn::8]:
-            failures, mine = [Failure(part.upto, "program", "no")], again(owned)
+            failures, mine = [BatchFailure.of(part.upto, "program", "no")], again(owned)
             with transaction.atomic():
-                mine.record_chunk(part.after, part.upto, ok=9, failures=failures, part=part)
+                record_chunk(mine, part.after, part.upto, ok=9, failures=failures, by=part)
 
     at_once(record, 8)
     run = again(owned)
@@ -201,18 +202,12 @@ def test_chunks_recorded_at_once_are_all_counted(owned: BatchRun) -> None:
 def test_what_a_failure_says_fits_every_database(owned: BatchRun) -> None:
     """NUL, half surrogate pairs, texts of any length, and keys that a collation takes for one."""
     keys_of = ["a", "A", "a ", "x" * 5000, "nul \0", "half \ud800", "\N{PILE OF POO}"]
-    failures = [Failure(key, "program", f"\0 \ud800 {key}" * 3) for key in keys_of]
-    owned.record_chunk(None, "9", failures=failures, owner="me")
+    failures = [BatchFailure.of(key, "program", f"\0 \ud800 {key}" * 3) for key in keys_of]
+    record_chunk(owned, None, "9", failures=failures, by="me")
     kept = {failure.key for failure in owned.failures.all()}
     assert len(kept) == 7
     assert {"a", "A", "a ", "x" * 5000, "\N{PILE OF POO}"} <= kept
     assert max(len(failure.message) for failure in owned.failures.all()) <= 2000
-
-
-def test_either_an_owner_or_a_part_is_given(owned: BatchRun) -> None:
-    """A chunk that nobody answers for is a mistake of the engine."""
-    with pytest.raises(ValueError, match="give owner"):
-        owned.record_chunk(None, "1", ok=1)
 
 
 # What remains
@@ -226,24 +221,23 @@ def test_remaining_leaves_out_what_is_finished(owned: BatchRun, kind: str) -> No
     for turn in range(10):
         model.objects.create(text=str(turn), **({"slug": slugs[turn]} if kind == "string" else {}))
     ordered = list(model.objects.order_by("pk").values_list("pk", flat=True))
-    owned.key_kind = keys.kind_of(model)
-    owned.upper_key = keys.to_text(ordered[8])
+    owned.upper_key = keys.to_text(model, ordered[8])
     owned.save()
     assert list(owned.remaining(model.objects.order_by("pk")).values_list("pk", flat=True)) == ordered[:9]
-    texts = [keys.to_text(key) for key in ordered]
-    owned.record_chunk(None, texts[1], ok=2, owner="me")
-    owned.record_chunk(texts[3], texts[5], ok=2, owner="me")
+    texts = [keys.to_text(model, key) for key in ordered]
+    record_chunk(owned, None, texts[1], ok=2, by="me")
+    record_chunk(owned, texts[3], texts[5], ok=2, by="me")
     left = again(owned).remaining(model.objects.order_by("pk")).values_list("pk", flat=True)
     assert list(left) == [ordered[2], ordered[3], ordered[6], ordered[7], ordered[8]]
-    assert [keys.from_text(owned.key_kind, text) for text in texts] == ordered
+    assert [keys.from_text(model, text) for text in texts] == ordered
 
 
 def test_what_rows_cannot_be_paged_by_is_refused() -> None:
     """A primary key of dates is named; one inherited from another table is that table's."""
     with pytest.raises(ConfigurationError, match=r"inbox\.Diary: rows are paged by a primary key of integers, UUIDs"):
-        keys.kind_of(Diary)
-    assert keys.kind_of(Reminder) == keys.STRING
-    assert keys.from_text(keys.UUID_KEY, "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60") == UUID(
+        keys.check(Diary)
+    keys.check(Reminder)
+    assert keys.from_text(Letter, "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60") == UUID(
         int=0x7F1C2A345B6D4E7F8A901B2C3D4E5F60
     )
 
@@ -253,13 +247,13 @@ def test_what_rows_cannot_be_paged_by_is_refused() -> None:
 
 def test_retried_rows_change_sides(owned: BatchRun) -> None:
     """What is right now, gone, or failed again: the counts follow, and only what failed again is kept."""
-    failures = [Failure(str(key), "program", "no") for key in range(4)]
-    owned.record_chunk(None, "100", ok=96, failures=failures, owner="me")
-    owned.record_retried(ok=["0", "1"], skipped=["2"], failures=[Failure("3", "refused", "still")], owner="me")
+    failures = [BatchFailure.of(str(key), "program", "no") for key in range(4)]
+    record_chunk(owned, None, "100", ok=96, failures=failures, by="me")
+    record_retried(owned, ok=["0", "1"], skipped=["2"], failures=[BatchFailure.of("3", "refused", "still")], by="me")
     run = again(owned)
     assert (run.ok, run.errors, run.skipped) == (98, 1, 1)
     assert [(f.key, f.code, f.message) for f in run.failures.all()] == [("3", "refused", "still")]
-    owned.record_retried(ok=["0", "1"], owner="me")  # a repetition changes nothing
+    record_retried(owned, ok=["0", "1"], by="me")  # a repetition changes nothing
     assert (again(owned).ok, again(owned).errors) == (98, 1)
 
 
@@ -268,7 +262,7 @@ def test_retried_rows_change_sides(owned: BatchRun) -> None:
 
 def test_a_part_is_taken_by_one_worker_and_taken_up_by_another(owned: BatchRun) -> None:
     """A killed worker's part is free when its lease runs out; what the first wrote late is undone."""
-    [part] = owned.hand_out([(None, "100")])
+    part = owned.parts.create(run=owned, upto="100")
     same = BatchPart.objects.get(pk=part.pk)
     assert at_once(lambda turn: BatchPart.objects.get(pk=part.pk).acquire(f"{turn}", NOON, LEASE), 4).count(True) == 1
     BatchPart.objects.update(owner="first", lease_until=after(LEASE))
@@ -279,11 +273,11 @@ def test_a_part_is_taken_by_one_worker_and_taken_up_by_another(owned: BatchRun) 
     assert same.acquire("second", after(LEASE + 1), LEASE)
     assert not part.beat(after(LEASE + 2), LEASE)
     with pytest.raises(LeaseLost, match="taken by another worker"):
-        owned.record_chunk(None, "100", ok=100, part=part)
+        record_chunk(owned, None, "100", ok=100, by=part)
     assert again(owned).ok == 0
-    owned.record_chunk(None, "100", ok=100, part=same)
+    record_chunk(owned, None, "100", ok=100, by=same)
     with pytest.raises(LeaseLost):
-        owned.record_chunk(None, "100", ok=100, part=same)
+        record_chunk(owned, None, "100", ok=100, by=same)
     assert (again(owned).ok, again(owned).mark) == (100, "100")
 
 
@@ -355,14 +349,21 @@ def test_retry_needs_failed_rows(owned: BatchRun, requested: Any) -> None:
 
 def test_speed_and_time_left(owned: BatchRun) -> None:
     """Skipped rows cost nothing and do not count as speed; without a total nothing is foretold."""
-    assert (owned.rows_per_second, owned.seconds_left) == (None, None)
-    owned.record_chunk(
-        None, "1", ok=180, failures=[Failure(str(key), "x", "") for key in range(20)], skipped=300, owner="me"
+    assert (owned.snapshot().rate, owned.snapshot().left) == (0.0, None)
+    record_chunk(
+        owned,
+        None,
+        "1",
+        ok=180,
+        failures=[BatchFailure.of(str(key), "x", "") for key in range(20)],
+        skipped=300,
+        by="me",
     )
     owned.beat("me", after(10), LEASE)
-    assert (owned.rows_per_second, owned.seconds_left, owned.share) == (20.0, 25.0, 0.5)
+    now = owned.snapshot()
+    assert (now.rate, now.left, now.fraction) == (20.0, 25.0, 0.5)
     owned.total = None
-    assert (owned.seconds_left, owned.share) == (None, None)
+    assert (owned.snapshot().left, owned.snapshot().fraction) == (None, None)
 
 
 def test_the_command_to_go_on_with(run: BatchRun) -> None:
@@ -385,8 +386,8 @@ def test_a_run_is_found_by_what_it_does(run: BatchRun) -> None:
 
 def test_deleting_a_run_takes_its_failures_and_parts(owned: BatchRun) -> None:
     """Nothing is left behind."""
-    owned.record_chunk(None, "1", failures=[Failure("1", "program", "no")], owner="me")
-    owned.hand_out([("1", "2")])
+    record_chunk(owned, None, "1", failures=[BatchFailure.of("1", "program", "no")], by="me")
+    owned.parts.create(run=owned, after="1", upto="2")
     again(owned).delete()
     assert not BatchFailure.objects.exists()
     assert not BatchPart.objects.exists()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from celery import current_app
@@ -17,15 +19,18 @@ from django.utils import timezone
 from inbox.models import Mail, Message
 
 from loopai.batch.engine.stopping import Stop
+from loopai.batch.options import QUERYSET, table
 from loopai.batch.rows import OK, Outcome
-from loopai.contrib.celery import look_after, run_part, start_batch
-from loopai.contrib.django.batches import parts
-from loopai.contrib.django.batches.following import follow
-from loopai.contrib.django.batches.plans import Plan
-from loopai.contrib.django.batches.results import Results
-from loopai.contrib.django.batches.rows import KeyedRow
-from loopai.contrib.django.batches.runs import Work
-from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun, LeaseLost
+from loopai.contrib.celery import StartOptions, partitions, run_part, start_batch
+from loopai.contrib.celery.monitor import follow
+from loopai.contrib.celery.tasks import look_after
+from loopai.contrib.django.batches.options import RunOptions
+from loopai.contrib.django.batches.plan import Plan
+from loopai.contrib.django.batches.queryset import KeyedRow
+from loopai.contrib.django.batches.recording import LeaseLost
+from loopai.contrib.django.batches.row_writer import RowWriter
+from loopai.contrib.django.batches.run_lookup import ResolvedPlan
+from loopai.contrib.django.models import BatchFailure, BatchPart, BatchRun
 from loopai.exceptions import ConfigurationError
 from loopai.testing import FakeLoopai, ProgramError
 
@@ -138,6 +143,26 @@ def test_files_are_refused(
     assert BatchRun.objects.count() == 0
 
 
+@pytest.mark.parametrize("name", ["engine", "edge", "dry_run", "output", "key", "resume"])
+def test_what_start_batch_does_not_take_is_named(name: str) -> None:
+    """An option of the command or of files is an error that names it, as it is one for a type checker."""
+    assert name not in get_type_hints(StartOptions)
+    options: Any = {name: True}
+    with pytest.raises(ConfigurationError, match=name):
+        start_batch("spam", "inbox.Mail", save_to=["verdict=label"], **options)
+
+
+def test_start_batch_has_the_options_of_the_table() -> None:
+    """By the names and types of `loopai_batch`: what a type checker accepts is accepted when it runs."""
+    own = {item for item in inspect.signature(start_batch).parameters if item != "options"}
+    of_the_command = {"output", "output_format", "dry_run", "edge", "engine", "progress", "grace"}
+    options = {name for name, info in table(RunOptions) if QUERYSET in info.where} - own - of_the_command
+    described = get_type_hints(StartOptions)
+    assert described.keys() == options
+    written = get_type_hints(RunOptions)
+    assert {name for name in options if described[name] != written[name]} == {"max_errors"}
+
+
 def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
     """Before one tries it; and a share is written with one sign."""
     with pytest.raises(SystemExit):
@@ -145,25 +170,25 @@ def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
             ["manage.py", "loopai_batch", "--help"]
         )
     told = " ".join(capsys.readouterr().out.split())
-    assert "this process, or Celery's workers (--queryset with --save-to)" in told
-    assert "for stdout (--engine inline)" in told
+    assert "inline (this process; files as well) or celery (workers; --queryset with --save-to)" in told
     assert "--max-errors N|P% " in told
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"dry_run": True}, "dry_run is for the command"),
-        ({"overwrite": True}, "mode='overwrite' says it"),
-        ({"mode": "retry-failed"}, "mode is one of new, resume, retry_failed, overwrite"),
+        ({"dry_run": True}, "start_batch has no option 'dry_run': it is for the command"),
+        ({"overwrite": True}, "pass mode='overwrite'"),
+        ({"mode": "retry-failed"}, "mode must be one of new, resume, retry_failed, overwrite, not 'retry-failed'"),
         ({"output": "judged.csv"}, "output: Celery runs a queryset and saves to its rows"),
         ({"input": "mails.csv"}, "input: Celery runs a queryset and saves to its rows"),
+        ({"key": "id"}, "key: Celery runs a queryset and saves to its rows"),
     ],
 )
 def test_start_batch_refuses_what_it_would_not_heed(spam: Any, options: dict[str, Any], told: str) -> None:
     """Above all a dry run that would send rows."""
     with pytest.raises(ConfigurationError, match=told):
-        start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], **options)
+        start_batch("spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"], **options)
     assert BatchRun.objects.count() == 0
 
 
@@ -178,13 +203,13 @@ def failed_before(spam: Any) -> tuple[BatchRun, tuple[str, ...]]:
     spam.returns({"label": "ham"})
     run = BatchRun.objects.get()
     BatchRun.objects.update(state=BatchRun.State.PENDING, mode=BatchRun.Mode.RETRY_FAILED)
-    assert run.acquire(parts.WORKERS, timezone.now(), 60)
+    assert run.acquire(partitions.WORKERS, timezone.now(), 60)
     return run, words
 
 
 def handed_out(run: BatchRun) -> list[BatchPart]:
     with transaction.atomic():
-        return parts.first_parts(run, Work(Plan.of(run), "default"))
+        return partitions.first_parts(run, ResolvedPlan(Plan.of(run), "default"))
 
 
 def test_a_worker_that_lacks_the_alias_stops_the_run(spam: Any) -> None:
@@ -238,22 +263,22 @@ def test_rows_that_failed_since_are_repeated_too(spam: Any) -> None:
 def test_a_worker_that_lost_its_part_keeps_nothing(spam: Any) -> None:
     """Two repeat the same failed rows, as the first was silent for too long: one of them is heard."""
     run, _ = failed_before(spam)
-    work = Work(Plan.of(run), "default")
+    resolved = ResolvedPlan(Plan.of(run), "default")
     first = run.failures.order_by("pk")[0]
     slow = run.parts.create(run=run, after="0", upto=str(first.pk), failed=True)
     quick = BatchPart.objects.get(pk=slow.pk)
     found: list[tuple[str, BatchPart, list[KeyedRow]]] = []
     for part, owner in ((slow, "spam"), (quick, "ham")):
         assert part.acquire(owner, timezone.now(), -1)
-        found.append((owner, part, parts.rows_of(run, part, work)[0]))
+        found.append((owner, part, partitions.rows_of(run, part, resolved)[0]))
     for label, part, again in reversed(found):
         outcomes = [Outcome(row, OK, {"label": label}, None, None, 1.0, 1) for row in again]
-        results = Results(run, work.rows, work.targets, False)
+        writer = RowWriter(run, resolved.rows, resolved.targets, False, part)
         if label == "ham":
-            results.keep(outcomes, part)
+            writer.write(outcomes)
             continue
         with pytest.raises(LeaseLost):
-            results.keep(outcomes, part)
+            writer.write(outcomes)
     run.refresh_from_db()
     assert (run.ok, run.errors) == (55, 5)
     assert labels()[9] == "ham"
@@ -286,7 +311,10 @@ def test_a_run_that_is_deleted_while_it_is_watched(spam: Any) -> None:
     """Said in words."""
     run, _ = failed_before(spam)
     with pytest.raises(LeaseLost, match="was deleted"):
-        follow(run, Plan.of(run), [], Stop(), lambda run: run.delete() and None, sleep=lambda _: None)
+        follow(
+            run, Plan.of(run), [], Stop(), lambda run, _: run.delete() and None, print,
+            clock=count(step=9.0).__next__, sleep=lambda _: None,
+        )  # fmt: skip
 
 
 def test_rows_that_are_gone_are_told_by_workers_too(spam: Any) -> None:
@@ -367,9 +395,14 @@ def test_start_batch_writes_the_report(spam: Any, tmp_path: Path) -> None:
     mails(30)
     page = tmp_path / "page.html"
     run = start_batch(
-        "spam", "inbox.Mail", save_to=["label"], map=["text=subject"], expect="score=output.label", report=str(page),
+        "spam",
+        "inbox.Mail",
+        save_to=["label"],
+        mapping=["text=subject"],
+        expect="score=output.label",
+        report=str(page),
         chunk_size=7,
-    )  # fmt: skip
+    )
     assert run is not None
     run.refresh_from_db()
     assert (run.state, run.ok, run.errors) == ("finished", 27, 3)
@@ -387,7 +420,9 @@ def test_a_report_that_a_worker_cannot_write_is_no_fault_of_the_run(spam: Any, t
         return {"label": "ham"}
 
     spam.computes(judge_late)
-    run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"], report=str(folder / "page.html"))
+    run = start_batch(
+        "spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"], report=str(folder / "page.html")
+    )
     assert run is not None
     run.refresh_from_db()
     assert run.state == "finished"
@@ -398,7 +433,7 @@ def test_start_batch_in_a_transaction(spam: Any) -> None:
     """Workers see nothing of it before it is committed, and are told then."""
     Mail.objects.create(subject="mail 1")
     with transaction.atomic():
-        run = start_batch("spam", "inbox.Mail", save_to=["label"], map=["text=subject"])
+        run = start_batch("spam", "inbox.Mail", save_to=["label"], mapping=["text=subject"])
         assert run is not None
         assert spam.inputs == []
     run.refresh_from_db()

@@ -135,7 +135,7 @@ def test_start_batch_from_code(make_server: Callable[..., Any], tmp_path: Path) 
         workers.start(1)
         script = (
             "from loopai.contrib.celery import start_batch\n"
-            "run = start_batch('spam', 'inbox.Mail', save_to=['score'], map=['subject=subject'])\n"
+            "run = start_batch('spam', 'inbox.Mail', save_to=['score'], mapping=['subject=subject'])\n"
             "result = [run.state, run.total]"
         )
         assert made.python(script) == ["running", 500]
@@ -161,7 +161,7 @@ def test_a_run_is_watched_on_while_the_broker_is_away(make_server: Callable[...,
     with site("sqlite", tmp_path, server.url) as made:
         made.environ.update(MAILSITE_BROKER="redis://127.0.0.1:1/0", MAILSITE_QUEUE_NAME="none")
         script = (
-            "from loopai.contrib.celery import look_after\n"
+            "from loopai.contrib.celery.tasks import look_after\n"
             "run = BatchRun.objects.create(task='spam', source='inbox.Mail', state='running', owner='celery workers')\n"
             "part = run.parts.create(run=run, upto='9')\n"
             "look_after(run, run.done)\n"

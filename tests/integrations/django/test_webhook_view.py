@@ -22,7 +22,7 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import reverse
 
 from loopai.contrib.django import signals
-from loopai.contrib.django.models import WebhookDelivery
+from loopai.contrib.django.models import HandledEvent
 from loopai.contrib.django.views import LARGEST_DELIVERY
 from loopai.models import EVENT_TYPES, WebhookEvent
 from loopai.testing import SignedWebhook, signed_webhook
@@ -95,12 +95,26 @@ def test_an_event_reaches_both_signals_once(path: str, event_type: str, post: An
     delivery = signed_webhook(event_type, secret="old secret", task_id=uuid4(), data={"private": "text"})
     answer = post(path, delivery)
     assert (answer.status_code, answer.content) == (204, b"")
-    record = WebhookDelivery.objects.get()
+    record = HandledEvent.objects.get()
     assert heard == [("loopai_event", record.event_id, "default"), (event_type, record.event_id, "default")]
     body = json.loads(delivery.body)
     assert (str(record.event_id), record.event_type, str(record.task_id)) == (body["id"], event_type, body["task_id"])
     assert record.sent_at.isoformat()[:19] == body["timestamp"][:19]
     assert (record.alias, str(record)) == ("default", f"{event_type} {record.event_id}")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("event_type", [6, "taskArchived", "t" * 200])
+def test_an_event_type_of_a_newer_server_reaches_the_general_signal(
+    path: str, event_type: Any, post: Any, heard: list[Any]
+) -> None:
+    """It has no signal of its own yet; its name or number is on record, and its delivery is not handled twice."""
+    named = str(event_type) if isinstance(event_type, str) else "TaskArchived"
+    delivery = changed(resigned(event_type=event_type), X_Loopai_Event_Type=named)
+    assert [post(path, delivery).status_code for _ in range(2)] == [204, 204]
+    record = HandledEvent.objects.get()
+    assert heard == [("loopai_event", record.event_id, "default")]
+    assert record.event_type == str(event_type)[: HandledEvent.LONGEST_TYPE]
 
 
 def test_the_alias_is_that_of_the_secret(post: Any, heard: list[Any]) -> None:
@@ -119,7 +133,7 @@ def test_a_repetition_is_acknowledged_and_not_handled(path: str, post: Any, hear
     )
     assert [post(path, each).status_code for each in (delivery, delivery, again, bare)] == [204] * 4
     assert len(heard) == 2
-    assert WebhookDelivery.objects.count() == 1
+    assert HandledEvent.objects.count() == 1
 
 
 def changed(delivery: SignedWebhook, **headers: Any) -> SignedWebhook:
@@ -150,7 +164,8 @@ BAD = {
     "form": changed(GENUINE, Content_Type="application/x-www-form-urlencoded"),
     "id of a wrong type": resigned(id=7),
     "event type of a wrong type": resigned(event_type=["canaryRollback"]),
-    "unknown event type": resigned(event_type=6),
+    "event type without a name": resigned(event_type=""),
+    "event type of no number": resigned(event_type=-1),
     "no timestamp": resigned(timestamp=None),
 }
 
@@ -170,7 +185,7 @@ def test_a_bad_delivery_changes_nothing_and_learns_nothing(
     assert refused_as(answer) == refused_as(post(path, BAD["unsigned"]))
     assert (answer.status_code, answer.content) == (400, b"")
     assert not heard
-    assert not WebhookDelivery.objects.exists()
+    assert not HandledEvent.objects.exists()
     assert "secret" not in caplog.text.replace("fits none of the secrets", "").replace("made with a secret?", "")
 
 
@@ -233,13 +248,13 @@ def test_what_a_receiver_raises_releases_the_claim(path: str, post: Any, receivi
     receiving(receiver)
     delivery = signed_webhook(secret="new secret")
     assert post(path, delivery).status_code == 500
-    assert not WebhookDelivery.objects.exists()
+    assert not HandledEvent.objects.exists()
     assert not Group.objects.exists()
     down.clear()
     assert post(path, delivery).status_code == 204
     assert post(path, delivery).status_code == 204
     assert Group.objects.count() == 1
-    assert WebhookDelivery.objects.count() == 1
+    assert HandledEvent.objects.count() == 1
 
 
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="Django 4.2 has no async receivers")
@@ -267,7 +282,7 @@ def test_slow_work_waits_for_the_commit(post: Any, receiving: Any) -> None:
     ran: list[int] = []
 
     def receiver(**_: Any) -> None:
-        transaction.on_commit(lambda: ran.append(WebhookDelivery.objects.count()))
+        transaction.on_commit(lambda: ran.append(HandledEvent.objects.count()))
 
     receiving(receiver)
     delivery = signed_webhook(secret="new secret")
@@ -313,4 +328,4 @@ def test_deliveries_at_the_same_time_are_handled_once(receiving: Any, first_fail
         thread.join(20)
     assert sorted(answers) == ([204, 500] if first_fails else [204, 204])
     assert len(handled) == (2 if first_fails else 1)
-    assert WebhookDelivery.objects.count() == 1
+    assert HandledEvent.objects.count() == 1

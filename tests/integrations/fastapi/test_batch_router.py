@@ -199,7 +199,7 @@ def test_what_cannot_be_read_ends_in_an_error_event(client, media_type, body, to
     problem = named(events, "error")[0].data
     assert (problem["title"], problem["status"]) == ("The upload cannot be read", 422)
     assert told in problem["detail"]
-    assert (events[-1].name, events[-1].data["ended"]) == ("summary", "unreadable")
+    assert (events[-1].name, events[-1].data["ended"]) == ("summary", "unreadable_upload")
 
 
 def test_the_rows_before_what_cannot_be_read_are_run(loopai_fake) -> None:
@@ -214,7 +214,7 @@ def test_the_rows_before_what_cannot_be_read_are_run(loopai_fake) -> None:
             events = events_of(reply.text)
             assert {event.id for event in named(events, "result")} == {str(number) for number in range(1, 251)}
             assert told in named(events, "error")[0].data["detail"]
-            assert (events[-1].data["ended"], events[-1].data["ok"]) == ("unreadable", 250)
+            assert (events[-1].data["ended"], events[-1].data["ok"]) == ("unreadable_upload", 250)
 
 
 def test_a_row_that_cannot_be_read_is_that_row_s_error(client) -> None:
@@ -282,7 +282,7 @@ def test_a_key_that_recurs_is_an_error_of_the_second_row(client) -> None:
 
 @pytest.mark.parametrize(
     ("error", "status", "ended"),
-    [(NotFoundException("no such task"), 404, "refused"), (ServerException("at Db.Open()"), 502, "unreachable")],
+    [(NotFoundException("no such task"), 404, "fatal_error"), (ServerException("at Db.Open()"), 502, "unreachable")],
 )
 def test_a_run_that_cannot_go_on_says_so_and_shows_nothing_of_the_upstream(
     error, status, ended, server, body_of
@@ -303,7 +303,7 @@ def test_a_run_that_cannot_go_on_says_so_and_shows_nothing_of_the_upstream(
     events = events_of(text)
     assert named(events, "error")[0].data["status"] == status
     assert {event.data["status"] for event in named(events, "result")} == {"cancelled"}
-    assert events[-1].data["ended"] in {ended, "refused"}
+    assert events[-1].data["ended"] in {ended, "fatal_error"}
     assert "internal.test" not in text
     assert server.url not in text
 

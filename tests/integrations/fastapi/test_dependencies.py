@@ -238,20 +238,17 @@ def test_the_lifespan_is_there_and_did_not_run(lifespan) -> None:
         (outer, "/inner/echo/a"),
     ):
         told = error_of(app, path)
-        assert "has the Loopai lifespan, but it did not run" in told
+        assert "no Loopai client" in told
         assert "`with TestClient(app) as client:`" in told
 
 
 def test_the_application_is_mounted_under_one_without_the_lifespan(lifespan) -> None:
     """Its own lifespan, if it has one, never runs: the outer application needs it."""
-    for inner, what in (
-        (echoing(FastAPI()), "it is mounted under one that has none"),
-        (echoing(FastAPI(lifespan=lifespan)), "it has a Loopai lifespan, but is mounted under one that has none"),
-    ):
+    for inner in (echoing(FastAPI()), echoing(FastAPI(lifespan=lifespan))):
         outer = FastAPI()
         outer.mount("/inner", inner)
         told = error_of(outer, "/inner/echo/a")
-        assert what in told
+        assert "it is mounted" in told
         assert "Give the outer one `FastAPI(lifespan=loopai_lifespan)`" in told
 
 
@@ -264,7 +261,7 @@ def test_there_is_no_lifespan_at_all() -> None:
 
     for app, root_path in ((FastAPI(), ""), (FastAPI(lifespan=another), ""), (FastAPI(), "/api")):
         told = error_of(echoing(app), root_path=root_path)
-        assert "this application has no Loopai lifespan" in told
+        assert "no Loopai lifespan ran for this application" in told
         assert "`app = FastAPI(lifespan=loopai_lifespan)`" in told
 
 

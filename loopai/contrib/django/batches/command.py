@@ -9,25 +9,26 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ....batch.api import Run, mode_of, perform
+from ....batch.api import call_of, perform
+from ....batch.engine.driver import Driver
 from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.run import Run
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
 from ....batch.reporting.quality import Expectation
+from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.checkpoint import Checkpoint
 from ....batch.resume.prescan import Prescan
-from ....batch.streams import sender
+from ....preparation import batch_sender
 from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
 from ..models import BatchRun
-from .following import CODES, follow
 from .inline import carry_out
 from .leases import owner_name
-from .parts import WORKERS
-from .planning import CELERY, INLINE, RunOptions, header_of, plan_of
-from .plans import Plan
-from .rows import Rows
-from .runs import Work, open_run
+from .options import CELERY, INLINE, RunOptions
+from .plan import Plan, header_of, plan_of
+from .queryset import QuerysetRows
+from .run_lookup import ResolvedPlan, open_run
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
@@ -47,18 +48,18 @@ class RunCommand(BatchCommand):
         """Do it, and give the exit code. Raises `ConfigurationError` and `LoopaiException`."""
         options = self.options
         self.check()
-        mode = mode_of(options.resume, options.retry_failed, options.overwrite)
+        mode = options.mode
         plan = plan_of(options, self.client)
-        work = Work(plan, options.database)
+        resolved = ResolvedPlan(plan, options.database)
         if options.dry_run:
-            return self.dry_run(plan, work.rows)
+            return self.dry_run(plan, resolved.rows)
         if options.engine == CELERY:
-            return self.by_celery(work, mode)
+            return self.by_celery(resolved, mode)
         if options.output is not None:
-            return self.into_file(plan, work.rows, mode)
-        return self.into_rows(work, mode)
+            return self.into_file(plan, resolved.rows, mode)
+        return self.into_rows(resolved, mode)
 
-    def dry_run(self, plan: Plan, rows: Rows) -> int:
+    def dry_run(self, plan: Plan, rows: QuerysetRows) -> int:
         """Say what a run would do, and send and write nothing."""
         total = rows.queryset.count()
         total = total if plan.limit is None else min(total, plan.limit)
@@ -72,43 +73,45 @@ class RunCommand(BatchCommand):
 
     # Into the rows
 
-    def into_rows(self, work: Work, mode: str) -> int:
+    def into_rows(self, resolved: ResolvedPlan, mode: str) -> int:
         """Carry the run out in this process."""
         options, owner = self.options, owner_name()
-        run = open_run(work, mode, INLINE, owner, self.say, database=options.database, command=options.command)
+        run = open_run(
+            resolved, mode, INLINE, owner, self.say, database=options.database, command=list(options.command)
+        )
         if run is None:
             return ALL_OK
-        run.parts.using(options.database).all().delete()  # of another engine; what remains is told by the run itself
+        run.parts.using(run.database).all().delete()  # of another engine; what remains is told by the run itself
 
         def work_on(stop: Stop) -> CommandResult:
             made, summary = carry_out(
-                run, work, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
+                run, resolved, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
             )
-            return self.ending(run, summary, made, missed=made.missed, cancelled=run.cancel_requested)
+            ending = self.ending(run, summary, made.snapshot(), missed=made.missed, cancelled=run.cancel_requested)
+            ending.error = made.scheduler.error
+            return ending
 
         return self.carry_out(work_on)
 
-    def by_celery(self, work: Work, mode: str) -> int:
+    def by_celery(self, resolved: ResolvedPlan, mode: str) -> int:
         """Have workers carry the run out, and watch them."""
-        from ...celery import WATCH_SECONDS, hand_over, look_after
+        from ...celery.monitor import CODES, follow
+        from ...celery.partitions import WORKERS
+        from ...celery.tasks import hand_over, look_after
 
         options = self.options
-        run = open_run(work, mode, CELERY, WORKERS, self.say, database=options.database, command=options.command)
+        run = open_run(
+            resolved, mode, CELERY, WORKERS, self.say, database=options.database, command=list(options.command)
+        )
         if run is None:
             return ALL_OK
-        look = [time.monotonic() + WATCH_SECONDS, run.done]
         gone = run.skipped
 
-        def watch(run: BatchRun) -> None:
-            if time.monotonic() >= look[0]:
-                look_after(run, int(look[1]))
-                look[:] = [time.monotonic() + WATCH_SECONDS, run.done]
-
         def work_on(stop: Stop) -> CommandResult:
-            hand_over(run, work)
-            made, summary = follow(run, work.plan, self.watchers(), stop, watch)
-            missed = run.skipped - gone
-            ending = self.ending(run, summary, made, missed=missed, cancelled=run.state == BatchRun.State.CANCELLED)
+            hand_over(run, resolved)
+            snapshot, summary = follow(run, resolved.plan, self.watchers(), stop, look_after, self.say)
+            cancelled = run.state == BatchRun.State.CANCELLED
+            ending = self.ending(run, summary, snapshot, missed=run.skipped - gone, cancelled=cancelled)
             # Its times are those at work, whichever commands it took.
             ending.shown = replace(summary, seconds=run.active_seconds)
             if summary.ended in CODES:
@@ -117,26 +120,39 @@ class RunCommand(BatchCommand):
 
         return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")
 
-    def ending(self, run: BatchRun, summary: Summary, made: Run, *, missed: int = 0, cancelled: bool) -> CommandResult:
+    def ending(
+        self, run: BatchRun, summary: Summary, snapshot: Snapshot, *, missed: int, cancelled: bool
+    ) -> CommandResult:
         """How a run that the database knows has ended."""
         filled = " or filled" if self.options.only_empty else ""
+        notes = [f"{missed:,} rows were deleted{filled} meanwhile: skipped."] if missed else []
+        facts: dict[str, Any] = {"gone_or_filled": missed}
+        versions = run.options.get("versions") or ()
+        if len(versions) > 1:
+            notes.append(f"Rows ran on versions {', '.join(map(str, versions))} of the task.")
+            facts["task_versions"] = list(versions)
         return CommandResult(
             summary,
-            made,
+            snapshot,
             run.errors,
             interrupted="Cancelled." if cancelled else "Interrupted.",
             interrupted_code=CANCELLED,
-            notes=[f"{missed:,} rows were deleted{filled} meanwhile: skipped."] if missed else (),
-            facts={"gone_or_filled": missed},
+            notes=notes,
+            members=facts,
         )
 
     # Into a file
 
-    def into_file(self, plan: Plan, rows: Rows, mode: str) -> int:
+    def into_file(self, plan: Plan, rows: QuerysetRows, mode: str) -> int:
         """Write rows and results to a file, with its journal beside it, as `loopai batch` does."""
         options = self.options
         key = str(rows.model._meta.pk.name)
-        facts = {"task": plan.task_id, "input": {"name": plan.source}, "mapping": sorted(plan.mapping), "key": key}
+        facts = {
+            "task": plan.task_id,
+            "input": {"name": plan.source},
+            "mapping": sorted(plan.mapping or ()),
+            "key": key,
+        }
         ledger = Checkpoint(
             str(options.output),
             options.output_format,
@@ -153,10 +169,10 @@ class RunCommand(BatchCommand):
         finally:
             ledger.close()
 
-    def _fill(self, plan: Plan, rows: Rows, key: str, ledger: Checkpoint, facts: dict[str, Any]) -> int:
+    def _fill(self, plan: Plan, rows: QuerysetRows, key: str, ledger: Checkpoint, facts: dict[str, Any]) -> int:
         options = self.options
         upper = rows.upper_key(rows.queryset, plan.limit)
-        bounds = BatchRun(key_kind=rows.kind, upper_key=upper)
+        bounds = BatchRun(upper_key=upper)
         queryset = bounds.remaining(rows.queryset) if upper is not None else rows.queryset.none()
 
         def named(values: Any) -> Any:
@@ -165,25 +181,23 @@ class RunCommand(BatchCommand):
                 yield row
 
         made = Run(
-            plan.call(),
+            call_of(plan.task_id, plan),
             named(rows.walk(queryset, plan.chunk_size, None)),
             Reader(from_values(None), ledger.journal),
-            Scheduler(plan.limits()),
+            Scheduler(plan),
             Statistics(time.monotonic(), Expectation(options.expect) if options.expect else None),
-            waits=False,
-            ledger=ledger,
+            checkpoint=ledger,
             prescan=Prescan(queryset.count(), []),
             watchers=self.watchers(),
             facts={"name": plan.task, **facts},
         )
         for columns in ledger.earlier() if options.report or options.expect else ():
-            made.tally.add_earlier(columns)
+            made.statistics.add_earlier(columns)
 
         def work_on(stop: Stop) -> CommandResult:
-            with sender(self.client, made.call, made.scheduler) as send:
-                summary = perform(made, send, stop=stop)
+            summary = perform(Driver(lambda _: made, batch_sender(self.client), stop, raises=False))
             errors = ledger.journal.errors if ledger.journal is not None else summary.errors
-            return CommandResult(summary, made, errors, facts={"gone_or_filled": 0})
+            return CommandResult(summary, made.snapshot(), errors, made.scheduler.error, members={"gone_or_filled": 0})
 
         try:
             return self.carry_out(work_on)

@@ -5,27 +5,30 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Optional
 
 from django.db import DatabaseError
 from django.utils import timezone
 
-from ....batch.api import Run, perform
+from ....batch.api import call_of, perform
+from ....batch.engine.driver import Driver
 from ....batch.engine.reader import Reader, from_values
-from ....batch.engine.scheduler import ENOUGH_FOR_A_SHARE, INTERRUPTED, TOO_MANY_ERRORS, Limits, Scheduler
+from ....batch.engine.run import Run
+from ....batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS, Scheduler
 from ....batch.engine.stopping import Stop
+from ....batch.options import MaxErrors
 from ....batch.reporting.quality import Expectation
+from ....batch.reporting.snapshot import Snapshot, Watcher
 from ....batch.reporting.statistics import Statistics, Summary
-from ....batch.reporting.watcher import Watcher
 from ....batch.resume.prescan import Prescan
-from ....batch.rows import Outcome
-from ....batch.streams import sender
-from ..models import BatchRun, LeaseLost
+from ....batch.rows import UNFIT, Outcome
+from ....preparation import batch_sender
+from ..models import BatchRun
 from .leases import BEAT_SECONDS, LEASE_SECONDS
-from .results import UNFIT, Results
-from .rows import KeyedRow
-from .runs import Work
+from .queryset import KeyedRow
+from .recording import LeaseLost, failures_of, record_retried
+from .row_writer import RowWriter
+from .run_lookup import ResolvedPlan
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
@@ -34,26 +37,24 @@ if TYPE_CHECKING:
 class RowsRun(Run):
     """A run whose outcomes go into its rows."""
 
-    results: Results
+    writer: RowWriter
     missed = 0
 
-    def keep(self, outcomes: list[Outcome]) -> None:
+    def keep(self, outcomes: Sequence[Outcome]) -> None:
         """Write outcomes and their checkpoint, then count them."""
-        missed = self.results.keep(outcomes)
-        self.tally.add(outcomes, self.clock())
-        self.tally.ok -= missed
+        missed = self.writer.write(outcomes)
+        self.statistics.add(outcomes, self.clock())
+        self.statistics.ok -= missed
         self.reader.skipped += missed
-        if any(outcome.code == UNFIT for outcome in outcomes) and exceeded(self.scheduler.limits, self.tally):
+        limit, statistics = self.scheduler.options.max_errors, self.statistics
+        unfit = any(outcome.code == UNFIT for outcome in outcomes)
+        # The scheduler does not know of what did not fit its field.
+        if (
+            unfit
+            and isinstance(limit, MaxErrors)
+            and limit.exceeded(statistics.errors, statistics.ok + statistics.errors)
+        ):
             self.scheduler.stop(TOO_MANY_ERRORS)
-
-
-def exceeded(limits: Limits, tally: Statistics) -> bool:
-    """Whether there are more errors than the run may have; what did not fit its field is one only here."""
-    count, share = limits.error_count, limits.error_share
-    ended = tally.ok + tally.errors
-    return (count is not None and tally.errors > count) or (
-        share is not None and ended >= ENOUGH_FOR_A_SHARE and tally.errors > share * ended
-    )
 
 
 class _Heart:
@@ -66,7 +67,7 @@ class _Heart:
         self._clock = clock
         self._next = clock() + BEAT_SECONDS
 
-    def update(self, _: Run) -> None:
+    def update(self, _: Snapshot) -> None:
         """See `Watcher`. Raises `LeaseLost`."""
         now = self._clock()
         if now < self._next:
@@ -77,13 +78,13 @@ class _Heart:
         if self._run.cancel_requested:
             self._stop()
 
-    def finish(self, run: Run, summary: Summary) -> None:
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         """See `Watcher`."""
 
 
 def carry_out(
     run: BatchRun,
-    work: Work,
+    resolved: ResolvedPlan,
     client: SyncLoopaiClient,
     owner: str,
     *,
@@ -96,28 +97,31 @@ def carry_out(
 
     Whatever ends it early, what is recorded stays, and the run can be resumed.
     """
-    plan = work.plan
+    plan = resolved.plan
     stop = stop or Stop()
     heart = _Heart(run, owner, stop, clock)
     made = RowsRun(
-        replace(plan.call(), plain=work.rows.plain),
-        _values(run, work, owner),
+        call_of(plan.task_id, plan, plain=resolved.rows.plain),
+        _values(run, resolved, owner),
         Reader(from_values(None)),
-        Scheduler(plan.limits()),
+        Scheduler(plan),
         Statistics(clock(), Expectation(expect) if expect is not None else None),
-        waits=False,
         prescan=Prescan(run.total or 0, []),
         watchers=[heart, *watchers],
         clock=clock,
-        facts={"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)},
+        facts={
+            "name": plan.task,
+            "task": plan.task_id,
+            "input": {"name": plan.source},
+            "mapping": list(plan.mapping or ()),
+        },
     )
-    made.results = Results(run, work.rows, work.targets, plan.only_empty, owner)
+    made.writer = RowWriter(run, resolved.rows, resolved.targets, plan.only_empty, owner)
     # Those of earlier runs count for the bar.
     made.reader.skipped = run.done - (run.errors if run.mode == BatchRun.Mode.RETRY_FAILED else 0)
     earlier = made.reader.skipped
     try:
-        with sender(client, made.call, made.scheduler) as send:
-            summary = perform(made, send, stop=stop)
+        summary = perform(Driver(lambda _: made, batch_sender(client), stop, raises=False))
     except LeaseLost:
         raise
     except BaseException as error:
@@ -144,28 +148,28 @@ def _state(run: BatchRun, made: Run, summary: Summary) -> tuple[Any, str]:
     return BatchRun.State.STOPPED, f"{stopped}: {told}"
 
 
-def _values(run: BatchRun, work: Work, owner: str) -> Iterator[KeyedRow]:
+def _values(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[KeyedRow]:
     """The rows that failed, where they are wanted, then those that remain."""
-    rows, size = work.rows, work.plan.chunk_size
+    rows, size = resolved.rows, resolved.plan.chunk_size
     if run.mode == BatchRun.Mode.RETRY_FAILED:
-        yield from failed_rows(run, work, owner)
+        yield from failed_rows(run, resolved, owner)
     yield from rows.walk(run.remaining(rows.queryset), size, run.mark)
 
 
-def failed_rows(run: BatchRun, work: Work, owner: str) -> Iterator[KeyedRow]:
+def failed_rows(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[KeyedRow]:
     """The rows whose failures are on record now; those that are gone are recorded as skipped."""
-    failures: Any = run.failures.using(run.database).order_by("pk").values_list("pk", "key")
+    failures = failures_of(run).values_list("pk", "key")
     newest = failures.last()
     last = 0
     while newest is not None:
-        page = list(failures.filter(pk__gt=last, pk__lte=newest[0])[: work.plan.chunk_size])
+        page = list(failures.filter(pk__gt=last, pk__lte=newest[0])[: resolved.plan.chunk_size])
         if not page:
             return
         last = page[-1][0]
-        there = work.rows.by_key(key for _, key in page)
+        there = resolved.rows.by_key(key for _, key in page)
         gone = [key for _, key in page if key not in there]
         if gone:
-            run.record_retried(skipped=gone, owner=owner)
+            record_retried(run, skipped=gone, by=owner)
         for _, key in page:
             if key in there:
-                yield work.rows.row(there[key], 0, None, retried=True)
+                yield resolved.rows.row(there[key], 0, None, retried=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
+from decimal import Decimal
+from math import isfinite
 from typing import Any, Callable, Optional
 
 from django.core.exceptions import FieldDoesNotExist, ValidationError
@@ -30,7 +33,7 @@ class Target:
     name, or the whole output where that is no object. Raises `ConfigurationError` for any other text.
     """
 
-    def __init__(self, text: str, model: type[models.Model]) -> None:
+    def __init__(self, text: str, model: type[models.Model], using: str) -> None:
         name, sign, path = text.partition("=")
         name, path = name.strip(), path.strip()
         if not name or (sign and not path):
@@ -43,6 +46,14 @@ class Target:
                 f"--save-to {text!r}: a path starts at the result ({known}): did you mean {name}=output.{path}?"
             )
         self._known: dict[Any, Any] = {}
+        self._using = using
+        # What may be left blank is a rule of forms: a column takes `[]`, `{}` and `""`.
+        self._cleaner: Any = copy(self.field)
+        self._cleaner.blank = True
+
+    def forget(self) -> None:
+        """Clean every value anew: what a key refers to may be gone by now."""
+        self._known.clear()
 
     def value(self, outcome: Outcome) -> Any:
         """The cleaned value. Raises `Unfit`."""
@@ -61,21 +72,50 @@ class Target:
         return self._cleaned(value)
 
     def _cleaned(self, value: Any) -> Any:
-        field = self.field
+        field = self._cleaner
         # By its type, too: 1 and true are equal, and not the same result.
         known = (type(value), value) if isinstance(value, (str, int)) else None
         if known in self._known:
             return self._known[known]
         _refuse_what_would_be_bent(field, value)
         try:
-            cleaned = field.clean(value, None)
+            cleaned = self._existing(value) if field.is_relation else field.clean(_digits(field, value), None)
         except ValidationError as error:
             raise Unfit(f"{field.name}: {' '.join(error.messages)}") from None
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise Unfit(f"{field.name}: {error}") from None
         if known is not None and len(self._known) < MOST_KNOWN:
             self._known[known] = cleaned
         return cleaned
+
+    def _existing(self, value: Any) -> Any:
+        """The key of a row that is there, in the run's database. A form would ask the one that the router reads."""
+        field = self._cleaner
+        key = field.to_python(value)
+        if key is None:
+            if not field.null:
+                raise ValidationError(field.error_messages["null"])
+            return None
+        found: Any = field.remote_field.model._base_manager.using(self._using)
+        found = found.filter(**{field.remote_field.field_name: key}).complex_filter(field.get_limit_choices_to())
+        if not found.exists():
+            named = {"model": field.remote_field.model._meta.verbose_name, "pk": key, "value": key,
+                     "field": field.remote_field.field_name}  # fmt: skip
+            raise ValidationError(field.error_messages["invalid"], code="invalid", params=named)
+        field.run_validators(key)
+        return key
+
+
+def _digits(field: Any, value: Any) -> Any:
+    """A number as a field that counts digits takes it: 19.99 has two places, though no binary number is 19.99."""
+    if isinstance(value, float) and hasattr(field, "decimal_places"):
+        return Decimal(repr(value))
+    base = getattr(field, "base_field", None)
+    if base is not None and isinstance(value, (list, tuple)):
+        return [_digits(base, item) for item in value]
+    if base is not None and isinstance(value, dict):
+        return {name: _digits(base, item) for name, item in value.items()}
+    return value
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:
@@ -99,14 +139,35 @@ def _refuse_what_would_be_bent(field: Any, value: Any) -> None:
                 value.encode()
             except UnicodeEncodeError as error:
                 raise Unfit(f"{field.name}: the text is no valid Unicode ({error.reason})") from None
+    elif isinstance(field, (models.FloatField, models.DecimalField)):
+        if isinstance(value, bool):
+            raise Unfit(f"{field.name}: {value!r} is not a number")
+        if isinstance(value, (str, float)) and _is_no_number(value):
+            raise Unfit(f"{field.name}: {value!r} is not a finite number")
     elif isinstance(field, models.IntegerField) and (
         isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())
     ):
         raise Unfit(f"{field.name}: {value!r} is no whole number")
 
 
+def _is_no_number(value: Any) -> bool:
+    """Whether that is NaN or infinity, which a field's own conversion lets through."""
+    try:
+        return not isfinite(float(value))
+    except (ValueError, OverflowError):
+        return False
+
+
 def _field(name: str, model: type[models.Model]) -> Any:
     names = {field.name: None for field in model._meta.concrete_fields if not field.primary_key}
+    translated = [
+        item.name for item in model._meta.concrete_fields if getattr(item, "translated_field", None) is not None
+        and item.translated_field.name == name
+    ]  # fmt: skip
+    if translated:
+        raise ConfigurationError(
+            f"--save-to: {model._meta.label}.{name} is translated: name one of its columns ({', '.join(translated)})"
+        )
     try:
         field: Any = model._meta.get_field(name)
     except FieldDoesNotExist:
@@ -123,9 +184,9 @@ def _field(name: str, model: type[models.Model]) -> Any:
     return field
 
 
-def targets_of(texts: Iterable[str], model: type[models.Model], only_empty: bool) -> list[Target]:
+def targets_of(texts: Iterable[str], model: type[models.Model], only_empty: bool, using: str) -> list[Target]:
     """The targets of a run. Raises `ConfigurationError`, also for a field that is named twice."""
-    targets = [Target(text, model) for text in texts]
+    targets = [Target(text, model, using) for text in texts]
     names = [target.field.name for target in targets]
     for name in names:
         if names.count(name) > 1:

@@ -73,7 +73,6 @@ class Migration(migrations.Migration):
                 ),
                 ("cancel_requested", models.BooleanField(default=False)),
                 ("error", models.TextField(blank=True, help_text="Why the run stopped.")),
-                ("key_kind", models.CharField(default="integer", max_length=10)),
                 ("mark", models.TextField(blank=True, help_text="Every row up to this key is finished.", null=True)),
                 ("upper_key", models.TextField(blank=True, help_text="The highest key when the run began.", null=True)),
                 (
@@ -107,7 +106,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="WebhookDelivery",
+            name="HandledEvent",
             fields=[
                 (
                     "event_id",
@@ -125,8 +124,8 @@ class Migration(migrations.Migration):
                 ("received_at", models.DateTimeField(auto_now_add=True, db_index=True)),
             ],
             options={
-                "verbose_name": "webhook delivery",
-                "verbose_name_plural": "webhook deliveries",
+                "verbose_name": "handled event",
+                "verbose_name_plural": "handled events",
                 "ordering": ["-received_at"],
             },
         ),
@@ -139,6 +138,11 @@ class Migration(migrations.Migration):
                 ("owner", models.CharField(blank=True, max_length=200)),
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
                 ("attempts", models.PositiveIntegerField(default=0)),
+                (
+                    "lost",
+                    models.PositiveIntegerField(default=0, help_text="Workers that fell silent while they were at it."),
+                ),
+                ("error", models.TextField(blank=True, help_text="Why the part was given up.")),
                 (
                     "failed",
                     models.BooleanField(

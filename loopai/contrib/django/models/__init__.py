@@ -1,7 +1,7 @@
 """The application's tables."""
 
-from .deliveries import WebhookDelivery
+from .events import HandledEvent
 from .parts import BatchFailure, BatchPart
-from .runs import BatchRun, Failure, LeaseLost
+from .runs import BatchRun
 
-__all__ = ["BatchFailure", "BatchPart", "BatchRun", "Failure", "LeaseLost", "WebhookDelivery"]
+__all__ = ["BatchFailure", "BatchPart", "BatchRun", "HandledEvent"]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Optional
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, When
 
+from ....batch.reporting.quality import storable
+from ....batch.resume.keys import digest
 from .runs import BatchRun
+
+LONGEST_MESSAGE = 2000
+"""Characters kept of a failure's text; a server's error may quote the whole input."""
 
 
 class BatchFailure(models.Model):
@@ -34,14 +39,23 @@ class BatchFailure(models.Model):
     def __str__(self) -> str:
         return f"{self.key}: {self.code}"
 
+    @classmethod
+    def of(
+        cls, key: str, code: str, message: str, latency_ms: Optional[float] = None, compared: bool = False
+    ) -> BatchFailure:
+        """Return the failure of a row, unsaved, in texts that every database takes."""
+        message = storable(message[:LONGEST_MESSAGE])
+        return cls(digest=digest(key).hex(), key=storable(key), code=code, message=message, latency_ms=latency_ms,
+                   compared=compared)  # fmt: skip
+
 
 class PartQuerySet(models.QuerySet):
     """Parts by whether somebody is at them."""
 
     def free(self, now: datetime) -> PartQuerySet:
         """Those that nobody took, or whose worker is silent for longer than its lease."""
-        found: PartQuerySet = self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now))
-        return found
+        unleased: PartQuerySet = self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), error="")
+        return unleased
 
 
 class BatchPart(models.Model):
@@ -53,6 +67,8 @@ class BatchPart(models.Model):
     owner = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
+    lost = models.PositiveIntegerField(default=0, help_text="Workers that fell silent while they were at it.")
+    error = models.TextField(blank=True, help_text="Why the part was given up.")
     failed = models.BooleanField(default=False, help_text="Keys are those of failed rows on record, to be repeated.")
 
     objects = PartQuerySet.as_manager()
@@ -70,22 +86,31 @@ class BatchPart(models.Model):
     def acquire(self, owner: str, now: datetime, lease_seconds: float) -> bool:
         """Take the part. `False` where another worker is at it, or it is finished."""
         lease = now + timedelta(seconds=lease_seconds)
-        free = self._rows().free(now)
-        if not free.update(owner=owner, lease_until=lease, attempts=F("attempts") + 1):
+        free = self.row().free(now)
+        # MySQL assigns from left to right: `lost` looks at the owner of before.
+        silent = Case(When(owner="", then=0), default=1)
+        if not free.update(lost=F("lost") + silent, owner=owner, lease_until=lease, attempts=F("attempts") + 1):
             return False
-        self.owner, self.lease_until = owner, lease
-        self.attempts += 1
+        try:
+            self.refresh_from_db()
+        except type(self).DoesNotExist:
+            return False
         return True
 
     def beat(self, now: datetime, lease_seconds: float) -> bool:
         """Prolong the lease. `False` where another worker took the part."""
         lease = now + timedelta(seconds=lease_seconds)
-        return bool(self._rows().filter(owner=self.owner).update(lease_until=lease))
+        return bool(self.row().filter(owner=self.owner).update(lease_until=lease))
 
     def give_back(self) -> bool:
         """Delete the part, finished or not wanted. `False` where another worker took it."""
-        removed: int = self._rows().filter(owner=self.owner).delete()[0]
+        removed: int = self.row().filter(owner=self.owner).delete()[0]
         return bool(removed)
 
-    def _rows(self) -> Any:
+    def row(self) -> Any:
+        """Return the part as a queryset in its own database, for changes by one UPDATE."""
         return type(self).objects.using(self._state.db).filter(pk=self.pk)
+
+    def refresh_from_db(self, using: Optional[str] = None, *args: Any, **options: Any) -> None:
+        """Read the part again, from its own database: a router may send reads to a replica."""
+        super().refresh_from_db(using or self._state.db, *args, **options)

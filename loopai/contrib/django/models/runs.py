@@ -9,54 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from django.db import DEFAULT_DB_ALIAS, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from ....batch.reporting.statistics import Statistics
-from ....batch.resume.keys import digest
+from ....batch.reporting.quality import storable
+from ....batch.reporting.snapshot import Snapshot
 from .. import keys
-from ..ranges import Mark, advanced
 from ..signals import batch_requested
 
-if TYPE_CHECKING:
-    from .parts import BatchPart
-
-LONGEST_MESSAGE = 2000
-"""Characters kept of a failure's text; a server's error may quote the whole input."""
-
 _MODE_FLAGS = frozenset({"--resume", "--retry-failed", "--overwrite"})
-
-
-class LeaseLost(Exception):
-    """The run, or the part of it, is somebody else's by now: roll back what you wrote, and stop."""
-
-
-class Failure(NamedTuple):
-    """A row that ended as an error: its key as text, the kind of error, and a text for people.
-
-    `latency_ms` is the server's figure; `compared` says that the row's right answer is known.
-    """
-
-    key: str
-    code: str
-    message: str
-    latency_ms: Optional[float] = None
-    compared: bool = False
-
-
-def _kept(text: str) -> str:
-    """The text as every database takes it: PostgreSQL refuses NUL, and no one takes half a surrogate pair."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-def _digest(key: str) -> str:
-    return digest(key).hex()
 
 
 class BatchRunManager(models.Manager):
@@ -64,8 +30,8 @@ class BatchRunManager(models.Manager):
 
     def latest_of(self, fingerprint: str) -> Optional[BatchRun]:
         """The newest run of that fingerprint: what `--resume` goes on with."""
-        found: Optional[BatchRun] = self.filter(fingerprint=fingerprint).order_by("-pk").first()
-        return found
+        latest: Optional[BatchRun] = self.filter(fingerprint=fingerprint).order_by("-pk").first()
+        return latest
 
 
 class BatchRun(models.Model):
@@ -107,7 +73,6 @@ class BatchRun(models.Model):
     cancel_requested = models.BooleanField(default=False)
     error = models.TextField(blank=True, help_text="Why the run stopped.")
 
-    key_kind = models.CharField(max_length=10, default=keys.INTEGER)
     mark = models.TextField(null=True, blank=True, help_text="Every row up to this key is finished.")
     upper_key = models.TextField(null=True, blank=True, help_text="The highest key when the run began.")
     finished_ranges = models.JSONField(default=list, blank=True, help_text="Finished beyond the mark: after, up to.")
@@ -149,21 +114,18 @@ class BatchRun(models.Model):
         """Rows that ended, whichever way."""
         return int(self.ok + self.errors + self.skipped)
 
-    @property
-    def share(self) -> Optional[float]:
-        """How much is done, 0 to 1; `None` where the number of rows is not known."""
-        return min(1.0, self.done / self.total) if self.total else None
-
-    @property
-    def rows_per_second(self) -> Optional[float]:
-        """Rows a second of time at work; skipped ones cost nothing and do not count."""
-        return (self.ok + self.errors) / self.active_seconds if self.active_seconds > 0 else None
-
-    @property
-    def seconds_left(self) -> Optional[float]:
-        """Seconds until the end at the speed so far; `None` where that cannot be told."""
-        speed = self.rows_per_second
-        return max(0, self.total - self.done) / speed if self.total and speed else None
+    def snapshot(self) -> Snapshot:
+        """Return the run's figures: rows, speed (`rate`, rows a second), share done (`fraction`), seconds `left`."""
+        return Snapshot(
+            self.ok,
+            self.errors,
+            self.skipped,
+            self.total,
+            self.active_seconds,
+            name=self.task,
+            task=self.options.get("task_id"),
+            source=self.source,
+        )
 
     def is_live(self, now: Optional[datetime] = None) -> bool:
         """Whether somebody is at it."""
@@ -188,7 +150,7 @@ class BatchRun(models.Model):
         """
         now = now or timezone.now()
         live = Q(state=self.State.RUNNING, lease_until__gte=now)
-        if self._rows().filter(live).update(cancel_requested=True):
+        if self.row().filter(live).update(cancel_requested=True):
             self.cancel_requested = True
             return True
         idle = Q(state=self.State.PENDING) | self._stalled(now)
@@ -251,7 +213,7 @@ class BatchRun(models.Model):
         return self._change(
             Q(state=self.State.RUNNING, owner=owner),
             state=state,
-            error=_kept(error),
+            error=storable(error),
             finished_at=now,
             owner="",
             lease_until=None,
@@ -266,7 +228,7 @@ class BatchRun(models.Model):
         """
 
         def key(text: str) -> Any:
-            return keys.from_text(self.key_kind, text)
+            return keys.from_text(queryset.model, text)
 
         if self.mark is not None:
             queryset = queryset.filter(pk__gt=key(self.mark))
@@ -277,78 +239,17 @@ class BatchRun(models.Model):
             queryset = queryset.exclude(inside)
         return queryset
 
-    def record_chunk(
-        self,
-        after: Mark,
-        upto: str,
-        *,
-        ok: int = 0,
-        failures: Collection[Failure] = (),
-        skipped: int = 0,
-        owner: Optional[str] = None,
-        part: Optional[BatchPart] = None,
-        tally: Optional[Statistics] = None,
-    ) -> None:
-        """Note that the rows after the key `after` (`None`: from the first) up to the key `upto` have ended.
-
-        Call it in the transaction that writes their results (`transaction.atomic(using=run.database)`), which reads
-        nothing before it writes: SQLite refuses to write then where another process wrote meanwhile. `owner` is yours
-        where one process carries out the run, `part` where it was handed to you, with what it counted beside
-        (`tally`). Raises `LeaseLost` where it is not yours now, which must undo that transaction.
-        """
-        counts = {"ok": ok, "errors": len(failures), "skipped": skipped}
-        # Without a savepoint: what fails here undoes the caller's transaction, too.
-        with transaction.atomic(using=self.database, savepoint=False):
-            if owner is not None:
-                # The only one who moves the mark: what was read when the run was acquired is the latest.
-                mark, ranges = advanced(self.mark, self.finished_ranges, after, upto)
-                self._count(owner, part, counts, mark=mark, finished_ranges=ranges)
-                for name, number in counts.items():
-                    setattr(self, name, getattr(self, name) + number)
-            else:
-                # The UPDATE comes first: it locks the run, so that the ranges read next are the latest.
-                self._count(None, part, counts)
-                self.refresh_from_db(fields=["mark", "finished_ranges", *counts, "tally", "cancel_requested"])
-                mark, ranges = advanced(self.mark, self.finished_ranges, after, upto)
-                self._rows().update(mark=mark, finished_ranges=ranges, tally=self._merged(tally))
-            self.mark, self.finished_ranges = mark, ranges
-            self._replace_failures(failures)
-
-    def record_retried(
-        self,
-        *,
-        ok: Collection[str] = (),
-        failures: Collection[Failure] = (),
-        skipped: Collection[str] = (),
-        owner: Optional[str] = None,
-        part: Optional[BatchPart] = None,
-        tally: Optional[Statistics] = None,
-    ) -> None:
-        """Note how rows ended that had failed before: the keys of those now right or gone, and those failed again.
-
-        Call it as `record_chunk`. Raises `LeaseLost`.
-        """
-        with transaction.atomic(using=self.database, savepoint=False):
-            self._count(owner, part, {})
-            right, gone = self._forget_failures(ok), self._forget_failures(skipped)
-            self._rows().update(ok=F("ok") + right, skipped=F("skipped") + gone, errors=F("errors") - (right + gone))
-            self._replace_failures(failures)
-            self.refresh_from_db(fields=["ok", "errors", "skipped", "tally", "cancel_requested"])
-            if tally is not None:
-                self._rows().update(tally=self._merged(tally))
-
-    def hand_out(self, ranges: Iterable[tuple[Mark, str]]) -> list[BatchPart]:
-        """Parts of the run for workers to take: for each range what comes after one key up to another."""
-        with transaction.atomic(using=self.database):
-            # One by one: not every database gives the keys of many back.
-            return [self.parts.using(self.database).create(run=self, after=after, upto=upto) for after, upto in ranges]
-
-    def _rows(self) -> Any:
+    def row(self) -> Any:
+        """Return the run as a queryset in its own database, for changes by one UPDATE."""
         return type(self).objects.using(self.database).filter(pk=self.pk)
+
+    def refresh_from_db(self, using: Optional[str] = None, *args: Any, **options: Any) -> None:
+        """Read the run again, from its own database: a router may send reads to a replica."""
+        super().refresh_from_db(using or self.database, *args, **options)
 
     def _change(self, expected: Q, **values: Any) -> bool:
         """Change what is as expected, and read the run anew."""
-        changed = bool(self._rows().filter(expected).update(**values))
+        changed = bool(self.row().filter(expected).update(**values))
         try:
             self.refresh_from_db()
         except self.DoesNotExist:
@@ -357,49 +258,3 @@ class BatchRun(models.Model):
 
     def _since_beat(self, now: datetime) -> float:
         return 0.0 if self.heartbeat_at is None else max(0.0, (now - self.heartbeat_at).total_seconds())
-
-    def _count(self, owner: Optional[str], part: Optional[BatchPart], more: Mapping[str, int], **changed: Any) -> None:
-        if (owner is None) == (part is None):
-            raise ValueError("give owner, where one process carries out the run, or part, where workers do")
-        rows = self._rows().filter(state=self.State.RUNNING)
-        if owner is not None:
-            rows = rows.filter(owner=owner)
-        counts = {name: F(name) + number for name, number in more.items()}
-        if not rows.update(state=self.State.RUNNING, **counts, **changed):
-            raise LeaseLost(f"run {self.pk} is not {owner or 'running'} now")
-        if part is not None and not part.give_back():
-            raise LeaseLost(f"part {part.pk} of run {self.pk} was taken by another worker")
-
-    def _merged(self, tally: Optional[Statistics]) -> dict[str, Any]:
-        """What was counted so far, with that; to be asked while the run is locked."""
-        if tally is None:
-            return dict(self.tally)
-        whole = Statistics.load(self.tally) if self.tally else tally
-        if whole is not tally:
-            whole.merge(tally)
-        self.tally = whole.dump()
-        return dict(self.tally)
-
-    def _forget_failures(self, found: Iterable[str]) -> int:
-        digests = [_digest(key) for key in found]
-        removed: int = self._failures().filter(digest__in=digests).delete()[0] if digests else 0
-        return removed
-
-    def _replace_failures(self, failures: Collection[Failure]) -> None:
-        self._forget_failures(failure.key for failure in failures)
-        kind = self.failures.model
-        self._failures().bulk_create(
-            kind(
-                run=self,
-                digest=_digest(failure.key),
-                key=_kept(failure.key),
-                code=failure.code,
-                message=_kept(failure.message[:LONGEST_MESSAGE]),
-                latency_ms=failure.latency_ms,
-                compared=failure.compared,
-            )
-            for failure in failures
-        )
-
-    def _failures(self) -> Any:
-        return self.failures.using(self.database)

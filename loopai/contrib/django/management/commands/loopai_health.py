@@ -39,11 +39,11 @@ class Command(BaseCommand):
         """Ask all, then print."""
         with told():
             names = options["aliases"] or aliases()
-        found = [_asked(alias, options["timeout"]) for alias in names]
+        reports = [_asked(alias, options["timeout"]) for alias in names]
         if options["json"]:
-            self.stdout.write(json.dumps([{**facts, "exit_code": code} for facts, code in found], indent=2))
+            self.stdout.write(json.dumps([{**facts, "exit_code": code} for facts, code in reports], indent=2))
         else:
-            for facts, code in found:
+            for facts, code in reports:
                 style = self.style.ERROR if code else self.style.SUCCESS
                 server = " ".join(
                     str(facts[part]) for part in ("base_url", "version", "environment") if facts.get(part)
@@ -51,7 +51,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"{facts['alias']}: {style(facts['status'])} {server}".rstrip())
                 if facts.get("error"):
                     self.stdout.write(f"    {facts['error']}")
-        codes = {code for _, code in found}
+        codes = {code for _, code in reports}
         gravest = next((code for code in _GRAVEST_FIRST if code in codes), 0)
         if gravest:
             sys.exit(gravest)

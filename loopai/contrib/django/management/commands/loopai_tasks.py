@@ -138,17 +138,17 @@ def _read_json(name: str) -> Any:
 
 
 def _json_object(name: str) -> dict[str, Any]:
-    found = _read_json(name)
-    if not isinstance(found, dict):
+    value = _read_json(name)
+    if not isinstance(value, dict):
         raise CommandError(f"{name} must hold one JSON object, a task", returncode=USAGE)
-    return found
+    return value
 
 
 def _model(dotted: str, option: str) -> type[BaseModel]:
     try:
-        found = import_string(dotted)
+        model = import_string(dotted)
     except ImportError as error:
         raise CommandError(f"{option}: {error}", returncode=USAGE) from None
-    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise CommandError(f"{option}: {dotted} is no pydantic class", returncode=USAGE)
-    return found
+    return model

@@ -61,3 +61,54 @@ class Mail(models.Model):
     changed_at = models.DateTimeField(auto_now=True)
 
     objects = MailManager()
+
+
+class LiveManager(models.Manager):
+    def get_queryset(self) -> models.QuerySet:
+        return super().get_queryset().filter(hidden=False)
+
+
+class Entry(models.Model):
+    """A row that forms would leave blank, with values that count digits, hidden ones, and a proxy."""
+
+    text = models.CharField(max_length=20)
+    hidden = models.BooleanField(default=False)
+    data = models.JSONField(default=dict)
+    tags = models.JSONField(default=list)
+    title = models.CharField(max_length=20, default="x")
+    price = models.DecimalField(max_digits=12, decimal_places=2, null=True)
+    share = models.FloatField(null=True)
+    day = models.DateField(null=True)
+    seen_at = models.DateTimeField(null=True)
+    rank = models.IntegerField(null=True)
+    parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
+
+    objects = LiveManager()
+    everything = models.Manager()
+
+
+class ShownEntry(Entry):
+    class Meta:
+        proxy = True
+
+
+class PrefixedIdField(models.BigAutoField):
+    """`entry_7` in Python, 7 in the database."""
+
+    def from_db_value(self, value: int, expression: object, connection: object) -> str:
+        return f"entry_{value}"
+
+    def to_python(self, value: object) -> object:
+        return value
+
+    def get_prep_value(self, value: object) -> object:
+        return int(value.removeprefix("entry_")) if isinstance(value, str) else value
+
+    def get_db_prep_value(self, value: object, connection: object, prepared: bool = False) -> object:
+        return self.get_prep_value(value)
+
+
+class Prefixed(models.Model):
+    id = PrefixedIdField(primary_key=True)
+    text = models.CharField(max_length=20)
+    label = models.CharField(max_length=20, blank=True)

@@ -54,7 +54,7 @@ def _mariadb() -> dict[str, object]:
         "USER": "root",
         "NAME": os.environ.get("MAILSITE_DATABASE", "test"),
         "OPTIONS": {"charset": "utf8mb4"},
-        "TEST": {"NAME": "test_loopai", "CHARSET": "utf8mb4"},
+        "TEST": {"NAME": f"test_loopai_{os.getpid()}", "CHARSET": "utf8mb4"},
     }
 
 
@@ -71,11 +71,33 @@ _DATABASES = {
         "HOST": "127.0.0.1",
         "USER": "postgres",
         "NAME": os.environ.get("MAILSITE_DATABASE", "test"),
-        "TEST": {"NAME": "test_loopai"},
+        "TEST": {"NAME": f"test_loopai_{os.getpid()}"},
     },
     "mariadb": _mariadb,
 }
-DATABASES = {"default": _DATABASES[os.environ.get("LOOPAI_TEST_DATABASE") or "sqlite"]()}
+KIND = os.environ.get("LOOPAI_TEST_DATABASE") or "sqlite"
+DATABASES = {"default": _DATABASES[KIND]()}
+
+
+def _replica(name: str) -> dict[str, object]:
+    """The same server's database of that name: the site's own, which refuses writes, or a copy of it."""
+    made = {**DATABASES["default"], "NAME": name}
+    if name == DATABASES["default"]["NAME"]:
+        if KIND == "sqlite":
+            made["NAME"] = f"file:{name}?mode=ro"
+        made["OPTIONS"] = {
+            "sqlite": {"timeout": 20, "uri": True},
+            "postgresql": {"options": "-c default_transaction_read_only=on"},
+            "mariadb": {"charset": "utf8mb4", "init_command": "SET SESSION TRANSACTION READ ONLY"},
+        }[KIND]
+    return made
+
+
+if os.environ.get("MAILSITE_REPLICA"):
+    DATABASES["replica"] = _replica(os.environ["MAILSITE_REPLICA"])
+    DATABASE_ROUTERS = ["mailsite.routers.PrimaryReplica"]
+if os.environ.get("MAILSITE_OTHER"):
+    DATABASES["other"] = {**DATABASES["default"], "NAME": os.environ["MAILSITE_OTHER"]}
 
 LOOPAI = {
     "default": {

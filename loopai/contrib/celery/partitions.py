@@ -14,10 +14,12 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from ..models import BatchPart, BatchRun, LeaseLost
-from .leases import BEAT_SECONDS, LEASE_SECONDS, was_killed
-from .rows import KeyedRow
-from .runs import Work
+from ...batch.reporting.quality import storable
+from ..django.batches.leases import BEAT_SECONDS, LEASE_SECONDS, was_killed
+from ..django.batches.queryset import KeyedRow
+from ..django.batches.recording import LeaseLost, failures_of
+from ..django.batches.run_lookup import ResolvedPlan
+from ..django.models import BatchPart, BatchRun
 
 WORKERS = "celery workers"
 """Owner of a run that was handed to workers: any of them may prolong its lease, and end it."""
@@ -29,39 +31,44 @@ PARTS_AT_ONCE = 200
 """Parts that one splitting makes: enough to keep many workers busy, few enough for one transaction and for a broker."""
 
 
-def first_parts(run: BatchRun, work: Work) -> list[BatchPart]:
+def parts_of(run: BatchRun) -> Any:
+    """Return the run's parts, from the run's database."""
+    return BatchPart.objects.using(run.database).filter(run_id=run.pk)
+
+
+def first_parts(run: BatchRun, resolved: ResolvedPlan) -> list[BatchPart]:
     """The parts of a run that begins or goes on: those that are left from before, or one for all that remains.
 
     Call it in a transaction: of two who have one run go on, the second finds what the first has made.
     """
     # Locks the run.
-    BatchRun.objects.using(run.database).filter(pk=run.pk).update(state=F("state"))
-    parts = run.parts.using(run.database)
+    run.row().update(state=F("state"))
+    parts = parts_of(run)
     retries = run.mode == BatchRun.Mode.RETRY_FAILED
     if retries:
         parts.filter(failed=True).delete()  # what failed since they were made is to be repeated, too
-    parts.filter(owner="").update(attempts=0)
-    found = list(parts.all())
+    parts.filter(owner="").update(attempts=0, lost=0, error="")
+    existing = list(parts.all())
     newest = _failures(run).last() if retries else None
     if newest is not None:
-        found.append(_part(run, "0", str(newest), failed=True))
-    unsplit = run.upper_key is not None and all(part.failed for part in found)
-    if unsplit and run.remaining(work.rows.queryset).exists():
-        found.append(_part(run, run.mark, str(run.upper_key)))
-    return found
+        existing.append(_part(run, "0", str(newest), failed=True))
+    unsplit = run.upper_key is not None and all(part.failed for part in existing)
+    if unsplit and run.remaining(resolved.rows.queryset).exists():
+        existing.append(_part(run, run.mark, str(run.upper_key)))
+    return existing
 
 
 def _part(run: BatchRun, after: Optional[str], upto: str, *, failed: bool = False) -> BatchPart:
-    made: BatchPart = run.parts.using(run.database).create(run=run, after=after, upto=upto, failed=failed)
+    made: BatchPart = parts_of(run).create(run_id=run.pk, after=after, upto=upto, failed=failed)
     return made
 
 
 def _failures(run: BatchRun, part: Optional[BatchPart] = None) -> Any:
     """The keys of the failures on record, or of those in a part, in the order of a part of failed rows."""
-    failures: Any = run.failures.using(run.database)
+    failures = failures_of(run)
     if part is not None:
         failures = failures.filter(pk__gt=int(part.after or 0), pk__lte=int(part.upto))
-    return failures.order_by("pk").values_list("pk", flat=True)
+    return failures.values_list("pk", flat=True)
 
 
 def take(part: BatchPart, owner: str) -> Optional[float]:
@@ -69,12 +76,12 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
     now = timezone.now()
     if part.acquire(owner, now, PART_LEASE_SECONDS):
         return None
-    held = BatchPart.objects.using(part._state.db).filter(pk=part.pk).first()
+    held = part.row().first()
     if held is None:
         return 0.0
     if held.owner and was_killed(held.owner):
-        freed = BatchPart.objects.using(part._state.db).filter(pk=part.pk, owner=held.owner)
-        freed.update(lease_until=None, owner="")
+        freed = part.row().filter(owner=held.owner)
+        freed.update(lease_until=now - timedelta(seconds=1))
         if part.acquire(owner, now, PART_LEASE_SECONDS):
             return None
     left = 0.0 if held.lease_until is None else (held.lease_until - now).total_seconds()
@@ -83,17 +90,17 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
 
 def release(part: BatchPart) -> None:
     """Give a part back that was not done, for whoever goes on with the run."""
-    BatchPart.objects.using(part._state.db).filter(pk=part.pk, owner=part.owner).update(owner="", lease_until=None)
+    part.row().filter(owner=part.owner).update(owner="", lease_until=None)
 
 
 def postpone(run: BatchRun, part: BatchPart, seconds: float, counted: bool) -> None:
     """Give a part back until then; the run's lease lasts as long. `counted` says that the attempt was a failure."""
     now = timezone.now()
-    mine = BatchPart.objects.using(run.database).filter(pk=part.pk, owner=part.owner)
+    mine = part.row().filter(owner=part.owner)
     # A little early: the message comes when the time is up by another clock.
     until = now + timedelta(seconds=seconds * 0.9)
     mine.update(owner="", lease_until=until, **({} if counted else {"attempts": F("attempts") - 1}))
-    mine_too = BatchRun.objects.using(run.database).filter(pk=run.pk, owner=WORKERS, state=BatchRun.State.RUNNING)
+    mine_too = run.row().filter(owner=WORKERS, state=BatchRun.State.RUNNING)
     mine_too.filter(lease_until__lt=until + timedelta(seconds=LEASE_SECONDS)).update(
         lease_until=until + timedelta(seconds=LEASE_SECONDS)
     )
@@ -107,7 +114,7 @@ def beat(run: BatchRun) -> None:
     if since < BEAT_SECONDS:
         return
     run.heartbeat_at = now
-    mine = BatchRun.objects.using(run.database).filter(pk=run.pk, owner=WORKERS, heartbeat_at=known)
+    mine = run.row().filter(owner=WORKERS, heartbeat_at=known)
     mine.update(
         heartbeat_at=now,
         lease_until=now + timedelta(seconds=LEASE_SECONDS),
@@ -115,27 +122,27 @@ def beat(run: BatchRun) -> None:
     )
 
 
-def rows_of(run: BatchRun, part: BatchPart, work: Work) -> tuple[list[KeyedRow], list[str], bool]:
+def rows_of(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> tuple[list[KeyedRow], list[str], bool]:
     """The rows of a part, the keys of failed ones that are gone, and whether there are more than a part may have."""
-    size = work.plan.chunk_size
+    size = resolved.plan.chunk_size
     if part.failed:
         wanted = list(_failures(run, part).values_list("key", flat=True)[: size + 1])
-        there = work.rows.by_key(wanted[:size])
-        again = [work.rows.row(there[key], 0, None, retried=True) for key in wanted[:size] if key in there]
+        there = resolved.rows.by_key(wanted[:size])
+        again = [resolved.rows.row(there[key], 0, None, retried=True) for key in wanted[:size] if key in there]
         return again, [key for key in wanted[:size] if key not in there], len(wanted) > size
-    rows = list(work.rows.between(run, part.after, part.upto, size + 1))
+    rows = list(resolved.rows.between(run, part.after, part.upto, size + 1))
     return rows[:size], [], len(rows) > size
 
 
-def split(run: BatchRun, part: BatchPart, work: Work) -> list[BatchPart]:
+def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> list[BatchPart]:
     """Make small parts of a large one, and one of the rest. Raises `LeaseLost`."""
-    size = work.plan.chunk_size
+    size = resolved.plan.chunk_size
     if part.failed:
         ends = [str(failure) for failure in _failures(run, part)[: PARTS_AT_ONCE * size + 1]]
         bounds = ends[:-1][size - 1 :: size]
     else:
         # The last part is up to the end of this one, whichever keys come there meanwhile.
-        bounds = work.rows.bounds(run, part.after, part.upto, size, PARTS_AT_ONCE)
+        bounds = resolved.rows.bounds(run, part.after, part.upto, size, PARTS_AT_ONCE)
     ranges = list(zip([part.after, *bounds], [*bounds, part.upto]))
     with transaction.atomic(using=run.database):
         if not part.give_back():
@@ -144,14 +151,28 @@ def split(run: BatchRun, part: BatchPart, work: Work) -> list[BatchPart]:
 
 
 def settle(run: BatchRun) -> bool:
-    """End a run that has no parts left, or was cancelled and has none under way; whether that was done here."""
-    parts = run.parts.using(run.database)
+    """End a run that has no parts left, or is to stop and has none under way; whether that was done here."""
+    parts = parts_of(run)
     now = timezone.now()
     if not parts.exists():
         return run.end(WORKERS, BatchRun.State.FINISHED, now)
-    if run.cancel_requested and not parts.filter(lease_until__gte=now).exclude(owner="").exists():
-        return run.end(WORKERS, BatchRun.State.CANCELLED, now)
-    return False
+    if parts.filter(lease_until__gte=now).exclude(owner="").exists():
+        return False
+    failed = given_up(run)
+    if failed is not None:
+        return run.end(WORKERS, BatchRun.State.STOPPED, now, failed.error)
+    return run.cancel_requested and run.end(WORKERS, BatchRun.State.CANCELLED, now)
+
+
+def give_up(part: BatchPart, error: str) -> None:
+    """Give a part back that cannot be done: the run ends once no other is under way, and `--resume` takes it."""
+    part.row().filter(owner=part.owner).update(owner="", lease_until=None, error=storable(error))
+
+
+def given_up(run: BatchRun) -> Optional[BatchPart]:
+    """Return a part that was given up, by which the run is to end."""
+    part: Optional[BatchPart] = parts_of(run).exclude(error="").first()
+    return part
 
 
 def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:
@@ -160,11 +181,13 @@ def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:
     Those of killed workers; and all, where since the last look no row has ended and nobody is at one: a broker may
     keep messages that a killed worker had fetched.
     """
-    parts = run.parts.using(run.database)
+    parts = parts_of(run)
     now = timezone.now()
     for held in parts.filter(lease_until__gte=now).exclude(owner=""):
         if was_killed(held.owner):
             parts.filter(pk=held.pk, owner=held.owner).update(lease_until=now - timedelta(seconds=1))
+    if given_up(run) is not None:
+        return []
     idle = run.done == done_before and not parts.filter(lease_until__gte=now).exists()
     wanted = parts.free(now) if idle else parts.filter(lease_until__lt=now)
     return list(wanted.values_list("pk", flat=True)[: 2 * PARTS_AT_ONCE])

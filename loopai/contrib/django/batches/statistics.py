@@ -6,18 +6,16 @@ The run's tally has the rows that ended ok; those that failed are on record one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Optional
 
 from django.utils import timezone
 
-from ....batch.api import Run
-from ....batch.engine.reader import Reader, from_values
-from ....batch.engine.scheduler import Scheduler
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.statistics import Statistics
 from ....batch.rows import ERROR, OK, Outcome
-from ..models import BatchRun, Failure
-from .plans import Plan
+from ..models import BatchFailure, BatchRun
+from .plan import Plan
+from .recording import failures_of
 
 
 def expectation_of(plan: Plan) -> Optional[Expectation]:
@@ -26,7 +24,7 @@ def expectation_of(plan: Plan) -> Optional[Expectation]:
 
 
 def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequence[Outcome]) -> Statistics:
-    """What a part of a run came to, its failed rows apart, which `failures_of` keeps."""
+    """What a part of a run came to, its failed rows apart, which `failed_rows_of` keeps."""
     idle = 0.0 if run.heartbeat_at is None else (timezone.now() - run.heartbeat_at).total_seconds()
     seconds = run.active_seconds + max(0.0, idle)
     failed = [outcome for outcome in outcomes if outcome.status == ERROR]
@@ -37,10 +35,10 @@ def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequenc
     return tally
 
 
-def failures_of(outcomes: Sequence[Outcome], expectation: Optional[Expectation] = None) -> list[Failure]:
+def failed_rows_of(outcomes: Sequence[Outcome], expectation: Optional[Expectation] = None) -> list[BatchFailure]:
     """The failed rows as they are kept."""
     return [
-        Failure(
+        BatchFailure.of(
             outcome.key,
             outcome.code or "",
             outcome.error or "",
@@ -58,14 +56,6 @@ def whole(run: BatchRun, plan: Plan) -> Statistics:
     """What all parts came to so far."""
     tally = Statistics.load(run.tally) if run.tally else Statistics(0.0, expectation_of(plan))
     tally.ok, tally.errors = run.ok, 0
-    failures: Any = run.failures.using(run.database).order_by("pk")
-    for failure in failures.iterator():
+    for failure in failures_of(run).iterator():
         tally.add_failure(failure.key, failure.message, failure.latency_ms, failure.compared)
     return tally
-
-
-def watched(run: BatchRun, plan: Plan, tally: Statistics, **options: Any) -> Run:
-    """A run as watchers and the report see one, whoever carries it out."""
-    facts = {"name": plan.task, "task": plan.task_id, "input": {"name": plan.source}, "mapping": list(plan.mapping)}
-    return Run(plan.call(), (), Reader(from_values(None)), Scheduler(plan.limits()), tally, waits=False,
-               facts=facts, **options)  # fmt: skip

@@ -10,21 +10,23 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Optional
 
 from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
-from django.db import models
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models, transaction
 from django.db.models import QuerySet
 
 from ....batch.mapping import InputMapping, Unmapped, nearest
-from ....batch.rows import UNMAPPED, Row
+from ....batch.rows import UNMAPPED, UNREADABLE, Row
 from ....exceptions import ConfigurationError
 from .. import keys
-from .database import Database
+from .database import Database, is_of_a_row
+from .filters import filtered
 
 if TYPE_CHECKING:
     from ..models import BatchRun
 
-KEYS_AT_ONCE = 5000
-"""Keys of one query where nothing else of the rows is wanted."""
+
+class _Unreadable(str):
+    """Why the values of a row could not be read; stands in their place."""
 
 
 class KeyedRow(Row):
@@ -32,25 +34,40 @@ class KeyedRow(Row):
 
     __slots__ = ("after", "pk", "retried")
 
-    def __init__(self, pk: Any, columns: dict[str, Any], number: int, after: Optional[str], retried: bool) -> None:
-        super().__init__(keys.to_text(pk), None, columns, number)
+    def __init__(
+        self, pk: Any, key: str, columns: dict[str, Any], number: int, after: Optional[str], retried: bool
+    ) -> None:
+        super().__init__(key, None, columns, number)
         self.pk = pk
         self.after = after
         self.retried = retried
 
 
-class Rows:
-    """The rows of `app.Model` or `app.Model:manager_method` that meet `filters` (`field=value`).
+class QuerysetRows:
+    """The rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`.
 
-    `mapping` says what the input is made of, `also` names columns that are read beside. A manager method is called
-    without arguments and gives a queryset of the model. Raises `ConfigurationError`.
+    They meet `filters` (`field=value`) and none of `excludes`. `mapping` says what the input is made of, `also` names
+    columns that are read beside. A manager's method is called without arguments and gives a queryset of the model.
+    `model` is the concrete one, also where a proxy was named. Raises `ConfigurationError`.
     """
 
-    def __init__(self, named: str, filters: Iterable[str], mapping: Iterable[str], database: str,
-                 also: Iterable[str] = ()) -> None:  # fmt: skip
-        self.model, self.queryset = _queryset(named, filters, database)
+    def __init__(
+        self,
+        named: str,
+        filters: Iterable[str],
+        mapping: Iterable[str],
+        database: str,
+        *,
+        excludes: Iterable[str] = (),
+        also: Iterable[str] = (),
+    ) -> None:
+        self.model, self.queryset = _queryset(named, database)
+        for text in filters:
+            self.queryset = filtered(self.queryset, text)
+        for text in excludes:
+            self.queryset = filtered(self.queryset, text, exclude=True)
         self.database = Database(database)
-        self.kind = keys.kind_of(self.model)
+        keys.check(self.model)
         self.mapping = InputMapping(mapping)
         self._columns: dict[str, tuple[str, int]] = {
             path: _lookup(self.queryset, path) for path in dict.fromkeys([*self.mapping.sources, *also])
@@ -64,21 +81,52 @@ class Rows:
 
     def page(self, queryset: QuerySet[Any], size: int, after: Any = None) -> list[tuple[Any, ...]]:
         """At most `size` rows after a key, by primary key: the key, then the columns."""
-        self.database.freshen()
         if after is not None:
             queryset = queryset.filter(pk__gt=after)
+        queryset = queryset.order_by("pk")
         names = [lookup for lookup, _ in self._columns.values()]
-        return list(queryset.order_by("pk").values_list("pk", *names)[:size])
+        try:
+            return self._read(queryset.values_list("pk", *names)[:size])
+        except Exception as error:
+            if not is_of_a_row(error):
+                raise
+        # A value that cannot be read is its row's fault; those of the others are read one by one.
+        return [self._alone(queryset, pk, names) for (pk,) in self._read(queryset.values_list("pk")[:size])]
+
+    def _alone(self, queryset: QuerySet[Any], pk: Any, names: Sequence[str]) -> tuple[Any, ...]:
+        try:
+            found = self._read(queryset.filter(pk=pk).values_list("pk", *names)[:1])
+        except Exception as error:
+            if not is_of_a_row(error):
+                raise
+            return pk, _Unreadable(f"the row cannot be read: {error}".strip())
+        return found[0] if found else (pk, _Unreadable("the row was deleted while it was read"))
+
+    def _read(self, queryset: QuerySet[Any]) -> list[tuple[Any, ...]]:
+        def read() -> list[tuple[Any, ...]]:
+            if not self.database.connection.in_atomic_block:
+                return list(queryset.all())
+            with transaction.atomic(using=self.database.using):  # an error would end the caller's transaction
+                return list(queryset.all())
+
+        return self.database.attempt(read)
 
     def row(self, found: Sequence[Any], number: int, after: Optional[str], retried: bool = False) -> KeyedRow:
         """A row as it runs; one that lacks what the mapping names has `error` set."""
         columns: dict[str, Any] = {}
+        key = keys.to_text(self.model, found[0])
+        if len(found) > 1 and isinstance(found[1], _Unreadable):
+            row = KeyedRow(found[0], key, columns, number, after, retried)
+            row.error, row.code = str(found[1]), UNREADABLE
+            return row
         for place, (path, (_, inside)) in enumerate(self._columns.items(), 1):
-            if inside:
+            if inside and len(path.split(".")) <= inside:
+                _dig(columns, path, _parts(path)[-inside:], found[place])
+            elif inside:
                 _put(columns, path.split(".")[:-inside], found[place])
             else:
                 columns[path] = found[place]
-        row = KeyedRow(found[0], columns, number, after, retried)
+        row = KeyedRow(found[0], key, columns, number, after, retried)
         try:
             row.input = self.mapping(columns)
         except Unmapped as error:
@@ -109,7 +157,7 @@ class Rows:
         if limit is not None:
             at = list(ordered[limit - 1 : limit])
             found = at[0] if at else ordered.last()
-        return None if found is None else keys.to_text(found)
+        return None if found is None else keys.to_text(self.model, found)
 
     # A run's rows by ranges of keys, for workers
 
@@ -125,17 +173,19 @@ class Rows:
     def bounds(self, run: BatchRun, after: Optional[str], upto: str, size: int, most: int) -> list[str]:
         """The keys that end chunks of `size` rows after which more come up to `upto`; the first `most` of them."""
         found = self._upto(run.remaining(self.queryset), after, upto).order_by("pk").values_list("pk", flat=True)
-        ends = list(dict.fromkeys(keys.to_text(key) for key in found[: size * most + 1]))
+        ends = list(dict.fromkeys(keys.to_text(self.model, key) for key in found[: size * most + 1]))
         return ends[:-1][size - 1 :: size]
 
     def _upto(self, queryset: QuerySet[Any], after: Optional[str], upto: str) -> QuerySet[Any]:
-        queryset = queryset.filter(pk__lte=keys.from_text(self.kind, upto))
-        return queryset if after is None else queryset.filter(pk__gt=keys.from_text(self.kind, after))
+        queryset = queryset.filter(pk__lte=keys.from_text(self.model, upto))
+        return queryset if after is None else queryset.filter(pk__gt=keys.from_text(self.model, after))
 
     def by_key(self, wanted: Iterable[str]) -> dict[str, tuple[Any, ...]]:
         """Those of these rows that are there, by their key."""
-        pks = [keys.from_text(self.kind, key) for key in wanted]
-        return {keys.to_text(found[0]): found for found in self.page(self.queryset.filter(pk__in=pks), len(pks))}
+        pks = [keys.from_text(self.model, key) for key in wanted]
+        return {
+            keys.to_text(self.model, found[0]): found for found in self.page(self.queryset.filter(pk__in=pks), len(pks))
+        }
 
 
 _PLAIN = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.UUIDField)
@@ -170,10 +220,16 @@ def model_of(named: str) -> type[models.Model]:
     return found
 
 
-def _queryset(named: str, filters: Iterable[str], database: str) -> tuple[type[models.Model], QuerySet[Any]]:
+def _queryset(named: str, database: str) -> tuple[type[models.Model], QuerySet[Any]]:
+    """The concrete model and the rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`."""
     model = model_of(named)
-    _, colon, method = named.partition(":")
-    manager: Any = model._default_manager.db_manager(database)
+    _, colon, path = named.partition(":")
+    manager_name, dot, method = path.rpartition(".")
+    manager: Any = getattr(model, manager_name, None) if dot else model._default_manager
+    if not isinstance(manager, models.Manager):
+        known = ", ".join(item.name for item in model._meta.managers)
+        raise ConfigurationError(f"--queryset: {model._meta.label} has no manager {manager_name!r} (managers: {known})")
+    manager = manager.db_manager(database)
     found: Any = manager.all()
     if colon:
         call = None if method.startswith("_") or not method.isidentifier() else getattr(manager, method, None)
@@ -185,50 +241,21 @@ def _queryset(named: str, filters: Iterable[str], database: str) -> tuple[type[m
             found = call()
         except TypeError as error:
             raise ConfigurationError(f"--queryset: {method!r} must take no arguments ({error})") from None
-        if not isinstance(found, QuerySet) or found.model is not model:
+        if not isinstance(found, QuerySet) or found.model._meta.concrete_model is not model._meta.concrete_model:
             raise ConfigurationError(f"--queryset: {method!r} gives no queryset of {model._meta.label}")
     if found.query.combinator or found.query.is_sliced or found.query.distinct_fields:
         raise ConfigurationError(f"--queryset: {named} is sliced, combined or distinct by fields: it cannot be paged")
-    found = found.using(database)
-    for text in filters:
-        name, sign, value = text.partition("=")
-        if not sign or not name.strip():
-            raise ConfigurationError(f"--filter {text!r}: write FIELD=VALUE")
-        try:
-            found = found.filter(**{name.strip(): _value(model, name.strip(), value)})
-        except (FieldError, ValidationError, ValueError, TypeError) as error:
-            told = " ".join(error.messages) if isinstance(error, ValidationError) else error
-            raise ConfigurationError(f"--filter {text!r}: {told}") from None
-    return model, found
-
-
-_YES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
-
-def _value(model: type[models.Model], name: str, text: str) -> Any:
-    """A filter's value: Django makes a field's type of a text, but for truth and for several values."""
-    path, _, last = name.rpartition("__")
-    if last in {"in", "range"}:
-        return text.split(",")
-    is_truth = last == "isnull"
-    if not path:
-        try:
-            is_truth = isinstance(model._meta.get_field(name), models.BooleanField)
-        except FieldDoesNotExist:
-            is_truth = False  # an annotation, or a fault that the filter itself names
-    if is_truth:
-        if text.lower() not in _YES:
-            raise ValueError(f"{text!r} is neither true nor false")
-        return _YES[text.lower()]
-    return text
+    concrete: Any = model._meta.concrete_model
+    return concrete, found.using(database)
 
 
 def _lookup(queryset: QuerySet[Any], path: str) -> tuple[str, int]:
     """What `path` is to the database, and how many of its parts lie inside a JSON value."""
-    parts = path.split(".")
+    first, *inside = path.split(".")
+    if first in queryset.query.annotations:
+        return first, len(inside)
     model: Any = queryset.model
-    if parts[0] in queryset.query.annotations:
-        return parts[0], len(parts) - 1
+    parts = _parts(path)
     for depth, part in enumerate(parts):
         try:
             field: Any = model._meta.pk if part == "pk" else model._meta.get_field(part)
@@ -247,6 +274,21 @@ def _lookup(queryset: QuerySet[Any], path: str) -> tuple[str, int]:
             raise ConfigurationError(f"--map {path}: {part!r} is neither a relation nor JSON: nothing lies inside it")
         return "__".join(parts[: depth + 1]), rest
     raise AssertionError("unreachable: the last part returns")
+
+
+def _parts(path: str) -> list[str]:
+    """The steps of a path: `author__name` is `author.name`; what stands behind a dot may be a key of a JSON object."""
+    first, dot, rest = path.partition(".")
+    return [*first.split("__"), *(rest.split(".") if dot else ())]
+
+
+def _dig(columns: dict[str, Any], path: str, inside: Sequence[str], value: Any) -> None:
+    """Put what lies inside a JSON value under the path's own name, if it is there."""
+    for name in inside:
+        if not isinstance(value, Mapping) or name not in value:
+            return
+        value = value[name]
+    columns[path] = value
 
 
 def _put(columns: dict[str, Any], path: Sequence[str], value: Any) -> None:

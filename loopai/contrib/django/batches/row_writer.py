@@ -2,68 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Optional
 
-from django.db import DataError, IntegrityError, connections, transaction
+from django.db import connections, transaction
 from django.db.models import F
 
 from ....batch.reporting.quality import Expectation
-from ....batch.rows import CANCELLED, ERROR, OK, Outcome
+from ....batch.rows import CANCELLED, ERROR, OK, UNFIT, Outcome
 from ..models import BatchPart, BatchRun
-from .rows import KeyedRow, Rows
-from .tallies import counted, failures_of
+from .bulk_update import Change, empty, update
+from .database import is_of_a_row
+from .queryset import KeyedRow, QuerysetRows
+from .recording import By, record_chunk, record_retried
+from .statistics import counted, failed_rows_of
 from .targets import Target, Unfit
-from .updates import Change, empty, update
-
-UNFIT = "unfit"
-"""`Outcome.code`: the result does not fit the row's field, or the database refused the row."""
-
-_REFUSED = (DataError, IntegrityError, ValueError, OverflowError)
-"""What a database says of a value; psycopg2 and sqlite3 say it with Python's own errors."""
 
 Pair = tuple[Outcome, Change]
 
 
-class Results:
-    """Keeps the outcomes of one run, or of one part of it that was handed out.
+class RowWriter:
+    """Writes the outcomes of one run, or of one part of it that was handed to a worker (`by`).
 
-    `owner` is the runner's where one process carries out the run, `part` the part otherwise; then what comes of it is
-    counted beside, and compared with what is expected.
+    What a part comes to is counted beside, and compared with what is expected.
     """
 
     def __init__(
         self,
         run: BatchRun,
-        rows: Rows,
+        rows: QuerysetRows,
         targets: Sequence[Target],
         only_empty: bool,
-        owner: Optional[str] = None,
+        by: By,
         expectation: Optional[Expectation] = None,
     ) -> None:
         self.run = run
         self._rows = rows
         self._targets = targets
         self._only_empty = only_empty
-        self._owner = owner
+        self._by = by
         self._expectation = expectation
+        self._divides = False
 
-    def keep(self, outcomes: Sequence[Outcome], part: Optional[BatchPart] = None, gone: Collection[str] = ()) -> int:
-        """Write what is ok and record all; gives how many rows were gone, or filled, meanwhile.
+    def write(self, outcomes: Sequence[Outcome], gone: Collection[str] = ()) -> int:
+        """Write what is ok and record all; return how many rows were gone, or filled, meanwhile.
 
         `gone` are keys of failed rows that are no longer there. What does not fit becomes an error in `outcomes`;
-        cancelled rows are left as they are. Raises `LeaseLost`, with nothing written, where the run or part is
-        somebody else's by now.
+        cancelled rows are left as they are. A fault of the database that passes is tried again. Raises `LeaseLost`,
+        with nothing written, where the run or part is somebody else's by now.
         """
-        self._rows.database.freshen()
         ended = [outcome for outcome in outcomes if outcome.status != CANCELLED]
-        pairs = self._cleaned(ended)
-        try:
-            return self._kept(ended, pairs, part, gone, one_by_one=False)
-        except _REFUSED:
-            # Rare, and it aborted the transaction: once more, to find the row that is refused.
+        before, skipped = self._recorded(), self.run.skipped
+        self._divides = False
+
+        def arrived() -> Optional[int]:
             self.run.refresh_from_db()
-            return self._kept(ended, pairs, part, gone, one_by_one=True)
+            return None if self._recorded() == before else self.run.skipped - skipped
+
+        return self._rows.database.attempt(lambda: self._once(ended, gone), arrived)
+
+    def _recorded(self) -> Any:
+        """What the transaction of these outcomes changes, and nobody else: the mark and counts, or the part."""
+        if isinstance(self._by, BatchPart):
+            return self._by.row().exists()
+        run = self.run
+        return run.mark, run.finished_ranges, run.ok, run.errors, run.skipped
+
+    def _once(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
+        try:
+            return self._kept(ended, gone)
+        except Exception as error:
+            if self._divides or not is_of_a_row(error):
+                raise
+        # Rare, and it aborted the transaction: once more, to find the row that is refused.
+        self._divides = True
+        for target in self._targets:
+            target.forget()
+        self.run.refresh_from_db()
+        return self._kept(ended, gone)
 
     def _cleaned(self, outcomes: Sequence[Outcome]) -> list[Pair]:
         pairs: list[Pair] = []
@@ -78,16 +94,9 @@ class Results:
                 pairs.append((outcome, (_row(outcome).pk, values)))
         return pairs
 
-    def _kept(
-        self,
-        ended: Sequence[Outcome],
-        pairs: Sequence[Pair],
-        part: Optional[BatchPart],
-        gone: Collection[str],
-        *,
-        one_by_one: bool,
-    ) -> int:
-        write = self._divided if one_by_one else self._written
+    def _kept(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
+        """Write and record in one transaction."""
+        pairs = self._cleaned(ended)
         first = [pair for pair in pairs if not _row(pair[0]).retried]
         again = [pair for pair in pairs if _row(pair[0]).retried]
         missed = 0
@@ -95,14 +104,17 @@ class Results:
         with transaction.atomic(using=self.run.database):
             if reads_first and connections[self.run.database].vendor == "sqlite":
                 # It refuses to write after a read, where another process wrote in between.
-                BatchRun.objects.using(self.run.database).filter(pk=self.run.pk).update(state=F("state"))
+                self.run.row().update(state=F("state"))
             if gone or any(_row(outcome).retried for outcome in ended):
-                missed = self._record_retried(ended, again, write, part, gone)
-            if part is None or not part.failed:
-                missed_first = write(first)
-                self._record(ended, missed_first, part)
+                missed = self._record_retried(ended, again, gone)
+            if not isinstance(self._by, BatchPart) or not self._by.failed:
+                missed_first = self._write(first)
+                self._record(ended, missed_first)
                 missed += missed_first
         return missed
+
+    def _write(self, pairs: Sequence[Pair]) -> int:
+        return self._divided(pairs) if self._divides else self._written(pairs)
 
     def _written(self, pairs: Sequence[Pair]) -> int:
         if not pairs:
@@ -116,14 +128,29 @@ class Results:
             changes, guarded = [change for change in changes if change[0] in there], False
         if not changes:
             return len(pairs)
-        return len(pairs) - update(self.run.database, self._rows.model, fields, changes, guarded)
+        missed = len(pairs) - update(self.run.database, self._rows.model, fields, changes, guarded)
+        self._check_constraints()
+        return missed
+
+    def _check_constraints(self) -> None:
+        """Have deferred constraints fail here, where the row at fault is looked for or no commit follows."""
+        connection: Any = connections[self.run.database]
+        if connection.vendor != "postgresql":
+            return
+        if self._divides:
+            with connection.cursor() as cursor:
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        elif len(connection.savepoint_ids) > 0:
+            connection.check_constraints()
 
     def _divided(self, pairs: Sequence[Pair]) -> int:
         """As `_written`, halving what the database refuses until one row is left to blame."""
         try:
             with transaction.atomic(using=self.run.database):
                 return self._written(pairs)
-        except _REFUSED as error:
+        except Exception as error:
+            if not is_of_a_row(error):
+                raise
             if len(pairs) == 1:
                 _spoil(pairs[0][0], f"the database refused the row: {error}".strip())
                 return 0
@@ -137,14 +164,15 @@ class Results:
             rows = rows.filter(empty(target.field))
         return set(rows.select_for_update().values_list("pk", flat=True))
 
-    def _record(self, ended: Sequence[Outcome], missed: int, part: Optional[BatchPart]) -> None:
+    def _record(self, ended: Sequence[Outcome], missed: int) -> None:
+        by = self._by
         rows = sorted((outcome for outcome in ended if not _row(outcome).retried), key=lambda one: one.row.line or 0)
-        if part is not None:
+        if isinstance(by, BatchPart):
             ok = sum(outcome.status == OK for outcome in rows) - missed
-            tally = counted(self.run, self._expectation, rows)
-            failures = failures_of(rows, self._expectation)
-            self.run.record_chunk(
-                part.after, part.upto, ok=ok, failures=failures, skipped=missed, part=part, tally=tally
+            figures = counted(self.run, self._expectation, rows)
+            failures = failed_rows_of(rows, self._expectation)
+            record_chunk(
+                self.run, by.after, by.upto, by=by, ok=ok, failures=failures, skipped=missed, statistics=figures
             )
             return
         for span in _spans(rows):
@@ -152,34 +180,23 @@ class Results:
             # The row is not known, its number is: the counts of the run are right, whichever span has it.
             gone = min(ok, missed)
             missed -= gone
-            self.run.record_chunk(
-                _row(span[0]).after,
-                span[-1].key,
-                ok=ok - gone,
-                failures=failures_of(span),
-                skipped=gone,
-                owner=self._owner,
+            failures = failed_rows_of(span)
+            record_chunk(
+                self.run, _row(span[0]).after, span[-1].key, by=by, ok=ok - gone, failures=failures, skipped=gone
             )
 
-    def _record_retried(
-        self,
-        ended: Sequence[Outcome],
-        pairs: Sequence[Pair],
-        write: Callable[[Sequence[Pair]], int],
-        part: Optional[BatchPart],
-        known_gone: Collection[str],
-    ) -> int:
+    def _record_retried(self, ended: Sequence[Outcome], pairs: Sequence[Pair], known_gone: Collection[str]) -> int:
         there = self._there([change[0] for _, change in pairs])
-        write([pair for pair in pairs if pair[1][0] in there])
+        self._write([pair for pair in pairs if pair[1][0] in there])
         rows = [outcome for outcome in ended if _row(outcome).retried]
         gone = {outcome.key for outcome, change in pairs if change[0] not in there}
-        self.run.record_retried(
+        record_retried(
+            self.run,
+            by=self._by,
             ok=[outcome.key for outcome in rows if outcome.status == OK and outcome.key not in gone],
-            failures=failures_of(rows, self._expectation),
+            failures=failed_rows_of(rows, self._expectation),
             skipped={*gone, *known_gone},
-            owner=None if part is not None else self._owner,
-            part=part,
-            tally=None if part is None else counted(self.run, self._expectation, rows),
+            statistics=counted(self.run, self._expectation, rows) if isinstance(self._by, BatchPart) else None,
         )
         return len(gone)
 

@@ -1,0 +1,250 @@
+"""A whole run as one generator that yields what to do. The shells in `threads` and `event_loop` do it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, Union
+
+from ...exceptions import LoopaiException
+from ..reporting.statistics import Summary
+from ..rows import Outcome
+from .chunks import Answer, Chunk
+from .run import Run
+from .scheduler import INTERRUPTED, Done, Pull, Scheduler, Send, Wait
+from .sender import Requests, Sender
+from .stopping import Stop
+
+LINGER = 0.2
+"""Seconds without a new row after which an incomplete chunk is sent, if no request is in flight."""
+
+TICK = 1.0
+"""Seconds of a wait after which watchers are called although nothing has changed."""
+
+SHORTEST_WAIT = 0.001
+"""Seconds; what rounding leaves of a pause is not waited for again and again."""
+
+SCANNED_AT_ONCE = 10
+"""Rows pulled for each row wanted, once a resumed run has skipped rows: it skips many."""
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """Cancel the requests in flight; nobody waits for their replies."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Call `work`, which reads or writes files, and return what it returns. It must not be interrupted."""
+
+    work: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Hand outcomes to the caller one by one, then call `keep`, which blocks, with those that it took."""
+
+    outcomes: list[Outcome]
+    keep: Optional[Callable[[Sequence[Outcome]], None]]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Call the watchers."""
+
+
+Step = Union[Send, Pull, Wait, Abandon, Block, Emit, Tick]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a `Pull` gave; `ended` where there are no more rows."""
+
+    values: Sequence[Any]
+    ended: bool
+
+
+class Driver:
+    """Opens, drives and closes one run.
+
+    `prepare` opens the run, and blocks; it is called with a function that says whether the run is still wanted.
+    `may_block` says that opening may wait for who writes to a pipe. With `emits`, outcomes go to the caller instead
+    of an output. With `raises`, what ended the run early is raised at its end.
+
+    A shell calls `open` and `start`, performs each of `steps` and sends its result back (`Pulled` for `Pull`; for
+    `Wait`, whether anything happened), reports each reply to `answered`, calls `finish` once no request is in flight
+    any more, and `close` once no file is being read or written.
+    """
+
+    run: Run
+    requests: Requests
+
+    def __init__(
+        self,
+        prepare: Callable[[Callable[[], bool]], Run],
+        sender: Sender,
+        stop: Optional[Stop] = None,
+        *,
+        emits: bool = False,
+        raises: bool = True,
+        may_block: bool = False,
+    ) -> None:
+        self.stop = stop or Stop()
+        self.may_block = may_block
+        self.abandoned = threading.Event()
+        self.summary: Optional[Summary] = None
+        self._prepare = prepare
+        self._sender = sender
+        self._emits = emits
+        self._raises = raises
+        self._in_flight: dict[int, Chunk] = {}
+        self._answers: deque[tuple[Chunk, Union[Answer, BaseException]]] = deque()
+
+    def open(self) -> None:
+        """Open the run. Blocks; raises `ConfigurationError`."""
+        self.run = self._prepare(self.abandoned.is_set)
+
+    def start(self) -> None:
+        """Tell the client that requests follow."""
+        self.requests = Requests(self._sender, self.run.call)
+
+    def finish(self, error: Optional[BaseException]) -> None:
+        """Tell the client that no request follows; `error` is what ended the run early."""
+        self.requests.end(error or self.run.scheduler.error)
+
+    def close(self) -> None:
+        """Close the run's files. Blocks."""
+        self.run.close()
+
+    def answered(self, chunk: Chunk, answer: Union[Answer, BaseException]) -> None:
+        """Take a chunk's reply, or what was raised for it. May be called from any thread."""
+        self._answers.append((chunk, answer))
+
+    def steps(self) -> Generator[Step, Any, None]:
+        """What to do, until the run is over. Raises what a request raised beside `LoopaiException`."""
+        run = self.run
+        if not run.finished_before:
+            yield from self._rows()
+        self.summary = summary = yield Block(run.complete)
+        snapshot = run.snapshot()
+        for watcher in run.watchers:
+            watcher.finish(snapshot, summary)
+        if self._raises and run.scheduler.error is not None:
+            raise run.scheduler.error
+
+    def _rows(self) -> Generator[Step, Any, None]:
+        scheduler, clock = self.run.scheduler, self.run.clock
+        grace = _Grace(scheduler, self.stop)
+        while True:
+            now = clock()
+            left = grace.left(now)
+            if left == 0.0 and self._in_flight:
+                yield Abandon()
+                scheduler.abandon(self._in_flight.values())
+                self._in_flight.clear()
+            step = scheduler.next(now)
+            if isinstance(step, Send):
+                yield self._sent(step)
+                continue
+            starved = False
+            if isinstance(step, Pull):
+                starved = yield from self._pull(step)
+                self._settle()
+            elif isinstance(step, Done):
+                break
+            if scheduler.ready and (starved or isinstance(step, Wait) or scheduler.laden):
+                yield from self._keep()
+            elif starved:
+                came = yield from self._wait(_shorter(LINGER, left))
+                flushed = Wait(None) if came else scheduler.flush(clock())
+                if isinstance(flushed, Send):
+                    yield self._sent(flushed)
+            elif isinstance(step, Wait):
+                yield from self._wait(_shorter(step.seconds, left))
+        scheduler.cancel_rest()
+        if scheduler.ready:
+            yield from self._keep()
+
+    def _sent(self, step: Send) -> Send:
+        self._in_flight[id(step.chunk)] = step.chunk
+        return step
+
+    def _pull(self, step: Pull) -> Generator[Step, Any, bool]:
+        """Get rows. Return whether the source has none at the moment, though it has not ended."""
+        scheduler, reader = self.run.scheduler, self.run.reader
+        pulled = Pulled((), True)
+        if not reader.full:
+            pulled = yield Pull(step.rows * (SCANNED_AT_ONCE if reader.skipped else 1))
+        rows = reader.make(pulled.values)
+        if rows and reader.looks_up:
+            rows = yield Block(lambda: reader.select(rows))
+        scheduler.offer(rows)
+        if pulled.ended or reader.full:
+            scheduler.exhaust()
+        return not pulled.values and not pulled.ended
+
+    def _keep(self) -> Generator[Step, Any, None]:
+        run = self.run
+        outcomes = run.scheduler.take()
+        if self._emits:
+            yield Emit(outcomes, run.record if run.journal is not None else None)
+        else:
+            yield Block(lambda: run.keep(outcomes))
+            yield Tick()
+
+    def _wait(self, seconds: Optional[float]) -> Generator[Step, Any, bool]:
+        """Wait until something happens, at most `seconds`. Return whether anything has."""
+        while True:
+            most = TICK if seconds is None else min(max(seconds, SHORTEST_WAIT), TICK)
+            came: bool = yield Wait(most)
+            if self._settle() or came:
+                return True
+            yield Tick()
+            if seconds is not None:
+                seconds -= most
+                if seconds <= 0:
+                    return False
+
+    def _settle(self) -> bool:
+        """Count the replies that have come. Return whether there were any."""
+        scheduler, now = self.run.scheduler, self.run.clock()
+        settled = bool(self._answers)
+        while self._answers:
+            chunk, answer = self._answers.popleft()
+            if self._in_flight.pop(id(chunk), None) is None:
+                continue  # abandoned
+            if isinstance(answer, LoopaiException):
+                scheduler.failed(chunk, answer, now)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                scheduler.answered(chunk, answer, now)
+        return settled
+
+
+class _Grace:
+    """Whether the time is up for what was under way when the run was stopped."""
+
+    def __init__(self, scheduler: Scheduler, stop: Stop) -> None:
+        self._scheduler = scheduler
+        self._stop = stop
+        self._until: Optional[float] = None
+
+    def left(self, now: float) -> Optional[float]:
+        """Seconds left to what is under way; `None` without bound."""
+        if self._stop.requested:
+            self._scheduler.stop(INTERRUPTED)
+        if self._scheduler.stopped is None:
+            return None
+        if self._until is None:
+            self._until = now + self._stop.grace
+        return max(0.0, self._until - now)
+
+
+def _shorter(one: Optional[float], other: Optional[float]) -> Optional[float]:
+    """The shorter of two waits; `None` is without bound."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -1,0 +1,51 @@
+"""What a client hands the engine: a way to send one request, and to tell its hooks of the run."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional, Protocol
+
+from ..._core.hooks import CallInfo
+from ..._core.operations import Operation
+from .chunks import Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
+
+
+class Sender(Protocol):
+    """How a client sends the requests of one run. `batch_sender(client)` returns one."""
+
+    def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
+        """Tell the hooks that a run starts. Return what sends one request, in one attempt.
+
+        It returns the reply or raises `LoopaiException`; an asynchronous client's returns an awaitable of it.
+        """
+
+    def end(self, error: Optional[BaseException]) -> None:
+        """Tell the hooks that the run is over; `error` is what ended it early."""
+
+
+class Requests:
+    """The requests of one run, over a client's `Sender`."""
+
+    def __init__(self, sender: Sender, call: BatchCall) -> None:
+        self._sender = sender
+        self._call = call
+        self._send = sender.begin(CallInfo("batch", "POST", "/api/v1/batch/execute", call.task_id, call.version, 0))
+
+    def send(self, chunk: Chunk) -> Answer:
+        """Send a chunk through a synchronous client. Return its replies, or why it was not sent."""
+        operation = prepared(chunk, self._call)
+        if isinstance(operation, (TooLarge, Unsendable)):
+            return operation
+        reply: Answer = self._send(operation)
+        return reply
+
+    async def asend(self, chunk: Chunk) -> Answer:
+        """Send a chunk through an asynchronous client. Return its replies, or why it was not sent."""
+        operation = prepared(chunk, self._call)
+        if isinstance(operation, (TooLarge, Unsendable)):
+            return operation
+        reply: Answer = await self._send(operation)
+        return reply
+
+    def end(self, error: Optional[BaseException]) -> None:
+        """Tell the client's hooks that the run is over."""
+        self._sender.end(error)

@@ -1,0 +1,290 @@
+"""The one table of batch options: name, type, default, help and check of each. Clients and commands derive theirs.
+
+To add one: a field of `BatchOptions`, and the parameter of the clients' methods; a test compares them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from os import PathLike
+from typing import Any, Callable, Literal, Optional, TypeVar, Union
+
+from .._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
+from ..exceptions import OptionError
+from .engine.reader import Key
+from .engine.stopping import Stop
+from .formats.sinks import Sink
+from .reporting.snapshot import Watcher
+from .resume.journal import Journal
+
+Path = Union[str, "PathLike[str]"]
+Mode = Literal["new", "resume", "retry_failed", "overwrite"]
+MODES: tuple[Mode, ...] = ("new", "resume", "retry_failed", "overwrite")
+
+ENOUGH_FOR_A_SHARE = 100
+"""Rows that must have ended before a percentage of `max_errors` counts: of the first few, one is too many."""
+
+# Where an option can be given.
+STREAM, RUN, FILE, QUERYSET, REQUEST = "stream", "run", "file", "queryset", "request"
+PYTHON = frozenset({STREAM, RUN})
+EVERYWHERE = frozenset({STREAM, RUN, FILE, QUERYSET, REQUEST})
+
+# Headings of the options in a shell.
+ROWS, RESULTS, RUNNING, AGAIN, FORMATS = "Rows", "Results", "How it runs", "Running it again", "Formats"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """What the table says of an option beside name, type and default."""
+
+    help: str
+    read: Optional[Callable[[Any], Any]] = None
+    metavar: Optional[str] = None
+    flags: tuple[str, ...] = ()
+    where: frozenset[str] = EVERYWHERE
+    group: str = RUNNING
+    repeated: bool = False
+    choices: tuple[str, ...] = ()
+
+
+def option(default: T, help: str, **info: Any) -> T:  # noqa: A002  # the word of argparse and Typer
+    """A field of a table of options."""
+    made: T = field(default=default, metadata={"option": OptionInfo(help, **info)})
+    return made
+
+
+class MaxErrors:
+    """How many rows may fail before a run stops: a count (`20`), or a share (`"5%"`)."""
+
+    def __init__(self, given: Union[int, str]) -> None:
+        self.given = given
+        self._count: Optional[int] = None
+        self._share: Optional[float] = None
+        text = str(given).strip()
+        try:
+            if isinstance(given, bool):
+                raise ValueError  # one text for all that is neither
+            if text.endswith("%"):
+                self._share = float(text[:-1]) / 100
+            else:
+                self._count = int(text)
+        except ValueError:
+            self._count = -1
+        if (self._count is not None and self._count < 0) or not 0 <= (self._share or 0) <= 1:
+            raise ValueError("must be a count (20) or a share (5%)")
+
+    def exceeded(self, errors: int, ended: int) -> bool:
+        """Whether `errors` failed rows of `ended` are too many."""
+        if self._count is not None:
+            return errors > self._count
+        return self._share is not None and ended >= ENOUGH_FOR_A_SHARE and errors > self._share * ended
+
+    def __str__(self) -> str:
+        return str(self.given)
+
+
+def whole(least: int, most: Optional[int] = None) -> Callable[[Any], int]:
+    """Reads a whole number, given as such or as text."""
+
+    def read(value: Any) -> int:
+        try:
+            number = int(value) if not isinstance(value, (bool, float)) else least - 1
+        except (TypeError, ValueError):
+            number = least - 1
+        if number < least or (most is not None and number > most):
+            upto = f"from {least}" if most is None else f"from {least} to {most:,}"
+            raise ValueError(f"must be a whole number {upto}")
+        return number
+
+    return read
+
+
+def seconds(value: Any) -> float:
+    """Read seconds from 0, given as a number or as text."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number >= 0:
+        raise ValueError("must be a number of seconds from 0")
+    return number
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """Reads one of some words."""
+
+    def read(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return str(value)
+
+    return read
+
+
+def _optional(read: Callable[[Any], T]) -> Callable[[Any], Optional[T]]:
+    return lambda value: None if value is None else read(value)
+
+
+def _max_errors(value: Any) -> Optional[MaxErrors]:
+    return value if value is None or isinstance(value, MaxErrors) else MaxErrors(value)
+
+
+def _types(value: Any) -> dict[str, str]:
+    """CSV types by column, given as a mapping or as texts `COLUMN=TYPE`."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    types = {}
+    for text in value or ():
+        name, equals, kind = str(text).rpartition("=")
+        if not (name and equals and kind):
+            raise ValueError(f"must be COLUMN=TYPE, and {text!r} is not")
+        types[name] = kind
+    return types
+
+
+_FILES = frozenset({STREAM, RUN, FILE})
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """The options of one batch. A value may be a text, as a shell has it. Raises `OptionError`."""
+
+    key: Key = option(
+        None,
+        "Column that names a row; without it, rows are numbered.",
+        metavar="COLUMN",
+        flags=("--key", "--id-field"),
+        where=_FILES,
+        group=ROWS,
+    )
+    mapping: Union[Iterable[str], Mapping[str, str], None] = option(
+        None,
+        "A member of the input, and the column it is made of; may be repeated.",
+        metavar="NAME=COLUMN",
+        flags=("--map", "-m"),
+        group=ROWS,
+        repeated=True,
+    )
+    allow_duplicates: bool = option(False, "Allow rows to share a key.", where=_FILES, group=ROWS)
+    limit: Optional[int] = option(
+        None,
+        "Run at most N rows.",
+        read=_optional(whole(0)),
+        metavar="N",
+        where=EVERYWHERE - {REQUEST},
+        group=ROWS,
+    )
+    expect: Optional[str] = option(
+        None,
+        "Column with the right answer (LABEL, or LABEL=output.PATH): reports accuracy.",
+        metavar="COLUMN",
+        where=EVERYWHERE - {STREAM},
+        group=RESULTS,
+    )
+    chunk_size: int = option(100, "Rows per request (100).", read=whole(1), metavar="N")
+    max_in_flight: int = option(4, "Requests in flight at a time (4).", read=whole(1), metavar="N")
+    max_concurrency: int = option(
+        10,
+        f"Rows of a request that the server runs at a time, 1 to {MOST_CONCURRENCY} (10).",
+        read=whole(1, MOST_CONCURRENCY),
+        metavar="N",
+    )
+    ordered: bool = option(False, "Write results in the order of the rows.", where=_FILES)
+    max_errors: Union[int, str, MaxErrors, None] = option(
+        None, "Stop when more than N rows, or P %, have failed.", read=_max_errors, metavar="N|P%"
+    )
+    timeout_ms: Optional[int] = option(
+        None,
+        f"Milliseconds that a row's program may take ({PROGRAM_TIMEOUT_MS}).",
+        read=_optional(whole(1, LONGEST_TIMEOUT_MS)),
+        metavar="MS",
+    )
+    version: Optional[int] = option(
+        None,
+        "Version of the task's program, instead of the active one.",
+        read=_optional(whole(1)),
+        metavar="N",
+        flags=("--task-version",),
+    )
+    force_validation: bool = option(False, "Have the server validate every result.", where=_FILES)
+    mode: Mode = option(
+        "new",
+        "What to do with an earlier run: resume it, retry_failed (resume, and repeat failed rows), or overwrite it.",
+        read=one_of(*MODES),
+        where=EVERYWHERE - {REQUEST},
+        group=AGAIN,
+    )
+    journal: Union[Path, Journal, None] = option(
+        None,
+        "File that records which rows have ended (default: beside the output).",
+        metavar="FILE",
+        where=_FILES,
+        group=AGAIN,
+    )
+    sink: Optional[Sink] = option(None, "Object that outcomes are written to.", where=frozenset({RUN}))
+    output_format: Optional[str] = option(
+        None,
+        "Format of the output: csv, jsonl or parquet (default: by its name).",
+        read=_optional(one_of("csv", "jsonl", "parquet")),
+        metavar="FORMAT",
+        where=frozenset({RUN, FILE, QUERYSET}),
+        group=FORMATS,
+    )
+    format: Optional[str] = option(
+        None,
+        "Format of the input: csv, jsonl or parquet (default: by its name).",
+        read=_optional(one_of("csv", "jsonl", "parquet")),
+        metavar="FORMAT",
+        where=_FILES,
+        group=FORMATS,
+    )
+    delimiter: Optional[str] = option(
+        None, "Delimiter of a CSV file (default: detected).", metavar="CHAR", where=_FILES, group=FORMATS
+    )
+    quotechar: Optional[str] = option(
+        None, "Quote character of a CSV file (default: detected); '' for none.", metavar="CHAR", where=_FILES,
+        group=FORMATS,
+    )  # fmt: skip
+    escapechar: Optional[str] = option(
+        None, "Escape character of a CSV file that does not double its quotes.", metavar="CHAR", where=_FILES,
+        group=FORMATS,
+    )  # fmt: skip
+    encoding: str = option("utf-8", "Encoding of a CSV file (utf-8).", metavar="NAME", where=_FILES, group=FORMATS)
+    types: Union[Mapping[str, str], Iterable[str], None] = option(
+        None,
+        "Type of a CSV column: str, int, float, bool or json; may be repeated.",
+        read=_types,
+        metavar="COLUMN=TYPE",
+        flags=("--type",),
+        where=_FILES,
+        group=FORMATS,
+        repeated=True,
+    )
+    stop: Optional[Stop] = option(None, "Ends the run early when it is called.", where=PYTHON)
+    watchers: Sequence[Watcher] = option((), "Objects that are called while the run goes on.", where=frozenset({RUN}))
+
+    def __post_init__(self) -> None:
+        for name, info in table(type(self)):
+            if info.read is None:
+                continue
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, info.read(value))
+            except ValueError as error:
+                raise OptionError(f"{{{name}}} {{problem}}, not {{value!r}}", problem=error, value=value) from None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether rows that have ended are skipped."""
+        return self.mode in {"resume", "retry_failed"}
+
+
+def table(options: type) -> Iterator[tuple[str, OptionInfo]]:
+    """Name and description of each option of a table."""
+    for item in fields(options):
+        if "option" in item.metadata:
+            yield item.name, item.metadata["option"]

@@ -1,0 +1,11 @@
+"""A text of a row, a file or a server on one line of a terminal, log or page."""
+
+from __future__ import annotations
+
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), "\N{REPLACEMENT CHARACTER}")
+
+
+def one_line(text: str, most: int) -> str:
+    """Return `text` without line breaks and control characters, cut to `most` characters."""
+    line = " ".join(text.split()).translate(_CONTROLS)
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -1,0 +1,84 @@
+"""`Snapshot`: the figures of a run at one moment, whichever engine runs it. Progress, report and admin read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional, Protocol
+
+from .statistics import Statistics, Summary
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run's figures at one moment.
+
+    `ok` and `errors` count the rows of this run, `skipped` those that are passed over or were finished before. `total`
+    is the number of rows where it is known, `read` the share of the input that was read (0 to 1). `seconds` is the time
+    at work, `paused` the seconds left of a pause that the server asked for. `statistics` has latencies, kinds of
+    errors and accuracy, including rows of earlier runs.
+    """
+
+    ok: int
+    errors: int
+    skipped: int = 0
+    total: Optional[int] = None
+    seconds: float = 0.0
+    in_flight: int = 0
+    paused: Optional[float] = None
+    last_error: Optional[str] = None
+    read: Optional[float] = None
+    statistics: Optional[Statistics] = None
+    name: Optional[str] = None
+    task: Optional[str] = None
+    source: Optional[str] = None
+
+    @property
+    def done(self) -> int:
+        """Rows that this run finished."""
+        return self.ok + self.errors
+
+    @property
+    def rate(self) -> float:
+        """Rows a second of time at work; skipped rows do not count."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def fraction(self) -> Optional[float]:
+        """How much is done, 0 to 1; `None` where nobody knows."""
+        return min(1.0, (self.done + self.skipped) / self.total) if self.total else self.read
+
+    @property
+    def left(self) -> Optional[float]:
+        """Estimated seconds until the end; `None` where that cannot be told."""
+        if self.total is not None:
+            rows = max(0, self.total - self.done - self.skipped)
+            return rows / self.rate if self.rate > 0 else None
+        if not self.read or self.skipped:
+            return None
+        return self.seconds * (1 - self.read) / self.read
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain data; `left_s` is the estimate of the seconds to go."""
+        return {
+            "done": self.done,
+            "total": self.total,
+            "ok": self.ok,
+            "errors": self.errors,
+            "skipped": self.skipped,
+            "rate": round(self.rate, 1),
+            "in_flight": self.in_flight,
+            "seconds": round(self.seconds, 1),
+            "left_s": None if self.left is None else round(self.left, 1),
+            "paused_s": None if self.paused is None else round(self.paused, 1),
+            "last_error": self.last_error,
+        }
+
+
+class Watcher(Protocol):
+    """Is called while a run goes on."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Rows have ended, or about a second has passed."""
+
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
+        """The run is over."""

@@ -1,0 +1,20 @@
+"""The distributed engine of `loopai_batch`: Celery workers run the parts of a batch. Needs Django and Celery.
+
+from loopai.contrib.celery import start_batch
+
+run = start_batch("spam", "mail.Message", save_to=["label"])
+
+A message carries a run's id and a part's, never rows. Delivery is at least once, the effect exactly once: a part's
+rows, its counts and its end are one transaction, which only the part's owner can commit.
+"""
+
+from ...exceptions import ConfigurationError
+
+try:
+    import celery as _celery  # noqa: F401  # named where it is missing
+except ImportError:
+    raise ConfigurationError("loopai.contrib.celery needs Celery: pip install celery") from None
+
+from .tasks import StartOptions, run_part, start_batch, watch_run
+
+__all__ = ["StartOptions", "run_part", "start_batch", "watch_run"]

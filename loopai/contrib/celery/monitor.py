@@ -1,0 +1,126 @@
+"""Watching a run that workers carry out: its progress in one place, and why it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from celery import current_app
+from django.utils import timezone
+
+from ...batch.engine.run import FINISHED
+from ...batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
+from ...batch.engine.stopping import Stop
+from ...batch.reporting.snapshot import Snapshot, Watcher
+from ...batch.reporting.statistics import Ended, Summary, summary_of
+from ...shell.command import SERVER_UNREACHABLE, STOPPED_BY_ERRORS, USAGE
+from ..django.batches.plan import Plan
+from ..django.batches.recording import LeaseLost
+from ..django.batches.statistics import whole
+from ..django.exits import DATABASE_FAILED
+from ..django.models import BatchRun
+from .partitions import WORKERS, parts_of
+
+LOOK_SECONDS = 0.5
+
+WATCH_SECONDS = 10.0
+"""Seconds between two looks at a run for parts whose workers are gone, and until a missing worker is told."""
+
+UNUSABLE: Final = "unusable"
+"""A worker cannot use what the run names: its model, its alias."""
+
+FAULT: Final = "fault"
+"""A part was given up: its worker, or the database, failed again and again."""
+
+CODES: dict[Ended, int] = {
+    TOO_MANY_ERRORS: STOPPED_BY_ERRORS,
+    UNREACHABLE: SERVER_UNREACHABLE,
+    FATAL: USAGE,
+    UNUSABLE: USAGE,
+    FAULT: DATABASE_FAILED,
+}
+"""Exit codes by what a stopped run's `error` begins with."""
+
+_GOING = (BatchRun.State.PENDING, BatchRun.State.RUNNING)
+
+
+def follow(
+    run: BatchRun,
+    plan: Plan,
+    watchers: list[Watcher],
+    stop: Stop,
+    look_after: Callable[[BatchRun, int], None],
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[Snapshot, Summary]:
+    """Watch a run until it ends; `stop` has it cancelled.
+
+    `look_after` is called every ten seconds, with the rows that were done before; `say` tells that no worker is there.
+    Returns the figures that the report shows, and the summary of what came while it was watched.
+    """
+    started = clock()
+    # Failed rows that are repeated count for this command.
+    before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
+    until, watched_at, watched_done, unheard = float("inf"), started, run.done, run.heartbeat_at
+    while True:
+        try:
+            run.refresh_from_db()
+        except BatchRun.DoesNotExist:
+            raise LeaseLost(f"run {run.pk} was deleted while it was watched here") from None
+        now = replace(
+            run.snapshot(),
+            ok=run.ok - before[0],
+            errors=max(0, run.errors - before[1]),
+            skipped=before[0] + before[1] + run.skipped,
+            seconds=clock() - started,
+            in_flight=parts_of(run).filter(lease_until__gte=timezone.now()).exclude(owner="").count(),
+        )
+        for watcher in watchers:
+            watcher.update(now)
+        if run.state not in _GOING:
+            break
+        if stop.requested and until == float("inf"):
+            run.request_cancel()
+            until = clock() + stop.grace
+        if clock() > until:
+            # No worker is there to do it.
+            run.end(WORKERS, BatchRun.State.CANCELLED, timezone.now())
+            continue
+        if clock() >= watched_at + WATCH_SECONDS:
+            if (
+                unheard is not None
+                and run.heartbeat_at == unheard
+                and not parts_of(run).filter(attempts__gt=0).exists()
+            ):
+                say(_no_worker(run))
+            unheard = None
+            look_after(run, watched_done)
+            watched_at, watched_done = clock(), run.done
+        sleep(LOOK_SECONDS)
+    figures = whole(run, plan)
+    figures.started, figures.earlier_ok, figures.earlier_errors = started, *before
+    summary = summary_of(figures, ended_as(run), now.skipped, clock())
+    for watcher in watchers:
+        watcher.finish(now, summary)
+    return replace(now, statistics=figures), summary
+
+
+def _no_worker(run: BatchRun) -> str:
+    name = getattr(current_app, "main", None) or "YOUR_PROJECT"
+    return (
+        f"No Celery worker has taken a part of run {run.pk} for {WATCH_SECONDS:.0f} s. Start one: "
+        f"celery -A {name} worker"
+    )
+
+
+def ended_as(run: BatchRun) -> Ended:
+    """Why the run ended, in the engine's words."""
+    if run.state == BatchRun.State.FINISHED:
+        return FINISHED
+    reason = run.error.partition(":")[0]
+    if run.state != BatchRun.State.STOPPED:
+        return INTERRUPTED
+    return next((ended for ended in CODES if ended == reason), INTERRUPTED)

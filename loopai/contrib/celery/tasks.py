@@ -1,0 +1,395 @@
+"""Celery tasks that run the parts of a batch, and what starts and watches them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Optional, Union
+
+from celery import shared_task
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+from typing_extensions import TypedDict, Unpack
+
+from ..._core import retries
+from ..._core.hooks import CallInfo
+from ..._core.operations import Operation
+from ..._core.randomness import private_random
+from ...batch.api import call_of
+from ...batch.engine import threads
+from ...batch.engine.driver import Driver
+from ...batch.engine.reader import Reader, from_values
+from ...batch.engine.run import Run
+from ...batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
+from ...batch.engine.sender import Sender
+from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
+from ...batch.options import QUERYSET, BatchOptions, MaxErrors, Mode, table
+from ...batch.reporting.report import write_report
+from ...batch.reporting.snapshot import Snapshot
+from ...batch.reporting.statistics import Statistics, Summary, summary_of
+from ...batch.rows import CANCELLED, ERROR, Outcome
+from ...exceptions import (
+    ConfigurationError,
+    ConnectionException,
+    LoopaiException,
+    OutputError,
+    RateLimitException,
+    ServerException,
+)
+from ...preparation import batch_sender
+from ...shell.options import MODE_FLAGS
+from ..django import get_client
+from ..django.batches.leases import LEASE_SECONDS, owner_name
+from ..django.batches.options import CELERY, RunOptions
+from ..django.batches.plan import Plan, plan_of
+from ..django.batches.queryset import KeyedRow
+from ..django.batches.recording import LeaseLost
+from ..django.batches.row_writer import RowWriter
+from ..django.batches.run_lookup import ResolvedPlan, open_run
+from ..django.batches.statistics import expectation_of, whole
+from ..django.models import BatchPart, BatchRun
+from . import partitions
+from .monitor import FAULT, UNUSABLE, WATCH_SECONDS, ended_as
+
+logger = logging.getLogger("loopai")
+
+BEGINNING_SECONDS = 2.0
+"""Within these of its taking a run has its parts; who looks after it since before may see it without."""
+
+_OF_THE_COMMAND = ("dry_run", "edge", "engine", "progress", "json", "grace", "command")
+
+_OF_FILES = (
+    "input",
+    "output",
+    "output_format",
+    *(name for name, info in table(RunOptions) if QUERYSET not in info.where),
+)
+
+PATIENCE = 3
+"""Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
+
+
+class StartOptions(TypedDict, total=False):
+    """Options of `start_batch` beside its own parameters; what they mean is in the table of `loopai_batch`."""
+
+    only_empty: bool
+    expect: Optional[str]
+    report: Optional[str]
+    limit: Optional[int]
+    chunk_size: int
+    max_in_flight: int
+    max_concurrency: int
+    max_errors: Union[int, str, None]
+    timeout_ms: Optional[int]
+    version: Optional[int]
+
+
+def start_batch(
+    task: str,
+    queryset: str,
+    *,
+    save_to: Sequence[str] = (),
+    mapping: Sequence[str] = (),
+    filters: Sequence[str] = (),
+    excludes: Sequence[str] = (),
+    mode: Mode = "new",
+    alias: str = "default",
+    database: str = DEFAULT_DB_ALIAS,
+    **options: Unpack[StartOptions],
+) -> Optional[BatchRun]:
+    """Have Celery's workers run a queryset through a task, and give the run; its state is in the database.
+
+    The arguments are the flags of `loopai_batch` by their names (`expect`, `report`, `only_empty`, `chunk_size`,
+    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"` or `"overwrite"`. The report is
+    written by the worker that ends the run. Inside a transaction the workers are told once it is committed. Gives
+    `None` where the run is finished already. Raises `ConfigurationError` for options that do not fit, and the
+    `LoopaiException` where the server cannot be asked.
+    """
+    for name in _OF_FILES:
+        if name in options:
+            raise ConfigurationError(
+                f"{name}: Celery runs a queryset and saves to its rows (queryset, save_to); run a file with "
+                "client.run_batch, or with the command `loopai batch`"
+            )
+    for name in _OF_THE_COMMAND:
+        if name in options:
+            raise ConfigurationError(f"start_batch has no option {name!r}: it is for the command loopai_batch")
+    for name in MODE_FLAGS:
+        if name in options:
+            raise ConfigurationError(f"start_batch has no option {name!r}; pass mode={name!r}")
+    given = RunOptions(
+        task=task,
+        queryset=queryset,
+        save_to=save_to,
+        mapping=mapping,
+        mode=mode,
+        filters=filters,
+        excludes=excludes,
+        alias=alias,
+        database=database,
+        engine=CELERY,
+        **options,
+    )
+    resolved = ResolvedPlan(plan_of(given, get_client(alias)), database)
+    run = open_run(resolved, mode, CELERY, partitions.WORKERS, logger.info, database=database, command=[])
+    if run is not None:
+        hand_over(run, resolved)
+    return run
+
+
+def hand_over(run: BatchRun, resolved: ResolvedPlan) -> None:
+    """Publish what remains of a run that workers have acquired. Raises `ConfigurationError` without a broker."""
+    with transaction.atomic(using=run.database):
+        wanted = partitions.first_parts(run, resolved)
+    # Workers see nothing of a caller's transaction before its end.
+    transaction.on_commit(lambda: _set_off(run, wanted), using=run.database)
+
+
+def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
+    try:
+        _publish(run, (part.pk for part in wanted))
+        watch_run.apply_async((run.pk, run.database, run.done), countdown=WATCH_SECONDS)
+    except BrokerError as error:
+        text = f"Celery's broker cannot be reached: {error}"
+        run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), text)
+        raise ConfigurationError(f"{text}. Check broker_url, then go on with --resume") from error
+    if not wanted:
+        _settle(run)
+
+
+def go_on(run: BatchRun) -> None:
+    """Take up a run that was asked to go on. What is in the way is kept as the run's error."""
+    if not run.acquire(partitions.WORKERS, timezone.now(), LEASE_SECONDS):
+        return
+    try:
+        hand_over(run, ResolvedPlan(Plan.of(run), run.database))
+    except ConfigurationError as error:
+        run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
+        logger.warning("run %s does not go on: %s", run.pk, error)
+
+
+def look_after(run: BatchRun, done_before: int) -> None:
+    """Publish parts that nobody is at any more, and end a run that nobody ended."""
+    try:
+        _publish(run, partitions.abandoned(run, done_before))
+    except BrokerError as error:
+        # It may be back at the next look, and its messages with it.
+        logger.warning("run %s: Celery's broker cannot be reached: %s", run.pk, error)
+    taken_now = run.heartbeat_at is not None and (timezone.now() - run.heartbeat_at).total_seconds() < BEGINNING_SECONDS
+    # One that goes on has no parts before it has some.
+    if not taken_now:
+        partitions.settle(run)
+
+
+def _settle(run: BatchRun) -> None:
+    """End the run if that was its last part."""
+    if partitions.settle(run):
+        _write_report(run)
+
+
+def _stop(run: BatchRun, part: BatchPart, why: str) -> None:
+    partitions.release(part)
+    if run.end(partitions.WORKERS, BatchRun.State.STOPPED, timezone.now(), why):
+        _write_report(run)
+
+
+def _write_report(run: BatchRun) -> None:
+    """The page about a run that has ended; whoever watches it writes it, too, and may be at another disk."""
+    plan = Plan.of(run)
+    if plan.report is None:
+        return
+    figures = whole(run, plan)
+    # Its times are those at work, whichever commands it took; those of the figures begin at 0.
+    summary = summary_of(figures, ended_as(run), run.skipped, run.active_seconds)
+    try:
+        write_report(plan.report, replace(run.snapshot(), statistics=figures), summary)
+    except OutputError as error:
+        logger.warning("the report of run %s cannot be written here: %s", run.pk, error)
+
+
+def _publish(run: BatchRun, part_ids: Iterable[int]) -> None:
+    for part in part_ids:
+        run_part.apply_async((run.pk, part, run.database))
+
+
+@shared_task(
+    bind=True, name="loopai.run_part", acks_late=True, reject_on_worker_lost=True, ignore_result=True, max_retries=None
+)
+def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_ALIAS) -> None:
+    """Carry out one part of a run; one that is larger than a chunk is split."""
+    seconds = _carry_out(run_id, part_id, database)
+    if seconds:
+        if self.request.is_eager:
+            time.sleep(seconds)  # nobody else waits for it
+        raise self.retry(countdown=seconds)
+
+
+@shared_task(name="loopai.watch_run", acks_late=True, reject_on_worker_lost=True, ignore_result=True)
+def watch_run(run_id: int, database: str, done_before: int) -> None:
+    """Look after a run every few seconds while it goes on."""
+    run = BatchRun.objects.using(database).filter(pk=run_id, state=BatchRun.State.RUNNING).first()
+    if run is None or run.owner != partitions.WORKERS:
+        return
+    look_after(run, done_before)
+    if run.state != BatchRun.State.RUNNING:
+        _write_report(run)  # a command that watches writes its own
+        return
+    watch_run.apply_async((run_id, database, run.done), countdown=WATCH_SECONDS)
+
+
+def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
+    """Gives the seconds after which the part is to be tried again."""
+    run = BatchRun.objects.using(database).filter(pk=run_id).first()
+    part = BatchPart.objects.using(database).filter(pk=part_id, run=run_id).first()
+    if run is None or part is None or run.state != BatchRun.State.RUNNING:
+        return None
+    if run.cancel_requested or partitions.given_up(run) is not None:
+        _settle(run)
+        return None
+    seconds = partitions.take(part, owner_name())
+    if seconds is not None:
+        return seconds
+    try:
+        partitions.beat(run)
+        if part.lost >= PATIENCE:
+            text = (
+                f"its worker was lost {part.lost} times (killed, out of memory, or a task_time_limit that is too short)"
+            )
+            partitions.give_up(part, f"{FAULT}: part {part.pk}: {text}")
+        else:
+            _take_part(run, part)
+    except _Postponed as postponed:
+        partitions.postpone(run, part, postponed.seconds, postponed.counted)
+        return postponed.seconds
+    except (ConfigurationError, ImproperlyConfigured) as error:
+        _stop(run, part, f"{UNUSABLE}: {error}")
+        return None
+    except _Stopped as stopped:
+        _stop(run, part, str(stopped))
+        return None
+    except LeaseLost:
+        return None
+    except Exception as error:  # whatever it is, a time limit too: the part is not run again and again
+        logger.exception("run %s: part %s failed (attempt %s)", run.pk, part.pk, part.attempts)
+        if part.attempts < PATIENCE:
+            seconds = max(1.0, retries.backoff(part.attempts, private_random.random()))
+            partitions.postpone(run, part, seconds, counted=True)
+            return seconds
+        partitions.give_up(part, f"{FAULT}: part {part.pk}: {type(error).__name__}: {error}")
+    _settle(run)
+    return None
+
+
+def _take_part(run: BatchRun, part: BatchPart) -> None:
+    """Split a part, or execute its rows and keep what comes of them."""
+    resolved = ResolvedPlan(Plan.of(run), run.database)
+    rows, gone, more = partitions.rows_of(run, part, resolved)
+    if more:
+        made = partitions.split(run, part, resolved)
+        _publish(run, (one.pk for one in made))
+        return
+    outcomes = _executed(run, part, resolved, rows)
+    expectation = expectation_of(resolved.plan)
+    writer = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, part, expectation)
+    writer.write(outcomes, gone)
+    # Not where all of them ended well: a run that goes on may have too many from before, and repeat these.
+    limit = resolved.plan.max_errors
+    failed = any(outcome.status == ERROR for outcome in outcomes)
+    if failed and isinstance(limit, MaxErrors) and limit.exceeded(run.errors, run.done):
+        raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {resolved.plan.max_errors} allows")
+
+
+class _Postponed(Exception):
+    """The server is away or rations: the part is tried again after so many seconds."""
+
+    def __init__(self, seconds: float, counted: bool) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+        self.counted = counted
+
+
+class _Stopped(Exception):
+    """The run cannot go on; begins with the engine's word for why."""
+
+
+class _Lease:
+    """Prolongs the leases of a part and its run while it is carried out, about once a second."""
+
+    def __init__(self, run: BatchRun, part: BatchPart) -> None:
+        self._run = run
+        self._part = part
+
+    def update(self, snapshot: Snapshot) -> None:
+        """See `Watcher`. Raises `LeaseLost`."""
+        partitions.beat(self._run)
+        if not self._part.beat(timezone.now(), partitions.PART_LEASE_SECONDS):
+            raise LeaseLost(f"part {self._part.pk} of run {self._run.pk} was taken by another worker")
+
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
+        """See `Watcher`."""
+
+
+def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequence[KeyedRow]) -> list[Outcome]:
+    """How the rows of a part ended. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
+    plan = resolved.plan
+    # One request at a time: the parts are what runs beside one another.
+    options = BatchOptions(chunk_size=plan.chunk_size, max_in_flight=1)
+    made = Run(
+        call_of(plan.task_id, plan, plain=resolved.rows.plain),
+        rows,
+        Reader(from_values(None)),
+        Scheduler(options),
+        Statistics(0.0),
+        watchers=[_Lease(run, part)],
+    )
+    sender = _PostponingSender(batch_sender(get_client(plan.alias)), part.attempts)
+    outcomes = list(threads.perform(Driver(lambda _: made, sender, emits=True, raises=False)))
+    if made.scheduler.stopped is not None:
+        raise _Stopped(f"{made.scheduler.stopped}: {made.scheduler.error}")
+    # Nothing stops a part but what was just raised.
+    return [outcome for outcome in outcomes if outcome.status != CANCELLED]
+
+
+class _PostponingSender:
+    """A sender that repeats nothing: what may go better later is Celery's to repeat, after the server's own pause."""
+
+    def __init__(self, sender: Sender, attempts: int) -> None:
+        self._sender = sender
+        self._attempts = attempts
+        self.end = sender.end
+
+    def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
+        """See `Sender`. What is returned raises `_Postponed` and `_Stopped`, too."""
+        send = self._sender.begin(batch)
+        attempts = self._attempts
+
+        def once(operation: Operation[Any]) -> Any:
+            try:
+                return send(operation)
+            except RateLimitException as error:
+                pause = LIMITER_PAUSE if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE)
+                # Not all at one moment, when the pause is over.
+                raise _Postponed(pause + private_random.random(), counted=False) from error
+            except (ConnectionException, ServerException) as error:
+                if _is_final(error):
+                    raise
+                if attempts >= GIVE_UP_AFTER and isinstance(error, ConnectionException):
+                    raise _Stopped(f"{UNREACHABLE}: {error}") from error
+                if attempts > PATIENCE and not isinstance(error, ConnectionException) and error.status_code != 503:
+                    raise
+                asked = getattr(error, "retry_after", None)
+                pause = retries.backoff(attempts, private_random.random()) if asked is None else asked
+                raise _Postponed(max(1.0, min(pause, LONGEST_PAUSE)), counted=True) from error
+
+        return once
+
+
+def _is_final(error: LoopaiException) -> bool:
+    """Whether the same request would fail again, whoever sends it when."""
+    if isinstance(error, ConnectionException):
+        return not error.retryable
+    return error.status_code is not None and 300 <= error.status_code < 400

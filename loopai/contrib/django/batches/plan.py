@@ -1,0 +1,167 @@
+"""`Plan`: what a run is, as its `BatchRun` keeps it; made of the options, and completed from the task's schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Optional
+
+from ....batch.mapping import InputMapping
+from ....batch.options import QUERYSET, BatchOptions, MaxErrors, table
+from ....batch.reporting.quality import Expectation
+from ....batch.reporting.report import check_report
+from ....exceptions import OptionError
+from ....shell.command import find_task
+from ..models import BatchRun
+from .options import CELERY, RunOptions
+from .queryset import columns_of, model_of
+
+if TYPE_CHECKING:
+    from ....client import SyncLoopaiClient
+
+
+@dataclass(frozen=True)
+class Plan(BatchOptions):
+    """The options of a run over a queryset, as its `BatchRun` keeps them. Raises `ConfigurationError`.
+
+    `queryset` is `app.Model`, `app.Model:method` or `app.Model:manager.method`; `filters` and `excludes` are texts
+    `field=value`, `save_to` those of `Target`. `task_id` is the server's id, `task` what the user called it. `report`
+    is where workers write the page about the run; `active_version` is what the rows run on where no `version` is named.
+    """
+
+    task: str = ""
+    task_id: str = ""
+    queryset: str = ""
+    save_to: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    only_empty: bool = False
+    alias: str = "default"
+    database: str = "default"
+    active_version: Optional[int] = None
+    report: Optional[str] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("save_to", "mapping", "filters", "excludes"):
+            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+        if self.limit == 0:
+            raise OptionError("{limit} must be a whole number from 1, not 0")
+
+    @classmethod
+    def of(cls, run: BatchRun) -> Plan:
+        """What the run was made for."""
+        return cls(**{name: value for name, value in run.options.items() if name in KEPT})
+
+    def kept(self) -> dict[str, Any]:
+        """As a run keeps it: what JSON has."""
+        values = {name: getattr(self, name) for name in KEPT}
+        return {
+            name: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, MaxErrors) else value
+            for name, value in values.items()
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what makes a run the same run: task, rows, mapping, targets; not of how it is cut up."""
+        return BatchRun.fingerprint_of(
+            task=self.task_id,
+            version=self.version,
+            alias=self.alias,
+            database=self.database,
+            queryset=self.queryset,
+            filters=sorted(self.filters),
+            excludes=sorted(self.excludes),
+            mapping=sorted(self.mapping or ()),
+            save_to=sorted(self.save_to),
+            only_empty=self.only_empty,
+        )
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Columns that are read beside those of the input."""
+        return (Expectation(self.expect).column,) if self.expect else ()
+
+    @property
+    def source(self) -> str:
+        """The rows in words."""
+        conditions = [*self.filters, *(f"not {text}" for text in self.excludes)]
+        where = f" where {', '.join(conditions)}" if conditions else ""
+        return f"{self.queryset}{where}"[:500]
+
+
+OF_RUNS = tuple(name for name, info in table(BatchOptions) if QUERYSET in info.where and name != "mode")
+"""The batch options that a run over a queryset has."""
+
+KEPT = (*OF_RUNS, *(item.name for item in fields(Plan) if item.name not in BatchOptions.__dataclass_fields__))
+"""What of a plan its run keeps."""
+
+
+def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable[str]) -> tuple[str, ...]:
+    """The mapping where none was given: the columns that the task's input schema names.
+
+    Where the schema names no members, all columns but those in `without`. Raises `ConfigurationError` where there is
+    none, or a required member has no column.
+    """
+    schema = input_schema if isinstance(input_schema, Mapping) else {}
+    there = [name for name in columns if name not in set(without)]
+    named = schema.get("properties")
+    if not isinstance(named, Mapping) or not named:
+        return tuple(f"{name}={name}" for name in there)
+    missing = [name for name in schema.get("required") or () if name not in there]
+    found = [name for name in named if name in there]
+    if missing or not found:
+        lacking = missing or list(named)
+        raise OptionError(
+            "the rows have no column for {names} of the task's input; pass {mapping} {first}=FIELD",
+            names=", ".join(lacking),
+            first=lacking[0],
+        )
+    return tuple(f"{name}={name}" for name in found)
+
+
+def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
+    """The plan, with the mapping that the task's schema suggests where a queryset has none.
+
+    Raises `ConfigurationError`, and the `LoopaiException` where the server cannot be asked.
+    """
+    if options.engine == CELERY and options.output:
+        raise OptionError(
+            "{engine} celery cannot write {output}: save results to the rows with {save_to}, or use {engine} inline"
+        )
+    if bool(options.save_to) == bool(options.output) and not options.dry_run:
+        raise OptionError("say where results go: {save_to} FIELD, or {output} FILE")
+    if options.only_empty and not options.save_to:
+        raise OptionError("{only_empty} needs {save_to}: it selects the rows whose fields are to be filled")
+    if options.report is not None:
+        check_report(options.report)
+    model = model_of(options.queryset or "")  # said before the server is asked
+    task = find_task(client, options.task)
+    mapping = tuple(options.mapping or ())
+    if not mapping:
+        without = [text.partition("=")[0].strip() for text in options.save_to]
+        if options.expect:
+            without.append(Expectation(options.expect).column)
+        mapping = default_mapping(task.input_schema, columns_of(model), without)
+    shared = {name: getattr(options, name) for name in OF_RUNS}
+    return Plan(
+        **{**shared, "mapping": mapping},
+        task=options.task,
+        task_id=str(task.id),
+        queryset=options.queryset or "",
+        save_to=tuple(options.save_to),
+        filters=tuple(options.filters),
+        excludes=tuple(options.excludes),
+        only_empty=options.only_empty,
+        alias=options.alias,
+        database=options.database,
+        active_version=task.active_version if options.version is None else None,
+        report=None if options.report is None else os.path.abspath(options.report),
+    )
+
+
+def header_of(plan: Plan) -> list[str]:
+    """The columns of a queryset's rows in a file."""
+    key = str(model_of(plan.queryset)._meta.pk.name)
+    return list(dict.fromkeys([key, *InputMapping(plan.mapping).sources, *plan.also]))

@@ -1,0 +1,124 @@
+"""What is recorded of a run: chunks that have ended, failed rows, counts. Rows themselves are the `row_writer`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Optional, Union
+
+from django.db import transaction
+from django.db.models import F
+
+from ....batch.reporting.statistics import Statistics
+from ....batch.resume.keys import digest
+from ..models import BatchFailure, BatchPart, BatchRun
+from ..ranges import Mark, advanced
+
+By = Union[str, BatchPart]
+"""Who records: the run's owner, where one process carries out the run, or the part that was handed to a worker."""
+
+
+class LeaseLost(Exception):
+    """The run, or the part of it, is somebody else's by now: roll back what you wrote, and stop."""
+
+
+def record_chunk(
+    run: BatchRun,
+    after: Mark,
+    upto: str,
+    *,
+    by: By,
+    ok: int = 0,
+    failures: Collection[BatchFailure] = (),
+    skipped: int = 0,
+    statistics: Optional[Statistics] = None,
+) -> None:
+    """Note that the rows after the key `after` (`None`: from the first) up to the key `upto` have ended.
+
+    Call it in the transaction that writes their results (`transaction.atomic(using=run.database)`), which reads
+    nothing before it writes: SQLite refuses to write then where another process wrote meanwhile. `statistics` are
+    what a worker counted beside. Raises `LeaseLost` where the run or part is not yours now, which must undo that
+    transaction.
+    """
+    counts = {"ok": ok, "errors": len(failures), "skipped": skipped}
+    # Without a savepoint: what fails here undoes the caller's transaction, too.
+    with transaction.atomic(using=run.database, savepoint=False):
+        if isinstance(by, BatchPart):
+            # The UPDATE comes first: it locks the run, so that the ranges read next are the latest.
+            _count(run, by, counts)
+            run.refresh_from_db(fields=["mark", "finished_ranges", *counts, "tally", "cancel_requested"])
+            mark, ranges = advanced(run.mark, run.finished_ranges, after, upto)
+            run.row().update(mark=mark, finished_ranges=ranges, tally=_merged(run, statistics))
+        else:
+            # The only one who moves the mark: what was read when the run was acquired is the latest.
+            mark, ranges = advanced(run.mark, run.finished_ranges, after, upto)
+            _count(run, by, counts, mark=mark, finished_ranges=ranges)
+            for name, number in counts.items():
+                setattr(run, name, getattr(run, name) + number)
+        run.mark, run.finished_ranges = mark, ranges
+        _replace_failures(run, failures)
+
+
+def record_retried(
+    run: BatchRun,
+    *,
+    by: By,
+    ok: Collection[str] = (),
+    failures: Collection[BatchFailure] = (),
+    skipped: Collection[str] = (),
+    statistics: Optional[Statistics] = None,
+) -> None:
+    """Note how rows ended that had failed before: the keys of those now right or gone, and those failed again.
+
+    Call it as `record_chunk`. Raises `LeaseLost`.
+    """
+    with transaction.atomic(using=run.database, savepoint=False):
+        _count(run, by, {})
+        right, gone = _forget_failures(run, map(_digest, ok)), _forget_failures(run, map(_digest, skipped))
+        run.row().update(ok=F("ok") + right, skipped=F("skipped") + gone, errors=F("errors") - (right + gone))
+        _replace_failures(run, failures)
+        run.refresh_from_db(fields=["ok", "errors", "skipped", "tally", "cancel_requested"])
+        if statistics is not None:
+            run.row().update(tally=_merged(run, statistics))
+
+
+def failures_of(run: BatchRun) -> Any:
+    """Return the run's failures on record, from the run's database."""
+    return BatchFailure.objects.using(run.database).filter(run_id=run.pk).order_by("pk")
+
+
+def _count(run: BatchRun, by: By, more: Mapping[str, int], **changed: Any) -> None:
+    rows = run.row().filter(state=run.State.RUNNING)
+    if isinstance(by, str):
+        rows = rows.filter(owner=by)
+    counts = {name: F(name) + number for name, number in more.items()}
+    if not rows.update(state=run.State.RUNNING, **counts, **changed):
+        raise LeaseLost(f"run {run.pk} is not {by if isinstance(by, str) else 'running'} now")
+    if isinstance(by, BatchPart) and not by.give_back():
+        raise LeaseLost(f"part {by.pk} of run {run.pk} was taken by another worker")
+
+
+def _merged(run: BatchRun, statistics: Optional[Statistics]) -> dict[str, Any]:
+    """What was counted so far, with that; to be asked while the run is locked."""
+    if statistics is not None:
+        whole = Statistics.load(run.tally) if run.tally else statistics
+        if whole is not statistics:
+            whole.merge(statistics)
+        run.tally = whole.dump()
+    return dict(run.tally)
+
+
+def _digest(key: str) -> str:
+    return digest(key).hex()
+
+
+def _forget_failures(run: BatchRun, digests: Iterable[str]) -> int:
+    wanted = list(digests)
+    removed: int = failures_of(run).filter(digest__in=wanted).delete()[0] if wanted else 0
+    return removed
+
+
+def _replace_failures(run: BatchRun, failures: Collection[BatchFailure]) -> None:
+    _forget_failures(run, [failure.digest for failure in failures])
+    for failure in failures:
+        failure.pk, failure.run_id = None, run.pk
+    BatchFailure.objects.using(run.database).bulk_create(failures)

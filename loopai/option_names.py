@@ -1,0 +1,41 @@
+"""How errors name options: as the parameter in Python, as the flag in a shell."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+OptionNames = Callable[[str], str]
+"""From an option's name to how its user writes it. The modes `resume`, `retry_failed`, … are names too."""
+
+_MODES = frozenset({"new", "resume", "retry_failed", "overwrite", "continue"})
+_FLAGS = {"mapping": "--map", "version": "--task-version", "types": "--type", "filters": "--filter", "input": "INPUT"}
+
+
+def in_python(name: str) -> str:
+    """The parameter, or the mode as it is passed: `key`, `mode="resume"`."""
+    return f'mode="{name}"' if name in _MODES else name
+
+
+def in_shell(name: str) -> str:
+    """The flag: `--key`, `--resume`."""
+    return _FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+class _Names(dict[str, Any]):
+    def __init__(self, values: dict[str, Any], names: OptionNames) -> None:
+        super().__init__(values)
+        self._names = names
+
+    def __missing__(self, name: str) -> str:
+        return self._names(name)
+
+
+def spell(template: str, names: OptionNames, **values: Any) -> str:
+    """A format string in which `{key}` is how the user writes the option `key`, unless `values` has that name."""
+    return template.format_map(_Names(values, names))
+
+
+def spelled(error: BaseException, names: OptionNames) -> str:
+    """The text of an error, with options named by `names` where it names any."""
+    named: Any = getattr(error, "spelled", None)
+    return str(error if named is None else named(names))

@@ -1,0 +1,45 @@
+"""The clients' options as typed dictionaries, for functions that take them by name and pass them on.
+
+What the options mean, and how they are checked, is in `config`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Optional, Union
+from uuid import UUID
+
+from typing_extensions import TypedDict
+
+from ._core.hooks import Hooks
+from .config import Maybe
+
+__all__ = ["CallOptions", "ClientOptions"]
+
+
+class CallOptions(TypedDict, total=False):
+    """Options of calls, which a copy of a client may change: what `with_options` takes."""
+
+    api_key: Maybe[Optional[str]]
+    timeout: Maybe[Optional[float]]
+    max_retries: Maybe[Optional[int]]
+    deadline: Maybe[Optional[float]]
+    coalesce: Maybe[bool]
+    tasks: Maybe[Mapping[str, Union[str, UUID]]]
+    raise_on_error: Maybe[bool]
+    retry_unknown: Maybe[bool]
+    retry_waits: Maybe[bool]
+    headers: Maybe[Mapping[str, str]]
+    webhook_secrets: Maybe[Sequence[str]]
+
+
+class ClientOptions(CallOptions, total=False):
+    """Options of a new client on a given server: all but `transport`, `local` and `http_client`, which choose it."""
+
+    base_url: Maybe[str]
+    max_connections: Maybe[int]
+    verify: Maybe[Union[bool, str, ssl.SSLContext]]
+    trust_env: Maybe[bool]
+    telemetry: Maybe[bool]
+    hooks: Sequence[Hooks]
