@@ -18,6 +18,8 @@ FOREIGN = [
     (re.compile(r"\b(CONTRACT|ARCHITECTURE|FIELD|STYLE)[.]md\b"), "a document that is not in the repository"),
     (re.compile(r"\b[Ii]ssue #?\d"), "an issue"),
 ]
+# What another server answered, word for word.
+RECORDED = "tests/contract/recorded/"
 
 
 def tracked() -> list[str]:
@@ -46,6 +48,8 @@ def remarks(text: str) -> list[tuple[int, str]]:
 def main() -> int:
     outside = 0
     for name in tracked():
+        if name.startswith(RECORDED):
+            continue
         content = Path(name).read_bytes()
         if b"\0" in content[:8000] or name.endswith(".gz"):
             continue

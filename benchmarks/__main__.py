@@ -25,6 +25,7 @@ MODULES = (
     "edges",
     "sandbox",
     "programs",
+    "typescript",
     "django_batches",
     "fastapi_routes",
 )

@@ -417,7 +417,8 @@ class LoopaiClient(PreparedClient):
         """The task's active program, or `version` of it, to run in this process: `program(input)`, `program.map(…)`.
 
         A newer version is looked for every `refresh_interval` seconds (`None`: never) unless `version` is given.
-        Raises `NotSupportedException` for a program that is not Python, `ConfigurationError` without a sandbox.
+        Raises `NotSupportedException` for a program that is neither Python nor TypeScript, `ConfigurationError`
+        without the sandbox that its language needs.
         """
         from . import edge
 
@@ -1067,7 +1068,8 @@ class SyncLoopaiClient(PreparedClient):
         """The task's active program, or `version` of it, to run in this process: `program(input)`, `program.map(…)`.
 
         A newer version is looked for every `refresh_interval` seconds (`None`: never) unless `version` is given.
-        Raises `NotSupportedException` for a program that is not Python, `ConfigurationError` without a sandbox.
+        Raises `NotSupportedException` for a program that is neither Python nor TypeScript, `ConfigurationError`
+        without the sandbox that its language needs.
         """
         from . import edge
 

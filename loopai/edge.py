@@ -1,6 +1,6 @@
 """Edge execution: a task's active program, fetched once and run in this process's sandbox instead of by the server.
 
-Python programs only. Executions leave no record on the server.
+Programs in Python and TypeScript run. Executions leave no record on the server.
 """
 
 from __future__ import annotations
@@ -64,7 +64,11 @@ _pool_lock = threading.Lock()
 
 
 def program_pool() -> ProgramPool:
-    """This process's sandbox workers, shared by all edge programs. Raises `ConfigurationError` where it is missing."""
+    """Return this process's sandboxes, shared by all edge programs.
+
+    Raises `ConfigurationError` on Python 3.9. Whether the library for a language is installed shows when a program in
+    it is loaded.
+    """
     global _pool  # noqa: PLW0603  # one sandbox a process; it keys its workers by process itself
     with _pool_lock:
         if _pool is None:
@@ -80,16 +84,18 @@ class Loaded:
     """One version of a program with what checking its inputs needs."""
 
     def __init__(self, task: models.Task, artifact: models.ProgramArtifact) -> None:
-        from .programs import Program
+        from .programs import Program, UnsupportedLanguage
         from .programs.input_check import InputCheck, SchemaTooLarge
 
-        if artifact.language.lower() != "python":
+        try:
+            program_pool().require(artifact.language)
+        except UnsupportedLanguage:
             raise NotSupportedException(
-                f"version {artifact.version} of {task.name!r} is written in {artifact.language}, and only Python runs "
-                "at the edge: execute it on the server"
-            )
+                f"version {artifact.version} of {task.name!r} is written in {artifact.language}, and only Python and "
+                "TypeScript run at the edge: execute it on the server"
+            ) from None
         self.artifact = artifact
-        self.program: Program = Program(artifact.code)
+        self.program: Program = Program(artifact.code, artifact.language)
         try:
             self.check = InputCheck(task.input_schema)
         except SchemaTooLarge as error:

@@ -690,6 +690,8 @@ class WebhookSubscription(SubscribeRequest):
     """A subscription as the server keeps it. The server returns `secret` in clear; no repr shows it."""
 
     id: UUID
+    # A type that is newer than this version is kept as it was written.
+    event_types: list[Annotated[Union[EventTypeField, int, str], Field(union_mode="left_to_right")]]
     is_active: bool = True
     created_at: Timestamp
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 
 def pytest_sessionstart() -> None:
     """Have no event loop before a test makes one.
@@ -12,3 +14,10 @@ def pytest_sessionstart() -> None:
     ever set, asyncio makes one then, which nobody closes and whose warning would fail whichever test comes next.
     """
     asyncio.set_event_loop(None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where a published server asks for its programs, for the contract suite; see CONTRIBUTING.md."""
+    parser.addoption(
+        "--generator-port", type=int, help="serve programs to the published server at LOOPAI_CONTRACT_URL on this port"
+    )

@@ -30,11 +30,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u2
 
 def shown(value: object) -> str:
     """The text of a value, for a terminal: control characters, which could command it, are written out."""
-    return _CONTROLS.sub(lambda found: _escaped(found[0]), str(value))
-
-
-def _escaped(sign: str) -> str:
-    return f"\\x{ord(sign):02x}" if ord(sign) < 0x100 else f"\\u{ord(sign):04x}"
+    return _CONTROLS.sub(lambda match: repr(match[0])[1:-1], str(value))
 
 
 def show_json(value: Any) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
 
+from ..programs.languages import language_of_file
 from . import output
 from .failures import OK, USAGE, Failed
 from .inputs import STDIN, parsed, read_examples, read_schema, read_text
@@ -34,9 +34,6 @@ NEEDED: Final = MEMBERS[:4]
 
 ASSIGNED: Final = frozenset({"id", "active_version", "total_versions", "created_at", "updated_at"})
 """What the server gives a task: in a file that `tasks get --json` wrote, and nothing to create one from."""
-
-LANGUAGES: Final = {".ts": "typescript", ".js": "javascript"}
-"""Languages of programs by suffix; anything else is Python."""
 
 _NARROW = 90
 """Columns below which a list of tasks has no dates."""
@@ -155,20 +152,24 @@ def create_task(
     return OK
 
 
-@app.command("push-program")
+@app.command("push")
+@app.command("push-program", help="The same as push.")
 @shared
 def push_program(
     session: Session,
     task: TaskArgument,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The program, - for stdin.", show_default=False)],
     draft: Annotated[bool, typer.Option("--draft", help="Leave the version that is active.")] = False,
+    language: Annotated[
+        Optional[str], typer.Option(help="python or typescript. Default: by the file's suffix.", show_default=False)
+    ] = None,
 ) -> int:
-    """Give a task a program of your own, as its next version.
+    """Give a task a program of your own, as its next version: Python, or TypeScript (.ts, .js).
 
     It defines main(input). An addition of the embedded server; others do not have it.
     """
     code = read_text(file, "FILE")
-    language = LANGUAGES.get("" if file == STDIN else Path(file).suffix.lower(), "python")
+    language = language or language_of_file("" if file == STDIN else file)
     with session.client() as client, output.waiting("Sending the program"):
         program = client.push_program(task, code, language, activate=not draft)
     if session.as_json:

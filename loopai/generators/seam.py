@@ -127,9 +127,9 @@ class Generator(Protocol):
         """Return a program, or why there is none."""
 
 
-def lines_of_code(code: str) -> int:
-    """Return the number of lines that are neither blank nor only a comment."""
-    return sum(1 for line in code.splitlines() if line.strip() and not line.strip().startswith("#"))
+def lines_of_code(code: str, comment: str = "#") -> int:
+    """Return how many lines are neither blank nor only a comment, which `comment` begins."""
+    return sum(1 for line in code.splitlines() if line.strip() and not line.strip().startswith(comment))
 
 
 def cyclomatic_complexity(code: str) -> int:

@@ -23,6 +23,7 @@ REQUIRED: Final = object()
 INT_MAX = 2**31 - 1
 """Integers are 32 bits wide on the real server."""
 
+_NOT_FINITE = {"NaN", "Infinity", "-Infinity"}
 _INFINITE = (math.inf, -math.inf)
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
@@ -219,6 +220,9 @@ def _read_integer(value: Any) -> int:
 
 
 def _read_number(value: Any) -> float:
+    if isinstance(value, str) and value in _NOT_FINITE:
+        # The published server reads these, and then finds them outside of every range.
+        return float(value)
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):

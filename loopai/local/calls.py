@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import concurrent.futures
 import logging
 import re
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,7 +24,7 @@ from . import idempotency, responses
 from .binding import INT_MAX, Body
 from .budget import Budget
 from .combining import Combiner
-from .errors import ApiError, BindingProblem, unbindable_parameter
+from .errors import ApiError, BindingProblem, unbindable, unbindable_parameter
 from .generation import Generation
 from .idempotency import Keys, Replayed
 from .metrics import Metrics
@@ -319,7 +321,7 @@ async def _post(call: ActionCall, handler: Callable[[ActionCall], Awaitable[Resp
     headers = call.request.headers
     if not _is_json(headers.get("content-type")):
         raise BindingProblem(None, 415)
-    call.content = await call.request.body()
+    call.content = _utf8(await call.request.body(), headers.get("content-type"))
     key = idempotency.checked(headers.get("idempotency-key"))
     if key is None:
         return await handler(call)
@@ -331,6 +333,22 @@ async def _post(call: ActionCall, handler: Callable[[ActionCall], Awaitable[Resp
 def failure(settings: Settings, code: str, message: str, reason: str) -> ApiError:
     """A 500; it tells the reason where the environment allows."""
     return ApiError(500, code, message, reason if settings.tells_reasons else None)
+
+
+def _utf8(content: bytes, content_type: str | None) -> bytes:
+    """The body in UTF-8, which UTF-16 is turned into. Raises `BindingProblem` for any other encoding."""
+    charset = Message()
+    charset["content-type"] = content_type or ""
+    told = charset.get_param("charset")
+    encoding = told.lower() if isinstance(told, str) else "utf-8"
+    if encoding in {"utf-8", "utf8"}:
+        return content.removeprefix(codecs.BOM_UTF8)
+    if encoding not in {"utf-16", "utf-16le"}:
+        raise BindingProblem(None, 415)
+    try:
+        return content.decode("utf-16le").removeprefix("\ufeff").encode()
+    except UnicodeError as error:
+        raise unbindable("$", f"The body is not UTF-16: {error}.") from None
 
 
 def _is_json(content_type: str | None) -> bool:

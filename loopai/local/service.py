@@ -16,10 +16,12 @@ from pydantic_core import from_json, to_json
 
 from .._core.limits import PROGRAM_TIMEOUT_MS
 from .._core.randomness import private_random
+from ..exceptions import ConfigurationError
 from ..generators.errors import CannotLearn
 from ..generators.seam import lines_of_code
 from ..programs import Program, ProgramOutcome, ProgramPool, UnsupportedLanguage
 from ..programs.input_check import InputCheck, SchemaTooLarge
+from ..programs.languages import language as known_language
 from . import timestamps
 from .cache import LRUCache
 from .metrics import Metrics
@@ -219,7 +221,7 @@ class Service:
         program = Program(code, language)
         try:
             reason = self._programs.check(program)
-        except UnsupportedLanguage as error:
+        except (UnsupportedLanguage, ConfigurationError) as error:
             raise ProgramRefused("Language", str(error)) from None
         if reason is not None:
             raise ProgramRefused("Code", reason)
@@ -228,7 +230,7 @@ class Service:
             code=code,
             language=language,
             status="active" if activate else "draft",
-            lines_of_code=lines_of_code(code),
+            lines_of_code=lines_of_code(code, known_language(language).comment),
             llm_provider="user",
         )
         with self._store.transaction() as transaction:
@@ -503,7 +505,7 @@ class Service:
             return self._programs.run_many(
                 program, values, timeout_ms=timeout_ms, max_concurrency=concurrency, stop=stop
             )
-        except UnsupportedLanguage as error:
+        except (UnsupportedLanguage, ConfigurationError) as error:
             raise ExecutionFailed(str(error)) from None
         except RuntimeError:
             self._raise_if_ending()

@@ -1,4 +1,4 @@
-"""The sandbox library, `pydantic_monty`, in a form that works in this process, also after a fork.
+"""The sandbox library for Python, `pydantic_monty`, in a form that works in this process, also after a fork.
 
 The library keeps one set of threads for the whole process. A forked child inherits the library without those
 threads, and its first call would wait for ever; so a child gets a copy of the compiled module of its own. Nor

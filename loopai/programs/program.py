@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
-__all__ = ["Program", "ProgramOutcome", "UnsupportedLanguage"]
+__all__ = ["Bounds", "Program", "ProgramOutcome", "Stop", "Stopped", "UnsupportedLanguage"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class ProgramOutcome:
         return self.error is None
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What an engine may take; the members are those parameters of `ProgramPool`, None for the engine's own default."""
+
+    processes: int | None
+    max_memory_mb: int
+    per_program: int | None
+    niceness: int
+
+
 class UnsupportedLanguage(ValueError):
     """The program is in a language that cannot be run here; `language` names it."""
 
@@ -43,4 +54,12 @@ class UnsupportedLanguage(ValueError):
         self.language = language
 
     def __str__(self) -> str:
-        return f"programs in {self.language!r} cannot be run here; write it in 'python'"
+        return f"programs in {self.language!r} cannot be run here; write it in 'python' or 'typescript'"
+
+
+class Stopped(Exception):
+    """The caller of a run has no more use for it; the message says why."""
+
+
+Stop = Callable[[], Optional[str]]
+"""Says why a run is no longer wanted, None as long as it is. Asked between inputs and while waiting for a worker."""

@@ -7,18 +7,17 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from .._core.limits import LONGEST_TIMEOUT_MS
 from .confinement import Confinement
 from .engine import engine, keep_out_of_children
 from .failures import FailureKind, ProgramFailure
-from .program import Program
+from .program import Program, Stop, Stopped
 from .session import SandboxSession, slack_ms
 
-__all__ = ["Nature", "Stop", "Stopped", "Workers"]
+__all__ = ["Nature", "Workers"]
 
 # The sandbox stops a program itself at its time-out and is killed a second later (the library's grace). Behind
 # both stands this limit for any request, for the case that the first two fail.
@@ -45,14 +44,6 @@ class Nature:
     def learn(self, ms: float) -> None:
         """Take in the time of one more call."""
         self.ms = ms if self.ms is None else 0.8 * self.ms + 0.2 * ms
-
-
-class Stopped(Exception):
-    """The caller of a run has no more use for it; the message says why."""
-
-
-Stop = Callable[[], Optional[str]]
-"""Says why a run is no longer wanted, None as long as it is. Asked between inputs and while waiting for a worker."""
 
 
 class Workers:

@@ -1,7 +1,8 @@
 """The clients the contract suite runs on: in process and over a socket, asynchronous and synchronous, by transport.
 
 With `LOOPAI_CONTRACT_URL` set, the suite runs against the server there and over a socket only: how an interpreter too
-old for the embedded server is tested.
+old for the embedded server is tested, and a published server, which gets its programs from the stub at
+`--generator-port`. What a test marked `addition` needs, a published server does not have.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from loopai import LoopaiClient, SyncLoopaiClient
+
+from .generator import generating
 
 SERVER_URL = os.environ.get("LOOPAI_CONTRACT_URL")
 TRANSPORTS = [name for name in ("httpx", "httpx2", "pyreqwest") if importlib.util.find_spec(name) is not None]
@@ -35,6 +39,17 @@ def main(input):
         return None
     return {"label": "spam" if "prize" in text else "ham"}
 """
+
+TYPESCRIPT = """
+interface Mail { text: string }
+export async function main(input: Mail): Promise<{label: string} | null> {
+  if (input.text === "raise") throw new Error("asked to fail");
+  if (input.text === "loop") for (;;);
+  if (input.text === "null") return null;
+  return { label: input.text.includes("prize") ? "spam" : "ham" };
+}
+"""
+"""`PROGRAM` for a published server, which runs TypeScript."""
 
 
 class Calls:
@@ -67,6 +82,31 @@ def server_url() -> Iterator[str]:
         yield server.base_url
 
 
+@pytest.fixture(scope="session")
+def published(server_url: str) -> bool:
+    """Whether the server is a published one, without the additions of the embedded server."""
+    return bool(SERVER_URL) and httpx.get(f"{server_url}/api/v1/tasks").status_code in {404, 405, 501}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def generator(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The stub of the generator service, where a port for it is given."""
+    port = request.config.getoption("--generator-port")
+    if port is None:
+        yield
+        return
+    with generating(port):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def has_additions(request: pytest.FixtureRequest) -> None:
+    """Skip a test that needs an addition where the server has none."""
+    mark = request.node.get_closest_marker("addition")
+    if mark is not None and SERVER_URL and request.getfixturevalue("published"):
+        pytest.skip(f"needs an addition of the embedded server: {mark.args[0]}")
+
+
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
     way: str = request.param
@@ -92,14 +132,18 @@ def name() -> str:
 
 
 @pytest.fixture
-async def task(calls: Calls, name: str) -> Any:
+async def task(request: pytest.FixtureRequest, calls: Calls, name: str) -> Any:
     """A task with a program of our own as its active version."""
+    published = bool(SERVER_URL) and request.getfixturevalue("published")
     made = await calls.create_task(
         name,
-        "Label a message",
+        f"CODE:{TYPESCRIPT}" if published else "Label a message",
         {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
         {"type": "object", "properties": {"label": {"enum": ["spam", "ham"]}}},
         sampling_rate=0.0,
     )
-    await calls.push_program(made.id, PROGRAM)
+    if published:
+        await calls.execute(made.id, {"text": "lunch"})  # which has the server ask for a program
+    else:
+        await calls.push_program(made.id, PROGRAM)
     return made

@@ -67,6 +67,7 @@ async def test_limits_are_the_same(run: Run) -> None:
     assert caught.value.errors == {"timeout_ms": ["Timeout must be between 1 and 60000 milliseconds"]}
 
 
+@pytest.mark.addition("checked inputs")
 async def test_inputs_are_checked_the_same(run: Run) -> None:
     """An input against the schema is refused by its path, with the same text."""
     with pytest.raises(ValidationException) as caught:
@@ -75,6 +76,7 @@ async def test_inputs_are_checked_the_same(run: Run) -> None:
     assert caught.value.code == "VALIDATION_ERROR"
 
 
+@pytest.mark.addition("checked inputs")
 async def test_many_are_the_same_as_a_batch(calls: Calls, task: Any) -> None:
     """`map` gives what a batch gives, item by item, and never raises for one."""
     texts: list[Any] = ["prize", "raise", "lunch", 7, "null"]
@@ -86,6 +88,7 @@ async def test_many_are_the_same_as_a_batch(calls: Calls, task: Any) -> None:
     ]
 
 
+@pytest.mark.addition("pushing programs")
 async def test_a_new_version_is_taken_up(calls: Calls, task: Any) -> None:
     """When looked for, when told by a webhook, and not where a version was asked for."""
     program = await calls.load_program(task.id, refresh_interval=None)
@@ -98,6 +101,7 @@ async def test_a_new_version_is_taken_up(calls: Calls, task: Any) -> None:
     assert (await asyncio.to_thread(pinned, {"text": "x"})).version == 1
 
 
+@pytest.mark.addition("pushing programs")
 async def test_a_webhook_tells_of_a_new_version(name: str, server_url: str) -> None:
     """The next call looks for it, and goes on with the version at hand meanwhile."""
     async with LoopaiClient(server_url) as client:
@@ -125,13 +129,100 @@ async def test_what_cannot_run_here_says_so(calls: Calls, name: str) -> None:
 
 
 async def test_another_language_is_named() -> None:
-    """TypeScript, which the real server makes, is run by the server."""
+    """A language that does not run here is run by the server."""
     fake = FakeLoopai()
     fake.task("spam").returns("x")
     client = fake.client()
-    client.push_program("spam", "async function main(input) {}", "typescript")
-    with pytest.raises(NotSupportedException, match="typescript"):
+    client.push_program("spam", "fn main() {}", "rust")
+    with pytest.raises(NotSupportedException, match="written in rust, and only Python and TypeScript run at the edge"):
         client.load_program("spam")
+
+
+TYPESCRIPT = """
+interface Mail { text: string }
+enum Label { Spam = "spam", Ham = "ham" }
+export async function main(input: Mail): Promise<{label: Label} | null> {
+  if (input.text === "raise") throw new Error("asked to fail");
+  if (input.text === "loop") for (;;);
+  if (input.text === "null") return null;
+  return { label: input.text.includes("prize") ? Label.Spam : Label.Ham };
+}
+"""
+
+
+@pytest.fixture
+async def typescript(calls: Calls, task: Any) -> Any:
+    """The task with the same program in TypeScript as its active version."""
+    pytest.importorskip("deno")
+    await calls.push_program(task.id, TYPESCRIPT, "typescript")
+    return task
+
+
+@pytest.mark.addition("pushing programs")
+@pytest.mark.parametrize("where", ["remote", "edge"])
+async def test_typescript_runs_as_python_does(calls: Calls, typescript: Any, where: str) -> None:
+    """Values, failures, limits and checked inputs, on the embedded server and here."""
+    program = await calls.load_program(typescript.id)
+    assert (program.version, program.artifact.language) == (2, "typescript")
+
+    async def run(text: Any, **options: Any) -> Any:
+        if where == "edge":
+            return await asyncio.to_thread(program, {"text": text}, **options)
+        return await calls.execute(typescript.id, {"text": text}, **options)
+
+    result = await run("claim your prize")
+    assert (result.status, result.output, result.version) == ("success", {"label": "spam"}, 2)
+    assert (await run("null")).output is None
+    with pytest.raises(ExecutionException, match="asked to fail"):
+        await run("raise")
+    assert (await run("loop", timeout_ms=100, raise_on_error=False)).error_message == "Execution timeout after 100ms"
+    with pytest.raises(ValidationException) as caught:
+        await run(5)
+    assert caught.value.errors == {"input.text": ['5 is not of type "string"']}
+
+
+@pytest.mark.addition("pushing programs")
+async def test_typescript_batches_are_the_same_at_the_edge(calls: Calls, typescript: Any) -> None:
+    """`map`, a batch on the server, and a batch of a client at the edge, item by item."""
+    texts: list[Any] = ["prize", "raise", "lunch", 7, "null"]
+    program = await calls.load_program(typescript.id)
+    here = await asyncio.to_thread(program.map, [{"text": text} for text in texts])
+    there = await calls.batch_execute(typescript.id, [{"text": text} for text in texts])
+    told = [(r.success, r.output, r.error_message) for r in there.results]
+    assert [(r.succeeded, r.output, r.error_message) for r in here] == told
+    if isinstance(calls.client, SyncLoopaiClient):
+        edge = await Calls(at_edge(calls.client)).batch_execute(typescript.id, [{"text": text} for text in texts])
+        assert [(r.success, r.output, r.error_message) for r in edge.results] == told
+
+
+@pytest.mark.addition("pushing programs")
+async def test_a_new_version_may_be_in_the_other_language(calls: Calls, typescript: Any) -> None:
+    """A loaded program takes it up as any other version."""
+    program = await calls.load_program(typescript.id, refresh_interval=None)
+    await calls.push_program(typescript.id, "def main(input):\n    return 'python'\n")
+    refresh = program.refresh
+    assert await refresh() if asyncio.iscoroutinefunction(refresh) else await asyncio.to_thread(refresh)
+    assert (await asyncio.to_thread(program, {"text": "x"})).output == "python"
+
+
+@pytest.mark.addition("pushing programs")
+@pytest.mark.parametrize(
+    ("code", "language", "member", "told"),
+    [
+        ("function main( {", "typescript", "Code", "SyntaxError: "),
+        ("const x = 1", "typescript", "Code", "main is not defined"),
+        ("import x from 'npm:x'; function main() {}", "typescript", "Code", "programs cannot import modules"),
+        ("fn main() {}", "rust", "Language", "write it in 'python' or 'typescript'"),
+    ],
+)
+async def test_what_cannot_run_is_refused_when_pushed(
+    calls: Calls, task: Any, code: str, language: str, member: str, told: str
+) -> None:
+    """By the member at fault."""
+    pytest.importorskip("deno")
+    with pytest.raises(ValidationException) as caught:
+        await calls.push_program(task.id, code, language)
+    assert told in caught.value.errors[member.lower()][0]
 
 
 async def test_a_client_at_the_edge_runs_batches_here(calls: Calls, task: Any, server_url: str) -> None:

@@ -74,6 +74,7 @@ async def test_limits_are_named(calls: Calls, task: Any, options: dict[str, int]
     assert caught.value.errors == {field: [text]}
 
 
+@pytest.mark.addition("checked inputs")
 async def test_an_input_against_the_schema_is_refused_by_path(calls: Calls, task: Any) -> None:
     """The embedded server checks inputs, which the real one does not."""
     with pytest.raises(ValidationException) as caught:
@@ -132,6 +133,7 @@ async def test_items_that_never_ran_have_no_execution(calls: Calls, task: Any) -
     assert "not found" in batch.results[0].error_message
 
 
+@pytest.mark.addition("skipping after an error")
 async def test_a_batch_stops_on_the_first_error(calls: Calls, task: Any) -> None:
     """`stop_on_first_error` leaves the rest unrun; every item still has its result."""
     items = [{"id": str(number), "input": {"text": "raise" if number == 0 else "lunch"}} for number in range(50)]
@@ -155,6 +157,7 @@ async def test_batch_validate_compares(calls: Calls, task: Any) -> None:
     assert [result.message for result in answer.results] == ["Valid", "Output does not match expected output"]
 
 
+@pytest.mark.addition("pushing programs")
 @pytest.mark.parametrize("value", [1, 1.5, "text", True, None, [1, {"a": None}], {"deep": {"er": []}}])
 async def test_any_json_value_goes_through_unchanged(calls: Calls, name: str, value: Any) -> None:
     """Inputs and outputs are any JSON value, unicode included."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from .conftest import Calls
 
 
@@ -22,6 +24,7 @@ async def test_health_in_all_its_forms(calls: Calls) -> None:
     assert (await calls.get_plain_health()).status == "healthy"
 
 
+@pytest.mark.addition("counting executions")
 async def test_metrics_count_executions(calls: Calls, task: Any) -> None:
     """`/metrics` is Prometheus text with the server's own names."""
     await calls.execute(task.id, {"text": "x"})

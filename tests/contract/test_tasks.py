@@ -99,6 +99,7 @@ async def test_a_task_is_found_by_its_name(calls: Calls, task: Any) -> None:
         await calls.execute("no-such-task", 1)
 
 
+@pytest.mark.addition("listing tasks")
 async def test_additions_list_and_find_tasks(calls: Calls, task: Any) -> None:
     """The embedded server lists tasks and finds one by its name."""
     assert task.id in [found.id for found in await calls.list_tasks()]
@@ -107,6 +108,7 @@ async def test_additions_list_and_find_tasks(calls: Calls, task: Any) -> None:
         await calls.get_task_by_name("no-such-task-anywhere")
 
 
+@pytest.mark.addition("pushing programs")
 async def test_pushed_programs_are_versions(calls: Calls, task: Any) -> None:
     """Artifacts come by ascending version; a pushed program is the newest and, unless held back, the active one."""
     draft = await calls.push_program(task.id, PROGRAM, activate=False)
@@ -128,6 +130,7 @@ async def test_artifacts_that_are_not_there(calls: Calls, task: Any) -> None:
     assert await calls.list_artifacts(uuid.uuid4()) == []
 
 
+@pytest.mark.addition("pushing programs")
 @pytest.mark.parametrize(
     ("code", "language", "field"), [("def main(input", "python", "code"), ("x", "cobol", "language")]
 )

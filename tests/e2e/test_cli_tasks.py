@@ -113,6 +113,27 @@ def test_a_program_becomes_the_next_version(command: Command, tmp_path: Path, na
     assert json.loads(command("tasks", "artifacts", name, "--code", "2", "--json").out)["version"] == 2
 
 
+def test_a_typescript_program_is_pushed_and_runs(command: Command, tmp_path: Path, name: str) -> None:
+    """Known by its file's suffix or `--language`; it runs on the server and, in a batch, at the edge."""
+    pytest.importorskip("deno")
+    code = 'enum L { A = "a" }\nexport function main(input: {n: number}) { return [L.A, input.n] }\n'
+    (tmp_path / "program.ts").write_text(code)
+    (tmp_path / "rows.jsonl").write_text('{"n": 1}\n{"n": 2}\n')
+    command("tasks", "create", *flags(name))
+    assert command("tasks", "push", name, "program.ts").code == 0
+    assert json.loads(command("execute", name, "--input", '{"n": 1}', "--json").out)["output"] == ["a", 1]
+    assert command("batch", name, "rows.jsonl", "-o", "out.jsonl", "--edge").code == 0
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["loopai_output"] for row in rows] == [["a", 1], ["a", 2]]
+    assert command("tasks", "push", name, "-", "--language", "typescript", given=code).code == 0
+    refused = command("tasks", "push", name, "-", "--language", "typescript", given="function main( {")
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "SyntaxError: " in refused.err
+    assert "line 1, column 17" in refused.err
+    versions = json.loads(command("tasks", "artifacts", name, "--json").out)
+    assert {found["language"] for found in versions} == {"typescript"}
+
+
 def test_a_program_that_is_none_is_refused(command: Command) -> None:
     """Code that does not load is refused with the reason, and exit code 1."""
     done = command("tasks", "push-program", "words", "-", given="def main(")

@@ -42,6 +42,7 @@ from ...exceptions import (
     ServerException,
 )
 from ...preparation import batch_sender
+from ...shell.edge import at_edge
 from ...shell.options import MODE_FLAGS
 from ..django import get_client
 from ..django.batches.leases import LEASE_SECONDS, owner_name
@@ -61,7 +62,7 @@ logger = logging.getLogger("loopai")
 BEGINNING_SECONDS = 2.0
 """Within these of its taking a run has its parts; who looks after it since before may see it without."""
 
-_OF_THE_COMMAND = ("dry_run", "edge", "engine", "progress", "json", "grace", "command")
+_OF_THE_COMMAND = ("dry_run", "engine", "progress", "json", "grace", "command")
 
 _OF_FILES = (
     "input",
@@ -87,6 +88,7 @@ class StartOptions(TypedDict, total=False):
     max_errors: Union[int, str, None]
     timeout_ms: Optional[int]
     version: Optional[int]
+    edge: bool
 
 
 def start_batch(
@@ -370,7 +372,8 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
         Statistics(0.0),
         watchers=[_Lease(run, part)],
     )
-    sender = _PostponingSender(batch_sender(get_client(plan.alias)), part.attempts)
+    client = get_client(plan.alias)
+    sender = _PostponingSender(batch_sender(at_edge(client) if plan.edge else client), part.attempts)
     outcomes = list(threads.perform(Driver(lambda _: made, sender, emits=True, raises=False)))
     if made.scheduler.stopped is not None:
         raise _Stopped(f"{made.scheduler.stopped}: {made.scheduler.error}")

@@ -146,7 +146,7 @@ def test_files_are_refused(
     assert BatchRun.objects.count() == 0
 
 
-@pytest.mark.parametrize("name", ["engine", "edge", "dry_run", "output", "key", "resume"])
+@pytest.mark.parametrize("name", ["engine", "dry_run", "output", "key", "resume"])
 def test_what_start_batch_does_not_take_is_named(name: str) -> None:
     """An option of the command or of files is an error that names it, as it is one for a type checker."""
     assert name not in get_type_hints(StartOptions)
@@ -158,7 +158,7 @@ def test_what_start_batch_does_not_take_is_named(name: str) -> None:
 def test_start_batch_has_the_options_of_the_table() -> None:
     """By the names and types of `loopai_batch`: what a type checker accepts is accepted when it runs."""
     own = {item for item in inspect.signature(start_batch).parameters if item != "options"}
-    of_the_command = {"output", "output_format", "dry_run", "edge", "engine", "progress", "grace"}
+    of_the_command = {"output", "output_format", "dry_run", "engine", "progress", "grace"}
     options = {name for name, info in table(RunOptions) if QUERYSET in info.where} - own - of_the_command
     described = get_type_hints(StartOptions)
     assert described.keys() == options
@@ -601,3 +601,26 @@ def test_start_batch_in_a_transaction(spam: Any) -> None:
         assert spam.inputs == []
     run.refresh_from_db()
     assert (run.state, run.ok) == ("finished", 1)
+
+
+PROGRAMS = {
+    "python": "def main(input):\n    return {'label': 'spam' if input['text'].endswith('1') else 'ham'}\n",
+    "typescript": (
+        "export function main(input: {text: string}) { return {label: input.text.endsWith('1') ? 'spam' : 'ham'} }"
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ["inline", "celery"])
+@pytest.mark.parametrize("language", PROGRAMS)
+def test_with_edge_programs_run_where_the_rows_are(loopai_fake: FakeLoopai, language: str, engine: str) -> None:
+    """In this process or in the workers, whatever the program's language; the server executes nothing."""
+    if language == "typescript":
+        pytest.importorskip("deno")
+    task = loopai_fake.task("spam")
+    loopai_fake.client().push_program("spam", PROGRAMS[language], language)
+    Mail.objects.bulk_create(Mail(subject=f"mail {turn}") for turn in range(20))
+    batch(*MAILS, "--save-to", "label=output.label", "--edge", "--engine", engine, *QUICK)
+    expected = {f"mail {turn}": "spam" if turn % 10 == 1 else "ham" for turn in range(20)}
+    assert dict(Mail.objects.values_list("subject", "label")) == expected
+    assert task.inputs == []

@@ -29,7 +29,8 @@ class Plan(BatchOptions):
 
     `queryset` is `app.Model`, `app.Model:method` or `app.Model:manager.method`; `filters` and `excludes` are texts
     `field=value`, `save_to` those of `Target`. `task_id` is the server's id, `task` what the user called it. `report`
-    is where workers write the page about the run; `active_version` is what the rows run on where no `version` is named.
+    is where workers write the page about the run; `active_version` is what the rows run on where no `version` is named;
+    with `edge` the process that has the rows runs the task's program.
     """
 
     task: str = ""
@@ -43,6 +44,7 @@ class Plan(BatchOptions):
     database: str = "default"
     active_version: Optional[int] = None
     report: Optional[str] = None
+    edge: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,6 +184,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         database=options.database,
         active_version=task.active_version if options.version is None else None,
         report=None if options.report is None else os.path.abspath(options.report),
+        edge=options.edge,
     )
 
 

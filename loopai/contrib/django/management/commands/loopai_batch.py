@@ -21,6 +21,7 @@ from .....exceptions import (
 )
 from .....option_names import in_shell, spelled
 from .....shell.command import run_command
+from .....shell.edge import at_edge
 from .....shell.options import COMMANDS, MODE_FLAGS, flags_of, options_of
 from ...batches.command import RunCommand
 from ...batches.database import missing_table
@@ -121,6 +122,8 @@ class Command(BaseCommand):
         _refuse(parsed, FILE, "{%s} is for files: a queryset has its fields and its primary key")
         if options.database not in connections:
             raise ConfigurationError(f"DATABASES has no {options.database!r}; it has {', '.join(connections)}")
+        if options.edge:
+            client = at_edge(client)
         return RunCommand(options, client, self._voice()).run()
 
     def _voice(self) -> Any:

@@ -11,11 +11,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
+from .....programs.languages import language_of_file
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
 from ...exits import USAGE, told
-
-_LANGUAGES = {".py": "python", ".ts": "typescript"}
 
 
 class Command(BaseCommand):
@@ -87,10 +86,9 @@ class Command(BaseCommand):
 
     def _push(self, **options: Any) -> None:
         client = get_client(options["alias"])
-        source = Path(options["program"])
         task = options["task"]
         code = _read(options["program"])
-        language = options["language"] or _LANGUAGES.get(source.suffix, "python")
+        language = options["language"] or language_of_file(options["program"])
         artifact = client.push_program(task, code, language, activate=not options["no_activate"])
         self._say(options, artifact, f"version {artifact.version}")
 

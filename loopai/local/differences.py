@@ -1,0 +1,285 @@
+"""Where the embedded server answers otherwise than the published one on purpose, and why.
+
+A test sends the recorded requests of the published server to the embedded one and compares the replies with this
+table, and the guide prints it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+__all__ = ["DIFFERENCES", "Difference"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference, for a reader: `what` it is about, what is `published`, what is `here`, and the `reason`.
+
+    For the test: `requests` are patterns for the names of the recorded requests, and each of them is answered with
+    `status` and `code` (None: those of the published server), and otherwise at most in `members` of the body, which
+    are prefixes of their paths (`*`: in all of it).
+    """
+
+    what: str
+    published: str
+    here: str
+    reason: str
+    requests: tuple[str, ...]
+    status: int | None = None
+    code: str | None = None
+    members: tuple[str, ...] = ()
+
+    def covers(self, name: str) -> bool:
+        """Whether it covers the recorded request of that name."""
+        return any(fnmatchcase(name, pattern) for pattern in self.requests)
+
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference(
+        "Too many requests",
+        "500 `INTERNAL_ERROR`",
+        "429 `RATE_LIMIT_EXCEEDED` with `Retry-After`",
+        "What the published server is configured to answer, and fails to.",
+        ("limiter.execute.31", "limiter.execute.32", "limiter.get.61"),
+        status=429,
+        code="RATE_LIMIT_EXCEEDED",
+        members=("*",),
+    ),
+    Difference(
+        "Items that run at the same time",
+        "Most of them fail: they share one database context",
+        "All run",
+        "A defect there.",
+        ("batch.concurrent_10", "batch.concurrent_2"),
+        members=(".results",),
+    ),
+    Difference(
+        "`stop_on_first_error`",
+        "Ignored",
+        "Items after the first failed one are skipped",
+        "What the member promises.",
+        ("batch.stop_on_first",),
+        members=(".results",),
+    ),
+    Difference(
+        "An item that is null",
+        "500 `BATCH_EXECUTION_ERROR`",
+        "400 that names the item",
+        "The request is wrong, not the server.",
+        ("batch.item_null",),
+        status=400,
+        members=("*",),
+    ),
+    Difference(
+        "Members in camelCase",
+        "400",
+        "Read as snake_case",
+        "The published Python SDK sends them.",
+        ("batch.camel",),
+        status=200,
+        members=("*",),
+    ),
+    Difference(
+        "The same when a task is created",
+        "400",
+        "Read as snake_case",
+        "The published Python SDK sends them.",
+        ("task.create.camel_keys",),
+        status=201,
+        members=("*",),
+    ),
+    Difference(
+        "`POST /api/v1/tasks/execute`, `GET /api/v1/tasks`",
+        "405",
+        "Execute a task; list all tasks",
+        "The path that the published SDKs call, and an addition.",
+        ("task.execute_old_path", "task.list"),
+        status=200,
+        members=("*",),
+    ),
+    Difference(
+        "An output with half of a surrogate pair",
+        "500 `INTERNAL_ERROR` for the call or the whole batch, or a reply that breaks off",
+        "The execution, or that item, ends as an error",
+        "Text that JSON cannot carry between programs is the program's error.",
+        ("program.lone_surrogate", "batch.lone_surrogate"),
+        status=200,
+        members=("*",),
+    ),
+    Difference(
+        "A schema with half of a surrogate pair",
+        "500 `INTERNAL_ERROR` after the task was stored",
+        "400, and nothing is stored",
+        "A task that cannot be shown is of no use.",
+        ("task.create.lone_surrogate_schema",),
+        status=400,
+        members=("*",),
+    ),
+    Difference(
+        "A body that is not JSON",
+        "`errors` names the member that was being read",
+        "`errors` names `$`, with line and column",
+        "The parser used here knows the place and not the member.",
+        (
+            "task.create.malformed",
+            "task.create.nan",
+            "task.create.deep_33",
+            "task.create.lone_surrogate",
+            "task.create.invalid_utf8",
+        ),
+        members=("errors",),
+    ),
+    Difference(
+        "A number beyond what a double can hold",
+        "Read as infinite: `VALIDATION_ERROR`",
+        "400 for the body",
+        "It could not be written again where it stands in a schema or an input.",
+        ("task.create.huge_number",),
+        members=("*",),
+    ),
+    Difference(
+        "A body larger than the limit",
+        "500 `INTERNAL_ERROR` above 30,000,000 bytes",
+        "413 `PAYLOAD_TOO_LARGE`",
+        "A client can tell it from a failure, and does not repeat it.",
+        ("execute.large_31mb",),
+        status=413,
+        code="PAYLOAD_TOO_LARGE",
+        members=("details", ".details"),
+    ),
+    Difference(
+        "`warnings` in the reply that creates a task",
+        "None",
+        "What will not work: a schema that checks nothing, examples that teach nothing",
+        "An addition.",
+        (
+            "task.create",
+            "task.create.null_schema",
+            "task.create.schema_scalar",
+            "task.create.emoji",
+            "task.create.deep_30",
+            "task.create.deep_31",
+        ),
+        members=(".warnings",),
+    ),
+    Difference(
+        "`active_version` of a task",
+        "Kept for ten minutes, so it is missing after a first execution",
+        "What is active now",
+        "A defect there. The client reads the list of artifacts.",
+        (
+            "task.get",
+            "task.get.capital",
+            "task.get.braces",
+            "task.get.n_format",
+            "task.get.accept_text",
+            "task.get.after_run",
+            "version.v1_0",
+            "version.header_1",
+            "cors.simple",
+            "auth.ignored",
+        ),
+        members=(".active_version",),
+    ),
+    Difference(
+        "`complexity_metrics` of a program that was pushed",
+        "What the generator said",
+        "Lines of code alone",
+        "There was no generator.",
+        ("artifacts.list", "artifacts.list.after_canary", "artifacts.list.after_first_at_once", "artifacts.get"),
+        members=(
+            ".complexity_metrics",
+            "[0].complexity_metrics",
+            "[1].complexity_metrics",
+            "[2].complexity_metrics",
+            "[3].complexity_metrics",
+            "[4].complexity_metrics",
+            "[5].complexity_metrics",
+        ),
+    ),
+    Difference(
+        "The key of the error for `artifacts/x`",
+        "`artifactVersion`",
+        "`version`",
+        "As published the server does not start; to repair it the parameter was renamed.",
+        ("artifacts.get.bad",),
+        members=("errors",),
+    ),
+    Difference(
+        "A time limit of 1 ms",
+        "Every run takes longer, as Deno is started for it",
+        "Short programs succeed",
+        "Starting the sandbox is not the program's time.",
+        ("execute.timeout_1",),
+        members=(".output", ".error_message"),
+    ),
+    Difference(
+        "A program that cannot be read or has no `main`",
+        "Every execution ends as an error",
+        "400 when it is pushed",
+        "The earlier the better.",
+        ("program.syntax", "program.no_main", "program.declares_input"),
+    ),
+    Difference(
+        "What programs reach",
+        "Files, network, environment and processes of the server",
+        "Nothing: an error",
+        "Programs are written by a model and run without review.",
+        ("program.env",),
+        members=(".output", ".error_message"),
+    ),
+    Difference(
+        "A program that prints the markers of the runtime's own protocol",
+        "The text between them is its output",
+        "The output is what `main` returns",
+        "Answers cannot be forged here.",
+        ("program.marker",),
+    ),
+    Difference(
+        "Cross-origin requests",
+        "A preflight is answered with 204",
+        "405",
+        "The embedded server is for programs of the same machine, not for pages.",
+        ("cors.preflight",),
+        status=405,
+    ),
+    Difference(
+        "`X-Real-IP` that is no address",
+        "500 `INTERNAL_ERROR`",
+        "The header is not read",
+        "The embedded server stands behind no proxy.",
+        ("realip.bad",),
+        status=200,
+        members=("*",),
+    ),
+    Difference(
+        "`GET /`",
+        "301 to Swagger in Development, else 404",
+        "307 to the documentation",
+        "Another framework.",
+        ("get /",),
+        status=307,
+    ),
+    Difference(
+        "Validation and canary deployments, webhooks",
+        "25 endpoints in all",
+        "501 `NOT_SUPPORTED` for twelve of them",
+        "The embedded server learns from examples and runs programs; it watches and delivers nothing.",
+        (
+            "summary*",
+            "recommendations*",
+            "improve*",
+            "compare*",
+            "canary.*",
+            "webhook.subscribe*",
+            "webhook.list",
+            "webhook.history*",
+            "webhook.delete*",
+        ),
+        status=501,
+        code="NOT_SUPPORTED",
+        members=("*",),
+    ),
+)
+"""All of them, in the order in which the guide shows them."""

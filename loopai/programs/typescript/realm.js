@@ -1,0 +1,674 @@
+// What a program finds in its realm, and what calls it. This function's source is evaluated inside a new V8 context;
+// nothing of the host's own realm may reach a program, or it could climb to the host through `constructor`. So only
+// primitives pass in either direction, and whatever `host` throws is replaced on the way.
+
+export function realm(host, hardened) {
+  "use strict";
+  const { apply, defineProperty, getPrototypeOf, ownKeys, getOwnPropertyDescriptor, setPrototypeOf } = Reflect;
+  const { parse, stringify } = JSON;
+  const { freeze, create, keys: namesOf } = Object;
+  const { isArray } = Array;
+  const call = Function.prototype.call;
+  const uncurried = (method) => call.bind(method);
+  const slice = uncurried(String.prototype.slice), trim = uncurried(String.prototype.trim);
+  const includes = uncurried(String.prototype.includes);
+  const charCodeAt = uncurried(String.prototype.charCodeAt), wellFormed = uncurried(String.prototype.toWellFormed);
+  const execute = uncurried(RegExp.prototype.exec), emptyExpression = /(?:)/;
+  const text = String, number = Number, fromCharCode = String.fromCharCode, has = Object.hasOwn;
+  const mapGet = uncurried(Map.prototype.get), mapSet = uncurried(Map.prototype.set);
+  const mapDelete = uncurried(Map.prototype.delete), mapClear = uncurried(Map.prototype.clear);
+  const mapHas = uncurried(Map.prototype.has);
+
+  // An error that starts in the host, a full stack above all, comes out as one of this realm.
+  const bridge = (name) => {
+    const across = host[name];
+    return (a, b, c, d) => {
+      try {
+        return across(a, b, c, d);
+      } catch {
+        throw new RangeError("Maximum call stack size exceeded");
+      }
+    };
+  };
+  const settle = bridge("settle"), die = bridge("die"), hostStart = bridge("startTimer"), hostStop = bridge("stopTimer");
+  const elapsed = bridge("elapsed"), randomBytes = bridge("randomBytes"), decode = bridge("decode");
+  const parseURL = bridge("parseURL"), changeURL = bridge("changeURL");
+  const parseQuery = bridge("parseQuery"), writeQuery = bridge("writeQuery");
+
+  // Stacks would name the host's files.
+  defineProperty(Error, "stackTraceLimit", { value: 0, writable: false, configurable: false });
+
+  const LONGEST_OUTPUT = 10_000_000, LONGEST_MESSAGE = 2000;
+  let exitCode, settled = true;
+  const exited = { __proto__: null };
+
+  const finish = (kind, value) => {
+    if (!settled) {
+      settled = true;
+      settle(kind, value);
+    }
+  };
+  const messageOf = (error) => {
+    if (error === undefined || error === null) {
+      return `Cannot read properties of ${error} (reading 'message')`;
+    }
+    const message = error.message;
+    let told = trim(typeof message === "string" ? message : text(message));
+    if (told === "") {
+      told = text(error.name);
+    }
+    return told.length > LONGEST_MESSAGE ? `${slice(told, 0, LONGEST_MESSAGE)} …` : told;
+  };
+  const fail = (error) => {
+    if (exitCode !== undefined) {
+      return finish("error", `Program exited with code ${exitCode}`);
+    }
+    let told;
+    try {
+      told = messageOf(error);
+    } catch {
+      told = "undefined";
+    }
+    return finish("error", told);
+  };
+  const succeed = (result) => {
+    if (exitCode !== undefined) {
+      return fail(exited);
+    }
+    let written;
+    try {
+      written = stringify(result);
+    } catch (error) {
+      return fail(error);
+    }
+    if (exitCode !== undefined) {
+      return fail(exited);
+    }
+    if (written === undefined) {
+      return finish("error", "Program exited with code 0");
+    }
+    if (written.length > LONGEST_OUTPUT) {
+      return finish("error", `Output is longer than ${LONGEST_OUTPUT} characters of JSON`);
+    }
+    return finish("value", written);
+  };
+  const exit = (code) => {
+    const again = exitCode !== undefined;
+    exitCode = code === undefined ? 0 : number(code) & 0xff;
+    if (again) {
+      // It caught what the first call threw: only the end of the process stops it.
+      die(`Program exited with code ${exitCode}`);
+    }
+    throw exited;
+  };
+
+  // The published driver writes the input into the source as a literal, in which __proto__ sets the prototype.
+  const asLiteral = (value) => {
+    if (value === null || typeof value !== "object") {
+      return value;
+    }
+    const names = isArray(value) ? ownKeys(value) : namesOf(value);
+    for (let i = 0; i < names.length; i++) {
+      const name = names[i];
+      if (name !== "__proto__" && name !== "length") {
+        asLiteral(value[name]);
+      }
+    }
+    if (has(value, "__proto__")) {
+      const prototype = asLiteral(getOwnPropertyDescriptor(value, "__proto__").value);
+      delete value.__proto__;
+      if (prototype === null || typeof prototype === "object") {
+        setPrototypeOf(value, prototype);
+      }
+    }
+    return value;
+  };
+
+  // Timers: the program's functions stay in here, the host knows their numbers.
+  const timers = new Map(), numbers = new Map();
+  let lastTimer = 0, lastGlobal = 0;
+  const startTimer = (repeats) => (callback, delay, ...values) => {
+    const id = ++lastTimer;
+    if (settled) {
+      return id;
+    }
+    const wait = number(delay) || 0;
+    // Numbers that the host sees never come again; those that the program sees start at 1 in each execution.
+    const global = ++lastGlobal;
+    mapSet(timers, id, { __proto__: null, callback, values, repeats, global });
+    mapSet(numbers, global, id);
+    hostStart(global, wait > 0 && wait < 2_147_483_647 ? wait : 0, repeats);
+    return id;
+  };
+  const stopTimer = (id) => {
+    const timer = mapGet(timers, number(id));
+    if (timer !== undefined) {
+      mapDelete(timers, number(id));
+      mapDelete(numbers, timer.global);
+      hostStop(timer.global);
+    }
+  };
+  const fire = (global) => {
+    const id = mapGet(numbers, global);
+    const timer = mapGet(timers, id);
+    if (timer === undefined) {
+      return;
+    }
+    if (!timer.repeats) {
+      mapDelete(timers, id);
+      mapDelete(numbers, global);
+    }
+    try {
+      apply(timer.callback, globalThis, timer.values);
+    } catch (error) {
+      fail(error);
+    }
+  };
+
+  // What programs are used to find beside the language itself.
+  class NotCapable extends Error {
+    name = "NotCapable";
+  }
+  const refused = (name) =>
+    function () {
+      throw new NotCapable(
+        `${name} is not available: programs reach no files, network, environment, system or other processes`
+      );
+    };
+  const named = (prefix, names) => {
+    const made = {};
+    for (const name of names) {
+      made[name] = refused(`${prefix}.${name}`);
+    }
+    return made;
+  };
+  const Deno = {
+    ...named("Deno", (
+      "addSignalListener bundle chdir chmod chmodSync chown chownSync connect connectTls consoleSize copyFile " +
+      "copyFileSync create createHttpClient createSync cron cwd dlopen execPath fdatasync fdatasyncSync gid " +
+      "hostname kill link linkSync listen listenDatagram listenTls loadavg lstat lstatSync makeTempDir " +
+      "makeTempDirSync makeTempFile makeTempFileSync memoryUsage mkdir mkdirSync networkInterfaces open openKv " +
+      "openSync osRelease osUptime readDir readDirSync readFile readFileSync readLink readLinkSync readTextFile " +
+      "readTextFileSync realPath realPathSync refTimer remove removeSignalListener removeSync rename renameSync " +
+      "resolveDns run serve serveHttp startTls stat statSync symlink symlinkSync systemMemoryInfo truncate " +
+      "truncateSync uid umask unrefTimer upgradeWebSocket utime utimeSync watchFs writeFile writeFileSync " +
+      "writeTextFile writeTextFileSync Command UnsafeCallback UnsafeFnPointer UnsafePointer UnsafePointerView"
+    ).split(" ")),
+    env: named("Deno.env", ["get", "set", "has", "delete", "toObject"]),
+    stdin: named("Deno.stdin", ["read", "readSync", "close"]),
+    stdout: named("Deno.stdout", ["write", "writeSync", "close"]),
+    stderr: named("Deno.stderr", ["write", "writeSync", "close"]),
+    permissions: named("Deno.permissions", ["query", "querySync", "request", "requestSync", "revoke", "revokeSync"]),
+    errors: { NotCapable },
+    args: [],
+    exit,
+  };
+  const process = { exit, env: {}, argv: [], nextTick: (callback, ...values) => microtask(callback, values) };
+  const microtask = (callback, values) => {
+    if (typeof callback !== "function") {
+      throw new TypeError("the callback of a microtask must be a function");
+    }
+    soon(callback, values);
+  };
+  const soon = async (callback, values) => {
+    await undefined;
+    try {
+      apply(callback, undefined, values);
+    } catch (error) {
+      fail(error);
+    }
+  };
+
+  class TextEncoder {
+    get encoding() {
+      return "utf-8";
+    }
+    encode(source = "") {
+      const written = unescape(encodeURIComponent(wellFormed(text(source))));
+      const bytes = new Uint8Array(written.length);
+      for (let i = 0; i < written.length; i++) {
+        bytes[i] = charCodeAt(written, i);
+      }
+      return bytes;
+    }
+  }
+  const bytesOf = (source) =>
+    source instanceof ArrayBuffer
+      ? new Uint8Array(source)
+      : new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
+  const binary = (bytes) => {
+    let made = "";
+    for (let i = 0; i < bytes.length; i += 8192) {
+      made += apply(fromCharCode, undefined, bytes.subarray(i, i + 8192));
+    }
+    return made;
+  };
+  class TextDecoder {
+    #label;
+    #fatal;
+    #ignoreBOM;
+    constructor(label = "utf-8", options = {}) {
+      this.#label = text(label);
+      this.#fatal = !!options.fatal;
+      this.#ignoreBOM = !!options.ignoreBOM;
+      if (decode("", this.#label, false, false) === null) {
+        throw new RangeError(`The encoding label provided ('${this.#label}') is invalid.`);
+      }
+    }
+    get encoding() {
+      return this.#label;
+    }
+    decode(source = new Uint8Array()) {
+      const read = decode(binary(bytesOf(source)), this.#label, this.#fatal, this.#ignoreBOM);
+      if (read === null) {
+        throw new TypeError("The encoded data is not valid.");
+      }
+      return read;
+    }
+  }
+
+  const BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const btoa = (source) => {
+    const data = text(source);
+    let made = "";
+    for (let i = 0; i < data.length; i += 3) {
+      const [a, b, c] = [charCodeAt(data, i), charCodeAt(data, i + 1), charCodeAt(data, i + 2)];
+      if (a > 255 || b > 255 || c > 255) {
+        throw new TypeError("The string contains characters outside of the Latin1 range.");
+      }
+      made += BASE64[a >> 2] + BASE64[((a & 3) << 4) | (b >> 4)];
+      made += b !== b ? "==" : BASE64[((b & 15) << 2) | (c >> 6)] + (c !== c ? "=" : BASE64[c & 63]);
+    }
+    return made;
+  };
+  const atob = (source) => {
+    const data = text(source).replace(/[\t\n\f\r ]/g, "").replace(/^((?:.{4})*.{2,3}?)={1,2}$/, "$1");
+    if (data.length % 4 === 1 || /[^A-Za-z0-9+/]/.test(data)) {
+      throw new TypeError("Failed to decode base64: invalid character");
+    }
+    let made = "", held = 0, bits = 0;
+    for (let i = 0; i < data.length; i++) {
+      held = (held << 6) | BASE64.indexOf(data[i]);
+      bits += 6;
+      if (bits >= 8) {
+        bits -= 8;
+        made += fromCharCode((held >> bits) & 255);
+        held &= (1 << bits) - 1;
+      }
+    }
+    return made;
+  };
+
+  class URLSearchParams {
+    #pairs = [];
+    #changed = () => {};
+    constructor(source = "", changed) {
+      if (typeof changed === "function") {
+        this.#changed = changed;
+      }
+      if (typeof source === "object" && source !== null) {
+        const pairs = Symbol.iterator in source ? [...source] : Object.entries(source);
+        this.#pairs = pairs.map(([name, value]) => [text(name), text(value)]);
+      } else {
+        this.#pairs = parse(parseQuery(text(source)));
+      }
+    }
+    get size() {
+      return this.#pairs.length;
+    }
+    get(name) {
+      const found = this.#pairs.find((pair) => pair[0] === text(name));
+      return found === undefined ? null : found[1];
+    }
+    getAll(name) {
+      return this.#pairs.filter((pair) => pair[0] === text(name)).map((pair) => pair[1]);
+    }
+    has(name, value) {
+      return this.#pairs.some((pair) => pair[0] === text(name) && (value === undefined || pair[1] === text(value)));
+    }
+    append(name, value) {
+      this.#pairs.push([text(name), text(value)]);
+      this.#changed(this.toString());
+    }
+    delete(name, value) {
+      this.#pairs = this.#pairs.filter(
+        (pair) => pair[0] !== text(name) || (value !== undefined && pair[1] !== text(value))
+      );
+      this.#changed(this.toString());
+    }
+    set(name, value) {
+      const place = this.#pairs.findIndex((pair) => pair[0] === text(name));
+      const kept = this.#pairs.filter((pair, at) => pair[0] !== text(name) || at === place);
+      this.#pairs = kept.map((pair) => (pair[0] === text(name) ? [pair[0], text(value)] : pair));
+      if (place < 0) {
+        this.#pairs.push([text(name), text(value)]);
+      }
+      this.#changed(this.toString());
+    }
+    sort() {
+      this.#pairs.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0));
+      this.#changed(this.toString());
+    }
+    forEach(callback, receiver) {
+      this.#pairs.forEach(([name, value]) => apply(callback, receiver, [value, name, this]));
+    }
+    *entries() {
+      yield* this.#pairs.map((pair) => [...pair]);
+    }
+    *keys() {
+      yield* this.#pairs.map((pair) => pair[0]);
+    }
+    *values() {
+      yield* this.#pairs.map((pair) => pair[1]);
+    }
+    [Symbol.iterator]() {
+      return this.entries();
+    }
+    toString() {
+      return writeQuery(stringify(this.#pairs));
+    }
+  }
+  class URL {
+    #parts;
+    #query;
+    constructor(address, against) {
+      const parts = parseURL(text(address), against === undefined ? "" : text(against), against !== undefined);
+      if (parts === "") {
+        throw new TypeError(`Invalid URL: '${text(address)}'`);
+      }
+      this.#parts = parse(parts);
+    }
+    static canParse(address, against) {
+      return parseURL(text(address), against === undefined ? "" : text(against), against !== undefined) !== "";
+    }
+    static parse(address, against) {
+      return URL.canParse(address, against) ? new URL(address, against) : null;
+    }
+    static part(url, name) {
+      return url.#parts[name];
+    }
+    static change(url, name, value) {
+      const parts = changeURL(url.#parts.href, name, text(value));
+      if (parts === "") {
+        throw new TypeError(`Invalid URL: '${text(value)}'`);
+      }
+      url.#parts = parse(parts);
+      if (name === "href" || name === "search") {
+        url.#query = undefined;
+      }
+    }
+    get searchParams() {
+      if (this.#query === undefined) {
+        const change = URL_change;
+        this.#query = new URLSearchParams(this.#parts.search, (query) => {
+          const kept = this.#query;
+          change(this, "search", query);
+          this.#query = kept;
+        });
+      }
+      return this.#query;
+    }
+    toString() {
+      return this.#parts.href;
+    }
+    toJSON() {
+      return this.#parts.href;
+    }
+  }
+  const URL_change = URL.change, URL_part = URL.part;
+  delete URL.change;
+  delete URL.part;
+  for (const name of "href protocol username password host hostname port pathname search hash".split(" ")) {
+    defineProperty(URL.prototype, name, {
+      get() {
+        return URL_part(this, name);
+      },
+      set(value) {
+        URL_change(this, name, value);
+      },
+      enumerable: true,
+      configurable: true,
+    });
+  }
+  defineProperty(URL.prototype, "origin", {
+    get() {
+      return URL_part(this, "origin");
+    },
+    enumerable: true,
+    configurable: true,
+  });
+
+  const structuredClone = (value, seen = new Map()) => {
+    if (typeof value === "function" || typeof value === "symbol") {
+      throw new TypeError(`${text(value)} could not be cloned.`);
+    }
+    if (typeof value !== "object" || value === null) {
+      return value;
+    }
+    if (mapHas(seen, value)) {
+      return mapGet(seen, value);
+    }
+    const keep = (made) => {
+      mapSet(seen, value, made);
+      return made;
+    };
+    if (value instanceof Date) {
+      return keep(new Date(value.getTime()));
+    }
+    if (value instanceof RegExp) {
+      return keep(new RegExp(value.source, value.flags));
+    }
+    if (value instanceof Boolean || value instanceof Number || value instanceof String) {
+      return keep(Object(value.valueOf()));
+    }
+    if (value instanceof ArrayBuffer) {
+      return keep(value.slice(0));
+    }
+    if (ArrayBuffer.isView(value)) {
+      return keep(
+        value instanceof DataView ? new DataView(value.buffer.slice(0), value.byteOffset, value.byteLength) : value.slice()
+      );
+    }
+    if (value instanceof Map) {
+      const made = keep(new Map());
+      value.forEach((item, key) => made.set(structuredClone(key, seen), structuredClone(item, seen)));
+      return made;
+    }
+    if (value instanceof Set) {
+      const made = keep(new Set());
+      value.forEach((item) => made.add(structuredClone(item, seen)));
+      return made;
+    }
+    if (value instanceof Error) {
+      const made = keep(create(getPrototypeOf(value)));
+      defineProperty(made, "message", { value: value.message, writable: true, configurable: true });
+      return made;
+    }
+    const made = keep(isArray(value) ? new Array(value.length) : {});
+    for (const name of namesOf(value)) {
+      defineProperty(made, name, {
+        value: structuredClone(value[name], seen),
+        writable: true,
+        enumerable: true,
+        configurable: true,
+      });
+    }
+    return made;
+  };
+
+  const crypto = {
+    getRandomValues(view) {
+      const bytes = bytesOf(view);
+      if (bytes.length > 65536) {
+        throw new RangeError("The requested length exceeds 65536 bytes");
+      }
+      const drawn = randomBytes(bytes.length);
+      for (let i = 0; i < bytes.length; i++) {
+        bytes[i] = charCodeAt(drawn, i);
+      }
+      return view;
+    },
+    randomUUID() {
+      const bytes = crypto.getRandomValues(new Uint8Array(16));
+      bytes[6] = (bytes[6] & 15) | 64;
+      bytes[8] = (bytes[8] & 63) | 128;
+      let made = "";
+      for (let i = 0; i < 16; i++) {
+        made += (i === 4 || i === 6 || i === 8 || i === 10 ? "-" : "") + (bytes[i] + 256).toString(16).slice(1);
+      }
+      return made;
+    },
+  };
+
+  const additions = {
+    Deno,
+    process,
+    URL,
+    URLSearchParams,
+    TextEncoder,
+    TextDecoder,
+    atob,
+    btoa,
+    structuredClone: (value) => structuredClone(value),
+    crypto,
+    performance: { now: () => elapsed() },
+    setTimeout: startTimer(false),
+    setInterval: startTimer(true),
+    setImmediate: (callback, ...values) => additions.setTimeout(callback, 0, ...values),
+    clearTimeout: stopTimer,
+    clearInterval: stopTimer,
+    clearImmediate: stopTimer,
+    queueMicrotask: (callback) => microtask(callback, []),
+    fetch: async () => refused("fetch")(),
+    close: () => exit(0),
+    self: globalThis,
+  };
+  for (const name of namesOf(additions)) {
+    defineProperty(globalThis, name, { value: additions[name], writable: true, enumerable: false, configurable: true });
+  }
+  // Compiled code, memory beyond the heap's limit, and waiting in ways that nothing here would notice.
+  delete globalThis.WebAssembly;
+  delete globalThis.SharedArrayBuffer;
+  delete globalThis.Atomics;
+
+  if (hardened) {
+    harden();
+  }
+
+  // A hardened realm serves one execution after the other, and none can leave anything in it. A program that needs
+  // to change what is frozen is noticed by its error, and gets realms of its own.
+  function harden() {
+    const todo = [globalThis], done = new Set();
+    const roots = [
+      [][Symbol.iterator](),
+      new Map()[Symbol.iterator](),
+      new Set()[Symbol.iterator](),
+      ""[Symbol.iterator](),
+      "a".matchAll(/a/g),
+      Iterator.from({ next() {} }),
+      [].values().map((item) => item),
+      function* () {},
+      async function () {},
+      async function* () {},
+      (async function* () {})(),
+      (function* () {})(),
+      new Intl.Segmenter().segment("a"),
+      new Intl.Segmenter().segment("a")[Symbol.iterator](),
+      Uint8Array,
+    ];
+    for (const root of roots) {
+      for (let at = getPrototypeOf(root); at !== null; at = getPrototypeOf(at)) {
+        todo.push(at);
+      }
+    }
+    while (todo.length > 0) {
+      const thing = todo.pop();
+      if ((typeof thing !== "object" && typeof thing !== "function") || thing === null || done.has(thing)) {
+        continue;
+      }
+      done.add(thing);
+      todo.push(getPrototypeOf(thing));
+      for (const name of ownKeys(thing)) {
+        const { value, get, set } = getOwnPropertyDescriptor(thing, name);
+        todo.push(value, get, set);
+      }
+    }
+    const prototypes = new Set();
+    for (const thing of done) {
+      if (typeof thing === "function" && has(thing, "prototype")) {
+        prototypes.add(thing.prototype);
+      }
+    }
+    for (const thing of done) {
+      if (thing === Object.prototype || thing instanceof Error || thing === Error.prototype) {
+        ownKeys(thing).forEach((name) => keepAssignable(thing, name));
+      } else if (prototypes.has(thing)) {
+        ["constructor", "toString", "valueOf", "name"].forEach((name) => keepAssignable(thing, name));
+      }
+    }
+    done.forEach(freeze);
+  }
+
+  // An object that inherits a frozen property could not be given one of its own by assignment; with this it can.
+  function keepAssignable(owner, name) {
+    const held = getOwnPropertyDescriptor(owner, name);
+    if (held === undefined || !has(held, "value") || !held.configurable) {
+      return;
+    }
+    const { value, enumerable } = held;
+    defineProperty(owner, name, {
+      get: () => value,
+      set(assigned) {
+        if (this === owner || (typeof this !== "object" && typeof this !== "function") || this === null) {
+          throw new TypeError(`Cannot assign to read only property '${text(name)}' of object`);
+        }
+        defineProperty(this, name, { value: assigned, writable: true, enumerable: true, configurable: true });
+      },
+      enumerable,
+      configurable: false,
+    });
+    freeze(getOwnPropertyDescriptor(owner, name).get);
+    freeze(getOwnPropertyDescriptor(owner, name).set);
+  }
+
+  const later = async (result) => {
+    try {
+      succeed(await result);
+    } catch (error) {
+      fail(error);
+    }
+  };
+  const start = (program, written) => {
+    settled = false;
+    exitCode = undefined;
+    lastTimer = 0;
+    mapClear(timers);
+    mapClear(numbers);
+    apply(execute, undefined, [emptyExpression, ""]); // so that RegExp.$1 tells nothing of the execution before
+    let result, waits = false;
+    try {
+      let input = parse(written);
+      if (includes(written, "__proto__")) {
+        input = asLiteral(input);
+      }
+      result = program(input);
+      waits =
+        result !== null &&
+        (typeof result === "object" || typeof result === "function") &&
+        typeof result.then === "function";
+    } catch (error) {
+      return fail(error);
+    }
+    if (waits) {
+      later(result);
+      return undefined;
+    }
+    return succeed(result);
+  };
+  const abandon = () => {
+    settled = true;
+    mapClear(timers);
+    mapClear(numbers);
+  };
+  return { __proto__: null, start, fire, fail, abandon };
+}
