@@ -86,7 +86,7 @@ def program_errors(count: int) -> float:
     rows = emails("dev")
     with ProgramPool() as pool:
         outcomes = pool.run_many(Program(made.code), [given(row) for row in rows])
-    return sum(one.output != row["label"] for one, row in zip(outcomes, rows)) / len(rows)
+    return float(sum(one.output != row["label"] for one, row in zip(outcomes, rows)) / len(rows))
 
 
 @functools.lru_cache(maxsize=4)
