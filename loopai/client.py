@@ -440,6 +440,7 @@ class LoopaiClient(PreparedClient):
         mapping: Mapped = None,
         allow_duplicates: bool = False,
         limit: Optional[int] = None,
+        missing: Missing = "null",
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
@@ -461,8 +462,10 @@ class LoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
-        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
+        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
+        server runs `max_concurrency` rows at a time.
 
         `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
@@ -486,6 +489,7 @@ class LoopaiClient(PreparedClient):
                 mapping=mapping,
                 allow_duplicates=allow_duplicates,
                 limit=limit,
+                missing=missing,
                 chunk_size=chunk_size,
                 max_in_flight=max_in_flight,
                 max_concurrency=max_concurrency,
@@ -516,6 +520,7 @@ class LoopaiClient(PreparedClient):
         mapping: Mapped = None,
         allow_duplicates: bool = False,
         limit: Optional[int] = None,
+        missing: Missing = "null",
         expect: Optional[str] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
@@ -562,6 +567,7 @@ class LoopaiClient(PreparedClient):
                 mapping=mapping,
                 allow_duplicates=allow_duplicates,
                 limit=limit,
+                missing=missing,
                 expect=expect,
                 chunk_size=chunk_size,
                 max_in_flight=max_in_flight,
@@ -1091,6 +1097,7 @@ class SyncLoopaiClient(PreparedClient):
         mapping: Mapped = None,
         allow_duplicates: bool = False,
         limit: Optional[int] = None,
+        missing: Missing = "null",
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
@@ -1112,8 +1119,10 @@ class SyncLoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
-        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
+        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
+        server runs `max_concurrency` rows at a time.
 
         `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
@@ -1137,6 +1146,7 @@ class SyncLoopaiClient(PreparedClient):
                 mapping=mapping,
                 allow_duplicates=allow_duplicates,
                 limit=limit,
+                missing=missing,
                 chunk_size=chunk_size,
                 max_in_flight=max_in_flight,
                 max_concurrency=max_concurrency,
@@ -1167,6 +1177,7 @@ class SyncLoopaiClient(PreparedClient):
         mapping: Mapped = None,
         allow_duplicates: bool = False,
         limit: Optional[int] = None,
+        missing: Missing = "null",
         expect: Optional[str] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
@@ -1213,6 +1224,7 @@ class SyncLoopaiClient(PreparedClient):
                 mapping=mapping,
                 allow_duplicates=allow_duplicates,
                 limit=limit,
+                missing=missing,
                 expect=expect,
                 chunk_size=chunk_size,
                 max_in_flight=max_in_flight,

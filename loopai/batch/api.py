@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator,
 from functools import partial
 from typing import IO, Any, Callable, Optional, Union, cast
 
-from .._core.rowsets import check_rows
+from .._core.rowsets import Missing, cells_of, check_rows, raw_rows, row_of
 from ..exceptions import OptionError
 from .engine import event_loop, threads
 from .engine.chunks import BatchCall
 from .engine.driver import Driver
-from .engine.reader import Key, Make, Reader, from_records, from_values
+from .engine.reader import Clean, Key, Make, Reader, from_records, from_values
 from .engine.run import Run
 from .engine.scheduler import Scheduler
 from .engine.sender import Sender
@@ -183,6 +183,7 @@ def prepare(
     check_apart(files_of(source, output, options.journal))
     mapping, expectation = mapping_of(source, options)
     scanned = _prescanned(source, output, options, abandoned)
+    values, clean = (source, None) if source is not None else _values(rows, options.missing)
     facts = {
         "task": task_id,
         "input": source.fingerprint() if source is not None else None,
@@ -221,8 +222,10 @@ def prepare(
         raise OptionError("{journal} needs {output} beside it: a sink brings a journal of its own")
     made = Run(
         call_of(task_id, options, plain=isinstance(source, (JsonlSource, CsvSource))),
-        cast("Union[Iterable[Any], AsyncIterable[Any]]", rows) if source is None else source,
-        Reader(maker(source, key, mapping), journal, check_keys=_check_keys(options, scanned), limit=options.limit),
+        values,
+        Reader(
+            maker(source, key, mapping, clean), journal, check_keys=_check_keys(options, scanned), limit=options.limit
+        ),
         Scheduler(options),
         Statistics(clock(), expectation),
         reads_ahead=source is not None,
@@ -284,10 +287,19 @@ def _output_header(source: Optional[FileSource], scanned: Optional[Prescan]) -> 
     return scanned.columns or None if scanned is not None else None
 
 
-def maker(source: Optional[FileSource], key: Key, mapping: InputMapping) -> Make:
-    """What makes rows: of a source's records, or of a caller's own values."""
+def _values(rows: object, missing: Missing) -> tuple[Union[Iterable[Any], AsyncIterable[Any]], Clean]:
+    """What is iterated for a caller's own rows, and what makes one of its values a row's."""
+    frame = raw_rows(rows, "rows")
+    if frame is not None:
+        return frame, lambda row, number: cells_of(row, f"rows[{number - 1}]", missing)
+    values = cast("Union[Iterable[Any], AsyncIterable[Any]]", rows)
+    return values, lambda row, number: row if type(row) is dict else row_of(row, f"rows[{number - 1}]", missing)
+
+
+def maker(source: Optional[FileSource], key: Key, mapping: InputMapping, clean: Optional[Clean] = None) -> Make:
+    """What makes rows: of a source's records, or of a caller's own values, each as `clean` gives it."""
     if source is None:
-        return from_values(key, mapping if mapping.parts or mapping.leaves_out else None)
+        return from_values(key, mapping if mapping.parts or mapping.leaves_out else None, clean)
     if key is None or isinstance(key, str):
         return from_records(mapping, key)
     by_number, by_key = from_records(mapping, None), from_values(key)
