@@ -480,9 +480,10 @@ class LoopaiClient(PreparedClient):
         """
         from . import batch
 
+        task = self._task(task_id)
         return batch.stream(
             batch_sender(self),
-            self._task(task_id),
+            task,
             rows,
             batch.BatchOptions(
                 key=key,
@@ -508,6 +509,7 @@ class LoopaiClient(PreparedClient):
                 types=types,
                 stop=stop,
             ),
+            names=self._names_for(task),
         )
 
     async def run_batch(
@@ -557,9 +559,10 @@ class LoopaiClient(PreparedClient):
         """
         from . import batch
 
+        task = self._task(task_id)
         return await batch.run(
             batch_sender(self),
-            self._task(task_id),
+            task,
             rows,
             output,
             batch.BatchOptions(
@@ -590,6 +593,7 @@ class LoopaiClient(PreparedClient):
                 stop=stop,
                 watchers=watchers,
             ),
+            names=self._names_for(task),
         )
 
     # Health
@@ -1137,9 +1141,10 @@ class SyncLoopaiClient(PreparedClient):
         """
         from . import batch
 
+        task = self._task(task_id)
         return batch.stream_sync(
             batch_sender(self),
-            self._task(task_id),
+            task,
             rows,
             batch.BatchOptions(
                 key=key,
@@ -1165,6 +1170,7 @@ class SyncLoopaiClient(PreparedClient):
                 types=types,
                 stop=stop,
             ),
+            names=self._names_for(task),
         )
 
     def run_batch(
@@ -1214,9 +1220,10 @@ class SyncLoopaiClient(PreparedClient):
         """
         from . import batch
 
+        task = self._task(task_id)
         return batch.run_sync(
             batch_sender(self),
-            self._task(task_id),
+            task,
             rows,
             output,
             batch.BatchOptions(
@@ -1247,6 +1254,7 @@ class SyncLoopaiClient(PreparedClient):
                 stop=stop,
                 watchers=watchers,
             ),
+            names=self._names_for(task),
         )
 
     # Health
