@@ -440,6 +440,7 @@ class LoopaiClient(PreparedClient):
         mapping: Mapped = None,
         allow_duplicates: bool = False,
         limit: Optional[int] = None,
+        missing: Missing = "null",
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
@@ -461,8 +462,10 @@ class LoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
-        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
+        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
+        server runs `max_concurrency` rows at a time.
 
         `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
@@ -477,15 +480,17 @@ class LoopaiClient(PreparedClient):
         """
         from . import batch
 
+        task = self._task(task_id)
         return batch.stream(
             batch_sender(self),
-            self._task(task_id),
+            task,
             rows,
             batch.BatchOptions(
                 key=key,
                 mapping=mapping,
                 allow_duplicates=allow_duplicates,
                 limit=limit,
+                missing=missing,
                 chunk_size=chunk_size,
                 max_in_flight=max_in_flight,
                 max_concurrency=max_concurrency,
@@ -504,6 +509,7 @@ class LoopaiClient(PreparedClient):
                 types=types,
                 stop=stop,
             ),
+            names=self._names_for(task),
         )
 
     async def run_batch(
@@ -516,6 +522,7 @@ class LoopaiClient(PreparedClient):
         mapping: Mapped = None,
         allow_duplicates: bool = False,
         limit: Optional[int] = None,
+        missing: Missing = "null",
         expect: Optional[str] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
@@ -552,9 +559,10 @@ class LoopaiClient(PreparedClient):
         """
         from . import batch
 
+        task = self._task(task_id)
         return await batch.run(
             batch_sender(self),
-            self._task(task_id),
+            task,
             rows,
             output,
             batch.BatchOptions(
@@ -562,6 +570,7 @@ class LoopaiClient(PreparedClient):
                 mapping=mapping,
                 allow_duplicates=allow_duplicates,
                 limit=limit,
+                missing=missing,
                 expect=expect,
                 chunk_size=chunk_size,
                 max_in_flight=max_in_flight,
@@ -584,6 +593,7 @@ class LoopaiClient(PreparedClient):
                 stop=stop,
                 watchers=watchers,
             ),
+            names=self._names_for(task),
         )
 
     # Health
@@ -1091,6 +1101,7 @@ class SyncLoopaiClient(PreparedClient):
         mapping: Mapped = None,
         allow_duplicates: bool = False,
         limit: Optional[int] = None,
+        missing: Missing = "null",
         chunk_size: int = 100,
         max_in_flight: int = 4,
         max_concurrency: int = 10,
@@ -1112,8 +1123,10 @@ class SyncLoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. Rows are pulled only as fast as they are sent, `chunk_size` to a request, with at most
-        `max_in_flight` requests in flight, of each of which the server runs `max_concurrency` rows at a time.
+        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
+        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
+        server runs `max_concurrency` rows at a time.
 
         `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
@@ -1128,15 +1141,17 @@ class SyncLoopaiClient(PreparedClient):
         """
         from . import batch
 
+        task = self._task(task_id)
         return batch.stream_sync(
             batch_sender(self),
-            self._task(task_id),
+            task,
             rows,
             batch.BatchOptions(
                 key=key,
                 mapping=mapping,
                 allow_duplicates=allow_duplicates,
                 limit=limit,
+                missing=missing,
                 chunk_size=chunk_size,
                 max_in_flight=max_in_flight,
                 max_concurrency=max_concurrency,
@@ -1155,6 +1170,7 @@ class SyncLoopaiClient(PreparedClient):
                 types=types,
                 stop=stop,
             ),
+            names=self._names_for(task),
         )
 
     def run_batch(
@@ -1167,6 +1183,7 @@ class SyncLoopaiClient(PreparedClient):
         mapping: Mapped = None,
         allow_duplicates: bool = False,
         limit: Optional[int] = None,
+        missing: Missing = "null",
         expect: Optional[str] = None,
         chunk_size: int = 100,
         max_in_flight: int = 4,
@@ -1203,9 +1220,10 @@ class SyncLoopaiClient(PreparedClient):
         """
         from . import batch
 
+        task = self._task(task_id)
         return batch.run_sync(
             batch_sender(self),
-            self._task(task_id),
+            task,
             rows,
             output,
             batch.BatchOptions(
@@ -1213,6 +1231,7 @@ class SyncLoopaiClient(PreparedClient):
                 mapping=mapping,
                 allow_duplicates=allow_duplicates,
                 limit=limit,
+                missing=missing,
                 expect=expect,
                 chunk_size=chunk_size,
                 max_in_flight=max_in_flight,
@@ -1235,6 +1254,7 @@ class SyncLoopaiClient(PreparedClient):
                 stop=stop,
                 watchers=watchers,
             ),
+            names=self._names_for(task),
         )
 
     # Health

@@ -18,7 +18,7 @@ from . import models
 from ._core import operations
 from ._core.flow import Policy, Steps, call
 from ._core.hooks import CallInfo, Hooks, observed
-from ._core.names import Names, by_name, is_named, look_up
+from ._core.names import Name, Names, by_name, is_named, look_up
 from ._core.operations import Operation
 from ._core.paces import Pace, pace_of
 from ._core.rowsets import Missing
@@ -205,6 +205,15 @@ class PreparedClient(ABC):
         if known is not None and (task_id in set(known) or (task_id not in named and task_id in known)):
             return str(known[task_id])
         return operations.task_of(task_id, named) or self._names.of(str(task_id))
+
+    def _names_for(self, task: str) -> frozenset[str]:
+        """The names by which this client knows the task that `_task` gave, without asking the server."""
+        if isinstance(task, Name):
+            return frozenset({str(task)})
+        known = getattr(self._config.transport, "tasks", None) or {}
+        tables = (self._config.tasks, {str(name): str(known[name]) for name in known})
+        names = {name for table in tables for name, task_id in table.items() if task_id == task}
+        return frozenset({*names, *self._names.names_of(task)})
 
     def _joined(self) -> Mapping[Any, Any]:
         """What hooks note of a call that is sent together with others."""

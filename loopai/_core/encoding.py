@@ -172,6 +172,14 @@ def _of_a_library(value: Any, place: str = "") -> Any:
     return value
 
 
+def python_of(value: Any) -> Any:
+    """A value of numpy, pandas or polars in Python's own types, `None` for one that is missing; any other as it is."""
+    try:
+        return _of_a_library(value)
+    except _FlawError:
+        return None
+
+
 def _leniently(value: Any) -> Any:
     """What the serialiser asks for where it knows no better; flaws are named afterwards, with their place."""
     try:

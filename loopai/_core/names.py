@@ -47,6 +47,11 @@ class Names:
         """Return the id that `name` had when it was last looked up, or the name to look up."""
         return self._ids.get(name) or Name(name)
 
+    def names_of(self, task_id: str) -> list[str]:
+        """Return the names that had this id when they were last looked up."""
+        with self._lock:
+            return [name for name, known in self._ids.items() if known == task_id]
+
     def remember(self, name: str, task_id: str) -> None:
         """Keep what the server said; the oldest name goes where there are too many."""
         named = NamedId(task_id)

@@ -16,7 +16,7 @@ from .encoding import is_missing
 Missing = Literal["null", "error"]
 """What becomes of missing values (NaN, `pd.NA`, NaT) in DataFrames and Series: null, or an error naming their place."""
 
-_FRAMES = frozenset({"cudf", "dask", "geopandas", "modin", "pandas", "polars", "pyarrow"})
+_FRAMES = frozenset({"cudf", "dask", "geopandas", "modin", "narwhals", "pandas", "polars", "pyarrow"})
 
 
 def rows_of(rows: Any, name: str, missing: Missing = "null") -> Iterator[Any]:
@@ -78,7 +78,28 @@ def is_frame(rows: Any) -> bool:
 def frame_rows(rows: Any, name: str, missing: Missing) -> Optional[Iterator[Any]]:
     """Return the rows of a DataFrame or the values of a Series, `None` for anything else.
 
-    Raises `ConfigurationError` where narwhals is not installed.
+    Raises `ConfigurationError` where narwhals is not installed, and as `cells_of` does.
+    """
+    found = raw_rows(rows, name)
+    if found is None:
+        return None
+    return (cells_of(row, f"{name}[{number}]", missing) for number, row in enumerate(found))
+
+
+def cells_of(row: Any, place: str, missing: Missing) -> Any:
+    """Return one of `raw_rows` with null for each missing value.
+
+    Raises `ValidationException` with the place of a missing value where `missing` is `"error"`.
+    """
+    if type(row) is dict:
+        return {column: _cell(cell, f"{place}.{column}", missing) for column, cell in row.items()}
+    return _cell(row, place, missing)
+
+
+def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
+    """Return the rows of a DataFrame or the values of a Series as they stand there, `None` for anything else.
+
+    Raises `ConfigurationError` where narwhals is not installed, `ValidationException` for a table without rows by name.
     """
     if not is_frame(rows):
         return None
@@ -93,17 +114,12 @@ def frame_rows(rows: Any, name: str, missing: Missing) -> Optional[Iterator[Any]
     if isinstance(frame, narwhals.LazyFrame):
         frame = frame.collect()
     if isinstance(frame, narwhals.Series):
-        return (_cell(value, f"{name}[{number}]", missing) for number, value in enumerate(frame))
+        return iter(frame)
     names = [str(column) for column in frame.columns]
     twice = next((column for place, column in enumerate(names) if column in names[:place]), None)
     if twice is not None:
         raise _refused(name, f"has two columns {twice!r}: rename one")
-    return _records(frame, names, name, missing)
-
-
-def _records(frame: Any, names: list[str], name: str, missing: Missing) -> Iterator[dict[str, Any]]:
-    for number, cells in enumerate(frame.iter_rows(named=False)):
-        yield {column: _cell(cell, f"{name}[{number}].{column}", missing) for column, cell in zip(names, cells)}
+    return (dict(zip(names, cells)) for cells in frame.iter_rows(named=False))
 
 
 def row_of(row: Any, place: str, missing: Missing) -> Any:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import partial
 from typing import IO, Any, Callable, Optional, Union, cast
 
-from .._core.rowsets import check_rows
+from .._core.rowsets import Missing, cells_of, check_rows, raw_rows, row_of
 from ..exceptions import OptionError
 from .engine import event_loop, threads
 from .engine.chunks import BatchCall
 from .engine.driver import Driver
-from .engine.reader import Key, Make, Reader, from_records, from_values
+from .engine.reader import Clean, Key, Make, Reader, from_records, from_values
 from .engine.run import Run
 from .engine.scheduler import Scheduler
 from .engine.sender import Sender
@@ -24,7 +34,7 @@ from .options import BatchOptions, Path
 from .reporting.quality import Expectation
 from .reporting.statistics import Statistics, Summary
 from .resume.checkpoint import Checkpoint, check_apart, journal_of
-from .resume.journal import FileJournal, Journal
+from .resume.journal import TASK_NAMES, FileJournal, Journal
 from .resume.prescan import Prescan, prescan
 from .rows import Outcome, Row
 
@@ -45,6 +55,7 @@ def stream(
     rows: Rows,
     options: BatchOptions,
     *,
+    names: Collection[str] = (),
     clock: Callable[[], float] = time.monotonic,
     sleep: Optional[Callable[[float], Awaitable[None]]] = None,
 ) -> AsyncOutcomes:
@@ -52,7 +63,7 @@ def stream(
 
     Iterables of the caller are pulled in the loop; files and the journal are read and written in threads.
     """
-    return event_loop.perform(_driver(sender, task_id, rows, options, clock, emits=True), sleep=sleep)
+    return event_loop.perform(_driver(sender, task_id, rows, options, clock, names, emits=True), sleep=sleep)
 
 
 def stream_sync(
@@ -61,11 +72,12 @@ def stream_sync(
     rows: SyncRows,
     options: BatchOptions,
     *,
+    names: Collection[str] = (),
     clock: Callable[[], float] = time.monotonic,
     sleep: Optional[Callable[[float], None]] = None,
 ) -> Generator[Outcome, None, None]:
     """As `stream`, from synchronous code: requests run in threads, rows are pulled in the calling one."""
-    return threads.perform(_driver(sender, task_id, rows, options, clock, emits=True), sleep=sleep)
+    return threads.perform(_driver(sender, task_id, rows, options, clock, names, emits=True), sleep=sleep)
 
 
 async def run(
@@ -75,6 +87,7 @@ async def run(
     output: Output,
     options: BatchOptions,
     *,
+    names: Collection[str] = (),
     clock: Callable[[], float] = time.monotonic,
     sleep: Optional[Callable[[float], Awaitable[None]]] = None,
 ) -> Summary:
@@ -83,7 +96,7 @@ async def run(
     Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
     `LoopaiException` where the server cannot be reached or refuses the run.
     """
-    driver = _driver(sender, task_id, rows, options, clock, output=output)
+    driver = _driver(sender, task_id, rows, options, clock, names, output=output)
     async for _ in event_loop.perform(driver, sleep=sleep):
         pass
     return cast("Summary", driver.summary)
@@ -96,11 +109,12 @@ def run_sync(
     output: Output,
     options: BatchOptions,
     *,
+    names: Collection[str] = (),
     clock: Callable[[], float] = time.monotonic,
     sleep: Optional[Callable[[float], None]] = None,
 ) -> Summary:
     """As `run`, from synchronous code."""
-    return perform(_driver(sender, task_id, rows, options, clock, output=output), sleep=sleep)
+    return perform(_driver(sender, task_id, rows, options, clock, names, output=output), sleep=sleep)
 
 
 def perform(driver: Driver, *, sleep: Optional[Callable[[float], None]] = None) -> Summary:
@@ -116,11 +130,12 @@ def _driver(
     rows: Rows,
     options: BatchOptions,
     clock: Callable[[], float],
+    names: Collection[str],
     *,
     output: Output = None,
     emits: bool = False,
 ) -> Driver:
-    opening = partial(prepare, task_id, rows, options, output=output, clock=clock, emits=emits)
+    opening = partial(prepare, task_id, rows, options, output=output, clock=clock, names=names, emits=emits)
     return Driver(opening, sender, options.stop, emits=emits, may_block=_may_block(rows))
 
 
@@ -169,13 +184,15 @@ def prepare(
     abandoned: Callable[[], bool] = lambda: False,
     *,
     output: Output = None,
+    names: Collection[str] = (),
     emits: bool = False,
     report: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Run:
     """Check what can be checked before a row is sent, and open input, output and journal. Blocks.
 
-    With `report`, rows of earlier runs count as well. Raises `ConfigurationError` (`OptionError`, `DuplicateKeys`,
+    `names` are others of the task, by which its journal may know it. With `report`, rows of earlier runs count as well.
+    Raises `ConfigurationError` (`OptionError`, `DuplicateKeys`,
     `JournalError`).
     """
     source = source_of(rows, options)
@@ -183,8 +200,10 @@ def prepare(
     check_apart(files_of(source, output, options.journal))
     mapping, expectation = mapping_of(source, options)
     scanned = _prescanned(source, output, options, abandoned)
+    values, clean = (source, None) if source is not None else _values(rows, options.missing)
     facts = {
-        "task": task_id,
+        "task": str(task_id),
+        TASK_NAMES: sorted(names),
         "input": source.fingerprint() if source is not None else None,
         "reading": source.reading if source is not None else None,
         "mapping": mapping.parts,
@@ -213,7 +232,7 @@ def prepare(
     elif emits:
         journal = FileJournal(
             path,
-            {"task": task_id},
+            {"task": str(task_id), TASK_NAMES: sorted(names)},
             retry_failed=options.mode == "retry_failed",
             by_line=options.allow_duplicates,
         )
@@ -221,8 +240,10 @@ def prepare(
         raise OptionError("{journal} needs {output} beside it: a sink brings a journal of its own")
     made = Run(
         call_of(task_id, options, plain=isinstance(source, (JsonlSource, CsvSource))),
-        cast("Union[Iterable[Any], AsyncIterable[Any]]", rows) if source is None else source,
-        Reader(maker(source, key, mapping), journal, check_keys=_check_keys(options, scanned), limit=options.limit),
+        values,
+        Reader(
+            maker(source, key, mapping, clean), journal, check_keys=_check_keys(options, scanned), limit=options.limit
+        ),
         Scheduler(options),
         Statistics(clock(), expectation),
         reads_ahead=source is not None,
@@ -284,10 +305,19 @@ def _output_header(source: Optional[FileSource], scanned: Optional[Prescan]) -> 
     return scanned.columns or None if scanned is not None else None
 
 
-def maker(source: Optional[FileSource], key: Key, mapping: InputMapping) -> Make:
-    """What makes rows: of a source's records, or of a caller's own values."""
+def _values(rows: object, missing: Missing) -> tuple[Union[Iterable[Any], AsyncIterable[Any]], Clean]:
+    """What is iterated for a caller's own rows, and what makes one of its values a row's."""
+    frame = raw_rows(rows, "rows")
+    if frame is not None:
+        return frame, lambda row, number: cells_of(row, f"rows[{number - 1}]", missing)
+    values = cast("Union[Iterable[Any], AsyncIterable[Any]]", rows)
+    return values, lambda row, number: row if type(row) is dict else row_of(row, f"rows[{number - 1}]", missing)
+
+
+def maker(source: Optional[FileSource], key: Key, mapping: InputMapping, clean: Optional[Clean] = None) -> Make:
+    """What makes rows: of a source's records, or of a caller's own values, each as `clean` gives it."""
     if source is None:
-        return from_values(key, mapping if mapping.parts or mapping.leaves_out else None)
+        return from_values(key, mapping if mapping.parts or mapping.leaves_out else None, clean)
     if key is None or isinstance(key, str):
         return from_records(mapping, key)
     by_number, by_key = from_records(mapping, None), from_values(key)

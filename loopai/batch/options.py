@@ -12,6 +12,7 @@ from os import PathLike
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
 
 from .._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
+from .._core.rowsets import Missing
 from ..exceptions import OptionError
 from .engine.reader import Key
 from .engine.stopping import Stop
@@ -176,6 +177,13 @@ class BatchOptions:
         read=_optional(whole(0)),
         metavar="N",
         where=EVERYWHERE - {REQUEST},
+        group=ROWS,
+    )
+    missing: Missing = option(
+        "null",
+        "What missing values in DataFrames and Series become: null, or an error of their row.",
+        read=one_of("null", "error"),
+        where=PYTHON,
         group=ROWS,
     )
     expect: Optional[str] = option(

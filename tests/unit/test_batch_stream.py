@@ -382,13 +382,12 @@ class _Broken(FakeLoopai):
         lambda content: content[: len(content) // 2],
         lambda content: content.replace(b'"id":"3"', b'"id":"99"'),
         lambda content: content.replace(b'"id":"3"', b'"id":"4"'),
-        lambda content: content.replace(b'"success":true', b'"success":1', 1),
         lambda content: b'{"results": []}',
         lambda content: b"[]",
         lambda content: b'{"results": [3]}',
         lambda content: b"<html>",
     ],
-    ids=["half", "foreign", "twice", "type", "none", "list", "numbers", "html"],
+    ids=["half", "foreign", "twice", "none", "list", "numbers", "html"],
 )
 def test_a_reply_that_is_not_this_requests_is_not_believed(spoil: Callable[[bytes], bytes]) -> None:
     """The chunk is asked again; no row gets another's result."""

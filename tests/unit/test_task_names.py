@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Callable, Optional
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import pytest
 from loopai import SyncLoopaiClient
 from loopai._core.names import MOST_NAMES, Names
 from loopai._core.wire import Answer, Reply, Request
-from loopai.exceptions import ConfigurationError, NotFoundException, ServerException
+from loopai.exceptions import ConfigurationError, JournalError, NotFoundException, ServerException
 
 OLD = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
 NEW = "0b9e8d7c-6a5b-4c3d-9e2f-1a0b9c8d7e6f"
@@ -184,3 +185,65 @@ def test_a_name_that_leads_up_is_a_name(server: Server) -> None:
     with pytest.raises(NotFoundException), SyncLoopaiClient(transport=server) as client:  # type: ignore[arg-type]  # both
         client.get_task("../health")
     assert server.asked == ["tasks/by-name/..%2Fhealth"]
+
+
+def _ran(calls: Any, client: Any, task: str, output: Path, mode: str, limit: int) -> Any:
+    rows = [{"n": number} for number in range(4)]
+    return calls("run_batch", task, rows, output, key="n", mode=mode, limit=limit, client=client)
+
+
+@pytest.mark.parametrize(("first", "second"), [("spam", OLD), (OLD, "spam"), ("spam", "spam"), (OLD, OLD)])
+def test_a_journal_knows_its_task_by_name_and_id(
+    calls: Any, client: Any, tmp_path: Path, first: str, second: str
+) -> None:
+    """One client runs and resumes by either, once it knows both."""
+    output = tmp_path / "out.jsonl"
+    if first == OLD:
+        calls("execute", "spam", 1, client=client)
+    assert _ran(calls, client, first, output, "new", 2).ok == 2
+    summary = _ran(calls, client, second, output, "resume", 4)
+    assert (summary.skipped, summary.ok) == (2, 2)
+
+
+@pytest.mark.parametrize("looked_up", [False, True])
+def test_a_journal_made_by_name_is_resumed_by_name(calls: Any, server: Server, tmp_path: Path, looked_up: bool) -> None:
+    """By a client that has not looked it up yet too, whether the first one had or not."""
+    output = tmp_path / "out.jsonl"
+    client = calls.client(transport=server)
+    if looked_up:
+        calls("execute", "spam", 1, client=client)
+    _ran(calls, client, "spam", output, "new", 2)
+    assert _ran(calls, calls.client(transport=server), "spam", output, "resume", 4).skipped == 2
+
+
+def test_a_journal_knows_the_clients_own_names(calls: Any, server: Server, tmp_path: Path) -> None:
+    """What one client has in `tasks` another may look up."""
+    output = tmp_path / "out.jsonl"
+    _ran(calls, calls.client(transport=server, tasks={"spam": OLD}), "spam", output, "new", 2)
+    assert _ran(calls, calls.client(transport=server), "spam", output, "resume", 4).skipped == 2
+    assert _ran(calls, calls.client(transport=server), OLD, output, "resume", 4).ended == "finished_before"
+
+
+def test_a_journal_of_another_task_is_refused(calls: Any, client: Any, server: Server, tmp_path: Path) -> None:
+    """By its name, by its id, and where the task was made anew under its name."""
+    output = tmp_path / "out.jsonl"
+    calls("execute", "spam", 1, client=client)
+    _ran(calls, client, "spam", output, "new", 2)
+    server.names.update(ham=NEW)
+    server.here.add(NEW)
+    for other in ("ham", NEW):
+        with pytest.raises(JournalError, match="its task is"):
+            _ran(calls, client, other, output, "resume", 4)
+    server.names.update(spam=NEW)
+    fresh = calls.client(transport=server)
+    calls("execute", "spam", 1, client=fresh)
+    with pytest.raises(JournalError, match=f"its task is '{OLD}', this run's '{NEW}'"):
+        _ran(calls, fresh, "spam", output, "resume", 4)
+
+
+def test_a_stream_journal_knows_its_task_by_name_and_id(server: Server, tmp_path: Path) -> None:
+    """As an output's journal does."""
+    journal = tmp_path / "spam.journal"
+    with SyncLoopaiClient(transport=server) as made:
+        assert len(list(made.batch_stream("spam", [1, 2, 3], journal=journal, limit=1))) == 1
+        assert len(list(made.batch_stream(OLD, [1, 2, 3], journal=journal))) == 2

@@ -11,13 +11,17 @@ from uuid import UUID
 from pydantic_core import from_json, to_json
 
 from ..._core.encoding import encode
+from ..._core.items import read_item, results_of
 from ..._core.limits import PROGRAM_TIMEOUT_MS
 from ..._core.operations import Operation
 from ..._core.wire import Reply
 from ...exceptions import ValidationException
-from ...models import ReplyInfo
+from ...models import BatchExecuteResult, ReplyInfo
 from ..rows import ERROR, OK, PROGRAM, Outcome, Row
 from .throttle import LARGEST_CHUNK
+
+_NUMBERS = frozenset({int, float})
+_TEXT_OR_NONE = frozenset({str, type(None)})
 
 
 @dataclass(frozen=True)
@@ -168,16 +172,19 @@ def _problems(chunk: Chunk, whole: ValidationException) -> dict[int, str]:
 
 
 def results_for(ids: Sequence[str], content: bytes, task_id: str) -> list[Mapping[str, Any]]:
-    """The results of exactly these items, in their order. Raises `ValueError` for a reply that is not theirs."""
-    found = from_json(content)
+    """The results of exactly these items, in their order; one that cannot be read is a failed one that says why.
+
+    Raises `ValueError` for a reply that is not theirs.
+    """
+    found = _reply_of(content)
     results = found.get("results") if isinstance(found, dict) else None
     if not isinstance(results, list):
         raise ValueError("results: a list was expected")
     try:
         replied = [result["id"] for result in results]
-        for result in results:
-            if type(result["success"]) is not bool:
-                raise ValueError("results: success must be true or false")
+        for place, result in enumerate(results):
+            if not _is_sound(result):
+                results[place] = _result_of(to_json(result))
     except (TypeError, KeyError):
         raise ValueError("results: each must have id and success") from None
     if not _same_task(found.get("task_id", task_id), task_id):
@@ -190,6 +197,52 @@ def results_for(ids: Sequence[str], content: bytes, task_id: str) -> list[Mappin
         told = f"none for {missing[0]!r}" if missing else f"{len(results)} for {len(ids)} items"
         raise ValueError(f"results: the reply is not for this request: {told}")
     return [by_id[name] for name in ids]
+
+
+def _reply_of(content: bytes) -> Any:
+    try:
+        return from_json(content)
+    except ValueError:
+        # A lone surrogate or an output that nests too deep, of one result: the others can be read.
+        parts = results_of(content)
+        if parts is None:
+            raise
+    frame, contents = parts
+    found = from_json(frame)
+    if not isinstance(found, dict):
+        raise ValueError("results: a list was expected")
+    found["results"] = [_result_of(each) for each in contents]
+    return found
+
+
+def _result_of(content: bytes) -> Mapping[str, Any]:
+    """One result, however it is written. Raises `ValueError` where it has no id."""
+    try:
+        found = from_json(content)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and "id" in found and _is_sound(found):
+        return found
+    item = read_item(BatchExecuteResult, content)
+    return {
+        "id": item.id,
+        "success": item.success,
+        "output": item.output,
+        "error_message": item.error_message,
+        "latency_ms": item.latency_ms if 0 <= item.latency_ms < math.inf else None,
+        "execution_id": None if item.execution_id is None else str(item.execution_id),
+    }
+
+
+def _is_sound(result: Mapping[str, Any]) -> bool:
+    """Whether a result's members are of the types that are counted on."""
+    latency = result.get("latency_ms")
+    return (
+        type(result.get("success")) is bool
+        and (latency is None or (type(latency) in _NUMBERS and 0 <= latency < math.inf))
+        and type(result.get("error_message")) in _TEXT_OR_NONE
+        and type(result.get("execution_id")) in _TEXT_OR_NONE
+    )
 
 
 def _same_task(said: Any, asked: str) -> bool:

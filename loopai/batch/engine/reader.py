@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional, Union
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, ValidationException
 from ..formats.opening import Record
 from ..mapping import InputMapping, Unmapped, path_reader
 from ..resume.journal import Journal
 from ..resume.keys import KeyIndex, digest
-from ..rows import DUPLICATE, UNMAPPED, UNREADABLE, Row
+from ..rows import DUPLICATE, UNMAPPED, UNREADABLE, UNSENDABLE, Row
 
 Key = Union[str, Callable[[Any], Any], None]
 Make = Callable[[Any, int], Row]
+Clean = Callable[[Any, int], Any]
+"""Makes a row of a value and its number from 1; raises `ValidationException` for a row with a missing value."""
 
 
 def key_text(value: Any, path: str) -> str:
@@ -48,10 +50,11 @@ def from_records(mapping: InputMapping, key: Optional[str]) -> Make:
     return make
 
 
-def from_values(key: Key, mapping: Optional[InputMapping] = None) -> Make:
+def from_values(key: Key, mapping: Optional[InputMapping] = None, clean: Optional[Clean] = None) -> Make:
     """Makes rows of what a caller's iterable gives: each value is an input, a mapping of columns, or a `Row`.
 
-    `key` is a (dotted) member of the value, or a function of it; without it a row's key is its number from 1.
+    `key` is a (dotted) member of the value, or a function of it; without it a row's key is its number from 1. `clean`
+    makes rows of what a DataFrame gives.
     """
     read = path_reader(key) if isinstance(key, str) else key
     named = key if isinstance(key, str) else "key"
@@ -61,12 +64,18 @@ def from_values(key: Key, mapping: Optional[InputMapping] = None) -> Make:
             if value.line is None:
                 value.line = number
             return value
-        name, columns = str(number), value if isinstance(value, dict) else None
+        # A function of the caller's reads what the caller gave: the attributes of a row of `itertuples`.
+        name, given, columns = str(number), value, None
         try:
+            if clean is not None:
+                value = clean(value, number)
+                if callable(key) and type(given) is dict:
+                    given = value
+            columns = value if isinstance(value, dict) else None
             if read is not None:
                 if isinstance(key, str) and not isinstance(value, Mapping):
                     raise Unmapped(f"key={key!r} needs rows that are mappings: give a function for others")
-                name = key_text(read(value), named)
+                name = key_text(read(given if callable(key) else value), named)
             if mapping is None:
                 return Row(name, value, columns, number)
             if not isinstance(value, Mapping):
@@ -74,6 +83,8 @@ def from_values(key: Key, mapping: Optional[InputMapping] = None) -> Make:
             return Row(name, mapping(value), columns, number)
         except Unmapped as error:
             return Row(name, None, columns, number, f"row {number}: {error}", UNMAPPED)
+        except ValidationException as error:
+            return Row(name, None, None, number, error.message, UNSENDABLE)
 
     return make
 

@@ -21,6 +21,7 @@ from ...exceptions import (
     NotFoundException,
     NotSupportedException,
     RateLimitException,
+    ReplyTooLargeException,
     ServerException,
     ValidationException,
 )
@@ -371,7 +372,7 @@ def _ends_the_run(error: LoopaiException) -> bool:
 
 
 def _is_of_the_rows(error: LoopaiException) -> bool:
-    """Whether the server read the request and refused it for what is in it."""
-    if isinstance(error, (ValidationException, ExecutionException)):
+    """Whether the server read the request, and what is in it is why there is no reply that can be taken."""
+    if isinstance(error, (ValidationException, ExecutionException, ReplyTooLargeException)):
         return True
     return error.status_code is not None and 400 <= error.status_code < 500 and error.status_code != 408

@@ -13,6 +13,7 @@ from typing import IO, Any, Optional, Protocol, Union
 
 from pydantic_core import from_json, to_json
 
+from ..._core.encoding import python_of
 from ...exceptions import ConfigurationError, OptionError, OutputError
 from ..durability import sync_file
 from ..gil import ROWS_AT_ONCE, release_gil
@@ -24,6 +25,8 @@ ERROR = "loopai_error"
 LATENCY = "loopai_latency_ms"
 KEY = "loopai_key"
 ADDED = (STATUS, OUTPUT, ERROR, LATENCY)
+
+_PLAIN_CELLS = frozenset({str, int, float, bool, type(None), dict, list})
 
 NOTHING_KEPT = "Nothing was kept to resume from; pass {output} FILE, or {journal} FILE."
 
@@ -139,7 +142,10 @@ class JsonlSink:
 
     def write(self, outcomes: Sequence[Outcome]) -> int:
         """See `Sink`."""
-        lines = [to_json(columns_of(outcome), inf_nan_mode="null", bytes_mode="base64") for outcome in outcomes]
+        lines = [
+            to_json(columns_of(outcome), inf_nan_mode="null", bytes_mode="base64", fallback=_as_json)
+            for outcome in outcomes
+        ]
         return self._file.append(b"\n".join(lines) + b"\n") if lines else self._file.length
 
     def close(self) -> None:
@@ -209,9 +215,19 @@ class CsvSink:
         self._file.close()
 
 
+def _as_json(value: Any) -> Any:
+    """What stands for a column's value that JSON has no form for: a numpy scalar, or why its row has failed."""
+    plain = python_of(value)
+    if plain is not value:
+        return plain
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
 def _cell(value: Any) -> Any:
+    if type(value) not in _PLAIN_CELLS:
+        value = python_of(value)
     if isinstance(value, (dict, list)):
-        return to_json(value, inf_nan_mode="null").decode()
+        return to_json(value, inf_nan_mode="null", fallback=_as_json).decode()
     if isinstance(value, bool):
         return "true" if value else "false"
     return value

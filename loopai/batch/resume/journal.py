@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Optional, Protocol, Union
+from uuid import UUID
 
 from ...exceptions import ConfigurationError, JournalError
 from ..durability import sync_file, sync_folder
@@ -26,6 +27,8 @@ _ENTRY = DIGEST_BYTES + 1
 _STATUSES = {OK: b"o", ERROR: b"e"}
 _ENDED = {ord("o"): OK, ord("e"): ERROR}
 _GENERATION = "(generation)"
+TASK_NAMES = "(task names)"
+"""The fact beside `task` that says by which names the client knew it; its `task` is a name too where it knew no id."""
 _LARGEST_RECORD = 1 << 26
 """Bytes of a record that can be real: four million rows in one chunk; a longer length is a torn one."""
 
@@ -130,9 +133,9 @@ class FileJournal:
         self._index.put((found, 0) for found, _ in skipped)
 
     def _compare(self, header: Mapping[str, Any]) -> None:
-        for name in sorted(self.facts.keys() | header.keys()):
+        for name in sorted((self.facts.keys() | header.keys()) - {TASK_NAMES}):
             was, now = header.get(name), self.facts.get(name)
-            if not _same(was, now):
+            if not (_same(was, now) or (name == "task" and _same_task(header, self.facts))):
                 raise JournalError(
                     "{path} is the journal of another run: its {fact} is {was}, this run's {now}. "
                     "Use the same, another output, or start again with {overwrite}",
@@ -249,6 +252,22 @@ def _same(was: Any, now: Any) -> bool:
         # The same content under another name is the same input.
         return bool(was["digest"] == now["digest"])
     return bool(was == now)
+
+
+def _is_id(task: Any) -> bool:
+    try:
+        UUID(str(task))
+    except ValueError:
+        return False
+    return True
+
+
+def _same_task(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two names are of one task, or a name and an id."""
+    if _is_id(was.get("task")) and _is_id(now.get("task")):
+        return False
+    before, after = ({facts.get("task"), *facts.get(TASK_NAMES, ())} for facts in (was, now))
+    return not before.isdisjoint(after)
 
 
 def _framed(payload: bytes) -> bytes:

@@ -39,6 +39,7 @@ from ...exceptions import (
     LoopaiException,
     OutputError,
     RateLimitException,
+    ReplyTooLargeException,
     ServerException,
 )
 from ...preparation import batch_sender
@@ -419,4 +420,6 @@ def _is_final(error: LoopaiException) -> bool:
     """Whether the same request would fail again, whoever sends it when."""
     if isinstance(error, ConnectionException):
         return not error.retryable
+    if isinstance(error, ReplyTooLargeException):
+        return True
     return error.status_code is not None and 300 <= error.status_code < 400

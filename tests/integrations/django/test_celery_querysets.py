@@ -17,6 +17,7 @@ from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
 from django.core.management import CommandError, call_command, load_command_class
 from django.db import connections, transaction
+from django.test import override_settings
 from django.utils import timezone
 from inbox.models import Mail, MailManager, Message
 
@@ -99,6 +100,23 @@ def test_each_row_gets_its_result(spam: Any) -> None:
     assert (run.state, run.engine, run.ok, run.errors, run.total) == ("finished", "celery", 54, 6, 60)
     assert {failure.code for failure in run.failures.all()} == {"program"}
     assert (run.failures.count(), run.parts.count()) == (6, 0)
+
+
+@pytest.mark.parametrize("engine", [QUICK, CELERY])
+def test_a_reply_that_is_too_large_is_its_rows_error(loopai_fake: FakeLoopai, engine: tuple[str, ...]) -> None:
+    """Split until it is alone, in workers at once too: no part is put off, and no other row fails."""
+    loopai_fake.task("spam").computes(
+        lambda mail: {"label": "spam", "why": "x" * (20_000 if mail["text"] == "mail 5" else 1)}
+    )
+    mails(20)
+    with override_settings(LOOPAI={"default": {"MAX_REPLY_BYTES": 8_000}}):
+        assert "19 ok, 1 errors" in batch(*MAILS, "--save-to", "label=output.label", *engine, code=1)
+    run = BatchRun.objects.get()
+    assert (run.state, run.ok, run.errors) == ("finished", 19, 1)
+    (failure,) = run.failures.all()
+    assert failure.code == "refused"
+    assert "larger than 8,000 bytes" in failure.message
+    assert len(loopai_fake.requests) <= 10
 
 
 def test_failed_rows_are_repeated(spam: Any) -> None:
