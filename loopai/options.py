@@ -34,6 +34,7 @@ class CallOptions(TypedDict, total=False):
     retry_waits: Maybe[bool]
     headers: Maybe[Mapping[str, str]]
     webhook_secrets: Maybe[Sequence[str]]
+    webhook_tolerance: Maybe[Optional[float]]
 
 
 class ClientOptions(CallOptions, total=False):

@@ -32,7 +32,7 @@ from .seam import (
     cyclomatic_complexity,
     lines_of_code,
 )
-from .shapes import Choice, Labels, Leaf, Node, Row, leaves, shape_of
+from .shapes import Choice, Labels, Leaf, Node, RowNode, leaves, shape_of
 from .tables import make_table, repeats
 from .values import same, shown
 
@@ -384,7 +384,7 @@ class _Writer:
         """Return an expression for a node, after adding the statements that it needs."""
         if isinstance(node, Leaf):
             return self._calls[node.function]
-        if isinstance(node, Row):
+        if isinstance(node, RowNode):
             return "[" + ", ".join(self.value(item, indent) for item in node.items) + "]"
         if isinstance(node, Labels):
             name = self._name("labels")

@@ -44,7 +44,7 @@ class Record:
 
 
 @dataclass
-class Row:
+class RowNode:
     """A list that always has the same length."""
 
     items: list[Node]
@@ -57,7 +57,7 @@ class Labels:
     labels: list[tuple[Any, Leaf]]
 
 
-Node = Leaf | Choice | Record | Row | Labels
+Node = Leaf | Choice | Record | RowNode | Labels
 
 
 def shape_of(values: dict[int, Any], path: Path = ()) -> Node:
@@ -94,7 +94,7 @@ def leaves(node: Node) -> Iterator[Leaf]:
             if key in node.optional:
                 yield node.optional[key]
             yield from leaves(inner)
-    elif isinstance(node, Row):
+    elif isinstance(node, RowNode):
         for inner in node.items:
             yield from leaves(inner)
     else:
@@ -149,7 +149,7 @@ def _list(values: dict[int, Any], path: Path) -> Node:
     if scalars and not (len(sizes) == 1 and len(values) > 1 and next(iter(sizes)) <= 6 and not _is_texts(items)):
         return Leaf(path, values)
     if len(sizes) == 1 and 0 < next(iter(sizes)) <= 12:
-        return Row(
+        return RowNode(
             [shape_of({row: value[at] for row, value in values.items()}, (*path, at)) for at in range(sizes.pop())]
         )
     return Leaf(path, values)

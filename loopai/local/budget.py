@@ -1,11 +1,11 @@
-"""`Budget`: how much of something is in use, for one event loop. What is counted is its user's business."""
+"""`SharedBudget`: how much of something is in use, for one event loop. What is counted is its user's business."""
 
 from __future__ import annotations
 
 import asyncio
 
 
-class Budget:
+class SharedBudget:
     """So much at a time, in sum."""
 
     def __init__(self, total: int) -> None:

@@ -22,13 +22,13 @@ from starlette.responses import Response
 
 from . import idempotency, responses
 from .binding import INT_MAX, Body
-from .budget import Budget
+from .budget import SharedBudget
 from .combining import Combiner
 from .errors import ApiError, BindingProblem, unbindable, unbindable_parameter
 from .generation import Generation
 from .idempotency import Keys, Replayed
 from .metrics import Metrics
-from .service import GONE, Abandoned, Overtaken, Seal, Service, Stop
+from .service import GONE, Abandoned, Overtaken, Seal, Service, StopFlag
 from .settings import MOST_BODY_BYTES, MOST_PARSED_BYTES, MOST_VALUES, Settings
 from .store import Store, Transaction
 
@@ -100,8 +100,8 @@ class Site:
     generation: Generation
     threads: Threads
     combiner: Combiner = field(init=False)
-    bodies: Budget = field(default_factory=lambda: Budget(MOST_BODY_BYTES))
-    parsed: Budget = field(default_factory=lambda: Budget(MOST_PARSED_BYTES))
+    bodies: SharedBudget = field(default_factory=lambda: SharedBudget(MOST_BODY_BYTES))
+    parsed: SharedBudget = field(default_factory=lambda: SharedBudget(MOST_PARSED_BYTES))
     tasks_at_work: dict[str, tuple[asyncio.Semaphore, list[None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -142,7 +142,7 @@ class ActionCall:
         self.site: Site = request.app.state.site
         self.content = b""
         self.key: str | None = None
-        self.stop = Stop()
+        self.stop = StopFlag()
         self._held = 0
         self._fingerprint = b""
 

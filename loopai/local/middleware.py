@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import responses
-from .budget import Budget
+from .budget import SharedBudget
 from .calls import Site, failure
 from .errors import ApiError
 from .legacy import LegacySend, is_legacy
@@ -204,7 +204,7 @@ def _wrong_version(segments: list[str], headers: Headers, query: bytes) -> int |
 class _Body:
     """A request's body on its way in: bounded in size, in time, and with all others in sum."""
 
-    def __init__(self, receive: Receive, settings: Settings, budget: Budget) -> None:
+    def __init__(self, receive: Receive, settings: Settings, budget: SharedBudget) -> None:
         self._receive = receive
         self._settings = settings
         self._budget = budget

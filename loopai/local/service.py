@@ -52,7 +52,7 @@ GONE = "Skipped: nobody waits for this batch any more"
 ENDING = "Skipped: the server is ending"
 
 
-class Stop:
+class StopFlag:
     """Whether anybody still waits for what runs; set from the event loop, asked from worker threads."""
 
     def __init__(self) -> None:
@@ -342,7 +342,7 @@ class Service:
         timeout_ms: int | None,
         max_concurrency: int,
         stop_on_first_error: bool,
-        stop: Stop,
+        stop: StopFlag,
         seal: Seal[list[RowResult]],
     ) -> None:
         """Run the task's program on each row and record all of it in one transaction.

@@ -133,7 +133,7 @@ def test_a_closed_output_pipe_ends_with_a_clear_error_and_can_be_resumed(
             first = [json.loads(reader.readline())["id"] for _ in range(500)]
         _, said = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "whoever read the output has closed it. Run again with --resume" in said.decode()
+    assert "the reader of the output has closed it. Run again with --resume" in said.decode()
     with _runner(server, given, pipe) as process:
         with open(pipe, "rb") as reader:
             rest = [json.loads(line)["id"] for line in reader]

@@ -13,6 +13,7 @@ from loopai import exceptions
 from loopai.batch import rows
 from loopai.batch.reporting import statistics
 from loopai.config import OPTIONS
+from loopai.contrib.django.exits import DATABASE_FAILED
 from loopai.models import EVENT_TYPES
 from loopai.shell import command
 from loopai.shell.options import CommandOptions, flags_of
@@ -44,6 +45,7 @@ BATCH_CODES = [
     command.USAGE,
     command.STOPPED_BY_ERRORS,
     command.SERVER_UNREACHABLE,
+    DATABASE_FAILED,
     130,
     143,
 ]

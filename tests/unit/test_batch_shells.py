@@ -351,7 +351,11 @@ def test_a_pipe_that_nobody_writes_to_can_be_given_up(tmp_path: Path, fake: Fake
                 await run
 
     asyncio.run(asyncio.wait_for(main(), 10))
-    os.close(os.open(pipe, os.O_RDWR))  # the thread that waits for a writer ends
+    for thread in threading.enumerate():
+        # It ends once the pipe was written to, and may only be about to open it.
+        while thread.name == "loopai-batch-open" and thread.is_alive():
+            os.close(os.open(pipe, os.O_RDWR))
+            thread.join(0.01)
 
 
 def test_a_cancelled_opening_lets_go_of_its_journal(tmp_path: Path, fake: FakeLoopai) -> None:

@@ -27,7 +27,7 @@ def test_code_on_a_terminal_shows_control_characters(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdout", Terminal())
     output.show_raw(EVIL + "\nsecond")
     written = sys.stdout.getvalue()  # type: ignore[attr-defined]  # ours
-    assert written == "return 'evil' #\\x1b[1A\\x1b[2K\\x9b2K\\u202egood\\x07\\x0d\tend\nsecond\n"
+    assert written == "return 'evil' #\\x1b[1A\\x1b[2K\\x9b2K\\u202egood\\x07\\r\tend\nsecond\n"
 
 
 def test_code_in_a_pipe_stays_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ class Prescan:
     columns: list[str]
 
 
-class Abandoned(Exception):
+class PrescanAbandoned(Exception):
     """Nobody waits for the prescan any more."""
 
 
@@ -34,7 +34,7 @@ def prescan(
     limit: Optional[int] = None,
     abandoned: Callable[[], bool] = lambda: False,
 ) -> Prescan:
-    """Read an input that can be read again. Raises `DuplicateKeys`, naming the first ten, and `Abandoned`."""
+    """Read an input that can be read again. Raises `DuplicateKeys`, naming the first ten, and `PrescanAbandoned`."""
     search = DuplicateSearch() if key is not None and not allow_duplicates else None
     names: dict[str, None] = dict.fromkeys(source.header or ())
     read = path_reader(key) if key is not None else None
@@ -46,7 +46,7 @@ def prescan(
             if not rows % ROWS_AT_ONCE:
                 release_gil()
                 if abandoned():
-                    raise Abandoned
+                    raise PrescanAbandoned
             rows += 1
             if columns is None:
                 continue

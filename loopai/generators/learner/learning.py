@@ -24,7 +24,7 @@ try:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it, without types
 
     from .features import Table
-    from .models import Candidate, fit
+    from .models import ModelSpec, fit
     from .selection import choose
 except ModuleNotFoundError as error:
     raise _missing(error) from error
@@ -37,7 +37,7 @@ class Learner:
         self._fields = fields
         self._table = Table(inputs, fields)
         self._random_state = random_state
-        self._chosen: dict[str, tuple[Candidate, float]] = {}
+        self._chosen: dict[str, tuple[ModelSpec, float]] = {}
 
     def part(self, target: OutputTarget, rows: Sequence[int], function: str) -> Part | None:
         """Return the part that `rows` teach. The kind of model is chosen at the first call for a function.
@@ -77,7 +77,7 @@ def fields_of(inputs: Sequence[Any], input_schema: Any) -> list[Field]:
     return find_fields(inputs, input_schema)
 
 
-def _method(candidate: Candidate, target: OutputTarget) -> str:
+def _method(candidate: ModelSpec, target: OutputTarget) -> str:
     if candidate.family == "tree":
         return f"a decision tree of at most {candidate.size} leaves"
     if candidate.family == "boosted":

@@ -19,7 +19,7 @@ _TINY = 1e-300
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ModelSpec:
     """One way to learn.
 
     `size` is for "linear" twice the logarithm (base 10) of C, that is of 1/alpha; for "tree" the number of leaves, for
@@ -41,7 +41,7 @@ class Fit(Protocol):
         """The same as plain data."""
 
 
-def fit(candidate: Candidate, table: Table, rows: Array, answers: Array, labels: int, random_state: int) -> Fit:
+def fit(candidate: ModelSpec, table: Table, rows: Array, answers: Array, labels: int, random_state: int) -> Fit:
     """Fits `candidate` to these rows. `answers`: indices below `labels`, or amounts where `labels` is 0."""
     encoder = Encoder(table, candidate.recipe, rows, answers, is_class=labels > 0)
     if candidate.family == "histogram":
@@ -121,7 +121,7 @@ class _Linear:
 class _Trees:
     def __init__(
         self,
-        candidate: Candidate,
+        candidate: ModelSpec,
         encoder: Encoder,
         rows: Array,
         answers: Array,
@@ -184,7 +184,7 @@ class _Histogram:
     """Boosted trees over binned columns: as good as `_Trees` and many times as fast on thousands of rows."""
 
     def __init__(
-        self, candidate: Candidate, encoder: Encoder, rows: Array, answers: Array, labels: int, random_state: int
+        self, candidate: ModelSpec, encoder: Encoder, rows: Array, answers: Array, labels: int, random_state: int
     ) -> None:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .features import Array, Recipe, Table
 from .fields import CATEGORIES
-from .models import Candidate, fit
+from .models import ModelSpec, fit
 
 _FOLDS = 5
 _FOLDS_OF_MANY, _MANY = 3, 300  # from so many rows on three folds choose as well as five
@@ -28,7 +28,7 @@ _TINY = 1e-12
 _RARE_SHARE, _FEWEST_RARE = 0.1, 4  # below this share a label is rare; fewer rows say nothing about a limit
 
 
-def choose(table: Table, answers: Array, labels: int, places: Array, random_state: int) -> tuple[Candidate, float]:
+def choose(table: Table, answers: Array, labels: int, places: Array, random_state: int) -> tuple[ModelSpec, float]:
     """Return the candidate whose answers for held-back rows are best; a simpler one where the difference is chance.
 
     With it comes what to add to its sums, so that a rare label is not overlooked. Only the rows at `places` count.
@@ -60,15 +60,15 @@ class _Search:
         if len(rows) < _FEW:
             self.folds = max(2, min(_FOLDS_OF_FEW, len(rows) // 2))
         self._fold_of = _divide(answers[rows], labels, self.folds, random_state)
-        self._predictions: dict[Candidate, Array] = {}
+        self._predictions: dict[ModelSpec, Array] = {}
 
-    def linear(self) -> Candidate:
+    def linear(self) -> ModelSpec:
         """The best of the linear models."""
         texts = self.table.of_kind("text")
         if not texts:
-            return self._climb(Candidate("linear", 0))
+            return self._climb(ModelSpec("linear", 0))
         limit = min(3000, max(300, _MOST_NUMBERS // max(1, self.labels)))
-        best = Candidate("linear", _START_WEIGHTED, Recipe(limit=limit))
+        best = ModelSpec("linear", _START_WEIGHTED, Recipe(limit=limit))
         # One choice after the other: all combinations take several times as long and seldom find better.
         for changes in self._changes():
             for change in changes:
@@ -84,18 +84,18 @@ class _Search:
                 best = self._better(best, rival)
         return self._climb(best)
 
-    def tree_families(self) -> Iterator[list[Candidate]]:
+    def tree_families(self) -> Iterator[list[ModelSpec]]:
         """Single trees, then sums of trees, unless those would take too long."""
-        yield [Candidate("tree", leaves) for leaves in (4, 8, 16, 32) if leaves <= len(self.rows) // 2]
+        yield [ModelSpec("tree", leaves) for leaves in (4, 8, 16, 32) if leaves <= len(self.rows) // 2]
         categories = sum(len(set(self.table.values[field.name])) for field in self.table.of_kind("choice", "code"))
         columns = len(self.table.fields) + categories
         boosting = len(self.rows) * columns * (self.labels if self.labels > 2 else 1) * 100
         if boosting <= _MOST_BOOSTING:
-            yield [Candidate("boosted", depth) for depth in (2, 3)]
+            yield [ModelSpec("boosted", depth) for depth in (2, 3)]
         else:
-            yield [Candidate("histogram", leaves) for leaves in (8, 24)]
+            yield [ModelSpec("histogram", leaves) for leaves in (8, 24)]
 
-    def predictions(self, candidate: Candidate) -> Array:
+    def predictions(self, candidate: ModelSpec) -> Array:
         """What fits without an example's fold say of it."""
         if candidate not in self._predictions:
             shape = (len(self.rows), self.labels) if self.labels else (len(self.rows),)
@@ -108,14 +108,14 @@ class _Search:
             self._predictions[candidate] = predictions
         return self._predictions[candidate]
 
-    def errors(self, candidate: Candidate) -> Array:
+    def errors(self, candidate: ModelSpec) -> Array:
         """Each example's error: 0 or 1 for an answer, squared for an amount."""
         predictions, answers = self.predictions(candidate), self.answers[self.rows]
         if self.labels:
             return (predictions.argmax(axis=1) != answers).astype(float)
         return (predictions - answers) ** 2
 
-    def loss(self, candidate: Candidate) -> float:
+    def loss(self, candidate: ModelSpec) -> float:
         """Log loss of answers, mean squared error of amounts: finer than counting wrong answers."""
         if not self.labels:
             return float(self.errors(candidate).mean())
@@ -131,7 +131,7 @@ class _Search:
         if len(texts) > 1:
             yield [{"joined": True}]
 
-    def shift(self, candidate: Candidate) -> float:
+    def shift(self, candidate: ModelSpec) -> float:
         """What to add to the sums of two labels, so that the rare one is found as well as its mistakes allow (F1)."""
         truth = self.answers[self.rows].astype(int)
         if self.labels != 2 or candidate.family == "tree":
@@ -153,27 +153,27 @@ class _Search:
         limit = float(np.median(best))
         return limit if rare == 0 else -limit
 
-    def exact_tree(self) -> Candidate | None:
+    def exact_tree(self) -> ModelSpec | None:
         """The smallest tree that is right on all rows, where there is one that is small."""
         if not self.labels:
             return None
         most = min(_MOST_EXACT_LEAVES, len(self.rows) // 4)
         for leaves in range(2, most + 1):
-            candidate = Candidate("tree", leaves)
+            candidate = ModelSpec("tree", leaves)
             fitted = fit(candidate, self.table, self.rows, self.answers[self.rows], self.labels, self.random_state)
             if bool((fitted.predict(self.rows).argmax(axis=1) == self.answers[self.rows]).all()):
                 return candidate
         return None
 
     @staticmethod
-    def _with(candidate: Candidate, recipe: Recipe) -> Candidate:
+    def _with(candidate: ModelSpec, recipe: Recipe) -> ModelSpec:
         size = _START_BINARY if recipe.weighting == "binary" else _START_WEIGHTED
         return replace(candidate, recipe=recipe, size=size)
 
-    def _better(self, best: Candidate, rival: Candidate) -> Candidate:
+    def _better(self, best: ModelSpec, rival: ModelSpec) -> ModelSpec:
         return rival if self.loss(rival) < self.loss(best) * _BETTER else best
 
-    def _climb(self, start: Candidate) -> Candidate:
+    def _climb(self, start: ModelSpec) -> ModelSpec:
         """From `start` towards the better strength of regularisation, as long as it gets better."""
         best = start
         for step in (-1, 1):

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..program import Bounds, Program, ProgramOutcome, Stop
 from ..values import NotJSON, from_output
-from .process import DenoProcess, Gone, Late, deno_binary, frame
+from .process import DenoProcess, Late, ProcessGone, deno_binary, frame
 
 __all__ = ["TypeScriptEngine"]
 
@@ -108,7 +108,7 @@ class _Slot:
             self.end()
             if len(outcomes) < wanted:
                 outcomes.append(_timed_out(limit))
-        except Gone as gone:
+        except ProcessGone as gone:
             self.end()
             if len(outcomes) < wanted and fresh and not outcomes:
                 outcomes.append(self._blamed(gone))
@@ -126,7 +126,7 @@ class _Slot:
             process = DenoProcess(self._max_memory_mb, self._niceness)
             try:
                 next(process.replies(_START_SECONDS))
-            except (Gone, Late) as error:
+            except (ProcessGone, Late) as error:
                 process.end()
                 raise OSError(f"Deno does not start: {error}") from error
             self._process = process
@@ -145,7 +145,7 @@ class _Slot:
         request["program"] = number
         return frame(json.dumps(request).encode()) + b"".join(frame(item) for item in inputs)
 
-    def _blamed(self, gone: Gone) -> ProgramOutcome:
+    def _blamed(self, gone: ProcessGone) -> ProgramOutcome:
         if gone.out_of_memory:
             return ProgramOutcome(None, f"Memory limit of {self._max_memory_mb} MB exceeded", 0.0)
         return ProgramOutcome(None, "Execution error: the sandbox's process ended unexpectedly", 0.0)

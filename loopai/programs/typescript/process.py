@@ -22,7 +22,7 @@ from pathlib import Path
 
 from loopai.exceptions import ConfigurationError
 
-__all__ = ["DenoProcess", "Gone", "Late", "deno_binary", "frame"]
+__all__ = ["DenoProcess", "Late", "ProcessGone", "deno_binary", "frame"]
 
 _HERE = Path(__file__).parent
 # Deno itself writes to some 60 MB beside the heap; threads' stacks count too.
@@ -35,7 +35,7 @@ _MEGABYTE = 1024 * 1024
 _LONGEST_LAST_WORDS = 20_000
 
 
-class Gone(Exception):
+class ProcessGone(Exception):
     """The process has ended; `out_of_memory` tells whether it ran out of it."""
 
     def __init__(self, out_of_memory: bool = False) -> None:
@@ -151,7 +151,7 @@ class DenoProcess:
         _ALIVE.add(self)
 
     def send(self, content: bytes, deadline: float) -> None:
-        """Write all of `content`. Raises `Gone`, and `Late` after `deadline` (`time.monotonic`)."""
+        """Write all of `content`. Raises `ProcessGone`, and `Late` after `deadline` (`time.monotonic`)."""
         pipe = _descriptor(self._process.stdin)
         left = memoryview(content)
         while left:
@@ -163,7 +163,7 @@ class DenoProcess:
                 raise self._gone() from error
 
     def replies(self, timeout: float) -> Iterator[tuple[int, float, bytes]]:
-        """Yield each reply: its kind, its milliseconds, its text. Raises `Gone`, and `Late` when one takes `timeout`.
+        """Yield each reply: kind, milliseconds and text. Raises `ProcessGone`, and `Late` when one takes `timeout`.
 
         What arrived and was not asked for is kept for the next call.
         """
@@ -204,7 +204,7 @@ class DenoProcess:
         if not poll.poll(max(0.0, left) * 1000):
             raise Late
 
-    def _gone(self) -> Gone:
+    def _gone(self) -> ProcessGone:
         """Collect the process, and what it said as it ended."""
         said = b""
         pipe = _descriptor(self._process.stderr)
@@ -216,7 +216,7 @@ class DenoProcess:
                     break
                 said += read
         self.end()
-        return Gone(b"out of memory" in said or b"allocation failed" in said.lower())
+        return ProcessGone(b"out of memory" in said or b"allocation failed" in said.lower())
 
     def _wait_quietly(self, pipe: int) -> None:
         # The pipe closes as the process ends; a second is for a machine that is busy.

@@ -66,6 +66,7 @@ def test_every_option_is_a_key() -> None:
         "TRUST_ENV": False,
         "HEADERS": {"x-team": "ml"},
         "WEBHOOK_SECRETS": ["new", "old"],
+        "WEBHOOK_TOLERANCE": 60,
         "TELEMETRY": False,
         "LOCAL": False,
     }
