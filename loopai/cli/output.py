@@ -91,16 +91,6 @@ def listing(
     return made
 
 
-def show_facts(rows: Iterable[tuple[str, object]]) -> None:
-    """Write a table of `facts`."""
-    show(facts(rows))
-
-
-def show_listing(columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Iterable[object]]) -> None:
-    """Write a table of `listing`."""
-    show(listing(columns, rows))
-
-
 def state(word: str, good: bool) -> Text:
     """A word in green or red."""
     from rich.text import Text

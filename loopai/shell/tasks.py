@@ -33,32 +33,18 @@ _NARROW = 90
 """Columns below which a list of tasks has no dates."""
 
 
-class Output(Protocol):
-    """Where a verb writes: results to stdout, what is for people alone to stderr."""
+class _Output(Protocol):
+    """Where a verb writes: results to stdout, `tell` to stderr. Tables are made first, and then shown."""
 
-    def show_json(self, value: Any) -> None:
-        """Write a value as JSON."""
-
-    def show_facts(self, rows: Iterable[tuple[str, object]]) -> None:
-        """Write names and values; a row whose value is `None` is left out."""
-
-    def show_listing(self, columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Iterable[object]]) -> None:
-        """Write a table; `columns` maps headings to what Rich is told of each column."""
-
-    def show_raw(self, text: str) -> None:
-        """Write a text as it is."""
-
-    def tell(self, text: str) -> None:
-        """Write a line for people."""
-
-    def state(self, word: str, good: bool) -> object:
-        """Return the word as a cell, good or bad."""
-
-    def width(self) -> int:
-        """Return the columns of a line."""
-
-    def waiting(self, what: str) -> AbstractContextManager[None]:
-        """Say what is waited for, while it lasts."""
+    def show(self, made: Any, /) -> None: ...
+    def show_json(self, value: Any, /) -> None: ...
+    def show_raw(self, text: str, /) -> None: ...
+    def tell(self, text: str, /) -> None: ...
+    def facts(self, rows: Iterable[tuple[str, object]], /) -> Any: ...  # a row whose value is `None` is left out
+    def listing(self, columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Iterable[object]], /) -> Any: ...
+    def state(self, word: str, good: bool, /) -> object: ...
+    def width(self) -> int: ...  # in columns
+    def waiting(self, what: str, /) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +55,7 @@ class Verb:
     flags: tuple[Flag, ...]
     waiting: str
     ask: Callable[..., Any]
-    show: Callable[[Output, Any], None]
+    show: Callable[[_Output, Any], None]
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the flags that a parser was given, texts read. Raises `OptionError`."""
@@ -82,7 +68,7 @@ class Verb:
                 raise OptionError(f"{{{flag.name}}}: {{problem}}", problem=error) from None
         return values
 
-    def run(self, client: SyncLoopaiClient, output: Output, as_json: bool, values: Mapping[str, Any]) -> Any:
+    def run(self, client: SyncLoopaiClient, output: _Output, as_json: bool, values: Mapping[str, Any]) -> Any:
         """Ask, show the answer, and return it. Raises what the client raises, and `OptionError`."""
         with output.waiting(self.waiting):
             answer = self.ask(client, **values)
@@ -163,7 +149,7 @@ def _artifacts(client: SyncLoopaiClient, task: str, code: Optional[int]) -> Any:
     return client.list_artifacts(task)
 
 
-def _show_tasks(output: Output, tasks: list[Task]) -> None:
+def _show_tasks(output: _Output, tasks: list[Task]) -> None:
     if not tasks:
         output.tell("The server has no tasks. Add one with: create")
         return
@@ -172,35 +158,34 @@ def _show_tasks(output: Output, tasks: list[Task]) -> None:
     if wide:
         columns["made"] = {"no_wrap": True}
     rows = ((task.name, task.id, _version(task), *((_moment(task.created_at),) if wide else ())) for task in tasks)
-    output.show_listing(columns, rows)
+    output.show(output.listing(columns, rows))
 
 
-def _show_task(output: Output, task: Task) -> None:
-    output.show_facts(
-        [
-            ("name", task.name),
-            ("id", task.id),
-            ("description", task.description),
-            ("version", _version(task)),
-            ("examples", f"{len(task.examples):,}"),
-            ("input schema", json_text(task.input_schema)),
-            ("output schema", json_text(task.output_schema)),
-            ("accuracy target", task.accuracy_target),
-            ("latency target", f"{task.latency_target_ms} ms"),
-            ("sampling rate", task.sampling_rate),
-            ("made", _moment(task.created_at)),
-            ("changed", None if task.updated_at is None else _moment(task.updated_at)),
-        ]
-    )
+def _show_task(output: _Output, task: Task) -> None:
+    rows: list[tuple[str, object]] = [
+        ("name", task.name),
+        ("id", task.id),
+        ("description", task.description),
+        ("version", _version(task)),
+        ("examples", f"{len(task.examples):,}"),
+        ("input schema", json_text(task.input_schema)),
+        ("output schema", json_text(task.output_schema)),
+        ("accuracy target", task.accuracy_target),
+        ("latency target", f"{task.latency_target_ms} ms"),
+        ("sampling rate", task.sampling_rate),
+        ("made", _moment(task.created_at)),
+        ("changed", None if task.updated_at is None else _moment(task.updated_at)),
+    ]
+    output.show(output.facts(rows))
     for warning in (task.model_extra or {}).get("warnings", ()):
         output.tell(f"Warning: {shown(warning)}")
 
 
-def _show_pushed(output: Output, program: ProgramArtifact) -> None:
-    output.show_facts([("version", program.version), ("status", program.status), ("id", program.id)])
+def _show_pushed(output: _Output, program: ProgramArtifact) -> None:
+    output.show(output.facts([("version", program.version), ("status", program.status), ("id", program.id)]))
 
 
-def _show_artifacts(output: Output, answer: Any) -> None:
+def _show_artifacts(output: _Output, answer: Any) -> None:
     if not isinstance(answer, list):
         output.show_raw(answer.code)
         return
@@ -222,7 +207,7 @@ def _show_artifacts(output: Output, answer: Any) -> None:
         )
         for program in answer
     )
-    output.show_listing(columns, rows)
+    output.show(output.listing(columns, rows))
 
 
 def _version(task: Task) -> str:

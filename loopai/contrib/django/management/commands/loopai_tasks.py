@@ -57,28 +57,27 @@ class _Plain:
     """Writes lines to the command's streams."""
 
     def __init__(self, command: BaseCommand) -> None:
-        self._command = command
+        self._stdout, self._stderr = command.stdout, command.stderr
+
+    def show(self, text: str) -> None:
+        self._stdout.write(text)
 
     def show_json(self, value: Any) -> None:
-        self._command.stdout.write(to_json(value))
-
-    def show_facts(self, rows: Iterable[tuple[str, object]]) -> None:
-        for name, value in rows:
-            if value is not None:
-                self._command.stdout.write(f"{name}: {shown(value)}")
-
-    def show_listing(self, columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Iterable[object]]) -> None:
-        lines = [list(columns), *([shown(cell) for cell in row] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*lines)]
-        for line in lines:
-            padded = (cell.ljust(width) for cell, width in zip(line, widths))
-            self._command.stdout.write("  ".join(padded).rstrip())
+        self._stdout.write(to_json(value))
 
     def show_raw(self, text: str) -> None:
-        self._command.stdout.write(shown(text) if self._command.stdout.isatty() else text)
+        self._stdout.write(shown(text) if self._stdout.isatty() else text)
 
     def tell(self, text: str) -> None:
-        self._command.stderr.write(text, style_func=str)
+        self._stderr.write(text, style_func=str)
+
+    def facts(self, rows: Iterable[tuple[str, object]]) -> str:
+        return "\n".join(f"{name}: {shown(value)}" for name, value in rows if value is not None)
+
+    def listing(self, columns: Mapping[str, Any], rows: Iterable[Iterable[object]]) -> str:
+        lines = [list(columns), *([shown(cell) for cell in row] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
     def state(self, word: str, good: bool) -> str:  # without colours
         return word
