@@ -8,7 +8,14 @@ OptionNames = Callable[[str], str]
 """From an option's name to how its user writes it. The modes `resume`, `retry_failed`, … are names too."""
 
 _MODES = frozenset({"new", "resume", "retry_failed", "overwrite", "continue"})
-_FLAGS = {"mapping": "--map", "version": "--task-version", "types": "--type", "filters": "--filter", "input": "INPUT"}
+_FLAGS = {
+    "mapping": "--map",
+    "version": "--task-version",
+    "types": "--type",
+    "filters": "--filter",
+    "input": "INPUT",
+    "program": "FILE",
+}
 
 
 def in_python(name: str) -> str:

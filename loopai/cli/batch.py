@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
 from typing import Annotated, Any, Optional
 
 import typer
@@ -11,7 +9,7 @@ import typer
 from ..batch.options import FILE
 from ..exceptions import OptionError
 from ..shell.options import CommandOptions, flags_of, options_of
-from .session import Session, TaskArgument, with_flags
+from .session import Session, TaskArgument, parameters, with_flags
 
 InputArgument = Annotated[
     Optional[str],
@@ -21,26 +19,7 @@ InputArgument = Annotated[
 ]
 
 
-def _parameters() -> Iterator[inspect.Parameter]:
-    """Typer's parameters, one for each flag."""
-    for flag in flags_of(CommandOptions, [FILE]):
-        made = typer.Option(
-            *flag.flags,
-            metavar=None if flag.switch else flag.info.metavar,
-            help=flag.info.help,
-            show_default=False,
-            rich_help_panel=flag.info.group,
-        )
-        kind: Any = Optional[list[str]] if flag.info.repeated else Optional[str]
-        yield inspect.Parameter(
-            flag.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=False if flag.switch else None,
-            annotation=Annotated[bool if flag.switch else kind, made],
-        )
-
-
-@with_flags(list(_parameters()))
+@with_flags(parameters(flags_of(CommandOptions, [FILE])))
 def batch(session: Session, task: TaskArgument, rows: InputArgument = None, **flags: Any) -> int:
     """Run the rows of a file through a task.
 

@@ -7,9 +7,10 @@ from typing import Annotated, Optional
 import typer
 
 from .._core.limits import PROGRAM_TIMEOUT_MS
+from ..shell.inputs import read_json
+from ..shell.text import json_text
 from . import output
 from .failures import FAILED, OK
-from .inputs import read_json
 from .session import Session, TaskArgument, shared
 
 HINT = """; a text needs quotes of its own: --input '"text"'"""
@@ -40,7 +41,10 @@ def execute(
 
     Exit code 1 if the program failed. Many inputs: loopai batch.
     """
-    value = read_json(given, "--input", HINT)
+    try:
+        value = read_json(given, HINT)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--input") from None
     with session.client() as client, output.waiting("Running the program; a new task's is made first"):
         result = client.execute(task, value, version, timeout_ms, force_validation, raise_on_error=False)
     if session.as_json:
@@ -49,7 +53,7 @@ def execute(
         output.show(
             output.facts(
                 [
-                    ("output", output.json_text(result.output) if result.succeeded else None),
+                    ("output", json_text(result.output) if result.succeeded else None),
                     ("status", output.state(result.status, result.succeeded)),
                     ("took", f"{result.latency_ms:.3g} ms"),
                     ("version", result.version),

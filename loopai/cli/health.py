@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..shell.text import shown
 from . import output
 from .failures import FAILED, OK
 from .session import Session, shared
@@ -39,6 +40,6 @@ def health(
         time = "" if part.response_time is None else f" in {part.response_time:g} ms"
         said = output.state(part.status, part.status.lower() == "healthy")
         rest = f"{time}, {part.message}" if part.message else time
-        rows.append((name, said.append(output.shown(rest), style="default")))
+        rows.append((name, said.append(shown(rest), style="default")))
     output.show(output.facts(rows))
     return OK if well else FAILED

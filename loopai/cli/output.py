@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
+from ..shell.text import shown, to_json
 from .failures import Failed
 
 if TYPE_CHECKING:
@@ -24,25 +23,10 @@ UNBOUNDED = 10_000
 PATIENCE = 0.4
 """Seconds before a terminal is told what is waited for: below it nobody has begun to wonder."""
 
-# The last ranges turn the direction of what is read: a line would seem to say something else.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def shown(value: object) -> str:
-    """The text of a value, for a terminal: control characters, which could command it, are written out."""
-    return _CONTROLS.sub(lambda match: repr(match[0])[1:-1], str(value))
-
 
 def show_json(value: Any) -> None:
     """Write a value as JSON; models as the server sent them."""
-    text = json.dumps(_plain(value), ensure_ascii=not _is_utf8(sys.stdout), indent=2)
-    # Within the texts of JSON, where alone such signs stand, this says the same.
-    _write(sys.stdout, _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
-
-
-def json_text(value: Any) -> str:
-    """A JSON value as text for people."""
-    return shown(json.dumps(_plain(value), ensure_ascii=False, indent=2))
+    _write(sys.stdout, to_json(value, ascii_only=not _is_utf8(sys.stdout)) + "\n")
 
 
 def show(*parts: RenderableType) -> None:
@@ -135,14 +119,6 @@ def waiting(what: str) -> Iterator[None]:
         patience.cancel()
         patience.join()
         status.stop()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
 def _is_utf8(stream: Optional[TextIO]) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, Final, Optional, get
 import typer
 
 from ..config import OPTIONS
+from ..shell.options import Flag
 from .failures import UNREACHABLE, Failed
 
 if TYPE_CHECKING:
@@ -121,6 +122,31 @@ def with_flags(flags: Iterable[inspect.Parameter]) -> Callable[[Callable[..., An
         ]
         return declared(command, parts)
 
+    return made
+
+
+def parameters(flags: Iterable[Flag]) -> list[inspect.Parameter]:
+    """Return Typer's parameters, one for each flag of a table; one without a spelling is a required argument."""
+    made = []
+    for flag in flags:
+        info, default = flag.info, False if flag.switch else None
+        kind: Any = bool if flag.switch else Optional[list[str]] if info.repeated else Optional[str]
+        if flag.flags:
+            said: Any = typer.Option(
+                *flag.flags,
+                metavar=None if flag.switch else info.metavar,
+                help=info.help,
+                show_default=False,
+                rich_help_panel=info.group or None,
+            )
+        else:
+            said = typer.Argument(metavar=info.metavar, help=info.help, show_default=False)
+            kind, default = str, inspect.Parameter.empty  # type: ignore[assignment]  # required
+        made.append(
+            inspect.Parameter(
+                flag.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, said]
+            )
+        )
     return made
 
 

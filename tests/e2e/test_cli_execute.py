@@ -111,7 +111,7 @@ def test_a_server_in_the_process(command: Command, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("def main(input):\n    return input\n")
     schemas = ["--input-schema", "true", "--output-schema", "true"]
     assert command("--local", "data", "tasks", "create", "--name", "echo", "--description", "It", *schemas).code == 0
-    assert command("tasks", "push-program", "echo", "program.py", "--local", "data").code == 0
+    assert command("tasks", "push", "echo", "program.py", "--local", "data").code == 0
     done = command("execute", "echo", "--input", '"é"', "--json", "--local", "data")
     assert json.loads(done.out)["output"] == "é"
 

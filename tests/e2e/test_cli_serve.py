@@ -19,7 +19,7 @@ def make_task(command: Command, base_url: str) -> None:
     schemas = ["--input-schema", '{"type": "object"}', "--output-schema", "true"]
     there = ["--base-url", base_url]
     assert command("tasks", "create", "--name", "t", "--description", "d", *schemas, *there).code == 0
-    assert command("tasks", "push-program", "t", "-", *there, given="def main(input):\n    return 7\n").code == 0
+    assert command("tasks", "push", "t", "-", *there, given="def main(input):\n    return 7\n").code == 0
     assert command("execute", "t", "--input", "{}", *there).code == 0
 
 

@@ -69,14 +69,17 @@ def test_examples_come_from_a_file(command: Command, tmp_path: Path, name: str, 
     ("arguments", "given", "told"),
     [
         (["--name", "x"], "", "a task needs --description, --input-schema, --output-schema"),
-        (["-f", "nowhere.json"], "", "nowhere.json: No such file"),
+        (["-f", "nowhere.json"], "", "--file: nowhere.json: No such file"),
+        (["--input-schema", "x{key}.json"], "", "--input-schema: x{key}.json: No such file"),
         (["-f", "-"], '{"naem": 1}', "did you mean name?"),
-        (["-f", "-"], "[]", "holds no JSON object"),
+        (["-f", "-"], "[]", "is not a JSON object"),
         (["-f", "-"], "", "empty, where JSON is needed"),
         (["-f", "-"], "{", "not JSON"),
         (["--examples", "-"], '{}\n{"a": NaN}\n', "line 2: not JSON: NaN"),
         (["--examples", "-"], "[" * 100_000, "nested too deeply"),
-        (["--sampling-rate", "much"], "", "--sampling-rate"),
+        (["--sampling-rate", "much"], "", "--sampling-rate: must be a number from 0 to 1, not 'much'"),
+        (["--accuracy-target", "nan"], "", "--accuracy-target: must be a number from 0 to 1"),
+        (["--latency-target-ms", "0"], "", "--latency-target-ms: must be a whole number from 1"),
     ],
 )
 def test_what_is_wrong_with_a_task_is_said(command: Command, arguments: list[str], given: str, told: str) -> None:
@@ -100,8 +103,8 @@ def test_a_program_becomes_the_next_version(command: Command, tmp_path: Path, na
     (tmp_path / "program.py").write_text(code)
     command("tasks", "create", *flags(name))
     assert "has no program yet" in command("tasks", "artifacts", name).err
-    assert command("tasks", "push-program", name, "program.py").code == 0
-    done = command("tasks", "push-program", name, "-", "--draft", given=code.replace("1", "2"))
+    assert command("tasks", "push", name, "program.py").code == 0
+    done = command("tasks", "push", name, "-", "--draft", given=code.replace("1", "2"))
     assert "draft" in done.out
     assert json.loads(command("execute", name, "--input", "{}", "--json").out)["output"] == 1
     listed = command("tasks", "artifacts", name).out
@@ -136,7 +139,7 @@ def test_a_typescript_program_is_pushed_and_runs(command: Command, tmp_path: Pat
 
 def test_a_program_that_is_none_is_refused(command: Command) -> None:
     """Code that does not load is refused with the reason, and exit code 1."""
-    done = command("tasks", "push-program", "words", "-", given="def main(")
+    done = command("tasks", "push", "words", "-", given="def main(")
     assert (done.code, done.out) == (1, "")
     assert done.err.count("\n") == 1
 

@@ -17,6 +17,7 @@ from loopai.contrib.django.exits import DATABASE_FAILED
 from loopai.models import EVENT_TYPES
 from loopai.shell import command
 from loopai.shell.options import CommandOptions, flags_of
+from loopai.shell.tasks import VERBS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -80,6 +81,7 @@ def test_flags_that_are_named_exist(name: str) -> None:
         commands = ROOT / "loopai" / "contrib" / "django" / "management" / "commands"
         for path in commands.glob("loopai_*.py"):
             known |= set(re.findall(r'"(--[a-z-]+)"', path.read_text(encoding="utf-8")))
+        known |= {name for verb in VERBS.values() for flag in verb.flags for name in flag.flags}
         known |= {"--deploy", "--tag", "--verbosity"}  # Django's own
     prose = re.sub(r"`[^`]*pip install[^`]*`", "", page(name))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose)) <= known

@@ -53,7 +53,7 @@ def test_alone_it_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f" {name} " in told for name in ("serve", "tasks", "execute", "batch", "health", "doctor"))
     assert "Exit codes" in told
     assert main(["tasks"]) == 0
-    assert "push-program" in capsys.readouterr().out
+    assert " push " in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"loopai {__version__}\n"
 

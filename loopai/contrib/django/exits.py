@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from ...exceptions import AuthenticationException, ConfigurationError, ConnectionException, LoopaiException
+from ...option_names import in_shell, spelled
 
 FAILED = 1
 """Asked and not done: failed rows, an unhealthy server, a refused request."""
@@ -35,4 +36,4 @@ def told() -> Iterator[None]:
     try:
         yield
     except (LoopaiException, ConfigurationError, ImproperlyConfigured) as error:
-        raise CommandError(str(error), returncode=code_of(error)) from error
+        raise CommandError(spelled(error, in_shell), returncode=code_of(error)) from error

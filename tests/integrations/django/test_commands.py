@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, Optional
 
@@ -30,7 +30,7 @@ def typed(*arguments: str) -> tuple[int, str]:
     """The exit code and what was printed."""
     out = StringIO()
     try:
-        call_command(*arguments, stdout=out, no_color=True)
+        call_command(*arguments, stdout=out, stderr=out, no_color=True)
     except SystemExit as end:
         return int(end.code or 0), out.getvalue()
     except CommandError as error:
@@ -80,26 +80,29 @@ def test_health_as_json() -> None:
     assert "Refused" in second["error"]
 
 
+CLASSES = ["--input-schema", f"{__name__}.Email", "--output-schema", f"{__name__}.Verdict"]
+
+
 @override_loopai()
-def test_a_task_is_created_from_two_classes_and_listed() -> None:
-    """The classes are named by their dotted path; the command says the id."""
-    code, text = typed(
-        "loopai_tasks", "create", "spam", "--description", "Tells spam", "--input", f"{__name__}.Email",
-        "--output", f"{__name__}.Verdict", "--accuracy-target", "0.9",
-    )  # fmt: skip
-    task_id = text.split()[0]
-    assert (code, text) == (0, f"{task_id}  spam\n")
-    assert typed("loopai_tasks", "list") == (0, f"{task_id}  spam  Tells spam\n")
+def test_a_task_is_created_from_two_classes_and_read_back() -> None:
+    """The classes are named by their dotted path; what a verb shows is plain text, or JSON."""
+    code, text = typed("loopai_tasks", "create", "--name", "spam", "--description", "Tells \x1b[31mspam", *CLASSES,
+                       "--accuracy-target", "0.9")  # fmt: skip
+    assert (code, text.splitlines()[0]) == (0, "name: spam")
+    assert "description: Tells \\x1b[31mspam\n" in text
     [told] = json.loads(typed("loopai_tasks", "list", "--json")[1])
     assert told["input_schema"]["required"] == ["text"]
     assert told["accuracy_target"] == 0.9
-    code, text = typed("loopai_tasks", "create", "spam", "--description", "Again", "--input", f"{__name__}.Email",
-                       "--output", f"{__name__}.Verdict")  # fmt: skip
+    assert json.loads(typed("loopai_tasks", "get", told["id"], "--json")[1])["id"] == told["id"]
+    heading, line = typed("loopai_tasks", "list")[1].splitlines()
+    assert heading.split() == ["name", "id", "version", "made"]
+    assert line.startswith(f"spam  {told['id']}  ")
+    code, text = typed("loopai_tasks", "create", "--name", "spam", "--description", "Again", *CLASSES)
     assert (code, "already exists" in text) == (1, True)
 
 
 def test_a_task_is_created_from_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopai_fake: FakeLoopai) -> None:
-    """From a file or standard input; arguments beat the file."""
+    """From a file or standard input; flags beat the file."""
     task = {
         "name": "spam",
         "description": "Tells spam",
@@ -109,26 +112,47 @@ def test_a_task_is_created_from_json(tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
     file = tmp_path / "task.json"
     file.write_text(json.dumps(task))
-    code, text = typed("loopai_tasks", "create", "--from", str(file), "--json")
+    code, text = typed("loopai_tasks", "create", "--file", str(file), "--json")
     assert (code, json.loads(text)["name"]) == (0, "spam")
-    monkeypatch.setattr(sys, "stdin", StringIO(json.dumps(task)))
-    code, text = typed("loopai_tasks", "create", "ham", "--from", "-", "--json")
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(json.dumps(task).encode())))
+    code, text = typed("loopai_tasks", "create", "--name", "ham", "-f", "-", "--json")
     assert (code, json.loads(text)["name"]) == (0, "ham")
     sent = [json.loads(request.content) for request in loopai_fake.requests]
     assert [each["name"] for each in sent] == ["spam", "ham"]
     assert sent[0]["examples"] == task["examples"]
 
 
+def test_schemas_and_examples_come_as_in_the_other_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loopai_fake: FakeLoopai
+) -> None:
+    """A schema is JSON or a file, also one whose name could be a class's; examples may be JSON lines."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "schema.json").write_text('{"type": "object"}')
+    (tmp_path / "examples.jsonl").write_text('{"input": 1, "output": 2}\n{"input": 2, "output": 3}\n')
+    code, text = typed("loopai_tasks", "create", "--name", "n", "--description", "d", "--input-schema", "schema.json",
+                       "--output-schema", "true", "--examples", "examples.jsonl")  # fmt: skip
+    assert code == 0, text
+    sent = json.loads(loopai_fake.requests[0].content)
+    assert (sent["input_schema"], sent["output_schema"], len(sent["examples"])) == ({"type": "object"}, True, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "content", "text"),
     [
-        (["create", "spam"], None, "a task needs description, input_schema, output_schema"),
-        (["create", "--from", "{file}"], "[]", "must hold one JSON object"),
-        (["create", "--from", "{file}"], "{", "is not JSON"),
-        (["create", "--from", "{file}"], '{"name": "a", "descripton": "b"}', "a task needs description"),
-        (["create", "spam", "--input", "no.such.Class"], None, "--input: No module named 'no'"),
-        (["create", "spam", "--input", "pathlib.Path"], None, "--input: pathlib.Path is no pydantic class"),
-        (["push", "spam", "{file}"], None, "cannot be read"),
+        (["create", "--name", "spam"], None, "a task needs --description, --input-schema, --output-schema"),
+        (["create", "--file", "{file}"], "[]", "is not a JSON object"),
+        (["create", "--file", "{file}"], "{", "not JSON"),
+        (["create", "--file", "{file}"], '{"naem": "a"}', "unknown member 'naem': did you mean name?"),
+        (["create", "--file", "{file}"], '{"colour": 1}', "unknown member 'colour': a task has name, description"),
+        (
+            ["create", "--input-schema", "no.such.Class"],
+            None,
+            "--input-schema: no.such.Class is not a file, and cannot",
+        ),
+        (["create", "--output-schema", "pathlib.Path"], None, "--output-schema: pathlib.Path is not a pydantic class"),
+        (["create", "--sampling-rate", "2"], None, "--sampling-rate: must be a number from 0 to 1, not '2'"),
+        (["artifacts", "spam", "--code", "0"], None, "--code: must be a whole number from 1"),
+        (["push", "spam", "{file}"], None, "No such file"),
         (["list", "--alias", "othr"], None, "no alias 'othr'"),
     ],
 )
@@ -144,14 +168,38 @@ def test_wrong_usage_is_said_before_anything_is_sent(
     assert loopai_fake.requests == []
 
 
-def test_an_unknown_member_is_refused(tmp_path: Path, loopai_fake: FakeLoopai) -> None:
-    """A file's misspelled member is named with those there are."""
-    file = tmp_path / "task.json"
-    members = {"name": "a", "description": "b", "input_schema": {}, "output_schema": {}, "sampling": 1}
-    file.write_text(json.dumps(members))
-    code, text = typed("loopai_tasks", "create", "--from", str(file))
-    assert (code, "sampling: no member of a task; known are accuracy_target" in text) == (2, True)
-    assert loopai_fake.requests == []
+def test_both_shells_have_the_same_verbs_and_flags() -> None:
+    """Beside how each chooses its server, and help, there is no difference, metavars and help included."""
+    typer = pytest.importorskip("typer")
+    from django.core.management import load_command_class
+
+    from loopai.cli.session import FLAGS
+    from loopai.cli.tasks import app
+
+    commands = typer.main.get_command(app).commands
+    ours = {
+        name: [
+            (*(part.opts if part.param_type_name == "option" else ()), part.metavar, " ".join(part.help.split()))
+            for part in command.params
+            if part.name not in {*FLAGS, "as_json"}
+        ]
+        for name, command in commands.items()
+    }
+    parser = load_command_class("loopai.contrib.django", "loopai_tasks").create_parser("manage.py", "loopai_tasks")
+    [verbs] = [action for action in parser._actions if action.dest == "verb"]
+    theirs = {
+        name: [
+            (*action.option_strings, action.metavar, action.help)
+            for action in verb._actions
+            if action.dest not in {"help", "alias", "json"}
+        ]
+        for name, verb in verbs.choices.items()
+    }
+    assert ours == theirs
+    assert set(ours) == {"list", "get", "create", "push", "artifacts"}
+    for name, command in commands.items():
+        assert "--json" in {flag for part in command.params for flag in part.opts}
+        assert {"--json", "--alias"} <= set(verbs.choices[name]._option_string_actions)
 
 
 def test_a_server_that_is_away_is_exit_code_4(loopai_fake: FakeLoopai) -> None:
@@ -170,13 +218,17 @@ def test_a_program_is_pushed_and_runs(tmp_path: Path) -> None:
     schema = json.dumps({"name": "words", "description": "Counts", "input_schema": {}, "output_schema": {}})
     (tmp_path / "task.json").write_text(schema)
     with override_settings(LOOPAI={"default": {"LOCAL": True}}):
-        code, text = typed("loopai_tasks", "create", "--from", str(tmp_path / "task.json"))
-        task_id: Any = text.split()[0]
-        assert (code, typed("loopai_tasks", "push", "words", str(program))) == (0, (0, "version 1\n"))
-        assert typed("loopai_tasks", "push", task_id, str(program), "--no-activate") == (0, "version 2\n")
+        code, text = typed("loopai_tasks", "create", "--file", str(tmp_path / "task.json"), "--json")
+        task_id: Any = json.loads(text)["id"]
+        assert "no program yet" in typed("loopai_tasks", "artifacts", "words")[1]
+        code, text = typed("loopai_tasks", "push", "words", str(program))
+        assert (code, text.splitlines()[:2]) == (0, ["version: 1", "status: active"])
+        assert "status: draft" in typed("loopai_tasks", "push", task_id, str(program), "--draft")[1]
         result = get_client().execute(task_id, {"text": "one two"})
         assert (result.output, result.version) == ({"words": 2}, 1)
+        lines = typed("loopai_tasks", "artifacts", "words")[1].splitlines()
+        assert [line.split()[:3] for line in lines[1:]] == [["1", "active", "python"], ["2", "draft", "python"]]
+        assert typed("loopai_tasks", "artifacts", "words", "--code", "2") == (0, program.read_text())
         program.write_text("def other(input):\n    return 1\n")
-        code, text = typed("loopai_tasks", "push", "words", str(program))
-        assert code == 1
+        assert typed("loopai_tasks", "push", "words", str(program))[0] == 1
         assert typed("loopai_tasks", "push", "unknown", str(program))[0] == 1

@@ -29,6 +29,7 @@ from ...batches.options import CELERY, RunOptions
 from ...batches.recording import LeaseLost
 from ...clients import get_client
 from ...exits import DATABASE_FAILED, FAILED, UNREACHABLE, USAGE
+from ...flags import add_flags
 
 
 class Command(BaseCommand):
@@ -51,17 +52,7 @@ class Command(BaseCommand):
             "input", nargs="?", metavar="INPUT", help="a .csv, .jsonl or .parquet file, also gzipped, or - for stdin"
         )
         parser.add_argument("--json", action="store_true", help="write the summary as JSON")
-        groups: dict[str, Any] = {}
-        for flag in flags_of(RunOptions):
-            if flag.info.group not in groups:
-                groups[flag.info.group] = parser.add_argument_group(flag.info.group)
-            described: dict[str, Any] = {"dest": flag.name, "help": flag.info.help.replace("%", "%%")}
-            if flag.switch:
-                described["action"] = "store_true"
-            else:
-                described["metavar"] = flag.info.metavar
-                described["action"] = "append" if flag.info.repeated else "store"
-            groups[flag.info.group].add_argument(*flag.flags, **described)
+        add_flags(parser, flags_of(RunOptions))
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Also remembers what was typed: the admin shows it."""

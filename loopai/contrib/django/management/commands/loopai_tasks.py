@@ -1,142 +1,103 @@
-"""`manage.py loopai_tasks`: list tasks, create one from JSON or from pydantic classes, push a program."""
+"""`manage.py loopai_tasks`: verbs and flags come from the table in `loopai.shell.tasks`, which does the rest.
+
+Here a schema may also be a pydantic class, by its dotted path.
+"""
 
 from __future__ import annotations
 
-import json
-import sys
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 from django.utils.module_loading import import_string
 from pydantic import BaseModel
 
-from .....programs.languages import language_of_file
+from .....exceptions import OptionError
+from .....shell.tasks import VERBS
+from .....shell.text import shown, to_json
 from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
-from ...exits import USAGE, told
+from ...exits import told
+from ...flags import add_flags
+
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 class Command(BaseCommand):
     """Lists, creates and programs tasks."""
 
-    help = "List tasks, create one, or push a program of your own. Exit code: 0, 1 refused, 2 usage, 4 unreachable."
+    help = (
+        "Create tasks, look at them and at their programs. --input-schema and --output-schema also take "
+        "app.module.Class, a pydantic class. Exit code: 0, 1 refused, 2 usage, 4 unreachable."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The verbs and their options."""
+        """The verbs and their flags, those of the table."""
         verbs = parser.add_subparsers(dest="verb", required=True)
-        listing = verbs.add_parser("list", help="list the server's tasks (an addition of the embedded server)")
-        create = verbs.add_parser("create", help="create a task, from JSON or from two pydantic classes")
-        create.add_argument("name", nargs="?", help="the task's name; from the file where that has it")
-        create.add_argument(
-            "--from", dest="file", metavar="FILE", help="JSON object with the task's members; - reads stdin"
-        )
-        create.add_argument("--description", help="what the task does")
-        create.add_argument("--input", metavar="app.module.Class", help="pydantic class of the input")
-        create.add_argument("--output", metavar="app.module.Class", help="pydantic class of the output")
-        create.add_argument("--examples", metavar="FILE", help='JSON array of {"input": …, "output": …}')
-        create.add_argument("--accuracy-target", type=float, help="0 to 1")
-        create.add_argument("--latency-target-ms", type=int, help="milliseconds")
-        create.add_argument("--sampling-rate", type=float, help="0 to 1")
-        push = verbs.add_parser("push", help="add a program as a task's next version (embedded server)")
-        push.add_argument("task", help="the task's id, or its name")
-        push.add_argument("program", metavar="FILE", help="the program; - reads stdin")
-        push.add_argument("--language", help="by the file's name, else python")
-        push.add_argument("--no-activate", action="store_true", help="leave the active version as it is")
-        for verb in (listing, create, push):
-            verb.add_argument("--alias", default=DEFAULT_ALIAS, help="alias in the LOOPAI setting")
-            verb.add_argument("--json", action="store_true", help="print JSON")
+        for name, verb in VERBS.items():
+            made = verbs.add_parser(name, help=verb.help, description=verb.help)
+            add_flags(made, verb.flags)
+            made.add_argument("--json", action="store_true", help="Answer in JSON.")
+            made.add_argument("--alias", default=DEFAULT_ALIAS, help="Alias in the LOOPAI setting.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do what the verb says."""
+        verb = VERBS[options["verb"]]
         with told():
-            getattr(self, f"_{options['verb']}")(**options)
-
-    def _list(self, **options: Any) -> None:
-        tasks = get_client(options["alias"]).list_tasks()
-        if options["json"]:
-            self.stdout.write(json.dumps([task.model_dump(mode="json") for task in tasks], indent=2))
-            return
-        for task in tasks:
-            self.stdout.write(f"{task.id}  {task.name}  {task.description}")
-
-    def _create(self, **options: Any) -> None:
-        members: dict[str, Any] = _json_object(options["file"]) if options["file"] else {}
-        for name in ("name", "description", "accuracy_target", "latency_target_ms", "sampling_rate"):
-            if options[name] is not None:
-                members[name] = options[name]
-        for side in ("input", "output"):
-            if options[side] is not None:
-                members[f"{side}_schema"] = _model(options[side], f"--{side}")
-        if options["examples"] is not None:
-            members["examples"] = _read_json(options["examples"])
-        missing = {"name", "description", "input_schema", "output_schema"} - members.keys()
-        if missing:
-            raise CommandError(
-                f"a task needs {', '.join(sorted(missing))}: give them as arguments, or all in a file by --from",
-                returncode=USAGE,
-            )
-        unknown = members.keys() - _MEMBERS
-        if unknown:
-            text = f"{', '.join(sorted(unknown))}: no member of a task; known are {', '.join(sorted(_MEMBERS))}"
-            raise CommandError(text, returncode=USAGE)
-        task = get_client(options["alias"]).create_task(**members)
-        self._say(options, task, f"{task.id}  {task.name}")
-
-    def _push(self, **options: Any) -> None:
-        client = get_client(options["alias"])
-        task = options["task"]
-        code = _read(options["program"])
-        language = options["language"] or language_of_file(options["program"])
-        artifact = client.push_program(task, code, language, activate=not options["no_activate"])
-        self._say(options, artifact, f"version {artifact.version}")
-
-    def _say(self, options: dict[str, Any], made: BaseModel, text: str) -> None:
-        self.stdout.write(json.dumps(made.model_dump(mode="json"), indent=2) if options["json"] else text)
+            schemas = {name: _model(name, options.get(name)) for name in ("input_schema", "output_schema")}
+            values = verb.read({**options, **schemas})
+            verb.run(get_client(options["alias"]), _Plain(self), options["json"], values)
 
 
-_MEMBERS = frozenset(
-    {
-        "name",
-        "description",
-        "input_schema",
-        "output_schema",
-        "examples",
-        "accuracy_target",
-        "latency_target_ms",
-        "sampling_rate",
-    }
-)
-"""The arguments of the client's `create_task`."""
+class _Plain:
+    """Writes lines to the command's streams."""
+
+    def __init__(self, command: BaseCommand) -> None:
+        self._stdout, self._stderr = command.stdout, command.stderr
+
+    def show(self, text: str) -> None:
+        self._stdout.write(text)
+
+    def show_json(self, value: Any) -> None:
+        self._stdout.write(to_json(value))
+
+    def show_raw(self, text: str) -> None:
+        self._stdout.write(shown(text) if self._stdout.isatty() else text)
+
+    def tell(self, text: str) -> None:
+        self._stderr.write(text, style_func=str)
+
+    def facts(self, rows: Iterable[tuple[str, object]]) -> str:
+        return "\n".join(f"{name}: {shown(value)}" for name, value in rows if value is not None)
+
+    def listing(self, columns: Mapping[str, Any], rows: Iterable[Iterable[object]]) -> str:
+        lines = [list(columns), *([shown(cell) for cell in row] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+    def state(self, word: str, good: bool) -> str:  # without colours
+        return word
+
+    def width(self) -> int:
+        return 10_000  # nothing is left out
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:  # nothing is drawn
+        return nullcontext()
 
 
-def _read(name: str) -> str:
+def _model(name: str, given: Any) -> Any:
+    """Return the pydantic class of a dotted path; anything else as it is. Raises `OptionError`."""
+    if not isinstance(given, str) or not _DOTTED.fullmatch(given) or Path(given).exists():
+        return given
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{name} cannot be read: {error}", returncode=USAGE) from None
-
-
-def _read_json(name: str) -> Any:
-    try:
-        return json.loads(_read(name))
-    except json.JSONDecodeError as error:
-        raise CommandError(f"{name} is not JSON: {error}", returncode=USAGE) from None
-
-
-def _json_object(name: str) -> dict[str, Any]:
-    value = _read_json(name)
-    if not isinstance(value, dict):
-        raise CommandError(f"{name} must hold one JSON object, a task", returncode=USAGE)
-    return value
-
-
-def _model(dotted: str, option: str) -> type[BaseModel]:
-    try:
-        model = import_string(dotted)
+        model = import_string(given)
     except ImportError as error:
-        raise CommandError(f"{option}: {error}", returncode=USAGE) from None
+        text = f"{{{name}}}: {{given}} is not a file, and cannot be imported: {{problem}}"
+        raise OptionError(text, given=given, problem=error) from None
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise CommandError(f"{option}: {dotted} is no pydantic class", returncode=USAGE)
+        raise OptionError(f"{{{name}}}: {{given}} is not a pydantic class", given=given)
     return model

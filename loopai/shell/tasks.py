@@ -1,0 +1,279 @@
+"""`loopai tasks` and `manage.py loopai_tasks`: their verbs, the flags of each, what it does and what it shows.
+
+Both parsers are derived from `VERBS`. To add a verb or a flag: an entry there.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Final, Optional, Protocol
+
+from ..batch.options import OptionInfo, whole
+from ..exceptions import OptionError
+from ..programs.languages import language_of_file
+from .inputs import STDIN, parsed, read_examples, read_schema, read_text
+from .options import Flag
+from .text import json_text, shown
+
+if TYPE_CHECKING:
+    from ..client import SyncLoopaiClient
+    from ..models import ProgramArtifact, Task
+
+NEEDED: Final = ("name", "description", "input_schema", "output_schema")
+MEMBERS: Final = (*NEEDED, "examples", "accuracy_target", "latency_target_ms", "sampling_rate")
+"""What a task is made of: the parameters of the client's `create_task`."""
+
+ASSIGNED: Final = frozenset({"id", "active_version", "total_versions", "created_at", "updated_at"})
+"""What the server gives a task: in a file that `get --json` wrote, and nothing to create one from."""
+
+_NARROW = 90
+"""Columns below which a list of tasks has no dates."""
+
+
+class _Output(Protocol):
+    """Where a verb writes: results to stdout, `tell` to stderr. Tables are made first, and then shown."""
+
+    def show(self, made: Any, /) -> None: ...
+    def show_json(self, value: Any, /) -> None: ...
+    def show_raw(self, text: str, /) -> None: ...
+    def tell(self, text: str, /) -> None: ...
+    def facts(self, rows: Iterable[tuple[str, object]], /) -> Any: ...  # a row whose value is `None` is left out
+    def listing(self, columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Iterable[object]], /) -> Any: ...
+    def state(self, word: str, good: bool, /) -> object: ...
+    def width(self) -> int: ...  # in columns
+    def waiting(self, what: str, /) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: its help, its flags, what it asks the client (`ask(client, **values)`), and how the answer is shown."""
+
+    help: str
+    flags: tuple[Flag, ...]
+    waiting: str
+    ask: Callable[..., Any]
+    show: Callable[[_Output, Any], None]
+
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the flags that a parser was given, texts read. Raises `OptionError`."""
+        values = {}
+        for flag in self.flags:
+            value = given.get(flag.name)
+            try:
+                values[flag.name] = flag.info.read(value) if flag.info.read and isinstance(value, str) else value
+            except ValueError as error:
+                raise OptionError(f"{{{flag.name}}}: {{problem}}", problem=error) from None
+        return values
+
+    def run(self, client: SyncLoopaiClient, output: _Output, as_json: bool, values: Mapping[str, Any]) -> Any:
+        """Ask, show the answer, and return it. Raises what the client raises, and `OptionError`."""
+        with output.waiting(self.waiting):
+            answer = self.ask(client, **values)
+        if as_json:
+            output.show_json(answer)
+        else:
+            self.show(output, answer)
+        return answer
+
+
+def _flag(
+    name: str,
+    help: str,  # noqa: A002  # the word of argparse and Typer
+    metavar: Optional[str] = None,
+    read: Optional[Callable[[Any], Any]] = None,
+    short: tuple[str, ...] = (),
+) -> Flag:
+    flags = (f"--{name.replace('_', '-')}", *short)
+    return Flag(name, flags, OptionInfo(help, read, metavar, group=""), switch=metavar is None)
+
+
+def _argument(name: str, help: str, metavar: str, read: Optional[Callable[[Any], Any]] = None) -> Flag:  # noqa: A002
+    return Flag(name, (), OptionInfo(help, read, metavar, group=""), switch=False)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share <= 1:
+        raise ValueError(f"must be a number from 0 to 1, not {text!r}")
+    return share
+
+
+def _program(name: str) -> tuple[str, str]:
+    """Return source and language of a program's file."""
+    return read_text(name), language_of_file("" if name == STDIN else name)
+
+
+def _task_file(name: str) -> dict[str, Any]:
+    from ..models import python_name
+
+    value = parsed(read_text(name), name)
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is not a JSON object")
+    members = {}
+    for given, content in value.items():
+        member = python_name(given)
+        if member in MEMBERS:
+            members[member] = content
+        elif member not in ASSIGNED:
+            close = difflib.get_close_matches(member, MEMBERS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"a task has {', '.join(MEMBERS)}"
+            raise ValueError(f"{name}: unknown member {given!r}: {hint}")
+    return members
+
+
+def _create(client: SyncLoopaiClient, file: Optional[dict[str, Any]], **given: Any) -> Task:
+    members = {**(file or {}), **{member: value for member, value in given.items() if value is not None}}
+    missing = [f"{{{member}}}" for member in NEEDED if members.get(member) is None]
+    if missing:
+        raise OptionError(f"a task needs {', '.join(missing)}, or a {{file}} that has it")
+    return client.create_task(**members)
+
+
+def _push(
+    client: SyncLoopaiClient, task: str, program: tuple[str, str], draft: bool, language: Optional[str]
+) -> ProgramArtifact:
+    code, by_suffix = program
+    return client.push_program(task, code, language or by_suffix, activate=not draft)
+
+
+def _artifacts(client: SyncLoopaiClient, task: str, code: Optional[int]) -> Any:
+    if code is not None:
+        return client.get_artifact(task, code)
+    client.get_task(task)  # the server answers an unknown task with an empty list of programs
+    return client.list_artifacts(task)
+
+
+def _show_tasks(output: _Output, tasks: list[Task]) -> None:
+    if not tasks:
+        output.tell("The server has no tasks. Add one with: create")
+        return
+    wide = output.width() >= _NARROW
+    columns: dict[str, dict[str, Any]] = {"name": {}, "id": {"no_wrap": True}, "version": {"justify": "right"}}
+    if wide:
+        columns["made"] = {"no_wrap": True}
+    rows = ((task.name, task.id, _version(task), *((_moment(task.created_at),) if wide else ())) for task in tasks)
+    output.show(output.listing(columns, rows))
+
+
+def _show_task(output: _Output, task: Task) -> None:
+    rows: list[tuple[str, object]] = [
+        ("name", task.name),
+        ("id", task.id),
+        ("description", task.description),
+        ("version", _version(task)),
+        ("examples", f"{len(task.examples):,}"),
+        ("input schema", json_text(task.input_schema)),
+        ("output schema", json_text(task.output_schema)),
+        ("accuracy target", task.accuracy_target),
+        ("latency target", f"{task.latency_target_ms} ms"),
+        ("sampling rate", task.sampling_rate),
+        ("made", _moment(task.created_at)),
+        ("changed", None if task.updated_at is None else _moment(task.updated_at)),
+    ]
+    output.show(output.facts(rows))
+    for warning in (task.model_extra or {}).get("warnings", ()):
+        output.tell(f"Warning: {shown(warning)}")
+
+
+def _show_pushed(output: _Output, program: ProgramArtifact) -> None:
+    output.show(output.facts([("version", program.version), ("status", program.status), ("id", program.id)]))
+
+
+def _show_artifacts(output: _Output, answer: Any) -> None:
+    if not isinstance(answer, list):
+        output.show_raw(answer.code)
+        return
+    if not answer:
+        output.tell("The task has no program yet: the first execution has one made from the task's examples.")
+        return
+    right = {"justify": "right"}
+    columns: dict[str, dict[str, Any]] = {
+        "version": right, "status": {}, "language": {}, "lines": right, "score": right, "made": {"no_wrap": True},
+    }  # fmt: skip
+    rows = (
+        (
+            program.version,
+            output.state(program.status, True) if program.status == "active" else program.status,
+            program.language,
+            f"{len(program.code.splitlines()):,}",
+            f"{program.confidence_score:.3f}",
+            _moment(program.created_at),
+        )
+        for program in answer
+    )
+    output.show(output.listing(columns, rows))
+
+
+def _version(task: Task) -> str:
+    if not task.total_versions:
+        return "none yet"
+    return f"{'none' if task.active_version is None else task.active_version} of {task.total_versions}"
+
+
+def _moment(moment: Any) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+
+
+_TASK = _argument("task", "Its id, or its name.", "TASK")
+
+VERBS: Final[Mapping[str, Verb]] = {
+    "list": Verb(
+        "List the server's tasks, oldest first. Only the embedded server supports this.",
+        (),
+        "Asking for tasks",
+        lambda client: client.list_tasks(),
+        _show_tasks,
+    ),
+    "get": Verb(
+        "Show a task.", (_TASK,), "Asking for the task", lambda client, task: client.get_task(task), _show_task
+    ),
+    "create": Verb(
+        "Create a task, from a file, from flags, or from both.",
+        (
+            _flag("file", "A task as a JSON file, - for stdin; flags override it.", "FILE", _task_file, ("-f",)),
+            _flag("name", "Its name.", "NAME"),
+            _flag("description", "What it is to do.", "TEXT"),
+            _flag("input_schema", "The JSON schema of its inputs.", "JSON|FILE", read_schema),
+            _flag("output_schema", "The JSON schema of its outputs.", "JSON|FILE", read_schema),
+            _flag(
+                "examples",
+                'Lines of {"input": …, "output": …}, or a JSON array of them; also gzipped, - for stdin.',
+                "FILE",
+                read_examples,
+            ),
+            _flag("accuracy_target", "From 0 to 1.", "SHARE", _share),
+            _flag("latency_target_ms", "Milliseconds an execution may take.", "MS", whole(1)),
+            _flag("sampling_rate", "Share of executions that is validated, from 0 to 1.", "SHARE", _share),
+        ),
+        "Creating the task",
+        _create,
+        _show_task,
+    ),
+    "push": Verb(
+        "Add a program of your own as a task's next version: Python, or TypeScript (.ts, .js), with a function "
+        "main(input). Only the embedded server supports this.",
+        (
+            _TASK,
+            _argument("program", "The program, - for stdin.", "FILE", _program),
+            _flag("draft", "Keep the active version active."),
+            _flag("language", "python or typescript. Default: by the file's suffix.", "LANGUAGE"),
+        ),
+        "Sending the program",
+        _push,
+        _show_pushed,
+    ),
+    "artifacts": Verb(
+        "List a task's programs by version, or write the source of one.",
+        (_TASK, _flag("code", "Write the source of this version.", "VERSION", whole(1))),
+        "Asking for programs",
+        _artifacts,
+        _show_artifacts,
+    ),
+}
+"""The verbs of both shells."""

@@ -1,0 +1,35 @@
+"""What commands write, as text: JSON, and texts of a server that must not command a terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+# The last ranges turn the direction of what is read: a line would seem to say something else.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def shown(value: object) -> str:
+    """Return the text of a value for a terminal: control characters, which could command it, are written out."""
+    return _CONTROLS.sub(lambda match: repr(match[0])[1:-1], str(value))
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON value as text for people."""
+    return shown(json.dumps(_plain(value), ensure_ascii=False, indent=2))
+
+
+def to_json(value: Any, *, ascii_only: bool = True) -> str:
+    """Return a value as JSON; models as the server sent them."""
+    text = json.dumps(_plain(value), ensure_ascii=ascii_only, indent=2)
+    # Within the texts of JSON, where alone such signs stand, this says the same.
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
