@@ -3,7 +3,7 @@
 # ruff: noqa: FA100  # see below
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
 import codecs
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import Enum
 from typing import Annotated, Any, Literal, Optional, Union
 from uuid import UUID
@@ -17,12 +17,12 @@ from ...batch.mapping import InputMapping
 from ...batch.options import REQUEST, STREAM, BatchOptions, BatchRequestOptions, options_in, table
 from ...batch.reporting.quality import Expectation
 from ...client import LoopaiClient
-from ...exceptions import ConfigurationError, ValidationException
+from ...exceptions import ConfigurationError
 from .batch_document import BODY, BatchRoute, Events, responses, row_of
 from .batch_responses import BatchResponse
 from .batch_runs import Asked, Options, Places
 from .dependencies import get_loopai_for
-from .lifespan import CHECK, LoopaiState
+from .lifespan import LOOKED_UP
 from .uploads import Limits, kind_of, media_type_of
 
 LARGEST_UPLOAD = 1_000_000_000
@@ -235,20 +235,8 @@ def batch_router(
             raise HTTPException(422, str(error)) from None
         return _response(client, request, shared, places, key=key, first=first, format=format, encoding=chosen)
 
-    def check(state: LoopaiState, overridden: Mapping[str, Any]) -> None:
-        if alias not in overridden:
-            _check_task(state.client(alias), shared.task)
-
-    setattr(batch, CHECK, check)
+    setattr(batch, LOOKED_UP, (alias, shared.task))
     return router
-
-
-def _check_task(client: LoopaiClient, task: str) -> None:
-    """Raise `ConfigurationError` for a name that the client does not know."""
-    try:
-        client._task(task)
-    except ValidationException as error:
-        raise ConfigurationError(f"batch_router({task!r}): {error}; set LOOPAI_TASKS, or pass the task's id") from None
 
 
 _places: "WeakKeyDictionary[Any, Places]" = WeakKeyDictionary()
