@@ -5,7 +5,6 @@ import asyncio
 from contextlib import suppress
 from typing import Optional
 
-from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from ...client import LoopaiClient
@@ -14,7 +13,7 @@ from .batch_formats import format_for
 from .batch_runs import Asked, Options, Places, Run
 from .events import HEADERS
 from .lifespan import STATE_KEY, LoopaiState
-from .problems import MEDIA_TYPE as PROBLEM_TYPE
+from .problems import Problem, problem_response
 from .uploads import Gone, Upload, UploadError
 
 BUSY_FOR = 5
@@ -38,8 +37,8 @@ class BatchResponse(Events):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See Starlette's `Response`."""
         if not self._places.take():
-            headers = {"Retry-After": str(BUSY_FOR)}
-            await _refuse(send, scope, receive, 503, "Busy", "As many batches as allowed are running", headers)
+            busy = Problem(title="Busy", status=503, detail="As many batches as allowed are running")
+            await problem_response(busy, {"Retry-After": str(BUSY_FOR)})(scope, receive, send)
             return
         run = Run(self._client, self._options, self._asked, self._format)
         state: Optional[LoopaiState] = scope.get("state", {}).get(STATE_KEY)
@@ -82,11 +81,7 @@ class BatchResponse(Events):
             # A run that ends without any row has a status of its own.
             await asyncio.wait_for(run.decided.wait(), self._options.heartbeat_every)
         if run.refusal is not None:
-            problem, headers = run.refusal
-            refused = JSONResponse(
-                problem.model_dump(exclude_none=True), problem.status, dict(headers), media_type=PROBLEM_TYPE
-            )
-            await refused(scope, receive, send)
+            await problem_response(*run.refusal)(scope, receive, send)
             return
         start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await self._write(send, run.upload, start)
@@ -103,13 +98,6 @@ class BatchResponse(Events):
             await asyncio.wait_for(send(message), patience)
         except (OSError, asyncio.TimeoutError):  # how ASGI servers may say, since version 2.4, that the client is gone
             raise Gone from None
-
-
-async def _refuse(
-    send: Send, scope: Scope, receive: Receive, status: int, title: str, detail: str, headers: dict[str, str]
-) -> None:
-    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    await JSONResponse(content, status, headers, media_type=PROBLEM_TYPE)(scope, receive, send)
 
 
 async def _receive(receive: Receive, run: Run, idle_timeout: Optional[float]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import TypeAdapter
 from typing_extensions import Unpack
 
@@ -23,6 +23,7 @@ from .batch_responses import BatchResponse
 from .batch_runs import Asked, Options, Places
 from .dependencies import get_loopai_for
 from .lifespan import LOOKED_UP
+from .problems import Refusal, problem_response
 from .uploads import Limits, kind_of, media_type_of
 
 LARGEST_UPLOAD = 1_000_000_000
@@ -127,12 +128,13 @@ def _response(
     declared = request.headers.get("content-length", "")
     length = int(declared[:20]) if declared.isdigit() else None
     if length is not None and length > options.limits.max_bytes:
-        raise HTTPException(413, f"At most {options.limits.max_bytes} bytes")
+        raise Refusal(413, "Too large", f"At most {options.limits.max_bytes} bytes")
     if request.headers.get("content-encoding", "").strip().lower() not in _CODINGS:
-        raise HTTPException(415, "Content-Encoding must be gzip, or none")
+        raise Refusal(415, "Unsupported media type", "Content-Encoding must be gzip, or none")
     kind = format or kind_of(media_type, "")
     if kind is None and media_type != "multipart/form-data":
-        raise HTTPException(415, "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv")
+        remedy = "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv"
+        raise Refusal(415, "Unsupported media type", remedy)
     asked = Asked(kind, content_type, length, key, first, encoding)
     return BatchResponse(client, options, asked, places, request.headers.get("accept", ""))
 
@@ -232,7 +234,7 @@ def batch_router(
         try:
             chosen = default_encoding if encoding is None else _encoding(encoding)
         except ConfigurationError as error:
-            raise HTTPException(422, str(error)) from None
+            raise Refusal(422, "Not valid", str(error)) from None
         return _response(client, request, shared, places, key=key, first=first, format=format, encoding=chosen)
 
     setattr(batch, LOOKED_UP, (alias, shared.task))
@@ -269,8 +271,8 @@ def batch_response(
     """Return the response that runs the rows of `request`'s body, for a route of your own (also of plain Starlette).
 
     The route must not read the body: its parameters are the request and dependencies that read none. Options are those
-    of `batch_router`; `max_runs` counts all such responses of one application. Raises `HTTPException` (413, 415) for a
-    request that cannot be run, and `ConfigurationError` for options that do not fit.
+    of `batch_router`; `max_runs` counts all such responses of one application. It refuses with problem documents,
+    as the router does. Raises `ConfigurationError` for options that do not fit.
     """
     shared = _options(
         task,
@@ -289,4 +291,8 @@ def batch_response(
     )
     places = _places.setdefault(request.scope["app"], Places(max_runs))
     places.most = max_runs
-    return _response(client, request, shared, places, key=key, first=first, format=format, encoding=_encoding(encoding))
+    chosen = _encoding(encoding)
+    try:
+        return _response(client, request, shared, places, key=key, first=first, format=format, encoding=chosen)
+    except Refusal as refusal:
+        return problem_response(refusal.problem)
