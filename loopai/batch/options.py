@@ -1,6 +1,7 @@
 """The one table of batch options: name, type, default, help and check of each. Clients and commands derive theirs.
 
-To add one: a field of `BatchOptions`, and the parameter of the clients' methods; a test compares them.
+To add one: a field of `BatchOptions`, the parameter of the clients' methods, and the item of `BatchRequestOptions`
+where a request may have it; tests compare them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from typing import Any, Callable, Literal, Optional, TypeVar, Union
+
+from typing_extensions import TypedDict
 
 from .._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
 from .._core.rowsets import Missing
@@ -291,8 +294,30 @@ class BatchOptions:
         return self.mode in {"resume", "retry_failed"}
 
 
+class BatchRequestOptions(TypedDict, total=False):
+    """The options of the table that a batch of FastAPI has, by name and type."""
+
+    mapping: Union[Iterable[str], Mapping[str, str], None]
+    expect: Optional[str]
+    chunk_size: int
+    max_in_flight: int
+    max_concurrency: int
+    max_errors: Union[int, str, MaxErrors, None]
+    timeout_ms: Optional[int]
+    version: Optional[int]
+
+
 def table(options: type) -> Iterator[tuple[str, OptionInfo]]:
     """Name and description of each option of a table."""
     for item in fields(options):
         if "option" in item.metadata:
             yield item.name, item.metadata["option"]
+
+
+def options_in(where: str, given: Mapping[str, Any]) -> BatchOptions:
+    """The options given by name where only those of `where` can be. Raises `OptionError`."""
+    known = [name for name, info in table(BatchOptions) if where in info.where]
+    for name in given:
+        if name not in known:
+            raise OptionError("{name} is no option here; there are {known}", name=name, known=", ".join(known))
+    return BatchOptions(**given)

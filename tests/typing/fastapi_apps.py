@@ -39,6 +39,8 @@ def on_event(event: WebhookEvent) -> None:
 app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(timeout=5), aliases={"other": LoopaiClient()}))
 install_error_handlers(app)
 assert_type(batch_router("spam", input=Email, mapping=["text=body"], keep=["id"], max_errors="5%"), APIRouter)
+batch_router("spam", chunk_sise=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+batch_router("spam", chunk_size="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 app.include_router(webhook_router("secret", on_event))
 app.include_router(health_router())
 OtherDep = Annotated[LoopaiClient, Depends(get_loopai_for("other"))]

@@ -7,12 +7,13 @@ import io
 import pickle
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
+from typing_extensions import Unpack
 
 from loopai import LoopaiClient, SyncLoopaiClient
-from loopai.batch.options import FILE, RUN, STREAM, BatchOptions, OptionInfo, table
+from loopai.batch.options import FILE, REQUEST, RUN, STREAM, BatchOptions, BatchRequestOptions, OptionInfo, table
 from loopai.cli.app import run as command_line
 from loopai.exceptions import OptionError
 from loopai.option_names import in_python, in_shell, spelled
@@ -73,6 +74,47 @@ def test_the_clients_annotations_are_the_tables(method: str) -> None:
     for name, part in _parameters(getattr(SyncLoopaiClient, method)).items():
         if name not in narrower:
             assert part.annotation == written[name]
+
+
+def test_the_options_of_a_request_are_the_tables() -> None:
+    """FastAPI's router and response take each by name and type, and list none of them again."""
+    types = get_type_hints(BatchOptions)
+    expected = {name: types[name] for name, info in TABLE.items() if REQUEST in info.where}
+    assert get_type_hints(BatchRequestOptions) == expected
+
+
+@pytest.fixture
+def fastapi() -> Any:
+    """Our package for FastAPI, an extra."""
+    return pytest.importorskip("loopai.contrib.fastapi")
+
+
+def test_routers_list_no_option_of_the_table(fastapi: Any) -> None:
+    """They take what the table has for a request."""
+    for face in (fastapi.batch_router, fastapi.batch_response):
+        parameters = inspect.signature(face).parameters
+        assert not BatchRequestOptions.__annotations__.keys() & parameters.keys()
+        assert parameters["options"].annotation == Unpack[BatchRequestOptions]
+
+
+@pytest.mark.parametrize("name", [name for name in WRONG if REQUEST in TABLE[name].where])
+def test_a_router_names_the_parameter(name: str, fastapi: Any) -> None:
+    """When it is made, and never a flag."""
+    with pytest.raises(OptionError) as caught:
+        fastapi.batch_router("t", **{name: WRONG[name]})
+    assert name in str(caught.value)
+    assert "--" not in str(caught.value)
+
+
+# `encoding` is a parameter of the router itself.
+ELSEWHERE = [name for name, info in TABLE.items() if REQUEST not in info.where and name != "encoding"]
+
+
+@pytest.mark.parametrize("name", ["chunk_sise", *ELSEWHERE])
+def test_a_router_refuses_what_is_no_option_of_a_request(name: str, fastapi: Any) -> None:
+    """A typing error, and what only files or clients have."""
+    with pytest.raises(OptionError, match=name):
+        fastapi.batch_router("t", **{name: 1})
 
 
 def test_every_option_has_a_wrong_value_or_takes_anything() -> None:

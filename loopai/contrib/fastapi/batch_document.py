@@ -5,12 +5,12 @@ from collections.abc import Coroutine
 from typing import Annotated, Any, Callable, Optional, Union
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from pydantic import WithJsonSchema
 
 from ...batch.mapping import InputMapping
 from .batch_events import BatchEvents
 from .events import MEDIA_TYPE
+from .problems import RETRY_AFTER, ProblemRoute, documented_problem
 from .uploads import Limits
 
 
@@ -28,7 +28,7 @@ class _Unread(Request):
         return b""
 
 
-class BatchRoute(APIRoute):
+class BatchRoute(ProblemRoute):
     """A route whose body is a parameter for the OpenAPI document only."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -83,24 +83,16 @@ def responses(limits: Limits) -> dict[Union[int, str], dict[str, Any]]:
                 "text/csv": {"schema": {"type": "string"}},
             },
         },
-        408: _refusal("Nothing of the upload came for too long"),
-        413: _refusal(
+        408: documented_problem("Nothing of the upload came for too long"),
+        413: documented_problem(
             f"The upload is larger than {limits.max_bytes:,} bytes, or unpacks to more than "
             f"{limits.max_unpacked_bytes:,}"
         ),
-        415: _refusal("Neither JSON nor JSONL nor CSV"),
-        422: _refusal("The query is not valid, or the upload cannot be read"),
-        502: _refusal("The Loopai server refused the run"),
+        415: documented_problem("Neither JSON nor JSONL nor CSV"),
+        422: documented_problem("The query is not valid, or the upload cannot be read"),
+        502: documented_problem("The Loopai server refused the run"),
         503: {
-            **_refusal("As many batches as allowed are running, or the Loopai server cannot be reached"),
-            "headers": {"Retry-After": {"description": "In seconds", "schema": {"type": "integer"}}},
+            **documented_problem("As many batches as allowed are running, or the Loopai server cannot be reached"),
+            "headers": RETRY_AFTER,
         },
-    }
-
-
-def _refusal(description: str) -> dict[str, Any]:
-    said = {"type": "object", "properties": {"detail": {}}, "required": ["detail"]}
-    return {
-        "description": description,
-        "content": {"application/json": {"schema": said}, "application/problem+json": {"schema": said}},
     }

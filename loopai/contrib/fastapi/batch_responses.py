@@ -5,16 +5,15 @@ import asyncio
 from contextlib import suppress
 from typing import Optional
 
-from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from ...client import LoopaiClient
 from .batch_document import Events
 from .batch_formats import format_for
-from .batch_runs import Asked, Options, Places, Run
+from .batch_runs import Asked, Options, Places, UploadRun
 from .events import HEADERS
 from .lifespan import STATE_KEY, LoopaiState
-from .problems import MEDIA_TYPE as PROBLEM_TYPE
+from .problems import Problem, problem_response
 from .uploads import Gone, Upload, UploadError
 
 BUSY_FOR = 5
@@ -38,10 +37,10 @@ class BatchResponse(Events):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See Starlette's `Response`."""
         if not self._places.take():
-            headers = {"Retry-After": str(BUSY_FOR)}
-            await _refuse(send, scope, receive, 503, "Busy", "As many batches as allowed are running", headers)
+            busy = Problem(title="Busy", status=503, detail="As many batches as allowed are running")
+            await problem_response(busy, {"Retry-After": str(BUSY_FOR)})(scope, receive, send)
             return
-        run = Run(self._client, self._options, self._asked, self._format)
+        run = UploadRun(self._client, self._options, self._asked, self._format)
         state: Optional[LoopaiState] = scope.get("state", {}).get(STATE_KEY)
         try:
             if state is not None:
@@ -52,7 +51,7 @@ class BatchResponse(Events):
                 state.remove_batch(run.stop)
             run.close(self._places.give_back)
 
-    async def _answer(self, run: Run, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, run: UploadRun, scope: Scope, receive: Receive, send: Send) -> None:
         receiving = asyncio.ensure_future(_receive(receive, run, self._options.idle_timeout))
         working = asyncio.ensure_future(run.work())
         sending = asyncio.ensure_future(self._send(run, scope, receive, send))
@@ -77,16 +76,12 @@ class BatchResponse(Events):
             if isinstance(error, Exception) and not isinstance(error, Gone):
                 raise error
 
-    async def _send(self, run: Run, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send(self, run: UploadRun, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(asyncio.TimeoutError):
             # A run that ends without any row has a status of its own.
             await asyncio.wait_for(run.decided.wait(), self._options.heartbeat_every)
         if run.refusal is not None:
-            problem, headers = run.refusal
-            refused = JSONResponse(
-                problem.model_dump(exclude_none=True), problem.status, dict(headers), media_type=PROBLEM_TYPE
-            )
-            await refused(scope, receive, send)
+            await problem_response(*run.refusal)(scope, receive, send)
             return
         start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         await self._write(send, run.upload, start)
@@ -105,14 +100,7 @@ class BatchResponse(Events):
             raise Gone from None
 
 
-async def _refuse(
-    send: Send, scope: Scope, receive: Receive, status: int, title: str, detail: str, headers: dict[str, str]
-) -> None:
-    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    await JSONResponse(content, status, headers, media_type=PROBLEM_TYPE)(scope, receive, send)
-
-
-async def _receive(receive: Receive, run: Run, idle_timeout: Optional[float]) -> None:
+async def _receive(receive: Receive, run: UploadRun, idle_timeout: Optional[float]) -> None:
     """Write the body into the upload; ends when the client is gone."""
     upload = run.upload
     waiting = asyncio.ensure_future(receive())
@@ -136,7 +124,7 @@ async def _receive(receive: Receive, run: Run, idle_timeout: Optional[float]) ->
         waiting.cancel()
 
 
-def _left(run: Run, idle_timeout: Optional[float]) -> Optional[float]:
+def _left(run: UploadRun, idle_timeout: Optional[float]) -> Optional[float]:
     """Seconds that the client may still send nothing; None for no limit."""
     if idle_timeout is None or run.upload.over:
         return None

@@ -131,7 +131,7 @@ class _Weights:
 
 
 @dataclass
-class Run:
+class UploadRun:
     """One batch. `work` puts what happens into `outbox`; `stop` ends it early."""
 
     client: LoopaiClient

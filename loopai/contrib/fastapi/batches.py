@@ -3,25 +3,27 @@
 # ruff: noqa: FA100  # see below
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
 import codecs
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import Enum
 from typing import Annotated, Any, Literal, Optional, Union
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import TypeAdapter
+from typing_extensions import Unpack
 
 from ...batch.mapping import InputMapping
-from ...batch.options import BatchOptions
+from ...batch.options import REQUEST, STREAM, BatchOptions, BatchRequestOptions, options_in, table
 from ...batch.reporting.quality import Expectation
 from ...client import LoopaiClient
-from ...exceptions import ConfigurationError, ValidationException
+from ...exceptions import ConfigurationError
 from .batch_document import BODY, BatchRoute, Events, responses, row_of
 from .batch_responses import BatchResponse
 from .batch_runs import Asked, Options, Places
 from .dependencies import get_loopai_for
-from .lifespan import CHECK, LoopaiState
+from .lifespan import LOOKED_UP
+from .problems import Refusal, problem_response
 from .uploads import Limits, kind_of, media_type_of
 
 LARGEST_UPLOAD = 1_000_000_000
@@ -53,6 +55,9 @@ IDLE_TIMEOUT = 60.0
 
 Format = Literal["csv", "jsonl", "json"]
 
+_OF_THE_STREAM = frozenset(name for name, info in table(BatchOptions) if STREAM in info.where) - {"mapping"}
+"""Options that the run itself obeys; rows are made here, with the mapping."""
+
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip"})
 
 # By Python's names for them. Others are no encodings of files, or take more than linear time (idna, punycode).
@@ -79,9 +84,7 @@ def _options(
     *,
     input: Optional[Any],  # noqa: A002  # the name that `bind` gives it
     output: Optional[Any],
-    mapping: Union[Iterable[str], Mapping[str, str], None],
     keep: Iterable[str],
-    expect: Optional[str],
     max_rows: int,
     max_bytes: int,
     max_unpacked_bytes: int,
@@ -90,17 +93,17 @@ def _options(
     progress_every: float,
     heartbeat_every: float,
     idle_timeout: Optional[float],
-    **run: Any,
+    given: BatchRequestOptions,
 ) -> Options:
-    BatchOptions(**run)
+    batch = options_in(REQUEST, given)
     return Options(
         str(task),
         None if input is None else TypeAdapter(input),
         None if output is None else TypeAdapter(output),
-        InputMapping(mapping),
+        InputMapping(batch.mapping),
         tuple(keep),
-        None if expect is None else Expectation(expect),
-        run,
+        None if batch.expect is None else Expectation(batch.expect),
+        {name: value for name, value in given.items() if name in _OF_THE_STREAM},
         Limits(max_bytes, max_unpacked_bytes, max_row_bytes, max_ratio),
         max_rows,
         progress_every,
@@ -125,12 +128,13 @@ def _response(
     declared = request.headers.get("content-length", "")
     length = int(declared[:20]) if declared.isdigit() else None
     if length is not None and length > options.limits.max_bytes:
-        raise HTTPException(413, f"At most {options.limits.max_bytes} bytes")
+        raise Refusal(413, "Too large", f"At most {options.limits.max_bytes} bytes")
     if request.headers.get("content-encoding", "").strip().lower() not in _CODINGS:
-        raise HTTPException(415, "Content-Encoding must be gzip, or none")
+        raise Refusal(415, "Unsupported media type", "Content-Encoding must be gzip, or none")
     kind = format or kind_of(media_type, "")
     if kind is None and media_type != "multipart/form-data":
-        raise HTTPException(415, "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv")
+        remedy = "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv"
+        raise Refusal(415, "Unsupported media type", remedy)
     asked = Asked(kind, content_type, length, key, first, encoding)
     return BatchResponse(client, options, asked, places, request.headers.get("accept", ""))
 
@@ -140,20 +144,12 @@ def batch_router(
     *,
     input: Optional[Any] = None,  # noqa: A002  # the name that `bind` gives it
     output: Optional[Any] = None,
-    mapping: Union[Iterable[str], Mapping[str, str], None] = None,
     keep: Iterable[str] = (),
-    expect: Optional[str] = None,
     alias: str = "default",
     path: str = "/batch",
     name: str = "batch",
     tags: Iterable[Union[str, Enum]] = ("batch",),
     encoding: str = "utf-8",
-    chunk_size: int = 100,
-    max_in_flight: int = 4,
-    max_concurrency: int = 10,
-    max_errors: Union[int, str, None] = None,
-    timeout_ms: Optional[int] = None,
-    version: Optional[int] = None,
     max_rows: int = MOST_ROWS,
     max_bytes: int = LARGEST_UPLOAD,
     max_unpacked_bytes: int = LARGEST_UNPACKED,
@@ -163,14 +159,16 @@ def batch_router(
     progress_every: float = PROGRESS_EVERY,
     heartbeat_every: float = HEARTBEAT_EVERY,
     idle_timeout: Optional[float] = IDLE_TIMEOUT,
+    **options: Unpack[BatchRequestOptions],
 ) -> APIRouter:
     """Return a router whose one POST runs the rows of its body through `task` and sends each result as its row ends.
 
     The body is a JSON array or JSONL of objects, or a file (CSV, JSONL, JSON, each also gzipped), plain or as a form's
     file. `mapping` says what of a row is the program's input (`["text=body"]`), `input` and `output` (types, such as
     pydantic models) what it and the program's output must be; `keep` names columns that come back with each result,
-    and `expect` (`label`, or `label=output.verdict`) the column that has the right answer, for the accuracy. Rows
-    travel as in `batch_stream`. `encoding` is that of CSV files, unless the query names another.
+    and `expect` (`label`, or `label=output.verdict`) the column that has the right answer, for the accuracy. The other
+    `options` are those of `batch_stream` (`chunk_size`, `max_errors`, `version`, …), and rows travel as there.
+    `encoding` is that of CSV files, unless the query names another.
 
     Events: `result` for each row, whose id is the row's key; `progress` every `progress_every` seconds while rows end;
     a heartbeat after `heartbeat_every` seconds without any; `error` with a problem document where the run could not go
@@ -188,13 +186,11 @@ def batch_router(
     `name` and `tags` are those of the route. Answers 408, 413, 415 and 422 for an upload that cannot be read, and 503
     while `max_runs` batches are running. Raises `ConfigurationError` for options that do not fit.
     """
-    options = _options(
+    shared = _options(
         task,
         input=input,
         output=output,
-        mapping=mapping,
         keep=keep,
-        expect=expect,
         max_rows=max_rows,
         max_bytes=max_bytes,
         max_unpacked_bytes=max_unpacked_bytes,
@@ -203,23 +199,18 @@ def batch_router(
         progress_every=progress_every,
         heartbeat_every=heartbeat_every,
         idle_timeout=idle_timeout,
-        chunk_size=chunk_size,
-        max_in_flight=max_in_flight,
-        max_concurrency=max_concurrency,
-        max_errors=max_errors,
-        timeout_ms=timeout_ms,
-        version=version,
+        given=options,
     )
     default_encoding = _encoding(encoding)
     places = Places(max_runs)
     router = APIRouter(tags=list(tags), route_class=BatchRoute)
-    row = row_of(input, options.mapping)
+    row = row_of(input, shared.mapping)
 
     @router.post(
         path,
         name=name,
         response_class=Events,
-        responses=responses(options.limits),
+        responses=responses(shared.limits),
         openapi_extra={"requestBody": BODY},
     )
     async def batch(
@@ -243,23 +234,11 @@ def batch_router(
         try:
             chosen = default_encoding if encoding is None else _encoding(encoding)
         except ConfigurationError as error:
-            raise HTTPException(422, str(error)) from None
-        return _response(client, request, options, places, key=key, first=first, format=format, encoding=chosen)
+            raise Refusal(422, "Not valid", str(error)) from None
+        return _response(client, request, shared, places, key=key, first=first, format=format, encoding=chosen)
 
-    def check(state: LoopaiState, overridden: Mapping[str, Any]) -> None:
-        if alias not in overridden:
-            _check_task(state.client(alias), options.task)
-
-    setattr(batch, CHECK, check)
+    setattr(batch, LOOKED_UP, (alias, shared.task))
     return router
-
-
-def _check_task(client: LoopaiClient, task: str) -> None:
-    """Raise `ConfigurationError` for a name that the client does not know."""
-    try:
-        client._task(task)
-    except ValidationException as error:
-        raise ConfigurationError(f"batch_router({task!r}): {error}; set LOOPAI_TASKS, or pass the task's id") from None
 
 
 _places: "WeakKeyDictionary[Any, Places]" = WeakKeyDictionary()
@@ -277,15 +256,7 @@ def batch_response(
     encoding: str = "utf-8",
     input: Optional[Any] = None,  # noqa: A002  # the name that `bind` gives it
     output: Optional[Any] = None,
-    mapping: Union[Iterable[str], Mapping[str, str], None] = None,
     keep: Iterable[str] = (),
-    expect: Optional[str] = None,
-    chunk_size: int = 100,
-    max_in_flight: int = 4,
-    max_concurrency: int = 10,
-    max_errors: Union[int, str, None] = None,
-    timeout_ms: Optional[int] = None,
-    version: Optional[int] = None,
     max_rows: int = MOST_ROWS,
     max_bytes: int = LARGEST_UPLOAD,
     max_unpacked_bytes: int = LARGEST_UNPACKED,
@@ -295,20 +266,19 @@ def batch_response(
     progress_every: float = PROGRESS_EVERY,
     heartbeat_every: float = HEARTBEAT_EVERY,
     idle_timeout: Optional[float] = IDLE_TIMEOUT,
+    **options: Unpack[BatchRequestOptions],
 ) -> Response:
     """Return the response that runs the rows of `request`'s body, for a route of your own (also of plain Starlette).
 
     The route must not read the body: its parameters are the request and dependencies that read none. Options are those
-    of `batch_router`; `max_runs` counts all such responses of one application. Raises `HTTPException` (413, 415) for a
-    request that cannot be run, and `ConfigurationError` for options that do not fit.
+    of `batch_router`; `max_runs` counts all such responses of one application. It refuses with problem documents,
+    as the router does. Raises `ConfigurationError` for options that do not fit.
     """
-    options = _options(
+    shared = _options(
         task,
         input=input,
         output=output,
-        mapping=mapping,
         keep=keep,
-        expect=expect,
         max_rows=max_rows,
         max_bytes=max_bytes,
         max_unpacked_bytes=max_unpacked_bytes,
@@ -317,15 +287,12 @@ def batch_response(
         progress_every=progress_every,
         heartbeat_every=heartbeat_every,
         idle_timeout=idle_timeout,
-        chunk_size=chunk_size,
-        max_in_flight=max_in_flight,
-        max_concurrency=max_concurrency,
-        max_errors=max_errors,
-        timeout_ms=timeout_ms,
-        version=version,
+        given=options,
     )
     places = _places.setdefault(request.scope["app"], Places(max_runs))
     places.most = max_runs
-    return _response(
-        client, request, options, places, key=key, first=first, format=format, encoding=_encoding(encoding)
-    )
+    chosen = _encoding(encoding)
+    try:
+        return _response(client, request, shared, places, key=key, first=first, format=format, encoding=chosen)
+    except Refusal as refusal:
+        return problem_response(refusal.problem)

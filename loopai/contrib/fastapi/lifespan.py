@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -30,6 +30,9 @@ Source = Union[LoopaiSettings, LoopaiClient, FakeLoopai, None]
 
 CHECK = "loopai_check"
 """Attribute of a route's function: a check at start-up, called with the state and the aliases that are overridden."""
+
+LOOKED_UP = "loopai_task"
+"""Attribute of a route's function: alias and task that it runs, asked for at start-up where settings say so."""
 
 
 class _InFlight(Hooks):
@@ -164,6 +167,12 @@ class LoopaiState:
             if settings.check_on_startup:
                 await self._clients[alias].get_live()
 
+    async def check_task(self, alias: str, task: str) -> None:
+        """Ask the server for a task, where settings say so; raises what the call raises."""
+        client, settings = self.client(alias), self._settings.get(alias)
+        if settings is not None and settings.check_on_startup:
+            await client.get_task(task)
+
     async def close(self) -> None:
         """Close the clients made here, each after its calls in flight or its grace, whichever ends first."""
         self.stop_batches()
@@ -243,9 +252,12 @@ class LoopaiLifespan:
             await state.check()
             with on_signal(state.stop_batches):
                 if self.inner is None:
+                    await _check_tasks(app, state)
                     yield {STATE_KEY: state}
                 else:
                     async with self.inner(app) as theirs:
+                        # Only now: it may have made them.
+                        await _check_tasks(app, state)
                         yield {**(theirs or {}), STATE_KEY: state}
         finally:
             await state.close()
@@ -283,10 +295,23 @@ def routes_of(app: Any) -> Iterable[Any]:
 def _check_routes(app: Any, state: LoopaiState) -> None:
     """Check what routes of ours need: an error at start-up is found before the first request."""
     overridden = overridden_in(app)
+    for check in _noted(app, CHECK):
+        check(state, overridden)
+
+
+async def _check_tasks(app: Any, state: LoopaiState) -> None:
+    """Look for the tasks that routes of ours run."""
+    overridden = overridden_in(app)
+    for alias, task in dict.fromkeys(_noted(app, LOOKED_UP)):
+        if alias not in overridden:
+            await state.check_task(alias, task)
+
+
+def _noted(app: Any, attribute: str) -> Iterator[Any]:
     for route in routes_of(app) if hasattr(app, "routes") else ():
-        check = getattr(getattr(route, "endpoint", None), CHECK, None)
-        if check is not None:
-            check(state, overridden)
+        noted = getattr(getattr(route, "endpoint", None), attribute, None)
+        if noted is not None:
+            yield noted
 
 
 _fakes: WeakKeyDictionary[Any, dict[str, FakeLoopai]] = WeakKeyDictionary()

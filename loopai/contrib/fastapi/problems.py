@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any, Optional, Union
+from collections.abc import Coroutine, Mapping
+from typing import Any, Callable, Optional, Union
 
-from fastapi import FastAPI, Request, WebSocket
+from fastapi import FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.websockets import WebSocketState
@@ -47,6 +50,56 @@ class Problem(BaseModel):
     code: Optional[str] = Field(default=None, description="The Loopai server's code")
     trace_id: Optional[str] = Field(default=None, description="The Loopai server's trace id, for its logs")
     errors: Optional[dict[str, list[str]]] = None
+
+
+def problem_response(problem: Problem, headers: Optional[Mapping[str, str]] = None) -> JSONResponse:
+    """The answer that says it."""
+    content = problem.model_dump(exclude_none=True)
+    return JSONResponse(content, problem.status, None if headers is None else dict(headers), media_type=MEDIA_TYPE)
+
+
+class Refusal(HTTPException):
+    """A request that is refused: a problem document from our routers; in another's route what its application makes."""
+
+    def __init__(self, status: int, title: str, detail: str, headers: Optional[dict[str, str]] = None) -> None:
+        super().__init__(status, detail, headers)
+        self.problem = Problem(title=title, status=status, detail=detail)
+
+
+class ProblemRoute(APIRoute):
+    """A route that answers refusals, and what is not valid, with problem documents, whatever handlers there are."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler; see FastAPI's `APIRoute`."""
+        handle = super().get_route_handler()
+
+        async def handle_refusals(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Refusal as error:
+                return problem_response(error.problem, error.headers)
+            except RequestValidationError as error:
+                return problem_response(_not_valid(error))
+
+        return handle_refusals
+
+
+def _not_valid(error: RequestValidationError) -> Problem:
+    errors: dict[str, list[str]] = {}
+    for each in error.errors():
+        errors.setdefault(".".join(str(part) for part in each["loc"]), []).append(each["msg"])
+    detail = "; ".join(f"{place}: {text}" for place, texts in errors.items() for text in texts)
+    return Problem(title="Not valid", status=422, detail=detail, errors=errors)
+
+
+def documented_problem(description: str) -> dict[str, Any]:
+    """What the OpenAPI document says of an answer that is a problem document."""
+    schema = jsonable_encoder(Problem.model_json_schema(), exclude_none=True)
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+RETRY_AFTER = {"Retry-After": {"description": "In seconds", "schema": {"type": "integer"}}}
+"""What the OpenAPI document says of the header."""
 
 
 # The most particular class first. What a server said to our client is for its user where the request was at fault;
@@ -98,8 +151,7 @@ async def _answer(connection: Union[Request, WebSocket], error: Exception) -> Op
     if isinstance(connection, WebSocket):
         await _end(connection, problem)
         return None
-    content = problem.model_dump(exclude_none=True)
-    return JSONResponse(content, problem.status, headers, media_type=MEDIA_TYPE)
+    return problem_response(problem, headers)
 
 
 async def _end(websocket: WebSocket, problem: Problem) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Callable, Literal, Optional, Protocol, Union
 from uuid import UUID
 
 from anyio import CancelScope
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from ...config import NOT_GIVEN, NotGiven
@@ -17,6 +17,7 @@ from ...models import WebhookEvent
 from ...webhooks import TOLERANCE, WebhookError, parse_event
 from .dependencies import loopai_state
 from .lifespan import CHECK, STATE_KEY, LoopaiState
+from .problems import RETRY_AFTER, ProblemRoute, Refusal, documented_problem
 
 LARGEST_DELIVERY = 1_000_000
 """Bytes; the server's events are some hundred, and their `data` a program's input at most."""
@@ -68,15 +69,19 @@ class MemoryEventStore:
         self._taken.pop(event_id, None)
 
 
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, "Too large", f"At most {limit} bytes.")
+
+
 async def _body_of(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
-        raise HTTPException(413)
+        raise _too_large(limit)
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise HTTPException(413)
+            raise _too_large(limit)
         parts.append(part)
     return b"".join(parts)
 
@@ -107,7 +112,7 @@ def webhook_event(
             return parse_event(body, request.headers, keys, tolerance=_tolerance(request, alias, tolerance))
         except WebhookError:
             # The sender learns nothing: a forger would learn what to mend.
-            raise HTTPException(400) from None
+            raise Refusal(400, "Bad request", "The delivery is not accepted.") from None
 
     return verified_event
 
@@ -153,7 +158,8 @@ def webhook_router(
 
     `on_event` is an async function, or another, which then runs in a thread. Where it raises, the event is given back
     and the server's next delivery is handled; a repetition that comes meanwhile is answered 409, so that the server
-    comes again. `tolerance` is that of `webhook_event`. `store` remembers handled events, by default in this process.
+    comes again. Refusals are problem documents. `tolerance` is that of `webhook_event`. `store` remembers handled
+    events, by default in this process.
     """
     if on_event is None:
         raise ConfigurationError("webhook_router needs on_event, a function that takes the event")
@@ -162,11 +168,11 @@ def webhook_router(
     in_thread = not inspect.iscoroutinefunction(called)
     events = MemoryEventStore() if store is None else store
     verified = webhook_event(secrets, tolerance=tolerance, max_bytes=max_bytes, alias=alias)
-    router = APIRouter(tags=["webhooks"])
+    router = APIRouter(tags=["webhooks"], route_class=ProblemRoute)
     answers: dict[Union[int, str], dict[str, Any]] = {
-        400: {"description": "Not signed with a secret of ours, or no event"},
-        409: {"description": "Another delivery of the event is being handled"},
-        413: {"description": f"Larger than {max_bytes} bytes"},
+        400: documented_problem("Not signed with a secret of ours, of another time, or no event"),
+        409: {**documented_problem("Another delivery of the event is being handled"), "headers": RETRY_AFTER},
+        413: documented_problem(f"Larger than {max_bytes} bytes"),
     }
 
     @router.post(path, status_code=204, response_class=Response, responses=answers)
@@ -174,7 +180,7 @@ def webhook_router(
         """Take a delivery of a Loopai server."""
         claim = await events.claim(event.id)
         if claim == "handling":
-            raise HTTPException(409, headers={"Retry-After": "1"})
+            raise Refusal(409, "Conflict", "Another delivery of the event is being handled.", {"Retry-After": "1"})
         if claim == "handled":
             return
         try:

@@ -653,12 +653,24 @@ async def test_a_server_that_says_by_an_error_that_the_client_is_gone(applicatio
         elif server.in_flight:
             raise BrokenPipeError
 
+    async def post(state: Any) -> int:
+        statuses.clear()
+        parts[:] = [b'{"text": "a"}\n']
+        await app({**scope, "state": dict(state)}, receive, send)
+        return statuses.pop()
+
     async with app.router.lifespan_context(app) as state:
-        for _ in range(2):
-            statuses.clear()
-            parts.append(b'{"text": "a"}\n')
-            await asyncio.wait_for(app({**scope, "state": dict(state)}, receive, send), 10)
-            assert statuses == [200]
+        assert await asyncio.wait_for(post(state), 10) == 200
+
+        async def post_again() -> int:
+            # The place is given back once the thread that read is back.
+            status = 503
+            while status == 503:
+                await asyncio.sleep(0)
+                status = await post(state)
+            return status
+
+        assert await asyncio.wait_for(post_again(), 10) == 200
     server.wait_until(lambda: server.in_flight == 0)
 
 

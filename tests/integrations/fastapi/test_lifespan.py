@@ -11,7 +11,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.testclient import TestClient
 
-from loopai import ConfigurationError, ConnectionException, LoopaiClient, SyncLoopaiClient
+from loopai import ConfigurationError, ConnectionException, LoopaiClient, NotFoundException, SyncLoopaiClient
 from loopai.contrib.fastapi import (
     LoopaiDep,
     LoopaiLifespan,
@@ -25,6 +25,7 @@ from loopai.contrib.fastapi import (
     webhook_router,
 )
 from loopai.contrib.fastapi.testing import override_loopai, running
+from loopai.testing import FakeLoopai
 
 
 def app_with(lifespan) -> FastAPI:
@@ -421,16 +422,62 @@ def test_a_lifespan_in_the_place_of_settings_is_told_its_argument() -> None:
         LoopaiLifespan(lambda app: None)  # type: ignore[arg-type]  # the mistake
 
 
-def test_routers_that_cannot_work_fail_the_start() -> None:
-    """A task that nobody knows, or no webhook secret; under a fake, tasks are the fake's."""
-    for router, told in (
-        (batch_router("nobody-knows"), "nobody-knows"),
+@pytest.mark.parametrize(
+    ("router", "told"),
+    [
+        (batch_router("spam", alias="absent"), "absent"),
         (webhook_router(on_event=print), "LOOPAI_WEBHOOK_SECRETS"),
-    ):
-        app = FastAPI(lifespan=loopai_lifespan)
-        app.include_router(router)
-        with pytest.raises(ConfigurationError, match=told), TestClient(app):
-            pass
+    ],
+)
+def test_routers_that_cannot_work_fail_the_start(router, told) -> None:
+    """An alias that nobody made, or no webhook secret."""
+    app = FastAPI(lifespan=loopai_lifespan)
+    app.include_router(router)
+    with pytest.raises(ConfigurationError, match=told), TestClient(app):
+        pass
+
+
+def with_batches(settings, **lifespan) -> FastAPI:
+    """An application whose one router runs the task `spam`."""
+    app = FastAPI(lifespan=LoopaiLifespan(settings, **lifespan))
+    app.include_router(batch_router("spam"))
+    return app
+
+
+def test_the_tasks_of_batch_routers_are_asked_for_at_startup_only_on_request(tmp_path) -> None:
+    """A name that the server does not know fails the start; one that the lifespan inside makes does not."""
+
+    @asynccontextmanager
+    async def making(app):
+        async with LoopaiClient.local(tmp_path) as client:
+            await client.create_task("spam", description="-", input_schema={}, output_schema={})
+        yield
+
+    settings = LoopaiSettings(local=str(tmp_path), check_on_startup=True)
+    with pytest.raises(NotFoundException, match="spam"), TestClient(with_batches(settings)):
+        raise AssertionError("started")
+    with TestClient(with_batches(settings.model_copy(update={"check_on_startup": False}))):
+        pass
+    with TestClient(with_batches(settings, inner=making)):
+        pass
+    with TestClient(with_batches(settings)):
+        pass
+
+
+def test_a_server_that_cannot_look_up_names_fails_the_start(server) -> None:
+    """With what to do; under an override nobody is asked."""
+
+    async def no_names(asked, wire) -> None:
+        alive = b'{"status":"alive","timestamp":"2025-11-03T08:16:05Z"}'
+        await (wire.answer(alive) if asked.target.endswith("live") else wire.answer(b"", "404 Not Found"))
+
+    server.behaviour = no_names
+    app = with_batches(LoopaiSettings(base_url=server.url, max_retries=0, check_on_startup=True))
+    with pytest.raises(ConfigurationError, match="LOOPAI_TASKS"), TestClient(app):
+        raise AssertionError("started")
+    asked = len(server.asked)
+    with override_loopai(app, FakeLoopai()), TestClient(app):
+        assert not [request for request in server.asked[asked:] if "task" in request.target]
 
 
 def test_an_override_reaches_middleware(loopai_fake) -> None:

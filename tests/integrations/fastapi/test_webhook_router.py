@@ -83,7 +83,7 @@ def test_what_is_not_genuine_is_refused_without_a_reason(client, taken) -> None:
     }
     replies = {name: client.post(PATH, **delivery.as_httpx()) for name, delivery in forged.items()}
     assert {name: reply.status_code for name, reply in replies.items()} == dict.fromkeys(forged, 400)
-    assert {reply.text for reply in replies.values()} == {'{"detail":"Bad Request"}'}
+    assert len({reply.text for reply in replies.values()}) == 1
     assert taken == []
 
 
