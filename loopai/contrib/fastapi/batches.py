@@ -23,7 +23,7 @@ from .batch_responses import BatchResponse
 from .batch_runs import Asked, Options, Places
 from .dependencies import get_loopai_for
 from .lifespan import LOOKED_UP
-from .problems import Refusal, problem_response
+from .problems import RefusedRequest, problem_response
 from .uploads import Limits, kind_of, media_type_of
 
 LARGEST_UPLOAD = 1_000_000_000
@@ -128,13 +128,13 @@ def _response(
     declared = request.headers.get("content-length", "")
     length = int(declared[:20]) if declared.isdigit() else None
     if length is not None and length > options.limits.max_bytes:
-        raise Refusal(413, "Too large", f"At most {options.limits.max_bytes} bytes")
+        raise RefusedRequest(413, "Too large", f"At most {options.limits.max_bytes} bytes")
     if request.headers.get("content-encoding", "").strip().lower() not in _CODINGS:
-        raise Refusal(415, "Unsupported media type", "Content-Encoding must be gzip, or none")
+        raise RefusedRequest(415, "Unsupported media type", "Content-Encoding must be gzip, or none")
     kind = format or kind_of(media_type, "")
     if kind is None and media_type != "multipart/form-data":
         remedy = "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv"
-        raise Refusal(415, "Unsupported media type", remedy)
+        raise RefusedRequest(415, "Unsupported media type", remedy)
     asked = Asked(kind, content_type, length, key, first, encoding)
     return BatchResponse(client, options, asked, places, request.headers.get("accept", ""))
 
@@ -234,7 +234,7 @@ def batch_router(
         try:
             chosen = default_encoding if encoding is None else _encoding(encoding)
         except ConfigurationError as error:
-            raise Refusal(422, "Not valid", str(error)) from None
+            raise RefusedRequest(422, "Not valid", str(error)) from None
         return _response(client, request, shared, places, key=key, first=first, format=format, encoding=chosen)
 
     setattr(batch, LOOKED_UP, (alias, shared.task))
@@ -294,5 +294,5 @@ def batch_response(
     chosen = _encoding(encoding)
     try:
         return _response(client, request, shared, places, key=key, first=first, format=format, encoding=chosen)
-    except Refusal as refusal:
+    except RefusedRequest as refusal:
         return problem_response(refusal.problem)

@@ -58,7 +58,7 @@ def problem_response(problem: Problem, headers: Optional[Mapping[str, str]] = No
     return JSONResponse(content, problem.status, None if headers is None else dict(headers), media_type=MEDIA_TYPE)
 
 
-class Refusal(HTTPException):
+class RefusedRequest(HTTPException):
     """A request that is refused: a problem document from our routers; in another's route what its application makes."""
 
     def __init__(self, status: int, title: str, detail: str, headers: Optional[dict[str, str]] = None) -> None:
@@ -76,7 +76,7 @@ class ProblemRoute(APIRoute):
         async def handle_refusals(request: Request) -> Response:
             try:
                 return await handle(request)
-            except Refusal as error:
+            except RefusedRequest as error:
                 return problem_response(error.problem, error.headers)
             except RequestValidationError as error:
                 return problem_response(_not_valid(error))

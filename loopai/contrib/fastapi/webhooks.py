@@ -17,7 +17,7 @@ from ...models import WebhookEvent
 from ...webhooks import TOLERANCE, WebhookError, parse_event
 from .dependencies import loopai_state
 from .lifespan import CHECK, STATE_KEY, LoopaiState
-from .problems import RETRY_AFTER, ProblemRoute, Refusal, documented_problem
+from .problems import RETRY_AFTER, ProblemRoute, RefusedRequest, documented_problem
 
 LARGEST_DELIVERY = 1_000_000
 """Bytes; the server's events are some hundred, and their `data` a program's input at most."""
@@ -69,8 +69,8 @@ class MemoryEventStore:
         self._taken.pop(event_id, None)
 
 
-def _too_large(limit: int) -> Refusal:
-    return Refusal(413, "Too large", f"At most {limit} bytes.")
+def _too_large(limit: int) -> RefusedRequest:
+    return RefusedRequest(413, "Too large", f"At most {limit} bytes.")
 
 
 async def _body_of(request: Request, limit: int) -> bytes:
@@ -112,7 +112,7 @@ def webhook_event(
             return parse_event(body, request.headers, keys, tolerance=_tolerance(request, alias, tolerance))
         except WebhookError:
             # The sender learns nothing: a forger would learn what to mend.
-            raise Refusal(400, "Bad request", "The delivery is not accepted.") from None
+            raise RefusedRequest(400, "Bad request", "The delivery is not accepted.") from None
 
     return verified_event
 
@@ -180,7 +180,9 @@ def webhook_router(
         """Take a delivery of a Loopai server."""
         claim = await events.claim(event.id)
         if claim == "handling":
-            raise Refusal(409, "Conflict", "Another delivery of the event is being handled.", {"Retry-After": "1"})
+            raise RefusedRequest(
+                409, "Conflict", "Another delivery of the event is being handled.", {"Retry-After": "1"}
+            )
         if claim == "handled":
             return
         try:
