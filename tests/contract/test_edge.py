@@ -260,6 +260,7 @@ async def test_rows_at_the_edge_are_rows(calls: Calls, task: Any) -> None:
         assert [result.output["label"] for result in await run(frame)] == ["spam", "ham"]
 
 
+@pytest.mark.addition("pushing programs")
 def test_a_client_at_the_edge_keeps_options_hooks_and_connections(name: str, server_url: str) -> None:
     """It is a client like any other: with the first one's names, key and hooks, whose connections stay open."""
 

@@ -88,6 +88,7 @@ async def test_an_unknown_task_is_not_found(calls: Calls) -> None:
     assert caught.value.status_code == 404
 
 
+@pytest.mark.addition("looking tasks up by name")
 async def test_a_task_is_found_by_its_name(calls: Calls, task: Any) -> None:
     """A name stands wherever an id does; a name that nobody has is not found."""
     assert (await calls.get_task(task.name)).id == task.id
