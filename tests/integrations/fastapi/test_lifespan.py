@@ -446,6 +446,7 @@ def with_batches(settings, **lifespan) -> FastAPI:
 
 def test_the_tasks_of_batch_routers_are_asked_for_at_startup_only_on_request(tmp_path) -> None:
     """A name that the server does not know fails the start; one that the lifespan inside makes does not."""
+    pytest.importorskip("pydantic_monty", reason="the embedded server runs programs in it")
 
     @asynccontextmanager
     async def making(app):

@@ -148,6 +148,7 @@ def test_another_alias_has_no_key_of_the_default_ones(monkeypatch) -> None:
 
 def test_which_server_is_asked_is_decided_as_for_a_client(monkeypatch) -> None:
     """An address as an argument beats `LOOPAI_LOCAL`, and `local=True` any address of the environment."""
+    pytest.importorskip("pydantic_monty", reason="the embedded server runs programs in it")
     monkeypatch.setenv("LOOPAI_LOCAL", "1")
     config = LoopaiClient(**LoopaiSettings(base_url="https://prod.test").arguments()).config
     assert (config.local, config.base_url) == (False, "https://prod.test")
