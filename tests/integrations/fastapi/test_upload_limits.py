@@ -157,11 +157,9 @@ def test_memory_and_cpu_are_bounded_whatever_an_upload_holds(application, name) 
 
 def test_honest_files_that_repeat_themselves_are_read(application) -> None:
     """A ratio far above the limit is nothing wrong in a file of some megabytes; nor is one below it in a large one."""
-    for count in (100_000, 900_000):
-        noise = b"".join(b"%d,spam\n" % (number * number) for number in range(count // 100))
-        content = (
-            packed((b"id,label\n", 1), (noise, 100)) if count > 100_000 else packed((b"l\n", 1), (b"spam\n", count))
-        )
+    noise = b"".join(b"%d,%s\n" % (line, NOISE[80 * line :][:80]) for line in range(1200))
+    small, large = packed((b"l\n", 1), (b"spam\n", 100_000)), packed((b"id,label\n", 1), (noise, 100))
+    for content, count in ((small, 100_000), (large, 120_000)):
         reply = application.post(content, "?format=csv")
         assert f'"rows":{count}' in reply.text[-2000:]
 
