@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import platform
@@ -9,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Optional
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from . import output
 from .failures import FAILED, OK, UNREACHABLE, USAGE
@@ -73,7 +75,13 @@ def _told(name: str, value: Any, secret: bool) -> Any:
 
 
 def _server(session: Session) -> tuple[dict[str, Any], int]:
-    from ..exceptions import AuthenticationException, ConfigurationError, ConnectionException, LoopaiException
+    from ..exceptions import (
+        AuthenticationException,
+        ConfigurationError,
+        ConnectionException,
+        LoopaiException,
+        NotFoundException,
+    )
     from ..transports.proxies import proxy_for
     from .failures import Failed
 
@@ -85,6 +93,9 @@ def _server(session: Session) -> tuple[dict[str, Any], int]:
             proxy = None if embedded else proxy_for(client.config)
             told["proxy"] = None if proxy is None else _address(proxy.address)
             health = client.get_health()
+            with contextlib.suppress(NotFoundException):
+                # Health needs no key; a task does, also one that there is not.
+                client.get_task(uuid4())
     except (ConfigurationError, ConnectionException, Failed) as error:
         told["error"] = str(error)
         return told, USAGE if isinstance(error, ConfigurationError) else UNREACHABLE
