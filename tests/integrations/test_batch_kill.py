@@ -107,7 +107,7 @@ def test_a_full_disk_ends_with_a_clear_error_and_resumes_with_room(server: tuple
         with _runner(server, given, output) as process:
             _, said = process.communicate(timeout=60)
         assert process.returncode == 2
-        assert "the disk is full. Make room, then run again with --resume" in said.decode()
+        assert "the disk is full. Free some space, then run again with --resume" in said.decode()
         part = [json.loads(line) for line in output.read_text().splitlines()]
         assert 0 < len(part) < 2_000
         subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
