@@ -24,6 +24,7 @@ from loopai import (
     NotFoundException,
     NotSupportedException,
     RateLimitException,
+    ReplyTooLargeException,
     ServerException,
     SyncLoopaiClient,
     TimeoutException,
@@ -123,6 +124,9 @@ def of_other_servers(address: str) -> None:
     with SyncLoopaiClient(f"{address}/broken", max_retries=0) as client:
         error = provoke(client.get_health, ServerException)
         print(f"  status {error.status_code}, the body began with {error.response!r}")
+
+    with SyncLoopaiClient(f"{address}/broken", max_retries=0, max_reply_bytes=10) as client:
+        provoke(client.get_health, ReplyTooLargeException)
 
     with SyncLoopaiClient(f"{address}/other") as client:
         provoke(client.list_tasks, NotSupportedException)
