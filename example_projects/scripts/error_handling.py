@@ -39,12 +39,13 @@ def main(input):
 
 
 class Misbehaving(BaseHTTPRequestHandler):
-    """Answers by the first part of the path: /busy/…, /locked/…, /broken/…, and with 404 otherwise."""
+    """Answers by the first part of the path: /busy/…, /locked/…, /broken/…, /large/…, and with 404 otherwise."""
 
     ANSWERS = {
         "busy": (429, {"Retry-After": "7"}, b'{"code": "RATE_LIMIT_EXCEEDED", "message": "too many requests"}'),
         "locked": (401, {}, b'{"code": "UNAUTHORIZED", "message": "the key is wrong"}'),
         "broken": (502, {"Content-Type": "text/html"}, b"<html>Bad Gateway</html>"),
+        "large": (200, {"Content-Type": "application/json"}, b'{"status": "' + b"x" * 2000 + b'"}'),
     }
 
     def do_GET(self) -> None:  # the name http.server looks for
@@ -125,7 +126,7 @@ def of_other_servers(address: str) -> None:
         error = provoke(client.get_health, ServerException)
         print(f"  status {error.status_code}, the body began with {error.response!r}")
 
-    with SyncLoopaiClient(f"{address}/broken", max_retries=0, max_reply_bytes=10) as client:
+    with SyncLoopaiClient(f"{address}/large", max_reply_bytes=1000) as client:
         provoke(client.get_health, ReplyTooLargeException)
 
     with SyncLoopaiClient(f"{address}/other") as client:
