@@ -14,10 +14,10 @@ DEEPEST_BODY = 32
 MOST_VALUES = 2_000_000
 """JSON values in a request body; each takes some 80 bytes."""
 
-MOST_BODY_BYTES = 80_000_000
+MOST_BODY_BYTES = 64_000_000
 """Bytes of all request bodies that are held at a time."""
 
-MOST_PARSED_BYTES = 150_000_000
+MOST_PARSED_BYTES = 100_000_000
 """About how many bytes what large bodies say may take at a time."""
 
 LARGEST_CODE = 1_000_000

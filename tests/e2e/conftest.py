@@ -346,6 +346,7 @@ CONTRAST = """
 
 def legible(page: Any, view: str = "") -> None:
     """Nothing sticks out to the side, and every text has the contrast that WCAG asks for."""
+    page.wait_for_load_state()
     width, room = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert width <= room, view
     seen, low = page.evaluate(CONTRAST)
