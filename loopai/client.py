@@ -164,7 +164,7 @@ class LoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> AsyncTransport:
@@ -830,7 +830,7 @@ class SyncLoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> Transport:

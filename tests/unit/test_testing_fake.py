@@ -169,18 +169,18 @@ def test_an_unprogrammed_task_fails_the_test_whatever_the_code_catches(fake: Fak
 
 
 async def test_a_task_that_the_server_does_not_have(fake: FakeLoopai) -> None:
-    """`is_unknown` gives the server's own answers: 404, 500 EXECUTION_ERROR, failed rows, no artifacts."""
+    """`is_unknown` gives the server's own answers: 404, failed rows with a code, no artifacts."""
     fake.task("gone").is_unknown()
     async with fake.async_client() as client:
         with pytest.raises(NotFoundException) as missing:
             await client.get_task("gone")
         assert (missing.value.code, missing.value.status_code) == ("TASK_NOT_FOUND", 404)
-        with pytest.raises(ExecutionException, match="not found") as failed:
+        with pytest.raises(NotFoundException, match="not found") as failed:
             await client.execute("gone", 1)
-        assert (failed.value.code, failed.value.status_code) == ("EXECUTION_ERROR", 500)
+        assert (failed.value.code, failed.value.status_code) == ("TASK_NOT_FOUND", 404)
         batch = await client.batch_execute("gone", [1])
         assert "not found" in str(batch.results[0].error_message)
-        assert batch.results[0].execution_id is None
+        assert (batch.results[0].execution_id, batch.results[0].code) == (None, "TASK_NOT_FOUND")
         assert await client.list_artifacts("gone") == []
         with pytest.raises(NotFoundException, match="not found"):
             await client.push_program("gone", "def main(input): return 1")

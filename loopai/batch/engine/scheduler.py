@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Final, Literal, Optional, Union
+from typing import Any, Callable, Final, Literal, Optional, Union
 
 from ..._core import retries
 from ..._core.randomness import private_random
+from ..._core.unrun import CONVICTED_AFTER as UNRUN_AFTER
+from ..._core.unrun import ItemConcurrency, is_unrun, left_alone, suspicions
 from ...exceptions import (
     AuthenticationException,
     ConnectionException,
@@ -26,9 +28,9 @@ from ...exceptions import (
     ValidationException,
 )
 from ..options import BatchOptions, MaxErrors
-from ..rows import CANCELLED, ERROR, OK, REFUSED, STOPPED, UNSENDABLE, Outcome, Row
+from ..rows import CANCELLED, ERROR, OK, REFUSED, SERVER, STOPPED, UNSENDABLE, Outcome, Row
 from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
-from .throttle import LIMITER_PAUSE, Throttle
+from .throttle import LIMITER_PAUSE, MOST_ROWS, Throttle
 
 GIVE_UP_AFTER = 8
 """Failures in a row, those of one moment counted once, with no reply between them, after which the server counts as
@@ -106,9 +108,16 @@ class Scheduler:
         self._failures = 0
         self._failed_at = float("-inf")
         self._answered_at: Optional[float] = None
+        self._ran_at: Optional[float] = None
+        self._items = ItemConcurrency("the server")
+        self._resends = True
         # Ordered runs: what ended before an earlier row did.
         self._held: dict[int, Outcome] = {}
         self._next_out = 0
+
+    def serve(self, items: ItemConcurrency, *, resends: bool) -> None:
+        """Go by what a client knows of its server; `resends` is as on `Sender`."""
+        self._items, self._resends = items, resends
 
     # Rows in
 
@@ -139,7 +148,7 @@ class Scheduler:
             again = self._due(now)
             if again is not None:
                 return self._send(again, now)
-            rows = self.throttle.chunk_rows()
+            rows = self._chunk_rows()
             if self._waiting and (self._exhausted or len(self._waiting) >= rows):
                 return self._send(self._gather(rows), now)
             if not self._exhausted and not self._too_far_ahead():
@@ -153,13 +162,30 @@ class Scheduler:
     def flush(self, now: float) -> Step:
         """What to do where a pull has brought nothing for a while: send what there is, if nothing is under way."""
         free = self._waiting and not self.in_flight and self.stopped is None and self.throttle.paused_until <= now
-        return self._send(self._gather(self.throttle.chunk_rows()), now) if free else Wait(None)
+        return self._send(self._gather(self._chunk_rows()), now) if free else Wait(None)
 
     def _due(self, now: float) -> Optional[Chunk]:
         for place, chunk in enumerate(self._again):
             if chunk.not_before <= now:
-                return self._again.pop(place)
+                return self._cut_to_time(self._again.pop(place), place)
         return None
+
+    def _cut_to_time(self, chunk: Chunk, place: int) -> Chunk:
+        """The start of a chunk that lasts a few seconds; the rest goes back to its place."""
+        while len(chunk) > self._rows_in_time():
+            chunk, rest = chunk.halves()
+            self._again.insert(place, rest)
+        return chunk
+
+    def _chunk_rows(self) -> int:
+        """Rows for the next chunk."""
+        return min(self.throttle.chunk_rows(), self._rows_in_time())
+
+    def _rows_in_time(self) -> int:
+        """Rows that a request may have to last a few seconds, where the server runs them one at a time."""
+        if self._items.allowed(self.options.max_concurrency) > 1:
+            return MOST_ROWS
+        return self._items.most_items(self.throttle.seconds) or MOST_ROWS
 
     def _soonest(self, now: float) -> Optional[float]:
         if not self._again or self.in_flight >= self.throttle.limit:
@@ -180,6 +206,7 @@ class Scheduler:
         self.in_flight += 1
         chunk.attempts += 1
         chunk.sent_at = now
+        chunk.concurrency = self._items.allowed(self.options.max_concurrency)
         return Send(chunk)
 
     # Replies
@@ -204,12 +231,62 @@ class Scheduler:
             self._again.insert(0, Chunk(rows, numbers, chunk.attempts))
 
     def _replied(self, chunk: Chunk, replies: Replies, now: float) -> None:
-        self._failures = 0
-        self._answered_at = now
-        self.throttle.succeeded()
-        for number, row, result in zip(chunk.numbers, chunk.rows, replies.results):
-            self._end(number, outcome_of(row, result, chunk.attempts))
+        results = replies.results
+        ran = [place for place, result in enumerate(results) if result["success"] or not _is_unrun(result)]
+        one_at_a_time = chunk.concurrency == 1
+        if one_at_a_time:
+            self._items.ran(results[place].get("latency_ms") for place in ran)
+        if ran:
+            self._ran_at = now
+        if ran or not one_at_a_time or not results:
+            self._failures = 0
+            self._answered_at = now
+            self.throttle.succeeded()
+        for place in ran:
+            self._end(chunk.numbers[place], outcome_of(chunk.rows[place], results[place], chunk.attempts))
+        if len(ran) < len(results):
+            self._unrun(chunk, results, ran, now)
         self._heed(replies, now)
+
+    def _unrun(self, chunk: Chunk, results: Sequence[Mapping[str, Any]], ran: Sequence[int], now: float) -> None:
+        """The server failed to run rows of a chunk: send them again, one at a time there, or give them up."""
+        unrun = sorted(set(range(len(results))).difference(ran))
+        message = str(results[unrun[0]]["error_message"])
+        self._items.failed(message)
+        one_at_a_time = chunk.concurrency == 1
+        counts = dict.fromkeys(unrun, 0)
+        if one_at_a_time:
+            since = chunk.failed_at is not None and self._ran_at is not None and self._ran_at >= chunk.failed_at
+            counts = suspicions(unrun, ran, chunk.suspect, others_ran=since)
+        over = [place for place in unrun if not self._resends or counts[place] >= UNRUN_AFTER]
+        for place in over:
+            told = "it is not sent again (retry_unknown=False or max_retries=0)"
+            if self._resends:
+                told = f"it failed again when it was sent {chunk.attempts} times while others ran"
+            error = left_alone(results[place]["error_message"], told)
+            row = chunk.rows[place]
+            self._end(chunk.numbers[place], Outcome(row, ERROR, None, error, SERVER, None, chunk.attempts))
+        again = []
+        for count in sorted(set(counts.values())):
+            places = [place for place in unrun if counts[place] == count and place not in set(over)]
+            if places:
+                again.append(chunk.part(places, now))
+                again[-1].suspect = count
+        if one_at_a_time and not ran and not over:
+            trouble = ServerException(f"the server could not run any row of a request: {message}", status_code=200)
+            self.last_error = str(trouble)
+            self._troubled(chunk, trouble, now)
+            if self._failures >= GIVE_UP_AFTER:
+                self._again.extend(again)
+                self.stop(UNREACHABLE, trouble)
+                return
+            for part in again:
+                part.not_before = now + self._backoff(self._failures)
+            if len(chunk) > 1 and chunk.attempts > CONVICTED_AFTER and chunk.suspect == 0:
+                again = [half for part in again for half in part.halves()]
+            self._again.extend(again)
+        else:
+            self._again[:0] = again
 
     def _heed(self, replies: Replies, now: float) -> None:
         """Pause before being refused, where the reply says that the budget is used up."""
@@ -357,6 +434,10 @@ class Scheduler:
         max_errors = self.options.max_errors
         if isinstance(max_errors, MaxErrors) and max_errors.exceeded(self.errors, self.done):
             self.stop(TOO_MANY_ERRORS)
+
+
+def _is_unrun(result: Mapping[str, Any]) -> bool:
+    return is_unrun(result["success"], result.get("execution_id"), result.get("code"), result.get("error_message"))
 
 
 def _ends_the_run(error: LoopaiException) -> bool:
