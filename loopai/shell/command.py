@@ -19,7 +19,7 @@ from ..batch.engine.run import Run
 from ..batch.engine.stopping import Stop
 from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.reporting.one_line import one_line
-from ..batch.reporting.progress import Bar, watcher_for
+from ..batch.reporting.progress import ProgressBar, watcher_for
 from ..batch.reporting.report import check_report, write_report
 from ..batch.resume.checkpoint import check_apart
 from ..batch.resume.prescan import prescan
@@ -124,7 +124,7 @@ class BatchCommand:
         self._shared = options
         self._stderr = stderr
         self.client = client
-        self._drawn: list[Bar] = []
+        self._drawn: list[ProgressBar] = []
 
     @property
     def stderr(self) -> TextIO:
@@ -151,7 +151,7 @@ class BatchCommand:
     def watchers(self, progress: Optional[str] = None) -> list[Any]:
         """What shows how the run goes, as `--progress` (or `progress`) says; `carry_out` puts it away."""
         made = watcher_for(progress or self._shared.progress, self.stderr)
-        self._drawn += [watcher for watcher in made if isinstance(watcher, Bar)]
+        self._drawn += [watcher for watcher in made if isinstance(watcher, ProgressBar)]
         return made
 
     def plan(self, task: str, source: str, rows: Optional[int], chunk_size: int, max_in_flight: int) -> None:
