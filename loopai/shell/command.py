@@ -49,6 +49,7 @@ from .exit_codes import (
 )
 from .interrupts import Interrupts, interrupts
 from .options import CommandOptions
+from .text import no_server
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
@@ -100,7 +101,7 @@ def run_command(
         return command.fail(USAGE, spelled(error, in_shell))
     except LoopaiException as error:
         unreachable = isinstance(error, (ConnectionException, ServerException))
-        return command.fail(SERVER_UNREACHABLE if unreachable else USAGE, str(error))
+        return command.fail(SERVER_UNREACHABLE if unreachable else USAGE, no_server(client, error) or str(error))
 
 
 def refuse(error: OptionError, as_json: bool, stderr: Optional[TextIO] = None) -> int:
