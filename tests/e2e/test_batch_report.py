@@ -115,8 +115,9 @@ def test_the_report_shows_the_run(opened: Callable[[str], Any], reported: tuple[
     assert page.get_by_role("heading", level=1).inner_text() == page.title()
     assert page.get_by_text("Finished", exact=True).is_visible()
     names = page.get_by_role("heading", level=2).all_inner_texts()
-    assert names == ["Throughput", "Latency", "Errors by kind", "Confusion matrix"]
-    assert [page.get_by_role("region", name=name).count() for name in names] == [1, 1, 1, 1]
+    charts = ["Throughput", "Latency", "Errors by kind", "Confusion matrix"]
+    assert names == [*charts, "Rows that were wrong or failed", "Options"]
+    assert [page.get_by_role("region", name=name).count() for name in names] == [1] * len(names)
 
     shown = tiles(page)
     assert shown["Rows"] == ["1,200", "all in this run"]
@@ -275,7 +276,7 @@ def test_a_run_without_right_answers(opened: Callable[[str], Any], reports: Repo
     """Without `--expect` there is no accuracy and no matrix; without errors that is said."""
     page = opened(reports(lambda given: given["n"], [{"n": n} for n in range(250)]).as_uri())
     sound(page)
-    assert page.get_by_role("heading", level=2).all_inner_texts() == ["Throughput", "Latency", "Errors"]
+    assert page.get_by_role("heading", level=2).all_inner_texts() == ["Throughput", "Latency", "Errors", "Options"]
     assert page.get_by_text("None: every row ended ok.").is_visible()
     assert "Accuracy" not in tiles(page)
 
