@@ -122,7 +122,7 @@ def test_the_report_shows_the_run(opened: Callable[[str], Any], reported: tuple[
     shown = tiles(page)
     assert shown["Rows"] == ["1,200", "all in this run"]
     assert shown["Errors"] == [f"{summary['errors']:,}", f"{summary['errors'] / 1200:.2%} of all"]
-    assert shown["Accuracy"] == [f"{summary['quality']['accuracy']:.1%}", "over 800 rows"]
+    assert shown["Accuracy"] == [f"{summary['quality']['accuracy']:.1%}", "over 800 rows; 95% sure: 46.5% to 53.5%"]
     assert float(shown["Rows a second"][0].replace(",", "")) == pytest.approx(summary["rows_per_s"], rel=0.02, abs=0.6)
     assert page.locator(".outcome li").all_inner_texts() == ["800 ok", "400 errors"]
 
