@@ -16,9 +16,20 @@ from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from loopai.contrib.fastapi import LoopaiDep, LoopaiLifespan, batch_response, batch_router, get_loopai
+from loopai.contrib.fastapi import (
+    LoopaiDep,
+    LoopaiLifespan,
+    batch_response,
+    batch_router,
+    get_loopai,
+    get_sync_loopai,
+    install_error_handlers,
+    install_loopai,
+)
 from loopai.contrib.fastapi.testing import override_loopai
 
 ROWS = [{"id": "a", "text": "one"}, {"id": "b", "text": ""}]
@@ -143,16 +154,43 @@ def test_a_route_of_one_s_own(app) -> None:
     assert ('"upper":"ONE"' in reply.text, "event: summary" in reply.text) == (True, True)
 
 
-def test_plain_starlette(loopai_fake) -> None:
-    """The lifespan, the client and batches work without FastAPI's routes."""
+@pytest.mark.parametrize("added", ["as the lifespan", "later"])
+def test_plain_starlette(loopai_fake, added) -> None:
+    """The lifespan, both clients, batches and problem documents work without FastAPI's routes."""
     loopai_fake.task("echo").computes(lambda given: given)
+    loopai_fake.task("absent").raises(404)
 
     async def batch(request):
-        return batch_response(await get_loopai(request), "echo", request)
+        return batch_response(await get_loopai(request), "echo", request, max_bytes=100)
 
-    app = Starlette(routes=[Route("/batch", batch, methods=["POST"])], lifespan=LoopaiLifespan(loopai_fake))
+    async def check(request):
+        result = await (await get_loopai(request)).execute(request.path_params["task"], "in a loop")
+        return JSONResponse(result.output)
+
+    async def check_in_thread(request):
+        client = await get_sync_loopai(request)
+        return JSONResponse((await run_in_threadpool(client.execute, "echo", "in a thread")).output)
+
+    routes = [
+        Route("/batch", batch, methods=["POST"]),
+        Route("/check/{task}", check),
+        Route("/check-in-thread", check_in_thread),
+    ]
+    if added == "later":
+        app = Starlette(routes=routes)
+        install_loopai(app, loopai_fake)
+    else:
+        app = Starlette(routes=routes, lifespan=LoopaiLifespan(loopai_fake))
+    install_error_handlers(app)
     with TestClient(app) as client:
         assert "event: summary" in client.post("/batch", json=ROWS).text
+        assert client.get("/check/echo").json() == "in a loop"
+        assert client.get("/check-in-thread").json() == "in a thread"
+        refused = client.post("/batch", json=ROWS * 10)
+        absent = client.get("/check/absent")
+    for reply, status in ((refused, 413), (absent, 404)):
+        assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json")
+        assert reply.json()["status"] == status
 
 
 def test_two_routers_of_one_application_have_names_of_their_own(app) -> None:
