@@ -143,12 +143,12 @@ def _versions() -> dict[str, dict[str, Optional[str]]]:
         "loopai": {"version": __version__, "needed_for": None},
     }
     try:
-        required = metadata.requires("loopai") or []
+        required = metadata.requires("loopai-sdk") or []
     except metadata.PackageNotFoundError:  # run from a folder, never installed
         required = ["httpx", "pydantic", "typer; extra == 'cli'", "rich; extra == 'cli'"]
     for line in required:
         parts = _REQUIREMENT.match(line)
-        if parts is None or parts[2] in _DEVELOPMENT or parts[1] == "loopai":
+        if parts is None or parts[2] in _DEVELOPMENT or parts[1] == "loopai-sdk":
             continue
         earlier = libraries.get(parts[1])
         if earlier is None:
