@@ -5,10 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
-import socket
-import subprocess
-import sys
 
 import httpx
 import pytest
@@ -200,48 +196,3 @@ def test_two_routers_of_one_application_have_names_of_their_own(app) -> None:
     paths = app.openapi()["paths"]
     assert {paths[f"/{name}"]["post"]["tags"][0] for name in ("spam", "tone")} == {"spam", "tone"}
     assert app.url_path_for("tone") == "/tone"
-
-
-SHUTDOWN = """
-import asyncio, socket, uvicorn
-from fastapi import FastAPI
-from loopai.contrib.fastapi import LoopaiLifespan, LoopaiSettings, batch_router
-
-class Upstream:
-    async def asend(self, request):
-        await asyncio.Event().wait()
-    async def aclose(self):
-        pass
-
-app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(transport=Upstream(), close_grace=1)))
-app.include_router(batch_router("7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60", heartbeat_every=0.2))
-listening = socket.socket()
-listening.bind(("127.0.0.1", 0))
-listening.listen()
-print(listening.getsockname()[1], flush=True)
-uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
-"""
-
-
-@pytest.mark.slow
-def test_a_shutdown_ends_an_open_batch_with_a_summary() -> None:
-    """The rows that had not ended are cancelled, and the server ends."""
-    with subprocess.Popen([sys.executable, "-c", SHUTDOWN], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-                body = b'[{"a": 1}]'
-                head = f"POST /batch?format=json HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-                client.sendall(head.encode() + body)
-                text = b""
-                while b"heartbeat" not in text:
-                    text += client.recv(65536)
-                process.send_signal(signal.SIGTERM)
-                while part := client.recv(65536):
-                    text += part
-            process.wait(20)
-        except BaseException:
-            process.kill()
-            raise
-    assert b'"ended":"interrupted"' in text

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import signal
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated
 from uuid import uuid4
@@ -14,6 +17,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.testclient import TestClient
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient, NotFoundException, SyncLoopaiClient
+from loopai.batch import Stop
 from loopai.contrib.fastapi import (
     LoopaiDep,
     LoopaiLifespan,
@@ -546,3 +550,46 @@ def test_an_override_reaches_middleware(loopai_fake) -> None:
     with override_loopai(app, loopai_fake):
         reply = TestClient(app).head("/health/live")
         assert (reply.status_code, reply.headers["x-found"]) == (200, "from middleware")
+
+
+@pytest.fixture
+def handled() -> Iterator[list[str]]:
+    """What the server's own handler of SIGTERM was told."""
+    told: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append("server"))
+    yield told
+    signal.signal(signal.SIGTERM, before)
+
+
+async def test_the_server_s_signal_handler_is_chained_and_restored(settings, handled) -> None:
+    """Batches are stopped, the server's handler runs all the same, and afterwards it is as it was."""
+    theirs = signal.getsignal(signal.SIGTERM)
+    app = FastAPI(lifespan=LoopaiLifespan(settings))
+    stop = Stop(0.0)
+    async with app.router.lifespan_context(app) as state:
+        state["loopai"].add_batch(stop)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0)
+        assert (stop.requested, handled) == (True, ["server"])
+    assert signal.getsignal(signal.SIGTERM) is theirs
+
+
+async def test_a_signal_handler_that_was_set_since_stays(settings, handled) -> None:
+    """It is not ours to remove."""
+    app = FastAPI(lifespan=LoopaiLifespan(settings))
+    async with app.router.lifespan_context(app):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_a_server_in_a_thread_keeps_its_signal_handlers(settings, handled) -> None:
+    """Python sets them in the main thread only."""
+    theirs = signal.getsignal(signal.SIGTERM)
+
+    async def run() -> bool:
+        app = FastAPI(lifespan=LoopaiLifespan(settings))
+        async with app.router.lifespan_context(app):
+            return signal.getsignal(signal.SIGTERM) is theirs
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(asyncio.run, run()).result()
