@@ -465,8 +465,9 @@ class LoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 
@@ -1126,8 +1127,9 @@ class SyncLoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 

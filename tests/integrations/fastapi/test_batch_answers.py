@@ -8,7 +8,7 @@ import json
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, UploadFile
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -19,6 +19,7 @@ from starlette.routing import Route
 from loopai.contrib.fastapi import (
     LoopaiDep,
     LoopaiLifespan,
+    SyncLoopaiDep,
     batch_response,
     batch_router,
     get_loopai,
@@ -148,6 +149,22 @@ def test_a_route_of_one_s_own(app) -> None:
 
     reply = TestClient(app).post("/mine/echo", json=ROWS)
     assert ('"upper":"ONE"' in reply.text, "event: summary" in reply.text) == (True, True)
+
+
+def test_an_upload_s_file_in_a_route_of_one_s_own(app) -> None:
+    """Of which a client of either kind reads the rows."""
+
+    @app.post("/count")
+    async def count(upload: UploadFile, ai: LoopaiDep):
+        return [each.output async for each in ai.batch_stream("echo", upload.file, format="csv")]
+
+    @app.post("/count-in-thread")
+    def count_in_thread(upload: UploadFile, ai: SyncLoopaiDep):
+        return [each.output for each in ai.batch_stream("echo", upload.file, format="csv")]
+
+    for path in ("/count", "/count-in-thread"):
+        reply = TestClient(app).post(path, files={"upload": ("a.csv", b"text\na\nb\n", "text/csv")})
+        assert sorted(each["upper"] for each in reply.json()) == ["A", "B"]
 
 
 @pytest.mark.parametrize("added", ["as the lifespan", "later"])
