@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # The parts that the 95 % hold for; they run in this process, in threads at most.
 COVERED := loopai/_core/*,loopai/client.py,loopai/models.py,loopai/exceptions.py
 
-.PHONY: help demo demo-serve demo-fastapi test lint format types bench matrix build clean same-python
+.PHONY: help demo demo-serve demo-fastapi test lint format types docs docs-serve bench matrix build clean same-python
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,13 @@ types: .venv/.dev ## Check the types, with mypy and pyright
 	$(BIN)/mypy example_projects/django_mail
 	$(BIN)/pyright --project tests/typing --pythonpath $(BIN)/python
 
+docs: .venv/.dev ## Build the site of the documentation into site/, and check its links and its reference
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@$(BIN)/python .ci/check_site.py
+
+docs-serve: .venv/.dev ## Show the site at http://127.0.0.1:8000 while you write
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 bench: .venv/.dev ## Measure, and compare with baselines of the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -66,7 +73,7 @@ build: .venv/.dev ## Build sdist and wheel, and try the wheel in a fresh environ
 	@.ci/check-wheel $(BIN)/python
 
 clean: ## Remove whatever the other verbs made
-	rm -rf .venv .matrix dist build *.egg-info .coverage .coverage.* htmlcov .hypothesis
+	rm -rf .venv .matrix dist build site *.egg-info .coverage .coverage.* htmlcov .hypothesis
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find loopai tests benchmarks example_projects .ci -name __pycache__ -type d -prune -exec rm -rf {} +
 

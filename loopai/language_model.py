@@ -32,7 +32,7 @@ Redactor = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model behind an OpenAI-compatible endpoint (OpenAI's own without a `base_url`), and the limits of one generation.
+    """A model behind an OpenAI-compatible endpoint, by default OpenAI's own, and the limits of one generation.
 
     `examples` is how many of a task's examples it is shown at most, and `redact` names the function
     (`"package.module:function"`) that changes each of them first. `max_tokens` bounds prompts and replies together,

@@ -52,7 +52,11 @@ class OptionInfo:
     where: frozenset[str] = EVERYWHERE
     group: str = RUNNING
     repeated: bool = False
-    choices: tuple[str, ...] = ()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it takes, where there are only some."""
+        return getattr(self.read, "choices", ())
 
 
 def option(default: T, help: str, **info: Any) -> T:  # noqa: A002  # the word of argparse and Typer
@@ -118,15 +122,20 @@ def seconds(value: Any) -> float:
     return number
 
 
-def one_of(*choices: str) -> Callable[[Any], str]:
-    """Reads one of some words."""
+class one_of:  # noqa: N801  # beside `whole` and `seconds`, which read values, too
+    """Reads one of some words; `None` where it is `optional`."""
 
-    def read(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
+    def __init__(self, *choices: str, optional: bool = False) -> None:
+        self.choices = choices
+        self._optional = optional
+
+    def __call__(self, value: Any) -> Optional[str]:
+        """Return the word. Raises `ValueError` for another."""
+        if value is None and self._optional:
+            return None
+        if value not in self.choices:
+            raise ValueError(f"must be one of {', '.join(self.choices)}")
         return str(value)
-
-    return read
 
 
 def _optional(read: Callable[[Any], T]) -> Callable[[Any], Optional[T]]:
@@ -240,7 +249,7 @@ class BatchOptions:
     output_format: Optional[str] = option(
         None,
         "Format of the output: csv, jsonl or parquet (default: by its name).",
-        read=_optional(one_of("csv", "jsonl", "parquet")),
+        read=one_of("csv", "jsonl", "parquet", optional=True),
         metavar="FORMAT",
         where=frozenset({RUN, FILE, QUERYSET}),
         group=FORMATS,
@@ -248,7 +257,7 @@ class BatchOptions:
     format: Optional[str] = option(
         None,
         "Format of the input: csv, jsonl or parquet (default: by its name).",
-        read=_optional(one_of("csv", "jsonl", "parquet")),
+        read=one_of("csv", "jsonl", "parquet", optional=True),
         metavar="FORMAT",
         where=_FILES,
         group=FORMATS,

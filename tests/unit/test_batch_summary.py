@@ -13,7 +13,7 @@ import pytest
 from loopai import ConfigurationError
 from loopai.batch import Outcome, Row
 from loopai.batch.reporting.charts import columns, milliseconds, number
-from loopai.batch.reporting.progress import Bar, Lines, clock_time, progress_line, watcher_for
+from loopai.batch.reporting.progress import Lines, ProgressBar, clock_time, progress_line, watcher_for
 from loopai.batch.reporting.quality import MOST_LABELS, OTHER, Expectation, Quality, label_of
 from loopai.batch.reporting.report import page
 from loopai.batch.reporting.snapshot import Snapshot
@@ -227,7 +227,7 @@ def test_a_bar_is_drawn_on_a_terminal() -> None:
 
     terminal = Terminal()
     (bar,) = watcher_for("auto", terminal)
-    assert isinstance(bar, Bar)
+    assert isinstance(bar, ProgressBar)
     bar.update(_snapshot(30.0))
     summary: Summary = summary_of(_tally(), "finished", 0, 30.0)
     bar.finish(_snapshot(30.0), summary)
@@ -241,7 +241,7 @@ def test_a_run_that_was_stopped_is_not_all_of_it() -> None:
     """The bar stays where it was, though an input that is closed counts as read."""
 
     terminal = io.StringIO()
-    bar = Bar(terminal)
+    bar = ProgressBar(terminal)
     bar.update(_snapshot(30.0, read=0.25))
     bar.finish(_snapshot(30.0, read=1.0), summary_of(_tally(), "interrupted", 0, 30.0))
     assert "25%" in terminal.getvalue()

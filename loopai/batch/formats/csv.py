@@ -294,12 +294,9 @@ class CsvSource(FromInput):
         return header
 
     def __iter__(self) -> Iterator[Record]:
-        """Read the rows in order."""
+        """Read the rows in order. The file is opened with the first row."""
         text, lines, reader = self._opened or self._open()
         self._opened = None
-        return self._rows(text, lines, reader)
-
-    def _rows(self, text: IO[str], lines: _Lines, reader: Any) -> Iterator[Record]:
         header = self._header or []
         typed = [(name, _TYPES[kind], kind) for name, kind in self._types.items() if kind != "str"]
         width = len(header)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
+from ...display import fields_table
 from ..formats.sinks import ERROR as ERROR_COLUMN
 from ..formats.sinks import LATENCY as LATENCY_COLUMN
 from ..formats.sinks import OUTPUT as OUTPUT_COLUMN
@@ -294,7 +295,7 @@ Ended = Literal[
 `fault` (a part failed again and again), and only those of FastAPI's batch router as `unreadable_upload`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """What a run came to.
 
@@ -326,6 +327,16 @@ class Summary:
     def rows_per_second(self) -> float:
         """Rows ended a second."""
         return (self.ok + self.errors) / self.seconds if self.seconds > 0 else 0.0
+
+    def __repr__(self) -> str:
+        counts = f"{self.ok:,} ok, {self.errors:,} failed"
+        counts += f", {self.cancelled:,} cancelled" if self.cancelled else ""
+        counts += f", {self.skipped:,} skipped" if self.skipped else ""
+        return f"<Summary {self.ended}: {counts}, {self.seconds:.3g} s>"
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        return fields_table("Summary", {name: value for name, value in self.to_dict().items() if value})
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data."""
