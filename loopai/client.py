@@ -186,7 +186,7 @@ class LoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> AsyncTransport:
@@ -447,10 +447,12 @@ class LoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = await self.get_task(task_id)
-        artifact = await self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = await self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, await self.list_artifacts(task.id))
+        artifact = await self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.EdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows
@@ -875,7 +877,7 @@ class SyncLoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> Transport:
@@ -1129,10 +1131,12 @@ class SyncLoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = self.get_task(task_id)
-        artifact = self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, self.list_artifacts(task.id))
+        artifact = self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.SyncEdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows

@@ -469,13 +469,18 @@ class BatchExecuteRequest(LoopaiModel):
 
 
 class BatchExecuteResult(LoopaiModel):
-    """One row's outcome. `execution_id` is `None` where the row failed before it ran."""
+    """One row's outcome. `execution_id` is `None` where the row failed before it ran.
+
+    `code` says why such a row did not run. An addition of the embedded server: `VALIDATION_ERROR`, `SKIPPED`,
+    `EXECUTION_ERROR` (no program), `TASK_NOT_FOUND`, `ARTIFACT_NOT_FOUND`.
+    """
 
     id: str
     execution_id: Optional[UUID] = None
     success: bool
     output: Any = None
     error_message: Optional[str] = None
+    code: Optional[str] = None
     latency_ms: float = 0.0
     sampled_for_validation: bool = False
 

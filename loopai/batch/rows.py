@@ -9,7 +9,7 @@ from ..display import fields_table, short
 Status = Literal["ok", "error", "cancelled"]
 """The values of `Outcome.status`."""
 
-Code = Literal["program", "unreadable", "unmapped", "duplicate", "unsendable", "refused", "unfit", "stopped"]
+Code = Literal["program", "unreadable", "unmapped", "duplicate", "unsendable", "refused", "server", "unfit", "stopped"]
 """The values of `Outcome.code`: why a row has no output."""
 
 OK: Final = "ok"
@@ -28,6 +28,8 @@ UNSENDABLE: Final = "unsendable"
 """`Outcome.code`: the input is nothing JSON can say."""
 REFUSED: Final = "refused"
 """`Outcome.code`: in a request of its own the server refused the row, or its reply was larger than may be read."""
+SERVER: Final = "server"
+"""`Outcome.code`: the server failed to run the row, or to record that it ran, while it ran others."""
 UNFIT: Final = "unfit"
 """`Outcome.code`: the output does not fit where it is to be kept: a model's field, or the type that was asked for."""
 STOPPED: Final = "stopped"

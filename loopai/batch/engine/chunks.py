@@ -42,7 +42,10 @@ class BatchCall:
 class Chunk:
     """Rows that travel together. `number` is the place of the first in the run; times are the scheduler's."""
 
-    __slots__ = ("alone", "attempts", "failed_at", "not_before", "numbers", "rows", "sent_at")
+    __slots__ = (
+        "alone", "attempts", "broken", "concurrency", "cut_at", "failed_at", "not_before", "numbers", "rows", "sent_at",
+        "suspect",
+    )  # fmt: skip
 
     def __init__(self, rows: Sequence[Row], numbers: Sequence[int], attempts: int = 0) -> None:
         self.rows = rows
@@ -50,6 +53,14 @@ class Chunk:
         self.attempts = attempts
         self.alone = 0
         """Failures since the row travels alone."""
+        self.suspect = 0
+        """How often the server failed to run the rows one at a time, while it ran others."""
+        self.broken = 0
+        """Replies that broke off."""
+        self.cut_at: Optional[float] = None
+        """When the last of them did, of a row alone."""
+        self.concurrency: Optional[int] = None
+        """Rows that the server may run at a time; `None` for the run's own."""
         self.sent_at = 0.0
         self.failed_at: Optional[float] = None
         self.not_before = 0.0
@@ -62,8 +73,16 @@ class Chunk:
         middle = len(self.rows) // 2
         first = Chunk(self.rows[:middle], self.numbers[:middle], self.attempts)
         second = Chunk(self.rows[middle:], self.numbers[middle:], self.attempts)
-        first.failed_at = second.failed_at = self.failed_at
+        for half in (first, second):
+            half.failed_at, half.suspect, half.broken = self.failed_at, self.suspect, self.broken
         return first, second
+
+    def part(self, places: Sequence[int], now: float) -> Chunk:
+        """Some of the rows, which failed, as a chunk that remembers the attempts and when they first failed."""
+        made = Chunk([self.rows[place] for place in places], [self.numbers[place] for place in places], self.attempts)
+        made.failed_at = now if self.failed_at is None else self.failed_at
+        made.suspect = self.suspect
+        return made
 
 
 class Replies:
@@ -113,7 +132,8 @@ Answer = Union[Replies, TooLarge, Unsendable]
 def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarge, Unsendable]:
     """The chunk as one batch request, or why it cannot be one."""
     ids = ids_of(chunk)
-    body: dict[str, Any] = {"task_id": call.task_id, "max_concurrency": call.max_concurrency}
+    concurrency = call.max_concurrency if chunk.concurrency is None else chunk.concurrency
+    body: dict[str, Any] = {"task_id": call.task_id, "max_concurrency": concurrency}
     if call.force_validation:
         body["items"] = [
             {"id": name, "input": row.input, "force_validation": True} for name, row in zip(ids, chunk.rows)
@@ -144,7 +164,7 @@ def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarg
         content,
         pure=True,
         rationed=True,
-        seconds=math.ceil(len(ids) / call.max_concurrency) * limit_ms / 1000,
+        seconds=math.ceil(len(ids) / concurrency) * limit_ms / 1000,
         task_id=call.task_id,
         version=call.version,
         items=len(ids),
@@ -229,6 +249,7 @@ def _result_of(content: bytes) -> Mapping[str, Any]:
         "success": item.success,
         "output": item.output,
         "error_message": item.error_message,
+        "code": item.code,
         "latency_ms": item.latency_ms if 0 <= item.latency_ms < math.inf else None,
         "execution_id": None if item.execution_id is None else str(item.execution_id),
     }
