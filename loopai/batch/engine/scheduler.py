@@ -26,7 +26,7 @@ from ...exceptions import (
     ValidationException,
 )
 from ..options import BatchOptions, MaxErrors
-from ..rows import CANCELLED, ERROR, OK, REFUSED, STOPPED, UNSENDABLE, Outcome, Row
+from ..rows import CANCELLED, ERROR, REFUSED, STOPPED, UNSENDABLE, Outcome, Row
 from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
 from .throttle import LIMITER_PAUSE, Throttle
 
@@ -208,7 +208,7 @@ class Scheduler:
         self._answered_at = now
         self.throttle.succeeded()
         for number, row, result in zip(chunk.numbers, chunk.rows, replies.results):
-            self._end(number, outcome_of(row, result, chunk.attempts))
+            self._end(number, outcome_of(row, result, chunk.attempts, self.options.min_confidence))
         self._heed(replies, now)
 
     def _heed(self, replies: Replies, now: float) -> None:
@@ -337,7 +337,7 @@ class Scheduler:
     def _end(self, number: int, outcome: Outcome) -> None:
         if outcome.status != CANCELLED:
             self.done += 1
-            if outcome.status != OK:
+            if not outcome.has_output:
                 self.errors += 1
                 self.last_error = outcome.error
                 self._count_errors()

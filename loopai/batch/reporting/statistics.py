@@ -12,7 +12,7 @@ from ..formats.sinks import ERROR as ERROR_COLUMN
 from ..formats.sinks import LATENCY as LATENCY_COLUMN
 from ..formats.sinks import OUTPUT as OUTPUT_COLUMN
 from ..formats.sinks import STATUS as STATUS_COLUMN
-from ..rows import CANCELLED, ERROR, OK, Outcome
+from ..rows import CANCELLED, DOUBTFUL, ERROR, OK, Outcome
 from .quality import Expectation, Quality, storable
 
 MOST_KINDS = 40
@@ -24,7 +24,7 @@ BUCKETS = 60
 _STEP = math.log(1.05)
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(?:\.\d+)?")
 _REST = "other errors"
-_COUNTS = ("ok", "errors", "cancelled", "repeated")
+_COUNTS = ("ok", "errors", "cancelled", "repeated", "doubtful")
 _LONGEST = 500
 """Characters of an example in a dump; a server's error may quote the whole input."""
 
@@ -145,8 +145,8 @@ class Statistics:
 
     def __init__(self, started: float, expect: Optional[Expectation] = None) -> None:
         self.started = started
-        self.ok = self.errors = self.cancelled = self.repeated = 0
-        self.earlier_ok = self.earlier_errors = 0
+        self.ok = self.doubtful = self.errors = self.cancelled = self.repeated = 0
+        self.earlier_ok = self.earlier_doubtful = self.earlier_errors = 0
         self.latencies = Latencies()
         self.timeline = Timeline()
         self.kinds: dict[str, int] = {}
@@ -157,16 +157,23 @@ class Statistics:
 
     @property
     def done(self) -> int:
-        """Rows that ended in this run as ok or error."""
-        return self.ok + self.errors - self.earlier_ok - self.earlier_errors
+        """Rows that ended in this run as ok, doubtful or error."""
+        return self.rows - self.earlier_ok - self.earlier_doubtful - self.earlier_errors
+
+    @property
+    def rows(self) -> int:
+        """Rows that ended as ok, doubtful or error, those of earlier runs included."""
+        return self.ok + self.doubtful + self.errors
 
     def add(self, outcomes: Sequence[Outcome], now: float) -> None:
         """Count outcomes that are kept."""
-        ok = errors = 0
+        ok = doubtful = errors = 0
         latencies = self.latencies
         for outcome in outcomes:
             if outcome.status == OK:
                 ok += 1
+            elif outcome.status == DOUBTFUL:
+                doubtful += 1
             elif outcome.status == CANCELLED:
                 self.cancelled += 1
                 continue
@@ -180,8 +187,9 @@ class Statistics:
             if self._expect is not None and outcome.row.columns is not None:
                 self._compare(outcome.row.columns, outcome.status, outcome.output)
         self.ok += ok
+        self.doubtful += doubtful
         self.errors += errors
-        self.timeline.add(now - self.started, ok, errors)
+        self.timeline.add(now - self.started, ok + doubtful, errors)
 
     def add_earlier(self, columns: Mapping[str, Any]) -> None:
         """Count a row that an earlier run wrote, as it stands in the output."""
@@ -189,6 +197,9 @@ class Statistics:
         if status == OK:
             self.ok += 1
             self.earlier_ok += 1
+        elif status == DOUBTFUL:
+            self.doubtful += 1
+            self.earlier_doubtful += 1
         else:
             self.errors += 1
             self.earlier_errors += 1
@@ -241,7 +252,7 @@ class Statistics:
         """What `dump` gave."""
         made = cls(started)
         for name in _COUNTS:
-            setattr(made, name, dumped[name])
+            setattr(made, name, dumped.get(name, 0))
         made.latencies = Latencies.load(dumped["latencies"])
         made.timeline = Timeline.load(dumped["timeline"])
         made.kinds = dict(dumped["kinds"])
@@ -270,7 +281,7 @@ class Statistics:
             return
         if status == ERROR:
             self.quality.failed += 1
-        else:
+        elif status == OK:
             self.quality.add(expected, self._expect.predicted(output))
 
     def rate(self, now: float) -> float:
@@ -298,11 +309,11 @@ Ended = Literal[
 class Summary:
     """What a run came to.
 
-    `ended` is `finished`, `finished_before` (an earlier run left nothing to do), or why the run stopped:
-    `max_errors`, `unreachable`, `fatal_error` (the server refused the run: key, task, version), `interrupted`.
-    `skipped` rows had ended in an earlier run; `ok` and `errors` count this run's. `seconds` is the time of this run;
+    `ended` is `finished`, `finished_before` (an earlier run left nothing to do), or why the run stopped: `max_errors`,
+    `unreachable`, `fatal_error` (the server refused the run: key, task, version), `interrupted`. `skipped` rows had
+    ended in an earlier run; `ok`, `doubtful` and `errors` count this run's. `seconds` is the time of this run;
     latencies are the server's, in milliseconds; `errors_by_kind` is bounded. `quality` is there where an expected
-    column was named.
+    column was named; doubtful rows do not count in it.
     """
 
     ended: Ended
@@ -316,16 +327,17 @@ class Summary:
     errors_by_kind: Mapping[str, int] = field(default_factory=dict)
     last_error: Optional[str] = None
     quality: Optional[Mapping[str, Any]] = None
+    doubtful: int = 0
 
     @property
     def rows(self) -> int:
         """Rows that this run ended or cancelled."""
-        return self.ok + self.errors + self.cancelled
+        return self.ok + self.doubtful + self.errors + self.cancelled
 
     @property
     def rows_per_second(self) -> float:
         """Rows ended a second."""
-        return (self.ok + self.errors) / self.seconds if self.seconds > 0 else 0.0
+        return (self.ok + self.doubtful + self.errors) / self.seconds if self.seconds > 0 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data."""
@@ -333,6 +345,7 @@ class Summary:
             "ended": self.ended,
             "rows": self.rows,
             "ok": self.ok,
+            "doubtful": self.doubtful,
             "errors": self.errors,
             "cancelled": self.cancelled,
             "skipped": self.skipped,
@@ -352,6 +365,7 @@ def summary_of(tally: Statistics, ended: Ended, skipped: int, now: float) -> Sum
     return Summary(
         ended=ended,
         ok=tally.ok - tally.earlier_ok,
+        doubtful=tally.doubtful - tally.earlier_doubtful,
         errors=tally.errors - tally.earlier_errors,
         cancelled=tally.cancelled,
         skipped=skipped,
