@@ -200,6 +200,7 @@ class _EdgeProgram:
             "latency_ms": outcome.latency_ms,
             "sampled_for_validation": False,
             "executed_at": datetime.now(timezone.utc),
+            "confidence": outcome.confidence,
         }
         if outcome.ok:
             values["output"] = outcome.output

@@ -372,6 +372,7 @@ def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Opt
         "status": "success" if item.success else "error",
         "latency_ms": item.latency_ms,
         "sampled_for_validation": item.sampled_for_validation,
+        "confidence": item.confidence,
     }
     told = "output" if item.success else "error_message"
     values[told] = getattr(item, told)

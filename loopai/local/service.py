@@ -588,4 +588,5 @@ def _execution(
         latency_ms=round(latency_ms, 4),
         sampled=sampled,
         executed_at=timestamps.now(),
+        confidence=None if error is not None else outcome.confidence,
     )

@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from pydantic_core import to_json
 
 from .._core.wire import Reply
-from .programming import Call, FakeTask, NoSuchTask, NotProgrammed, ProgramError, how_to_program, reply
+from .programming import Call, Certain, FakeTask, NoSuchTask, NotProgrammed, ProgramError, how_to_program, reply
 
 Answered = tuple[int, Any]
 
@@ -237,7 +237,10 @@ class FakeServer:
         call = Call(task.name, item["input"], request.get("version"), request.get("timeout_ms"), forced, item_id)
         outcome: dict[str, Any] = {"latency_ms": LATENCY_MS, "sampled_for_validation": forced}
         try:
-            outcome["output"] = task.run(call)
+            output = task.run(call)
+            if isinstance(output, Certain):
+                outcome["confidence"], output = output.confidence, output.output
+            outcome["output"] = output
         except ProgramError as error:
             outcome["error_message"] = str(error)
         return {"execution_id": uuid4(), **outcome}

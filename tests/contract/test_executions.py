@@ -165,3 +165,23 @@ async def test_any_json_value_goes_through_unchanged(calls: Calls, name: str, va
     await calls.push_program(task.id, "def main(input):\n    return {'echo': input, 'text': 'naïve 🎈'}\n")
     result = await calls.execute(task.id, value)
     assert result.output == {"echo": value, "text": "naïve 🎈"}
+
+
+SURE = """
+def main_with_confidence(input):
+    return input["text"], input["sure"]
+
+def main(input):
+    return main_with_confidence(input)[0]
+"""
+
+
+@pytest.mark.addition("pushing programs")
+async def test_a_program_says_how_certain_it_is(calls: Calls) -> None:
+    """On the result of an execution and of each item of a batch; nothing where the program does not say."""
+    task = await calls.create_task(f"sure-{uuid.uuid4().hex[:12]}", "echo", {}, {})
+    await calls.push_program(task.id, SURE)
+    assert (await calls.execute(task.id, {"text": "a", "sure": 0.75})).confidence == 0.75
+    assert (await calls.execute(task.id, {"text": "a", "sure": None})).confidence is None
+    batch = await calls.batch_execute(task.id, [{"text": "a", "sure": share} for share in (0.5, None, 1)])
+    assert [item.confidence for item in batch.results] == [0.5, None, 1.0]

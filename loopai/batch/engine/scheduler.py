@@ -28,7 +28,7 @@ from ...exceptions import (
     ValidationException,
 )
 from ..options import BatchOptions, MaxErrors
-from ..rows import CANCELLED, ERROR, OK, REFUSED, SERVER, STOPPED, UNSENDABLE, Outcome, Row
+from ..rows import CANCELLED, ERROR, REFUSED, SERVER, STOPPED, UNSENDABLE, Outcome, Row
 from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
 from .throttle import LIMITER_PAUSE, MOST_ROWS, Throttle
 
@@ -254,7 +254,10 @@ class Scheduler:
             self._answered_at = now
             self.throttle.succeeded()
         for place in ran:
-            self._end(chunk.numbers[place], outcome_of(chunk.rows[place], results[place], chunk.attempts))
+            self._end(
+                chunk.numbers[place],
+                outcome_of(chunk.rows[place], results[place], chunk.attempts, self.options.min_confidence),
+            )
         if len(ran) < len(results):
             self._unrun(chunk, results, ran, now)
         self._heed(replies, now)
@@ -467,7 +470,7 @@ class Scheduler:
     def _end(self, number: int, outcome: Outcome) -> None:
         if outcome.status != CANCELLED:
             self.done += 1
-            if outcome.status != OK:
+            if not outcome.has_output:
                 self.errors += 1
                 self.last_error = outcome.error
                 self._count_errors()
