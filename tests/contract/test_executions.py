@@ -84,12 +84,12 @@ async def test_an_input_against_the_schema_is_refused_by_path(calls: Calls, task
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_what_cannot_be_run_is_an_execution_error(calls: Calls, task: Any, known: bool) -> None:
-    """An unknown task or version is 500 EXECUTION_ERROR, with the reason in Development."""
-    with pytest.raises(ExecutionException, match="not found") as caught:
+async def test_an_unknown_task_or_version_is_not_found(calls: Calls, task: Any, known: bool) -> None:
+    """The embedded server says so; where a published one says EXECUTION_ERROR, the client looks it up."""
+    with pytest.raises(NotFoundException, match="not found") as caught:
         await calls.execute(task.id if known else uuid.uuid4(), {"text": "x"}, version=7 if known else None)
-    assert (caught.value.status_code, caught.value.code) == (500, "EXECUTION_ERROR")
-    assert caught.value.result is None
+    assert caught.value.status_code == 404
+    assert caught.value.code == ("ARTIFACT_NOT_FOUND" if known else "TASK_NOT_FOUND")
 
 
 async def test_a_batch_keeps_the_order_and_counts(calls: Calls, task: Any) -> None:
