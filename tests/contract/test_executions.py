@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from loopai import BatchExecuteItem, BatchExecuteRequest, ExecutionException, ValidationException
+from loopai import BatchExecuteItem, BatchExecuteRequest, ExecutionException, NotFoundException, ValidationException
 
 from .conftest import Calls
 
