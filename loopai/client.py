@@ -186,7 +186,7 @@ class LoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> AsyncTransport:
@@ -447,10 +447,12 @@ class LoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = await self.get_task(task_id)
-        artifact = await self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = await self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, await self.list_artifacts(task.id))
+        artifact = await self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.EdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows
@@ -470,6 +472,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -483,7 +486,7 @@ class LoopaiClient(PreparedClient):
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> AsyncOutcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
         file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
@@ -496,9 +499,11 @@ class LoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
+        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
+        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
+        `quotechar`, `escapechar`, `encoding` and `types` say how a file is read where that is not detected. Calling
+        `stop` ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -521,6 +526,7 @@ class LoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -554,6 +560,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -602,6 +609,7 @@ class LoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -875,7 +883,7 @@ class SyncLoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> Transport:
@@ -1129,10 +1137,12 @@ class SyncLoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = self.get_task(task_id)
-        artifact = self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, self.list_artifacts(task.id))
+        artifact = self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.SyncEdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows
@@ -1152,6 +1162,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -1165,7 +1176,7 @@ class SyncLoopaiClient(PreparedClient):
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> Outcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
         file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
@@ -1178,9 +1189,11 @@ class SyncLoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
+        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
+        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
+        `quotechar`, `escapechar`, `encoding` and `types` say how a file is read where that is not detected. Calling
+        `stop` ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -1203,6 +1216,7 @@ class SyncLoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -1236,6 +1250,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -1284,6 +1299,7 @@ class SyncLoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,

@@ -14,7 +14,8 @@ from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError
 from ..durability import replace_file
-from .sinks import ADDED, ERROR, LATENCY, OUTPUT, STATUS
+from ..rows import DOUBTFUL, OK
+from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS
 from .source import FromInput, Input, Record, cut_off, is_gzip
 
 _PARQUET_ROWS = 1000
@@ -89,16 +90,17 @@ def write_parquet(spool: Path, path: Union[str, os.PathLike[str]], schema: Any =
     arrow = pyarrow()
     fields = _fields(arrow, spool, schema)
     made = arrow.schema([*fields, (STATUS, arrow.string()), (OUTPUT, arrow.string()), (ERROR, arrow.string()),
-                         (LATENCY, arrow.float64())])  # fmt: skip
+                         (LATENCY, arrow.float64()), (CONFIDENCE, arrow.float64())])  # fmt: skip
     part = Path(f"{os.fspath(path)}.part")
     with arrow.parquet.ParquetWriter(part, made) as writer:
         for rows in _groups(spool):
             columns = [_column(arrow, [row.get(name) for row in rows], kind) for name, kind in fields]
             columns.append(arrow.array([row[STATUS] for row in rows], arrow.string()))
-            outputs = [to_json(row[OUTPUT]).decode() if row[STATUS] == "ok" else None for row in rows]
+            outputs = [to_json(row[OUTPUT]).decode() if row[STATUS] in {OK, DOUBTFUL} else None for row in rows]
             columns.append(arrow.array(outputs, arrow.string()))
             columns.append(arrow.array([row[ERROR] for row in rows], arrow.string()))
             columns.append(arrow.array([row[LATENCY] for row in rows], arrow.float64()))
+            columns.append(arrow.array([row[CONFIDENCE] for row in rows], arrow.float64()))
             writer.write_table(arrow.table(columns, schema=made))
     replace_file(part, Path(path))
 
