@@ -73,7 +73,7 @@ class ModelGenerator:
         given = [*corrected, *list(examples)[: limits.examples]]
         try:
             inputs, outputs, _ = read_examples(given) if _has_outputs(given) else ([], [], [])
-            chat = Chat(self._model, started + min(limits.seconds, self._model.seconds), self._sleep)
+            chat = Chat(self._model, min(limits.seconds, self._model.seconds), self._sleep)
             real = [Example(*pair) for pair in zip(inputs, outputs)]
             with ProgramPool(processes=2) as pool:
                 # What was written at the last moment is judged all the same.
