@@ -24,6 +24,7 @@ from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
 from ._core.rowsets import Missing
 from ._core.wire import Answer, Request
+from ._loop import running_loop
 from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer, nobody
 from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe, TransportName
@@ -203,6 +204,7 @@ class LoopaiClient(PreparedClient):
         return cls(local=True if path is None else path, **options)
 
     async def __aenter__(self) -> Self:
+        running_loop()
         return self
 
     async def __aexit__(
@@ -215,12 +217,13 @@ class LoopaiClient(PreparedClient):
 
     async def close(self) -> None:
         """Close the connections that this client opened. Closing twice is no error."""
+        running_loop()
         self._closed = True
         if self._owns_transport:
             await self._transport.aclose()
 
     async def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
-        _check_loop()
+        running_loop()
         flow = self._flow(operation, options)
         answer: Union[Answer, Given, None] = None
         try:
@@ -341,7 +344,7 @@ class LoopaiClient(PreparedClient):
                 operations.execute(task, input_data, version, timeout_ms, force_validation, raises), options
             )
         key = Key(task, version, timeout_ms, force_validation)
-        _check_loop()
+        running_loop()
         result = await self._coalescer.execute(key, encode(input_data, "input"))
         error = failed_program(result) if raises else None
         if error is not None:
@@ -483,8 +486,9 @@ class LoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 
@@ -1164,8 +1168,9 @@ class SyncLoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 
@@ -1405,17 +1410,6 @@ class SyncLoopaiClient(PreparedClient):
     ) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
         return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit), options)
-
-
-def _check_loop() -> None:
-    """Raise `ConfigurationError` where no event loop of asyncio runs: under trio, for one."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigurationError(
-            "LoopaiClient needs a running event loop of asyncio; under trio use SyncLoopaiClient in a thread: "
-            "await trio.to_thread.run_sync(client.execute, …)"
-        ) from None
 
 
 def _at_once(given: Any) -> Any:

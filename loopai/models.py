@@ -853,3 +853,11 @@ def python_name(server_name: str) -> str:
     inside = _INSIDE_INPUT.search(server_name)
     end = inside.end() if inside else len(server_name)
     return _WORD.sub("_", server_name[:end]).lower() + server_name[end:]
+
+
+# Building a model at its first use keeps the import cheap. From here on pydantic must not defer anything: FastAPI makes
+# a type adapter of a route's body, and silences pydantic's warnings only while it makes it.
+for _model in list(vars().values()):
+    if isinstance(_model, type) and issubclass(_model, LoopaiModel):
+        _model.model_config["defer_build"] = False
+del _model

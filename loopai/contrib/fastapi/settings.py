@@ -46,10 +46,10 @@ class LoopaiSettings(BaseSettings):
 
     Times are in seconds, `None` (or `none` in the environment) is without bound. `tasks` reads `name=id,name=id` and
     `webhook_secrets` reads `new,old` from the environment. Two are the lifespan's own: `check_on_startup` asks the
-    server once whether it lives, and for the task of each batch router, and fails the start where one is missing;
-    `close_grace` bounds the wait for calls in
-    flight at shutdown. Settings of another alias read variables of their own with `_env_prefix="LOOPAI_OTHER_"`, as
-    Django's aliases do; without it they share these, secrets apart: a server is never sent another's key.
+    server once whether it lives, and for the task of each batch router, and fails the start if it does not answer;
+    `close_grace` bounds the wait for calls in flight at shutdown. Settings of another alias read variables of their own
+    with `_env_prefix="LOOPAI_OTHER_"`, as Django's aliases do; without it they share these, secrets apart: a server is
+    never sent another's key.
 
     Raises `ConfigurationError` naming the argument or variable that is wrong.
     """
