@@ -61,8 +61,9 @@ _DATES = frozenset(
 _OPTIONAL: dict[str, frozenset[str]] = {
     "Task": frozenset({"active_version", "examples", "warnings"}),
     "ExecutionResult": frozenset({"output", "error_message", "memory_usage_mb"}),
+    "ExecutionRecord": frozenset({"output", "error_message", "memory_usage_mb"}),
     "BatchExecuteResult": frozenset({"execution_id", "output", "error_message"}),
-    "ProgramArtifact": frozenset({"complexity_metrics", "deployed_at"}),
+    "ProgramArtifact": frozenset({"complexity_metrics", "deployed_at", "verified", "usage"}),
     "ComplexityMetrics": frozenset({"cyclomatic_complexity", "lines_of_code", "estimated_latency_ms"}),
     "ComponentHealth": frozenset({"message"}),
     "ReadyResponse": frozenset({"error"}),
@@ -71,6 +72,7 @@ _OPTIONAL: dict[str, frozenset[str]] = {
 }
 _ENUMS: dict[str, dict[str, tuple[str, ...]]] = {
     "ExecutionResult": {"status": ("success", "error")},
+    "ExecutionRecord": {"status": ("success", "error")},
     "ProgramArtifact": {
         "status": ("draft", "validated", "active", "deprecated", "failed"),
         "synthesis_strategy": ("rule", "ml", "hybrid", "dsl", "auto"),
