@@ -215,7 +215,9 @@ def _narrow(schema: dict[str, Any], optional: Collection[str], enums: Mapping[st
         if name in _DATES:
             found["format"] = "date-time"
         if name in enums:
-            found["enum"] = list(enums[name])
+            # Alone: beside the alternatives of a client, which takes what a newer server says, it would be two types.
+            found.pop("anyOf", None)
+            found.update(type="string", enum=list(enums[name]))
         properties[name] = found
     schema["required"] = [name for name in properties if name not in optional]
 
