@@ -733,6 +733,39 @@ class LoopaiClient(PreparedClient):
         """End a subscription. Raises `NotFoundException`."""
         await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
 
+    async def list_executions(
+        self,
+        task_id: Id,
+        limit: int = 100,
+        before: Optional[str] = None,
+        status: Optional[str] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ReplyList[models.ExecutionRecord]:
+        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+
+        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
+        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
+
+    async def export_executions(
+        self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
+    ) -> models.ReplyText:
+        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.export_executions(self._task(task_id), status), options)
+
+    async def delete_executions(
+        self, older_than_days: int, **options: Unpack[RequestOptions]
+    ) -> models.DeletedExecutions:
+        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.delete_executions(older_than_days), options)
+
     async def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
         return await self._run(operations.list_webhooks(), options)
@@ -1416,6 +1449,37 @@ class SyncLoopaiClient(PreparedClient):
     def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[RequestOptions]) -> None:
         """End a subscription. Raises `NotFoundException`."""
         self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
+
+    def list_executions(
+        self,
+        task_id: Id,
+        limit: int = 100,
+        before: Optional[str] = None,
+        status: Optional[str] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ReplyList[models.ExecutionRecord]:
+        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+
+        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
+        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
+
+    def export_executions(
+        self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
+    ) -> models.ReplyText:
+        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.export_executions(self._task(task_id), status), options)
+
+    def delete_executions(self, older_than_days: int, **options: Unpack[RequestOptions]) -> models.DeletedExecutions:
+        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.delete_executions(older_than_days), options)
 
     def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""

@@ -373,6 +373,18 @@ class ExecutionResult(LoopaiModel):
         return self.status == "success"
 
 
+class DeletedExecutions(LoopaiModel):
+    """How many recorded executions were deleted."""
+
+    deleted: int
+
+
+class ExecutionRecord(ExecutionResult):
+    """An execution as the embedded server recorded it: the result, and the `input` that it came from."""
+
+    input: Any = None
+
+
 class ComplexityMetrics(LoopaiModel):
     """What was measured of a program's source; `None` where it was not."""
 

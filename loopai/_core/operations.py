@@ -547,6 +547,34 @@ def get_metrics() -> Operation[models.ReplyText]:
     return Operation("get_metrics", "GET", "/metrics", _text)
 
 
+# Recorded executions
+
+
+def _executions_query(**given: Any) -> str:
+    query = urlencode({name: value for name, value in given.items() if value is not None})
+    return f"?{query}" if query else ""
+
+
+@_of_task
+def list_executions(
+    task_id: str, limit: int, before: Optional[str], status: Optional[str]
+) -> Operation[models.ReplyList[models.ExecutionRecord]]:
+    path = _task_path(task_id, f"/executions{_executions_query(limit=limit, before=before, status=status)}")
+    read = _models(models.ExecutionRecord)
+    return Operation("list_executions", "GET", path, read, addition=True, task_id=task_id)
+
+
+@_of_task
+def export_executions(task_id: str, status: Optional[str]) -> Operation[models.ReplyText]:
+    path = _task_path(task_id, f"/executions/export{_executions_query(status=status)}")
+    return Operation("export_executions", "GET", path, _text, addition=True, task_id=task_id)
+
+
+def delete_executions(older_than_days: int) -> Operation[models.DeletedExecutions]:
+    path = f"/api/v1/executions{_executions_query(older_than_days=older_than_days)}"
+    return Operation("delete_executions", "DELETE", path, _model(models.DeletedExecutions), addition=True)
+
+
 # Validation, comparison, canaries
 
 

@@ -216,7 +216,7 @@ class Service:
             seal(transaction, TaskState(task, warnings=warnings))
         for warning in warnings:
             logger.warning("task %s: %s", name, warning)
-        if examples:
+        if examples or not self._settings.makes_alone:
             # Its imports take longer than most trainings.
             self._trainer.prepare()
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from loopai import BatchExecuteItem, BatchExecuteRequest, ExecutionException, NotFoundException, ValidationException
+from loopai import (
+    BatchExecuteItem,
+    BatchExecuteRequest,
+    ExecutionException,
+    ExecutionRecord,
+    NotFoundException,
+    ValidationException,
+)
 
 from .conftest import Calls
 
@@ -185,3 +192,28 @@ async def test_a_program_says_how_certain_it_is(calls: Calls) -> None:
     assert (await calls.execute(task.id, {"text": "a", "sure": None})).confidence is None
     batch = await calls.batch_execute(task.id, [{"text": "a", "sure": share} for share in (0.5, None, 1)])
     assert [item.confidence for item in batch.results] == [0.5, None, 1.0]
+
+
+@pytest.mark.addition
+async def test_recorded_executions_are_listed_exported_and_deleted(calls: Calls, task: Any) -> None:
+    """Newest first with their inputs, by status, a page at a time; the export has all, and age deletes."""
+    for text in ("one", "two", "raise"):
+        await calls.execute(task.id, {"text": text}, raise_on_error=False)
+    found = await calls.list_executions(task.id, 2)
+    assert [record.input["text"] for record in found] == ["raise", "two"]
+    assert [record.status for record in found] == ["error", "success"]
+    before = found.reply.headers["x-next-cursor"]
+    rest = await calls.list_executions(task.id, 2, before)
+    assert [(record.input["text"], record.output) for record in rest] == [("one", {"label": "ham"})]
+    assert "x-next-cursor" not in rest.reply.headers
+    assert [record.input["text"] for record in await calls.list_executions(task.id, status="error")] == ["raise"]
+    exported = await calls.export_executions(task.id)
+    assert [ExecutionRecord.model_validate_json(line).input["text"] for line in exported.splitlines()] == [
+        "raise", "two", "one",
+    ]  # fmt: skip
+    assert len((await calls.export_executions(task.id, "success")).splitlines()) == 2
+    assert (await calls.delete_executions(36_500)).deleted == 0
+    with pytest.raises(ValidationException):
+        await calls.list_executions(task.id, 0)
+    with pytest.raises(ValidationException):
+        await calls.delete_executions(-1)
