@@ -10,9 +10,10 @@ PYTHON =
 # With SLOW=1 `make test` runs the slow tests too. ARGS goes as it stands to pytest, the benchmarks or the matrix.
 SLOW =
 ARGS =
+# Where the demos show their pages.
+PORT =
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # The parts that the 95 % hold for; they run in this process, in threads at most.
 COVERED := loopai/_core/*,loopai/client.py,loopai/models.py,loopai/exceptions.py
 
@@ -27,10 +28,10 @@ demo: .venv/.demo ## Classify 1,452 real e-mails on an embedded server
 	@$(BIN)/python example_projects/django_mail/demo.py
 
 demo-serve: .venv/.demo ## Show them on a Django site, on an embedded server
-	@$(BIN)/python example_projects/django_mail/demo.py --serve
+	@$(BIN)/python example_projects/django_mail/demo.py --serve $(if $(PORT),--port $(PORT))
 
 demo-fastapi: .venv/.demo ## Judge e-mails on a page, on an embedded server
-	@$(BIN)/python example_projects/fastapi_mail
+	@$(BIN)/python example_projects/fastapi_mail $(if $(PORT),--port $(PORT))
 
 test: .venv/.dev ## Run the tests, and check the coverage of the core
 	@$(BIN)/coverage erase
@@ -81,12 +82,12 @@ clean: ## Remove whatever the other verbs made
 
 .venv/.demo: pyproject.toml $(BIN)/python
 	@echo "Installing what the demo needs into .venv"
-	@$(PIP) install -qq --editable '.[cli,django,fastapi,server]'
+	@.ci/install cli,django,fastapi,server
 	@touch $@
 
 .venv/.dev: pyproject.toml $(BIN)/python
 	@echo "Installing the development environment into .venv (under a minute)"
-	@$(PIP) install -qq --editable '.[dev]'
+	@.ci/install dev
 	@touch .venv/.demo $@
 
 # Also made anew when its interpreter has been removed: then the link .venv/bin/python leads nowhere.

@@ -29,6 +29,7 @@ from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer, nobody
 from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe, TransportName
 from .exceptions import ConfigurationError
+from .language_model import Redactor, Unverified
 from .options import ClientOptions, RequestOptions
 from .preparation import Id, PreparedClient, batch_sender
 from .transports import AsyncTransport, Transport, open_async, open_sync
@@ -123,6 +124,16 @@ class LoopaiClient(PreparedClient):
         webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        llm_model: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_base_url: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_examples: Maybe[int] = NOT_GIVEN,
+        llm_redact: Maybe[Union[str, Redactor, None]] = NOT_GIVEN,
+        llm_max_tokens: Maybe[int] = NOT_GIVEN,
+        llm_seconds: Maybe[float] = NOT_GIVEN,
+        llm_max_cost: Maybe[Optional[float]] = NOT_GIVEN,
+        llm_prices: Maybe[Optional[tuple[float, float]]] = NOT_GIVEN,
+        llm_unverified: Maybe[Unverified] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
         arguments = Arguments(
@@ -150,10 +161,20 @@ class LoopaiClient(PreparedClient):
                 "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
+                "llm_model": llm_model,
+                "llm_base_url": llm_base_url,
+                "llm_api_key": llm_api_key,
+                "llm_examples": llm_examples,
+                "llm_redact": llm_redact,
+                "llm_max_tokens": llm_max_tokens,
+                "llm_seconds": llm_seconds,
+                "llm_max_cost": llm_max_cost,
+                "llm_prices": llm_prices,
+                "llm_unverified": llm_unverified,
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets, cert, proxy
+        del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: AsyncTransport
         if http_client is not None:
@@ -792,6 +813,16 @@ class SyncLoopaiClient(PreparedClient):
         webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        llm_model: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_base_url: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_examples: Maybe[int] = NOT_GIVEN,
+        llm_redact: Maybe[Union[str, Redactor, None]] = NOT_GIVEN,
+        llm_max_tokens: Maybe[int] = NOT_GIVEN,
+        llm_seconds: Maybe[float] = NOT_GIVEN,
+        llm_max_cost: Maybe[Optional[float]] = NOT_GIVEN,
+        llm_prices: Maybe[Optional[tuple[float, float]]] = NOT_GIVEN,
+        llm_unverified: Maybe[Unverified] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
         arguments = Arguments(
@@ -819,10 +850,20 @@ class SyncLoopaiClient(PreparedClient):
                 "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
+                "llm_model": llm_model,
+                "llm_base_url": llm_base_url,
+                "llm_api_key": llm_api_key,
+                "llm_examples": llm_examples,
+                "llm_redact": llm_redact,
+                "llm_max_tokens": llm_max_tokens,
+                "llm_seconds": llm_seconds,
+                "llm_max_cost": llm_max_cost,
+                "llm_prices": llm_prices,
+                "llm_unverified": llm_unverified,
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets, cert, proxy
+        del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: Transport
         if http_client is not None:

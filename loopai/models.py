@@ -378,8 +378,20 @@ class ComplexityMetrics(LoopaiModel):
     estimated_latency_ms: Optional[float] = None
 
 
+class GenerationUsage(LoopaiModel):
+    """What writing a program took of a language model: requests answered, and tokens read and written."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
 class ProgramArtifact(LoopaiModel):
-    """One version of a task's program. `deployment_percentage` is 100 after generation, a 0–1 share after a canary."""
+    """One version of a task's program. `deployment_percentage` is 100 after generation, a 0–1 share after a canary.
+
+    Of a program that a language model wrote, `verified` says whether examples that the model did not see judged it, and
+    `usage` what it took; `generation_cost` is in dollars. Both are `None` elsewhere.
+    """
 
     id: UUID
     task_id: UUID
@@ -397,6 +409,8 @@ class ProgramArtifact(LoopaiModel):
     deployment_percentage: float = 0.0
     created_at: Timestamp
     deployed_at: Optional[Timestamp] = None
+    verified: Optional[bool] = None
+    usage: Optional[GenerationUsage] = None
 
 
 class GeneratorRequest(LoopaiModel):

@@ -266,6 +266,7 @@ def prepare(
         watchers=options.watchers,
         clock=clock,
         facts=facts,
+        options=options.given(),
     )
     try:
         if checkpoint is not None and (report or expectation is not None):

@@ -297,6 +297,19 @@ class BatchOptions:
             except ValueError as error:
                 raise OptionError(f"{{{name}}} {{problem}}, not {{value!r}}", problem=error, value=value) from None
 
+    def given(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, for people; objects of the caller's are left out."""
+        found = {}
+        for item in fields(BatchOptions):
+            value = getattr(self, item.name)
+            if isinstance(value, Mapping):
+                value = [f"{name}={part}" for name, part in value.items()]
+            if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+                value = ", ".join(value)
+            if value and value != item.default and isinstance(value, (str, int, float, MaxErrors)):
+                found[item.name] = str(value)
+        return found
+
     @property
     def resumes(self) -> bool:
         """Whether rows that have ended are skipped."""
