@@ -62,12 +62,14 @@ ENVIRONMENTS = {
         OLDEST_FASTAPI,
         [
             ".[fastapi]",
-            "anyio==4.1.0",
+            "anyio==4.4.0",
             "fastapi==0.133.0",
-            "httpx==0.27.2",
+            "httpx==0.27.0",
+            "httpx2",  # for Starlette's test client
+            "pydantic==2.7.0",
             "pydantic-settings==2.7.0",
-            "python-multipart==0.0.27",
-            "starlette==1.0.1",
+            "python-multipart==0.0.31",
+            "starlette==1.3.1",
             "uvicorn==0.30.0",
             "psutil",
             "pytest",

@@ -62,6 +62,9 @@ class BatchQuality(TypedDict):
     rows: int
     failed: int
     accuracy: Optional[float]
+    interval: Annotated[
+        Optional[list[float]], Field(description="From where to where the accuracy may be, at 95 % confidence")
+    ]
     classes: Annotated[
         dict[str, dict[str, Optional[float]]], Field(description="`precision`, `recall`, `f1` and `rows` a label")
     ]

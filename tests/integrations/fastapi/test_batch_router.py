@@ -421,8 +421,10 @@ def test_the_openapi_document_has_the_outputs_of_each_router() -> None:
         assert schema["required"] == ["key", "status"]
         return schema["properties"]["output"]
 
-    assert output_of("letter")["$ref"] == "#/components/schemas/Letter"
-    assert output_of("tone")["$ref"] == "#/components/schemas/Tone"
+    for name, model in (("letter", "Letter"), ("tone", "Tone")):
+        output = output_of(name)
+        # Beside a description older versions of pydantic write it as a part of the whole.
+        assert references_of(output) == {f"#/components/schemas/{model}"}
     assert (output_of("texts")["type"], output_of("texts")["items"]) == ("array", {"type": "string"})
     assert "type" not in output_of("any")
     assert references_of(app.openapi()) <= {f"#/components/schemas/{name}" for name in models}
