@@ -456,6 +456,10 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> AsyncOutcomes:
@@ -472,8 +476,9 @@ class LoopaiClient(PreparedClient):
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
         failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding`, `skip_lines`,
+        `comment`, `no_header`, `sheet` and `types` say how a file is read where that is not detected. Calling `stop`
+        ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -506,6 +511,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -541,6 +550,10 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -589,6 +602,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,
@@ -1117,6 +1134,10 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> Outcomes:
@@ -1133,8 +1154,9 @@ class SyncLoopaiClient(PreparedClient):
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
         failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding`, `skip_lines`,
+        `comment`, `no_header`, `sheet` and `types` say how a file is read where that is not detected. Calling `stop`
+        ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -1167,6 +1189,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -1202,6 +1228,10 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -1250,6 +1280,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,

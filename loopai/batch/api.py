@@ -28,7 +28,7 @@ from .engine.run import Run
 from .engine.scheduler import Scheduler
 from .engine.sender import Sender
 from .formats.csv import CsvSource
-from .formats.opening import JsonlSource, ParquetSource, open_source
+from .formats.opening import FILE_SOURCES, FileSource, JsonSource, open_source
 from .mapping import InputMapping
 from .options import BatchOptions, Path
 from .reporting.quality import Expectation
@@ -44,9 +44,6 @@ Mapped = Union[Iterable[str], Mapping[str, str], None]
 Output = Union[Path, IO[bytes], None]
 AsyncOutcomes = AsyncGenerator[Outcome, None]
 Outcomes = Iterator[Outcome]
-FileSource = Union[JsonlSource, CsvSource, ParquetSource]
-
-_FILES = (JsonlSource, CsvSource, ParquetSource)
 
 
 def stream(
@@ -143,12 +140,12 @@ def _may_block(rows: object) -> bool:
     """Whether reading may wait for somebody who writes: to a pipe, or to standard input."""
     if isinstance(rows, (str, os.PathLike)):
         return not os.path.isfile(rows)
-    return isinstance(rows, _FILES) and not rows.repeatable
+    return isinstance(rows, FILE_SOURCES) and not rows.repeatable
 
 
 def source_of(rows: object, options: BatchOptions) -> Optional[FileSource]:
     """The file that `rows` is or names; `None` for an iterable. Raises `ConfigurationError`."""
-    if isinstance(rows, _FILES):
+    if isinstance(rows, FILE_SOURCES):
         return rows
     if not isinstance(rows, (str, os.PathLike)):
         check_rows(rows, "rows", asynchronous=True)
@@ -166,6 +163,10 @@ def open_file(path: Path, options: BatchOptions, stdin: Optional[IO[bytes]] = No
         escapechar=options.escapechar,
         types=cast("Mapping[str, str]", options.types),
         encoding=options.encoding,
+        skip_lines=options.skip_lines,
+        comment=options.comment,
+        no_header=options.no_header,
+        sheet=options.sheet,
         stdin=stdin,
     )
 
@@ -239,7 +240,7 @@ def prepare(
     else:
         raise OptionError("{journal} needs {output} beside it: a sink brings a journal of its own")
     made = Run(
-        call_of(task_id, options, plain=isinstance(source, (JsonlSource, CsvSource))),
+        call_of(task_id, options, plain=isinstance(source, (JsonSource, CsvSource))),
         values,
         Reader(
             maker(source, key, mapping, clean), journal, check_keys=_check_keys(options, scanned), limit=options.limit

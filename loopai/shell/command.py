@@ -13,10 +13,11 @@ from dataclasses import replace
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional, TextIO, Union, cast
 
-from ..batch.api import FileSource, files_of, maker, mapping_of, open_file, perform, prepare
+from ..batch.api import files_of, maker, mapping_of, open_file, perform, prepare
 from ..batch.engine.driver import Driver
 from ..batch.engine.run import Run
 from ..batch.engine.stopping import Stop
+from ..batch.formats.opening import FileSource
 from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.reporting.one_line import one_line
 from ..batch.reporting.progress import Bar, watcher_for

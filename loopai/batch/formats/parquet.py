@@ -14,8 +14,9 @@ from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError
 from ..durability import replace_file
+from .packing import cut_off
 from .sinks import ADDED, ERROR, LATENCY, OUTPUT, STATUS
-from .source import FromInput, Input, Record, cut_off, is_gzip
+from .source import FromInput, Input, Record
 
 _PARQUET_ROWS = 1000
 
@@ -41,7 +42,7 @@ class ParquetSource(FromInput):
         self._pyarrow = pyarrow()
         self._seekable: Any = given.path
         self._rows = self._read = 0
-        if given.path is None or is_gzip(given.path):
+        if given.path is None or given.packed or not given.repeatable:
             # Parquet is read from its end.
             self._seekable = tempfile.TemporaryFile(prefix="loopai-parquet-")  # noqa: SIM115  # lives with the source
             shutil.copyfileobj(given.open(), self._seekable)
