@@ -28,7 +28,7 @@ from .engine.run import Run
 from .engine.scheduler import Scheduler
 from .engine.sender import Sender
 from .formats.csv import CsvSource
-from .formats.opening import FILE_SOURCES, FileSource, JsonSource, open_source
+from .formats.opening import FILE_SOURCES, FileSource, JsonSource, format_of, open_source
 from .mapping import InputMapping
 from .options import BatchOptions, Path
 from .reporting.quality import Expectation
@@ -289,10 +289,15 @@ def _prescanned(
     if source is None or not source.repeatable:
         return None
     key = options.key if isinstance(options.key, str) else None
-    to_csv = output is not None and (options.output_format == "csv" or str(output).lower().endswith(".csv"))
+    to_csv = output is not None and _kind_of(output, options) == "csv"
     if key is None and not (to_csv and source.header is None):
         return None
     return prescan(source, key, allow_duplicates=options.allow_duplicates, limit=options.limit, abandoned=abandoned)
+
+
+def _kind_of(output: Output, options: BatchOptions) -> Optional[str]:
+    named = format_of(output) if isinstance(output, (str, os.PathLike)) else None
+    return options.output_format or named
 
 
 def _check_keys(options: BatchOptions, scanned: Optional[Prescan]) -> bool:

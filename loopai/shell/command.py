@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional, TextIO, Union, cast
 
 from ..batch.api import files_of, maker, mapping_of, open_file, perform, prepare
@@ -22,7 +23,7 @@ from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.reporting.one_line import one_line
 from ..batch.reporting.progress import Bar, watcher_for
 from ..batch.reporting.report import check_report, write_report
-from ..batch.resume.checkpoint import check_apart
+from ..batch.resume.checkpoint import check_apart, check_output
 from ..batch.resume.prescan import prescan
 from ..batch.rows import Row
 from ..exceptions import (
@@ -247,6 +248,8 @@ class FileCommand(BatchCommand):
             return self.dry_run(source)
         if to_stdout and stdout is None and sys.stdout is None:
             raise OptionError("standard output is closed; pass {output} FILE")
+        path = None if to_stdout else Path(str(options.output))
+        check_output(path, options.output_format, options.mode, cast("Optional[str]", options.journal))
         task_id = str(find_task(self.client, options.task).id)
         if options.version is not None:
             self.check_version(task_id, options.version)

@@ -116,7 +116,7 @@ def test_json_in_another_encoding_is_read_with_the_flag(put: Any) -> None:
     path = put("in.jsonl", '{"text": "Straße"}\n'.encode("cp1252"))
     assert read(path, encoding="cp1252") == [{"text": "Straße"}]
     torn = put("in.jsonl", '{"n": 1}\n'.encode("utf-16") + b"\x00\xd8x\x00")
-    assert read(torn)[-1] == "what follows row 0 is not utf-16: pass the encoding of the file; it is not read"
+    assert read(torn)[-1] == "what follows line or row 0 is not utf-16: pass the encoding of the file; it is not read"
 
 
 @pytest.mark.parametrize("name", ["rot13", "zlib", "base64", "utf-80"])

@@ -406,9 +406,6 @@ class CsvSource(FromInput):
         """Read the rows in order."""
         begun = self._opened or self._open()
         self._opened = None
-        return self._rows(begun)
-
-    def _rows(self, begun: _Begun) -> Iterator[Record]:
         lines = begun.lines
         try:
             if begun.first is not None:
@@ -425,7 +422,7 @@ class CsvSource(FromInput):
                     try:
                         lines.skip_row()
                     except BREAKS_OFF as error:
-                        yield line + 1, None, cut_off(error)
+                        yield line + 1, None, f"line {line + 1}: {cut_off(error)}"
                         return
                     except UnicodeError:
                         yield line + 1, None, f"{not_in(f'line {line + 1}', self._encoding)}; what follows is not read"

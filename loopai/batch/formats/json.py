@@ -145,9 +145,9 @@ class JsonSource(FromInput):
         except NotAnArray:
             yield last + 1, None, f"after row {last}, the array ends in the middle, or something else follows it"
         except BREAKS_OFF as error:
-            yield last + 1, None, cut_off(error)
+            yield last + 1, None, f"{'row' if self._is_array else 'line'} {last + 1}: {cut_off(error)}"
         except UnicodeError:
-            yield last + 1, None, f"{not_in(f'what follows row {last}', self._encoding)}; it is not read"
+            yield last + 1, None, f"{not_in(f'what follows line or row {last}', self._encoding)}; it is not read"
         finally:
             self._input.close()
 
