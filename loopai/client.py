@@ -24,10 +24,12 @@ from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
 from ._core.rowsets import Missing
 from ._core.wire import Answer, Request
+from ._loop import running_loop
 from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer, nobody
 from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe, TransportName
 from .exceptions import ConfigurationError
+from .language_model import Redactor, Unverified
 from .options import ClientOptions, RequestOptions
 from .preparation import Id, PreparedClient, batch_sender
 from .transports import AsyncTransport, Transport, open_async, open_sync
@@ -122,6 +124,16 @@ class LoopaiClient(PreparedClient):
         webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        llm_model: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_base_url: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_examples: Maybe[int] = NOT_GIVEN,
+        llm_redact: Maybe[Union[str, Redactor, None]] = NOT_GIVEN,
+        llm_max_tokens: Maybe[int] = NOT_GIVEN,
+        llm_seconds: Maybe[float] = NOT_GIVEN,
+        llm_max_cost: Maybe[Optional[float]] = NOT_GIVEN,
+        llm_prices: Maybe[Optional[tuple[float, float]]] = NOT_GIVEN,
+        llm_unverified: Maybe[Unverified] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
         arguments = Arguments(
@@ -149,10 +161,20 @@ class LoopaiClient(PreparedClient):
                 "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
+                "llm_model": llm_model,
+                "llm_base_url": llm_base_url,
+                "llm_api_key": llm_api_key,
+                "llm_examples": llm_examples,
+                "llm_redact": llm_redact,
+                "llm_max_tokens": llm_max_tokens,
+                "llm_seconds": llm_seconds,
+                "llm_max_cost": llm_max_cost,
+                "llm_prices": llm_prices,
+                "llm_unverified": llm_unverified,
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets, cert, proxy
+        del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: AsyncTransport
         if http_client is not None:
@@ -182,6 +204,7 @@ class LoopaiClient(PreparedClient):
         return cls(local=True if path is None else path, **options)
 
     async def __aenter__(self) -> Self:
+        running_loop()
         return self
 
     async def __aexit__(
@@ -194,12 +217,13 @@ class LoopaiClient(PreparedClient):
 
     async def close(self) -> None:
         """Close the connections that this client opened. Closing twice is no error."""
+        running_loop()
         self._closed = True
         if self._owns_transport:
             await self._transport.aclose()
 
     async def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
-        _check_loop()
+        running_loop()
         flow = self._flow(operation, options)
         answer: Union[Answer, Given, None] = None
         try:
@@ -320,7 +344,7 @@ class LoopaiClient(PreparedClient):
                 operations.execute(task, input_data, version, timeout_ms, force_validation, raises), options
             )
         key = Key(task, version, timeout_ms, force_validation)
-        _check_loop()
+        running_loop()
         result = await self._coalescer.execute(key, encode(input_data, "input"))
         error = failed_program(result) if raises else None
         if error is not None:
@@ -466,8 +490,9 @@ class LoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 
@@ -805,6 +830,16 @@ class SyncLoopaiClient(PreparedClient):
         webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        llm_model: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_base_url: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_examples: Maybe[int] = NOT_GIVEN,
+        llm_redact: Maybe[Union[str, Redactor, None]] = NOT_GIVEN,
+        llm_max_tokens: Maybe[int] = NOT_GIVEN,
+        llm_seconds: Maybe[float] = NOT_GIVEN,
+        llm_max_cost: Maybe[Optional[float]] = NOT_GIVEN,
+        llm_prices: Maybe[Optional[tuple[float, float]]] = NOT_GIVEN,
+        llm_unverified: Maybe[Unverified] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
         arguments = Arguments(
@@ -832,10 +867,20 @@ class SyncLoopaiClient(PreparedClient):
                 "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
+                "llm_model": llm_model,
+                "llm_base_url": llm_base_url,
+                "llm_api_key": llm_api_key,
+                "llm_examples": llm_examples,
+                "llm_redact": llm_redact,
+                "llm_max_tokens": llm_max_tokens,
+                "llm_seconds": llm_seconds,
+                "llm_max_cost": llm_max_cost,
+                "llm_prices": llm_prices,
+                "llm_unverified": llm_unverified,
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets, cert, proxy
+        del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: Transport
         if http_client is not None:
@@ -1144,8 +1189,9 @@ class SyncLoopaiClient(PreparedClient):
         """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 
@@ -1398,17 +1444,6 @@ class SyncLoopaiClient(PreparedClient):
     ) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
         return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit), options)
-
-
-def _check_loop() -> None:
-    """Raise `ConfigurationError` where no event loop of asyncio runs: under trio, for one."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigurationError(
-            "LoopaiClient needs a running event loop of asyncio; under trio use SyncLoopaiClient in a thread: "
-            "await trio.to_thread.run_sync(client.execute, …)"
-        ) from None
 
 
 def _at_once(given: Any) -> Any:

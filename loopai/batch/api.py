@@ -15,6 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from dataclasses import replace
 from functools import partial
 from typing import IO, Any, Callable, Optional, Union, cast
 
@@ -28,6 +29,7 @@ from .engine.run import Run
 from .engine.scheduler import Scheduler
 from .engine.sender import Sender
 from .formats.csv import CsvSource
+from .formats.lent import lent_file
 from .formats.opening import FILE_SOURCES, FileSource, JsonSource, format_of, open_source
 from .mapping import InputMapping
 from .options import BatchOptions, Path
@@ -140,17 +142,25 @@ def _may_block(rows: object) -> bool:
     """Whether reading may wait for somebody who writes: to a pipe, or to standard input."""
     if isinstance(rows, (str, os.PathLike)):
         return not os.path.isfile(rows)
+    if hasattr(rows, "read"):
+        return True
     return isinstance(rows, FILE_SOURCES) and not rows.repeatable
 
 
 def source_of(rows: object, options: BatchOptions) -> Optional[FileSource]:
-    """The file that `rows` is or names; `None` for an iterable. Raises `ConfigurationError`."""
+    """The file that `rows` is or names; `None` for an iterable. Raises `ConfigurationError`, `ValidationException`."""
     if isinstance(rows, FILE_SOURCES):
         return rows
-    if not isinstance(rows, (str, os.PathLike)):
+    if isinstance(rows, (str, os.PathLike)):
+        return open_file(rows, options)
+    lent = lent_file(rows)
+    if lent is None:
         check_rows(rows, "rows", asynchronous=True)
         return None
-    return open_file(rows, options)
+    kind = options.format or (format_of(lent.path) if lent.path else None)
+    if kind is None:
+        raise OptionError("cannot infer the format of {name}; pass {format}", name=lent.called)
+    return open_file("-", replace(options, format=kind), stdin=cast("IO[bytes]", lent))
 
 
 def open_file(path: Path, options: BatchOptions, stdin: Optional[IO[bytes]] = None) -> FileSource:
@@ -257,6 +267,7 @@ def prepare(
         watchers=options.watchers,
         clock=clock,
         facts=facts,
+        options=options.given(),
     )
     try:
         if checkpoint is not None and (report or expectation is not None):

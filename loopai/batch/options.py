@@ -52,7 +52,11 @@ class OptionInfo:
     where: frozenset[str] = EVERYWHERE
     group: str = RUNNING
     repeated: bool = False
-    choices: tuple[str, ...] = ()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it takes, where there are only some."""
+        return getattr(self.read, "choices", ())
 
 
 def option(default: T, help: str, **info: Any) -> T:  # noqa: A002  # the word of argparse and Typer
@@ -118,15 +122,20 @@ def seconds(value: Any) -> float:
     return number
 
 
-def one_of(*choices: str) -> Callable[[Any], str]:
-    """Reads one of some words."""
+class one_of:  # noqa: N801  # beside `whole` and `seconds`, which read values, too
+    """Reads one of some words; `None` where it is `optional`."""
 
-    def read(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
+    def __init__(self, *choices: str, optional: bool = False) -> None:
+        self.choices = choices
+        self._optional = optional
+
+    def __call__(self, value: Any) -> Optional[str]:
+        """Return the word. Raises `ValueError` for another."""
+        if value is None and self._optional:
+            return None
+        if value not in self.choices:
+            raise ValueError(f"must be one of {', '.join(self.choices)}")
         return str(value)
-
-    return read
 
 
 def _optional(read: Callable[[Any], T]) -> Callable[[Any], Optional[T]]:
@@ -240,7 +249,7 @@ class BatchOptions:
     output_format: Optional[str] = option(
         None,
         "Format of the output: csv, jsonl or parquet (default: by its name).",
-        read=_optional(one_of("csv", "jsonl", "parquet")),
+        read=one_of("csv", "jsonl", "parquet", optional=True),
         metavar="FORMAT",
         where=frozenset({RUN, FILE, QUERYSET}),
         group=FORMATS,
@@ -248,7 +257,7 @@ class BatchOptions:
     format: Optional[str] = option(
         None,
         "Format of the input: csv, jsonl, json, parquet or xlsx (default: by its name).",
-        read=_optional(one_of("csv", "jsonl", "json", "parquet", "xlsx")),
+        read=one_of("csv", "jsonl", "json", "parquet", "xlsx", optional=True),
         metavar="FORMAT",
         where=_FILES,
         group=FORMATS,
@@ -301,6 +310,19 @@ class BatchOptions:
                 object.__setattr__(self, name, info.read(value))
             except ValueError as error:
                 raise OptionError(f"{{{name}}} {{problem}}, not {{value!r}}", problem=error, value=value) from None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, for people; objects of the caller's are left out."""
+        found = {}
+        for item in fields(BatchOptions):
+            value = getattr(self, item.name)
+            if isinstance(value, Mapping):
+                value = [f"{name}={part}" for name, part in value.items()]
+            if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+                value = ", ".join(value)
+            if value and value != item.default and isinstance(value, (str, int, float, MaxErrors)):
+                found[item.name] = str(value)
+        return found
 
     @property
     def resumes(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, Optional
 
+from ..display import fields_table, short
+
 Status = Literal["ok", "error", "cancelled"]
 """The values of `Outcome.status`."""
 
@@ -104,5 +106,11 @@ class Outcome:
         return self.status == OK
 
     def __repr__(self) -> str:
-        told = f"output={self.output!r}" if self.status == OK else f"error={self.error!r}"
+        told = f"output={short(self.output)}" if self.status == OK else f"error={short(self.error)}"
         return f"Outcome({self.row.key!r}, {self.status!r}, {told}, attempts={self.attempts})"
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        fields = {"key": self.key, "input": self.row.input, "status": self.status, "output": self.output}
+        told = {"error": self.error, "code": self.code} if self.error is not None else {}
+        return fields_table("Outcome", {**fields, **told, "latency_ms": self.latency_ms, "attempts": self.attempts})

@@ -14,11 +14,13 @@ from .doctor import doctor
 from .executions import execute
 from .failures import INTERRUPTED, USAGE, UsageError, exit_code_of, usage_line
 from .health import health
+from .help import PlainCommand, PlainGroup
 from .serving import serve
 from .session import FLAGS, JsonOption, declared
 
 app: Final = typer.Typer(
     name="loopai",
+    cls=PlainGroup,
     # A traceback with its locals would show the API key.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,12 +56,12 @@ def _root() -> Any:
 
 
 app.callback(invoke_without_command=True)(_root())
-app.command()(serve)
+app.command(cls=PlainCommand)(serve)
 app.add_typer(tasks.app, name="tasks")
-app.command()(execute)
-app.command()(batch)
-app.command()(health)
-app.command()(doctor)
+app.command(cls=PlainCommand)(execute)
+app.command(cls=PlainCommand)(batch)
+app.command(cls=PlainCommand)(health)
+app.command(cls=PlainCommand)(doctor)
 
 
 def run(arguments: Optional[Sequence[str]] = None) -> int:

@@ -14,7 +14,7 @@ from .session import Session, TaskArgument, parameters, with_flags
 InputArgument = Annotated[
     Optional[str],
     typer.Argument(
-        metavar="[INPUT]",
+        metavar="INPUT",
         help="A .csv, .jsonl, .json, .parquet or .xlsx file, also compressed; - for stdin.",
         show_default=False,
     ),

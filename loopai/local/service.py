@@ -184,7 +184,7 @@ class Service:
         seal: Seal[TaskState],
     ) -> None:
         """Raises `store.NameTaken`, and `SchemaTooLarge` for an input or output schema."""
-        warnings = task_warnings(input_schema, output_schema, examples)
+        warnings = task_warnings(input_schema, output_schema, examples, alone=self._settings.makes_alone)
         moment = timestamps.now()
         task = TaskRecord(
             id=new_id(),
@@ -251,10 +251,14 @@ class Service:
             raise ExecutionFailed(f"Task with ID {task_id} not found")
         if state.active_version is not None:
             return None
+        drafts = [one.version for one in self._store.artifacts(task_id) if _awaits_activation(one)]
+        if drafts:
+            raise ExecutionFailed(_unverified(drafts[-1]))
         task = state.task
         if len(task.examples) > LARGEST_EXAMPLES:
             raise ExecutionFailed(f"Program generation failed: {too_large(len(task.examples))}")
         parts = {
+            "id": to_json(task.id),
             "name": to_json(task.name),
             "description": to_json(task.description),
             "accuracy_target": to_json(task.accuracy_target),
@@ -270,11 +274,15 @@ class Service:
             trained = self._trainer.train(job)
         except CannotLearn as error:
             raise ExecutionFailed(f"Program generation failed: {error}") from error
-        new = NewArtifact(task_id=task_id, status="active", **trained)
+        new = NewArtifact(task_id=task_id, **{"status": "active", **trained})
+        draft = None
         with self._store.transaction() as transaction:
             # Another process on this folder may have been faster.
             if self._store.active_program(task_id, transaction) is None:
-                self._store.add_artifact(transaction, new)
+                made = self._store.add_artifact(transaction, new)
+                draft = made.version if made.status == "draft" else None
+        if draft is not None:
+            raise ExecutionFailed(_unverified(draft))
 
     # Executions
 
@@ -510,6 +518,18 @@ class Service:
         except RuntimeError:
             self._raise_if_ending()
             raise
+
+
+def _awaits_activation(artifact: Artifact) -> bool:
+    """Whether it is a draft that a language model made, of which no example says whether it is right."""
+    return artifact.status == "draft" and artifact.llm_provider not in {"local", "user"}
+
+
+def _unverified(version: int) -> str:
+    return (
+        f"Version {version} is a draft, as no example verifies it: read it and activate it, or create the task with "
+        "examples"
+    )
 
 
 def _checked(schema: Any) -> InputCheck:

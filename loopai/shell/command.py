@@ -21,7 +21,7 @@ from ..batch.engine.stopping import Stop
 from ..batch.formats.opening import FileSource
 from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.reporting.one_line import one_line
-from ..batch.reporting.progress import Bar, watcher_for
+from ..batch.reporting.progress import ProgressBar, watcher_for
 from ..batch.reporting.report import check_report, write_report
 from ..batch.resume.checkpoint import check_apart, check_output
 from ..batch.resume.prescan import prescan
@@ -51,6 +51,7 @@ from .exit_codes import (
 )
 from .interrupts import Interrupts, interrupts
 from .options import CommandOptions
+from .text import no_server
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
@@ -102,7 +103,7 @@ def run_command(
         return command.fail(USAGE, spelled(error, in_shell))
     except LoopaiException as error:
         unreachable = isinstance(error, (ConnectionException, ServerException))
-        return command.fail(SERVER_UNREACHABLE if unreachable else USAGE, str(error))
+        return command.fail(SERVER_UNREACHABLE if unreachable else USAGE, no_server(client, error) or str(error))
 
 
 def refuse(error: OptionError, as_json: bool, stderr: Optional[TextIO] = None) -> int:
@@ -126,7 +127,7 @@ class BatchCommand:
         self._shared = options
         self._stderr = stderr
         self.client = client
-        self._drawn: list[Bar] = []
+        self._drawn: list[ProgressBar] = []
 
     @property
     def stderr(self) -> TextIO:
@@ -153,7 +154,7 @@ class BatchCommand:
     def watchers(self, progress: Optional[str] = None) -> list[Any]:
         """What shows how the run goes, as `--progress` (or `progress`) says; `carry_out` puts it away."""
         made = watcher_for(progress or self._shared.progress, self.stderr)
-        self._drawn += [watcher for watcher in made if isinstance(watcher, Bar)]
+        self._drawn += [watcher for watcher in made if isinstance(watcher, ProgressBar)]
         return made
 
     def plan(self, task: str, source: str, rows: Optional[int], chunk_size: int, max_in_flight: int) -> None:

@@ -97,7 +97,18 @@ def test_routers_list_no_option_of_the_table(fastapi: Any) -> None:
     for face in (fastapi.batch_router, fastapi.batch_response):
         parameters = inspect.signature(face).parameters
         assert not BatchRequestOptions.__annotations__.keys() & parameters.keys()
-        assert parameters["options"].annotation == Unpack[BatchRequestOptions]
+        assert parameters["options"].annotation == Unpack[fastapi.batches.UploadOptions]
+    taken = get_type_hints(fastapi.batches.UploadOptions)
+    assert taken.items() >= get_type_hints(BatchRequestOptions).items()
+    assert taken.keys() == BatchRequestOptions.__annotations__.keys() | fastapi.batches.DEFAULTS.keys()
+
+
+def test_routers_and_responses_take_the_same_beside_the_request(fastapi: Any) -> None:
+    """What one upload may be is said once: a limit or a type that one takes, the other takes too."""
+    with pytest.raises(OptionError, match="max_rowz"):
+        fastapi.batch_router("t", max_rowz=1)
+    with pytest.raises(OptionError, match="max_rowz"):
+        fastapi.batch_response(None, "t", None, max_rowz=1)
 
 
 @pytest.mark.parametrize("name", [name for name in WRONG if REQUEST in TABLE[name].where])

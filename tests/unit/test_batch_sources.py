@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from loopai import ConfigurationError
@@ -269,3 +270,17 @@ def test_a_header_of_very_many_columns_is_read_in_time() -> None:
     began = time.process_time()
     assert len(CsvSource(Input(None, io.BytesIO(names.encode()))).header or []) == 50_000
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_a_file_is_open_only_while_its_rows_are_read(name: str, tmp_path: Path) -> None:
+    """Rows that nobody reads, as those of a run that is finished, leave no open file."""
+    path = tmp_path / name
+    path.write_text("n\n1\n2\n" if name.endswith(".csv") else '{"n": 1}\n{"n": 2}\n', encoding="utf-8")
+    source = open_source(path)
+    before = psutil.Process().open_files()
+    rows = iter(source)
+    assert psutil.Process().open_files() == before
+    next(rows)
+    rows.close()  # type: ignore[attr-defined]
+    assert psutil.Process().open_files() == before

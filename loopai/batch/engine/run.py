@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Final, Optional, Union
 
@@ -46,6 +46,7 @@ class Run:
     watchers: Sequence[Watcher] = ()
     clock: Callable[[], float] = time.monotonic
     facts: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def finished_before(self) -> bool:
@@ -96,6 +97,7 @@ class Run:
             name=self.facts.get("name"),
             task=self.facts.get("task"),
             source=given.get("name"),
+            options=self.options,
         )
 
     def tell(self) -> None:

@@ -403,7 +403,7 @@ class CsvSource(FromInput):
         super().let_go()
 
     def __iter__(self) -> Iterator[Record]:
-        """Read the rows in order."""
+        """Read the rows in order. The file is opened with the first row."""
         begun = self._opened or self._open()
         self._opened = None
         lines = begun.lines

@@ -57,7 +57,7 @@ class Input:
 
     def __init__(self, path: Union[str, os.PathLike[str], None], stream: Optional[IO[bytes]]) -> None:
         self.path = None if path is None else Path(path)
-        self.name = "standard input" if self.path is None else str(self.path)
+        self.name = getattr(stream, "called", "standard input") if self.path is None else str(self.path)
         self._stream = stream
         self._raw: Optional[IO[bytes]] = None
         self._opened: Optional[io.BufferedReader] = None
@@ -113,7 +113,7 @@ class Input:
                 raise ConfigurationError(f"{self.name} cannot be read: {error.strerror}") from None
             stream: IO[bytes] = self._raw
         elif self._stream is None:
-            raise ConfigurationError("standard input can be read only once")
+            raise ConfigurationError(f"{self.name} can be read only once")
         else:
             stream, self._stream = self._stream, None
         buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from html import escape
 from math import log
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 from uuid import uuid4
 
 from ..formats.sinks import check_writable, explain
@@ -27,10 +28,11 @@ from .charts import (
 )
 from .one_line import one_line
 from .progress import clock_time
-from .quality import Quality
+from .quality import Quality, wilson
 from .snapshot import Snapshot
-from .statistics import Statistics, Summary
+from .statistics import ReportedRow, Statistics, Summary
 
+_SCORES = ("precision", "recall", "f1")
 _SERIES = (("ok", "ok"), ("errors", "bad"))
 
 _ENDED = {
@@ -97,6 +99,8 @@ def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:
         _latency(tally),
         _errors(tally),
         _quality(tally.quality),
+        _rows(tally),
+        _options(snapshot),
         "</div></main>",
         f"<footer>Task {escape(_shown(snapshot.task))}. Made by loopai; the page loads nothing.</footer>",
         "</body></html>",
@@ -143,11 +147,17 @@ def _tiles(tally: Statistics, summary: Summary) -> str:
     if p50 is not None and p95 is not None:
         tiles.append(("Median latency", milliseconds(p50), f"95% within {milliseconds(p95)}"))
     if tally.quality is not None and tally.quality.accuracy is not None:
-        tiles.insert(0, ("Accuracy", share(tally.quality.accuracy), f"over {tally.quality.rows:,} rows"))
+        tiles.insert(0, ("Accuracy", share(tally.quality.accuracy), _confidence(tally.quality)))
     if summary.cancelled:
         tiles.append(("Cancelled", f"{summary.cancelled:,}", "not run yet"))
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in tiles)
     return f'<dl class="tiles">{cells}</dl>'
+
+
+def _confidence(quality: Quality) -> str:
+    """Over how many rows, and how sure that is: of few rows a share says little."""
+    low, high = quality.interval or (0.0, 1.0)
+    return f"over {quality.rows:,} rows; 95% sure: {low:.1%} to {high:.1%}"
 
 
 def _duration(seconds: float) -> str:
@@ -242,6 +252,49 @@ def _example(tally: Statistics, kind: str) -> str:
     return f"e.g. {_shown(key)}" if shown == _shown(kind) else f"e.g. {_shown(key)}: {shown}"
 
 
+def _recall(scores: Mapping[str, Any]) -> str:
+    if scores["recall"] is None:
+        return "–"
+    low, high = wilson(scores["recall"], scores["rows"])
+    return f"{low:.0%} to {high:.0%}"
+
+
+def _rows(tally: Statistics) -> str:
+    """The rows that were wrong or failed, each to be opened."""
+    if not tally.rows:
+        return ""
+    wrong = (
+        0
+        if tally.quality is None
+        else sum(count for (known, made), count in tally.quality.counts.items() if known != made)
+    )
+    total = max(len(tally.rows), wrong + tally.errors)
+    told = f"The first {len(tally.rows):,} of {total:,}" if total > len(tally.rows) else f"{total:,} in all"
+    return _section("rows", "Rows that were wrong or failed", told, "".join(map(_row, tally.rows)), wide=True)
+
+
+def _row(row: ReportedRow) -> str:
+    said = row.error if row.error is not None else f"{row.output}, expected {row.expected}"
+    cells = (("input", row.input), ("given", row.output), ("expected", row.expected), ("error", row.error))
+    facts = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in cells if text is not None)
+    return (
+        f"<details><summary><b>{escape(_shown(row.key))}</b> {escape(_shown(said))}</summary>"
+        f'<dl class="facts">{facts}</dl></details>'
+    )
+
+
+def _options(snapshot: Snapshot) -> str:
+    """What was run with which options; those that are not named had their defaults."""
+    if not snapshot.options:
+        return ""
+    facts = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(_shown(value))}</dd>" for name, value in snapshot.options.items()
+    )
+    return _section(
+        "options", "Options", "Those that differ from their defaults", f'<dl class="facts">{facts}</dl>', wide=True
+    )
+
+
 def _quality(quality: Union[Quality, None]) -> str:
     if quality is None:
         return ""
@@ -252,7 +305,10 @@ def _quality(quality: Union[Quality, None]) -> str:
     labels = [_shown(label) for label in quality.labels]
     counts = quality.matrix()
     lines = [
-        (label, [*(share(scores[name]) for name in ("precision", "recall", "f1")), f"{scores['rows']:,}"])
+        (
+            label,
+            [*(share(scores[name]) for name in ("precision", "recall", "f1")), _recall(scores), f"{scores['rows']:,}"],
+        )
         for label, scores in zip(labels, quality.classes().values())
     ]
     mistakes = [
@@ -262,9 +318,10 @@ def _quality(quality: Union[Quality, None]) -> str:
         if down != across and count
     ]
     mistakes.sort(key=lambda mistake: -mistake[1])
+    head = ["class", "precision", "recall", "F1", "recall, 95% sure", "rows"]
     parts = [
         matrix("Confusion matrix", labels, counts),
-        f"<div><h3>Classes</h3>{table('Classes', ['class', 'precision', 'recall', 'F1', 'rows'], lines)}</div>",
+        f"<div><h3>Classes</h3>{table('Classes', head, lines)}</div>",
     ]
     if len(labels) > 2 and mistakes:
         shown = ranking("Most frequent mistakes", mistakes[:_MOST_MISTAKES])

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Optional
 
+from pydantic_core import to_json
+
+from ...display import fields_table
 from ..formats.sinks import ERROR as ERROR_COLUMN
 from ..formats.sinks import LATENCY as LATENCY_COLUMN
 from ..formats.sinks import OUTPUT as OUTPUT_COLUMN
@@ -135,6 +138,26 @@ class Timeline:
         self.width *= 2
 
 
+MOST_ROWS = 200
+"""Rows that were wrong or failed, kept for the report; those after them are counted only."""
+
+
+@dataclass(frozen=True)
+class ReportedRow:
+    """A row that failed, or whose output is not the expected one: texts for the report, each of bounded length."""
+
+    key: str
+    input: str
+    output: Optional[str]
+    expected: Optional[str]
+    error: Optional[str]
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else to_json(value, inf_nan_mode="constants", fallback=str).decode()
+    return storable(text[:_LONGEST])
+
+
 def kind_of(error: str) -> str:
     """An error without what differs from row to row: texts in quotes, ids and numbers."""
     return _VARYING.sub("…", error)[:120]
@@ -153,6 +176,7 @@ class Statistics:
         self.examples: dict[str, tuple[str, str]] = {}
         self.last_error: Optional[str] = None
         self.quality = Quality() if expect is not None else None
+        self.rows: list[ReportedRow] = []
         self._expect = expect
 
     @property
@@ -173,12 +197,15 @@ class Statistics:
             else:
                 errors += 1
                 self._error(outcome.key, outcome.error or "")
+                self._report(outcome, None)
             if outcome.attempts > 1:
                 self.repeated += 1
             if outcome.latency_ms is not None:
                 latencies.add(outcome.latency_ms)
             if self._expect is not None and outcome.row.columns is not None:
-                self._compare(outcome.row.columns, outcome.status, outcome.output)
+                wrong = self._compare(outcome.row.columns, outcome.status, outcome.output)
+                if wrong is not None:
+                    self._report(outcome, wrong)
         self.ok += ok
         self.errors += errors
         self.timeline.add(now - self.started, ok, errors)
@@ -220,6 +247,7 @@ class Statistics:
         self.last_error = other.last_error if other.last_error is not None else self.last_error
         if self.quality is not None and other.quality is not None:
             self.quality.merge(other.quality)
+        self.rows = [*self.rows, *other.rows][:MOST_ROWS]
 
     def dump(self) -> dict[str, Any]:
         """As JSON has it, of bounded size; `load` reads it. What `add_earlier` counted counts as all else."""
@@ -234,6 +262,7 @@ class Statistics:
             },
             "last_error": None if self.last_error is None else storable(self.last_error[:_LONGEST]),
             "quality": None if self.quality is None else self.quality.dump(),
+            "rows": [asdict(row) for row in self.rows],
         }
 
     @classmethod
@@ -248,6 +277,7 @@ class Statistics:
         made.examples = {kind: (key, error) for kind, (key, error) in dumped["examples"].items()}
         made.last_error = dumped["last_error"]
         made.quality = None if dumped["quality"] is None else Quality.load(dumped["quality"])
+        made.rows = [ReportedRow(**row) for row in dumped["rows"]]
         return made
 
     def _error(self, key: str, error: str) -> None:
@@ -262,16 +292,25 @@ class Statistics:
         self.kinds[kind] = self.kinds.get(kind, 0) + rows
         return kind
 
-    def _compare(self, columns: Mapping[str, Any], status: str, output: Any) -> None:
+    def _compare(self, columns: Mapping[str, Any], status: str, output: Any) -> Optional[str]:
+        """Compare an output with what was expected, and give that where they differ."""
         if self._expect is None or self.quality is None:
-            return
+            return None
         expected = self._expect.expected(columns)
         if expected is None:
-            return
+            return None
         if status == ERROR:
             self.quality.failed += 1
-        else:
-            self.quality.add(expected, self._expect.predicted(output))
+            return None
+        predicted = self._expect.predicted(output)
+        self.quality.add(expected, predicted)
+        return expected if expected != predicted else None
+
+    def _report(self, outcome: Outcome, expected: Optional[str]) -> None:
+        if len(self.rows) < MOST_ROWS:
+            output = None if outcome.status == ERROR else _text(outcome.output)
+            error = None if outcome.error is None else storable(outcome.error[:_LONGEST])
+            self.rows.append(ReportedRow(_text(outcome.key), _text(outcome.row.input), output, expected, error))
 
     def rate(self, now: float) -> float:
         """Rows ended a second, over the whole run."""
@@ -294,7 +333,7 @@ Ended = Literal[
 `fault` (a part failed again and again), and only those of FastAPI's batch router as `unreadable_upload`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """What a run came to.
 
@@ -326,6 +365,16 @@ class Summary:
     def rows_per_second(self) -> float:
         """Rows ended a second."""
         return (self.ok + self.errors) / self.seconds if self.seconds > 0 else 0.0
+
+    def __repr__(self) -> str:
+        counts = f"{self.ok:,} ok, {self.errors:,} failed"
+        counts += f", {self.cancelled:,} cancelled" if self.cancelled else ""
+        counts += f", {self.skipped:,} skipped" if self.skipped else ""
+        return f"<Summary {self.ended}: {counts}, {self.seconds:.3g} s>"
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        return fields_table("Summary", {name: value for name, value in self.to_dict().items() if value})
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data."""

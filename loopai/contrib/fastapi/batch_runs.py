@@ -62,8 +62,10 @@ class Options:
     keep: tuple[str, ...]
     expect: Optional[Expectation]
     run: Mapping[str, Any]
+    encoding: str
     limits: Limits
     max_rows: int
+    max_runs: int
     progress_every: float
     heartbeat_every: float
     idle_timeout: Optional[float]

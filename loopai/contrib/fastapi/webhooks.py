@@ -114,6 +114,8 @@ def webhook_event(
             # The sender learns nothing: a forger would learn what to mend.
             raise RefusedRequest(400, "Bad request", "The delivery is not accepted.") from None
 
+    if given is None:
+        setattr(verified_event, CHECK, lambda state: _secrets_of(state, alias))
     return verified_event
 
 
@@ -194,6 +196,4 @@ def webhook_router(
         with CancelScope(shield=True):
             await events.finish(event.id)
 
-    if secrets is None:
-        setattr(receive, CHECK, lambda state, overridden: _secrets_of(state, alias))
     return router

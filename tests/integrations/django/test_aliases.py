@@ -17,6 +17,7 @@ from django.test import override_settings
 from loopai.config import OPTIONS
 from loopai.contrib.django import close_clients, get_async_client, get_client
 from loopai.contrib.django.conf import config_of
+from loopai.language_model import LanguageModel
 
 
 def configured(**options: Any) -> Any:
@@ -69,6 +70,16 @@ def test_every_option_is_a_key() -> None:
         "WEBHOOK_TOLERANCE": 60,
         "TELEMETRY": False,
         "LOCAL": False,
+        "LLM_MODEL": "gpt-test",
+        "LLM_BASE_URL": "http://localhost:11434/v1",
+        "LLM_API_KEY": "llm-key",
+        "LLM_EXAMPLES": 5,
+        "LLM_REDACT": "app.privacy:redacted",
+        "LLM_MAX_TOKENS": 5000,
+        "LLM_SECONDS": 20,
+        "LLM_MAX_COST": 0.5,
+        "LLM_PRICES": (0.4, 1.6),
+        "LLM_UNVERIFIED": "draft",
     }
     assert set(given) == {option.django for option in OPTIONS}
     with configured(**given):
@@ -78,6 +89,18 @@ def test_every_option_is_a_key() -> None:
     assert (config.raise_on_error, config.retry_unknown, config.retry_waits) == (False, False, False)
     assert (config.verify, config.trust_env, dict(config.headers)) == (False, False, {"x-team": "ml"})
     assert config.webhook_secrets == ("new", "old")
+    assert config.language_model == LanguageModel(
+        "gpt-test",
+        "http://localhost:11434/v1",
+        "llm-key",
+        examples=5,
+        redact="app.privacy:redacted",
+        max_tokens=5000,
+        seconds=20,
+        max_cost=0.5,
+        prices=(0.4, 1.6),
+        unverified="draft",
+    )
     assert list(config.tasks) == ["spam"]
 
 
