@@ -305,21 +305,47 @@ def test_results_that_cannot_be_joined_are_named(tmp_path: Path) -> None:
 # Outputs that are no files
 
 
+def _through(client: SyncLoopaiClient, given: Path, pipe: Path, **options: Any) -> bytes:
+    """What a run writes to a pipe."""
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    try:
+        assert client.run_batch("one", given, pipe, **options).ended == "finished"
+    finally:
+        reader.join(10)
+    return read[0]
+
+
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out"])
 def test_a_fifo_is_written_as_it_comes(client: SyncLoopaiClient, given: Path, tmp_path: Path, name: str) -> None:
-    """Without a journal beside it, so that the next run may write to it too."""
+    """A run that is through leaves nothing that refuses the next."""
     pipe = tmp_path / name
     os.mkfifo(pipe)
     for _ in range(2):
-        read: list[bytes] = []
-        reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))  # noqa: B023  # joined below
-        reader.start()
-        assert client.run_batch("one", given, pipe).ok == 2
-        reader.join(10)
-        assert read[0].count(b"\n") == (3 if name == "out.csv" else 2)
+        assert _through(client, given, pipe).count(b"\n") == (3 if name == "out.csv" else 2)
     assert left(tmp_path) == [name]
-    with pytest.raises(OptionError, match="keeps nothing to resume from"):
-        client.run_batch("one", given, pipe, mode="resume")
+
+
+def test_failed_rows_of_a_fifo_can_be_repeated(
+    client: SyncLoopaiClient, fake: FakeLoopai, given: Path, tmp_path: Path
+) -> None:
+    """Its journal stays for as long as it is of use."""
+    pipe = tmp_path / "out.jsonl"
+    os.mkfifo(pipe)
+    fake.task("one").fails("no")
+    assert b"no" in _through(client, given, pipe)
+    assert left(tmp_path) == ["out.jsonl", "out.jsonl.journal"]
+
+
+def test_what_dev_fd_names_has_no_journal(client: SyncLoopaiClient, given: Path) -> None:
+    """As a shell's `-o >(gzip > out.jsonl.gz)` has it."""
+    ours, theirs = os.pipe()
+    assert client.run_batch("one", given, f"/dev/fd/{theirs}").ok == 2
+    os.close(theirs)
+    with open(ours, "rb") as file:
+        assert file.read().count(b"\n") == 2
+    assert not Path(f"/dev/fd/{theirs}.journal").exists()
 
 
 def test_the_null_device_takes_rows(client: SyncLoopaiClient, given: Path) -> None:

@@ -5,6 +5,7 @@ No I/O, no clock: `driver` makes steps of it, which the shells in `threads` and 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -36,6 +37,15 @@ unreachable: with their pauses about half a minute, in which a server that resta
 
 CONVICTED_AFTER = 2
 """Failures of a row that travels alone before it is taken for the cause, while others get through."""
+
+# What the server says of a task that has nothing to run (contract, 2.6 and 4.2), as the failure of each item.
+_OF_THE_TASK = re.compile(
+    r"Program generation failed\b|Task with ID \S+ not found|Program artifact version \d+ for task \S+ not found"
+    r"|Version \d+ is a draft, as no example verifies it"
+)
+
+_REQUIRED = re.compile(r"input\.([^\s:.\[]+): .* is a required property")
+"""What the input check says of an object that lacks a member."""
 
 _OF_THE_RUN = {"task_id", "version", "timeout_ms", "max_concurrency"}
 
@@ -81,15 +91,21 @@ Step = Union[Send, Pull, Wait, Done]
 
 
 class Scheduler:
-    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`."""
+    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`.
+
+    `members` are those that the mapping makes of each row's input, where there is one.
+    """
 
     def __init__(
         self,
         options: BatchOptions,
         rng: Callable[[], float] = private_random.random,
         time_of_day: Callable[[], float] = time.time,
+        *,
+        members: frozenset[str] = frozenset(),
     ) -> None:
         self.options = options
+        self._members = members
         self.throttle = Throttle(options.max_in_flight, options.chunk_size)
         self.stopped: Optional[StopReason] = None
         self.error: Optional[LoopaiException] = None
@@ -207,6 +223,11 @@ class Scheduler:
         self._failures = 0
         self._answered_at = now
         self.throttle.succeeded()
+        cause = _cause_of_all(replies, self._members)
+        if cause is not None:
+            self._give_back(chunk)
+            self.stop(FATAL, cause)
+            return
         for number, row, result in zip(chunk.numbers, chunk.rows, replies.results):
             self._end(number, outcome_of(row, result, chunk.attempts))
         self._heed(replies, now)
@@ -369,6 +390,18 @@ def _ends_the_run(error: LoopaiException) -> bool:
         named = {name.split(".")[0].split("[")[0] for name in error.errors}
         return error.code == "INVALID_CONCURRENCY" or not named.isdisjoint(_OF_THE_RUN)
     return isinstance(error, ServerException) and error.status_code is not None and 300 <= error.status_code < 400
+
+
+def _cause_of_all(replies: Replies, members: frozenset[str]) -> Optional[LoopaiException]:
+    """What would fail the next row as it failed every one of these, before any of them ran."""
+    texts = ["" if result["success"] else result.get("error_message") or "" for result in replies.results]
+    if texts and all(map(_OF_THE_TASK.match, texts)):
+        return ExecutionException(texts[0])
+    # A member that the mapping does not make is missing from every row.
+    lacking = [_REQUIRED.match(text) for text in texts] if members else []
+    if not lacking or not all(found is not None and found.group(1) not in members for found in lacking):
+        return None
+    return ValidationException(f"{texts[0]}; the mapping makes {', '.join(sorted(members))}")
 
 
 def _is_of_the_rows(error: LoopaiException) -> bool:

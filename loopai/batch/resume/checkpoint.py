@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Optional, Union
@@ -81,7 +82,9 @@ class Checkpoint:
         place = _journal_at(self.path, journal)
         self.journal: Optional[FileJournal] = None
         # What a run began with that nothing came of blocks no later one.
-        self._began = [file for file in (place, self._rows) if self._is_file and file is not None and not file.exists()]
+        self._began = [file for file in (place, self._rows) if file is not None and not file.exists()]
+        # What has gone through a pipe is no run to refuse another for.
+        self._passing = place if journal is None and place is not None and not self._is_file else None
         if place is not None:
             given = {**facts, "output": self.kind}
             options = {"retry_failed": mode == RETRY_FAILED, "by_line": by_line}
@@ -237,9 +240,10 @@ class Checkpoint:
         if self._sink is not None:
             self._sink.close()
         if self.journal is not None:
-            if self.journal.is_empty:
-                for file in self._began:
-                    file.unlink(missing_ok=True)
+            journal = self.journal
+            done = [] if journal.finished is None or journal.errors or self._passing is None else [self._passing]
+            for file in self._began if journal.is_empty else done:
+                file.unlink(missing_ok=True)
             self.journal.close()
 
 
@@ -251,7 +255,9 @@ def is_special(path: Path) -> bool:
 def _journal_at(path: Optional[Path], journal: Union[str, os.PathLike[str], None]) -> Optional[Path]:
     if journal is not None:
         return Path(journal)
-    return None if path is None or is_special(path) else journal_of(path)
+    if path is None or (is_special(path) and not stat.S_ISFIFO(os.lstat(path).st_mode)):
+        return None  # neither a device nor what /dev/fd names has a place beside it
+    return journal_of(path)
 
 
 def check_output(

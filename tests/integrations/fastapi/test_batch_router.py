@@ -775,3 +775,18 @@ def test_an_array_is_read_as_lines_are(client) -> None:
     text = b'[\n  {"text": "a"},\n  {"text": "b"}\n]\n'
     reply = client.post("/batch", content=text, headers={"content-type": "application/x-ndjson"})
     assert {event.data["status"] for event in named(events_of(reply.text), "result")} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [("Program generation failed: There are no examples", 502), ("input.text: … is a required property", 422)],
+)
+def test_what_concerns_every_row_refuses_the_request(loopai_fake, text, status) -> None:
+    """With a problem document instead of a stream of failed rows."""
+    loopai_fake.task("echo").fails(text)
+    app = FastAPI()
+    app.include_router(batch_router("echo", mapping=["txt=text"]))
+    with override_loopai(app, loopai_fake):
+        reply = TestClient(app, raise_server_exceptions=False).post("/batch", json=ROWS)
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.status_code == status
