@@ -135,6 +135,7 @@ def test_what_is_no_encoding_of_text_is_refused(put: Any, name: str) -> None:
         "\n\nid,text\n\n1,a\n\n2,b\n\n",
         " \n,,\nid,text\n1,a\n2,b\n",
         "sep=;\r\nid;text\r\n1;a\r\n2;b\r\n",
+        "sep=; ;\r\nid;text\r\n1;a\r\n2;b\r\n",
         "SEP=|\r\nid|text\r\n1|a\r\n2|b\r\n",
         '"sep=\t"\r\nid\ttext\r\n1\ta\r\n2\tb\r\n',
         "\ufeffsep=,\n\nid,text\n1,a\n2,b",
@@ -195,11 +196,24 @@ def test_a_comment_is_one_only_where_a_row_begins(put: Any) -> None:
         ("\n\n \n", "is empty"),
         (",,\n;;\n", "is empty"),
         ("\x1a", "is empty"),
+        ("\0" * 100, "line 1 is not text"),
+        ("a\x01,b\n1,2\n", "line 1 is not text"),
+        ('[{"id": 1}, {"id": 2}]', "looks like JSON, not CSV: pass --format json"),
+        ('{"id": 1, "text": "a"}\n', "looks like JSON, not CSV: pass --format json"),
     ],
 )
 def test_a_csv_whose_header_is_none_is_refused(put: Any, content: str, told: str) -> None:
     """Before anything is sent, with the flag to pass."""
     assert told in refused(put("in.csv", content.encode()))
+
+
+def test_a_column_of_texts_may_hold_delimiters(put: Any) -> None:
+    """Where few do; what a row has too many fields for is that row's error."""
+    assert read(put("in.csv", b"text\nhello\nworld; yes\n")) == [{"text": "hello"}, {"text": "world; yes"}]
+    assert read(put("in.csv", b"text\na\nb, c\nd\n"))[1] == "line 3 has 2 fields where the header has 1"
+    path = put("in.csv", b"text\na; b\nc; d\n")
+    assert "--delimiter" in refused(path)
+    assert read(path, delimiter=",") == [{"text": "a; b"}, {"text": "c; d"}]
 
 
 def test_columns_without_a_name_are_numbered(put: Any) -> None:
@@ -243,6 +257,7 @@ def test_a_json_file_may_hold_lines(put: Any) -> None:
     """As some programs name them; Ctrl-Z at the end is none."""
     assert read(put("in.json", b'{"a": 1}\n\n{"a": 2}\n\x1a')) == [{"a": 1}, {"a": 2}]
     assert read(put("in.json", b'{"a": 1}\x1a')) == [{"a": 1}]
+    assert read(put("in.json", b'{"a": 1}\r\n\x1a\r\n')) == [{"a": 1}]
 
 
 @pytest.mark.parametrize("content", [b"[]", b" [ \n ] ", b"", b"\n\n", b"\x1a"])
@@ -418,6 +433,10 @@ def test_other_archives_are_refused_by_name(tmp_path: Path, files: dict[str, byt
         (b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive: unpack it"),
         (b"Rar!\x1a\x07\x00", "a RAR archive: unpack it"),
         (b"\x04\x22\x4d\x18abcdef", "lz4"),
+        (lzma.compress(b"a", format=lzma.FORMAT_ALONE), "lzma"),
+        (b"a.csv".ljust(257, b"\0") + b"ustar\x0000", "a tar archive: unpack it"),
+        (gzip.compress(gzip.compress(gzip.compress(b"a\n"))), "packed more than twice"),
+        (b"\x89PNG\r\n\x1a\n", "an image"),
         (b"%PDF-1.7\n", "a PDF"),
         (b"SQLite format 3\0", "SQLite"),
         (b"<!DOCTYPE html><html>", "HTML"),

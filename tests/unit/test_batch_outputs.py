@@ -102,6 +102,26 @@ def test_an_output_is_utf8_whatever_a_text_holds(client: SyncLoopaiClient, tmp_p
         assert "a?b" in (tmp_path / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+def test_an_input_that_cannot_be_sent_is_that_rows_error(client: SyncLoopaiClient, tmp_path: Path, name: str) -> None:
+    """Bytes that are no UTF-8, within lists too, and halves of pairs: the others run, and the run ends as ever."""
+    rows = [{"x": b"\xff"}, {"x": [b"\xff"]}, {"x": "\ud800"}, {"x": "fine"}]
+    summary = client.run_batch("one", rows, tmp_path / name)
+    assert (summary.ok, summary.errors) == (1, 3)
+    table = pyarrow.table({"x": pyarrow.array([[b"\xff"], [b"a"]])})
+    parquet.write_table(table, tmp_path / "in.parquet")
+    summary = client.run_batch("one", tmp_path / "in.parquet", tmp_path / name, mode="overwrite")
+    assert (summary.ok, summary.errors) == (1, 1)
+
+
+def test_a_zone_that_is_not_known_is_utc(tmp_path: Path) -> None:
+    """In which times are stored; no other column is lost for it."""
+    parquet.write_table(
+        pyarrow.table({"at": pyarrow.array([0], pyarrow.timestamp("us", "Mars/Base"))}), tmp_path / "in.parquet"
+    )
+    assert [columns for _, columns, _ in open_source(tmp_path / "in.parquet")] == [{"at": "1970-01-01T00:00:00Z"}]
+
+
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 def test_an_empty_input_keeps_its_columns(client: SyncLoopaiClient, tmp_path: Path, name: str) -> None:
     """Of CSV by its header, of Parquet with its types; resumed later as well."""

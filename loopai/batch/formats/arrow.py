@@ -135,7 +135,7 @@ def _to_text(arrow: Any, kind: Any) -> Optional[Convert]:
             return lambda value: _duration_text(value * nanoseconds)
         if types.is_time64(kind):
             return lambda value: _timestamp_text(value, None).partition("T")[2]
-        zone = arrow.lib.string_to_tzinfo(kind.tz) if kind.tz is not None else None
+        zone = None if kind.tz is None else _zone(arrow, kind)
         return lambda value: _timestamp_text(value * nanoseconds, zone)
     if types.is_dictionary(kind):
         return _to_text(arrow, kind.value_type)
@@ -149,6 +149,15 @@ def _to_text(arrow: Any, kind: Any) -> Optional[Convert]:
         inner = _to_text(arrow, kind.value_type)
         return partial(_list, inner) if inner is not None else None
     return None
+
+
+def _zone(arrow: Any, kind: Any) -> dt.tzinfo:
+    """The zone of a timestamp; UTC, in which it is stored, for one that this machine does not know."""
+    try:
+        zone: dt.tzinfo = arrow.lib.string_to_tzinfo(kind.tz)
+    except errors_of(arrow):
+        return dt.timezone.utc
+    return zone
 
 
 def _back(arrow: Any, kind: Any) -> Optional[Convert]:

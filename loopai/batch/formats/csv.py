@@ -26,8 +26,9 @@ _ROWS_COMPARED = 20
 _DELIMITERS = ",;\t|"
 _QUOTES = "\"'"
 _BLANK = " \r\n\"'" + _DELIMITERS
+_NO_TEXT = re.compile("[\\x00-\\x08\\x0e-\\x19\\x1b-\\x1f]")
 _END_OF_FILE = "\x1a"  # as DOS marks it
-_SEPARATOR = re.compile(r"\"?sep=(.)\"?\Z", re.IGNORECASE)
+_SEPARATOR = re.compile(r"\"?sep=(.)\"?[ ,;]*\Z", re.IGNORECASE)
 """How a file tells Excel its delimiter, in a line before the header."""
 
 
@@ -341,7 +342,9 @@ class CsvSource(FromInput):
             for mark in self._given.delimiter or _DELIMITERS:
                 widths = self._widths(rest, replace(self._dialect, delimiter=mark))
                 wide = Counter(found for found in widths if found > 1).most_common(1)
-                if wide and wide[0][1] * 2 >= len(widths):
+                most = wide[0][1] if wide else 0
+                # A sentence or two in a column of texts may hold a delimiter.
+                if most == len(widths) > 0 or (most > 1 and most * 2 >= len(widths)):
                     told = f"1 column, and rows below it have {wide[0][0]}"
                     break
         if told:
@@ -376,6 +379,8 @@ class CsvSource(FromInput):
             raise ConfigurationError(f"{self.name} is empty: a CSV input starts with a line that names its columns")
         if not "".join(names).isascii() and not _is_text(names):
             raise self._not_text(f"line {line}")
+        if _NO_TEXT.search("".join(names)) is not None:
+            raise ConfigurationError(f"{self.name}: line {line} is not text: is it a CSV file?")
         columns, kinds = [], []
         for name in map(str.strip, names):
             column, colon, kind = name.rpartition(":")

@@ -51,21 +51,23 @@ def _by_zeros(head: bytes) -> Optional[str]:
     if b"\0" not in head:
         return None
     whole = head[: len(head) // 4 * 4]
-    quarters = [whole[place::4] for place in range(4)]
-    if whole and not quarters[2].strip(b"\0") and not quarters[3].strip(b"\0"):
-        return "utf-32-le"
-    if whole and not quarters[0].strip(b"\0") and not quarters[1].strip(b"\0"):
-        return "utf-32-be"
+    for name, places in (("utf-32-le", (2, 3)), ("utf-32-be", (0, 1))):
+        if whole and not any(whole[place::4].strip(b"\0") for place in places) and _is_text(whole, name):
+            return name
     even, odd = head[::2].count(b"\0"), head[1::2].count(b"\0")
     if even and odd:
         return None
     name = "utf-16-le" if odd else "utf-16-be"
-    try:
-        text = head[: len(head) // 2 * 2].decode(name, "strict" if len(head) < 4 else "replace")
-    except UnicodeDecodeError:
-        return None
+    text = head[: len(head) // 2 * 2].decode(name, "replace")
     # A zero byte by mistake makes no line breaks of two bytes; without any line break, half of the bytes are zeros.
     return name if "\n" in text or "\r" in text or (even or odd) * 4 >= len(head) else None
+
+
+def _is_text(head: bytes, encoding: str) -> bool:
+    try:
+        return "\0" not in head.decode(encoding)
+    except UnicodeDecodeError:
+        return False
 
 
 class AsUtf8(io.RawIOBase):

@@ -155,7 +155,8 @@ class JsonSource(FromInput):
         splitter = LineSplitter(self._longest)
         while block := file.read1(BLOCK):  # type: ignore[attr-defined]  # a buffered reader
             for number, line in splitter.feed(block):
-                yield self._line(number, line)
+                if line is None or line.strip() != _END_OF_FILE:
+                    yield self._line(number, line)
         for number, line in splitter.finish():
             last = None if line is None else line.rstrip(_END_OF_FILE)
             if last != b"":

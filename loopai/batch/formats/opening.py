@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,8 +55,15 @@ _OTHERS = {
     b"ORC": "an ORC file",
     b"SQLite format 3\0": "a SQLite database",
     b"<": "HTML or XML",
+    b"{\\rtf": "a rich text document",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"GIF8": "an image",
 }
 """What files begin with that hold rows and are not read, whatever their names."""
+
+_JSON = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"')
+"""What a JSON file of rows begins with, and no header."""
 
 _TEXT = frozenset({"csv", "jsonl", "json"})
 
@@ -96,6 +104,8 @@ def open_source(
     if found is None and kind in {"parquet", "xlsx"}:
         article = "a Parquet file" if kind == "parquet" else "an Excel workbook (.xlsx)"
         raise ConfigurationError(f"{given.name} is not {article}")
+    if format is None and kind == "csv" and _JSON.match(given.head()):
+        raise OptionError("{name} looks like JSON, not CSV: pass {format} json, or csv if it is", name=given.name)
     if kind is None:
         raise OptionError("cannot infer the format from {path!r}; pass {format}", path=os.fspath(path))
     dialect = Dialect(delimiter, quotechar, escapechar, skip_lines, comment, no_header)

@@ -41,6 +41,7 @@ _ARCHIVES = {
     b"Rar!\x1a\x07": "a RAR archive",
     b"\x04\x22\x4d\x18": "packed with lz4",
     b"\x1f\x9d": "packed with compress",
+    b"\x5d\x00\x00": "packed with lzma",
 }
 
 
@@ -64,6 +65,8 @@ def packing_of(head: bytes) -> Optional[str]:
 
 def archive_of(head: bytes) -> Optional[str]:
     """What a packed file is that is not read here, in words; `None` for others."""
+    if head[257:262] == b"ustar":
+        return "a tar archive"
     return next((told for magic, told in _ARCHIVES.items() if head.startswith(magic)), None)
 
 

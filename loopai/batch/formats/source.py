@@ -121,7 +121,7 @@ class Input:
         return buffered
 
     def _unpacked(self, packed: io.BufferedReader) -> io.BufferedReader:
-        for layer in range(LAYERS):
+        for layer in range(LAYERS + 1):
             try:
                 head = packed.peek(LONGEST_MAGIC)
             except BREAKS_OFF as error:
@@ -131,6 +131,8 @@ class Input:
                 raise ConfigurationError(f"{self.name} is {archive}: unpack it first")
             if packing is None:
                 break
+            if layer == LAYERS:
+                raise ConfigurationError(f"{self.name} is packed more than twice: unpack it first")
             if packing != "zip":
                 packed = unpacked(packed, packing)
             elif self.path is None or not self.repeatable or layer:
