@@ -138,6 +138,17 @@ def test_an_empty_input_keeps_its_columns(client: SyncLoopaiClient, tmp_path: Pa
             assert kinds == (schema.types if source == "in.parquet" else [pyarrow.string(), pyarrow.string()])
 
 
+def test_a_tsv_is_written_with_tabs(client: SyncLoopaiClient, fake: FakeLoopai, given: Path, tmp_path: Path) -> None:
+    """As it is read, by later runs too."""
+    path = tmp_path / "out.tsv"
+    fake.task("one").fails("no")
+    client.run_batch("one", given, path, limit=1)
+    fake.task("one").returns(1)
+    assert client.run_batch("one", given, path, mode="retry_failed", expect="text").ok == 2
+    assert path.read_text().startswith("id\ttext\tloopai_status\t")
+    assert [columns["id"] for _, columns, _ in open_source(path) if columns] == ["1", "2"]
+
+
 def test_a_limit_of_no_rows_is_gone_on_with(client: SyncLoopaiClient, given: Path, tmp_path: Path) -> None:
     """Its header stands once."""
     client.run_batch("one", given, tmp_path / "out.csv", limit=0)
@@ -211,7 +222,11 @@ def test_what_arrow_holds_comes_back_as_it_was(
 ) -> None:
     """Type and values, from Parquet to Parquet."""
     table = pyarrow.table({"id": ["1", "2"], "value": pyarrow.array(values, kind)})
-    parquet.write_table(table, tmp_path / "in.parquet")
+    try:
+        parquet.write_table(table, tmp_path / "in.parquet")
+        parquet.read_table(tmp_path / "in.parquet")
+    except pyarrow.ArrowException as error:
+        pytest.skip(f"this pyarrow has no such column in Parquet: {error}")
     summary = client.run_batch(
         "one", tmp_path / "in.parquet", tmp_path / "out.parquet", mapping=["id=id"], ordered=True
     )
@@ -267,9 +282,11 @@ def test_times_are_texts_of_iso_8601(tmp_path: Path) -> None:
     })  # fmt: skip
     parquet.write_table(table, tmp_path / "in.parquet")
     ((_, columns, _),) = open_source(tmp_path / "in.parquet")
+    # Its offset was 53 minutes and 28 seconds, which some libraries of zones round.
+    early = dt.datetime.fromisoformat(str((columns or {}).pop("early")).replace("Z", "+00:00"))
+    assert early == dt.datetime(1874, 12, 7, 18, 40, tzinfo=dt.timezone.utc)
     assert columns == {
         "berlin": "2023-11-14T23:13:20+01:00",
-        "early": "1874-12-07T18:40:00Z",  # its offset was 53 minutes and 28 seconds
         "ns": "2023-11-14T22:13:20.000000001",
         "utc": "1970-01-01T00:00:00Z",
         "time": "00:00:01.000000001",

@@ -313,6 +313,8 @@ class CsvSource(FromInput):
             raise ConfigurationError(f"{self.name}: its first line cannot be read: {error}") from None
         except UnicodeError:
             raise self._not_text(f"line {lines.row_line} or one soon after") from None
+        if _NO_TEXT.search(head) is not None:
+            raise ConfigurationError(f"{self.name}: line {lines.row_line} is not text: is it a CSV file?")
         self._dialect = dialect.found(head)
         lines.quote = self._dialect.quotechar
         reader = csv.reader(lines, strict=True, **self._dialect.options)
@@ -379,8 +381,6 @@ class CsvSource(FromInput):
             raise ConfigurationError(f"{self.name} is empty: a CSV input starts with a line that names its columns")
         if not "".join(names).isascii() and not _is_text(names):
             raise self._not_text(f"line {line}")
-        if _NO_TEXT.search("".join(names)) is not None:
-            raise ConfigurationError(f"{self.name}: line {line} is not text: is it a CSV file?")
         columns, kinds = [], []
         for name in map(str.strip, names):
             column, colon, kind = name.rpartition(":")

@@ -174,6 +174,11 @@ class JsonlSink:
         self._file.close()
 
 
+def delimiter_of(path: Union[str, os.PathLike[str]]) -> str:
+    """What separates the columns of a CSV output: a tab in one that is named `.tsv`."""
+    return "\t" if os.fspath(path).lower().endswith(".tsv") else ","
+
+
 class CsvSink:
     """CSV: the row's columns, and four more; `loopai_output` is JSON.
 
@@ -192,16 +197,18 @@ class CsvSink:
         # The output of an earlier batch has columns of these names already: as in JSONL, ours take their place.
         self._names: Optional[list[str]] = None if header is None else [name for name in header if name not in ADDED]
         self._started = bool(length)
+        self._delimiter = delimiter_of(self.name)
         if self._started:
             with io.TextIOWrapper(self._file.read_from_start(), "utf-8", newline="") as file:
-                self._names = [name for name in next(csv.reader(file)) if name not in ADDED]
+                header = next(csv.reader(file, delimiter=self._delimiter))
+                self._names = [name for name in header if name not in ADDED]
 
     def write(self, outcomes: Sequence[Outcome]) -> int:
         """See `Sink`."""
         if not outcomes and (self._started or self._names is None):
             return self._file.length
         text = io.StringIO(newline="")
-        writer = csv.writer(text)
+        writer = csv.writer(text, delimiter=self._delimiter)
         if self._names is None:
             named = dict.fromkeys(name for outcome in outcomes for name in outcome.row.columns or ())
             self._names = [name for name in named if name not in ADDED] or [KEY]
@@ -271,7 +278,7 @@ def _cell(value: Any) -> Any:
 def read_back(path: Union[str, os.PathLike[str]], kind: str, length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """The rows in the first `length` bytes of an output, each as written (header apart) and as columns."""
     with open(path, "rb") as file:
-        lines = _csv_rows(file, length) if kind == "csv" else _json_rows(file, length)
+        lines = _csv_rows(file, length, delimiter_of(path)) if kind == "csv" else _json_rows(file, length)
         for number, line in enumerate(lines):
             if not number % ROWS_AT_ONCE:
                 release_gil()
@@ -284,15 +291,15 @@ def _json_rows(file: IO[bytes], length: int) -> Iterator[tuple[bytes, dict[str, 
         yield line, from_json(line)
 
 
-def _csv_rows(file: IO[bytes], length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    for line, cells in _csv_lines(file, length):
+def _csv_rows(file: IO[bytes], length: int, delimiter: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for line, cells in _csv_lines(file, length, delimiter):
         columns: dict[str, Any] = dict(cells)
         columns[OUTPUT] = from_json(columns[OUTPUT]) if columns.get(OUTPUT) else None
         columns[LATENCY] = float(columns[LATENCY]) if columns.get(LATENCY) else None
         yield line, columns
 
 
-def _csv_lines(file: IO[bytes], length: int) -> Iterator[tuple[bytes, Mapping[str, str]]]:
+def _csv_lines(file: IO[bytes], length: int, delimiter: str) -> Iterator[tuple[bytes, Mapping[str, str]]]:
     taken: list[bytes] = []
 
     def lines() -> Iterator[str]:
@@ -301,7 +308,7 @@ def _csv_lines(file: IO[bytes], length: int) -> Iterator[tuple[bytes, Mapping[st
             taken.append(line)
             yield line.decode("utf-8", "surrogatepass")
 
-    reader = csv.reader(lines())
+    reader = csv.reader(lines(), delimiter=delimiter)
     header = next(reader, [])
     taken.clear()
     for cells in reader:
@@ -312,7 +319,8 @@ def _csv_lines(file: IO[bytes], length: int) -> Iterator[tuple[bytes, Mapping[st
 def csv_header(path: Union[str, os.PathLike[str]]) -> bytes:
     """The header line of a CSV output as written, which a rewritten output starts with."""
     with open(path, "rb") as file:
-        reader = csv.reader(line.decode("utf-8", "surrogatepass") for line in file)
+        lines_of = (line.decode("utf-8", "surrogatepass") for line in file)
+        reader = csv.reader(lines_of, delimiter=delimiter_of(path))
         next(reader, None)
         lines = reader.line_num
     with open(path, "rb") as file:

@@ -136,7 +136,7 @@ class Input:
             if packing != "zip":
                 packed = unpacked(packed, packing)
             elif self.path is None or not self.repeatable or layer:
-                raise ConfigurationError(f"{self.name} holds a zip archive, which is only read from a file: unpack it")
+                raise ConfigurationError(f"{self.name} is a zip archive or a workbook, which is only read from a file")
             elif document_in(ZippedFile(self.path).names) is not None:
                 break  # that of a format
             else:
