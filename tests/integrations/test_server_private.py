@@ -191,6 +191,7 @@ def test_what_the_server_lacks_says_so() -> None:
             assert (caught.value.status_code, caught.value.code) == (501, "NOT_SUPPORTED")
 
 
+@pytest.mark.slow
 def test_closing_while_a_large_batch_is_recorded(tmp_path: Path) -> None:
     """The write ends or is undone, in order: no crash, and the folder is as good as before."""
     client = SyncLoopaiClient.local(tmp_path)

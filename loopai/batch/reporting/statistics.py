@@ -141,6 +141,12 @@ class Timeline:
 MOST_ROWS = 200
 """Rows that were wrong or failed, kept for the report; those after them are counted only."""
 
+MOST_DUMPED_ROWS = 50
+"""Those of them in a dump: a run of many parts has one for each part."""
+
+_LONGEST_CELL = 160
+"""Characters of each text of such a row."""
+
 
 @dataclass(frozen=True)
 class ReportedRow:
@@ -155,13 +161,13 @@ class ReportedRow:
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return storable(value[:_LONGEST])
+        return storable(value[:_LONGEST_CELL])
     try:
         text = to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=str).decode()
     except ValueError:
         # An input that could not be sent, as JSON cannot say it, is shown as Python does.
         text = repr(value)
-    return storable(text[:_LONGEST])
+    return storable(text[:_LONGEST_CELL])
 
 
 def kind_of(error: str) -> str:
@@ -268,7 +274,7 @@ class Statistics:
             },
             "last_error": None if self.last_error is None else storable(self.last_error[:_LONGEST]),
             "quality": None if self.quality is None else self.quality.dump(),
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [asdict(row) for row in self.rows[:MOST_DUMPED_ROWS]],
         }
 
     @classmethod
@@ -315,7 +321,7 @@ class Statistics:
     def _report(self, outcome: Outcome, expected: Optional[str]) -> None:
         if len(self.rows) < MOST_ROWS:
             output = None if outcome.status == ERROR else _text(outcome.output)
-            error = None if outcome.error is None else storable(outcome.error[:_LONGEST])
+            error = None if outcome.error is None else storable(outcome.error[:_LONGEST_CELL])
             self.rows.append(ReportedRow(_text(outcome.key), _text(outcome.row.input), output, expected, error))
 
     def rate(self, now: float) -> float:

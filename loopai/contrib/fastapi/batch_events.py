@@ -57,6 +57,10 @@ class BatchQuality(TypedDict):
     rows: int
     failed: int
     accuracy: Optional[float]
+    interval: Annotated[
+        Optional[tuple[float, float]],
+        Field(description="Where the accuracy lies with 95 % confidence (Wilson), judging by this many rows"),
+    ]
     classes: Annotated[
         dict[str, dict[str, Optional[float]]], Field(description="`precision`, `recall`, `f1` and `rows` a label")
     ]

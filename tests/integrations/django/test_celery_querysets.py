@@ -452,6 +452,7 @@ def faults() -> Iterator[list[Exception]]:
     MailManager.faults.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [RuntimeError("the disk is full"), SoftTimeLimitExceeded()])
 def test_a_part_that_fails_again_and_again_stops_the_run(spam: Any, faults: list[Exception], fault: Exception) -> None:
     """After three tries, with its error and exit code 5; what remains is not tried, and `--resume` loses no row."""
