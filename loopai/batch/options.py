@@ -111,6 +111,17 @@ def whole(least: int, most: Optional[int] = None) -> Callable[[Any], int]:
     return read
 
 
+def share(value: Any) -> float:
+    """Read a number from 0 to 1, given as such or as text."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
 def seconds(value: Any) -> float:
     """Read seconds from 0, given as a number or as text."""
     try:
@@ -216,6 +227,13 @@ class BatchOptions:
     ordered: bool = option(False, "Write results in the order of the rows.", where=_FILES)
     max_errors: Union[int, str, MaxErrors, None] = option(
         None, "Stop when more than N rows, or P %, have failed.", read=_max_errors, metavar="N|P%"
+    )
+    min_confidence: Optional[float] = option(
+        None,
+        "Set rows apart as doubtful whose program is less certain than this, from 0 to 1.",
+        read=_optional(share),
+        metavar="SHARE",
+        group=RESULTS,
     )
     timeout_ms: Optional[int] = option(
         None,
@@ -339,6 +357,7 @@ class BatchRequestOptions(TypedDict, total=False):
     max_in_flight: int
     max_concurrency: int
     max_errors: Union[int, str, MaxErrors, None]
+    min_confidence: Optional[float]
     timeout_ms: Optional[int]
     version: Optional[int]
 

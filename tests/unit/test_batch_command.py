@@ -207,7 +207,16 @@ def test_the_output_of_a_run_may_be_the_input_of_another(client: SyncLoopaiClien
     assert Ran(client, **options, mode="resume").code == 1
     found = list(open_source(again))
     assert [problem for _, _, problem in found] == [None] * 20
-    columns = ["id", "n", "label", "loopai_status", "loopai_output", "loopai_error", "loopai_latency_ms"]
+    columns = [
+        "id",
+        "n",
+        "label",
+        "loopai_status",
+        "loopai_output",
+        "loopai_error",
+        "loopai_latency_ms",
+        "loopai_confidence",
+    ]
     assert all(list(row or {}) == columns for _, row, _ in found)
 
 

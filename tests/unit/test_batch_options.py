@@ -31,6 +31,7 @@ WRONG: dict[str, Any] = {
     "max_in_flight": "many",
     "max_concurrency": "101",
     "max_errors": "half",
+    "min_confidence": "80%",
     "timeout_ms": "60001",
     "version": "0",
     "mode": "again",

@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from loopai import ExecutionException, LoopaiException, OptionError, SyncLoopaiClient, ValidationException
+from loopai import (
+    ExecutionException,
+    LoopaiException,
+    OptionError,
+    SyncLoopaiClient,
+    ValidationException,
+)
 from loopai.batch.mapping import InputMapping
 from loopai.shell.command import run_command
 from loopai.shell.options import CommandOptions
@@ -20,8 +26,6 @@ SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "require
 
 OF_THE_TASK = [
     "Program generation failed: There are no examples to learn from",
-    "Task with ID 5a6b7c8d-9e0f-4a1b-8c2d-3e4f50617283 not found",
-    "Program artifact version 9 for task 5a6b7c8d-9e0f-4a1b-8c2d-3e4f50617283 not found",
     "Version 1 is a draft, as no example verifies it: read it and activate it, or create the task with examples",
 ]
 

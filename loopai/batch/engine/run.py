@@ -85,6 +85,7 @@ class Run:
         given = self.facts.get("input") or {}
         return Snapshot(
             ok=statistics.ok - statistics.earlier_ok,
+            doubtful=statistics.doubtful - statistics.earlier_doubtful,
             errors=statistics.errors - statistics.earlier_errors,
             skipped=self.reader.skipped,
             total=self.total,

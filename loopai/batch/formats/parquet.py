@@ -16,9 +16,10 @@ from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError, OptionError, OutputError
 from ..durability import replace_file
+from ..rows import DOUBTFUL, OK
 from .arrow import ArrowValues, Unsupported, array_of, errors_of, pyarrow, sample_of
 from .packing import cut_off
-from .sinks import ADDED, ERROR, LATENCY, OUTPUT, STATUS
+from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS
 from .source import FromInput, Input, Record
 
 _PARQUET_ROWS = 1000
@@ -125,17 +126,18 @@ def write_parquet(
     arrow = pyarrow()
     fields = _fields(arrow, spool, schema, header)
     made = arrow.schema([*fields, (STATUS, arrow.string()), (OUTPUT, arrow.string()), (ERROR, arrow.string()),
-                         (LATENCY, arrow.float64())])  # fmt: skip
+                         (LATENCY, arrow.float64()), (CONFIDENCE, arrow.float64())])  # fmt: skip
     part = Path(f"{os.fspath(path)}.part")
     try:
         with arrow.parquet.ParquetWriter(part, made) as writer:
             for rows in _groups(spool):
                 columns = [_column(arrow, rows, name, kind) for name, kind in fields]
                 columns.append(arrow.array([row[STATUS] for row in rows], arrow.string()))
-                outputs = [to_json(row[OUTPUT]).decode() if row[STATUS] == "ok" else None for row in rows]
+                outputs = [to_json(row[OUTPUT]).decode() if row[STATUS] in {OK, DOUBTFUL} else None for row in rows]
                 columns.append(arrow.array(outputs, arrow.string()))
                 columns.append(arrow.array([row[ERROR] for row in rows], arrow.string()))
                 columns.append(arrow.array([row[LATENCY] for row in rows], arrow.float64()))
+                columns.append(arrow.array([row[CONFIDENCE] for row in rows], arrow.float64()))
                 writer.write_table(arrow.table(columns, schema=made))
     except errors_of(arrow) as error:
         part.unlink(missing_ok=True)

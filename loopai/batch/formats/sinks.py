@@ -18,14 +18,15 @@ from ..._core.encoding import python_of
 from ...exceptions import ConfigurationError, OptionError, OutputError
 from ..durability import sync_file
 from ..gil import ROWS_AT_ONCE, release_gil
-from ..rows import OK, Outcome
+from ..rows import Outcome
 
 STATUS = "loopai_status"
 OUTPUT = "loopai_output"
 ERROR = "loopai_error"
 LATENCY = "loopai_latency_ms"
+CONFIDENCE = "loopai_confidence"
 KEY = "loopai_key"
-ADDED = (STATUS, OUTPUT, ERROR, LATENCY)
+ADDED = (STATUS, OUTPUT, ERROR, LATENCY, CONFIDENCE)
 
 _PLAIN_CELLS = frozenset({str, int, float, bool, type(None), dict, list})
 
@@ -65,6 +66,7 @@ def columns_of(outcome: Outcome) -> dict[str, Any]:
     made[OUTPUT] = outcome.output
     made[ERROR] = outcome.error
     made[LATENCY] = outcome.latency_ms
+    made[CONFIDENCE] = outcome.confidence
     return made
 
 
@@ -180,7 +182,7 @@ def delimiter_of(path: Union[str, os.PathLike[str]]) -> str:
 
 
 class CsvSink:
-    """CSV: the row's columns, and four more; `loopai_output` is JSON.
+    """CSV: the row's columns, and five more; `loopai_output` is JSON.
 
     `header` names the columns; without it the first rows do. Without outcomes, a header alone is written. A later row
     with another column raises `OutputError`, since a header that is written cannot grow.
@@ -229,10 +231,10 @@ class CsvSink:
                     column=more,
                     name=self.name,
                 )
-            output = None if outcome.status != OK else to_json(outcome.output, inf_nan_mode="null").decode()
+            output = None if not outcome.has_output else to_json(outcome.output, inf_nan_mode="null").decode()
             writer.writerow([
                 *(_cell(own.get(name)) for name in names),
-                outcome.status, output, outcome.error, outcome.latency_ms,
+                outcome.status, output, outcome.error, outcome.latency_ms, outcome.confidence,
             ])  # fmt: skip
         length = self._file.append(text.getvalue().encode("utf-8", "replace"))
         self._started = True
@@ -295,7 +297,8 @@ def _csv_rows(file: IO[bytes], length: int, delimiter: str) -> Iterator[tuple[by
     for line, cells in _csv_lines(file, length, delimiter):
         columns: dict[str, Any] = dict(cells)
         columns[OUTPUT] = from_json(columns[OUTPUT]) if columns.get(OUTPUT) else None
-        columns[LATENCY] = float(columns[LATENCY]) if columns.get(LATENCY) else None
+        for name in (LATENCY, CONFIDENCE):
+            columns[name] = float(columns[name]) if columns.get(name) else None
         yield line, columns
 
 

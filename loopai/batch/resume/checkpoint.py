@@ -17,7 +17,7 @@ from ..formats.opening import format_of, open_source
 from ..formats.packing import without_packing
 from ..formats.parquet import check_types, write_parquet
 from ..formats.sinks import CsvSink, JsonlSink, Sink, check_writable, csv_header, explain, read_back, spool_of
-from ..rows import CANCELLED, OK, Outcome
+from ..rows import CANCELLED, ERROR, Outcome
 from .journal import FileJournal
 
 NEW = "new"
@@ -149,12 +149,12 @@ class Checkpoint:
                 found = next(statuses, None)
                 if found is None or found[1] != columns["loopai_status"]:
                     raise changed
-                if found[1] == OK:
+                if found[1] != ERROR:
                     length += file.write(line)
             if next(statuses, None) is not None:
                 raise changed
             flush_and_sync(file)
-        kept = journal.rewrite(((found, status) for found, status in journal.statuses() if status == OK), length)
+        kept = journal.rewrite(((found, status) for found, status in journal.statuses() if status != ERROR), length)
         # The journal first: from then on it says that the other output takes this one's place.
         os.replace(kept, journal.path)
         sync_folder(journal.path.parent)

@@ -190,7 +190,7 @@ def batch_router(
         path,
         name=name,
         response_class=Events,
-        responses=responses(shared.limits),
+        responses=responses(shared.limits, options.get("output")),
         openapi_extra={"requestBody": BODY},
     )
     async def batch(

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 from starlette.middleware import base
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import StreamingResponse
@@ -402,6 +402,34 @@ def test_the_openapi_document_says_what_comes_back() -> None:
     assert set(responses["200"]["content"]) == {"text/event-stream", "application/x-ndjson", "text/csv"}
     assert "2,000 bytes" in responses["413"]["description"]
     assert "Retry-After" in responses["503"]["headers"]
+
+
+class Tone(BaseModel):
+    tone: str = Field(alias="Tone")
+
+
+def test_the_openapi_document_has_the_outputs_of_each_router() -> None:
+    """Whatever their types are, each in the results of its own route."""
+    app = FastAPI()
+    for name, output in (("letter", Letter), ("tone", Tone), ("texts", list[str]), ("any", None)):
+        app.include_router(batch_router("echo", path=f"/{name}", name=name, output=output))
+    models = app.openapi()["components"]["schemas"]
+
+    def output_of(name: str) -> Any:
+        content = app.openapi()["paths"][f"/{name}"]["post"]["responses"]["200"]["content"]
+        events = [each["$ref"].rpartition("/")[2] for each in content["text/event-stream"]["schema"]["items"]["anyOf"]]
+        (result,) = (models[each] for each in events if models[each]["properties"]["event"]["const"] == "result")
+        schema = models[result["properties"]["data"]["contentSchema"]["$ref"].rpartition("/")[2]]
+        assert schema["required"] == ["key", "status"]
+        return schema["properties"]["output"]
+
+    for name, model in (("letter", "Letter"), ("tone", "Tone")):
+        output = output_of(name)
+        # Beside a description older versions of pydantic write it as a part of the whole.
+        assert references_of(output) == {f"#/components/schemas/{model}"}
+    assert (output_of("texts")["type"], output_of("texts")["items"]) == ("array", {"type": "string"})
+    assert "type" not in output_of("any")
+    assert references_of(app.openapi()) <= {f"#/components/schemas/{name}" for name in models}
 
 
 def test_events_are_as_the_openapi_document_says(loopai_fake) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from django.db.models import QuerySet
 
+from ...._core.missing import active_version
 from ....batch.mapping import InputMapping
 from ....batch.options import QUERYSET, BatchOptions, MaxErrors, table
 from ....batch.reporting.quality import Expectation
@@ -168,7 +169,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         only_empty=options.only_empty,
         alias=options.alias,
         database=options.database,
-        active_version=task.active_version if options.version is None else None,
+        active_version=active_version(client.list_artifacts(task.id)) if options.version is None else None,
         report=None if options.report is None else os.path.abspath(options.report),
         edge=options.edge,
     )
