@@ -483,6 +483,10 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> AsyncOutcomes:
@@ -502,8 +506,8 @@ class LoopaiClient(PreparedClient):
         failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
         `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
         many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
-        `quotechar`, `escapechar`, `encoding` and `types` say how a file is read where that is not detected. Calling
-        `stop` ends the run early.
+        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
+        is read where that is not detected. Calling `stop` ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -537,6 +541,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -573,6 +581,10 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -622,6 +634,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,
@@ -1206,6 +1222,10 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> Outcomes:
@@ -1225,8 +1245,8 @@ class SyncLoopaiClient(PreparedClient):
         failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
         `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
         many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
-        `quotechar`, `escapechar`, `encoding` and `types` say how a file is read where that is not detected. Calling
-        `stop` ends the run early.
+        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
+        is read where that is not detected. Calling `stop` ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -1260,6 +1280,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -1296,6 +1320,10 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -1345,6 +1373,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,

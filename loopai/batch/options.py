@@ -274,8 +274,8 @@ class BatchOptions:
     )
     format: Optional[str] = option(
         None,
-        "Format of the input: csv, jsonl or parquet (default: by its name).",
-        read=one_of("csv", "jsonl", "parquet", optional=True),
+        "Format of the input: csv, jsonl, json, parquet or xlsx (default: by its name).",
+        read=one_of("csv", "jsonl", "json", "parquet", "xlsx", optional=True),
         metavar="FORMAT",
         where=_FILES,
         group=FORMATS,
@@ -291,7 +291,21 @@ class BatchOptions:
         None, "Escape character of a CSV file that does not double its quotes.", metavar="CHAR", where=_FILES,
         group=FORMATS,
     )  # fmt: skip
-    encoding: str = option("utf-8", "Encoding of a CSV file (utf-8).", metavar="NAME", where=_FILES, group=FORMATS)
+    encoding: str = option(
+        "utf-8", "Encoding of a CSV or JSON file (utf-8).", metavar="NAME", where=_FILES, group=FORMATS
+    )
+    skip_lines: int = option(
+        0, "Lines before the header that are not read (0).", read=whole(0), metavar="N", where=_FILES, group=FORMATS
+    )
+    comment: Optional[str] = option(
+        None, "Characters that a comment line of a CSV file starts with.", metavar="TEXT", where=_FILES, group=FORMATS
+    )
+    no_header: bool = option(
+        False, "The first line is a row; columns are column_1, column_2, ….", where=_FILES, group=FORMATS
+    )
+    sheet: Optional[str] = option(
+        None, "Sheet of an Excel workbook (default: its only one).", metavar="NAME", where=_FILES, group=FORMATS
+    )
     types: Union[Mapping[str, str], Iterable[str], None] = option(
         None,
         "Type of a CSV column: str, int, float, bool or json; may be repeated.",

@@ -5,6 +5,7 @@ No I/O, no clock: `driver` makes steps of it, which the shells in `threads` and 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,12 @@ unreachable: with their pauses about half a minute, in which a server that resta
 
 CONVICTED_AFTER = 2
 """Failures of a row that travels alone before it is taken for the cause, while others get through."""
+
+# What the server says of a task that has no program to run (contract, 4.2), as the failure of each item.
+_NO_PROGRAM = re.compile(r"Program generation failed\b|Version \d+ is a draft, as no example verifies it")
+
+_REQUIRED = re.compile(r"input\.([^\s:.\[]+): .* is a required property")
+"""What the input check says of an object that lacks a member."""
 
 TRIED_ALONE = 50
 """Rows tried alone that all end by replies that cannot be written, or that break off, with no row of the run ok, after
@@ -90,15 +97,21 @@ Step = Union[Send, Pull, Wait, Done]
 
 
 class Scheduler:
-    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`."""
+    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`.
+
+    `members` are those that the mapping makes of each row's input, where there is one.
+    """
 
     def __init__(
         self,
         options: BatchOptions,
         rng: Callable[[], float] = private_random.random,
         time_of_day: Callable[[], float] = time.time,
+        *,
+        members: frozenset[str] = frozenset(),
     ) -> None:
         self.options = options
+        self._members = members
         self.throttle = Throttle(options.max_in_flight, options.chunk_size)
         self.stopped: Optional[StopReason] = None
         self.error: Optional[LoopaiException] = None
@@ -242,6 +255,11 @@ class Scheduler:
         if results and all(_names_missing(result) for result in results):
             self._give_back(chunk)
             self.stop(FATAL, NotFoundException(str(results[0]["error_message"])))
+            return
+        cause = _cause_of_all(results, self._members)
+        if cause is not None:
+            self._give_back(chunk)
+            self.stop(FATAL, cause)
             return
         ran = [place for place, result in enumerate(results) if result["success"] or not _is_unrun(result)]
         one_at_a_time = chunk.concurrency == 1
@@ -510,6 +528,18 @@ def _ends_the_run(error: LoopaiException) -> bool:
         named = {name.split(".")[0].split("[")[0] for name in error.errors}
         return error.code == "INVALID_CONCURRENCY" or not named.isdisjoint(_OF_THE_RUN)
     return isinstance(error, ServerException) and error.status_code is not None and 300 <= error.status_code < 400
+
+
+def _cause_of_all(results: Sequence[Mapping[str, Any]], members: frozenset[str]) -> Optional[LoopaiException]:
+    """What would fail the next row as it failed every one of these, before any of them ran."""
+    texts = ["" if result["success"] else result.get("error_message") or "" for result in results]
+    if texts and all(map(_NO_PROGRAM.match, texts)):
+        return ExecutionException(texts[0])
+    # A member that the mapping does not make is missing from every row.
+    lacking = [_REQUIRED.match(text) for text in texts] if members else []
+    if not lacking or not all(found is not None and found.group(1) not in members for found in lacking):
+        return None
+    return ValidationException(f"{texts[0]}; the mapping makes {', '.join(sorted(members))}")
 
 
 def _is_of_the_rows(error: LoopaiException) -> bool:

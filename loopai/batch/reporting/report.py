@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Union
 from uuid import uuid4
 
-from ...exceptions import OptionError
-from ..formats.sinks import explain
+from ..formats.sinks import check_writable, explain
 from .charts import (
     columns,
     legend,
@@ -63,6 +62,10 @@ def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary
     part = place.with_name(f"{place.name}.{uuid4().hex[:8]}.part")  # two may write the page of one run
     made = page(snapshot, summary, datetime.now().astimezone())
     try:
+        if place.exists() and not place.is_file():
+            # A pipe or device is written to, never replaced.
+            place.write_text(made, encoding="utf-8", errors="replace")
+            return
         # Half of a pair, which JSON can hold, is no UTF-8.
         part.write_text(made, encoding="utf-8", errors="replace")
         os.replace(part, place)
@@ -74,11 +77,7 @@ def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary
 
 def check_report(path: Union[str, os.PathLike[str]]) -> None:
     """See that the page can be written, before hours have gone by. Raises `ConfigurationError`."""
-    place = Path(path)
-    if place.is_dir():
-        raise OptionError("{report}: {place} is a folder; name a file in it", place=place)
-    if not place.absolute().parent.is_dir():
-        raise OptionError("{report}: folder not found: {folder}", folder=place.parent)
+    check_writable("report", Path(path))
 
 
 def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:

@@ -160,7 +160,13 @@ class ReportedRow:
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else to_json(value, inf_nan_mode="constants", fallback=str).decode()
+    if isinstance(value, str):
+        return storable(value[:_LONGEST_CELL])
+    try:
+        text = to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=str).decode()
+    except ValueError:
+        # An input that could not be sent, as JSON cannot say it, is shown as Python does.
+        text = repr(value)
     return storable(text[:_LONGEST_CELL])
 
 

@@ -185,6 +185,11 @@ class FileJournal:
                 self._file.seek(start)
             raise
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing but what the run is."""
+        return not self.ok and not self.errors and not self.length and self.finished is None
+
     def statuses(self) -> Iterator[tuple[bytes, str]]:
         """Digest and status of each row that ended, in the order of the output."""
         with open(self.path, "rb") as file:

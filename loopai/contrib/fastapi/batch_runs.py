@@ -30,6 +30,7 @@ from ...client import LoopaiClient
 from ...exceptions import (
     AuthenticationException,
     ConfigurationError,
+    ExecutionException,
     LoopaiException,
     NotFoundException,
     NotSupportedException,
@@ -190,7 +191,9 @@ class UploadRun:
             try:
                 await self._results()
             except LoopaiException as error:
-                refused = isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException))
+                refused = isinstance(
+                    error, (AuthenticationException, ExecutionException, NotFoundException, NotSupportedException)
+                )
                 ended = FATAL if refused else UNREACHABLE
                 problem, headers = problem_of(error)
                 self._log(error)
