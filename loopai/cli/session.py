@@ -31,7 +31,7 @@ METAVARS: Final[Mapping[str, str]] = {
 
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Its id, or its name.", show_default=False)]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Answer in JSON: on stdout, or on stderr where rows go to stdout.")
+    bool, typer.Option("--json", help="Answer in JSON on stdout; `batch` writes JSON lines on stderr instead.")
 ]
 
 

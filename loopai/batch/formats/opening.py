@@ -13,6 +13,7 @@ from typing import IO, Optional, Union
 from pydantic_core import from_json
 
 from ..._core.splitting import LineSplitter
+from ..._core.texts import json_kind
 from ...exceptions import ConfigurationError, OptionError
 from .csv import CsvSource, Dialect, is_utf8
 from .parquet import ParquetSource
@@ -57,8 +58,7 @@ class JsonlSource(FromInput):
         except ValueError as error:
             return number, None, f"line {number} is no JSON: {_within_line(error)}"
         if type(columns) is not dict:
-            kind = type(columns).__name__
-            return number, None, f"line {number} is a JSON {kind}: each line must be an object {{…}}"
+            return number, None, f"line {number} is {json_kind(columns)}: each line must be an object {{…}}"
         return number, columns, None
 
 

@@ -44,7 +44,7 @@ from ...exceptions import (
 )
 from ...preparation import batch_sender
 from ...shell.edge import at_edge
-from ...shell.options import MODE_FLAGS
+from ...shell.options import MODE_FLAGS, mode_argument
 from ..django import get_client
 from ..django.batches.leases import LEASE_SECONDS, owner_name
 from ..django.batches.options import CELERY, RunOptions
@@ -108,7 +108,7 @@ def start_batch(
     """Have Celery's workers run a queryset through a task, and give the run; its state is in the database.
 
     The arguments are the flags of `loopai_batch` by their names (`expect`, `report`, `only_empty`, `chunk_size`,
-    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"` or `"overwrite"`. The report is
+    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"`, `"overwrite"` or `"continue"`. The report is
     written by the worker that ends the run. Inside a transaction the workers are told once it is committed. Gives
     `None` where the run is finished already. Raises `ConfigurationError` for options that do not fit, and the
     `LoopaiException` where the server cannot be asked.
@@ -122,9 +122,9 @@ def start_batch(
     for name in _OF_THE_COMMAND:
         if name in options:
             raise ConfigurationError(f"start_batch has no option {name!r}: it is for the command loopai_batch")
-    for name in MODE_FLAGS:
-        if name in options:
-            raise ConfigurationError(f"start_batch has no option {name!r}; pass mode={name!r}")
+    for mode_name in MODE_FLAGS:
+        if {mode_name, mode_argument(mode_name)} & set(options):
+            raise ConfigurationError(f"start_batch has no option {mode_name!r}; pass mode={mode_name!r}")
     given = RunOptions(
         task=task,
         queryset=queryset,

@@ -15,6 +15,7 @@ from typing import IO, Any, Optional, Union, cast
 from pydantic_core import from_json
 
 from ..._core.splitting import ArraySplitter, NotAnArray
+from ..._core.texts import json_kind
 from ...batch.formats.opening import CsvSource, JsonlSource, format_of
 from ...batch.formats.source import BLOCK, Input, Record
 from ...exceptions import ConfigurationError
@@ -301,7 +302,7 @@ def _element(number: int, element: Optional[bytes], longest: int) -> Record:
     except ValueError as error:
         return number, None, f"row {number} is not JSON: {error}"
     if type(row) is not dict:
-        return number, None, f"row {number} is a JSON {type(row).__name__}: each row must be an object {{…}}"
+        return number, None, f"row {number} is {json_kind(row)}: each row must be an object {{…}}"
     return number, row, None
 
 

@@ -110,7 +110,7 @@ def test_a_reply_that_is_too_large_is_its_rows_error(loopai_fake: FakeLoopai, en
     )
     mails(20)
     with override_settings(LOOPAI={"default": {"MAX_REPLY_BYTES": 8_000}}):
-        assert "19 ok, 1 errors" in batch(*MAILS, "--save-to", "label=output.label", *engine, code=1)
+        assert "19 ok, 1 error in" in batch(*MAILS, "--save-to", "label=output.label", *engine, code=1)
     run = BatchRun.objects.get()
     assert (run.state, run.ok, run.errors) == ("finished", 19, 1)
     (failure,) = run.failures.all()
@@ -126,7 +126,7 @@ def test_failed_rows_are_repeated(spam: Any) -> None:
     batch(*words, code=1)
     spam.computes(lambda mail: judge(mail) if mail["text"] == "mail 9" else {"label": "ham"})
     before = len(spam.inputs)
-    assert "5 ok, 1 errors" in batch(*words, "--retry-failed", code=1)
+    assert "5 ok, 1 error," in batch(*words, "--retry-failed", code=1)
     assert [mail["text"] for mail in spam.inputs[before:]] == [f"mail {n}" for n in range(9, 61, 9)]
     spam.computes(lambda mail: {"label": "spam"})
     batch(*words, "--retry-failed")
@@ -200,7 +200,10 @@ def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
     [
         ({"dry_run": True}, "start_batch has no option 'dry_run': it is for the command"),
         ({"overwrite": True}, "pass mode='overwrite'"),
-        ({"mode": "retry-failed"}, "mode must be one of new, resume, retry_failed, overwrite, not 'retry-failed'"),
+        (
+            {"mode": "retry-failed"},
+            "mode must be one of new, resume, retry_failed, overwrite, continue, not 'retry-failed'",
+        ),
         ({"output": "judged.csv"}, "output: Celery runs a queryset and saves to its rows"),
         ({"input": "mails.csv"}, "input: Celery runs a queryset and saves to its rows"),
         ({"key": "id"}, "key: Celery runs a queryset and saves to its rows"),
@@ -352,10 +355,10 @@ def test_rows_that_are_gone_are_told_by_workers_too(spam: Any) -> None:
         return judge(mail)
 
     spam.computes(once)
-    assert "1 rows were deleted meanwhile: skipped." in batch(*words, code=1)
+    assert "1 row was deleted meanwhile: skipped." in batch(*words, code=1)
     Mail.objects.get(subject="mail 9").delete()
     spam.returns({"label": "ham"})
-    assert "1 rows were deleted meanwhile: skipped." in batch(*words, "--retry-failed")
+    assert "1 row was deleted meanwhile: skipped." in batch(*words, "--retry-failed")
     run = BatchRun.objects.get()
     assert (run.ok, run.errors, run.skipped) == (38, 0, 2)
 

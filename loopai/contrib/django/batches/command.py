@@ -18,6 +18,7 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.run import Run
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
+from ....batch.reporting.one_line import counted
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
@@ -130,7 +131,8 @@ class RunCommand(BatchCommand):
     ) -> CommandResult:
         """How a run that the database knows has ended."""
         filled = " or filled" if self.options.only_empty else ""
-        notes = [f"{missed:,} rows were deleted{filled} meanwhile: skipped."] if missed else []
+        were = "was" if missed == 1 else "were"
+        notes = [f"{counted(missed, 'row')} {were} deleted{filled} meanwhile: skipped."] if missed else []
         facts: dict[str, Any] = {"gone_or_filled": missed}
         versions = run.options.get("versions") or ()
         if len(versions) > 1:

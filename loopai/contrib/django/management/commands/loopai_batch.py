@@ -22,7 +22,7 @@ from .....exceptions import (
 from .....option_names import in_shell, spelled
 from .....shell.command import run_command
 from .....shell.edge import at_edge
-from .....shell.options import COMMANDS, MODE_FLAGS, flags_of, options_of
+from .....shell.options import COMMANDS, MODE_ARGUMENTS, flags_of, options_of
 from ...batches.command import RunCommand
 from ...batches.database import missing_table
 from ...batches.options import CELERY, RunOptions
@@ -51,7 +51,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "input", nargs="?", metavar="INPUT", help="a .csv, .jsonl or .parquet file, also gzipped, or - for stdin"
         )
-        parser.add_argument("--json", action="store_true", help="write the summary as JSON")
+        parser.add_argument("--json", action="store_true", help="write everything on stderr as JSON lines")
         add_flags(parser, flags_of(RunOptions))
 
     def run_from_argv(self, argv: list[str]) -> None:
@@ -96,7 +96,7 @@ class Command(BaseCommand):
             ) from error
 
     def _run(self, parsed: dict[str, Any]) -> int:
-        known = {*MODE_FLAGS, *RunOptions.__dataclass_fields__}
+        known = {*MODE_ARGUMENTS, *RunOptions.__dataclass_fields__}
         given = {name: value for name, value in parsed.items() if name in known}
         for name, info in table(RunOptions):
             if info.repeated and isinstance(given.get(name), str):
