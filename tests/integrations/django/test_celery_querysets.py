@@ -24,7 +24,7 @@ from inbox.models import Mail, MailManager, Message
 from loopai.batch.engine.stopping import Stop
 from loopai.batch.options import QUERYSET, table
 from loopai.batch.rows import OK, Outcome
-from loopai.contrib.celery import StartOptions, partitions, run_part, start_batch
+from loopai.contrib.celery import QuerysetOptions, partitions, run_part, start_batch
 from loopai.contrib.celery.monitor import follow
 from loopai.contrib.celery.tasks import look_after
 from loopai.contrib.django.batches.leases import owner_name
@@ -167,7 +167,7 @@ def test_files_are_refused(
 @pytest.mark.parametrize("name", ["engine", "dry_run", "output", "key", "resume"])
 def test_what_start_batch_does_not_take_is_named(name: str) -> None:
     """An option of the command or of files is an error that names it, as it is one for a type checker."""
-    assert name not in get_type_hints(StartOptions)
+    assert name not in get_type_hints(QuerysetOptions)
     options: Any = {name: True}
     with pytest.raises(ConfigurationError, match=name):
         start_batch("spam", "inbox.Mail", save_to=["verdict=label"], **options)
@@ -178,7 +178,7 @@ def test_start_batch_has_the_options_of_the_table() -> None:
     own = {item for item in inspect.signature(start_batch).parameters if item != "options"}
     of_the_command = {"output", "output_format", "dry_run", "engine", "progress", "grace"}
     options = {name for name, info in table(RunOptions) if QUERYSET in info.where} - own - of_the_command
-    described = get_type_hints(StartOptions)
+    described = get_type_hints(QuerysetOptions)
     assert described.keys() == options
     written = get_type_hints(RunOptions)
     assert {name for name in options if described[name] != written[name]} == {"max_errors"}
@@ -204,9 +204,9 @@ def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
             {"mode": "retry-failed"},
             "mode must be one of new, resume, retry_failed, overwrite, continue, not 'retry-failed'",
         ),
-        ({"output": "judged.csv"}, "output: Celery runs a queryset and saves to its rows"),
-        ({"input": "mails.csv"}, "input: Celery runs a queryset and saves to its rows"),
-        ({"key": "id"}, "key: Celery runs a queryset and saves to its rows"),
+        ({"output": "judged.csv"}, "output: start_batch runs a queryset and saves to its rows"),
+        ({"input": "mails.csv"}, "input: start_batch runs a queryset and saves to its rows"),
+        ({"key": "id"}, "key: start_batch runs a queryset and saves to its rows"),
     ],
 )
 def test_start_batch_refuses_what_it_would_not_heed(spam: Any, options: dict[str, Any], told: str) -> None:

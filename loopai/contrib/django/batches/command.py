@@ -27,9 +27,8 @@ from ....batch.resume.prescan import Prescan
 from ....preparation import batch_sender
 from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
 from ..models import BatchRun
-from .inline import carry_out
-from .leases import owner_name
-from .options import CELERY, INLINE, RunOptions
+from .inline import carry_out, open_inline
+from .options import CELERY, RunOptions
 from .plan import Plan, header_of, plan_of
 from .queryset import QuerysetRows
 from .run_lookup import ResolvedPlan, open_run
@@ -80,17 +79,14 @@ class RunCommand(BatchCommand):
 
     def into_rows(self, resolved: ResolvedPlan, mode: str) -> int:
         """Carry the run out in this process."""
-        options, owner = self.options, owner_name()
-        run = open_run(
-            resolved, mode, INLINE, owner, self.say, database=options.database, command=list(options.command)
-        )
+        options = self.options
+        run = open_inline(resolved, mode, self.say, options.command)
         if run is None:
             return ALL_OK
-        run.parts.using(run.database).all().delete()  # of another engine; what remains is told by the run itself
 
         def work_on(stop: Stop) -> CommandResult:
             made, summary = carry_out(
-                run, resolved, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
+                run, resolved, self.client, run.owner, stop=stop, watchers=self.watchers(), expect=options.expect
             )
             ending = self.ending(run, summary, made.snapshot(), missed=made.missed, cancelled=run.cancel_requested)
             ending.error = made.scheduler.error
