@@ -16,6 +16,6 @@ except ImportError:
     raise ConfigurationError("loopai.contrib.celery needs Celery: pip install celery") from None
 
 from ..django.batches.options import QuerysetOptions
-from .tasks import run_part, start_batch, watch_run
+from .tasks import carry_out_pending, run_part, start_batch, watch_run
 
-__all__ = ["QuerysetOptions", "run_part", "start_batch", "watch_run"]
+__all__ = ["QuerysetOptions", "carry_out_pending", "run_part", "start_batch", "watch_run"]

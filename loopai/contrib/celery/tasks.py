@@ -53,6 +53,7 @@ from ..django.batches.recording import LeaseLost
 from ..django.batches.row_writer import RowWriter
 from ..django.batches.run_lookup import ResolvedPlan, open_run
 from ..django.batches.statistics import expectation_of, whole
+from ..django.enrichment.pending import carry_out
 from ..django.models import BatchPart, BatchRun
 from . import partitions
 from .monitor import FAULT, UNUSABLE, WATCH_SECONDS, ended_as
@@ -210,6 +211,12 @@ def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_AL
         seconds = _carry_out(run_id, part_id, database)
     if seconds:
         raise self.retry(countdown=seconds)
+
+
+@shared_task(name="loopai.carry_out_pending", ignore_result=True)
+def carry_out_pending(database: str = DEFAULT_DB_ALIAS) -> None:
+    """Carry out what `enrich` has put into the table of pending rows. The message says only that there is work."""
+    carry_out(database)
 
 
 @shared_task(name="loopai.watch_run", acks_late=True, reject_on_worker_lost=True, ignore_result=True)

@@ -18,15 +18,28 @@ from .clients import close_clients, get_async_client, get_client
 
 if TYPE_CHECKING:
     from .batches.from_python import BatchStopped, arun_queryset, run_queryset
+    from .enrichment.declarations import enrich
+    from .enrichment.pending import enqueue
 
 del _django
 
-__all__ = ["BatchStopped", "arun_queryset", "close_clients", "get_async_client", "get_client", "run_queryset"]
+__all__ = [
+    "BatchStopped",
+    "arun_queryset",
+    "close_clients",
+    "enqueue",
+    "enrich",
+    "get_async_client",
+    "get_client",
+    "run_queryset",
+]
 
 # What needs models is imported at first use: this package is imported before Django has any.
 _LATER = {
     "BatchStopped": ".batches.from_python",
     "arun_queryset": ".batches.from_python",
+    "enqueue": ".enrichment.pending",
+    "enrich": ".enrichment.declarations",
     "run_queryset": ".batches.from_python",
 }
 
