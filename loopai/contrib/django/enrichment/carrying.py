@@ -116,14 +116,15 @@ def carry(
 
     Nothing is waited for beyond `until`, which `clock` tells. Raises what the database raises; the lease then runs out.
     """
+    ids = [entry.pk for entry in taken]
     try:
         task_id, version = known_tasks.get(declaration, client, None if until is None else until - clock())
     except LoopaiException as error:
         known_tasks.forget(declaration)
-        outbox.postpone(using, owner, str(error))
+        outbox.postpone(using, owner, ids, str(error))
         return Carried(postponed=len(taken), error=error, late=until is not None and clock() >= until)
     except Exception:
-        outbox.release(using, owner, seconds=60.0)
+        outbox.release(using, owner, ids, seconds=60.0)
         raise
     plan = declaration.plan(task_id, version, using)
     resolved = ResolvedPlan(plan, using, declaration.model._base_manager.all())
@@ -143,12 +144,12 @@ def carry(
     carried.postponed += len(outcomes) - len(ended)
     if isinstance(failure, RateLimitException):
         pause = LIMITER_PAUSE if failure.retry_after is None else min(failure.retry_after, LONGEST_PAUSE)
-        outbox.release(using, owner, seconds=pause)
+        outbox.release(using, owner, ids, seconds=pause)
     elif failure is not None and not late:
         known_tasks.forget(declaration)
-        outbox.postpone(using, owner, str(failure))
-    else:
-        outbox.release(using, owner)
+        outbox.postpone(using, owner, ids, str(failure))
+    elif carried.done + carried.failed < len(taken):
+        outbox.release(using, owner, ids, seconds=BUSY_SECONDS if writer.busy else 0.0)
     return carried
 
 
@@ -183,7 +184,7 @@ def _executed(
         Reader(from_values(None)),
         Scheduler(resolved.plan),
         Statistics(0.0),
-        watchers=[_Lease(using, owner)],
+        watchers=[_Lease(using, owner, [entry.pk for entry in taken])],
     )
     try:
         outcomes = list(threads.perform(Driver(lambda _: made, sender, ends, emits=True, raises=False)))
@@ -228,16 +229,17 @@ class _StoppingSender:
 class _Lease:
     """Prolongs the lease of the entries while their request is under way."""
 
-    def __init__(self, using: str, owner: str) -> None:
+    def __init__(self, using: str, owner: str, ids: Sequence[str]) -> None:
         self._using = using
         self._owner = owner
+        self._ids = ids
         self._next = monotonic() + BEAT_SECONDS
 
     def update(self, snapshot: Snapshot) -> None:
         """See `Watcher`."""
         if monotonic() >= self._next:
             self._next = monotonic() + BEAT_SECONDS
-            outbox.beat(self._using, self._owner, LEASE_SECONDS)
+            outbox.beat(self._using, self._owner, self._ids, LEASE_SECONDS)
 
     def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         """See `Watcher`."""
@@ -265,6 +267,7 @@ class _EntryWriter(OutcomeWriter):
         self._entries = entries
         self._version = version
         self.carried = Carried()
+        self.busy: set[str] = set()
 
     def write(self, ended: Sequence[Outcome], gone: Collection[str]) -> None:
         """Write what is ok, keep what failed; `gone` are keys of rows that are not there, or have no work any more."""
@@ -281,12 +284,12 @@ class _EntryWriter(OutcomeWriter):
         connection: Any = connections[using]
         skip: bool = connection.features.has_select_for_update_skip_locked
         pairs = self._cleaned(ended)
+        held = outbox.held(using, owner, [entry.pk for entry in self._entries.values()])
         with transaction.atomic(using=using):
             if connection.vendor == "sqlite":
                 # It refuses to write after a read, where another process wrote in between.
-                outbox.entries(using).filter(owner=owner).update(owner=owner)
+                held.update(owner=owner)
             there = self._there([change[0] for _, change in pairs], skip_locked=skip)
-            held = outbox.entries(using).filter(pk__in=[entry.pk for entry in self._entries.values()], owner=owner)
             revisions = dict(held.select_for_update(skip_locked=skip).values_list("pk", "revision"))
             mine = {entry.pk for entry in self._entries.values() if revisions.get(entry.pk) == entry.revision}
             wanted = [pair for pair in pairs if pair[1][0] in there and self._entry(pair[0]).pk in mine]
@@ -295,7 +298,7 @@ class _EntryWriter(OutcomeWriter):
             for outcome, (_, values) in written:
                 made = {target.field.attname: value for target, value in zip(self._targets, values)}
                 carried.written[self._entry(outcome).pk] = made
-            busy = self._busy([pair for pair in pairs if pair[1][0] not in there])
+            self.busy = busy = self._busy([pair for pair in pairs if pair[1][0] not in there])
             done = {self._entries[key].pk for key in gone}
             for outcome in ended:
                 entry = self._entry(outcome)
@@ -304,8 +307,7 @@ class _EntryWriter(OutcomeWriter):
                 elif entry.pk not in busy:
                     done.add(entry.pk)
             carried.done = len(done & mine)
-            outbox.entries(using).filter(pk__in=done & mine, owner=owner).delete()
-            outbox.release(using, owner, seconds=BUSY_SECONDS, ids=busy & mine)
+            outbox.held(using, owner, done & mine).delete()
             others = [other for other in after(self._declaration) if not callable(other.when)]
             if written and others:
                 outbox.put([(other, change[0]) for other in others for _, change in written], using)
@@ -325,7 +327,7 @@ class _EntryWriter(OutcomeWriter):
         if entry.pk not in mine:
             return
         self.carried.failed += 1
-        outbox.entries(self._using).filter(pk=entry.pk, owner=self._owner).update(
+        outbox.held(self._using, self._owner, [entry.pk]).update(
             state=PendingRow.State.FAILED, code=outcome.code or "", version=self._version, owner="", lease_until=None,
             message=storable((outcome.error or "")[:LONGEST_MESSAGE]),
         )  # fmt: skip

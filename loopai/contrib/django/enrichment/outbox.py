@@ -157,43 +157,46 @@ def take(
     if ids is not None:
         wanted = free.filter(pk__in=list(ids))
         if before(declaration):  # MySQL updates no table that the condition reads
-            wanted = entries(using).filter(_nobodys(now), pk__in=list(wanted.values_list("pk", flat=True)))
+            ids = list(wanted.values_list("pk", flat=True))
+            wanted = entries(using).filter(_nobodys(now), pk__in=ids)
         wanted.update(**lease)
     elif connections[using].features.has_select_for_update_skip_locked:
         with transaction.atomic(using=using):
             locked = free.order_by("due_at").select_for_update(skip_locked=True)
-            found = list(locked.values_list("pk", flat=True)[:AT_ONCE])
-            if found:
-                entries(using).filter(pk__in=found).update(**lease)
+            ids = list(locked.values_list("pk", flat=True)[:AT_ONCE])
+            if ids:
+                entries(using).filter(pk__in=ids).update(**lease)
     else:
         # Of several that look at one moment, each takes other ones.
         near = list(free.order_by("due_at").values_list("pk", flat=True)[: AT_ONCE * 10])
-        entries(using).filter(_nobodys(now), pk__in=near if len(near) <= AT_ONCE else sample(near, AT_ONCE)).update(
-            **lease
-        )
-    return list(entries(using).filter(owner=owner, declaration=declaration.name).order_by("pk"))
+        ids = near if len(near) <= AT_ONCE else sample(near, AT_ONCE)
+        if ids:
+            entries(using).filter(_nobodys(now), pk__in=ids).update(**lease)
+    return list(held(using, owner, ids).order_by("pk")) if ids else []
 
 
-def beat(using: str, owner: str, lease_seconds: float) -> None:
+def held(using: str, owner: str, ids: Iterable[str]) -> Any:
+    """Those of these entries that are still `owner`'s."""
+    return entries(using).filter(pk__in=list(ids), owner=owner)
+
+
+def beat(using: str, owner: str, ids: Iterable[str], lease_seconds: float) -> None:
     """Prolong the lease of what is still `owner`'s."""
-    entries(using).filter(owner=owner).update(lease_until=timezone.now() + timedelta(seconds=lease_seconds))
+    held(using, owner, ids).update(lease_until=timezone.now() + timedelta(seconds=lease_seconds))
 
 
-def release(using: str, owner: str, *, seconds: float = 0.0, ids: Optional[Iterable[str]] = None) -> None:
+def release(using: str, owner: str, ids: Iterable[str], *, seconds: float = 0.0) -> None:
     """Give back what is still `owner`'s, to be taken again in so many seconds; it does not count as an attempt."""
-    held = entries(using).filter(owner=owner)
-    held = held if ids is None else held.filter(pk__in=list(ids))
-    held.update(owner="", lease_until=None, due_at=timezone.now() + timedelta(seconds=seconds))
+    due = timezone.now() + timedelta(seconds=seconds)
+    held(using, owner, ids).update(owner="", lease_until=None, due_at=due)
 
 
-def postpone(using: str, owner: str, message: str) -> None:
+def postpone(using: str, owner: str, ids: Iterable[str], message: str) -> None:
     """Give back what did not get through: it is tried again in a minute, then in five, and so on."""
-    now = timezone.now()
+    now, mine = timezone.now(), held(using, owner, ids)
     for tries, minutes in enumerate(PAUSES):
-        held = entries(using).filter(owner=owner)
-        # The last pause holds for all tries from there on; the shorter ones are given back by then.
-        held = held.filter(tries=tries) if minutes != PAUSES[-1] else held
-        held.update(
+        # The last pause holds for all tries from there on; those of less are given back by then.
+        (mine.filter(tries=tries) if minutes != PAUSES[-1] else mine).update(
             owner="", lease_until=None, tries=F("tries") + 1, due_at=now + timedelta(minutes=minutes),
             message=storable(message[:LONGEST_MESSAGE]),
         )  # fmt: skip

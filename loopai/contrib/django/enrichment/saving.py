@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from time import monotonic
 from typing import Any, Optional
 
@@ -158,9 +159,11 @@ def _receive(sender: Any, instance: Any, created: bool, raw: bool, using: str, u
 def _save(wanted: list[Declaration], instance: models.Model, using: str) -> None:
     connection: Any = connections[using]
     names = ", ".join(one.name for one in wanted)
+    nested = connection.in_atomic_block or not connection.get_autocommit()
 
     def put() -> list[str]:
-        with transaction.atomic(using=using):  # an error must not end the saver's transaction
+        # An error must not end the saver's transaction; without one, the statement is its own.
+        with transaction.atomic(using=using) if nested else nullcontext():
             return outbox.put([(one, instance.pk) for one in wanted], using)
 
     try:
