@@ -509,3 +509,136 @@ def test_at_most_a_hundred_rows_of_a_commit_are_inline(declare: Declare, spam: A
             Mail.objects.create(subject=str(number))
     assert (spam.call_count, len(left())) == (100, 20)
     assert outbox.AT_ONCE == saving.MOST_INLINE
+
+
+@pytest.mark.parametrize("fault", ["rate_limits", "unreachable", "times_out"])
+def test_inline_work_waits_for_nothing(declare: Declare, spam: Any, fault: str) -> None:
+    """Rate limited or away: one request, and the row waits with the reason, or as long as the server says."""
+    declare(within=20)
+    Mail.objects.create(subject="looked up")
+    getattr(spam, fault)()
+    began = timezone.now()
+    assert Mail.objects.create(subject="x").label == ""
+    entry = PendingRow.objects.get()
+    assert (entry.owner, entry.state, entry.tries) == ("", "pending", int(fault != "rate_limits"))
+    assert entry.due_at > began
+    assert (timezone.now() - began).total_seconds() < 10
+    spam.recovers()
+    PendingRow.objects.update(due_at=timezone.now())
+    assert (pending()[0], left()) == (0, [])
+
+
+def test_a_first_execution_is_never_inline(declare: Declare, loopai_fake: FakeLoopai) -> None:
+    """It makes the program, which takes as long as it takes; a version that is named is there."""
+    task = loopai_fake.task("spam")
+    declare()
+    Mail.objects.create(subject="x")
+    assert (task.call_count, len(left())) == (0, 1)
+    task.returns({"label": "ham"})
+    Mail.objects.create(subject="y")
+    assert (task.call_count, len(left())) == (1, 1)
+
+
+def test_a_request_that_one_row_fails_is_split_in_the_end(declare: Declare, spam: Any) -> None:
+    """After some attempts: that row is a failed one, and the others are done."""
+    declare(engine=None)
+    for subject in ("good", "bad", "fine"):
+        Mail.objects.create(subject=subject)
+
+    def judge(given: Any) -> Any:
+        if given["subject"] == "bad":
+            raise ProgramError("boo")
+        return {"label": "ham"}
+
+    spam.computes(judge)
+    spam.raises(500, times=3)
+    for _ in range(3):
+        assert pending()[0] == 4
+        PendingRow.objects.update(due_at=timezone.now())
+    assert set(PendingRow.objects.values_list("tries", flat=True)) == {3}
+    assert pending()[0] == 1
+    assert [(entry.code, entry.message) for entry in PendingRow.objects.all()] == [("program", "boo")]
+
+
+def test_celery_is_told_that_there_is_work(declare: Declare, spam: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message a commit, without rows; a broker that is away does not hurt the save."""
+    tasks = pytest.importorskip("loopai.contrib.celery.tasks")
+    declare(engine="celery")
+    sent: list[Any] = []
+    monkeypatch.setattr(tasks.carry_out_pending, "delay", sent.append)
+    with transaction.atomic():
+        Mail.objects.create(subject="x")
+        Mail.objects.create(subject="y")
+        assert sent == []
+    assert sent == ["default"]
+    tasks.carry_out_pending("default")
+    assert (left(), set(Mail.objects.values_list("label", flat=True))) == ([], {"ham"})
+    Mail.objects.bulk_create([Mail(subject="z")])
+    assert enqueue(Mail.objects.all(), "spam:label") == 1
+    assert sent == ["default"] * 2
+
+    def away(_: str) -> None:
+        raise ConnectionError("no broker")
+
+    monkeypatch.setattr(tasks.carry_out_pending, "delay", away)
+    Mail.objects.create(subject="w")
+    assert len(left()) == 2
+
+
+def test_the_tasks_of_django_are_told(declare: Declare, spam: Any) -> None:
+    """With its immediate backend the work is done at once."""
+    pytest.importorskip("django.tasks", reason="Django 6 has them")
+    declare(engine="tasks")
+    mail = Mail.objects.create(subject="x")
+    mail.refresh_from_db()
+    assert (mail.label, left()) == ("ham", [])
+
+
+def test_the_admin_shows_what_failed_and_runs_it_again(declare: Declare, spam: Any, admin_client: Any) -> None:
+    """With its text; whoever may change entries may have them run, and nobody edits them."""
+    declare(engine=None)
+    Mail.objects.create(subject="x")
+    spam.fails("<b>boo</b>")
+    assert pending()[0] == 1
+    url = "/admin/loopai/pendingrow/"
+    assert "&lt;b&gt;boo&lt;/b&gt;" in admin_client.get(url).content.decode()
+    entry = PendingRow.objects.get()
+    assert admin_client.get(f"{url}{entry.pk}/change/").status_code == 200
+    assert admin_client.get(f"{url}add/").status_code == 403
+    answer = admin_client.post(url, {"action": "retry", "_selected_action": [entry.pk]}, follow=True)
+    assert [str(message) for message in answer.context["messages"]] == ["1 row is due again."]
+    spam.returns({"label": "ham"})
+    assert (pending()[0], left()) == (0, [])
+
+
+def test_rows_locked_by_another_transaction_are_left_to_it(declare: Declare, spam: Any) -> None:
+    """No save waits for us in a circle: the entry is tried again a second later."""
+    if not connection.features.has_select_for_update_skip_locked:
+        pytest.skip("this database locks as a whole")
+    declare(engine=None)
+    mail = Mail.objects.create(subject="x")
+    locked, go_on = threading.Event(), threading.Event()
+
+    def lock() -> None:
+        with transaction.atomic():
+            Mail.objects.select_for_update().get(pk=mail.pk)
+            locked.set()
+            go_on.wait(20)
+        connection.close()
+
+    thread = threading.Thread(target=lock)
+    thread.start()
+    try:
+        assert locked.wait(10)
+        assert pending()[0] == 0
+        entry = PendingRow.objects.get()
+        assert (entry.owner, Mail.objects.get().label, entry.due_at > timezone.now() - timedelta(seconds=5)) == (
+            "",
+            "",
+            True,
+        )
+    finally:
+        go_on.set()
+        thread.join()
+    PendingRow.objects.update(due_at=timezone.now())
+    assert (pending()[0], Mail.objects.get().label) == (0, "ham")
