@@ -21,6 +21,7 @@ EVERYTHING = ["tests/unit", "tests/contract", "tests/integrations"]
 DJANGO = "tests/integrations/django"
 FASTAPI = "tests/integrations/fastapi"
 OLDEST_FASTAPI = [FASTAPI]
+TOOLS = ["-m", "slow", "tests/integrations/test_tools_of_agents.py"]
 # Snippets of the documentation are for the development environment, which has what they need.
 LEFT_OUT = ["--ignore=tests/unit/test_docs_run.py"]
 # Below this the embedded server cannot run: the contract suite asks one on this Python, what needs it in process skips.
@@ -61,12 +62,14 @@ ENVIRONMENTS = {
         OLDEST_FASTAPI,
         [
             ".[fastapi]",
-            "anyio==4.1.0",
+            "anyio==4.4.0",
             "fastapi==0.133.0",
-            "httpx==0.27.2",
+            "httpx==0.27.0",
+            "httpx2",  # for Starlette's test client
+            "pydantic==2.7.0",
             "pydantic-settings==2.7.0",
-            "python-multipart==0.0.27",
-            "starlette==1.0.1",
+            "python-multipart==0.0.31",
+            "starlette==1.3.1",
             "uvicorn==0.30.0",
             "psutil",
             "pytest",
@@ -76,6 +79,8 @@ ENVIRONMENTS = {
         ],
         smoke=OLDEST_FASTAPI,
     ),
+    # libraries whose tool a bound task is
+    "tools": Environment("3.12", TOOLS, [".[test,test-tools]"], smoke=TOOLS),
     # Django 5.2
     "3.10": Environment("3.10", EVERYTHING, [".[all,test]"], "postgresql"),
     # the newest Django and FastAPI

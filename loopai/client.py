@@ -24,10 +24,12 @@ from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
 from ._core.rowsets import Missing
 from ._core.wire import Answer, Request
+from ._loop import running_loop
 from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer, nobody
 from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe, TransportName
 from .exceptions import ConfigurationError
+from .language_model import Redactor, Unverified
 from .options import ClientOptions, RequestOptions
 from .preparation import Id, PreparedClient, batch_sender
 from .transports import AsyncTransport, Transport, open_async, open_sync
@@ -122,6 +124,16 @@ class LoopaiClient(PreparedClient):
         webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        llm_model: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_base_url: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_examples: Maybe[int] = NOT_GIVEN,
+        llm_redact: Maybe[Union[str, Redactor, None]] = NOT_GIVEN,
+        llm_max_tokens: Maybe[int] = NOT_GIVEN,
+        llm_seconds: Maybe[float] = NOT_GIVEN,
+        llm_max_cost: Maybe[Optional[float]] = NOT_GIVEN,
+        llm_prices: Maybe[Optional[tuple[float, float]]] = NOT_GIVEN,
+        llm_unverified: Maybe[Unverified] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
         arguments = Arguments(
@@ -149,10 +161,20 @@ class LoopaiClient(PreparedClient):
                 "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
+                "llm_model": llm_model,
+                "llm_base_url": llm_base_url,
+                "llm_api_key": llm_api_key,
+                "llm_examples": llm_examples,
+                "llm_redact": llm_redact,
+                "llm_max_tokens": llm_max_tokens,
+                "llm_seconds": llm_seconds,
+                "llm_max_cost": llm_max_cost,
+                "llm_prices": llm_prices,
+                "llm_unverified": llm_unverified,
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets, cert, proxy
+        del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: AsyncTransport
         if http_client is not None:
@@ -164,7 +186,7 @@ class LoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> AsyncTransport:
@@ -182,6 +204,7 @@ class LoopaiClient(PreparedClient):
         return cls(local=True if path is None else path, **options)
 
     async def __aenter__(self) -> Self:
+        running_loop()
         return self
 
     async def __aexit__(
@@ -194,12 +217,13 @@ class LoopaiClient(PreparedClient):
 
     async def close(self) -> None:
         """Close the connections that this client opened. Closing twice is no error."""
+        running_loop()
         self._closed = True
         if self._owns_transport:
             await self._transport.aclose()
 
     async def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
-        _check_loop()
+        running_loop()
         flow = self._flow(operation, options)
         answer: Union[Answer, Given, None] = None
         try:
@@ -320,7 +344,7 @@ class LoopaiClient(PreparedClient):
                 operations.execute(task, input_data, version, timeout_ms, force_validation, raises), options
             )
         key = Key(task, version, timeout_ms, force_validation)
-        _check_loop()
+        running_loop()
         result = await self._coalescer.execute(key, encode(input_data, "input"))
         error = failed_program(result) if raises else None
         if error is not None:
@@ -423,10 +447,12 @@ class LoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = await self.get_task(task_id)
-        artifact = await self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = await self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, await self.list_artifacts(task.id))
+        artifact = await self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.EdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows
@@ -446,6 +472,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -456,14 +483,19 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> AsyncOutcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 
@@ -471,9 +503,11 @@ class LoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
+        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
+        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
+        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
+        is read where that is not detected. Calling `stop` ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -496,6 +530,7 @@ class LoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -506,6 +541,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -529,6 +568,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -541,6 +581,10 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -578,6 +622,7 @@ class LoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -590,6 +635,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,
@@ -701,6 +750,39 @@ class LoopaiClient(PreparedClient):
         """End a subscription. Raises `NotFoundException`."""
         await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
 
+    async def list_executions(
+        self,
+        task_id: Id,
+        limit: int = 100,
+        before: Optional[str] = None,
+        status: Optional[str] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ReplyList[models.ExecutionRecord]:
+        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+
+        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
+        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
+
+    async def export_executions(
+        self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
+    ) -> models.ReplyText:
+        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.export_executions(self._task(task_id), status), options)
+
+    async def delete_executions(
+        self, older_than_days: int, **options: Unpack[RequestOptions]
+    ) -> models.DeletedExecutions:
+        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.delete_executions(older_than_days), options)
+
     async def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
         return await self._run(operations.list_webhooks(), options)
@@ -789,6 +871,16 @@ class SyncLoopaiClient(PreparedClient):
         webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        llm_model: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_base_url: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_examples: Maybe[int] = NOT_GIVEN,
+        llm_redact: Maybe[Union[str, Redactor, None]] = NOT_GIVEN,
+        llm_max_tokens: Maybe[int] = NOT_GIVEN,
+        llm_seconds: Maybe[float] = NOT_GIVEN,
+        llm_max_cost: Maybe[Optional[float]] = NOT_GIVEN,
+        llm_prices: Maybe[Optional[tuple[float, float]]] = NOT_GIVEN,
+        llm_unverified: Maybe[Unverified] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
         arguments = Arguments(
@@ -816,10 +908,20 @@ class SyncLoopaiClient(PreparedClient):
                 "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
+                "llm_model": llm_model,
+                "llm_base_url": llm_base_url,
+                "llm_api_key": llm_api_key,
+                "llm_examples": llm_examples,
+                "llm_redact": llm_redact,
+                "llm_max_tokens": llm_max_tokens,
+                "llm_seconds": llm_seconds,
+                "llm_max_cost": llm_max_cost,
+                "llm_prices": llm_prices,
+                "llm_unverified": llm_unverified,
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets, cert, proxy
+        del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: Transport
         if http_client is not None:
@@ -831,7 +933,7 @@ class SyncLoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> Transport:
@@ -1085,10 +1187,12 @@ class SyncLoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = self.get_task(task_id)
-        artifact = self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, self.list_artifacts(task.id))
+        artifact = self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.SyncEdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows
@@ -1108,6 +1212,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -1118,14 +1223,19 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> Outcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 
@@ -1133,9 +1243,11 @@ class SyncLoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
+        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
+        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
+        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
+        is read where that is not detected. Calling `stop` ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -1158,6 +1270,7 @@ class SyncLoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -1168,6 +1281,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -1191,6 +1308,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -1203,6 +1321,10 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -1240,6 +1362,7 @@ class SyncLoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -1252,6 +1375,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,
@@ -1357,6 +1484,37 @@ class SyncLoopaiClient(PreparedClient):
         """End a subscription. Raises `NotFoundException`."""
         self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
 
+    def list_executions(
+        self,
+        task_id: Id,
+        limit: int = 100,
+        before: Optional[str] = None,
+        status: Optional[str] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ReplyList[models.ExecutionRecord]:
+        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+
+        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
+        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
+
+    def export_executions(
+        self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
+    ) -> models.ReplyText:
+        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.export_executions(self._task(task_id), status), options)
+
+    def delete_executions(self, older_than_days: int, **options: Unpack[RequestOptions]) -> models.DeletedExecutions:
+        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.delete_executions(older_than_days), options)
+
     def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
         return self._run(operations.list_webhooks(), options)
@@ -1366,17 +1524,6 @@ class SyncLoopaiClient(PreparedClient):
     ) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
         return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit), options)
-
-
-def _check_loop() -> None:
-    """Raise `ConfigurationError` where no event loop of asyncio runs: under trio, for one."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigurationError(
-            "LoopaiClient needs a running event loop of asyncio; under trio use SyncLoopaiClient in a thread: "
-            "await trio.to_thread.run_sync(client.execute, …)"
-        ) from None
 
 
 def _at_once(given: Any) -> Any:

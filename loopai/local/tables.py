@@ -13,7 +13,7 @@ from sqlalchemy.dialects import sqlite
 
 from .records import Artifact, Execution, TaskRecord
 
-SCHEMA = 2
+SCHEMA = 4
 """Number of the tables' shape, kept in the database's `user_version`; a database of a higher one is refused."""
 
 metadata = sa.MetaData()
@@ -55,6 +55,8 @@ artifacts = sa.Table(
     sa.Column("deployment_percentage", sa.Float, nullable=False),
     sa.Column("created_at", sa.Integer, nullable=False),
     sa.Column("deployed_at", sa.Integer),
+    sa.Column("verified", sa.Boolean),
+    sa.Column("usage", sa.Text),
     sa.UniqueConstraint("task_id", "version"),
 )
 
@@ -73,6 +75,7 @@ executions = sa.Table(
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("sampled", sa.Boolean, nullable=False),
     sa.Column("executed_at", sa.Integer, nullable=False),
+    sa.Column("confidence", sa.Float),
     sa.Index("ix_executions_task_id", "task_id", "seq"),
 )
 
@@ -97,6 +100,11 @@ CREATE = tuple(
 
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     2: ("CREATE INDEX ix_executions_task_id ON executions (task_id, seq)",),
+    3: (
+        "ALTER TABLE artifacts ADD COLUMN verified BOOLEAN",
+        "ALTER TABLE artifacts ADD COLUMN usage TEXT",
+    ),
+    4: ("ALTER TABLE executions ADD COLUMN confidence FLOAT",),
 }
 """What makes a database of the number before into one of this number."""
 

@@ -93,6 +93,8 @@ class CommandResult:
 def told(summary: Summary) -> list[str]:
     """The summary as lines for people."""
     parts = [f"{summary.ok:,} ok", counted(summary.errors, "error")]
+    if summary.doubtful:
+        parts.insert(1, f"{summary.doubtful:,} doubtful")
     if summary.cancelled:
         parts.append(f"{summary.cancelled:,} cancelled")
     if summary.skipped:

@@ -84,7 +84,7 @@ def _open(config: Config, asynchronous: bool) -> Any:
     if config.local:
         from ..local import open_transport
 
-        return open_transport(None if config.local is True else str(config.local))
+        return open_transport(None if config.local is True else str(config.local), config.language_model)
     if config.transport not in TRANSPORT_NAMES:
         raise ConfigurationError(
             f"transport: {config.transport!r} is not one of {', '.join(map(repr, TRANSPORT_NAMES))}, nor an object"

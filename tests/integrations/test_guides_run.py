@@ -21,17 +21,24 @@ import pytest
 
 from loopai import SyncLoopaiClient, local
 
+from . import scripted_model
+
 pytest.importorskip("pydantic_monty", reason="the guides run on the embedded server, which needs Python 3.10")
-for library in ("django", "celery", "fastapi", "pydantic_settings", "pyarrow", "pyreqwest"):
+for library in ("django", "celery", "fastapi", "pydantic_settings", "openai", "pyarrow", "pyreqwest"):
     pytest.importorskip(library, reason="the guides use all of loopai's extras")
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a reader has running, and what stands in for it here.
 SERVER = "http://localhost:8080"
+MODEL = "http://localhost:11434/v1"
 SITE = re.compile(r"(?:localhost|127\.0\.0\.1):8000|--port 8000")
 BROKER = "redis://localhost:6379/0"
 PROGRAM = "def main(input):\n    return {'label': 'spam' if 'money' in input['text'] else 'ham'}\n"
+# What the guides' language model writes.
+WRITTEN = 'def main(input):\n    return "spam" if "free money" in input["text"].lower() else "not_spam"\n'
 WITHIN = 60.0
 BAD_NEWS = re.compile(r"Traceback|unclosed|never awaited|Exception ignored|Event loop is closed")
 # Pages whose files and first commands a page builds on.
@@ -89,8 +96,9 @@ def free_port() -> int:
 class Reader:
     """Someone who follows a page in a folder of their own."""
 
-    def __init__(self, folder: Path, server: Optional[str] = None, task_id: str = "") -> None:
+    def __init__(self, folder: Path, server: Optional[str] = None, task_id: str = "", model: str = MODEL) -> None:
         self.folder = folder
+        self._model = model
         self._port = free_port()
         self._own_port = None if server else free_port()
         self._server = server or f"http://localhost:{self._own_port}"
@@ -108,7 +116,7 @@ class Reader:
 
     def _here(self, text: str) -> str:
         """What is shown, with the addresses of this machine."""
-        text = text.replace(SERVER, self._server)
+        text = text.replace(SERVER, self._server).replace(MODEL, self._model)
         if self._own_port:
             text = text.replace("loopai serve", f"loopai serve --port {self._own_port}")
         return SITE.sub(lambda found: f"--port {self._port}" if "port" in found[0] else f"127.0.0.1:{self._port}", text)
@@ -217,13 +225,13 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 @contextmanager
 def reader_in(folder: Path) -> Iterator[Reader]:
-    """A reader with a server that has the task `spam`."""
-    with local.running() as running:
+    """A reader with a server that has the task `spam`, and a language model."""
+    with local.running() as running, scripted_model.scripted(scripted_model.block(WRITTEN)) as model:
         with SyncLoopaiClient(running.base_url) as client:
             text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
             task = client.create_task("spam", "Tell spam from wanted messages", text, {"type": "object"})
             client.push_program(task.id, PROGRAM)
-        reader = Reader(folder, running.base_url, str(task.id))
+        reader = Reader(folder, running.base_url, str(task.id), model.base_url)
         try:
             yield reader
         finally:
@@ -274,7 +282,6 @@ def _needs_broker() -> None:
         pytest.skip(f"no Redis on this machine: {error}")
 
 
-SLOW = {"celery", "deployment", "django"}
 # An empty folder, and nothing set up: their readers start what they need themselves.
 TUTORIALS = sorted(path.stem for path in (ROOT / "docs" / "tutorials").glob("*.md"))
 PAGES = sorted(
@@ -284,7 +291,7 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in PAGES])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_guide_does_what_it_says(page: str, reader: Reader) -> None:
     """Its files, commands and snippets, in their order, in one folder: each ends well and says what is shown."""
     if page == "celery":
@@ -319,7 +326,6 @@ def section_of(text: str, heading: str) -> str:
 @pytest.mark.parametrize(
     ("section", "pages"),
     [
-        ("# loopai", ["django"]),
         ("## Django", ["django"]),
         ("## FastAPI", []),
         pytest.param("## Celery", ["django", "celery"], marks=pytest.mark.slow),

@@ -267,4 +267,4 @@ def test_secrets_are_longest_first_and_escaped() -> None:
     headers = {"authorization": "Bearer abc", "x-api-key": 'q"t', "accept": "json", "cookie": ""}
     assert secrets_of(headers, "abc", None) == ["Bearer abc", 'q\\"t', "abc", 'q"t']
     assert start_of(b'key q\\"t of Bearer abc', secrets_of(headers)) == "key *** of ***"
-    assert start_of(b"x" * 498 + b"abc", ["abc"]) == "x" * 498 + "**…"
+    assert start_of(b"x" * 498 + b"sk-12345", ["sk-12345"]) == "x" * 498 + "**…"

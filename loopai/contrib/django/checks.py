@@ -66,7 +66,11 @@ def _of_transport(where: str, config: Config) -> Iterator[checks.CheckMessage]:
 
 def _of_production(alias: str, where: str, config: Config) -> Iterator[checks.CheckMessage]:
     """What is right on a developer's machine only."""
-    for option, secrets in (("api_key", [config.api_key]), ("webhook_secrets", config.webhook_secrets)):
+    for option, secrets in (
+        ("api_key", [config.api_key]),
+        ("webhook_secrets", config.webhook_secrets),
+        ("llm_api_key", [config.llm_api_key]),
+    ):
         texts = [secret for secret in secrets if isinstance(secret, str)]
         if option in arguments_of(alias) and any(not _from_environment(secret) for secret in texts if secret):
             key = option.upper()

@@ -104,6 +104,7 @@ async def _receive(receive: Receive, run: UploadRun, idle_timeout: Optional[floa
     """Write the body into the upload; ends when the client is gone."""
     upload = run.upload
     waiting = asyncio.ensure_future(receive())
+    writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     try:
         while True:
             left = _left(run, idle_timeout)
@@ -118,10 +119,20 @@ async def _receive(receive: Receive, run: UploadRun, idle_timeout: Optional[floa
             if message["type"] == "http.disconnect":
                 return
             run.received()
-            await upload.write_part(message.get("body", b""), message.get("more_body", False))
+            part, more = message.get("body", b""), message.get("more_body", False)
+            writing = asyncio.ensure_future(upload.write_part(part, more))
+            # Received while the part waits for room: what comes next may be that the client is gone.
             waiting = asyncio.ensure_future(receive())
+            await asyncio.wait({writing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not _gone(waiting):
+                await writing
     finally:
         waiting.cancel()
+        writing.cancel()
+
+
+def _gone(waiting: "asyncio.Future[Message]") -> bool:
+    return waiting.done() and waiting.exception() is None and waiting.result()["type"] == "http.disconnect"
 
 
 def _left(run: UploadRun, idle_timeout: Optional[float]) -> Optional[float]:

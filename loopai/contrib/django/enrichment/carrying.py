@@ -206,6 +206,7 @@ class _StoppingSender:
         self._sender = sender
         self._stop = stop
         self._splits = splits
+        self.items, self.resends = sender.items, sender.resends
         self.end = sender.end
         self.error: Optional[LoopaiException] = None
 

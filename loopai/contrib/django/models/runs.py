@@ -25,6 +25,10 @@ from ..signals import batch_requested
 _MODE_FLAGS = frozenset({"--resume", "--retry-failed", "--overwrite", "--continue"})
 
 
+_REPORTED = ("mapping", "filters", "excludes", "save_to", "only_empty", "version", "active_version", "expect", "limit")
+"""The options of a run that its report shows."""
+
+
 class BatchRunManager(models.Manager):
     """Runs by what they do."""
 
@@ -125,7 +129,16 @@ class BatchRun(models.Model):
             name=self.task,
             task=self.options.get("task_id"),
             source=self.source,
+            options=self._reported(),
         )
+
+    def _reported(self) -> dict[str, str]:
+        """The options of the run, as its report shows them."""
+        given = {name: self.options.get(name) for name in _REPORTED}
+        texts = {
+            name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in given.items() if value
+        }
+        return {name: text for name, text in texts.items() if text}
 
     def is_live(self, now: Optional[datetime] = None) -> bool:
         """Whether somebody is at it."""
