@@ -186,7 +186,7 @@ class LoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = Coalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> AsyncTransport:
@@ -447,10 +447,12 @@ class LoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = await self.get_task(task_id)
-        artifact = await self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = await self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, await self.list_artifacts(task.id))
+        artifact = await self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.EdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows
@@ -470,6 +472,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -480,10 +483,14 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> AsyncOutcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
         file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
@@ -496,9 +503,11 @@ class LoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
+        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
+        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
+        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
+        is read where that is not detected. Calling `stop` ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -521,6 +530,7 @@ class LoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -531,6 +541,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -554,6 +568,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -566,6 +581,10 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -602,6 +621,7 @@ class LoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -614,6 +634,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,
@@ -724,6 +748,39 @@ class LoopaiClient(PreparedClient):
     async def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[RequestOptions]) -> None:
         """End a subscription. Raises `NotFoundException`."""
         await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
+
+    async def list_executions(
+        self,
+        task_id: Id,
+        limit: int = 100,
+        before: Optional[str] = None,
+        status: Optional[str] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ReplyList[models.ExecutionRecord]:
+        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+
+        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
+        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
+
+    async def export_executions(
+        self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
+    ) -> models.ReplyText:
+        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.export_executions(self._task(task_id), status), options)
+
+    async def delete_executions(
+        self, older_than_days: int, **options: Unpack[RequestOptions]
+    ) -> models.DeletedExecutions:
+        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.delete_executions(older_than_days), options)
 
     async def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
@@ -875,7 +932,7 @@ class SyncLoopaiClient(PreparedClient):
         self._gather()
 
     def _gather(self) -> None:
-        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody)
+        self._coalescer = SyncCoalescer(self._run, self._joined if self._hooks else nobody, self._group_size)
 
     @property
     def transport(self) -> Transport:
@@ -1129,10 +1186,12 @@ class SyncLoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = self.get_task(task_id)
-        artifact = self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, self.list_artifacts(task.id))
+        artifact = self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.SyncEdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows
@@ -1152,6 +1211,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -1162,10 +1222,14 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> Outcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
         file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
@@ -1178,9 +1242,11 @@ class SyncLoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
+        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
+        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
+        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
+        is read where that is not detected. Calling `stop` ends the run early.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -1203,6 +1269,7 @@ class SyncLoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -1213,6 +1280,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -1236,6 +1307,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -1248,6 +1320,10 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -1284,6 +1360,7 @@ class SyncLoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -1296,6 +1373,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,
@@ -1400,6 +1481,37 @@ class SyncLoopaiClient(PreparedClient):
     def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[RequestOptions]) -> None:
         """End a subscription. Raises `NotFoundException`."""
         self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
+
+    def list_executions(
+        self,
+        task_id: Id,
+        limit: int = 100,
+        before: Optional[str] = None,
+        status: Optional[str] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ReplyList[models.ExecutionRecord]:
+        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+
+        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
+        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
+
+    def export_executions(
+        self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
+    ) -> models.ReplyText:
+        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.export_executions(self._task(task_id), status), options)
+
+    def delete_executions(self, older_than_days: int, **options: Unpack[RequestOptions]) -> models.DeletedExecutions:
+        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.delete_executions(older_than_days), options)
 
     def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""

@@ -61,8 +61,8 @@ class _Group(Generic[W]):
         self.members.append((given, waiter))
         self.size += len(given.content)
 
-    def has_room_for(self, content: bytes) -> bool:
-        return len(self.members) < LARGEST_GROUP and self.size + len(content) <= LARGEST_BODY
+    def has_room_for(self, content: bytes, most: int) -> bool:
+        return len(self.members) < most and self.size + len(content) <= LARGEST_BODY
 
     def inputs(self) -> list[JoinedInput]:
         return [given for given, _ in self.members]
@@ -102,9 +102,11 @@ class Coalescer:
         self,
         run: Callable[[Operation[Results]], Awaitable[Results]],
         joined: Callable[[], Mapping[Any, Any]] = nobody,
+        most: Callable[[], int] = lambda: LARGEST_GROUP,
     ) -> None:
         self._run = run
         self._joined = joined
+        self._most = most
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Key, _LoopGroup]]
         self._loops = weakref.WeakKeyDictionary()
 
@@ -115,7 +117,7 @@ class Coalescer:
         if gathering is None:
             gathering = self._loops[loop] = {}
         group = gathering.get(key)
-        if group is None or not group.has_room_for(content):
+        if group is None or not group.has_room_for(content, self._most()):
             if group is not None:
                 self._send(gathering, group)
             group = gathering[key] = _LoopGroup(key)
@@ -189,10 +191,14 @@ class SyncCoalescer:
     """Gathers the calls of threads: the first sends for those who joined it, and hands back their results."""
 
     def __init__(
-        self, run: Callable[[Operation[Results]], Results], joined: Callable[[], Mapping[Any, Any]] = nobody
+        self,
+        run: Callable[[Operation[Results]], Results],
+        joined: Callable[[], Mapping[Any, Any]] = nobody,
+        most: Callable[[], int] = lambda: LARGEST_GROUP,
     ) -> None:
         self._run = run
         self._joined = joined
+        self._most = most
         self._reset()
 
     def _reset(self) -> None:
@@ -210,7 +216,7 @@ class SyncCoalescer:
             others = self._calling.get(key, 0)
             self._calling[key] = others + 1
             group = self._gathering.get(key)
-            leads = group is None or not group.has_room_for(content)
+            leads = group is None or not group.has_room_for(content, self._most())
             if group is None or leads:
                 group = self._gathering[key] = _ThreadGroup(key)
             place = len(group.members)

@@ -105,6 +105,9 @@ class LoopaiException(Exception):
     `X-Request-Id`, or the trace id where it has none. None holds a key.
     """
 
+    broke_off: bool = False
+    """Whether a reply had begun and ended before it was whole."""
+
     def __init__(
         self,
         message: str,

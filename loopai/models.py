@@ -342,6 +342,8 @@ class ExecuteRequest(LoopaiModel):
 class ExecutionResult(LoopaiModel):
     """One run of a program. `status` is `success`, `error` or `timeout`; `output` is any JSON value.
 
+    `confidence` is how certain the program is of its output, from 0 to 1. Programs of the embedded server that choose
+    among labels say so; it is `None` elsewhere.
     From a coalesced call, `program_id`, `version` and `executed_at` are `None`: a batch reply does not say.
     """
 
@@ -358,6 +360,7 @@ class ExecutionResult(LoopaiModel):
     memory_usage_mb: Optional[float] = None
     sampled_for_validation: bool = False
     executed_at: Optional[Timestamp] = None
+    confidence: Optional[float] = Field(default=None, ge=0, le=1)
 
     @property
     def id(self) -> Optional[UUID]:
@@ -368,6 +371,18 @@ class ExecutionResult(LoopaiModel):
     def succeeded(self) -> bool:
         """Whether the program gave an output."""
         return self.status == "success"
+
+
+class DeletedExecutions(LoopaiModel):
+    """How many recorded executions were deleted."""
+
+    deleted: int
+
+
+class ExecutionRecord(ExecutionResult):
+    """An execution as the embedded server recorded it: the result, and the `input` that it came from."""
+
+    input: Any = None
 
 
 class ComplexityMetrics(LoopaiModel):
@@ -469,15 +484,21 @@ class BatchExecuteRequest(LoopaiModel):
 
 
 class BatchExecuteResult(LoopaiModel):
-    """One row's outcome. `execution_id` is `None` where the row failed before it ran."""
+    """One row's outcome. `execution_id` is `None` where the row failed before it ran; `confidence` as on a result.
+
+    `code` says why such a row did not run. An addition of the embedded server: `VALIDATION_ERROR`, `SKIPPED`,
+    `EXECUTION_ERROR` (no program), `TASK_NOT_FOUND`, `ARTIFACT_NOT_FOUND`.
+    """
 
     id: str
     execution_id: Optional[UUID] = None
     success: bool
     output: Any = None
     error_message: Optional[str] = None
+    code: Optional[str] = None
     latency_ms: float = 0.0
     sampled_for_validation: bool = False
+    confidence: Optional[float] = Field(default=None, ge=0, le=1)
 
 
 class BatchExecuteResponse(LoopaiModel):

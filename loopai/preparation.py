@@ -18,10 +18,14 @@ from . import models
 from ._core import operations
 from ._core.flow import Policy, Steps, call
 from ._core.hooks import CallInfo, Hooks, observed
+from ._core.limits import MOST_CONCURRENCY
+from ._core.missing import LookUps, explained
 from ._core.names import Name, Names, by_name, is_named, look_up
 from ._core.operations import Operation
 from ._core.paces import Pace, pace_of
+from ._core.resending import whole
 from ._core.rowsets import Missing
+from ._core.unrun import ItemConcurrency
 from ._core.wire import Headers, Request
 from ._version import __version__
 from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
@@ -58,6 +62,8 @@ class PreparedClient(ABC):
         self._closed = False
         self._original: Optional[PreparedClient] = None
         self._names = Names()
+        self._items = ItemConcurrency(config.base_url)
+        self._look_ups = LookUps()
         if self._owns_transport and not config.local:
             _warn_once(config)
         self._configure(config)
@@ -191,7 +197,11 @@ class PreparedClient(ABC):
         return copy
 
     def _steps(self, operation: Operation[T]) -> Steps[T]:
-        flow = call(operation, self._policy)
+        if operation.parts is None:
+            flow = call(operation, self._policy)
+        else:
+            flow = whole(operation, operation.parts, self._policy, self._items)
+        flow = explained(flow, operation, self._policy, self._look_ups)
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
     def _look_up(self, name: str) -> Steps[str]:
@@ -214,6 +224,11 @@ class PreparedClient(ABC):
         tables = (self._config.tasks, {str(name): str(known[name]) for name in known})
         names = {name for table in tables for name, task_id in table.items() if task_id == task}
         return frozenset({*names, *self._names.names_of(task)})
+
+    def _group_size(self) -> int:
+        """How many calls of one moment may travel together."""
+        most = self._items.most_items() if self._items.one else None
+        return min(MOST_CONCURRENCY, most or MOST_CONCURRENCY)
 
     def _joined(self) -> Mapping[Any, Any]:
         """What hooks note of a call that is sent together with others."""
@@ -298,7 +313,8 @@ def _pace(config: Config) -> Optional[Pace]:
 def batch_sender(client: PreparedClient) -> BatchSender:
     """What the batch engine sends a run's requests through: in one attempt each, seen by the client's hooks."""
     once = client.with_options(max_retries=0, deadline=None)
-    return BatchSender(once._run, once._hear, client.hooks)
+    resends = client.config.retry_unknown and client.max_retries != 0
+    return BatchSender(once._run, once._hear, client.hooks, client._items, resends=resends)
 
 
 class BatchSender:
@@ -309,7 +325,12 @@ class BatchSender:
         send: Callable[[Operation[Any]], Any],
         hear: Callable[[tuple[Hooks, ...]], None],
         hooks: tuple[Hooks, ...],
+        items: ItemConcurrency,
+        *,
+        resends: bool,
     ) -> None:
+        self.items = items
+        self.resends = resends
         self._send = send
         self._hear = hear
         self._hooks = hooks

@@ -101,18 +101,21 @@ Step = Union[Request, Sleep, Wanted, Retry]
 Steps = Generator[Step, Union[Answer, Given, None], T]
 
 
-def call(operation: Operation[T], policy: Policy) -> Steps[T]:
-    """Make one call: yield each attempt and pause, return the result or raise a `LoopaiException`."""
-    return _Call(operation, policy).run()
+def call(operation: Operation[T], policy: Policy, began: Optional[float] = None) -> Steps[T]:
+    """Make one call: yield each attempt and pause, return the result or raise a `LoopaiException`.
+
+    `began` is when the deadline began, where this is a part of a longer call.
+    """
+    return _Call(operation, policy, began).run()
 
 
 class _Call(Generic[T]):
     """The account of one call: when it began, what was tried, where the time went."""
 
-    def __init__(self, operation: Operation[T], policy: Policy) -> None:
+    def __init__(self, operation: Operation[T], policy: Policy, began: Optional[float] = None) -> None:
         self.operation = operation
         self.policy = policy
-        self.began = policy.clock()
+        self.began = policy.clock() if began is None else began
         self.attempts = 0
         self.queued = 0.0
         self.paused = 0.0
@@ -251,7 +254,10 @@ class _Call(Generic[T]):
             reason = str(error)
         if reason is not None:
             # Not in the handler: what was read, and a key in it, would stay on the exception as its context.
-            raise replies.unreadable(reply, self.asked, reason, self.secrets())
+            unreadable = replies.unreadable(reply, self.asked, reason, self.secrets())
+            if "EOF while parsing" in reason:
+                unreadable.broke_off = True
+            raise unreadable
         if result is not None:
             object.__setattr__(result, "reply" if isinstance(result, (list, str)) else "_reply", self.info(reply))
         if self.operation.refuse is not None:
@@ -296,6 +302,8 @@ class _Call(Generic[T]):
             )
         error = ConnectionException(message, original_exception=cause, request=self.asked)
         error.retryable = not (answer.untrusted or answer.final)
+        if answer.cut:
+            error.broke_off = True
         error.__cause__ = cause
         return error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
 from typing import Any, Callable, Generic, Optional, TypeVar, Union
 from urllib.parse import quote, urlencode
@@ -15,13 +15,14 @@ from pydantic_core import from_json, to_json
 from typing_extensions import Concatenate, ParamSpec
 
 from .. import models
-from ..exceptions import ExecutionException, LoopaiException, ValidationException
+from ..exceptions import ExecutionException, LoopaiException, NotFoundException, ValidationException
 from .encoding import encode
 from .items import read_item, results_of
 from .limits import MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
 from .rowsets import Missing, rows_of
 from .schemas import schema_of
 from .texts import shortened
+from .unrun import names_missing
 from .wire import Reply
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class Operation(Generic[T]):
     `rationed` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
     to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
     in the body, and no error shows it should it come back. `again` makes the same operation for another task id.
+    `parts` says how a batch is sent in several requests.
     """
 
     name: str
@@ -61,6 +63,28 @@ class Operation(Generic[T]):
     secret: Optional[str] = field(default=None, repr=False)
     again: Optional[Callable[[str], Operation[T]]] = field(default=None, repr=False)
     callers: Sequence[Mapping[Any, Any]] = ()
+    parts: Optional[BatchParts[T]] = field(default=None, repr=False)
+
+
+@dataclass
+class BatchParts(Generic[T]):
+    """How a batch goes out in several requests: `whole` is all of it, `make` the items at some places.
+
+    `make` takes the places and how many of them the server may run at a time. `given` makes what the call gives of the
+    reply that all of them come to.
+    """
+
+    ids: Sequence[str]
+    concurrency: int
+    whole: Operation[models.BatchExecuteResponse]
+    make: Callable[[Sequence[int], int], Operation[models.BatchExecuteResponse]]
+    given: Callable[[models.BatchExecuteResponse], T]
+    stop_on_first_error: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many items there are."""
+        return len(self.ids)
 
 
 def _of_task(
@@ -248,32 +272,50 @@ def execute_group(
     force_validation: bool,
 ) -> Operation[models.ReplyList[models.ExecutionResult]]:
     """Several executions, their inputs encoded already, as one request; a single one goes as it would alone."""
-    read: Callable[[Reply], models.ReplyList[models.ExecutionResult]]
     if len(contents) == 1:
-        path = _task_path(task_id, "/execute")
-        body = _execution(task_id, contents[0], version, timeout_ms, force_validation)
-        read = _single_result
-    else:
-        path = "/api/v1/batch/execute"
-        forced = b',"force_validation":true' if force_validation else b""
-        items = b",".join(b'{"id":"%d","input":%b%b}' % (n, content, forced) for n, content in enumerate(contents))
-        # At most 100 items travel together, and the server runs as many at once.
-        options = {"task_id": task_id, "max_concurrency": len(contents), **_run_options(version, timeout_ms)}
-        body = to_json(options)[:-1] + b',"items":[' + items + b"]}"
-        read = _batch_results(len(contents), version)
-    return Operation(
-        "execute",
-        "POST",
-        path,
-        read,
-        body,
-        pure=True,
-        rationed=True,
-        seconds=0.0 if len(contents) == 1 else (timeout_ms or PROGRAM_TIMEOUT_MS) / 1000,
-        task_id=task_id,
-        version=version,
-        items=len(contents),
-    )
+        return Operation(
+            "execute",
+            "POST",
+            _task_path(task_id, "/execute"),
+            _single_result,
+            _execution(task_id, contents[0], version, timeout_ms, force_validation),
+            pure=True,
+            rationed=True,
+            task_id=task_id,
+            version=version,
+        )
+    forced = b',"force_validation":true' if force_validation else b""
+    items = [b'{"id":"%d","input":%b%b}' % (n, content, forced) for n, content in enumerate(contents)]
+    limit_ms = timeout_ms or PROGRAM_TIMEOUT_MS
+
+    def make(places: Sequence[int], concurrency: int) -> Operation[models.BatchExecuteResponse]:
+        options = {"task_id": task_id, "max_concurrency": concurrency, **_run_options(version, timeout_ms)}
+        return Operation(
+            "execute",
+            "POST",
+            "/api/v1/batch/execute",
+            _batch_of([str(place) for place in places]),
+            to_json(options)[:-1] + b',"items":[' + b",".join([items[place] for place in places]) + b"]}",
+            pure=True,
+            rationed=True,
+            seconds=math.ceil(len(places) / concurrency) * limit_ms / 1000,
+            task_id=task_id,
+            version=version,
+            items=len(places),
+        )
+
+    def given(batch: models.BatchExecuteResponse) -> models.ReplyList[models.ExecutionResult]:
+        made = models.ReplyList(_result_of_item(batch.task_id, item, version) for item in batch.results)
+        made.reply = batch.reply
+        return made
+
+    # At most 100 items travel together, and the server runs as many at once.
+    ids, most = [str(place) for place in range(len(items))], len(items)
+    whole = make(range(most), most)
+    parts: BatchParts[Any] = BatchParts(ids, most, whole, make, given)
+    made: Operation[Any] = replace(whole, parts=parts)
+    made.read = lambda reply: given(whole.read(reply))
+    return made
 
 
 def _single_result(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
@@ -296,14 +338,28 @@ def _batch(reply: Reply) -> models.BatchExecuteResponse:
     return batch
 
 
-def _batch_results(count: int, version: Optional[int]) -> Callable[[Reply], models.ReplyList[models.ExecutionResult]]:
-    def read(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
+def _batch_of(ids: Sequence[str]) -> Callable[[Reply], models.BatchExecuteResponse]:
+    """Reads the batch of these items, whose ids differ, and puts it in their order."""
+
+    def read(reply: Reply) -> models.BatchExecuteResponse:
         batch = _batch(reply)
         by_id = {item.id: item for item in batch.results}
-        if by_id.keys() != {str(number) for number in range(count)}:
-            raise ValueError(f"{count} items were sent, and these came back: {', '.join(by_id) or 'none'}")
-        items = (by_id[str(number)] for number in range(count))
-        return models.ReplyList(_result_of_item(batch.task_id, item, version) for item in items)
+        if by_id.keys() != set(ids):
+            raise ValueError(f"{len(ids)} items were sent, and these came back: {', '.join(by_id) or 'none'}")
+        batch.results = [by_id[name] for name in ids]
+        return batch
+
+    return read
+
+
+def _batch_by_place(count: int) -> Callable[[Reply], models.BatchExecuteResponse]:
+    """Reads a batch of so many items, whose ids may repeat."""
+
+    def read(reply: Reply) -> models.BatchExecuteResponse:
+        batch = _batch(reply)
+        if len(batch.results) != count:
+            raise ValueError(f"{count} items were sent, and {len(batch.results)} came back")
+        return batch
 
     return read
 
@@ -316,6 +372,7 @@ def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Opt
         "status": "success" if item.success else "error",
         "latency_ms": item.latency_ms,
         "sampled_for_validation": item.sampled_for_validation,
+        "confidence": item.confidence,
     }
     told = "output" if item.success else "error_message"
     values[told] = getattr(item, told)
@@ -323,10 +380,15 @@ def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Opt
     return models.ExecutionResult.model_validate(values)
 
 
-def failed_program(result: models.ExecutionResult) -> Optional[ExecutionException]:
-    """The exception for an execution whose program failed, `None` for one that succeeded."""
+def failed_program(result: models.ExecutionResult) -> Optional[LoopaiException]:
+    """The exception for an execution whose program failed, `None` for one that succeeded.
+
+    A result of a batch that says that there is no such task, or no such version, is a `NotFoundException`.
+    """
     if result.succeeded:
         return None
+    if names_missing(result.succeeded, result.execution_id, result.error_message):
+        return NotFoundException(shortened(result.error_message or ""))
     execution_id = None if result.execution_id is None else str(result.execution_id)
     status = None if result.reply is None else result.reply.status_code
     message = shortened(result.error_message or "") or f"the program ended with status {result.status!r}"
@@ -351,22 +413,37 @@ def _batch_execute(task_id: str, request: models.BatchExecuteRequest) -> Operati
         }
     )
     limit_ms = PROGRAM_TIMEOUT_MS if request.timeout_ms is None else max(request.timeout_ms, 0)
-    body = {name: value for name, value in _given(request).items() if value is not None}
-    body["task_id"] = task_id
-    body["items"] = [_given(item) for item in request.items]
-    return Operation(
-        "batch_execute",
-        "POST",
-        "/api/v1/batch/execute",
-        _batch,
-        encode(body),
-        pure=True,
-        rationed=True,
-        seconds=math.ceil(len(request.items) / concurrency) * limit_ms / 1000,
-        task_id=task_id,
-        version=request.version,
-        items=len(request.items),
-    )
+    members = {name: value for name, value in _given(request).items() if value is not None}
+
+    def asked(
+        items: Sequence[models.BatchExecuteItem],
+        concurrency: int,
+        read: Callable[[Reply], models.BatchExecuteResponse],
+        **changed: Any,
+    ) -> Operation[models.BatchExecuteResponse]:
+        body = {**members, "task_id": task_id, "items": [_given(item) for item in items], **changed}
+        return Operation(
+            "batch_execute",
+            "POST",
+            "/api/v1/batch/execute",
+            read,
+            encode(body),
+            pure=True,
+            rationed=True,
+            seconds=math.ceil(len(items) / concurrency) * limit_ms / 1000,
+            task_id=task_id,
+            version=request.version,
+            items=len(items),
+        )
+
+    def make(places: Sequence[int], concurrency: int) -> Operation[models.BatchExecuteResponse]:
+        items = [request.items[place] for place in places]
+        return asked(items, concurrency, _batch_by_place(len(places)), max_concurrency=concurrency)
+
+    whole = asked(request.items, concurrency, _batch)
+    ids = [item.id for item in request.items]
+    stops = bool(request.stop_on_first_error)
+    return replace(whole, parts=BatchParts(ids, concurrency, whole, make, lambda batch: batch, stops))
 
 
 def _given(model: BaseModel) -> dict[str, Any]:
@@ -468,6 +545,34 @@ def get_plain_health() -> Operation[models.HealthResponse]:
 
 def get_metrics() -> Operation[models.ReplyText]:
     return Operation("get_metrics", "GET", "/metrics", _text)
+
+
+# Recorded executions
+
+
+def _executions_query(**given: Any) -> str:
+    query = urlencode({name: value for name, value in given.items() if value is not None})
+    return f"?{query}" if query else ""
+
+
+@_of_task
+def list_executions(
+    task_id: str, limit: int, before: Optional[str], status: Optional[str]
+) -> Operation[models.ReplyList[models.ExecutionRecord]]:
+    path = _task_path(task_id, f"/executions{_executions_query(limit=limit, before=before, status=status)}")
+    read = _models(models.ExecutionRecord)
+    return Operation("list_executions", "GET", path, read, addition=True, task_id=task_id)
+
+
+@_of_task
+def export_executions(task_id: str, status: Optional[str]) -> Operation[models.ReplyText]:
+    path = _task_path(task_id, f"/executions/export{_executions_query(status=status)}")
+    return Operation("export_executions", "GET", path, _text, addition=True, task_id=task_id)
+
+
+def delete_executions(older_than_days: int) -> Operation[models.DeletedExecutions]:
+    path = f"/api/v1/executions{_executions_query(older_than_days=older_than_days)}"
+    return Operation("delete_executions", "DELETE", path, _model(models.DeletedExecutions), addition=True)
 
 
 # Validation, comparison, canaries

@@ -57,7 +57,7 @@ class NoReply:
     `arrived` says whether the server may have seen the request; only where it may is repeating a
     POST a question. `timed_out` is true where our own bound ended the attempt, not the network;
     `untrusted` where the server's certificate was refused, as it would be again; `final` where
-    another attempt cannot be made at all.
+    another attempt cannot be made at all; `cut` where a reply had begun and broke off.
     """
 
     error: BaseException
@@ -66,6 +66,7 @@ class NoReply:
     queued: float = 0.0
     untrusted: bool = False
     final: bool = False
+    cut: bool = False
 
 
 Answer = Union[Reply, NoReply]

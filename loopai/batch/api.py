@@ -30,7 +30,7 @@ from .engine.scheduler import Scheduler
 from .engine.sender import Sender
 from .formats.csv import CsvSource
 from .formats.lent import lent_file
-from .formats.opening import JsonlSource, ParquetSource, format_of, open_source
+from .formats.opening import FILE_SOURCES, FileSource, JsonSource, format_of, open_source
 from .mapping import InputMapping
 from .options import BatchOptions, Path
 from .reporting.quality import Expectation
@@ -46,9 +46,6 @@ Mapped = Union[Iterable[str], Mapping[str, str], None]
 Output = Union[Path, IO[bytes], None]
 AsyncOutcomes = AsyncGenerator[Outcome, None]
 Outcomes = Iterator[Outcome]
-FileSource = Union[JsonlSource, CsvSource, ParquetSource]
-
-_FILES = (JsonlSource, CsvSource, ParquetSource)
 
 
 def stream(
@@ -147,12 +144,12 @@ def _may_block(rows: object) -> bool:
         return not os.path.isfile(rows)
     if hasattr(rows, "read"):
         return True
-    return isinstance(rows, _FILES) and not rows.repeatable
+    return isinstance(rows, FILE_SOURCES) and not rows.repeatable
 
 
 def source_of(rows: object, options: BatchOptions) -> Optional[FileSource]:
     """The file that `rows` is or names; `None` for an iterable. Raises `ConfigurationError`, `ValidationException`."""
-    if isinstance(rows, _FILES):
+    if isinstance(rows, FILE_SOURCES):
         return rows
     if isinstance(rows, (str, os.PathLike)):
         return open_file(rows, options)
@@ -176,6 +173,10 @@ def open_file(path: Path, options: BatchOptions, stdin: Optional[IO[bytes]] = No
         escapechar=options.escapechar,
         types=cast("Mapping[str, str]", options.types),
         encoding=options.encoding,
+        skip_lines=options.skip_lines,
+        comment=options.comment,
+        no_header=options.no_header,
+        sheet=options.sheet,
         stdin=stdin,
     )
 
@@ -249,12 +250,12 @@ def prepare(
     else:
         raise OptionError("{journal} needs {output} beside it: a sink brings a journal of its own")
     made = Run(
-        call_of(task_id, options, plain=isinstance(source, (JsonlSource, CsvSource))),
+        call_of(task_id, options, plain=isinstance(source, (JsonSource, CsvSource))),
         values,
         Reader(
             maker(source, key, mapping, clean), journal, check_keys=_check_keys(options, scanned), limit=options.limit
         ),
-        Scheduler(options),
+        Scheduler(options, members=mapping.members),
         Statistics(clock(), expectation),
         reads_ahead=source is not None,
         may_block=source is not None and not source.repeatable,
@@ -299,10 +300,15 @@ def _prescanned(
     if source is None or not source.repeatable:
         return None
     key = options.key if isinstance(options.key, str) else None
-    to_csv = output is not None and (options.output_format == "csv" or str(output).lower().endswith(".csv"))
+    to_csv = output is not None and _kind_of(output, options) == "csv"
     if key is None and not (to_csv and source.header is None):
         return None
     return prescan(source, key, allow_duplicates=options.allow_duplicates, limit=options.limit, abandoned=abandoned)
+
+
+def _kind_of(output: Output, options: BatchOptions) -> Optional[str]:
+    named = format_of(output) if isinstance(output, (str, os.PathLike)) else None
+    return options.output_format or named
 
 
 def _check_keys(options: BatchOptions, scanned: Optional[Prescan]) -> bool:

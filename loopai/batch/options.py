@@ -111,6 +111,17 @@ def whole(least: int, most: Optional[int] = None) -> Callable[[Any], int]:
     return read
 
 
+def share(value: Any) -> float:
+    """Read a number from 0 to 1, given as such or as text."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
 def seconds(value: Any) -> float:
     """Read seconds from 0, given as a number or as text."""
     try:
@@ -217,6 +228,13 @@ class BatchOptions:
     max_errors: Union[int, str, MaxErrors, None] = option(
         None, "Stop when more than N rows, or P %, have failed.", read=_max_errors, metavar="N|P%"
     )
+    min_confidence: Optional[float] = option(
+        None,
+        "Set rows apart as doubtful whose program is less certain than this, from 0 to 1.",
+        read=_optional(share),
+        metavar="SHARE",
+        group=RESULTS,
+    )
     timeout_ms: Optional[int] = option(
         None,
         f"Milliseconds that a row's program may take ({PROGRAM_TIMEOUT_MS}).",
@@ -256,8 +274,8 @@ class BatchOptions:
     )
     format: Optional[str] = option(
         None,
-        "Format of the input: csv, jsonl or parquet (default: by its name).",
-        read=one_of("csv", "jsonl", "parquet", optional=True),
+        "Format of the input: csv, jsonl, json, parquet or xlsx (default: by its name).",
+        read=one_of("csv", "jsonl", "json", "parquet", "xlsx", optional=True),
         metavar="FORMAT",
         where=_FILES,
         group=FORMATS,
@@ -273,7 +291,21 @@ class BatchOptions:
         None, "Escape character of a CSV file that does not double its quotes.", metavar="CHAR", where=_FILES,
         group=FORMATS,
     )  # fmt: skip
-    encoding: str = option("utf-8", "Encoding of a CSV file (utf-8).", metavar="NAME", where=_FILES, group=FORMATS)
+    encoding: str = option(
+        "utf-8", "Encoding of a CSV or JSON file (utf-8).", metavar="NAME", where=_FILES, group=FORMATS
+    )
+    skip_lines: int = option(
+        0, "Lines before the header that are not read (0).", read=whole(0), metavar="N", where=_FILES, group=FORMATS
+    )
+    comment: Optional[str] = option(
+        None, "Characters that a comment line of a CSV file starts with.", metavar="TEXT", where=_FILES, group=FORMATS
+    )
+    no_header: bool = option(
+        False, "The first line is a row; columns are column_1, column_2, ….", where=_FILES, group=FORMATS
+    )
+    sheet: Optional[str] = option(
+        None, "Sheet of an Excel workbook (default: its only one).", metavar="NAME", where=_FILES, group=FORMATS
+    )
     types: Union[Mapping[str, str], Iterable[str], None] = option(
         None,
         "Type of a CSV column: str, int, float, bool or json; may be repeated.",
@@ -325,6 +357,7 @@ class BatchRequestOptions(TypedDict, total=False):
     max_in_flight: int
     max_concurrency: int
     max_errors: Union[int, str, MaxErrors, None]
+    min_confidence: Optional[float]
     timeout_ms: Optional[int]
     version: Optional[int]
 

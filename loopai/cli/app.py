@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Optional
 
 import typer
 
-from . import output, tasks
+from . import output, records, tasks
 from .batch import batch
 from .doctor import doctor
 from .executions import execute
@@ -59,6 +59,7 @@ app.callback(invoke_without_command=True)(_root())
 app.command(cls=PlainCommand)(serve)
 app.add_typer(tasks.app, name="tasks")
 app.command(cls=PlainCommand)(execute)
+app.add_typer(records.app, name="executions")
 app.command(cls=PlainCommand)(batch)
 app.command(cls=PlainCommand)(health)
 app.command(cls=PlainCommand)(doctor)

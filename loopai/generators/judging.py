@@ -92,7 +92,7 @@ class Judge:
 
 def alone(part: Part) -> str:
     """Return a program that gives one part's value."""
-    return assemble([part.told], [part], ["def main(input):", f"    return {part.call}"])
+    return assemble([part.told], [part], ["def main(input):", f"    return {part.value}"])
 
 
 def _r2(given: Sequence[tuple[int, ProgramOutcome | None]], values: Mapping[int, Any]) -> float:

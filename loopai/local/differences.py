@@ -63,6 +63,24 @@ DIFFERENCES: tuple[Difference, ...] = (
         members=(".results",),
     ),
     Difference(
+        "Executing an unknown task or version",
+        "500 `EXECUTION_ERROR`; 404 is declared and never returned",
+        "404 `TASK_NOT_FOUND` or `ARTIFACT_NOT_FOUND`",
+        "What the published server declares. The client looks the task up after that 500.",
+        ("execute.unknown_task", "execute.unknown_version"),
+        status=404,
+        members=("*",),
+    ),
+    Difference(
+        "An item that did not run",
+        "No `execution_id`, and a text",
+        "The same, with a `code`: `VALIDATION_ERROR`, `SKIPPED`, `EXECUTION_ERROR`, `TASK_NOT_FOUND`, "
+        "`ARTIFACT_NOT_FOUND`",
+        "An addition: a client can tell that it is final.",
+        ("batch.unknown_task", "batch.unknown_version", "batch.version_0"),
+        members=(".results",),
+    ),
+    Difference(
         "An item that is null",
         "500 `BATCH_EXECUTION_ERROR`",
         "400 that names the item",

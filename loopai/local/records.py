@@ -175,6 +175,7 @@ class Execution:
     latency_ms: float
     sampled: bool
     executed_at: int
+    confidence: float | None = None
 
     @property
     def status(self) -> str:
@@ -194,7 +195,7 @@ class Execution:
             "version": self.version,
             "status": self.status,
         }
-        tail = {
+        tail: dict[str, Any] = {
             "latency_ms": number(self.latency_ms),
             "sampled_for_validation": bool(self.sampled),
             "executed_at": timestamps.iso8601(self.executed_at),
@@ -203,4 +204,6 @@ class Execution:
             outcome = b'"output":' + self.output
         else:
             outcome = b'"error_message":' + to_json(self.error_message)
+        if self.confidence is not None:
+            tail["confidence"] = number(self.confidence)
         return to_json(head)[:-1] + b"," + outcome + b"," + to_json(tail)[1:]

@@ -37,6 +37,7 @@ R = TypeVar("R")
 Seal = Callable[[Transaction, R], None]
 
 SKIPPED = "Skipped: stop_on_first_error"
+SKIPPED_CODE = "SKIPPED"
 """What an item says that did not run because an earlier one failed."""
 
 MOST_TASKS_CACHED = 1000
@@ -64,7 +65,14 @@ class StopFlag:
 
 
 class ExecutionFailed(Exception):
-    """An execution that never began: unknown task, unknown version, no program. The message says which."""
+    """An execution that never began: unknown task, unknown version, no program. The message says which.
+
+    `code` is the contract's: `TASK_NOT_FOUND`, `ARTIFACT_NOT_FOUND`, or `EXECUTION_ERROR` for no program.
+    """
+
+    def __init__(self, reason: str, code: str = "EXECUTION_ERROR") -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class NoActiveProgram(Exception):
@@ -123,12 +131,16 @@ class Single:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What came of a row: its execution, or why there was none. `latency_ms` is in milliseconds."""
+    """What came of a row: its execution, or why there was none. `latency_ms` is in milliseconds.
+
+    `code` says why a row that did not run was not run; clients repeat no such row.
+    """
 
     id: str
     execution: Execution | None
     reason: str | None
     latency_ms: float
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -204,7 +216,7 @@ class Service:
             seal(transaction, TaskState(task, warnings=warnings))
         for warning in warnings:
             logger.warning("task %s: %s", name, warning)
-        if examples:
+        if examples or not self._settings.makes_alone:
             # Its imports take longer than most trainings.
             self._trainer.prepare()
 
@@ -248,7 +260,7 @@ class Service:
         """
         state = self._store.task(task_id)
         if state is None:
-            raise ExecutionFailed(f"Task with ID {task_id} not found")
+            raise ExecutionFailed(f"Task with ID {task_id} not found", "TASK_NOT_FOUND")
         if state.active_version is not None:
             return None
         drafts = [one.version for one in self._store.artifacts(task_id) if _awaits_activation(one)]
@@ -407,14 +419,15 @@ class Service:
         for start in range(0, len(rows), step):
             group = rows[start : start + step]
             if stop_on_first_error and any(result.reason is not None for result in results):
-                results.extend(RowResult(row.id, None, SKIPPED, 0.0) for row in group)
+                results.extend(RowResult(row.id, None, SKIPPED, 0.0, SKIPPED_CODE) for row in group)
                 continue
-            reasons = [skipping() or self._unfit(running, row.input) for row in group]
+            skipped = [skipping() for _ in group]
+            reasons = [skip or self._unfit(running, row.input) for row, skip in zip(group, skipped)]
             inputs = [row.input for row, reason in zip(group, reasons) if reason is None]
             outcomes = iter(self._run_many(chosen.program, inputs, limit, max_concurrency, skipping))
-            for row, reason in zip(group, reasons):
+            for row, reason, skip in zip(group, reasons, skipped):
                 if reason is not None:
-                    results.append(RowResult(row.id, None, reason, 0.0))
+                    results.append(RowResult(row.id, None, reason, 0.0, SKIPPED_CODE if skip else "VALIDATION_ERROR"))
                     continue
                 outcome = self._fitting(running, chosen, next(outcomes))
                 sampled = _sampled(row.force_validation, running)
@@ -450,7 +463,7 @@ class Service:
         if running is None:
             found = self._store.running_of(task_id)
             if found is None:
-                raise ExecutionFailed(f"Task with ID {task_id} not found")
+                raise ExecutionFailed(f"Task with ID {task_id} not found", "TASK_NOT_FOUND")
             of_input, of_output = _checked(from_json(found[1])), _checked(from_json(found[2]))
             running = _Running(found[0], of_input, of_output)
             self._tasks.put(task_id, running, of_input.weight + of_output.weight)
@@ -468,7 +481,8 @@ class Service:
         else:
             found = self._store.program_of_version(task_id, version)
             if found is None:
-                raise ExecutionFailed(f"Program artifact version {version} for task {task_id} not found")
+                reason = f"Program artifact version {version} for task {task_id} not found"
+                raise ExecutionFailed(reason, "ARTIFACT_NOT_FOUND")
         chosen = _Chosen(*found, Program(*self._store.code(found[0])))
         return self._programs_chosen.put((task_id, version), chosen, len(chosen.program.code))
 
@@ -574,4 +588,5 @@ def _execution(
         latency_ms=round(latency_ms, 4),
         sampled=sampled,
         executed_at=timestamps.now(),
+        confidence=None if error is not None else outcome.confidence,
     )

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import sqlite
 
 from .records import Artifact, Execution, TaskRecord
 
-SCHEMA = 3
+SCHEMA = 4
 """Number of the tables' shape, kept in the database's `user_version`; a database of a higher one is refused."""
 
 metadata = sa.MetaData()
@@ -75,6 +75,7 @@ executions = sa.Table(
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("sampled", sa.Boolean, nullable=False),
     sa.Column("executed_at", sa.Integer, nullable=False),
+    sa.Column("confidence", sa.Float),
     sa.Index("ix_executions_task_id", "task_id", "seq"),
 )
 
@@ -103,6 +104,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE artifacts ADD COLUMN verified BOOLEAN",
         "ALTER TABLE artifacts ADD COLUMN usage TEXT",
     ),
+    4: ("ALTER TABLE executions ADD COLUMN confidence FLOAT",),
 }
 """What makes a database of the number before into one of this number."""
 

@@ -23,6 +23,9 @@ LARGEST_EXAMPLES = 10_000_000
 GENERATOR_SECONDS = 120.0
 """How long the making of a program may take longer where a service is asked: three attempts, and trying its program."""
 
+JUDGING_SECONDS = 60.0
+"""How long programs of a language model may be tried after its own time is up."""
+
 SPARE_SECONDS = 30.0
 """How long a process that was started ahead of its job waits for one."""
 
@@ -49,7 +52,7 @@ class Trainer:
         self._told = threading.Event()
         self._host = ""
         if model is not None:
-            self._seconds += model.seconds
+            self._seconds += model.seconds + JUDGING_SECONDS
             self._host = model.host
             self._asked = _members(language_model=asdict(model))
         elif generator is not None:

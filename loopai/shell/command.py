@@ -11,17 +11,19 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional, TextIO, Union, cast
 
-from ..batch.api import FileSource, files_of, maker, mapping_of, open_file, perform, prepare
+from ..batch.api import files_of, maker, mapping_of, open_file, perform, prepare
 from ..batch.engine.driver import Driver
 from ..batch.engine.run import Run
 from ..batch.engine.stopping import Stop
+from ..batch.formats.opening import FileSource
 from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.reporting.one_line import one_line
 from ..batch.reporting.progress import ProgressBar, watcher_for
 from ..batch.reporting.report import check_report, write_report
-from ..batch.resume.checkpoint import check_apart
+from ..batch.resume.checkpoint import check_apart, check_output
 from ..batch.resume.prescan import prescan
 from ..batch.rows import Row
 from ..exceptions import (
@@ -54,6 +56,7 @@ from .text import no_server
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
     from ..models import Task
+    from ..programs.input_check import InputCheck
 
 __all__ = [
     "ALL_OK",
@@ -73,7 +76,10 @@ __all__ = [
 ]
 
 PLANNED = 3
-"""Rows that `--dry-run` shows."""
+"""Rows that `--dry-run` shows, beside the first that would fail."""
+
+CHECKED = 1000
+"""Rows that `--dry-run` checks against the task's input schema."""
 
 
 def run_command(
@@ -165,13 +171,38 @@ class BatchCommand:
                 f" {max_in_flight} at a time"
             )
 
-    def show(self, rows: Iterable[Row]) -> int:
-        """Say what the first rows would be sent as, and give the exit code of a dry run."""
-        shown = list(islice(rows, PLANNED))
-        for row in shown:
-            text = row.error or json.dumps(row.input, ensure_ascii=False, default=str)
-            self.say(f"{one_line(row.key, LONGEST_NAME)}: {one_line(text, LONGEST)}")
-        return FAILED_ROWS if any(row.error is not None for row in shown) else ALL_OK
+    def show(self, rows: Iterable[Row], task: str) -> int:
+        """Say what the first rows would be sent as and whether they fit the task, and give a dry run's exit code."""
+        check = self._input_check(task)
+        shown = bad = seen = 0
+        for row in islice(rows, CHECKED if check is not None else PLANNED):
+            seen += 1
+            wrong = check.errors(row.input) if check is not None and row.error is None else []
+            problem = row.error or "; ".join(f"{path}: {text}" for path, text in wrong[:3])
+            bad += bool(problem)
+            if shown < PLANNED or (problem and bad == 1):
+                shown += 1
+                text = row.error or json.dumps(row.input, ensure_ascii=False, default=str)
+                text = f"{text} does not fit: {problem}" if wrong else text
+                self.say(f"{one_line(row.key, LONGEST_NAME)}: {one_line(text, LONGEST)}")
+        if check is not None:
+            fits = "all fit" if not bad else f"{bad:,} cannot be read or do not fit"
+            rows_checked = "1 row" if seen == 1 else f"{seen:,} rows"
+            self.say(f"Checked the first {rows_checked} against the task's input schema: {fits}.")
+        return FAILED_ROWS if bad else ALL_OK
+
+    def _input_check(self, task: str) -> Optional[InputCheck]:
+        """What rows are checked with; `None`, and why in words, where they cannot be."""
+        try:
+            from ..programs.input_check import InputCheck, SchemaTooLarge
+        except ImportError:
+            self.say("Rows are not checked against the task's input schema, which needs: pip install jsonschema-rs")
+            return None
+        try:
+            return InputCheck(find_task(self.client, task).input_schema)
+        except (LoopaiException, SchemaTooLarge) as error:
+            self.say(f"Rows are not checked against the task's input schema: {error}")
+            return None
 
     def carry_out(self, work: Callable[[Stop], CommandResult], *, go_on: str = TO_RESUME) -> int:
         """Do the work with signals heeded, say how it ended, and give the exit code.
@@ -247,7 +278,11 @@ class FileCommand(BatchCommand):
             return self.dry_run(source)
         if to_stdout and stdout is None and sys.stdout is None:
             raise OptionError("standard output is closed; pass {output} FILE")
-        task_id = str(find_task(self.client, options.task).id)
+        path = None if to_stdout else Path(str(options.output))
+        check_output(path, options.output_format, options.mode, cast("Optional[str]", options.journal))
+        task = find_task(self.client, options.task)
+        mapping_of(source, options)[0].check_schema(task.input_schema, source.header or ())
+        task_id = str(task.id)
         if options.version is not None:
             self.check_version(task_id, options.version)
         output: Union[str, IO[bytes]] = options.output or "-"
@@ -285,7 +320,7 @@ class FileCommand(BatchCommand):
             rows = prescan(source, key, allow_duplicates=options.allow_duplicates, limit=options.limit).rows
         make = maker(source, key, mapping)
         self.plan(options.task, source.name, rows, options.chunk_size, options.max_in_flight)
-        code = self.show(make(record, number) for number, record in enumerate(source, 1))
+        code = self.show((make(record, number) for number, record in enumerate(source, 1)), options.task)
         self.say("Nothing was sent (--dry-run).")
         return code
 

@@ -86,6 +86,8 @@ class CommandResult:
 def told(summary: Summary) -> list[str]:
     """The summary as lines for people."""
     parts = [f"{summary.ok:,} ok", f"{summary.errors:,} errors"]
+    if summary.doubtful:
+        parts.insert(1, f"{summary.doubtful:,} doubtful")
     if summary.cancelled:
         parts.append(f"{summary.cancelled:,} cancelled")
     if summary.skipped:

@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from pydantic_core import to_json
 
 from .._core.wire import Reply
-from .programming import Call, FakeTask, NoSuchTask, NotProgrammed, ProgramError, how_to_program, reply
+from .programming import Call, Certain, FakeTask, NoSuchTask, NotProgrammed, ProgramError, how_to_program, reply
 
 Answered = tuple[int, Any]
 
@@ -186,8 +186,7 @@ class FakeServer:
         try:
             outcome = self._run(task_id, body, body)
         except NoSuchTask as error:
-            message = "An error occurred during program execution"
-            return self._error(500, "EXECUTION_ERROR", message, str(error))
+            return self._error(404, "TASK_NOT_FOUND", str(error))
         version = body.get("version") or _active_version(self._tasks[task_id]) or 1
         return 200, {
             "task_id": task_id,
@@ -205,7 +204,12 @@ class FakeServer:
             try:
                 outcome = self._run(body["task_id"], body, item, item["id"])
             except NoSuchTask as error:
-                outcome = {"error_message": str(error), "latency_ms": LATENCY_MS, "sampled_for_validation": False}
+                outcome = {
+                    "error_message": str(error),
+                    "code": "TASK_NOT_FOUND",
+                    "latency_ms": LATENCY_MS,
+                    "sampled_for_validation": False,
+                }
             results.append({"id": item["id"], "success": "error_message" not in outcome, **outcome})
         succeeded = sum(result["success"] for result in results)
         return 200, {
@@ -233,7 +237,10 @@ class FakeServer:
         call = Call(task.name, item["input"], request.get("version"), request.get("timeout_ms"), forced, item_id)
         outcome: dict[str, Any] = {"latency_ms": LATENCY_MS, "sampled_for_validation": forced}
         try:
-            outcome["output"] = task.run(call)
+            output = task.run(call)
+            if isinstance(output, Certain):
+                outcome["confidence"], output = output.confidence, output.output
+            outcome["output"] = output
         except ProgramError as error:
             outcome["error_message"] = str(error)
         return {"execution_id": uuid4(), **outcome}

@@ -40,6 +40,14 @@ class NotProgrammed(AssertionError):
 
 
 @dataclass(frozen=True)
+class Certain:
+    """An output with how certain the program is of it, from 0 to 1: for `returns`, `returns_each` and `computes`."""
+
+    output: Any
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Call:
     """One input given to a task, alone or in a batch, where `item_id` is the row's own id."""
 

@@ -132,8 +132,13 @@ async def _aread(response: httpx.Response, request: Request) -> ReplyBody:
     return body
 
 
-def _no_reply(library: Library, error: Exception, connecting: bool, timed_out: bool, queued: float) -> NoReply:
-    """Word that no reply came. The error keeps its causes but none of their frames, which hold the headers."""
+def _no_reply(
+    library: Library, error: Exception, connecting: bool, timed_out: bool, queued: float, *, begun: bool
+) -> NoReply:
+    """Return that no reply came, or that it broke off once it had `begun`.
+
+    The error keeps its causes but none of their frames, which hold the headers.
+    """
     link: Optional[BaseException] = error
     untrusted = False
     while link is not None:
@@ -143,7 +148,8 @@ def _no_reply(library: Library, error: Exception, connecting: bool, timed_out: b
             link._request = None
         link = link.__cause__ or link.__context__
     arrived = not connecting and not isinstance(error, library.not_sent)
-    return NoReply(error, arrived, timed_out or isinstance(error, library.timeouts), queued, untrusted)
+    timed_out = timed_out or isinstance(error, library.timeouts)
+    return NoReply(error, arrived, timed_out, queued, untrusted, cut=begun and not timed_out)
 
 
 _SURELY_OPEN = 1.0
@@ -191,6 +197,7 @@ class _AsyncConnection:
         library = self._library
         self._connecting = False
         may_connect = time.monotonic() - self.idle_since > _SURELY_OPEN
+        response: Optional[httpx.Response] = None
         try:
             with anyio.fail_after(timeout):
                 built = library.request(request, None, self._trace if may_connect else None)
@@ -203,7 +210,7 @@ class _AsyncConnection:
                     await response.aclose()
                     return _undecodable(response, error, queued)
         except library.faults as error:
-            return _no_reply(library, error, self._connecting, False, queued)
+            return _no_reply(library, error, self._connecting, False, queued, begun=response is not None)
         return _reply_of(response, body.content(), queued, body.cut)
 
     async def aclose(self) -> None:
@@ -251,6 +258,7 @@ class _Connection:
         alarm = self._alarm = Alarm(self._socket)
         if timeout is not None:
             watchdog.set(alarm, timeout)
+        response: Optional[httpx.Response] = None
         try:
             response = self._transport.handle_request(library.request(request, timeout, self._trace))
             try:
@@ -261,7 +269,7 @@ class _Connection:
                 response.close()
                 return _undecodable(response, error, queued)
         except library.faults as error:
-            return _no_reply(library, error, self._connecting, alarm.rang, queued)
+            return _no_reply(library, error, self._connecting, alarm.rang, queued, begun=response is not None)
         finally:
             watchdog.unset(alarm)
         # Where the alarm rang in the moment the reply was whole, the reply counts: httpx finds the socket shut when
@@ -412,6 +420,7 @@ class BroughtAsyncClient:
         library = self._library
         exchange = _Exchange(library, self._client, request)
         exchange.built.extensions["trace"] = exchange.atrace
+        response: Optional[httpx.Response] = None
         try:
             with anyio.fail_after(exchange.timeout):
                 response = await self._client.send(exchange.built, stream=True, follow_redirects=False)
@@ -424,7 +433,7 @@ class BroughtAsyncClient:
         except library.module.HTTPStatusError as error:
             return _refused_by_hook(error.response, request)
         except library.faults as error:
-            return _no_reply(library, error, exchange.connecting, False, 0.0)
+            return _no_reply(library, error, exchange.connecting, False, 0.0, begun=response is not None)
         return _reply_of(response, body.content(), 0.0, body.cut)
 
     async def aclose(self) -> None:
@@ -450,6 +459,7 @@ class BroughtClient:
         alarm = exchange.alarm
         if exchange.timeout is not None:
             watchdog.set(alarm, exchange.timeout)
+        response: Optional[httpx.Response] = None
         try:
             response = self._client.send(exchange.built, stream=True, follow_redirects=False)
             stream = response.extensions.get("network_stream")
@@ -464,7 +474,7 @@ class BroughtClient:
         except library.module.HTTPStatusError as error:
             return _refused_by_hook(error.response, request)
         except library.faults as error:
-            return _no_reply(library, error, exchange.connecting, alarm.rang, 0.0)
+            return _no_reply(library, error, exchange.connecting, alarm.rang, 0.0, begun=response is not None)
         finally:
             watchdog.unset(alarm)
         return _cut_off(alarm, response, 0.0) or _reply_of(response, body.content(), 0.0, body.cut)

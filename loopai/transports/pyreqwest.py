@@ -191,7 +191,7 @@ _READ = 2**20
 """Bytes of one reading; of so many pyreqwest makes room beforehand, and a body's own word on its length is not it."""
 
 
-def _no_reply(error: Exception, queued: float) -> NoReply:
+def _no_reply(error: Exception, queued: float, *, begun: bool) -> NoReply:
     details = getattr(error, "details", None) or {}
     causes = [cause["message"] for cause in details.get("causes") or []]
     timed_out = isinstance(error, RequestTimeoutError)
@@ -205,7 +205,7 @@ def _no_reply(error: Exception, queued: float) -> NoReply:
     plain = TimeoutError(told) if timed_out else ConnectionError(told)
     plain.__cause__ = error.with_traceback(None)
     untrusted = any(cause.startswith(_UNTRUSTED) for cause in causes)
-    return NoReply(plain, _CONNECTING not in causes, timed_out, queued, untrusted)
+    return NoReply(plain, _CONNECTING not in causes, timed_out, queued, untrusted, cut=begun and not timed_out)
 
 
 class _Client:
@@ -265,20 +265,20 @@ class PyreqwestTransport:
         if _process.over:
             return _too_late()
         slots, turn = self._slots, Turn()
-        queued = 0.0
+        queued, begun = 0.0, False
         try:
             admitted = slots.admit(request, turn)
             if isinstance(admitted, NoReply):
                 return admitted
             queued = admitted
             with _request(self._client.get(), request, time_left(request, queued)) as response:
-                body = ReplyBody(request.max_bytes)
+                begun, body = True, ReplyBody(request.max_bytes)
                 while (data := response.body_reader.read(_READ)) is not None:
                     if not body.feed(bytes(data)) or len(data) < _READ:
                         break
                 return _reply_of(response, body, queued)
         except _FAULTS as error:
-            return _no_reply(error, queued)
+            return _no_reply(error, queued, begun=begun)
         finally:
             slots.release(turn)
 
@@ -315,15 +315,16 @@ class AsyncPyreqwestTransport:
         queued = 0.0 if slots.take() else await slots.admit(request)
         if isinstance(queued, NoReply):
             return queued
+        begun = False
         try:
             async with _request(self._client.get(), request, time_left(request, queued)) as response:
-                body = ReplyBody(request.max_bytes)
+                begun, body = True, ReplyBody(request.max_bytes)
                 while (data := await response.body_reader.read(_READ)) is not None:
                     if not body.feed(bytes(data)) or len(data) < _READ:
                         break
                 return _reply_of(response, body, queued)
         except _FAULTS as error:
-            return _no_reply(error, queued)
+            return _no_reply(error, queued, begun=begun)
         finally:
             slots.release()
 

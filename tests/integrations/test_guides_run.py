@@ -27,6 +27,8 @@ pytest.importorskip("pydantic_monty", reason="the guides run on the embedded ser
 for library in ("django", "celery", "fastapi", "pydantic_settings", "openai", "pyarrow", "pyreqwest"):
     pytest.importorskip(library, reason="the guides use all of loopai's extras")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a reader has running, and what stands in for it here.
@@ -280,7 +282,6 @@ def _needs_broker() -> None:
         pytest.skip(f"no Redis on this machine: {error}")
 
 
-SLOW = {"celery", "deployment", "django"}
 # An empty folder, and nothing set up: their readers start what they need themselves.
 TUTORIALS = sorted(path.stem for path in (ROOT / "docs" / "tutorials").glob("*.md"))
 PAGES = sorted(
@@ -290,7 +291,7 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in PAGES])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_guide_does_what_it_says(page: str, reader: Reader) -> None:
     """Its files, commands and snippets, in their order, in one folder: each ends well and says what is shown."""
     if page == "celery":
@@ -325,7 +326,6 @@ def section_of(text: str, heading: str) -> str:
 @pytest.mark.parametrize(
     ("section", "pages"),
     [
-        ("# loopai", ["django"]),
         ("## Django", ["django"]),
         ("## FastAPI", []),
         pytest.param("## Celery", ["django", "celery"], marks=pytest.mark.slow),

@@ -388,3 +388,11 @@ def test_a_key_that_the_model_says_is_in_no_program() -> None:
     """Should an endpoint put the header into its answer."""
     candidate, _ = made(block(f"# {KEY}\n{GOOD}"))
     assert KEY not in candidate.code
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, "openai", None)
+    reason, model = refused(block(GOOD))
+    assert reason.endswith("pip install openai")
+    assert model.requests == []

@@ -135,7 +135,7 @@ def test_the_key_is_in_no_log_error_or_artifact(tmp_path: Path, caplog: pytest.L
         Said("x", hang=True),
     )
     for number, answer in enumerate(answers):
-        options: dict[str, Any] = {"llm_model": "m", "llm_api_key": KEY, "llm_seconds": 1.0}
+        options: dict[str, Any] = {"llm_model": "m", "llm_api_key": KEY, "llm_seconds": 2.0 if answer.hang else 30.0}
         with (
             caplog.at_level(logging.DEBUG),
             scripted(answer) as model,

@@ -215,6 +215,7 @@ async def test_the_earlier_sdks_path_and_spelling_work(http: httpx.AsyncClient) 
     assert (await http.post("/api/v1/batch/execute", json=batch)).json()["success_count"] == 1
 
 
+@pytest.mark.slow
 async def test_the_first_execution_makes_the_program(http: httpx.AsyncClient) -> None:
     """Learnt from the task's own examples, and made once however many ask at the same moment."""
     task_id = await create(http, versions=0, examples=EXAMPLES)

@@ -147,7 +147,7 @@ async def test_an_api_key_guards_everything_under_api(serve: Serve) -> None:
                 assert reply.headers["www-authenticate"] == "Bearer"
                 assert "s3cret" not in reply.text
         assert (await http.get("/api/v1/tasks", headers={"authorization": "Bearer s3cret"})).status_code == 200
-        for path in ("/api/v1/health/live", "/health", "/metrics", "/openapi.json", "/docs"):
+        for path in ("/api/v1/health/live", "/health", "/openapi.json", "/docs"):
             assert (await http.get(path)).status_code == 200
 
 
@@ -341,6 +341,11 @@ async def test_the_document_covers_every_route(serve: Serve) -> None:
         assert body == {"$ref": "#/components/schemas/ExecuteRequest"}
         schemas = document["components"]["schemas"]
         assert schemas["ExecuteRequest"]["required"] == ["task_id", "input"]
+        # One type each: not the client's alternatives, which take what a newer server says.
+        status = schemas["ExecutionResult"]["properties"]["status"]
+        assert status == {"title": "Status", "type": "string", "enum": ["success", "error"]}
+        assert schemas["PushProgramRequest"]["properties"]["language"]["enum"] == ["python", "typescript"]
+        assert not {"verified", "usage"} & set(schemas["ProgramArtifact"]["required"])
         assert schemas["BatchExecuteRequest"]["properties"]["items"]["items"] == {
             "$ref": "#/components/schemas/BatchExecuteItem"
         }

@@ -122,7 +122,7 @@ def test_rows_go_to_stdout_and_come_from_stdin(client: SyncLoopaiClient) -> None
         ({"report": "."}, "--report: . is a folder; name a file in it"),
         ({"output": "."}, "--output: . is a folder; name a file in it"),
         ({"output": "-", "output_format": "xml"}, "--output-format must be one of csv, jsonl, parquet, not 'xml'"),
-        ({"format": "xml"}, "--format must be one of csv, jsonl, parquet, not 'xml'"),
+        ({"format": "xml"}, "--format must be one of csv, jsonl, json, parquet, xlsx, not 'xml'"),
         ({"delimiter": "\\t"}, "--delimiter must be one character"),
         ({"grace": -1}, "--grace must be a number of seconds from 0, not -1"),
     ],
@@ -207,7 +207,16 @@ def test_the_output_of_a_run_may_be_the_input_of_another(client: SyncLoopaiClien
     assert Ran(client, **options, mode="resume").code == 1
     found = list(open_source(again))
     assert [problem for _, _, problem in found] == [None] * 20
-    columns = ["id", "n", "label", "loopai_status", "loopai_output", "loopai_error", "loopai_latency_ms"]
+    columns = [
+        "id",
+        "n",
+        "label",
+        "loopai_status",
+        "loopai_output",
+        "loopai_error",
+        "loopai_latency_ms",
+        "loopai_confidence",
+    ]
     assert all(list(row or {}) == columns for _, row, _ in found)
 
 
@@ -317,7 +326,7 @@ def test_a_second_signal_ends_at_once(client: SyncLoopaiClient, fake: FakeLoopai
 def test_a_dry_run_shows_the_plan_and_sends_nothing(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
     """Rows, requests, and the first three inputs as they would be sent."""
     ran = Ran(client, input=_input(tmp_path, 250), key="id", dry_run=True, output=str(tmp_path / "out.jsonl"))
-    assert (ran.code, fake.requests) == (0, [])
+    assert (ran.code, fake.task("parity").call_count) == (0, 0)
     assert "250 rows" in ran.said
     assert "3 requests of at most 100" in ran.said
     assert 'k0: {"n": 0}\nk1: {"n": 1}\nk2: {"n": 2}\n' in ran.said

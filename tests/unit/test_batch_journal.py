@@ -42,6 +42,7 @@ def test_resume_passes_over_what_ended_and_retry_failed_over_what_ended_ok(path:
         assert _ended(journal) == "ab"
 
 
+@pytest.mark.slow
 def test_a_torn_tail_is_dropped_at_every_length(path: Path) -> None:
     """Cut anywhere, the journal opens with the records that are whole, and can be written on."""
     whole = path.read_bytes()

@@ -31,6 +31,7 @@ WRONG: dict[str, Any] = {
     "max_in_flight": "many",
     "max_concurrency": "101",
     "max_errors": "half",
+    "min_confidence": "80%",
     "timeout_ms": "60001",
     "version": "0",
     "mode": "again",
@@ -41,6 +42,9 @@ WRONG: dict[str, Any] = {
     "escapechar": "\\\\",
     "encoding": "utf-80",
     "types": ["n=number"],
+    "skip_lines": "-1",
+    "comment": " ",
+    "sheet": "Sheet1",
     "key": "missing",
     "missing": "drop",
 }
@@ -130,7 +134,7 @@ def test_a_router_refuses_what_is_no_option_of_a_request(name: str, fastapi: Any
 
 def test_every_option_has_a_wrong_value_or_takes_anything() -> None:
     """A new option is tried in every face once its wrong value stands above."""
-    anything = {"allow_duplicates", "ordered", "force_validation", "journal", "sink", "stop", "watchers"}
+    anything = {"allow_duplicates", "ordered", "force_validation", "no_header", "journal", "sink", "stop", "watchers"}
     assert WRONG.keys() | anything == TABLE.keys()
 
 

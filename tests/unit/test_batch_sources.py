@@ -44,7 +44,7 @@ def test_a_line_that_is_no_object_is_that_rows_error(tmp_path: Path) -> None:
     assert read[1][1] == "line 2 is no JSON: EOF while parsing a value at column 6"
     assert "line 3 is a JSON list" in read[2][1]
     assert "line 4 is no JSON" in read[3][1]
-    assert "line 5 is no JSON" in read[4][1]
+    assert read[4][1] == "line 5 is not utf-8: pass the encoding of the file"
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
@@ -210,7 +210,11 @@ def test_the_same_content_is_the_same_input(tmp_path: Path) -> None:
         ("in.csv", b"a,b\n", {"encoding": "klingon"}, "encoding: unknown encoding 'klingon'"),
         ("in.jsonl", b"{}", {"delimiter": ","}, "are for CSV"),
         ("in.jsonl", b"{}", {"quotechar": ""}, "are for CSV"),
-        ("in.jsonl", b"{}", {"encoding": "latin-1"}, "are for CSV"),
+        ("in.parquet", b"PAR1", {"encoding": "latin-1"}, "encoding is for CSV and JSON"),
+        ("in.jsonl", b"{}", {"skip_lines": 1}, "skip_lines and no_header are for CSV and .xlsx"),
+        ("in.jsonl", b"{}", {"comment": "#"}, "comment is for CSV"),
+        ("in.csv", b"a,b", {"comment": "\n"}, "comment must be the characters"),
+        ("in.csv", b"a,b", {"sheet": "Sheet1"}, "sheet is for .xlsx"),
         ("in.csv", b"a,b", {"quotechar": "''"}, "quotechar must be one character"),
         ("in.csv", b"a,b", {"escapechar": ""}, "escapechar must be one character"),
         ("in.csv", b"a,b", {"delimiter": "'", "quotechar": "'"}, "must differ"),

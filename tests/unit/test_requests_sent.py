@@ -56,6 +56,12 @@ ASKED: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, str]] = [
     ("get_task", (str(TASK).upper(),), {}, "GET", f"/api/v1/tasks/{TASK}", None, "tasks.get.response"),
     ("list_tasks", (), {}, "GET", "/api/v1/tasks", None, "tasks.artifacts.list.response.empty"),
     ("get_task_by_name", ("spam filter",), {}, "GET", "/api/v1/tasks/by-name/spam%20filter", None, "tasks.get.response"),
+    ("list_executions", (TASK,), {}, "GET", f"/api/v1/tasks/{TASK}/executions?limit=100", None,
+     "tasks.artifacts.list.response.empty"),
+    ("list_executions", ("spam", 5, "71", "error"), {}, "GET",
+     f"/api/v1/tasks/{TASK}/executions?limit=5&before=71&status=error", None, "tasks.artifacts.list.response.empty"),
+    ("export_executions", ("spam", "error"), {}, "GET", f"/api/v1/tasks/{TASK}/executions/export?status=error", None,
+     "tasks.artifacts.list.response.empty"),
     ("list_artifacts", (TASK,), {}, "GET", f"/api/v1/tasks/{TASK}/artifacts", None, "tasks.artifacts.list.response"),
     ("get_artifact", (TASK, 2), {}, "GET", f"/api/v1/tasks/{TASK}/artifacts/2", None, "tasks.artifacts.get.response"),
     ("push_program", ("spam", "def main(input): ..."), {"activate": False}, "POST", f"/api/v1/tasks/{TASK}/artifacts",
@@ -124,7 +130,7 @@ def test_every_operation(
     assert ("content-type" in request.headers) == (body is not None)
     if name == "unsubscribe_webhook":
         assert result is None
-    elif name == "get_metrics":
+    elif name in {"get_metrics", "export_executions"}:
         assert result.reply.status_code == 200
     else:
         read = json.loads(example(reply))
@@ -153,7 +159,7 @@ def test_every_public_operation_is_tested(calls: Any) -> None:
         "transport",
     }
     public = {name for name in dir(calls.client()) if not name.startswith("_")} - plain
-    elsewhere = {"batch_execute_advanced", "batch_stream", "run_batch", "load_program"}
+    elsewhere = {"batch_execute_advanced", "batch_stream", "run_batch", "load_program", "delete_executions"}
     assert public - elsewhere == {row[0] for row in ASKED}
 
 

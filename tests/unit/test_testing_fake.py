@@ -175,9 +175,8 @@ async def test_a_task_that_the_server_does_not_have(fake: FakeLoopai) -> None:
         with pytest.raises(NotFoundException) as missing:
             await client.get_task("gone")
         assert (missing.value.code, missing.value.status_code) == ("TASK_NOT_FOUND", 404)
-        with pytest.raises(ExecutionException, match="not found") as failed:
+        with pytest.raises(NotFoundException, match="not found"):
             await client.execute("gone", 1)
-        assert (failed.value.code, failed.value.status_code) == ("EXECUTION_ERROR", 500)
         batch = await client.batch_execute("gone", [1])
         assert "not found" in str(batch.results[0].error_message)
         assert batch.results[0].execution_id is None

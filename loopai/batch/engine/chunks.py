@@ -17,7 +17,7 @@ from ..._core.operations import Operation
 from ..._core.wire import Reply
 from ...exceptions import ValidationException
 from ...models import BatchExecuteResult, ReplyInfo
-from ..rows import ERROR, OK, PROGRAM, Outcome, Row
+from ..rows import DOUBTFUL, ERROR, OK, PROGRAM, Outcome, Row, Status
 from .throttle import LARGEST_CHUNK
 
 _NUMBERS = frozenset({int, float})
@@ -42,7 +42,10 @@ class BatchCall:
 class Chunk:
     """Rows that travel together. `number` is the place of the first in the run; times are the scheduler's."""
 
-    __slots__ = ("alone", "attempts", "failed_at", "not_before", "numbers", "rows", "sent_at")
+    __slots__ = (
+        "alone", "attempts", "broken", "concurrency", "cut_at", "failed_at", "not_before", "numbers", "rows", "sent_at",
+        "suspect",
+    )  # fmt: skip
 
     def __init__(self, rows: Sequence[Row], numbers: Sequence[int], attempts: int = 0) -> None:
         self.rows = rows
@@ -50,6 +53,14 @@ class Chunk:
         self.attempts = attempts
         self.alone = 0
         """Failures since the row travels alone."""
+        self.suspect = 0
+        """How often the server failed to run the rows one at a time, while it ran others."""
+        self.broken = 0
+        """Replies that broke off."""
+        self.cut_at: Optional[float] = None
+        """When the last of them did, of a row alone."""
+        self.concurrency: Optional[int] = None
+        """Rows that the server may run at a time; `None` for the run's own."""
         self.sent_at = 0.0
         self.failed_at: Optional[float] = None
         self.not_before = 0.0
@@ -62,8 +73,16 @@ class Chunk:
         middle = len(self.rows) // 2
         first = Chunk(self.rows[:middle], self.numbers[:middle], self.attempts)
         second = Chunk(self.rows[middle:], self.numbers[middle:], self.attempts)
-        first.failed_at = second.failed_at = self.failed_at
+        for half in (first, second):
+            half.failed_at, half.suspect, half.broken = self.failed_at, self.suspect, self.broken
         return first, second
+
+    def part(self, places: Sequence[int], now: float) -> Chunk:
+        """Some of the rows, which failed, as a chunk that remembers the attempts and when they first failed."""
+        made = Chunk([self.rows[place] for place in places], [self.numbers[place] for place in places], self.attempts)
+        made.failed_at = now if self.failed_at is None else self.failed_at
+        made.suspect = self.suspect
+        return made
 
 
 class Replies:
@@ -113,7 +132,8 @@ Answer = Union[Replies, TooLarge, Unsendable]
 def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarge, Unsendable]:
     """The chunk as one batch request, or why it cannot be one."""
     ids = ids_of(chunk)
-    body: dict[str, Any] = {"task_id": call.task_id, "max_concurrency": call.max_concurrency}
+    concurrency = call.max_concurrency if chunk.concurrency is None else chunk.concurrency
+    body: dict[str, Any] = {"task_id": call.task_id, "max_concurrency": concurrency}
     if call.force_validation:
         body["items"] = [
             {"id": name, "input": row.input, "force_validation": True} for name, row in zip(ids, chunk.rows)
@@ -144,7 +164,7 @@ def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarg
         content,
         pure=True,
         rationed=True,
-        seconds=math.ceil(len(ids) / call.max_concurrency) * limit_ms / 1000,
+        seconds=math.ceil(len(ids) / concurrency) * limit_ms / 1000,
         task_id=call.task_id,
         version=call.version,
         items=len(ids),
@@ -229,16 +249,19 @@ def _result_of(content: bytes) -> Mapping[str, Any]:
         "success": item.success,
         "output": item.output,
         "error_message": item.error_message,
+        "code": item.code,
         "latency_ms": item.latency_ms if 0 <= item.latency_ms < math.inf else None,
+        "confidence": item.confidence,
         "execution_id": None if item.execution_id is None else str(item.execution_id),
     }
 
 
 def _is_sound(result: Mapping[str, Any]) -> bool:
     """Whether a result's members are of the types that are counted on."""
-    latency = result.get("latency_ms")
+    latency, confidence = result.get("latency_ms"), result.get("confidence")
     return (
         type(result.get("success")) is bool
+        and (confidence is None or (type(confidence) in _NUMBERS and 0 <= confidence <= 1))
         and (latency is None or (type(latency) in _NUMBERS and 0 <= latency < math.inf))
         and type(result.get("error_message")) in _TEXT_OR_NONE
         and type(result.get("execution_id")) in _TEXT_OR_NONE
@@ -254,10 +277,13 @@ def _same_task(said: Any, asked: str) -> bool:
         return False
 
 
-def outcome_of(row: Row, result: Mapping[str, Any], attempts: int) -> Outcome:
-    """How a row ended, by its result on the wire."""
+def outcome_of(row: Row, result: Mapping[str, Any], attempts: int, min_confidence: Optional[float] = None) -> Outcome:
+    """How a row ended, by its result on the wire; doubtful below `min_confidence`."""
     execution_id, latency = result.get("execution_id"), result.get("latency_ms")
     if result["success"]:
-        return Outcome(row, OK, result.get("output"), None, None, latency, attempts, execution_id)
+        sure = result.get("confidence")
+        doubtful = min_confidence is not None and sure is not None and sure < min_confidence
+        status: Status = DOUBTFUL if doubtful else OK
+        return Outcome(row, status, result.get("output"), None, None, latency, attempts, execution_id, sure)
     error = result.get("error_message") or "the program failed and gave no reason"
     return Outcome(row, ERROR, None, error, PROGRAM, latency, attempts, execution_id)

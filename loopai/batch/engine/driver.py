@@ -108,6 +108,7 @@ class Driver:
 
     def start(self) -> None:
         """Tell the client that requests follow."""
+        self.run.scheduler.serve(self._sender.items, resends=self._sender.resends)
         self.requests = Requests(self._sender, self.run.call)
 
     def finish(self, error: Optional[BaseException]) -> None:
@@ -138,6 +139,8 @@ class Driver:
         scheduler, clock = self.run.scheduler, self.run.clock
         grace = _Grace(scheduler, self.stop)
         while True:
+            # Before anything is sent: a reply may say that less is to be.
+            self._settle()
             now = clock()
             left = grace.left(now)
             if left == 0.0 and self._in_flight:

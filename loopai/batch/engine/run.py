@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Final, Optional, Union
 
 from ..formats.sinks import Sink
+from ..formats.source import FromInput
 from ..reporting.snapshot import Snapshot, Watcher
 from ..reporting.statistics import Ended, Statistics, Summary, summary_of
 from ..resume.checkpoint import Checkpoint
@@ -84,6 +85,7 @@ class Run:
         given = self.facts.get("input") or {}
         return Snapshot(
             ok=statistics.ok - statistics.earlier_ok,
+            doubtful=statistics.doubtful - statistics.earlier_doubtful,
             errors=statistics.errors - statistics.earlier_errors,
             skipped=self.reader.skipped,
             total=self.total,
@@ -118,6 +120,8 @@ class Run:
     def close(self) -> None:
         """Close the files. Blocks."""
         self.reader.close()
+        if isinstance(self.values, FromInput):
+            self.values.let_go()
         if self.checkpoint is not None:
             self.checkpoint.close()
         elif self.owns_journal and isinstance(self.journal, FileJournal):

@@ -5,14 +5,17 @@ No I/O, no clock: `driver` makes steps of it, which the shells in `threads` and 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Final, Literal, Optional, Union
+from typing import Any, Callable, Final, Literal, Optional, Union
 
 from ..._core import retries
 from ..._core.randomness import private_random
+from ..._core.unrun import CONVICTED_AFTER as UNRUN_AFTER
+from ..._core.unrun import ItemConcurrency, is_unrun, left_alone, names_missing, suspicions
 from ...exceptions import (
     AuthenticationException,
     ConnectionException,
@@ -26,9 +29,9 @@ from ...exceptions import (
     ValidationException,
 )
 from ..options import BatchOptions, MaxErrors
-from ..rows import CANCELLED, ERROR, OK, REFUSED, STOPPED, UNSENDABLE, Outcome, Row
+from ..rows import CANCELLED, ERROR, REFUSED, SERVER, STOPPED, UNSENDABLE, Outcome, Row
 from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
-from .throttle import LIMITER_PAUSE, Throttle
+from .throttle import LIMITER_PAUSE, MOST_ROWS, Throttle
 
 GIVE_UP_AFTER = 8
 """Failures in a row, those of one moment counted once, with no reply between them, after which the server counts as
@@ -36,6 +39,19 @@ unreachable: with their pauses about half a minute, in which a server that resta
 
 CONVICTED_AFTER = 2
 """Failures of a row that travels alone before it is taken for the cause, while others get through."""
+
+# What the server says of a task that has no program to run (contract, 4.2), as the failure of each item.
+_NO_PROGRAM = re.compile(r"Program generation failed\b|Version \d+ is a draft, as no example verifies it")
+
+_REQUIRED = re.compile(r"input\.([^\s:.\[]+): .* is a required property")
+"""What the input check says of an object that lacks a member."""
+
+TRIED_ALONE = 50
+"""Rows tried alone that all end by replies that cannot be written, or that break off, with no row of the run ok, after
+which the server counts as unreachable."""
+
+LONGEST_REFUSAL = 65 * 60.0
+"""Seconds without any reply but refusals of the rate limiter, after which a run ends: its longest window is an hour."""
 
 _OF_THE_RUN = {"task_id", "version", "timeout_ms", "max_concurrency"}
 
@@ -81,15 +97,21 @@ Step = Union[Send, Pull, Wait, Done]
 
 
 class Scheduler:
-    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`."""
+    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`.
+
+    `members` are those that the mapping makes of each row's input, where there is one.
+    """
 
     def __init__(
         self,
         options: BatchOptions,
         rng: Callable[[], float] = private_random.random,
         time_of_day: Callable[[], float] = time.time,
+        *,
+        members: frozenset[str] = frozenset(),
     ) -> None:
         self.options = options
+        self._members = members
         self.throttle = Throttle(options.max_in_flight, options.chunk_size)
         self.stopped: Optional[StopReason] = None
         self.error: Optional[LoopaiException] = None
@@ -106,9 +128,18 @@ class Scheduler:
         self._failures = 0
         self._failed_at = float("-inf")
         self._answered_at: Optional[float] = None
+        self._ran_at: Optional[float] = None
+        self._refused_since: Optional[float] = None
+        self._unwritten = 0
+        self._items = ItemConcurrency("the server")
+        self._resends = True
         # Ordered runs: what ended before an earlier row did.
         self._held: dict[int, Outcome] = {}
         self._next_out = 0
+
+    def serve(self, items: ItemConcurrency, *, resends: bool) -> None:
+        """Go by what a client knows of its server; `resends` is as on `Sender`."""
+        self._items, self._resends = items, resends
 
     # Rows in
 
@@ -139,7 +170,7 @@ class Scheduler:
             again = self._due(now)
             if again is not None:
                 return self._send(again, now)
-            rows = self.throttle.chunk_rows()
+            rows = self._chunk_rows()
             if self._waiting and (self._exhausted or len(self._waiting) >= rows):
                 return self._send(self._gather(rows), now)
             if not self._exhausted and not self._too_far_ahead():
@@ -153,13 +184,27 @@ class Scheduler:
     def flush(self, now: float) -> Step:
         """What to do where a pull has brought nothing for a while: send what there is, if nothing is under way."""
         free = self._waiting and not self.in_flight and self.stopped is None and self.throttle.paused_until <= now
-        return self._send(self._gather(self.throttle.chunk_rows()), now) if free else Wait(None)
+        return self._send(self._gather(self._chunk_rows()), now) if free else Wait(None)
 
     def _due(self, now: float) -> Optional[Chunk]:
         for place, chunk in enumerate(self._again):
             if chunk.not_before <= now:
-                return self._again.pop(place)
+                due = self._again.pop(place)
+                while len(due) > self._rows_in_time():
+                    due, rest = due.halves()
+                    self._again.insert(place, rest)
+                return due
         return None
+
+    def _chunk_rows(self) -> int:
+        """Rows for the next chunk."""
+        return min(self.throttle.chunk_rows(), self._rows_in_time())
+
+    def _rows_in_time(self) -> int:
+        """Rows that a request may have to last a few seconds, where the server runs them one at a time."""
+        if self._items.allowed(self.options.max_concurrency) > 1:
+            return MOST_ROWS
+        return self._items.most_items(self.throttle.seconds) or MOST_ROWS
 
     def _soonest(self, now: float) -> Optional[float]:
         if not self._again or self.in_flight >= self.throttle.limit:
@@ -180,6 +225,7 @@ class Scheduler:
         self.in_flight += 1
         chunk.attempts += 1
         chunk.sent_at = now
+        chunk.concurrency = self._items.allowed(self.options.max_concurrency)
         return Send(chunk)
 
     # Replies
@@ -188,6 +234,7 @@ class Scheduler:
         """A chunk came back: with its results, or unsent."""
         self.in_flight -= 1
         if isinstance(answer, Replies):
+            self._refused_since = None
             self.throttle.weigh(answer.size, len(chunk))
             self._replied(chunk, answer, now)
             return
@@ -204,12 +251,74 @@ class Scheduler:
             self._again.insert(0, Chunk(rows, numbers, chunk.attempts))
 
     def _replied(self, chunk: Chunk, replies: Replies, now: float) -> None:
-        self._failures = 0
-        self._answered_at = now
-        self.throttle.succeeded()
-        for number, row, result in zip(chunk.numbers, chunk.rows, replies.results):
-            self._end(number, outcome_of(row, result, chunk.attempts))
+        results = replies.results
+        if results and all(_names_missing(result) for result in results):
+            self._give_back(chunk)
+            self.stop(FATAL, NotFoundException(str(results[0]["error_message"])))
+            return
+        cause = _cause_of_all(results, self._members)
+        if cause is not None:
+            self._give_back(chunk)
+            self.stop(FATAL, cause)
+            return
+        ran = [place for place, result in enumerate(results) if result["success"] or not _is_unrun(result)]
+        one_at_a_time = chunk.concurrency == 1
+        if one_at_a_time:
+            self._items.ran(results[place].get("latency_ms") for place in ran)
+        if ran:
+            self._ran_at = now
+        if ran or not one_at_a_time or not results:
+            self._failures = 0
+            self._answered_at = now
+            self.throttle.succeeded()
+        for place in ran:
+            self._end(
+                chunk.numbers[place],
+                outcome_of(chunk.rows[place], results[place], chunk.attempts, self.options.min_confidence),
+            )
+        if len(ran) < len(results):
+            self._unrun(chunk, results, ran, now)
         self._heed(replies, now)
+
+    def _unrun(self, chunk: Chunk, results: Sequence[Mapping[str, Any]], ran: Sequence[int], now: float) -> None:
+        """The server failed to run rows of a chunk: send them again, one at a time there, or give them up."""
+        unrun = sorted(set(range(len(results))).difference(ran))
+        message = str(results[unrun[0]]["error_message"])
+        self._items.failed(message)
+        one_at_a_time = chunk.concurrency == 1
+        counts = dict.fromkeys(unrun, 0)
+        if one_at_a_time:
+            since = chunk.failed_at is not None and self._ran_at is not None and self._ran_at >= chunk.failed_at
+            counts = suspicions(unrun, ran, chunk.suspect, others_ran=since)
+        over = [place for place in unrun if not self._resends or counts[place] >= UNRUN_AFTER]
+        for place in over:
+            told = "it is not sent again (retry_unknown=False or max_retries=0)"
+            if self._resends:
+                told = f"it failed again when it was sent {chunk.attempts} times while others ran"
+            error = left_alone(results[place]["error_message"], told)
+            row = chunk.rows[place]
+            self._end(chunk.numbers[place], Outcome(row, ERROR, None, error, SERVER, None, chunk.attempts))
+        again = []
+        for count in sorted(set(counts.values())):
+            places = [place for place in unrun if counts[place] == count and place not in set(over)]
+            if places:
+                again.append(chunk.part(places, now))
+                again[-1].suspect = count
+        if one_at_a_time and not ran and not over:
+            trouble = ServerException(f"the server could not run any row of a request: {message}", status_code=200)
+            self.last_error = str(trouble)
+            self._troubled(chunk, trouble, now)
+            if self._failures >= GIVE_UP_AFTER:
+                self._again.extend(again)
+                self.stop(UNREACHABLE, trouble)
+                return
+            for part in again:
+                part.not_before = now + self._backoff(self._failures)
+            if len(chunk) > 1 and chunk.attempts > CONVICTED_AFTER and chunk.suspect == 0:
+                again = [half for part in again for half in part.halves()]
+            self._again.extend(again)
+        else:
+            self._again[:0] = again
 
     def _heed(self, replies: Replies, now: float) -> None:
         """Pause before being refused, where the reply says that the budget is used up."""
@@ -224,18 +333,29 @@ class Scheduler:
         self.in_flight -= 1
         self.last_error = str(error)
         if isinstance(error, RateLimitException):
-            # Not the rows' doing: the same chunk goes out again, however often.
+            # Not the rows' doing: the same chunk goes out again.
+            if self._refused_since is None:
+                self._refused_since = now
+            elif now - self._refused_since > LONGEST_REFUSAL:
+                self._give_back(chunk)
+                self.stop(UNREACHABLE, _refused_too_long(error))
+                return
             self.throttle.ration(chunk.sent_at, now)
             self.throttle.pause(LIMITER_PAUSE if error.retry_after is None else error.retry_after, now)
             chunk.attempts -= 1
             self._again.insert(0, chunk)
             return
+        if error.status_code is not None:
+            self._refused_since = None
         if _ends_the_run(error):
             self._give_back(chunk)
             self.stop(UNREACHABLE if isinstance(error, ConnectionException) else FATAL, error)
             return
         if chunk.failed_at is None:
             chunk.failed_at = now
+        if error.broke_off:
+            self._cut(chunk, error, now)
+            return
         if _is_of_the_rows(error):
             self._failures = 0
             self._answered_at = now
@@ -250,6 +370,38 @@ class Scheduler:
             self._again.append(chunk)
         else:
             self._split_or_convict(chunk, error, now, alone=CONVICTED_AFTER)
+
+    def _cut(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
+        """A reply broke off: as where the server restarts, or where the reply is one that it cannot write."""
+        chunk.broken += 1
+        if chunk.broken > 1 and len(chunk) > 1:
+            self._again.extend(chunk.halves())
+            return
+        if len(chunk) == 1:
+            chunk.alone += 1
+            answered = self._answered_at is not None and chunk.cut_at is not None and self._answered_at >= chunk.cut_at
+            if chunk.alone > 1 and answered:
+                self._refuse(chunk, error)
+                return
+            if chunk.alone > 1:
+                # Nothing was answered whole since: the server is in trouble, not this row.
+                self._troubled(chunk, error, now)
+                if self._failures >= GIVE_UP_AFTER:
+                    self._give_back(chunk)
+                    self.stop(UNREACHABLE, error)
+                    return
+        chunk.cut_at = now
+        chunk.not_before = now + self._backoff(max(1, chunk.alone))
+        self._again.append(chunk)
+
+    def _refuse(self, chunk: Chunk, error: LoopaiException) -> None:
+        """End a row that is the cause of what went wrong."""
+        reason = f"{type(error).__name__}: {error.message}"
+        self._end(chunk.numbers[0], Outcome(chunk.rows[0], ERROR, None, reason, REFUSED, None, chunk.attempts))
+        if error.broke_off or _is_unwritten(error):
+            self._unwritten += 1
+            if self._unwritten >= TRIED_ALONE and self.errors == self.done == self._unwritten:
+                self.stop(UNREACHABLE, error)
 
     def _troubled(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
         """Slow down: network or server are in trouble, or this chunk makes them so."""
@@ -272,8 +424,7 @@ class Scheduler:
             self._answered_at is not None and chunk.failed_at is not None and self._answered_at >= chunk.failed_at
         )
         if chunk.alone >= alone and answered:
-            reason = f"{type(error).__name__}: {error.message}"
-            self._end(chunk.numbers[0], Outcome(chunk.rows[0], ERROR, None, reason, REFUSED, None, chunk.attempts))
+            self._refuse(chunk, error)
             return
         chunk.not_before = now + self._backoff(chunk.alone)
         self._again.append(chunk)
@@ -337,7 +488,7 @@ class Scheduler:
     def _end(self, number: int, outcome: Outcome) -> None:
         if outcome.status != CANCELLED:
             self.done += 1
-            if outcome.status != OK:
+            if not outcome.has_output:
                 self.errors += 1
                 self.last_error = outcome.error
                 self._count_errors()
@@ -359,6 +510,14 @@ class Scheduler:
             self.stop(TOO_MANY_ERRORS)
 
 
+def _is_unrun(result: Mapping[str, Any]) -> bool:
+    return is_unrun(result["success"], result.get("execution_id"), result.get("code"), result.get("error_message"))
+
+
+def _names_missing(result: Mapping[str, Any]) -> bool:
+    return names_missing(result["success"], result.get("execution_id"), result.get("error_message"))
+
+
 def _ends_the_run(error: LoopaiException) -> bool:
     """Whether the next request would fail as this one did, whatever its rows."""
     if isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException)):
@@ -371,8 +530,39 @@ def _ends_the_run(error: LoopaiException) -> bool:
     return isinstance(error, ServerException) and error.status_code is not None and 300 <= error.status_code < 400
 
 
+def _cause_of_all(results: Sequence[Mapping[str, Any]], members: frozenset[str]) -> Optional[LoopaiException]:
+    """What would fail the next row as it failed every one of these, before any of them ran."""
+    texts = ["" if result["success"] else result.get("error_message") or "" for result in results]
+    if texts and all(map(_NO_PROGRAM.match, texts)):
+        return ExecutionException(texts[0])
+    # A member that the mapping does not make is missing from every row.
+    lacking = [_REQUIRED.match(text) for text in texts] if members else []
+    if not lacking or not all(found is not None and found.group(1) not in members for found in lacking):
+        return None
+    return ValidationException(f"{texts[0]}; the mapping makes {', '.join(sorted(members))}")
+
+
 def _is_of_the_rows(error: LoopaiException) -> bool:
     """Whether the server read the request, and what is in it is why there is no reply that can be taken."""
-    if isinstance(error, (ValidationException, ExecutionException, ReplyTooLargeException)):
+    if isinstance(error, (ValidationException, ExecutionException, ReplyTooLargeException)) or _is_unwritten(error):
         return True
     return error.status_code is not None and 400 <= error.status_code < 500 and error.status_code != 408
+
+
+def _is_unwritten(error: LoopaiException) -> bool:
+    """Whether the server ran what it was sent and could not write the reply: an output that JSON cannot carry."""
+    return isinstance(error, ServerException) and error.status_code == 500 and error.code == "INTERNAL_ERROR"
+
+
+def _refused_too_long(error: RateLimitException) -> RateLimitException:
+    hint = ""
+    if error.status_code == 500:
+        hint = ": a 500 without rate limit headers may also come from a proxy whose X-Real-IP is not an address"
+    minutes = LONGEST_REFUSAL / 60
+    return RateLimitException(
+        f"the server has refused every request for {minutes:.0f} minutes, longer than its longest window{hint}",
+        status_code=error.status_code,
+        code=error.code,
+        retry_after=error.retry_after,
+        request=error.request,
+    )

@@ -6,11 +6,19 @@ from typing import Any, Callable, Optional, Protocol
 
 from ..._core.hooks import CallInfo
 from ..._core.operations import Operation
+from ..._core.unrun import ItemConcurrency
 from .chunks import Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
 
 
 class Sender(Protocol):
-    """How a client sends the requests of one run. `batch_sender(client)` returns one."""
+    """How a client sends the requests of one run. `batch_sender(client)` returns one.
+
+    `items` is what the client knows of the server's concurrency; `resends` says whether a row that the server failed to
+    run, and that may have run all the same, is sent again.
+    """
+
+    items: ItemConcurrency
+    resends: bool
 
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
         """Tell the hooks that a run starts. Return what sends one request, in one attempt.

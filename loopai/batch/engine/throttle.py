@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..._core.unrun import REQUEST_SECONDS
+
 LIMITER_PAUSE = 60.0
 """Seconds a run pauses where the server rations and does not say how long: its limiter counts by the minute."""
 
@@ -11,6 +13,9 @@ LONGEST_PAUSE = 3600.0
 LARGEST_CHUNK = 4_000_000
 """Bytes of one request that chunks grow towards: far below the 30,000,000 that the server reads."""
 
+LONGEST_REQUEST = 40.0
+"""Seconds that a request is to last at most where the server rations requests and runs rows one at a time."""
+
 MOST_ROWS = 10_000
 """Rows of one chunk, however small they are: the reply has to come within one timeout."""
 
@@ -18,7 +23,8 @@ MOST_ROWS = 10_000
 class Throttle:
     """Additive increase, multiplicative decrease between 1 and `most` requests under way; one pause for all.
 
-    `rows` is the present size of a chunk. Times are seconds of the scheduler's clock.
+    `rows` is the present size of a chunk, `seconds` the time that it is to last where latency decides. Times are
+    seconds of the scheduler's clock.
     """
 
     def __init__(self, most: int, rows: int) -> None:
@@ -26,6 +32,7 @@ class Throttle:
         self.rows = rows
         self.paused_until = 0.0
         self.rationed = 0
+        self.seconds = REQUEST_SECONDS
         self._limit = float(most)
         self._cut_at = float("-inf")
         self._bytes_a_row = 0.0
@@ -55,6 +62,7 @@ class Throttle:
         if sent_at > self._cut_at:
             self.rationed += 1
             self.rows = min(self.rows * 2, max(MOST_ROWS, self.rows))
+            self.seconds = min(self.seconds * 2, LONGEST_REQUEST)
         self.failed(sent_at, now)
 
     def weigh(self, size: int, rows: int) -> None:

@@ -27,6 +27,8 @@ def progress_line(now: Snapshot) -> str:
     """All of it as one line for people."""
     share = f" of {now.total:,}" if now.total is not None else ""
     parts = [f"{now.done + now.skipped:,}{share} rows", f"{now.ok:,} ok", f"{now.errors:,} errors"]
+    if now.doubtful:
+        parts.insert(2, f"{now.doubtful:,} doubtful")
     if now.skipped:
         parts.append(f"{now.skipped:,} from before")
     parts.append(f"{now.rate:,.0f} rows/s")
@@ -52,6 +54,7 @@ def beside_bar(now: Snapshot, room: int, fraction: Optional[float], estimate: bo
         (0, "" if fraction is None else f"{fraction:>4.0%}"),
         (3, f"{rows:,}/{now.total:,}" if now.total is not None else f"{rows:,} rows"),
         (5, f"{now.ok:,} ok"),
+        (3, f"{now.doubtful:,} doubtful" if now.doubtful else ""),
         (2, f"{now.errors:,} errors" if now.errors else ""),
         (4, f"{now.rate:,.0f} rows/s"),
         (6, f"{now.in_flight} in flight" if now.in_flight else ""),

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Union
 from uuid import uuid4
 
-from ...exceptions import OptionError
-from ..formats.sinks import explain
+from ..formats.sinks import check_writable, explain
 from .charts import (
     columns,
     legend,
@@ -63,6 +62,10 @@ def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary
     part = place.with_name(f"{place.name}.{uuid4().hex[:8]}.part")  # two may write the page of one run
     made = page(snapshot, summary, datetime.now().astimezone())
     try:
+        if place.exists() and not place.is_file():
+            # A pipe or device is written to, never replaced.
+            place.write_text(made, encoding="utf-8", errors="replace")
+            return
         # Half of a pair, which JSON can hold, is no UTF-8.
         part.write_text(made, encoding="utf-8", errors="replace")
         os.replace(part, place)
@@ -74,18 +77,14 @@ def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary
 
 def check_report(path: Union[str, os.PathLike[str]]) -> None:
     """See that the page can be written, before hours have gone by. Raises `ConfigurationError`."""
-    place = Path(path)
-    if place.is_dir():
-        raise OptionError("{report}: {place} is a folder; name a file in it", place=place)
-    if not place.absolute().parent.is_dir():
-        raise OptionError("{report}: folder not found: {folder}", folder=place.parent)
+    check_writable("report", Path(path))
 
 
 def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:
     """Return the page as HTML."""
     state, css = _ENDED.get(summary.ended, (summary.ended, "stop"))
     tally = snapshot.statistics if snapshot.statistics is not None else Statistics(0.0)
-    title = f"{_shown(snapshot.name or snapshot.task)}: {tally.ok + tally.errors:,} rows"
+    title = f"{_shown(snapshot.name or snapshot.task)}: {tally.rows:,} rows"
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -126,6 +125,7 @@ def _outcome(tally: Statistics) -> str:
     """How the rows ended, as one bar."""
     ended = [
         (tally.ok, "ok", "ok"),
+        (tally.doubtful, "idle", "doubtful"),
         (tally.errors, "bad", "errors"),
         (tally.cancelled, "idle", "cancelled"),
     ]
@@ -136,12 +136,13 @@ def _outcome(tally: Statistics) -> str:
 
 
 def _tiles(tally: Statistics, summary: Summary) -> str:
-    rows = tally.ok + tally.errors
+    rows = tally.rows
     failed = f"{tally.errors / rows:.2%} of all" if tally.errors else "none"
     earlier = f"{summary.skipped:,} from an earlier run" if summary.skipped else "all in this run"
     tiles = [
         ("Rows", f"{rows:,}", earlier if rows else "none has ended"),
         ("Errors", f"{tally.errors:,}", failed),
+        *([("Doubtful", f"{tally.doubtful:,}", f"{tally.doubtful / rows:.2%} of all")] if tally.doubtful else []),
         ("Rows a second", number(summary.rows_per_second), f"in {_duration(summary.seconds)}"),
     ]
     p50, p95 = tally.latencies.percentile(0.5), tally.latencies.percentile(0.95)
@@ -233,7 +234,7 @@ def _latency(tally: Statistics) -> str:
 
 def _errors(tally: Statistics) -> str:
     if not tally.kinds:
-        if not tally.ok:
+        if not tally.ok and not tally.doubtful:
             return _section("errors", "Errors", "No row has ended, so none has failed.")
         return _section(
             "errors", "Errors", "", '<p class="none"><i aria-hidden="true">✓</i>None: every row ended ok.</p>'
@@ -262,16 +263,16 @@ def _recall(scores: Mapping[str, Any]) -> str:
 
 def _rows(tally: Statistics) -> str:
     """The rows that were wrong or failed, each to be opened."""
-    if not tally.rows:
+    if not tally.reported:
         return ""
     wrong = (
         0
         if tally.quality is None
         else sum(count for (known, made), count in tally.quality.counts.items() if known != made)
     )
-    total = max(len(tally.rows), wrong + tally.errors)
-    told = f"The first {len(tally.rows):,} of {total:,}" if total > len(tally.rows) else f"{total:,} in all"
-    return _section("rows", "Rows that were wrong or failed", told, "".join(map(_row, tally.rows)), wide=True)
+    total = max(len(tally.reported), wrong + tally.errors)
+    told = f"The first {len(tally.reported):,} of {total:,}" if total > len(tally.reported) else f"{total:,} in all"
+    return _section("rows", "Rows that were wrong or failed", told, "".join(map(_row, tally.reported)), wide=True)
 
 
 def _row(row: ReportedRow) -> str:

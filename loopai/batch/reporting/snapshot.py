@@ -13,10 +13,11 @@ from .statistics import Statistics, Summary
 class Snapshot:
     """A run's figures at one moment.
 
-    `ok` and `errors` count the rows of this run, `skipped` those that are passed over or were finished before. `total`
-    is the number of rows where it is known, `read` the share of the input that was read (0 to 1). `seconds` is the time
-    at work, `paused` the seconds left of a pause that the server asked for. `statistics` has latencies, kinds of
-    errors and accuracy, including rows of earlier runs. `options` are those that differ from their defaults.
+    `ok`, `doubtful` and `errors` count the rows of this run, `skipped` those that are passed over or were finished
+    before. `total` is the number of rows where it is known, `read` the share of the input that was read (0 to 1).
+    `seconds` is the time at work, `paused` the seconds left of a pause that the server asked for. `statistics` has
+    latencies, kinds of errors and accuracy, including rows of earlier runs. `options` are those that differ from their
+    defaults.
     """
 
     ok: int
@@ -33,11 +34,12 @@ class Snapshot:
     task: Optional[str] = None
     source: Optional[str] = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    doubtful: int = 0
 
     @property
     def done(self) -> int:
         """Rows that this run finished."""
-        return self.ok + self.errors
+        return self.ok + self.doubtful + self.errors
 
     @property
     def rate(self) -> float:
@@ -65,6 +67,7 @@ class Snapshot:
             "done": self.done,
             "total": self.total,
             "ok": self.ok,
+            "doubtful": self.doubtful,
             "errors": self.errors,
             "skipped": self.skipped,
             "rate": round(self.rate, 1),

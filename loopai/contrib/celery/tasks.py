@@ -87,6 +87,7 @@ class StartOptions(TypedDict, total=False):
     max_in_flight: int
     max_concurrency: int
     max_errors: Union[int, str, None]
+    min_confidence: Optional[float]
     timeout_ms: Optional[int]
     version: Optional[int]
     edge: bool
@@ -364,7 +365,12 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
     """How the rows of a part ended. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
     plan = resolved.plan
     # One request at a time: the parts are what runs beside one another.
-    options = BatchOptions(chunk_size=plan.chunk_size, max_in_flight=1)
+    options = BatchOptions(
+        chunk_size=plan.chunk_size,
+        max_in_flight=1,
+        max_concurrency=plan.max_concurrency,
+        min_confidence=plan.min_confidence,
+    )
     made = Run(
         call_of(plan.task_id, plan, plain=resolved.rows.plain),
         rows,
@@ -388,6 +394,7 @@ class _PostponingSender:
     def __init__(self, sender: Sender, attempts: int) -> None:
         self._sender = sender
         self._attempts = attempts
+        self.items, self.resends = sender.items, sender.resends
         self.end = sender.end
 
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:

@@ -29,10 +29,11 @@ class BatchResult(TypedDict):
 
     key: Annotated[str, Field(description="The member that the query's `key` names, or the row's number")]
     status: Annotated[Status, Field(description="`cancelled` rows were not run: post them again")]
-    output: NotRequired[Annotated[Any, Field(description="The program's, any JSON value; of `ok` rows")]]
+    output: NotRequired[Annotated[Any, Field(description="The program's, any JSON value; of `ok` and `doubtful` rows")]]
     error: NotRequired[Annotated[Optional[str], Field(description="What went wrong; of the other rows")]]
     code: NotRequired[Annotated[Optional[Code], Field(description="The error's kind", examples=["program", "unfit"])]]
     latency_ms: NotRequired[Annotated[float, Field(description="The program's time, in milliseconds")]]
+    confidence: NotRequired[Annotated[float, Field(description="How certain the program is, 0 to 1, where it says so")]]
     line: NotRequired[Annotated[int, Field(description="The row's number in the upload, or its line in a file")]]
     columns: NotRequired[Annotated[dict[str, Any], Field(description="Columns that the router keeps beside results")]]
 
@@ -43,6 +44,7 @@ class BatchProgress(TypedDict):
     read: Annotated[int, Field(description="Rows read from the upload")]
     done: Annotated[int, Field(description="Rows that ended")]
     ok: int
+    doubtful: Annotated[int, Field(description="Rows whose program is less certain than `min_confidence`")]
     errors: int
     cancelled: int
     seconds: float
@@ -82,6 +84,7 @@ class BatchSummary(TypedDict):
     read: Annotated[int, Field(description="Rows read from the upload")]
     rows: Annotated[int, Field(description="Rows that ended or were cancelled")]
     ok: int
+    doubtful: Annotated[int, Field(description="Rows whose program is less certain than `min_confidence`")]
     errors: int
     cancelled: int
     skipped: int

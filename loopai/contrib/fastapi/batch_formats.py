@@ -96,7 +96,7 @@ class Csv:
 
     def __init__(self, keep: Iterable[str]) -> None:
         self._keep = tuple(keep)
-        own = ("key", "status", "output", "error", "code", "latency_ms", "line")
+        own = ("key", "status", "output", "error", "code", "latency_ms", "confidence", "line")
         self._header: tuple[str, ...] = (*own, *(f"columns.{name}" for name in self._keep))
         self._explained = False
 
@@ -110,6 +110,7 @@ class Csv:
             result.get("error"),
             result.get("code"),
             result.get("latency_ms"),
+            result.get("confidence"),
             result.get("line"),
             *(_cell(columns.get(name)) for name in self._keep),
         )

@@ -30,6 +30,7 @@ from ...client import LoopaiClient
 from ...exceptions import (
     AuthenticationException,
     ConfigurationError,
+    ExecutionException,
     LoopaiException,
     NotFoundException,
     NotSupportedException,
@@ -190,7 +191,9 @@ class UploadRun:
             try:
                 await self._results()
             except LoopaiException as error:
-                refused = isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException))
+                refused = isinstance(
+                    error, (AuthenticationException, ExecutionException, NotFoundException, NotSupportedException)
+                )
                 ended = FATAL if refused else UNREACHABLE
                 problem, headers = problem_of(error)
                 self._log(error)
@@ -246,7 +249,7 @@ class UploadRun:
             await rows.aclose()
 
     def _check_output(self, outcome: Outcome) -> None:
-        if self.options.output is None or not outcome.ok:
+        if self.options.output is None or not outcome.has_output:
             return
         try:
             self.options.output.validate_python(outcome.output)
@@ -259,12 +262,14 @@ class UploadRun:
             "key": outcome.key,
             "status": outcome.status,
         }
-        if outcome.ok:
+        if outcome.has_output:
             result["output"] = outcome.output
         else:
             result["error"], result["code"] = outcome.error, outcome.code
         if outcome.latency_ms is not None:
             result["latency_ms"] = outcome.latency_ms
+        if outcome.confidence is not None:
+            result["confidence"] = outcome.confidence
         if outcome.row.line is not None:
             result["line"] = outcome.row.line
         columns = outcome.row.columns
@@ -280,6 +285,7 @@ class UploadRun:
             "read": self._read,
             "done": statistics.done,
             "ok": statistics.ok,
+            "doubtful": statistics.doubtful,
             "errors": statistics.errors,
             "cancelled": statistics.cancelled,
             "seconds": round(now - statistics.started, 3),

@@ -69,8 +69,8 @@ DEFAULTS: UploadOptions = {
 
 Format = Literal["csv", "jsonl", "json"]
 
-_OF_THE_STREAM = frozenset(name for name, info in table(BatchOptions) if STREAM in info.where) - {"mapping"}
-"""Options that the run itself obeys; rows are made here, with the mapping."""
+_OF_THE_STREAM = frozenset(name for name, info in table(BatchOptions) if STREAM in info.where)
+"""Options that the run itself obeys. Rows are made here; by the mapping the run knows what no row has."""
 
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip"})
 

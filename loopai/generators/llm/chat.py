@@ -45,12 +45,12 @@ class Answer:
 
 
 class Chat:
-    """Asks one model, and counts what that takes. `deadline` is a moment of `clock`."""
+    """Asks one model for at most `seconds` from now, and counts what that takes."""
 
     def __init__(
         self,
         model: LanguageModel,
-        deadline: float,
+        seconds: float,
         sleep: Sleep = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,7 +63,8 @@ class Chat:
         base = next(kind for kind in openai.DefaultAsyncHttpxClient.__mro__ if kind.__name__ == "AsyncClient")
         self._broken: type[Exception] = importlib.import_module(base.__module__.partition(".")[0]).TransportError
         self._model = model
-        self._deadline = deadline
+        # Only now: the library's import is not the model's time.
+        self._deadline = clock() + seconds
         self._sleep = sleep
         self._clock = clock
         self._limit_name = "max_completion_tokens"

@@ -24,7 +24,7 @@ from ..seam import (
     cyclomatic_complexity,
     lines_of_code,
 )
-from ..whole import RUN_MS, Bench, Example, Sleep, Trial, split, task_line, with_head
+from ..whole import RUN_MS, TRIAL_SECONDS, Bench, Example, Sleep, Trial, split, task_line, with_head
 from .chat import Chat, ChatFailed
 from .prompt import LONGEST_CODE, SAMPLES, SYSTEM, code_of, first_message, repair_message
 
@@ -73,10 +73,11 @@ class ModelGenerator:
         given = [*corrected, *list(examples)[: limits.examples]]
         try:
             inputs, outputs, _ = read_examples(given) if _has_outputs(given) else ([], [], [])
-            chat = Chat(self._model, started + min(limits.seconds, self._model.seconds), self._sleep)
+            chat = Chat(self._model, min(limits.seconds, self._model.seconds), self._sleep)
             real = [Example(*pair) for pair in zip(inputs, outputs)]
             with ProgramPool(processes=2) as pool:
-                bench = Bench(pool, task, started + limits.seconds, self._run_ms)
+                # What was written at the last moment is judged all the same.
+                bench = Bench(pool, task, started + limits.seconds + 2 * TRIAL_SECONDS, self._run_ms)
                 made = _Making(self._model, task, real, bench, chat).run(previous)
         except (CannotLearn, ChatFailed, ConfigurationError) as error:
             return Refusal(str(error))

@@ -20,6 +20,7 @@ from ..service import BatchRow, ExecutionFailed, InvalidInput, NoActiveProgram, 
 from ..store import Transaction
 
 FAILED = ("EXECUTION_ERROR", "An error occurred during program execution")
+MISSING = frozenset({"TASK_NOT_FOUND", "ARTIFACT_NOT_FOUND"})
 DEFAULT_CONCURRENCY = 10
 
 
@@ -31,7 +32,7 @@ def _executed(execution: Execution) -> Response:
 async def execute(call: ActionCall) -> Response:
     """Run a task's active program, or a version of it, on one input.
 
-    200 also where the program failed: look at `status`. 500 `EXECUTION_ERROR` for an unknown task or version, and where
+    200 also where the program failed: look at `status`. 404 for an unknown task or version, 500 `EXECUTION_ERROR` where
     no program could be made.
     """
     task_id = call.guid("task_id", "taskId")
@@ -75,6 +76,8 @@ async def _execute(call: ActionCall, request: dict[str, Any]) -> Response:
             await call.site.generation.ensure(request["task_id"])
             return await run()
     except ExecutionFailed as error:
+        if error.code in MISSING:
+            raise ApiError(404, error.code, str(error)) from None
         raise failure(call.site.settings, *FAILED, str(error)) from None
     except InvalidInput as error:
         raise invalid(error.errors) from None
@@ -114,7 +117,7 @@ async def execute_batch(call: ActionCall) -> Response:
             return await call.commit(operation, executed, task_id=request["task_id"], pure=True)
     except ExecutionFailed as error:
         # The contract knows no such failure of a batch: every row has it.
-        return executed([RowResult(row.id, None, str(error), 0.0) for row in rows])
+        return executed([RowResult(row.id, None, str(error), 0.0, error.code) for row in rows])
 
 
 def _batch(call: ActionCall, request: dict[str, Any], results: list[RowResult], started: int) -> bytes:
@@ -145,10 +148,14 @@ def _result(result: RowResult) -> bytes:
         outcome = b'"output":' + execution.output
     else:
         outcome = b'"error_message":' + to_json(result.reason)
-    tail = {
+        if result.code is not None:
+            outcome += b',"code":' + to_json(result.code)
+    tail: dict[str, Any] = {
         "latency_ms": number(result.latency_ms),
         "sampled_for_validation": execution is not None and execution.sampled,
     }
+    if execution is not None and execution.confidence is not None:
+        tail["confidence"] = number(execution.confidence)
     return b"".join((to_json(head)[:-1], b",", outcome, b",", to_json(tail)[1:]))
 
 
@@ -188,8 +195,9 @@ def add(app: FastAPI) -> None:
     result, batch, validated = models.ExecutionResult, models.BatchExecuteResponse, models.BatchValidateResponse
     old, path = "/api/v1/tasks/execute", "/api/v1/tasks/{task_id}/execute"
     # First of all routes, as it is asked for most; they are tried in their order.
-    route(app, "POST", path, execute, "executions", result, body=bodies.EXECUTE, refusals=refusals)
-    route(app, "POST", old, execute_legacy, "executions", result, body=bodies.EXECUTE, refusals=refusals, old=True)
+    for_one = refusals | {404}
+    route(app, "POST", path, execute, "executions", result, body=bodies.EXECUTE, refusals=for_one)
+    route(app, "POST", old, execute_legacy, "executions", result, body=bodies.EXECUTE, refusals=for_one, old=True)
     run, compare = "/api/v1/batch/execute", "/api/v1/batch/validate"
     route(
         app,

@@ -19,6 +19,8 @@ from loopai.contrib.django import close_clients, get_async_client, get_client
 from loopai.contrib.django.conf import config_of
 from loopai.language_model import LanguageModel
 
+from .. import scripted_model
+
 
 def configured(**options: Any) -> Any:
     return override_settings(LOOPAI={"default": {}, "other": options})
@@ -288,3 +290,18 @@ def test_an_address_in_the_settings_beats_a_local_environment(monkeypatch: pytes
         assert config_of("other").base_url == "http://embedded"
         if sys.version_info >= (3, 10):  # the embedded server needs it
             assert get_client("other").base_url == "http://embedded"
+
+
+def test_an_alias_has_a_language_model(tmp_path: Path) -> None:
+    """Its embedded server asks the alias's model for a program of a task without examples."""
+    pytest.importorskip("openai")
+    pytest.importorskip("pydantic_monty")
+    program = 'def main(input):\n    return "spam" if "free" in input else "not_spam"\n'
+    with (
+        scripted_model.scripted(scripted_model.block(program)) as model,
+        configured(LOCAL=tmp_path, LLM_MODEL="gpt-x", LLM_BASE_URL=model.base_url, LLM_API_KEY=scripted_model.KEY),
+    ):
+        client = get_client("other")
+        task = client.create_task("t", "Is it spam?", {"type": "string"}, {"enum": ["spam", "not_spam"]})
+        assert client.execute(task.id, "free money").output == "spam"
+    assert model.headers[0]["authorization"] == f"Bearer {scripted_model.KEY}"

@@ -16,6 +16,8 @@ from loopai.contrib.django.batches.database import TRIES, Database
 
 from .sites import Site, judge, site
 
+pytestmark = pytest.mark.slow
+
 WORDS = (
     "loopai_batch", "spam", "--queryset", "inbox.Mail", "--map", "subject=subject", "--save-to", "score",
     "--chunk-size", "20", "--progress", "none",

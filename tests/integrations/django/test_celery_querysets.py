@@ -119,6 +119,33 @@ def test_a_reply_that_is_too_large_is_its_rows_error(loopai_fake: FakeLoopai, en
     assert len(loopai_fake.requests) <= 10
 
 
+@pytest.mark.parametrize("engine", [QUICK, CELERY])
+def test_a_program_that_cannot_be_made_stops_the_run(loopai_fake: FakeLoopai, engine: tuple[str, ...]) -> None:
+    """With exit code 2 and the reason, its rows unfinished: `--resume` takes them once there is one."""
+    task = loopai_fake.task("spam")
+    task.fails("Program generation failed: There are no examples to learn from")
+    mails(60)
+    words = (*MAILS, "--save-to", "label=output.label", *engine)
+    assert "There are no examples to learn from" in batch(*words, code=2)
+    run = BatchRun.objects.get()
+    assert (run.state, run.ok, run.errors, run.failures.count()) == ("stopped", 0, 0, 0)
+    task.returns({"label": "ham"})
+    assert "60 ok, 0 errors" in batch(*words, "--resume")
+
+
+@pytest.mark.parametrize("engine", [QUICK, CELERY])
+def test_a_dry_run_checks_rows_against_the_input_schema(loopai_fake: FakeLoopai, engine: tuple[str, ...]) -> None:
+    """The first that does not fit is shown with why, and the exit code is 1."""
+    pytest.importorskip("jsonschema_rs")
+    task = loopai_fake.task("spam")
+    task.record["input_schema"] = {"type": "object", "properties": {"text": {"maxLength": 6}}}
+    mails(20)
+    told = batch(*MAILS, "--save-to", "label", "--dry-run", *engine, code=1)
+    assert 'mail 10"} does not fit: input.text:' in told
+    assert "Checked the first 20 rows against the task's input schema: 11 cannot be read or do not fit." in told
+    assert task.inputs == []
+
+
 def test_failed_rows_are_repeated(spam: Any) -> None:
     """`--retry-failed` sends the failed rows alone, until none is left."""
     mails(60)
@@ -425,6 +452,7 @@ def faults() -> Iterator[list[Exception]]:
     MailManager.faults.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [RuntimeError("the disk is full"), SoftTimeLimitExceeded()])
 def test_a_part_that_fails_again_and_again_stops_the_run(spam: Any, faults: list[Exception], fault: Exception) -> None:
     """After three tries, with its error and exit code 5; what remains is not tried, and `--resume` loses no row."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
 import gzip
 import json
+import lzma
 import select
 import socket
 from dataclasses import dataclass
@@ -230,8 +232,8 @@ def test_a_row_that_cannot_be_read_is_that_row_s_error(client) -> None:
                         headers={"content-type": "application/json"})  # fmt: skip
     results = {event.id: event.data for event in named(events_of(reply.text), "result")}
     assert {key: told["status"] for key, told in results.items()} == {"1": "ok", "2": "error", "3": "error", "4": "ok"}
-    assert "row 2 is a JSON int" in results["2"]["error"]
-    assert "row 3 is not JSON" in results["3"]["error"]
+    assert "row 2 is a JSON number" in results["2"]["error"]
+    assert "row 3 is no JSON" in results["3"]["error"]
 
 
 def test_other_types_and_sizes_are_refused_with_a_status(loopai_fake) -> None:
@@ -778,3 +780,41 @@ def test_an_id_that_the_format_cannot_carry_is_left_out() -> None:
     """The key is in the data as well."""
     assert event("result", {"key": "a\nb"}, "a\nb") == b'event: result\ndata: {"key":"a\\nb"}\n\n'
     assert event("result", 1, "a b") == b"event: result\nid: a b\ndata: 1\n\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mails.csv", bz2.compress(CSV)),
+        ("mails.csv", lzma.compress(CSV)),
+        ("mails.csv", b"\x28\xb5\x2f\xfd" + CSV),
+        ("mails.csv", b"PK\x03\x04" + CSV),
+        ("mails.csv.gz", gzip.compress(bz2.compress(CSV))),
+    ],
+)
+def test_an_upload_that_is_packed_otherwise_is_refused(client, name, content) -> None:
+    """They are read from local files; what gzip alone unpacks to is bounded here."""
+    reply = client.post("/batch", files={"file": (name, content, "text/csv")})
+    assert "send the file itself, or gzipped" in reply.text
+
+
+def test_an_array_is_read_as_lines_are(client) -> None:
+    """By one reader, as in a file: pretty-printed too."""
+    text = b'[\n  {"text": "a"},\n  {"text": "b"}\n]\n'
+    reply = client.post("/batch", content=text, headers={"content-type": "application/x-ndjson"})
+    assert {event.data["status"] for event in named(events_of(reply.text), "result")} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [("Program generation failed: There are no examples", 502), ("input.text: … is a required property", 422)],
+)
+def test_what_concerns_every_row_refuses_the_request(loopai_fake, text, status) -> None:
+    """With a problem document instead of a stream of failed rows."""
+    loopai_fake.task("echo").fails(text)
+    app = FastAPI()
+    app.include_router(batch_router("echo", mapping=["txt=text"]))
+    with override_loopai(app, loopai_fake):
+        reply = TestClient(app, raise_server_exceptions=False).post("/batch", json=ROWS)
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.status_code == status

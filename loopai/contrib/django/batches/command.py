@@ -24,7 +24,7 @@ from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.checkpoint import Checkpoint
 from ....batch.resume.prescan import Prescan
 from ....preparation import batch_sender
-from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
+from ....shell.command import ALL_OK, CHECKED, BatchCommand, CommandResult
 from ..models import BatchRun
 from .inline import carry_out
 from .leases import owner_name
@@ -71,7 +71,7 @@ class RunCommand(BatchCommand):
         for text in plan.save_to:
             name, sign, path = text.partition("=")
             self.say(f"{rows.model._meta.label}.{name} = {path if sign else f'output.{name}, or the whole output'}")
-        code = self.show(rows.walk(rows.queryset, PLANNED, None))
+        code = self.show(rows.walk(rows.queryset, CHECKED, None), plan.task_id)
         self.say("Nothing was sent or written (--dry-run).")
         return code
 

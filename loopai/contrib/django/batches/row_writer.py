@@ -7,9 +7,10 @@ from typing import Any, Optional
 
 from django.db import connections, transaction
 from django.db.models import F
+from pydantic_core import to_json
 
 from ....batch.reporting.quality import Expectation
-from ....batch.rows import CANCELLED, ERROR, OK, UNFIT, Outcome
+from ....batch.rows import CANCELLED, DOUBTFUL, ERROR, OK, UNCERTAIN, UNFIT, Code, Outcome
 from ..models import BatchPart, BatchRun
 from .bulk_update import Change, empty, update
 from .database import is_of_a_row
@@ -47,9 +48,9 @@ class RowWriter:
     def write(self, outcomes: Sequence[Outcome], gone: Collection[str] = ()) -> int:
         """Write what is ok and record all; return how many rows were gone, or filled, meanwhile.
 
-        `gone` are keys of failed rows that are no longer there. What does not fit becomes an error in `outcomes`;
-        cancelled rows are left as they are. A fault of the database that passes is tried again. Raises `LeaseLost`,
-        with nothing written, where the run or part is somebody else's by now.
+        `gone` are keys of failed rows that are no longer there. What does not fit, or is doubtful, becomes an error
+        in `outcomes`; cancelled rows are left as they are. A fault of the database that passes is tried again. Raises
+        `LeaseLost`, with nothing written, where the run or part is somebody else's by now.
         """
         ended = [outcome for outcome in outcomes if outcome.status != CANCELLED]
         before: Any = True if isinstance(self._by, BatchPart) else self._recorded()
@@ -85,6 +86,8 @@ class RowWriter:
     def _cleaned(self, outcomes: Sequence[Outcome]) -> list[Pair]:
         pairs: list[Pair] = []
         for outcome in outcomes:
+            if outcome.status == DOUBTFUL:
+                _spoil(outcome, f"confidence {outcome.confidence:.3f}: {to_json(outcome.output).decode()}", UNCERTAIN)
             if outcome.status != OK:
                 continue
             try:
@@ -208,8 +211,8 @@ def _row(outcome: Outcome) -> KeyedRow:
     return row
 
 
-def _spoil(outcome: Outcome, reason: str) -> None:
-    outcome.status, outcome.output, outcome.error, outcome.code = ERROR, None, reason, UNFIT
+def _spoil(outcome: Outcome, reason: str, code: Code = UNFIT) -> None:
+    outcome.status, outcome.output, outcome.error, outcome.code = ERROR, None, reason, code
 
 
 def _spans(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:

@@ -15,7 +15,7 @@ from ....batch.mapping import Unmapped, nearest, path_reader
 from ....batch.rows import Outcome
 from ....exceptions import ConfigurationError
 
-RESULT = ("output", "latency_ms", "execution_id", "attempts")
+RESULT = ("output", "latency_ms", "execution_id", "attempts", "confidence")
 """What a path may begin with: the members of a result."""
 
 MOST_KNOWN = 1000
@@ -131,6 +131,7 @@ def _result(outcome: Outcome) -> dict[str, Any]:
         "latency_ms": outcome.latency_ms,
         "execution_id": outcome.execution_id,
         "attempts": outcome.attempts,
+        "confidence": outcome.confidence,
     }
 
 

@@ -103,6 +103,7 @@ def test_a_make_verb_that_is_shown_exists(section: str, command: str) -> None:
     assert set(words) <= set(verbs), f"{section}: {command}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("spam")
 def test_the_shells_commands_run(server: str, tmp_path: Path) -> None:
     """The `loopai` commands of README, in its order, each end with exit code 0."""

@@ -1,0 +1,171 @@
+"""A batch as one call, of as many requests as the server needs to run every item; the replies become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Optional, TypeVar
+
+from ..exceptions import TimeoutException
+from ..models import BatchExecuteResponse, BatchExecuteResult, ReplyInfo
+from . import retries
+from .flow import Policy, Sleep, Steps, call
+from .operations import BatchParts, Operation
+from .unrun import CONVICTED_AFTER, ItemConcurrency, is_unrun, left_alone, suspicions
+
+T = TypeVar("T")
+
+
+def whole(operation: Operation[T], parts: BatchParts[T], policy: Policy, items: ItemConcurrency) -> Steps[T]:
+    """Make the call of a batch: send again what the server failed to run, and return one reply. Raises as `call`."""
+    batch = _Batch(operation.name, parts, policy, items)
+    yield from batch.run()
+    return parts.given(batch.joined())
+
+
+@dataclass
+class _Batch:
+    """The account of one batch: which items are still to be sent, what came back, and from how many requests."""
+
+    name: str
+    parts: BatchParts[Any]
+    policy: Policy
+    items: ItemConcurrency
+    results: dict[int, BatchExecuteResult] = field(default_factory=dict)
+    replies: list[BatchExecuteResponse] = field(default_factory=list)
+    suspects: dict[int, int] = field(default_factory=dict)
+    fruitless: int = 0
+    paused: float = 0.0
+
+    def run(self) -> Steps[None]:
+        self.began = self.policy.clock()
+        resends = self.policy.retry_unknown and self.policy.max_retries != 0
+        pending = list(range(self.parts.size))
+        while pending or not self.replies:
+            concurrency = self.items.allowed(self.parts.concurrency)
+            places = pending[: self.items.most_items()] if self.items.one else pending
+            response = yield from call(self._request(places, concurrency), self._policy(), self.began)
+            self.replies.append(response)
+            if len(response.results) != len(places):
+                return  # ids of the server's own: as it is
+            self.results.update(zip(places, response.results))
+            unrun = [place for place, item in enumerate(response.results) if _failed_to_run(item)]
+            again = [places[place] for place in unrun]
+            if concurrency == 1:
+                self.items.ran(item.latency_ms for item in response.results if not _failed_to_run(item))
+            if unrun:
+                self.items.failed(str(response.results[unrun[0]].error_message))
+            pending = pending[len(places) :]
+            if self.parts.stop_on_first_error and self._has_failed():
+                self._leave(again, "nothing is sent after a failed item (stop_on_first_error)")
+                self._skip(pending)
+                return
+            if not resends:
+                self._leave(again, "it is not sent again (retry_unknown=False or max_retries=0)")
+                again = []
+            elif concurrency == 1:
+                again = self._innocent(places, unrun)
+            if again and len(unrun) == len(places) and concurrency == 1:
+                self.fruitless += 1
+                limit = self.policy.max_retries
+                if limit is not None and self.fruitless > limit:
+                    self._leave(again, f"it is not sent again (max_retries={limit})")
+                    self._skip(pending, "the server could run no item of the requests before")
+                    return
+                yield from self._pause(retries.backoff(self.fruitless, self.policy.random()))
+            elif len(unrun) < len(places):
+                self.fruitless = 0
+            pending = again + pending
+
+    def _request(self, places: Sequence[int], concurrency: int) -> Operation[BatchExecuteResponse]:
+        if len(places) == self.parts.size and concurrency == self.parts.concurrency:
+            return self.parts.whole
+        return self.parts.make(places, concurrency)
+
+    def _policy(self) -> Policy:
+        number = len(self.replies) + 1
+        if number == 1:
+            return self.policy
+        # Another request is another key: a server that honours it would give the reply from before.
+        key = f"{self.policy.new_key()}:{number}"
+        return replace(self.policy, new_key=lambda: key)
+
+    def _innocent(self, places: Sequence[int], unrun: Sequence[int]) -> list[int]:
+        """Those that are sent again, of items that failed one at a time; the others are left as they are."""
+        if not unrun:
+            return []
+        ran = [place for place in range(len(places)) if place not in set(unrun)]
+        before = min(self.suspects.get(places[place], 0) for place in unrun)
+        counts = suspicions(unrun, ran, before, others_ran=len(self.results) > len(places))
+        again = []
+        for place, count in counts.items():
+            self.suspects[places[place]] = count
+            if count < CONVICTED_AFTER:
+                again.append(places[place])
+            else:
+                self._leave([places[place]], "it failed again when it was sent once more while others ran")
+        return again
+
+    def _has_failed(self) -> bool:
+        return any(not item.success and not _failed_to_run(item) for item in self.results.values())
+
+    def _leave(self, places: Sequence[int], why: str) -> None:
+        for place in places:
+            item = self.results[place]
+            item.error_message = left_alone(item.error_message, why)
+
+    def _skip(self, places: Sequence[int], why: str = "an item before it failed (stop_on_first_error)") -> None:
+        for place in places:
+            if place not in self.results:
+                self.results[place] = BatchExecuteResult(
+                    id=self.parts.ids[place], success=False, error_message=f"not sent: {why}", code="SKIPPED"
+                )
+
+    def _pause(self, seconds: float) -> Steps[None]:
+        policy = self.policy
+        if not policy.retry_waits:
+            return
+        left = None if policy.deadline is None else policy.deadline - (policy.clock() - self.began)
+        if left is not None and seconds >= left:
+            raise TimeoutException(
+                f"{self.name}: not done within the deadline of {policy.deadline:g} s: the server could run no item in "
+                f"{len(self.replies)} requests"
+            )
+        yield Sleep(seconds)
+        self.paused += seconds
+
+    def joined(self) -> BatchExecuteResponse:
+        """One reply of all."""
+        first, last = self.replies[0], self.replies[-1]
+        if len(self.replies) == 1 and len(first.results) == len(self.results):
+            return first
+        if len(self.results) != self.parts.size:
+            return first
+        results = [self.results[place] for place in range(self.parts.size)]
+        first.results = results
+        first.total_items = len(results)
+        first.success_count = sum(item.success for item in results)
+        first.failure_count = len(results) - first.success_count
+        first.avg_latency_ms = sum(item.latency_ms for item in results) / len(results)
+        first.total_duration_ms = sum(reply.total_duration_ms for reply in self.replies)
+        first.completed_at = last.completed_at
+        if first.started_at is not None and last.completed_at is not None:
+            first.total_duration_ms = (last.completed_at - first.started_at).total_seconds() * 1000
+        object.__setattr__(first, "_reply", self._info())
+        return first
+
+    def _info(self) -> Optional[ReplyInfo]:
+        infos = [reply.reply for reply in self.replies if reply.reply is not None]
+        if not infos:
+            return None
+        return replace(
+            infos[0],
+            elapsed=infos[-1].elapsed,
+            attempts=sum(info.attempts for info in infos),
+            queued=sum(info.queued for info in infos),
+            paused=sum(info.paused for info in infos) + self.paused,
+        )
+
+
+def _failed_to_run(item: BatchExecuteResult) -> bool:
+    return is_unrun(item.success, item.execution_id, item.code, item.error_message)

@@ -1,0 +1,243 @@
+"""Calls against a stand-in for the published server: batches of one request, and calls that travel together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Awaitable
+from typing import Any, Callable, Optional
+
+import pytest
+
+from loopai import ExecutionException, LoopaiClient, NotFoundException, SyncLoopaiClient, TimeoutException
+from loopai._core.wire import Answer, Request
+
+from .standin import TASK, URL, StandIn
+
+Made = Callable[..., Any]
+
+
+class Both:
+    """One face for both clients: every method blocks."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __call__(
+        self, server: StandIn, name: str, *args: Any, client: Optional[dict[str, Any]] = None, **more: Any
+    ) -> Any:
+        options = {"transport": server, "retry_waits": False, **(client or {})}
+        if self.kind == "sync":
+            with SyncLoopaiClient(URL, **options) as made:
+                return getattr(made, name)(*args, **more)
+
+        async def run() -> Any:
+            async with LoopaiClient(URL, **options) as made:
+                return await getattr(made, name)(*args, **more)
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request: pytest.FixtureRequest) -> Both:
+    return Both(request.param)
+
+
+def keys(server: StandIn) -> list[str]:
+    return [request.headers["idempotency-key"] for request in server.requests]
+
+
+def test_a_batch_is_one_reply_of_several(call: Both) -> None:
+    """Every item ran; counts, average and times are those of the whole, ids and version those of the first."""
+    server = StandIn()
+    found = call(server, "batch_execute", TASK, [{"n": number} for number in range(60)])
+    assert [item.output["of"]["n"] for item in found.results] == list(range(60))
+    assert (found.total_items, found.success_count, found.failure_count) == (60, 60, 0)
+    assert found.avg_latency_ms == pytest.approx(25)
+    assert [body["max_concurrency"] for body in server.batches] == [10, 1]
+    assert found.version == 0
+    assert found.reply.attempts == 2
+    assert found.completed_at > found.started_at
+    assert found.total_duration_ms == pytest.approx((found.completed_at - found.started_at).total_seconds() * 1000)
+    assert len(set(keys(server))) == 2
+    assert max(server.sent_one_at_a_time.values()) == 1
+
+
+def test_items_are_matched_by_place(call: Both) -> None:
+    """Ids may repeat, and a caller's key gets a number for each further request."""
+    server = StandIn()
+    items = [{"id": "same", "input": {"n": number}} for number in range(20)]
+    found = call(server, "batch_execute_advanced", task_id=TASK, items=items, idempotency_key="mine")
+    assert [item.output["of"]["n"] for item in found.results] == list(range(20))
+    assert keys(server) == ["mine", "mine:2"]
+
+
+def test_nothing_goes_out_again_after_a_real_failure_that_stops(call: Both) -> None:
+    """With `stop_on_first_error`, and a program that failed."""
+    server = StandIn(fails=0.5)
+    items = [{"id": str(number), "input": {"n": number, "error": "boom"}} for number in range(20)]
+    found = call(server, "batch_execute_advanced", task_id=TASK, items=items, stop_on_first_error=True)
+    assert len(server.requests) == 1
+    assert {item.error_message == "boom" or "may have run" in item.error_message for item in found.results} == {True}
+    assert found.failure_count == 20
+
+
+@pytest.mark.parametrize("options", [{"retry_unknown": False}, {"max_retries": 0}])
+def test_without_retries_an_item_is_sent_once(call: Both, options: dict[str, Any]) -> None:
+    """And says that it may have run."""
+    server = StandIn()
+    found = call(server, "batch_execute", TASK, [{"n": number} for number in range(20)], client=options)
+    assert len(server.requests) == 1
+    failed = [item for item in found.results if not item.success]
+    assert failed
+    assert all("may have run" in item.error_message for item in failed)
+
+
+def test_an_item_that_fails_alone_too_is_left(call: Both) -> None:
+    """The others are right."""
+    server = StandIn()
+    given: list[dict[str, Any]] = [{"n": number} for number in range(20)]
+    given[7]["poison"] = 1
+    found = call(server, "batch_execute", TASK, given)
+    assert [item.success for item in found.results] == [number != 7 for number in range(20)]
+    assert "failed again" in found.results[7].error_message
+    assert len(server.requests) <= 5
+
+
+def test_a_server_that_can_run_nothing_is_left_after_the_retries(call: Both) -> None:
+    """As many as a call has; nobody waits for ever."""
+    server = StandIn()
+    found = call(server, "batch_execute", TASK, [{"poison": number} for number in range(4)])
+    assert found.failure_count == 4
+    assert len(server.requests) <= 6
+
+
+def test_one_deadline_holds_for_all_requests(call: Both) -> None:
+    """Not one each: what the first request took is gone."""
+
+    class Slow(StandIn):
+        def _finish(self, request: Request, started: float) -> Answer:
+            threading.Event().wait(0.15)
+            return super()._finish(request, started)
+
+    with pytest.raises(TimeoutException, match=r"deadline of 0\.1 s"):
+        call(Slow(), "batch_execute", TASK, [{"n": number} for number in range(20)], client={"deadline": 0.1})
+
+
+def test_concurrency_stays_at_one() -> None:
+    """Whatever the next calls ask for; sizes follow latency."""
+    server = StandIn(item_ms=1000, limit=None)
+    with SyncLoopaiClient(URL, transport=server) as client:
+        client.batch_execute(TASK, [{"n": number} for number in range(20)])
+        server.batches.clear()
+        found = client.with_options(timeout=5).batch_execute(TASK, [{"n": number} for number in range(12)], 50)
+    assert found.success_count == 12
+    assert [(body["max_concurrency"], len(body["items"])) for body in server.batches] == [(1, 5), (1, 5), (1, 2)]
+
+
+async def test_coalesced_calls_each_get_their_own_result() -> None:
+    """Sixty at once: those that the server failed to run are sent again, in one request."""
+    server = StandIn(limit=None)
+    async with LoopaiClient(URL, transport=server, coalesce=True) as client:
+        calls: list[Awaitable[Any]] = [client.execute(TASK, {"n": number}) for number in range(60)]
+        results = await asyncio.gather(*calls)
+        assert [result.output["of"]["n"] for result in results] == list(range(60))
+        assert [(body["max_concurrency"], len(body["items"]) > 1) for body in server.batches] == [(60, True), (1, True)]
+        server.batches.clear()
+        server.item_ms = 2000
+        await asyncio.gather(*(client.execute(TASK, {"n": number}) for number in range(100)))
+        sizes = [len(body["items"]) for body in server.batches]
+        assert sizes == [100]  # 25 ms an item: 2.5 s
+        server.batches.clear()
+        await asyncio.gather(*(client.execute(TASK, {"n": number}) for number in range(9)))
+        assert max(len(body["items"]) for body in server.batches) <= 5
+
+
+def test_threads_that_travel_together_each_get_their_own_result() -> None:
+    """The same for the synchronous client."""
+    server = StandIn(limit=None)
+    gate = threading.Barrier(20)
+    outcomes: Counter[bool] = Counter()
+
+    with SyncLoopaiClient(URL, transport=server, coalesce=True) as client:
+
+        def one(number: int) -> None:
+            gate.wait()
+            result = client.execute(TASK, {"n": number})
+            outcomes[result.output == {"of": {"n": number}}] += 1
+
+        threads = [threading.Thread(target=one, args=(number,)) for number in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert outcomes == {True: 20}
+
+
+async def test_a_coalesced_call_without_retries_says_that_it_may_have_run() -> None:
+    """It is the caller's error, and nothing goes out again."""
+    server = StandIn(limit=None, fails=1.0)
+    async with LoopaiClient(URL, transport=server, coalesce=True, max_retries=0) as client:
+        results = await asyncio.gather(*(client.execute(TASK, n) for n in range(5)), return_exceptions=True)
+    assert len(server.requests) == 1
+    assert all(isinstance(each, ExecutionException) and "may have run" in each.message for each in results)
+
+
+UNKNOWN = "11111111-2222-4333-8444-555555555555"
+
+
+def test_an_unknown_task_is_not_found(call: Both) -> None:
+    """The server says no more than that the execution failed: the client looks, once a minute."""
+    server = StandIn(limit=None)
+    with pytest.raises(NotFoundException, match=UNKNOWN):
+        call(server, "execute", UNKNOWN, 1)
+    assert [request.method for request in server.requests] == ["POST", "GET"]
+
+
+def test_an_unknown_version_is_not_found(call: Both) -> None:
+    """Named as what is missing."""
+    server = StandIn(limit=None)
+    with pytest.raises(NotFoundException, match="version 9"):
+        call(server, "execute", TASK, 1, 9)
+
+
+def test_where_all_is_there_the_original_error_stands(call: Both) -> None:
+    """A program that cannot be made, with a task that is there; the look-up is remembered."""
+    server = StandIn(limit=None, active=False, generates=False)
+    server._generating[TASK] = 2
+    with pytest.raises(ExecutionException):
+        call(server, "execute", TASK, 1)
+
+
+def test_an_answer_is_remembered_for_a_minute() -> None:
+    """By a client and its copies; then it is looked up again."""
+    server = StandIn(limit=None)
+    with SyncLoopaiClient(URL, transport=server) as client:
+        for _ in range(3):
+            with pytest.raises(NotFoundException):
+                client.with_options(timeout=5).execute(UNKNOWN, 1)
+    assert [request.method for request in server.requests] == ["POST", "GET", "POST", "POST"]
+
+
+async def test_coalesced_calls_of_an_unknown_task_are_not_found() -> None:
+    """Their item says it."""
+    server = StandIn(limit=None)
+    async with LoopaiClient(URL, transport=server, coalesce=True) as client:
+        results = await asyncio.gather(*(client.execute(UNKNOWN, n) for n in range(5)), return_exceptions=True)
+    assert all(isinstance(each, NotFoundException) for each in results)
+
+
+def test_the_active_version_comes_from_the_artifacts() -> None:
+    """The task itself says what it said ten minutes ago: none."""
+    pytest.importorskip("deno")
+    server = StandIn(limit=None, active=False)
+    with SyncLoopaiClient(URL, transport=server) as client:
+        assert client.get_task(TASK).active_version is None
+        server.artifacts[TASK] = [1]
+        assert client.get_task(TASK).active_version is None
+        program = client.load_program(TASK)
+        assert program({"n": 3}).output == {"n": 3}
+        server.artifacts[TASK] = [1, 2]
+        assert program.refresh()
+        assert program.version == 2
