@@ -592,10 +592,11 @@ class LoopaiClient(PreparedClient):
         """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
 
         Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
-        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"overwrite"` starts again, and
-        `"new"` refuses. The journal lies beside the output unless `journal` names another path. `expect` is the column
-        with the right answers: the summary then has accuracy and confusion matrix, and the column is not sent.
-        `watchers` are called while the run goes on.
+        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"continue"` is `"resume"` that
+        starts silently where there is nothing to resume, `"overwrite"` starts again, and `"new"` refuses. The journal
+        lies beside the output unless `journal` names another path. `expect` is the column with the right answers: the
+        summary then has accuracy and confusion matrix, and the column is not sent. `watchers` are called while the run
+        goes on.
 
         Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
         `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
@@ -1331,10 +1332,11 @@ class SyncLoopaiClient(PreparedClient):
         """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
 
         Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
-        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"overwrite"` starts again, and
-        `"new"` refuses. The journal lies beside the output unless `journal` names another path. `expect` is the column
-        with the right answers: the summary then has accuracy and confusion matrix, and the column is not sent.
-        `watchers` are called while the run goes on.
+        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"continue"` is `"resume"` that
+        starts silently where there is nothing to resume, `"overwrite"` starts again, and `"new"` refuses. The journal
+        lies beside the output unless `journal` names another path. `expect` is the column with the right answers: the
+        summary then has accuracy and confusion matrix, and the column is not sent. `watchers` are called while the run
+        goes on.
 
         Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
         `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with

@@ -21,7 +21,7 @@ from .items import read_item, results_of
 from .limits import MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
 from .rowsets import Missing, rows_of
 from .schemas import schema_of
-from .texts import shortened
+from .texts import json_kind, shortened
 from .unrun import names_missing
 from .wire import Reply
 
@@ -109,7 +109,7 @@ def _models(kind: type[M]) -> Callable[[Reply], models.ReplyList[M]]:
     def read(reply: Reply) -> models.ReplyList[M]:
         decoded = from_json(reply.content)
         if not isinstance(decoded, list):
-            raise ValueError(f"a list was expected, not {type(decoded).__name__}")
+            raise ValueError(f"an array was expected, not {json_kind(decoded)}")
         return models.ReplyList(kind.model_validate_json(to_json(item)) for item in decoded)
 
     return read

@@ -102,3 +102,12 @@ def scrub_messages(content: bytes, secrets: Sequence[str]) -> bytes:
         return match[1] + text
 
     return _MESSAGE.sub(scrubbed, content)
+
+
+_KINDS = {bool: "a JSON boolean", str: "a JSON string", int: "a JSON number", float: "a JSON number",
+          list: "a JSON array", dict: "a JSON object"}  # fmt: skip
+
+
+def json_kind(value: Any) -> str:
+    """Return what a decoded JSON value is, in JSON's words: `null`, `a JSON array`."""
+    return "null" if value is None else _KINDS[type(value)]

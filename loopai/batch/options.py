@@ -24,8 +24,8 @@ from .reporting.snapshot import Watcher
 from .resume.journal import Journal
 
 Path = Union[str, "PathLike[str]"]
-Mode = Literal["new", "resume", "retry_failed", "overwrite"]
-MODES: tuple[Mode, ...] = ("new", "resume", "retry_failed", "overwrite")
+Mode = Literal["new", "resume", "retry_failed", "overwrite", "continue"]
+MODES: tuple[Mode, ...] = ("new", "resume", "retry_failed", "overwrite", "continue")
 
 ENOUGH_FOR_A_SHARE = 100
 """Rows that must have ended before a percentage of `max_errors` counts: of the first few, one is too many."""
@@ -251,7 +251,8 @@ class BatchOptions:
     force_validation: bool = option(False, "Have the server validate every result.", where=_FILES)
     mode: Mode = option(
         "new",
-        "What to do with an earlier run: resume it, retry_failed (resume, and repeat failed rows), or overwrite it.",
+        "What to do with an earlier run: resume it, retry_failed (resume, and repeat failed rows), overwrite it, or "
+        "continue (resume it if it is unfinished).",
         read=one_of(*MODES),
         where=EVERYWHERE - {REQUEST},
         group=AGAIN,
@@ -345,7 +346,7 @@ class BatchOptions:
     @property
     def resumes(self) -> bool:
         """Whether rows that have ended are skipped."""
-        return self.mode in {"resume", "retry_failed"}
+        return self.mode in {"resume", "retry_failed", "continue"}
 
 
 class BatchRequestOptions(TypedDict, total=False):

@@ -55,7 +55,7 @@ TaskArgument = Annotated[
     typer.Argument(metavar="TASK", help="Its id, or its name.", show_default=False, autocompletion=_task_names),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Answer in JSON: on stdout, or on stderr where rows go to stdout.")
+    bool, typer.Option("--json", help="Answer in JSON on stdout; `batch` writes JSON lines on stderr instead.")
 ]
 
 

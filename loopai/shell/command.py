@@ -20,10 +20,10 @@ from ..batch.engine.run import Run
 from ..batch.engine.stopping import Stop
 from ..batch.formats.opening import FileSource
 from ..batch.formats.sinks import NOTHING_KEPT
-from ..batch.reporting.one_line import one_line
+from ..batch.reporting.one_line import counted, one_line
 from ..batch.reporting.progress import ProgressBar, watcher_for
 from ..batch.reporting.report import check_report, write_report
-from ..batch.resume.checkpoint import check_apart, check_output
+from ..batch.resume.checkpoint import CONTINUE, check_apart, check_output
 from ..batch.resume.prescan import prescan
 from ..batch.rows import Row
 from ..exceptions import (
@@ -145,30 +145,34 @@ class BatchCommand:
             check_report(self._shared.report)
 
     def say(self, text: str) -> None:
-        """Tell people."""
+        """Tell people; with `--json`, the line is an object with the text as its `message`."""
+        self._write(json.dumps({"message": text}, ensure_ascii=False) if self._shared.json else text)
+
+    def _write(self, line: str) -> None:
         # Rows go on where nobody hears of them any more, as after `2>&1 | head`.
         with contextlib.suppress(BrokenPipeError):
-            print(text, file=self.stderr, flush=True)  # the command's own voice
+            print(line, file=self.stderr, flush=True)  # the command's own voice
 
     def fail(self, code: int, text: str) -> int:
         """Tell an error, and give its exit code."""
-        self.say(_failure(code, text, self._shared.json))
+        self._write(_failure(code, text, self._shared.json))
         return code
 
     def watchers(self, progress: Optional[str] = None) -> list[Any]:
         """What shows how the run goes, as `--progress` (or `progress`) says; `carry_out` puts it away."""
-        made = watcher_for(progress or self._shared.progress, self.stderr)
+        kind = progress or self._shared.progress
+        made = watcher_for("json" if self._shared.json and kind in {"auto", "plain"} else kind, self.stderr)
         self._drawn += [watcher for watcher in made if isinstance(watcher, ProgressBar)]
         return made
 
     def plan(self, task: str, source: str, rows: Optional[int], chunk_size: int, max_in_flight: int) -> None:
         """Say what a run would send."""
-        self.say(f"Task {task} at {self.client.base_url}: {source}, {'?' if rows is None else f'{rows:,}'} rows")
+        number = "? rows" if rows is None else counted(rows, "row")
+        self.say(f"Task {task} at {self.client.base_url}: {source}, {number}")
         if rows is not None:
             requests = -(-rows // chunk_size)
             self.say(
-                f"{requests:,} request{'s' if requests != 1 else ''} of at most {chunk_size} rows,"
-                f" {max_in_flight} at a time"
+                f"{counted(requests, 'request')} of at most {counted(chunk_size, 'row')}, {max_in_flight} at a time"
             )
 
     def show(self, rows: Iterable[Row], task: str) -> int:
@@ -246,7 +250,7 @@ class BatchCommand:
         """The summary, as lines or as JSON."""
         summary = ending.summary
         if self._shared.json:
-            self.say(json.dumps({"summary": {**summary.to_dict(), **ending.members}}, ensure_ascii=False))
+            self._write(json.dumps({"summary": {**summary.to_dict(), **ending.members}}, ensure_ascii=False))
             return
         for line in (*told(summary), *ending.notes):
             self.say(line)
@@ -331,10 +335,10 @@ class FileCommand(BatchCommand):
             return self.finished(run, checkpoint.name)
         journal = checkpoint.journal if checkpoint is not None else None
         if checkpoint is not None and journal is not None and self.options.resumes:
-            if not checkpoint.resumed:
+            if not checkpoint.resumed and self.options.mode != CONTINUE:
                 self.say(f"Nothing to resume at {journal.path}: starting from the first row.")
-            elif journal.dropped:
-                self.say(f"{journal.dropped:,} bytes of an unfinished record were cut off the journal.")
+            if journal.dropped:
+                self.say(f"{counted(journal.dropped, 'byte')} of an unfinished record were cut off the journal.")
         go_on = TO_RESUME if journal is not None else spell(NOTHING_KEPT, in_shell)
 
         def work(stop: Stop) -> CommandResult:

@@ -390,7 +390,8 @@ class FakeServer:
 
     def _task(self, task: FakeTask) -> dict[str, Any]:
         made = task.record.setdefault("created_at", self._now())
-        version = _active_version(task)
+        # What a test has programmed is a program: without one, the first execution would have to make it.
+        version = _active_version(task) or (1 if task.programmed else None)
         active = {} if version is None else {"active_version": version}
         defaults = {"description": "a task of the fake", "input_schema": {}, "output_schema": {}, "examples": []}
         targets = {"accuracy_target": 0.9, "latency_target_ms": 10, "sampling_rate": 0.1}

@@ -230,6 +230,11 @@ class FakeTask(Faulty):
         """How many inputs were given to this task so far; rows of batches count each, repeated attempts once more."""
         return len(self.calls)
 
+    @property
+    def programmed(self) -> bool:
+        """Whether the test has said what the task gives."""
+        return self._program is not None
+
     def run(self, call: Call) -> Any:
         """The program's output for a call, which is kept on record.
 

@@ -93,9 +93,12 @@ def test_django_s_keys_are_the_options() -> None:
 
 def test_django_s_checks() -> None:
     """The guide lists the ids that the checks give, each once."""
-    source = (ROOT / "loopai" / "contrib" / "django" / "checks.py").read_text(encoding="utf-8")
+    folder = ROOT / "loopai" / "contrib" / "django"
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in (*folder.glob("*.py"), *folder.glob("enrichment/*.py"))
+    )
     listed = [row[0] for row in table(page("django"), "id | what")]
-    assert listed == sorted(set(re.findall(r'id="(loopai\.\w+)"', source)))
+    assert listed == sorted(set(re.findall(r'\bid="(loopai\.[EW]\d+)"', source)))
 
 
 def test_django_s_exit_codes() -> None:

@@ -42,7 +42,7 @@ def test_a_line_that_is_no_object_is_that_rows_error(tmp_path: Path) -> None:
     assert read[0][1] == {"a": 1}
     assert read[5][1] == {"a": 2}
     assert read[1][1] == "line 2 is no JSON: EOF while parsing a value at column 6"
-    assert "line 3 is a JSON list" in read[2][1]
+    assert "line 3 is a JSON array" in read[2][1]
     assert "line 4 is no JSON" in read[3][1]
     assert read[4][1] == "line 5 is not utf-8: pass the encoding of the file"
 

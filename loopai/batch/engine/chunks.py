@@ -286,4 +286,5 @@ def outcome_of(row: Row, result: Mapping[str, Any], attempts: int, min_confidenc
         status: Status = DOUBTFUL if doubtful else OK
         return Outcome(row, status, result.get("output"), None, None, latency, attempts, execution_id, sure)
     error = result.get("error_message") or "the program failed and gave no reason"
-    return Outcome(row, ERROR, None, error, PROGRAM, latency, attempts, execution_id)
+    # A row that is refused before it runs has the latency 0, which is not the time of anything.
+    return Outcome(row, ERROR, None, error, PROGRAM, latency or None, attempts, execution_id)

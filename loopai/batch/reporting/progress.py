@@ -7,7 +7,7 @@ import json
 from typing import Any, Optional, TextIO
 
 from ...exceptions import ConfigurationError, OptionError
-from .one_line import one_line
+from .one_line import counted, one_line
 from .snapshot import Snapshot
 from .statistics import Summary
 
@@ -25,8 +25,9 @@ BAR_CELLS = (8, 30)
 
 def progress_line(now: Snapshot) -> str:
     """All of it as one line for people."""
-    share = f" of {now.total:,}" if now.total is not None else ""
-    parts = [f"{now.done + now.skipped:,}{share} rows", f"{now.ok:,} ok", f"{now.errors:,} errors"]
+    rows = now.done + now.skipped
+    parts = [counted(rows, "row") if now.total is None else f"{rows:,} of {counted(now.total, 'row')}"]
+    parts += [f"{now.ok:,} ok", counted(now.errors, "error")]
     if now.doubtful:
         parts.insert(2, f"{now.doubtful:,} doubtful")
     if now.skipped:
@@ -52,10 +53,10 @@ def beside_bar(now: Snapshot, room: int, fraction: Optional[float], estimate: bo
         left = f"{clock_time(now.left)} left"
     parts = [
         (0, "" if fraction is None else f"{fraction:>4.0%}"),
-        (3, f"{rows:,}/{now.total:,}" if now.total is not None else f"{rows:,} rows"),
+        (3, f"{rows:,}/{now.total:,}" if now.total is not None else counted(rows, "row")),
         (5, f"{now.ok:,} ok"),
         (3, f"{now.doubtful:,} doubtful" if now.doubtful else ""),
-        (2, f"{now.errors:,} errors" if now.errors else ""),
+        (2, counted(now.errors, "error") if now.errors else ""),
         (4, f"{now.rate:,.0f} rows/s"),
         (6, f"{now.in_flight} in flight" if now.in_flight else ""),
         (1, left),
@@ -158,7 +159,7 @@ class ProgressBar:
         fraction = self._end if over else now.fraction
         text = Text(beside_bar(now, width - length - 1, fraction, estimate=not over), no_wrap=True, overflow="crop")
         text.highlight_regex(r"[\d,]+ ok", "green")
-        text.highlight_regex(r"[\d,]+ errors", "red")
+        text.highlight_regex(r"[\d,]+ errors?", "red")
         text.highlight_regex(r"paused \d+ s", "yellow")
         bar = progress_bar.ProgressBar(1.0, fraction or 0.0, length, pulse=fraction is None)
         line = Table.grid(padding=(0, 1))

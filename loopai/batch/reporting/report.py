@@ -26,7 +26,7 @@ from .charts import (
     table,
     time_ticks,
 )
-from .one_line import one_line
+from .one_line import counted, one_line
 from .progress import clock_time
 from .quality import Quality, wilson
 from .snapshot import Snapshot
@@ -84,7 +84,7 @@ def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:
     """Return the page as HTML."""
     state, css = _ENDED.get(summary.ended, (summary.ended, "stop"))
     tally = snapshot.statistics if snapshot.statistics is not None else Statistics(0.0)
-    title = f"{_shown(snapshot.name or snapshot.task)}: {tally.rows:,} rows"
+    title = f"{_shown(snapshot.name or snapshot.task)}: {counted(tally.rows, 'row')}"
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -159,7 +159,7 @@ def _tiles(tally: Statistics, summary: Summary) -> str:
 def _confidence(quality: Quality) -> str:
     """Over how many rows, and how sure that is: of few rows a share says little."""
     low, high = quality.interval or (0.0, 1.0)
-    return f"over {quality.rows:,} rows; 95% sure: {low:.1%} to {high:.1%}"
+    return f"over {counted(quality.rows, 'row')}; 95% sure: {low:.1%} to {high:.1%}"
 
 
 def _duration(seconds: float) -> str:
@@ -211,7 +211,8 @@ def _latency(tally: Statistics) -> str:
         return (log(value) - log(low)) / (log(high) - log(low))
 
     made = [
-        (f"{milliseconds(start)} to {milliseconds(end)}: {rows:,} rows", (float(rows),)) for start, end, rows in bars
+        (f"{milliseconds(start)} to {milliseconds(end)}: {counted(rows, 'row')}", (float(rows),))
+        for start, end, rows in bars
     ]
     found = [("mean", latencies.mean)]
     found += [(name, latencies.percentile(part)) for name, part in (("median", 0.5), ("95%", 0.95), ("99%", 0.99))]
@@ -242,7 +243,7 @@ def _errors(tally: Statistics) -> str:
     largest = sorted(tally.kinds.items(), key=lambda item: -item[1])[:_MOST_KINDS]
     rows = [(_shown(kind), count, _example(tally, kind)) for kind, count in largest]
     more = len(tally.kinds) - len(largest)
-    told = "Rows by kind of error, largest first" + (f"; {more} smaller kinds are not shown" if more > 0 else "")
+    told = "Rows by kind of error, largest first" + (f"; and {more} more" if more > 0 else "")
     return _section("errors", "Errors by kind", told, ranking("Errors by kind", rows))
 
 
@@ -300,7 +301,7 @@ def _options(snapshot: Snapshot) -> str:
 def _quality(quality: Union[Quality, None]) -> str:
     if quality is None:
         return ""
-    failed = f"{quality.failed:,} rows that failed are not in it." if quality.failed else ""
+    failed = f"Without {counted(quality.failed, 'row')} that failed." if quality.failed else ""
     if quality.accuracy is None:
         told = "No row has both an output and an expected label."
         return _section("quality", "Confusion matrix", f"{told} {failed}", wide=True)

@@ -24,6 +24,7 @@ NEW = "new"
 RESUME = "resume"
 RETRY_FAILED = "retry_failed"
 OVERWRITE = "overwrite"
+CONTINUE = "continue"
 
 
 def journal_of(output: Union[str, os.PathLike[str]]) -> Path:
@@ -70,6 +71,8 @@ class Checkpoint:
         by_line: bool = False,
         limit: Optional[int] = None,
     ) -> None:
+        if mode == CONTINUE:
+            mode = RESUME  # a file is one run: what is finished stays finished
         self.path = Path(target) if isinstance(target, (str, os.PathLike)) else None
         self.kind = check_output(self.path, kind, mode, journal)
         if self.kind == "parquet" and schema is not None:

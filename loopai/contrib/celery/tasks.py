@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from celery import current_app, shared_task
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
-from typing_extensions import TypedDict, Unpack
+from typing_extensions import Unpack
 
 from ..._core import retries
 from ..._core.hooks import CallInfo
@@ -28,7 +28,7 @@ from ...batch.engine.run import Run
 from ...batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
 from ...batch.engine.sender import Sender
 from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ...batch.options import QUERYSET, BatchOptions, MaxErrors, Mode, table
+from ...batch.options import BatchOptions, MaxErrors, Mode
 from ...batch.reporting.report import write_report
 from ...batch.reporting.snapshot import Snapshot
 from ...batch.reporting.statistics import Statistics, Summary, summary_of
@@ -44,16 +44,16 @@ from ...exceptions import (
 )
 from ...preparation import batch_sender
 from ...shell.edge import at_edge
-from ...shell.options import MODE_FLAGS
 from ..django import get_client
 from ..django.batches.leases import LEASE_SECONDS, owner_name
-from ..django.batches.options import CELERY, RunOptions
+from ..django.batches.options import CELERY, QuerysetOptions, RunOptions, refuse_unknown
 from ..django.batches.plan import Plan, plan_of
 from ..django.batches.queryset import KeyedRow
 from ..django.batches.recording import LeaseLost
 from ..django.batches.row_writer import RowWriter
 from ..django.batches.run_lookup import ResolvedPlan, open_run
 from ..django.batches.statistics import expectation_of, whole
+from ..django.enrichment.pending import carry_out
 from ..django.models import BatchPart, BatchRun
 from . import partitions
 from .monitor import FAULT, UNUSABLE, WATCH_SECONDS, ended_as
@@ -63,34 +63,8 @@ logger = logging.getLogger("loopai")
 BEGINNING_SECONDS = 2.0
 """Within these of its taking a run has its parts; who looks after it since before may see it without."""
 
-_OF_THE_COMMAND = ("dry_run", "engine", "progress", "json", "grace", "command")
-
-_OF_FILES = (
-    "input",
-    "output",
-    "output_format",
-    *(name for name, info in table(RunOptions) if QUERYSET not in info.where),
-)
-
 PATIENCE = 3
 """Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
-
-
-class StartOptions(TypedDict, total=False):
-    """Options of `start_batch` beside its own parameters; what they mean is in the table of `loopai_batch`."""
-
-    only_empty: bool
-    expect: Optional[str]
-    report: Optional[str]
-    limit: Optional[int]
-    chunk_size: int
-    max_in_flight: int
-    max_concurrency: int
-    max_errors: Union[int, str, None]
-    min_confidence: Optional[float]
-    timeout_ms: Optional[int]
-    version: Optional[int]
-    edge: bool
 
 
 def start_batch(
@@ -99,41 +73,26 @@ def start_batch(
     *,
     save_to: Sequence[str] = (),
     mapping: Sequence[str] = (),
-    filters: Sequence[str] = (),
-    excludes: Sequence[str] = (),
     mode: Mode = "new",
     alias: str = "default",
     database: str = DEFAULT_DB_ALIAS,
-    **options: Unpack[StartOptions],
+    **options: Unpack[QuerysetOptions],
 ) -> Optional[BatchRun]:
     """Have Celery's workers run a queryset through a task, and give the run; its state is in the database.
 
     The arguments are the flags of `loopai_batch` by their names (`expect`, `report`, `only_empty`, `chunk_size`,
-    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"` or `"overwrite"`. The report is
+    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"`, `"overwrite"` or `"continue"`. The report is
     written by the worker that ends the run. Inside a transaction the workers are told once it is committed. Gives
     `None` where the run is finished already. Raises `ConfigurationError` for options that do not fit, and the
     `LoopaiException` where the server cannot be asked.
     """
-    for name in _OF_FILES:
-        if name in options:
-            raise ConfigurationError(
-                f"{name}: Celery runs a queryset and saves to its rows (queryset, save_to); run a file with "
-                "client.run_batch, or with the command `loopai batch`"
-            )
-    for name in _OF_THE_COMMAND:
-        if name in options:
-            raise ConfigurationError(f"start_batch has no option {name!r}: it is for the command loopai_batch")
-    for name in MODE_FLAGS:
-        if name in options:
-            raise ConfigurationError(f"start_batch has no option {name!r}; pass mode={name!r}")
+    refuse_unknown("start_batch", options)
     given = RunOptions(
         task=task,
         queryset=queryset,
         save_to=save_to,
         mapping=mapping,
         mode=mode,
-        filters=filters,
-        excludes=excludes,
         alias=alias,
         database=database,
         engine=CELERY,
@@ -252,6 +211,12 @@ def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_AL
         seconds = _carry_out(run_id, part_id, database)
     if seconds:
         raise self.retry(countdown=seconds)
+
+
+@shared_task(name="loopai.carry_out_pending", ignore_result=True)
+def carry_out_pending(database: str = DEFAULT_DB_ALIAS) -> None:
+    """Carry out what `enrich` has put into the table of pending rows. The message says only that there is work."""
+    carry_out(database)
 
 
 @shared_task(name="loopai.watch_run", acks_late=True, reject_on_worker_lost=True, ignore_result=True)

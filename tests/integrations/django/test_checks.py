@@ -99,7 +99,7 @@ def test_the_webhook_view_needs_secrets() -> None:
     """Included in the URLs, and no alias with secrets: it would refuse everything."""
     with override_settings(LOOPAI={"default": {"BASE_URL": "https://loopai.test"}}):
         [message] = run_checks(tags=["loopai"])
-    assert (message.id, "WEBHOOK_SECRETS" in message.hint) == ("loopai.E005", True)
+    assert (message.id, "WEBHOOK_SECRETS" in message.hint) == ("loopai.W005", True)
 
 
 # The network

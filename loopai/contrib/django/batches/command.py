@@ -18,6 +18,7 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.run import Run
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
+from ....batch.reporting.one_line import counted
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
@@ -26,9 +27,8 @@ from ....batch.resume.prescan import Prescan
 from ....preparation import batch_sender
 from ....shell.command import ALL_OK, CHECKED, BatchCommand, CommandResult
 from ..models import BatchRun
-from .inline import carry_out
-from .leases import owner_name
-from .options import CELERY, INLINE, RunOptions
+from .inline import carry_out, open_inline
+from .options import CELERY, RunOptions
 from .plan import Plan, header_of, plan_of
 from .queryset import QuerysetRows
 from .run_lookup import ResolvedPlan, open_run
@@ -79,17 +79,14 @@ class RunCommand(BatchCommand):
 
     def into_rows(self, resolved: ResolvedPlan, mode: str) -> int:
         """Carry the run out in this process."""
-        options, owner = self.options, owner_name()
-        run = open_run(
-            resolved, mode, INLINE, owner, self.say, database=options.database, command=list(options.command)
-        )
+        options = self.options
+        run = open_inline(resolved, mode, self.say, options.command)
         if run is None:
             return ALL_OK
-        run.parts.using(run.database).all().delete()  # of another engine; what remains is told by the run itself
 
         def work_on(stop: Stop) -> CommandResult:
             made, summary = carry_out(
-                run, resolved, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
+                run, resolved, self.client, run.owner, stop=stop, watchers=self.watchers(), expect=options.expect
             )
             ending = self.ending(run, summary, made.snapshot(), missed=made.missed, cancelled=run.cancel_requested)
             ending.error = made.scheduler.error
@@ -130,7 +127,8 @@ class RunCommand(BatchCommand):
     ) -> CommandResult:
         """How a run that the database knows has ended."""
         filled = " or filled" if self.options.only_empty else ""
-        notes = [f"{missed:,} rows were deleted{filled} meanwhile: skipped."] if missed else []
+        were = "was" if missed == 1 else "were"
+        notes = [f"{counted(missed, 'row')} {were} deleted{filled} meanwhile: skipped."] if missed else []
         facts: dict[str, Any] = {"gone_or_filled": missed}
         versions = run.options.get("versions") or ()
         if len(versions) > 1:

@@ -16,6 +16,7 @@ from ....batch.reporting.quality import Expectation
 from ....batch.reporting.report import check_report
 from ....exceptions import OptionError
 from ....shell.command import find_task
+from .. import keys
 from ..models import BatchRun
 from .options import CELERY, RunOptions
 from .queryset import columns_of, model_of, name_of
@@ -149,6 +150,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         )
     queryset = name_of("" if options.queryset is None else options.queryset, options.database)
     model = model_of(queryset)  # said before the server is asked
+    keys.check(model)
     task = find_task(client, options.task)
     mapping = tuple(options.mapping or ())
     if not mapping:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from copy import copy
 from decimal import Decimal
@@ -80,8 +81,9 @@ class Target:
             cleaned = self._existing(value) if field.is_relation else field.clean(_digits(field, value), None)
         except ValidationError as error:
             raise Unfit(f"{field.name}: {' '.join(error.messages)}") from None
-        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise Unfit(f"{field.name}: {error}") from None
+        except (TypeError, ValueError, AttributeError, ArithmeticError):
+            # Their texts are Python's own, and name its types.
+            raise Unfit(f"{field.name}: {_shown(value)} does not fit the field ({field.description})") from None
         if known is not None and len(self._known) < MOST_KNOWN:
             self._known[known] = cleaned
         return cleaned
@@ -139,7 +141,7 @@ def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
     """What `clean` would make fit and nobody meant: `{"a": 1}` as a text, 3.7 as 3."""
     if isinstance(field, (models.CharField, models.TextField)):
         if isinstance(value, (dict, list, bool)):
-            raise Unfit(f"{name}: {value!r:.100} is no text")
+            raise Unfit(f"{name}: {_shown(value)} is not a text")
         if isinstance(value, str):
             if "\0" in value:
                 raise Unfit(f"{name}: the text holds a NUL character, which databases refuse")
@@ -149,13 +151,18 @@ def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
                 raise Unfit(f"{name}: the text is no valid Unicode ({error.reason})") from None
     elif isinstance(field, (models.FloatField, models.DecimalField)):
         if isinstance(value, bool):
-            raise Unfit(f"{name}: {value!r} is not a number")
+            raise Unfit(f"{name}: {_shown(value)} is not a number")
         if isinstance(value, (str, float)) and _is_no_number(value):
-            raise Unfit(f"{name}: {value!r} is not a finite number")
+            raise Unfit(f"{name}: {_shown(value)} is not a finite number")
     elif isinstance(field, models.IntegerField) and (
         isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())
     ):
-        raise Unfit(f"{name}: {value!r} is no whole number")
+        raise Unfit(f"{name}: {_shown(value)} is not a whole number")
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON has it."""
+    return json.dumps(value, ensure_ascii=False, default=str)[:100]
 
 
 def _is_no_number(value: Any) -> bool:

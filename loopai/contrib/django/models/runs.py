@@ -22,7 +22,7 @@ from ....batch.reporting.snapshot import Snapshot
 from .. import keys
 from ..signals import batch_requested
 
-_MODE_FLAGS = frozenset({"--resume", "--retry-failed", "--overwrite"})
+_MODE_FLAGS = frozenset({"--resume", "--retry-failed", "--overwrite", "--continue"})
 
 
 _REPORTED = ("mapping", "filters", "excludes", "save_to", "only_empty", "version", "active_version", "expect", "limit")
