@@ -23,7 +23,7 @@ from django.utils import timezone
 from inbox.models import Category, Entry, Letter, Mail, Note, Reminder, ShownEntry
 
 from loopai.contrib.django import enqueue, enrich, enrich_action
-from loopai.contrib.django.enrichment import declarations, outbox, saving
+from loopai.contrib.django.enrichment import declarations, enriching, outbox, saving
 from loopai.contrib.django.enrichment.declarations import Declaration
 from loopai.contrib.django.models import BatchRun, PendingRow
 from loopai.exceptions import ConfigurationError
@@ -47,7 +47,7 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
 
     yield one
     for declaration in made:
-        declarations.forget(declaration)
+        enriching.forget(declaration)
 
 
 @pytest.fixture
@@ -554,7 +554,7 @@ def test_a_request_that_one_row_fails_is_split_in_the_end(declare: Declare, spam
         return {"label": "ham"}
 
     spam.computes(judge)
-    spam.raises(500, times=3)
+    spam.raises(502, times=3)
     for _ in range(3):
         assert pending()[0] == 4
         PendingRow.objects.update(due_at=timezone.now())
