@@ -24,5 +24,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name bytes by their argument: what is compressed holds the time, and every process must collect the same names."""
+    """Name bytes by their argument: what is compressed holds the time, and all processes collect the same names."""
     return argname if isinstance(val, bytes) and not val.isascii() else None

@@ -18,8 +18,10 @@ from .clients import close_clients, get_async_client, get_client
 
 if TYPE_CHECKING:
     from .batches.from_python import BatchStopped, arun_queryset, run_queryset
+    from .enrichment.admin_action import enrich_action
     from .enrichment.declarations import enrich
     from .enrichment.pending import enqueue
+    from .problems import problem_response
 
 del _django
 
@@ -29,8 +31,10 @@ __all__ = [
     "close_clients",
     "enqueue",
     "enrich",
+    "enrich_action",
     "get_async_client",
     "get_client",
+    "problem_response",
     "run_queryset",
 ]
 
@@ -40,6 +44,8 @@ _LATER = {
     "arun_queryset": ".batches.from_python",
     "enqueue": ".enrichment.pending",
     "enrich": ".enrichment.declarations",
+    "enrich_action": ".enrichment.admin_action",
+    "problem_response": ".problems",
     "run_queryset": ".batches.from_python",
 }
 

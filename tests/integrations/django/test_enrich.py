@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib import admin
+from django.contrib.auth.models import Permission, User
 from django.core import serializers
 from django.core.checks import ERROR, run_checks
 from django.core.management import CommandError, call_command
@@ -19,7 +22,7 @@ from django.test import TestCase
 from django.utils import timezone
 from inbox.models import Category, Entry, Letter, Mail, Note, Reminder, ShownEntry
 
-from loopai.contrib.django import enqueue, enrich
+from loopai.contrib.django import enqueue, enrich, enrich_action
 from loopai.contrib.django.enrichment import declarations, outbox, saving
 from loopai.contrib.django.enrichment.declarations import Declaration
 from loopai.contrib.django.models import BatchRun, PendingRow
@@ -642,3 +645,74 @@ def test_rows_locked_by_another_transaction_are_left_to_it(declare: Declare, spa
         thread.join()
     PendingRow.objects.update(due_at=timezone.now())
     assert (pending()[0], Mail.objects.get().label) == (0, "ham")
+
+
+class _Mails(admin.ModelAdmin):
+    actions = (enrich_action("spam:label"),)
+    list_filter = ("score",)
+
+
+def _act(client: Any, mails: list[Mail], **more: Any) -> list[str]:
+    """The messages after the action on the changelist of mails."""
+    given = {"action": "loopai_enrich_spam_label", "_selected_action": [mail.pk for mail in mails], **more}
+    answer = client.post("/admin/inbox/mail/", given, follow=True)
+    return [re.sub("<.*", "", str(message)).strip() for message in answer.context["messages"]]
+
+
+@pytest.fixture
+def mail_admin() -> Iterator[None]:
+    from importlib import reload
+
+    from django.conf import settings
+    from django.urls import clear_url_caches
+
+    admin.site.register(Mail, _Mails)
+    urls = __import__(settings.ROOT_URLCONF, fromlist=["urlpatterns"])
+    clear_url_caches()
+    reload(urls)
+    yield
+    admin.site.unregister(Mail)
+    clear_url_caches()
+    reload(urls)
+
+
+@pytest.mark.usefixtures("mail_admin")
+def test_an_action_of_the_admin_runs_ticked_rows(declare: Declare, spam: Any, admin_client: Any) -> None:
+    """Inline at once, and says what came of them; rows without work are said to have none; a link to the entries."""
+    declare()
+    mails = Mail.objects.bulk_create(Mail(subject=str(number)) for number in range(3))
+    assert _act(admin_client, mails[:2]) == ["spam:label: 2 rows: 2 done."]
+    assert list(Mail.objects.order_by("pk").values_list("label", flat=True)) == ["ham", "ham", ""]
+    assert _act(admin_client, mails[:2]) == ["spam:label: none of these rows has work to do."]
+    spam.fails("boo")
+    assert _act(admin_client, mails) == ["spam:label: 1 row: 1 failed."]
+    answer = admin_client.get("/admin/loopai/pendingrow/", {"declaration__exact": "spam:label"})
+    assert "boo" in answer.content.decode()
+
+
+@pytest.mark.usefixtures("mail_admin")
+def test_an_action_takes_all_that_is_shown(declare: Declare, spam: Any, admin_client: Any) -> None:
+    """Without a name on any command line: search and filter hold, and many rows are queued."""
+    declare()
+    mails = Mail.objects.bulk_create(Mail(subject=str(number), score=number % 2) for number in range(410))
+    given = {"action": "loopai_enrich_spam_label", "_selected_action": [mails[0].pk], "select_across": "1"}
+    answer = admin_client.post("/admin/inbox/mail/?score=0", given, follow=True)
+    assert [str(message).partition(".")[0] for message in answer.context["messages"]] == [
+        "spam:label: 205 rows: 205 queued"
+    ]
+    assert (spam.call_count, len(left())) == (0, 205)
+
+
+@pytest.mark.usefixtures("mail_admin")
+def test_an_action_needs_the_change_permission(declare: Declare, spam: Any, client: Any) -> None:
+    """Who may only look has no such action."""
+    declare()
+    (mail,) = Mail.objects.bulk_create([Mail(subject="x")])
+    user = User.objects.create_user("staff", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_mail"))
+    client.force_login(user)
+    client.post("/admin/inbox/mail/", {"action": "loopai_enrich_spam_label", "_selected_action": [mail.pk]})
+    assert (spam.call_count, left()) == (0, [])
+    user.user_permissions.add(Permission.objects.get(codename="change_mail"))
+    client.post("/admin/inbox/mail/", {"action": "loopai_enrich_spam_label", "_selected_action": [mail.pk]})
+    assert spam.call_count == 1
