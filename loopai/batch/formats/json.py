@@ -23,7 +23,7 @@ _END_OF_FILE = b"\x1a"  # as DOS marks it
 _MAYBE_HUGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{309}")
 
 _KINDS = {
-    "list": "a JSON list",
+    "list": "a JSON array",
     "str": "a JSON text",
     "int": "a JSON number",
     "float": "a JSON number",
