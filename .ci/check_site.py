@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import loopai
+import loopai.contrib.django
 import loopai.contrib.fastapi
 import loopai.testing
 from loopai import LoopaiClient
@@ -28,7 +29,7 @@ def public() -> set[str]:
     """What people import, and every method of the clients; the reference shows the synchronous one's."""
     names = {
         f"{module.__name__}.{name}"
-        for module in (loopai, loopai.contrib.fastapi, loopai.testing)
+        for module in (loopai, loopai.contrib.django, loopai.contrib.fastapi, loopai.testing)
         for name in module.__all__
     }
     methods = {name for name, _ in inspect.getmembers(LoopaiClient, callable) if not name.startswith("_")}

@@ -34,7 +34,7 @@ UPLOADS = {
     "blank lines, gzipped twice": ("", "jsonl", lambda: packed((packed((b"\n" * MB, 900)), 1))),
     "blank lines of CSV": ("", "csv", lambda: packed((b"a,b\n", 1), (b"\n" * MB, 900))),
     "an endless quoted field": ("", "csv", lambda: packed((b'a,b\n1,"', 1), (b"\n" * MB, 900))),
-    "lines that are not JSON": ("", "jsonl", lambda: packed((b"x\n" * MB, 100))),
+    "lines that are not JSON": ("", "jsonl", lambda: packed((b"{}\n", 1), (b"x\n" * MB, 100))),
     "an array of objects": ("", "json", lambda: packed((b"[", 1), (OBJECTS, 300))),
     "an array of blanks": ("", "json", lambda: packed((b"[", 1), (b" " * MB, 900))),
     "an array of commas": ("", "json", lambda: packed((b"[", 1), (b"," * MB, 900))),
@@ -48,7 +48,7 @@ UPLOADS = {
         "", "jsonl", lambda: packed((b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * MB, 1), (b"x" * MB, 300))
     ),
     "a form's file": (FORM, None, lambda: PART % b"jsonl.gz" + packed((b"\n" * MB, 900)) + b"\r\n--b--\r\n"),
-    "a form's file that looks like boundaries": (FORM, None, lambda: PART % b"jsonl" + b"\r\n-" * 10 * MB),
+    "a form's file that looks like boundaries": (FORM, None, lambda: PART % b"jsonl" + b"{}" + b"\r\n-" * 10 * MB),
     "a form of empty parts": (FORM, None, lambda: b"--b\r\nA: b\r\n\r\n\r\n" * 2 * MB),
 }  # fmt: skip
 
