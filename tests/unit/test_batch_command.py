@@ -500,7 +500,7 @@ def test_with_json_every_line_is_json(client: SyncLoopaiClient, fake: FakeLoopai
     def names(**more: Any) -> list[str]:
         return [next(iter(json.loads(line))) for line in Ran(client, **options, **more).said.splitlines()]
 
-    assert names(dry_run=True) == ["message"] * 7
+    assert set(names(dry_run=True)) == {"message"}
     assert names(resume=True) == ["message", "progress", "summary"]
     assert names(resume=True, progress="plain") == ["summary"]
     assert names(retry_failed=True, progress="plain") == ["progress", "summary"]

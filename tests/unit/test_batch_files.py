@@ -275,7 +275,7 @@ def test_json_without_rows_has_none(put: Any, content: bytes) -> None:
         (b'[{"a": 1}][{"a": 2}]', "after row 1, the array ends in the middle, or something else follows it"),
         (b'[{"a": 1}, 2]', "row 2 is a JSON number: each row must be an object {…}"),
         (b'[{"a": 1}, null]', "row 2 is null: each row must be an object {…}"),
-        (b'[{"a": 1}, "x"]', "row 2 is a JSON text: each row must be an object {…}"),
+        (b'[{"a": 1}, "x"]', "row 2 is a JSON string: each row must be an object {…}"),
         (b'[{"a": 1}, [{"a": 1}]]', "row 2 is a JSON array: each row must be an object {…}"),
         (b'[{"a": 1}, {"a": NaN}]', "row 2 is no JSON: expected value at column 7"),
         (b'[{"a": 1},]', "row 2 is no JSON: EOF while parsing a value"),

@@ -11,6 +11,7 @@ from typing import IO, Any, Optional
 from pydantic_core import from_json
 
 from ..._core.splitting import BYTE_ORDER_MARK, ArraySplitter, LineSplitter, NotAnArray
+from ..._core.texts import json_kind
 from ...exceptions import ConfigurationError, OptionError
 from .encoding import AsUtf8, checked, encoding_of, is_utf8, not_in
 from .packing import BLOCK, BREAKS_OFF, cut_off
@@ -21,15 +22,6 @@ _END_OF_FILE = b"\x1a"  # as DOS marks it
 
 # What may be a number beyond those of JSON's readers, which make it infinite.
 _MAYBE_HUGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{309}")
-
-_KINDS = {
-    "list": "a JSON array",
-    "str": "a JSON text",
-    "int": "a JSON number",
-    "float": "a JSON number",
-    "bool": "a JSON truth value",
-    "NoneType": "null",
-}
 
 
 def read_json(text: bytes) -> Any:
@@ -72,7 +64,7 @@ def _record(place: str, number: int, text: Optional[bytes], longest: int) -> Rec
             return number, None, not_in(place, "utf-8")
         return number, None, f"{place} is no JSON: {_within_line(error)}"
     if type(columns) is not dict:
-        kind = _KINDS[type(columns).__name__]
+        kind = json_kind(columns)
         return number, None, f"{place} is {kind}: each row must be an object {{…}}"
     return number, columns, None
 

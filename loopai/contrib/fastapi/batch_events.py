@@ -14,7 +14,7 @@ from typing_extensions import (  # pydantic takes typing's own from Python 3.12 
 )
 
 from ...batch.rows import Code, Status
-from .problems import Problem
+from ...problems import Problem
 
 
 class _JsonText:

@@ -9,9 +9,9 @@ from typing import Any, Callable, Protocol
 
 from pydantic_core import to_json
 
+from ...problems import Problem
 from .batch_events import BatchProgress, BatchResult
 from .events import HEARTBEAT, MEDIA_TYPE, event
-from .problems import Problem
 
 NDJSON, CSV = "application/x-ndjson", "text/csv"
 

@@ -8,12 +8,13 @@ from typing import Optional
 from starlette.types import Message, Receive, Scope, Send
 
 from ...client import LoopaiClient
+from ...problems import Problem
 from .batch_document import Events
 from .batch_formats import format_for
 from .batch_runs import Asked, Options, Places, UploadRun
 from .events import HEADERS
 from .lifespan import STATE_KEY, LoopaiState
-from .problems import Problem, problem_response
+from .problems import problem_response
 from .uploads import Gone, Upload, UploadError
 
 BUSY_FOR = 5

@@ -35,10 +35,10 @@ from ...exceptions import (
     NotFoundException,
     NotSupportedException,
 )
+from ...problems import Problem, problem_of
 from .batch_events import BatchProgress, BatchResult
 from .batch_formats import Format
 from .events import Outbox
-from .problems import Problem, problem_of
 from .uploads import ROWS_AT_ONCE, WEIGHT_AT_ONCE, Gone, Limits, Rows, Upload, UploadError
 
 UNREADABLE_UPLOAD: Final = "unreadable_upload"

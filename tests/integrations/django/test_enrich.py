@@ -542,7 +542,7 @@ def test_a_first_execution_is_never_inline(declare: Declare, loopai_fake: FakeLo
     assert (task.call_count, len(left())) == (1, 1)
 
 
-def test_a_request_that_one_row_fails_is_split_in_the_end(declare: Declare, spam: Any) -> None:
+def test_a_request_that_one_row_fails_is_split_in_the_end(declare: Declare, spam: Any, loopai_fake: FakeLoopai) -> None:
     """After some attempts: that row is a failed one, and the others are done."""
     declare(engine=None)
     for subject in ("good", "bad", "fine"):
@@ -554,7 +554,7 @@ def test_a_request_that_one_row_fails_is_split_in_the_end(declare: Declare, spam
         return {"label": "ham"}
 
     spam.computes(judge)
-    spam.raises(502, times=3)
+    loopai_fake.operation("batch_execute").raises(502, times=4)
     for _ in range(3):
         assert pending()[0] == 4
         PendingRow.objects.update(due_at=timezone.now())

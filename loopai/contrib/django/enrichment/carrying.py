@@ -308,7 +308,7 @@ class _EntryWriter(OutcomeWriter):
                 elif entry.pk not in busy:
                     done.add(entry.pk)
             carried.done = len(done & mine)
-            outbox.held(using, owner, done & mine).delete()
+            outbox.remove(using, owner, done & mine)
             others = [other for other in after(self._declaration) if not callable(other.when)]
             if written and others:
                 outbox.put([(other, change[0]) for other in others for _, change in written], using)

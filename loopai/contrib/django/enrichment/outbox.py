@@ -180,6 +180,12 @@ def held(using: str, owner: str, ids: Iterable[str]) -> Any:
     return entries(using).filter(pk__in=list(ids), owner=owner)
 
 
+def remove(using: str, owner: str, ids: Iterable[str]) -> None:
+    """Take out what is still `owner`'s: it is done."""
+    mine = held(using, owner, ids)
+    mine._raw_delete(using)  # one statement: nothing refers to an entry, and no signal is sent for one
+
+
 def beat(using: str, owner: str, ids: Iterable[str], lease_seconds: float) -> None:
     """Prolong the lease of what is still `owner`'s."""
     held(using, owner, ids).update(lease_until=timezone.now() + timedelta(seconds=lease_seconds))
