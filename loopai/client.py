@@ -317,6 +317,46 @@ class LoopaiClient(PreparedClient):
         """
         return await self._run(operations.push_program(self._task(task_id), code, language, activate), options)
 
+    async def activate(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Make a version the active one; later active versions are retired. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.activate(self._task(task_id), version), options)
+
+    async def retire(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Take a version out of use; the highest other active version runs. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.retire(self._task(task_id), version), options)
+
+    async def add_examples(
+        self, task_id: Id, examples: Iterable[Any], **options: Unpack[RequestOptions]
+    ) -> models.Task:
+        """Add examples (`{"input": …, "output": …}`) to a task; one with the same input replaces the earlier one.
+
+        Active programs stay as they are; `generate` makes the next version. Raises `NotFoundException`. An addition of
+        the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.add_examples(self._task(task_id), examples), options)
+
+    async def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Make the next version of a task's program from its examples, and return it.
+
+        Its `status` is `active` where it is better than the active version, or the first; otherwise `draft`. Waits
+        until the program is made: up to 100 seconds more than `timeout`. Raises `ExecutionException` where no program
+        can be made, saying why. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.generate(self._task(task_id)), options)
+
+    async def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
+        """Delete a task with its examples, programs and executions. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        await self._run(operations.delete_task(self._task(task_id)), options)
+
     # Executions
 
     async def execute(
@@ -1057,6 +1097,44 @@ class SyncLoopaiClient(PreparedClient):
         code that does not load or defines no `main`.
         """
         return self._run(operations.push_program(self._task(task_id), code, language, activate), options)
+
+    def activate(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Make a version the active one; later active versions are retired. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.activate(self._task(task_id), version), options)
+
+    def retire(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Take a version out of use; the highest other active version runs. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.retire(self._task(task_id), version), options)
+
+    def add_examples(self, task_id: Id, examples: Iterable[Any], **options: Unpack[RequestOptions]) -> models.Task:
+        """Add examples (`{"input": …, "output": …}`) to a task; one with the same input replaces the earlier one.
+
+        Active programs stay as they are; `generate` makes the next version. Raises `NotFoundException`. An addition of
+        the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.add_examples(self._task(task_id), examples), options)
+
+    def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Make the next version of a task's program from its examples, and return it.
+
+        Its `status` is `active` where it is better than the active version, or the first; otherwise `draft`. Waits
+        until the program is made: up to 100 seconds more than `timeout`. Raises `ExecutionException` where no program
+        can be made, saying why. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.generate(self._task(task_id)), options)
+
+    def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
+        """Delete a task with its examples, programs and executions. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        self._run(operations.delete_task(self._task(task_id)), options)
 
     # Executions
 

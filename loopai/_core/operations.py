@@ -25,6 +25,9 @@ from .texts import json_kind, shortened
 from .unrun import names_missing
 from .wire import Reply
 
+GENERATION_SECONDS = 100.0
+"""What an attempt may take longer where it waits for a program to be made."""
+
 T = TypeVar("T")
 P = ParamSpec("P")
 M = TypeVar("M", bound=BaseModel)
@@ -210,6 +213,43 @@ def push_program(task_id: str, code: str, language: str, activate: bool) -> Oper
         addition=True,
         task_id=task_id,
     )
+
+
+@_of_task
+def activate(task_id: str, version: int) -> Operation[models.ProgramArtifact]:
+    return _of_version("activate", task_id, version)
+
+
+@_of_task
+def retire(task_id: str, version: int) -> Operation[models.ProgramArtifact]:
+    return _of_version("retire", task_id, version)
+
+
+def _of_version(verb: str, task_id: str, version: int) -> Operation[models.ProgramArtifact]:
+    path = _task_path(task_id, f"/artifacts/{quote(str(version), safe='')}/{verb}")
+    read = _model(models.ProgramArtifact)
+    return Operation(verb, "POST", path, read, b"{}", addition=True, task_id=task_id, version=version)
+
+
+@_of_task
+def add_examples(task_id: str, examples: Iterable[Any]) -> Operation[models.Task]:
+    content = encode({"examples": list(examples)})
+    path = _task_path(task_id, "/examples")
+    return Operation("add_examples", "POST", path, _model(models.Task), content, addition=True, task_id=task_id)
+
+
+@_of_task
+def generate(task_id: str) -> Operation[models.ProgramArtifact]:
+    path = _task_path(task_id, "/generate")
+    read = _model(models.ProgramArtifact)
+    return Operation(
+        "generate", "POST", path, read, b"{}", repeats=False, addition=True, seconds=GENERATION_SECONDS, task_id=task_id
+    )
+
+
+@_of_task
+def delete_task(task_id: str) -> Operation[None]:
+    return Operation("delete_task", "DELETE", _task_path(task_id), _nothing, addition=True, task_id=task_id)
 
 
 # Executions

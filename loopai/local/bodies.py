@@ -77,6 +77,10 @@ BATCH_VALIDATE = Body(
     ),
 )
 
+ADD_EXAMPLES = Body("AddExamplesRequest", Member("examples", ListOf()))
+
+NOTHING = Body("EmptyRequest")
+
 PUSH_PROGRAM = Body(
     "PushProgramRequest",
     Member("code", TEXT, bounds={"minLength": 1, "maxLength": LARGEST_CODE}),

@@ -60,9 +60,9 @@ _DATES = frozenset(
 # Members that a reply may lack; every other one is always there.
 _OPTIONAL: dict[str, frozenset[str]] = {
     "Task": frozenset({"active_version", "examples", "warnings"}),
-    "ExecutionResult": frozenset({"output", "error_message", "memory_usage_mb"}),
-    "ExecutionRecord": frozenset({"output", "error_message", "memory_usage_mb"}),
-    "BatchExecuteResult": frozenset({"execution_id", "output", "error_message"}),
+    "ExecutionResult": frozenset({"output", "error_message", "memory_usage_mb", "confidence"}),
+    "ExecutionRecord": frozenset({"output", "error_message", "memory_usage_mb", "confidence"}),
+    "BatchExecuteResult": frozenset({"execution_id", "output", "error_message", "code", "confidence"}),
     "ProgramArtifact": frozenset({"complexity_metrics", "deployed_at", "verified", "usage"}),
     "ComplexityMetrics": frozenset({"cyclomatic_complexity", "lines_of_code", "estimated_latency_ms"}),
     "ComponentHealth": frozenset({"message"}),
