@@ -273,6 +273,7 @@ def check_output(
 
     Raises `ConfigurationError`.
     """
+    mode = RESUME if mode == CONTINUE else mode
     kind = _kind(path, kind)
     if kind == "parquet":
         pyarrow()  # said now, not after the last row

@@ -19,7 +19,7 @@ from .clients import close_clients, get_async_client, get_client
 if TYPE_CHECKING:
     from .batches.from_python import BatchStopped, arun_queryset, run_queryset
     from .enrichment.admin_action import enrich_action
-    from .enrichment.declarations import enrich
+    from .enrichment.enriching import enrich
     from .enrichment.pending import enqueue
     from .problems import problem_response
 
@@ -43,7 +43,7 @@ _LATER = {
     "BatchStopped": ".batches.from_python",
     "arun_queryset": ".batches.from_python",
     "enqueue": ".enrichment.pending",
-    "enrich": ".enrichment.declarations",
+    "enrich": ".enrichment.enriching",
     "enrich_action": ".enrichment.admin_action",
     "problem_response": ".problems",
     "run_queryset": ".batches.from_python",

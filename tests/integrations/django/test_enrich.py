@@ -23,7 +23,7 @@ from django.utils import timezone
 from inbox.models import Category, Entry, Letter, Mail, Note, Reminder, ShownEntry
 
 from loopai.contrib.django import enqueue, enrich, enrich_action
-from loopai.contrib.django.enrichment import declarations, outbox, saving
+from loopai.contrib.django.enrichment import declarations, enriching, outbox, saving
 from loopai.contrib.django.enrichment.declarations import Declaration
 from loopai.contrib.django.models import BatchRun, PendingRow
 from loopai.exceptions import ConfigurationError
@@ -47,7 +47,7 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
 
     yield one
     for declaration in made:
-        declarations.forget(declaration)
+        enriching.forget(declaration)
 
 
 @pytest.fixture

@@ -72,6 +72,7 @@ class QuerysetOptions(TypedDict, total=False):
     max_in_flight: int
     max_concurrency: int
     max_errors: Union[int, str, None]
+    min_confidence: Optional[float]
     timeout_ms: Optional[int]
     version: Optional[int]
     edge: bool

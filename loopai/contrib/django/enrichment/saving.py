@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from django.db import connections, models, transaction
 from django.db.models.signals import post_save
+from django.utils.module_loading import import_string
 
 from ....batch.engine.stopping import Stop
 from ..batches.database import Database
@@ -183,13 +184,10 @@ def _start(engine: str, using: str, saved: list[_Saved]) -> None:
     if engine == INLINE:
         _inline.work(using, saved)
     elif engine == CELERY:
-        from ...celery.tasks import carry_out_pending
-
-        carry_out_pending.delay(using)
+        # By its name: the task carries out what is saved here.
+        import_string("loopai.contrib.celery.tasks.carry_out_pending").delay(using)
     elif engine == TASKS:
-        from .background import carry_out_pending as task
-
-        task.enqueue(using)
+        import_string("loopai.contrib.django.enrichment.background.carry_out_pending").enqueue(using)
 
 
 class _Inline:
