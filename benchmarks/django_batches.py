@@ -258,9 +258,8 @@ def save(model: type[Any], way: str) -> float:
     told: dict[str, Any] = {"created": False, "raw": False, "using": "default", "update_fields": None}
 
     def inline() -> None:
-        mail.label = ""
-        mail.save()
-        assert mail.label == "spam"
+        saved = model.objects.create(subject="You have won", body="Claim it today.")
+        assert saved.label == "spam"
 
     ways: dict[str, Callable[[], object]] = {
         "inline": inline,
