@@ -42,19 +42,6 @@ class Stated(Goal):
         return "stated"
 
 
-@dataclass(frozen=True)
-class Beside(Goal):
-    """At most so many times the baseline, and so many microseconds more."""
-
-    more: float = 0.0
-
-    def met(self, figure: float, ratio: float) -> bool:
-        return figure <= self.at_most * figure / ratio + self.more
-
-    def __str__(self) -> str:
-        return f"≤ {self.at_most:g} × + {self.more / 1000:g} ms"
-
-
 # In the process of its own
 
 
@@ -258,9 +245,8 @@ def save(model: type[Any], way: str) -> float:
     told: dict[str, Any] = {"created": False, "raw": False, "using": "default", "update_fields": None}
 
     def inline() -> None:
-        mail.label = ""
-        mail.save()
-        assert mail.label == "spam"
+        saved = model.objects.create(subject="You have won", body="Claim it today.")
+        assert saved.label == "spam"
 
     ways: dict[str, Callable[[], object]] = {
         "inline": inline,
@@ -344,7 +330,7 @@ def django_batches(quick: bool) -> Iterator[list[Row]]:
             Row("a save that enrich has no work for: its signal", measured("save-idle"), "the signal without enrich",
                 measured("save-bare"), "µs", Goal(20, of="figure")),
             Row("a save with its row inline", measured("save-inline"), "a direct execute", measured("save-execute"),
-                "µs", Beside(1.5, more=5_000)),
+                "µs", Stated()),
             Row("a view with get_client(), first call", measured("view-first"), "the same view without",
                 measured("view-first-bare"), "µs", Stated()),
             Row("a view with get_client(), later calls", measured("view"), "the same view without",

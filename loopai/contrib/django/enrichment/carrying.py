@@ -86,7 +86,7 @@ class KnownTasks:
         """The id of a declaration's task and its active version. Raises `LoopaiException` and `ConfigurationError`."""
         known = self._known.get(declaration.name)
         # A test's stand-in, or changed settings, are another client. A task without a program may have one by now.
-        if known is not None and known[0] is client and known[2] is not None:
+        if known is not None and known[0] is client and (declaration.version or known[2]) is not None:
             return known[1:]
         asked = client if timeout is None else client.with_options(timeout=timeout, deadline=timeout, max_retries=0)
         task = find_task(asked, declaration.task)
