@@ -119,7 +119,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "An output with half of a surrogate pair",
         "500 `INTERNAL_ERROR` for the call or the whole batch, or a reply that breaks off",
-        "The execution, or that item, ends as an error",
+        "The execution, or that item, fails",
         "Text that JSON cannot carry between programs is the program's error.",
         ("program.lone_surrogate", "batch.lone_surrogate"),
         status=200,
@@ -234,7 +234,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "A program that cannot be read or has no `main`",
-        "Every execution ends as an error",
+        "Every execution fails",
         "400 when it is pushed",
         "The earlier the better.",
         ("program.syntax", "program.no_main", "program.declares_input"),
@@ -263,7 +263,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         status=405,
     ),
     Difference(
-        "`X-Real-IP` that is no address",
+        "`X-Real-IP` that is not an address",
         "500 `INTERNAL_ERROR`",
         "The header is not read",
         "The embedded server stands behind no proxy.",

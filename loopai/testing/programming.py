@@ -72,7 +72,7 @@ class Faulty:
     """What can be made to fail: all of the server, an operation or a task.
 
     `times` counts requests; without it the fault lasts until `recovers()`. Faults come in the order programmed, and
-    whatever else is programmed goes on after them.
+    whatever else is programmed follows them.
     """
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
@@ -91,7 +91,7 @@ class Faulty:
     ) -> Self:
         """Answer with an error status. `errors` are texts by field, `retry_after` is in seconds."""
         if status < 300:
-            raise ValueError(f"{status} is no error: use a task's `returns` or an operation's `replies`")
+            raise ValueError(f"{status} is not an error: use a task's `returns` or an operation's `replies`")
         problems = [(name, text) for name, texts in (errors or {}).items() for text in texts]
         details = [{"property_name": name, "error_message": text} for name, text in problems]
         body = {"code": code or _CODES.get(status), "message": message, "details": details, "trace_id": "fake"}

@@ -196,7 +196,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("cert", "/no/such.pem", "names a file that is not there: '/no/such.pem'"),
     ("cert", ("a", "b", "c", "d"), "must be a file, or (certificate, key)"),
     ("proxy", "socks://proxy", "write socks5:// or socks5h://"),
-    ("proxy", "http://me:hush@", "is no address of a proxy"),
+    ("proxy", "http://me:hush@", "is not the address of a proxy"),
     ("max_reply_bytes", 0, "whole number from 1"),
 ]
 

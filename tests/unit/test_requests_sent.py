@@ -289,8 +289,8 @@ def test_only_what_was_given_goes(calls: Any, recorder: Any, example: Callable[[
     [
         ({}, {"task_id": ["is needed"], "items": ["is needed"]}),
         ({"task_id": TASK}, {"items": ["is needed"]}),
-        ({"task_id": TASK, "items": [], "concurrency": 5}, {"concurrency": ["is no member of a batch"]}),
-        ({"taskId": TASK, "items": []}, {"task_id": ["is needed"], "taskId": ["is no member of a batch"]}),
+        ({"task_id": TASK, "items": [], "concurrency": 5}, {"concurrency": ["is not a member of a batch"]}),
+        ({"taskId": TASK, "items": []}, {"task_id": ["is needed"], "taskId": ["is not a member of a batch"]}),
         ({"task_id": TASK, "items": [], "max_concurrency": 0}, {"max_concurrency": ["must be between 1 and 100"]}),
         ({"task_id": TASK, "items": [], "max_concurrency": 101}, {"max_concurrency": ["must be between 1 and 100"]}),
         ({"task_id": TASK, "items": [], "timeout_ms": "soon"}, ["timeout_ms"]),
