@@ -72,6 +72,15 @@ DIFFERENCES: tuple[Difference, ...] = (
         members=("*",),
     ),
     Difference(
+        "Deleting a task",
+        "405",
+        "204; the task is gone",
+        "An addition, as are more examples, next versions, and activating and retiring a version.",
+        ("task.delete",),
+        status=204,
+        members=("*",),
+    ),
+    Difference(
         "An item that did not run",
         "No `execution_id`, and a text",
         "The same, with a `code`: `VALIDATION_ERROR`, `SKIPPED`, `EXECUTION_ERROR`, `TASK_NOT_FOUND`, "
