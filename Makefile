@@ -43,6 +43,7 @@ lint: .venv/.dev ## Check style, formatting, import contracts and references
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python .ci/check_references.py
+	$(BIN)/python .ci/check_words.py
 
 format: .venv/.dev ## Put code into the project's format
 	$(BIN)/ruff check --quiet --fix-only .

@@ -88,10 +88,40 @@ class BoundTask(TypedTask[In, Out]):
 class LoopaiClient(PreparedClient):
     """The asynchronous client: `async with LoopaiClient(...) as client: await client.execute(...)`.
 
-    Argument beats environment (`LOOPAI_BASE_URL`, `LOOPAI_API_KEY`, …) beats default. `timeout` bounds one attempt
-    and `deadline` a whole call, both in seconds; `None` is without bound. `transport` is a name (`"httpx"`) or an
-    object; `http_client` is an `httpx.AsyncClient` of yours, which stays yours to close.
-    `tasks` gives names to task ids.
+    Parameters; each but `http_client` and `hooks` is also an environment variable (`LOOPAI_BASE_URL`, …), which the
+    argument beats:
+
+    - `base_url`: address of the server, by default `http://localhost:8080`.
+    - `api_key`: sent as bearer token; or a function that returns one before each attempt.
+    - `timeout`: seconds for one attempt (30), None for no limit.
+    - `max_retries`: attempts after the first (3), None for no limit.
+    - `deadline`: seconds for a whole call with its attempts and pauses, None for no limit.
+    - `max_connections`: connections, and so requests in flight, of a process (100).
+    - `max_reply_bytes`: largest reply in decoded bytes (64,000,000), None for no limit.
+    - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or an object that is a transport.
+    - `coalesce`: send `execute` calls of the same moment as one batch request.
+    - `tasks`: names for task ids.
+    - `http_client`: an `httpx.AsyncClient` of yours, which you close yourself.
+    - `raise_on_error`: whether `execute` raises for a program that failed (True).
+    - `retry_unknown`: whether `execute` and batches are repeated where the request may have arrived (True).
+    - `retry_waits`: whether to pause between attempts (True); off in tests.
+    - `rate_limit`: most requests to send, as `"30/minute"`.
+    - `verify`: TLS verification: True, False, `"system"`, a file of certificates, or an `ssl.SSLContext`.
+    - `cert`: client certificate: a file, or `(certificate, key[, password])`.
+    - `proxy`: address of a proxy; beats the environment's.
+    - `trust_env`: whether proxies are taken from the environment (True).
+    - `headers`: sent with every request.
+    - `webhook_secrets`: what webhook deliveries are signed with, the newest first.
+    - `webhook_tolerance`: age in seconds that a webhook event may have (3,600), None for any.
+    - `telemetry`: make OpenTelemetry spans and metrics.
+    - `local`: run on an embedded server in this process: True, or its data folder.
+    - `llm_model`: language model that writes programs for an embedded server; examples are sent to it. With it
+      `llm_base_url` and `llm_api_key` (its endpoint and key), `llm_examples` (most examples shown), `llm_redact` (a
+      function that changes each before), `llm_max_tokens`, `llm_seconds` and `llm_max_cost` (most of one generation),
+      `llm_prices` (dollars for a million tokens, read and written), `llm_unverified` (what a program without examples
+      becomes: `"active"` or `"draft"`).
+    - `hooks`: objects that are called on every call, attempt and retry.
+
     One client serves any number of tasks, event loops and forked children.
 
     Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
@@ -216,7 +246,7 @@ class LoopaiClient(PreparedClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections that this client opened. Closing twice is no error."""
+        """Close the connections that this client opened. Closing twice is not an error."""
         running_loop()
         self._closed = True
         if self._owns_transport:
@@ -549,6 +579,11 @@ class LoopaiClient(PreparedClient):
         `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
         is read where that is not detected. Calling `stop` ends the run early.
 
+        `task_id` is the task's id or name, `version` a version of its program instead of the active one. With
+        `mode="resume"` (the default) finished rows are skipped. `allow_duplicates` lets rows share a key. `missing`
+        says what missing values of a DataFrame become: `"null"`, or `"error"`. `force_validation` has the server
+        validate every result.
+
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
         """
@@ -636,7 +671,13 @@ class LoopaiClient(PreparedClient):
         starts silently where there is nothing to resume, `"overwrite"` starts again, and `"new"` refuses. The journal
         lies beside the output unless `journal` names another path. `expect` is the column with the right answers: the
         summary then has accuracy and confusion matrix, and the column is not sent. `watchers` are called while the run
-        goes on.
+        is in progress.
+
+        `task_id`, `rows`, `key`, `mapping`, `limit`, `missing`, `version`, `force_validation`, `allow_duplicates`,
+        `chunk_size`, `max_in_flight`, `max_concurrency`, `max_errors`, `min_confidence`, `timeout_ms`, `ordered`,
+        `stop` and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
+        `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`; `output_format` is that of the
+        output where its name does not say it.
 
         Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
         `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
@@ -875,10 +916,40 @@ class SyncBoundTask(TypedTask[In, Out]):
 class SyncLoopaiClient(PreparedClient):
     """The synchronous client: `with SyncLoopaiClient(...) as client: client.execute(...)`.
 
-    Argument beats environment (`LOOPAI_BASE_URL`, `LOOPAI_API_KEY`, …) beats default. `timeout` bounds one attempt
-    and `deadline` a whole call, both in seconds; `None` is without bound. `transport` is a name (`"httpx"`) or an
-    object; `http_client` is an `httpx.Client` of yours, which stays yours to close.
-    `tasks` gives names to task ids.
+    Parameters; each but `http_client` and `hooks` is also an environment variable (`LOOPAI_BASE_URL`, …), which the
+    argument beats:
+
+    - `base_url`: address of the server, by default `http://localhost:8080`.
+    - `api_key`: sent as bearer token; or a function that returns one before each attempt.
+    - `timeout`: seconds for one attempt (30), None for no limit.
+    - `max_retries`: attempts after the first (3), None for no limit.
+    - `deadline`: seconds for a whole call with its attempts and pauses, None for no limit.
+    - `max_connections`: connections, and so requests in flight, of a process (100).
+    - `max_reply_bytes`: largest reply in decoded bytes (64,000,000), None for no limit.
+    - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or an object that is a transport.
+    - `coalesce`: send `execute` calls of the same moment as one batch request.
+    - `tasks`: names for task ids.
+    - `http_client`: an `httpx.Client` of yours, which you close yourself.
+    - `raise_on_error`: whether `execute` raises for a program that failed (True).
+    - `retry_unknown`: whether `execute` and batches are repeated where the request may have arrived (True).
+    - `retry_waits`: whether to pause between attempts (True); off in tests.
+    - `rate_limit`: most requests to send, as `"30/minute"`.
+    - `verify`: TLS verification: True, False, `"system"`, a file of certificates, or an `ssl.SSLContext`.
+    - `cert`: client certificate: a file, or `(certificate, key[, password])`.
+    - `proxy`: address of a proxy; beats the environment's.
+    - `trust_env`: whether proxies are taken from the environment (True).
+    - `headers`: sent with every request.
+    - `webhook_secrets`: what webhook deliveries are signed with, the newest first.
+    - `webhook_tolerance`: age in seconds that a webhook event may have (3,600), None for any.
+    - `telemetry`: make OpenTelemetry spans and metrics.
+    - `local`: run on an embedded server in this process: True, or its data folder.
+    - `llm_model`: language model that writes programs for an embedded server; examples are sent to it. With it
+      `llm_base_url` and `llm_api_key` (its endpoint and key), `llm_examples` (most examples shown), `llm_redact` (a
+      function that changes each before), `llm_max_tokens`, `llm_seconds` and `llm_max_cost` (most of one generation),
+      `llm_prices` (dollars for a million tokens, read and written), `llm_unverified` (what a program without examples
+      becomes: `"active"` or `"draft"`).
+    - `hooks`: objects that are called on every call, attempt and retry.
+
     One client serves any number of threads and forked children.
 
     Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
@@ -1002,7 +1073,7 @@ class SyncLoopaiClient(PreparedClient):
         self.close()
 
     def close(self) -> None:
-        """Close the connections that this client opened. Closing twice is no error."""
+        """Close the connections that this client opened. Closing twice is not an error."""
         self._closed = True
         if self._owns_transport:
             self._transport.close()
@@ -1327,6 +1398,11 @@ class SyncLoopaiClient(PreparedClient):
         `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
         is read where that is not detected. Calling `stop` ends the run early.
 
+        `task_id` is the task's id or name, `version` a version of its program instead of the active one. With
+        `mode="resume"` (the default) finished rows are skipped. `allow_duplicates` lets rows share a key. `missing`
+        says what missing values of a DataFrame become: `"null"`, or `"error"`. `force_validation` has the server
+        validate every result.
+
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
         """
@@ -1414,7 +1490,13 @@ class SyncLoopaiClient(PreparedClient):
         starts silently where there is nothing to resume, `"overwrite"` starts again, and `"new"` refuses. The journal
         lies beside the output unless `journal` names another path. `expect` is the column with the right answers: the
         summary then has accuracy and confusion matrix, and the column is not sent. `watchers` are called while the run
-        goes on.
+        is in progress.
+
+        `task_id`, `rows`, `key`, `mapping`, `limit`, `missing`, `version`, `force_validation`, `allow_duplicates`,
+        `chunk_size`, `max_in_flight`, `max_concurrency`, `max_errors`, `min_confidence`, `timeout_ms`, `ordered`,
+        `stop` and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
+        `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`; `output_format` is that of the
+        output where its name does not say it.
 
         Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
         `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with

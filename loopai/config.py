@@ -240,7 +240,7 @@ def _headers(value: Any) -> Mapping[str, str]:
         text = _bare(given)
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             hint = '; commas separate headers: as JSON write {"name": "text, with commas"}' if text_given else ""
-            raise _UntoldError(f"has a name, that of header {number}, which is no header name{hint}")
+            raise _UntoldError(f"has a name, that of header {number}, which is not a header name{hint}")
         if not isinstance(text, str) or not text.isascii() or not text.isprintable():
             shown = f"header {number}" if text_given else repr(name)
             raise _UntoldError(f"must have printable ASCII text for {shown}")
@@ -277,12 +277,12 @@ def read_proxy(address: str) -> SplitResult:
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
-    except ValueError:  # a port that is no number
-        raise _UntoldError("is no address of a proxy") from None
+    except ValueError:  # a port that is not a number
+        raise _UntoldError("is not the address of a proxy") from None
     if parts.scheme in {"socks", "socks4", "socks4a"}:
         raise _UntoldError(f"has the scheme {parts.scheme}://, which is not supported: write socks5:// or socks5h://")
     if parts.scheme not in PROXY_SCHEMES or not host or port == 0:
-        raise _UntoldError("is no address of a proxy")
+        raise _UntoldError("is not the address of a proxy")
     return parts
 
 

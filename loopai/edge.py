@@ -214,7 +214,7 @@ class EdgeProgram(_EdgeProgram):
 
     Calls run where they are made and block: for some hundred microseconds, and up to `timeout_ms` for a program that
     hangs. In an event loop that serves others, use `execute` and `execute_many`, which run in a thread. A newer
-    version is fetched in the background while the one at hand goes on.
+    version is fetched in the background while the loaded one stays in use.
     """
 
     def __init__(
@@ -359,7 +359,7 @@ def _told_of(refreshing: asyncio.Task[bool]) -> None:
 
 
 def _not_refreshed(error: Optional[BaseException]) -> None:
-    logger.warning("a program at the edge was not refreshed and goes on as it is: %s", error)
+    logger.warning("a program at the edge was not refreshed and stays in use: %s", error)
 
 
 def _limit(timeout_ms: Optional[int]) -> int:

@@ -254,7 +254,7 @@ class PreparedClient(ABC):
         elif request is not None:
             given = {**{name: getattr(request, name) for name in request.model_fields_set}, **given}
         absent = {name: ["is needed"] for name in ("task_id", "items") if name not in given}
-        unknown = {name: ["is no member of a batch"] for name in given.keys() - parts.keys()}
+        unknown = {name: ["is not a member of a batch"] for name in given.keys() - parts.keys()}
         if absent or unknown:
             raise ValidationException("the batch is not valid and was not sent", errors={**absent, **unknown})
         task = self._task(given["task_id"])

@@ -21,7 +21,7 @@ from .exceptions import (
 MEDIA_TYPE = "application/problem+json"
 
 RATIONED_FOR = 60
-"""Seconds to wait where a server rations without saying for how long: its limiter counts by the minute."""
+"""Seconds to wait where a rate limited server does not say how long: its limiter counts by the minute."""
 
 
 class Problem(BaseModel):
@@ -42,7 +42,7 @@ KINDS: tuple[tuple[type[LoopaiException], int, str, Optional[str]], ...] = (
     (NotFoundException, 404, "Not found", None),
     (ConflictException, 409, "Conflict", None),
     (ValidationException, 422, "Not valid", None),
-    (RateLimitException, 429, "Too many requests", "Requests are rationed upstream: try again later."),
+    (RateLimitException, 429, "Too many requests", "The upstream server is rate limited: try again later."),
     (TimeoutException, 504, "Upstream timed out", "The Loopai server did not answer in time."),
     (ConnectionException, 503, "Upstream unreachable", "The Loopai server could not be reached."),
     (ExecutionException, 502, "Execution failed", "The task's program failed on this input, or could not be run."),

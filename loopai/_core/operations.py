@@ -42,7 +42,7 @@ class Operation(Generic[T]):
 
     `repeats` says whether it may be sent again when an earlier attempt may have arrived; `pure`
     marks those that do so only because programs are pure, which `retry_unknown=False` holds back.
-    `rationed` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
+    `limited` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
     to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
     in the body, and no error shows it should it come back. `again` makes the same operation for another task id.
     `parts` says how a batch is sent in several requests.
@@ -55,7 +55,7 @@ class Operation(Generic[T]):
     content: bytes = field(default=b"", repr=False)
     repeats: bool = True
     pure: bool = False
-    rationed: bool = False
+    limited: bool = False
     addition: bool = False
     accepts: frozenset[int] = _OK
     seconds: float = 0.0
@@ -163,12 +163,12 @@ def create_task(
     schemas = ("input_schema", "output_schema")
     given = {key: value for key, value in body.items() if value is not None or key in schemas}
     content = encode(given)
-    return Operation("create_task", "POST", "/api/v1/tasks", _model(models.Task), content, repeats=False, rationed=True)
+    return Operation("create_task", "POST", "/api/v1/tasks", _model(models.Task), content, repeats=False, limited=True)
 
 
 @_of_task
 def get_task(task_id: str) -> Operation[models.Task]:
-    return Operation("get_task", "GET", _task_path(task_id), _model(models.Task), rationed=True, task_id=task_id)
+    return Operation("get_task", "GET", _task_path(task_id), _model(models.Task), limited=True, task_id=task_id)
 
 
 def list_tasks() -> Operation[models.ReplyList[models.Task]]:
@@ -189,7 +189,7 @@ def list_artifacts(task_id: str) -> Operation[models.ReplyList[models.ProgramArt
         "GET",
         _task_path(task_id, "/artifacts"),
         _models(models.ProgramArtifact),
-        rationed=True,
+        limited=True,
         task_id=task_id,
     )
 
@@ -198,7 +198,7 @@ def list_artifacts(task_id: str) -> Operation[models.ReplyList[models.ProgramArt
 def get_artifact(task_id: str, version: int) -> Operation[models.ProgramArtifact]:
     path = _task_path(task_id, f"/artifacts/{quote(str(version), safe='')}")
     read = _model(models.ProgramArtifact)
-    return Operation("get_artifact", "GET", path, read, rationed=True, task_id=task_id, version=version)
+    return Operation("get_artifact", "GET", path, read, limited=True, task_id=task_id, version=version)
 
 
 @_of_task
@@ -275,7 +275,7 @@ def execute(
         _execution_result,
         _execution(task_id, content, version, timeout_ms, force_validation),
         pure=True,
-        rationed=True,
+        limited=True,
         refuse=failed_program if raise_on_error else None,
         task_id=task_id,
         version=version,
@@ -320,7 +320,7 @@ def execute_group(
             _single_result,
             _execution(task_id, contents[0], version, timeout_ms, force_validation),
             pure=True,
-            rationed=True,
+            limited=True,
             task_id=task_id,
             version=version,
         )
@@ -337,7 +337,7 @@ def execute_group(
             _batch_of([str(place) for place in places]),
             to_json(options)[:-1] + b',"items":[' + b",".join([items[place] for place in places]) + b"]}",
             pure=True,
-            rationed=True,
+            limited=True,
             seconds=math.ceil(len(places) / concurrency) * limit_ms / 1000,
             task_id=task_id,
             version=version,
@@ -469,7 +469,7 @@ def _batch_execute(task_id: str, request: models.BatchExecuteRequest) -> Operati
             read,
             encode(body),
             pure=True,
-            rationed=True,
+            limited=True,
             seconds=math.ceil(len(items) / concurrency) * limit_ms / 1000,
             task_id=task_id,
             version=request.version,
@@ -539,7 +539,7 @@ def _batch_validate(task_id: str, items: list[models.BatchValidateItem]) -> Oper
         "/api/v1/batch/validate",
         _model(models.BatchValidateResponse),
         encode({"task_id": task_id, "items": [_given(item) for item in items]}),
-        rationed=True,
+        limited=True,
         task_id=task_id,
         items=len(items),
     )

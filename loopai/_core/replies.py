@@ -47,11 +47,11 @@ def start_of(content: bytes, secrets: Sequence[str] = ()) -> str:
 
 
 def failure(
-    reply: Reply, asked: str, *, rationed: bool, sent: int, now: float, secrets: Sequence[str]
+    reply: Reply, asked: str, *, limited: bool, sent: int, now: float, secrets: Sequence[str]
 ) -> LoopaiException:
     """The exception that a reply with an error status stands for.
 
-    `asked` says what was asked of whom. `rationed` marks operations for which `INTERNAL_ERROR` means the rate
+    `asked` says what was asked of whom. `limited` marks operations for which `INTERNAL_ERROR` means the rate
     limiter; `sent` is the request's size in bytes; `now` the time of day; `secrets` what a server or proxy may have
     echoed.
     """
@@ -92,7 +92,7 @@ def failure(
         return ValidationException(
             f"the request has {sent:,} bytes and the server reads {LARGEST_BODY:,}: send fewer items", **facts
         )
-    if status == 500 and code == "INTERNAL_ERROR" and rationed and not _was_admitted(reply):
+    if status == 500 and code == "INTERNAL_ERROR" and limited and not _was_admitted(reply):
         # The published server's limiter fails while it formats its 429. What it admits carries its headers.
         return RateLimitException(
             "rate limit exceeded (the server's limiter answers 500 INTERNAL_ERROR)",

@@ -179,7 +179,7 @@ class InputMapping:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _put(made: dict[str, Any], target: list[str], value: Any) -> None:

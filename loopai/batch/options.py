@@ -318,7 +318,9 @@ class BatchOptions:
         repeated=True,
     )
     stop: Optional[Stop] = option(None, "Ends the run early when it is called.", where=PYTHON)
-    watchers: Sequence[Watcher] = option((), "Objects that are called while the run goes on.", where=frozenset({RUN}))
+    watchers: Sequence[Watcher] = option(
+        (), "Objects that are called while the run is in progress.", where=frozenset({RUN})
+    )
 
     def __post_init__(self) -> None:
         for name, info in table(type(self)):
@@ -375,5 +377,5 @@ def options_in(where: str, given: Mapping[str, Any]) -> BatchOptions:
     known = [name for name, info in table(BatchOptions) if where in info.where]
     for name in given:
         if name not in known:
-            raise OptionError("{name} is no option here; there are {known}", name=name, known=", ".join(known))
+            raise OptionError("{name} is not an option here; there are {known}", name=name, known=", ".join(known))
     return BatchOptions(**given)

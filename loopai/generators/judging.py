@@ -24,7 +24,7 @@ Maker = Callable[[Sequence[int]], "Part | None"]
 class Verdict:
     """What came of the held-back examples.
 
-    `score` is the share that was exact, for an estimate R²; `answered` the share that did not end as an error;
+    `score` is the share that was exact, for an estimate R²; `answered` the share that did not fail;
     `recall` the share of right answers for each label.
     """
 

@@ -1,4 +1,4 @@
-"""What surrounds every action: paths as ASP.NET matches them, the API key, rations, size, counting, faults."""
+"""What surrounds every action: paths as ASP.NET matches them, the API key, rate limits, size, counting, faults."""
 
 from __future__ import annotations
 

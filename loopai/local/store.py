@@ -1,6 +1,6 @@
 """The database: SQLite in WAL mode, in one folder that several processes may share. No rules of the business here.
 
-Every write is one transaction. A commit reaches the operating system before the caller goes on, so that nothing
+Every write is one transaction. A commit reaches the operating system before the caller continues, so that nothing
 acknowledged is lost when the process is killed; a power cut may take the last moments (`synchronous=NORMAL`).
 """
 

@@ -66,14 +66,14 @@ class LocalTransport:
             return _too_late(request, error)
 
     def close(self) -> None:
-        """Leave the server; it ends with its last client. Closing twice is no error."""
+        """Leave the server; it ends with its last client. Closing twice is not an error."""
         server = self._leave()
         if server is not None:
             server.ended.result()
             server.thread.join()
 
     async def aclose(self) -> None:
-        """Leave the server; it ends with its last client. Closing twice is no error."""
+        """Leave the server; it ends with its last client. Closing twice is not an error."""
         server = self._leave()
         if server is not None:
             await asyncio.shield(asyncio.wrap_future(server.ended))

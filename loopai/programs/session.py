@@ -87,7 +87,7 @@ class GroupReply:
 
 
 def slack_ms(timeout_ms: int) -> float:
-    """How long a group may go on taking up inputs: each of them then still has its whole time-out."""
+    """How long a group may take up inputs: each of them then still has its whole time-out."""
     return min(50.0, timeout_ms / 4)
 
 

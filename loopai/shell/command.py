@@ -149,7 +149,7 @@ class BatchCommand:
         self._write(json.dumps({"message": text}, ensure_ascii=False) if self._shared.json else text)
 
     def _write(self, line: str) -> None:
-        # Rows go on where nobody hears of them any more, as after `2>&1 | head`.
+        # Rows continue where nobody hears of them any more, as after `2>&1 | head`.
         with contextlib.suppress(BrokenPipeError):
             print(line, file=self.stderr, flush=True)  # the command's own voice
 

@@ -13,7 +13,17 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from pydantic_core import to_json
 
 from .._core.wire import Reply
-from .programming import Call, Certain, FakeTask, NoSuchTask, NotProgrammed, ProgramError, how_to_program, reply
+from .programming import (
+    Call,
+    CallLog,
+    Certain,
+    FakeTask,
+    NoSuchTask,
+    NotProgrammed,
+    ProgramError,
+    how_to_program,
+    reply,
+)
 
 Answered = tuple[int, Any]
 
@@ -93,7 +103,7 @@ class FakeServer:
         self._names: dict[str, str] = {}
         self._canaries: dict[str, dict[str, Any]] = {}
         self._subscriptions: dict[str, dict[str, Any]] = {}
-        self.calls: list[Call] = []
+        self.log = CallLog(lock)
 
     def answer(self, name: str, parts: Mapping[str, str], body: Any) -> Reply:
         """What the operation answers. Raises `NotProgrammed` for a task without program."""
@@ -115,7 +125,7 @@ class FakeServer:
         task_id = name_as_id(name) or self.id_of(name)
         with self._lock:
             if task_id not in self._tasks:
-                self._tasks[task_id] = FakeTask(name, task_id, self._lock, self.calls)
+                self._tasks[task_id] = FakeTask(name, task_id, self._lock, self.log)
             return self._tasks[task_id]
 
     def task(self, task_id: object) -> Optional[FakeTask]:
@@ -283,7 +293,7 @@ class FakeServer:
         return 200, "Healthy"
 
     def get_metrics(self, body: Any) -> Answered:
-        return 200, f"# TYPE loopai_fake_inputs_total counter\nloopai_fake_inputs_total {len(self.calls)}\n"
+        return 200, f"# TYPE loopai_fake_inputs_total counter\nloopai_fake_inputs_total {self.log.count()}\n"
 
     # Validation, comparison, canaries
 

@@ -131,6 +131,9 @@ def test_a_recorded_request_is_answered_the_same(worlds: dict[str, World], line:
         return
     reply = world.send(line)
     compare(line, meant, reply)
+    if line.name == "task.delete":
+        # It is made anew for the lines that follow.
+        world.ids = {theirs: ours for theirs, ours in world.ids.items() if not reply.request.url.path.endswith(ours)}
     if line.file == "programs" and meant is None:
         check_program(line, reply.json())
     if line.name == "program.marker":

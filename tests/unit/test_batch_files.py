@@ -99,7 +99,7 @@ def test_a_header_that_is_not_utf8_is_refused_with_the_flag(put: Any, name: str,
 
 
 def test_a_bad_byte_in_the_middle_is_that_rows_error(put: Any) -> None:
-    """In UTF-8 the others are read; every error names its line, and none leaves what is no UTF-8 behind."""
+    """In UTF-8 the others are read; every error names its line, and none leaves what is not UTF-8 behind."""
     assert read(put("in.csv", b"id,text\n1,a\n2,\xff\n3,c\n")) == [
         {"id": "1", "text": "a"},
         "line 3 is not utf-8: pass the encoding of the file",
@@ -277,9 +277,9 @@ def test_json_without_rows_has_none(put: Any, content: bytes) -> None:
         (b'[{"a": 1}, null]', "row 2 is null: each row must be an object {…}"),
         (b'[{"a": 1}, "x"]', "row 2 is a JSON string: each row must be an object {…}"),
         (b'[{"a": 1}, [{"a": 1}]]', "row 2 is a JSON array: each row must be an object {…}"),
-        (b'[{"a": 1}, {"a": NaN}]', "row 2 is no JSON: expected value at column 7"),
-        (b'[{"a": 1},]', "row 2 is no JSON: EOF while parsing a value"),
-        (b'[{"a": 1}, {"a": 1e400}]', "row 2 is no JSON: a number in it is too large: write it as text"),
+        (b'[{"a": 1}, {"a": NaN}]', "row 2 is not JSON: expected value at column 7"),
+        (b'[{"a": 1},]', "row 2 is not JSON: EOF while parsing a value"),
+        (b'[{"a": 1}, {"a": 1e400}]', "row 2 is not JSON: a number in it is too large: write it as text"),
     ],
 )
 def test_what_is_wrong_in_an_array_is_said_after_its_rows(put: Any, content: bytes, told: str) -> None:
@@ -311,7 +311,7 @@ def test_numbers_are_what_they_were(put: Any) -> None:
     lines = (
         b'{"n": 12345678901234567890123, "m": 9007199254740993}\n{"n": 1e400}\n{"n": [{"m": -1E999}]}\n{"n": "1e400"}\n'
     )
-    huge = "is no JSON: a number in it is too large: write it as text"
+    huge = "is not JSON: a number in it is too large: write it as text"
     assert read(put("in.jsonl", lines)) == [
         {"n": 12345678901234567890123, "m": 9007199254740993},
         f"line 2 {huge}",

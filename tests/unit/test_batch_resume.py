@@ -280,7 +280,7 @@ def test_rows_that_cannot_be_read_are_in_the_output_and_the_journal(
     summary = client.run_batch("t", given, output, **_options())
     assert (summary.ok, summary.errors) == (1, 1)
     rows = {row.get("id", row.get("loopai_key")): row for row in map(json.loads, output.read_text().splitlines())}
-    assert "line 2 is no JSON" in rows["line 2"]["loopai_error"]
+    assert "line 2 is not JSON" in rows["line 2"]["loopai_error"]
     assert client.run_batch("t", given, output, **_options(mode="resume")).ended == "finished_before"
 
 

@@ -41,9 +41,9 @@ def test_a_line_that_is_no_object_is_that_rows_error(tmp_path: Path) -> None:
     assert [line for line, _ in read] == [1, 2, 3, 4, 5, 6]
     assert read[0][1] == {"a": 1}
     assert read[5][1] == {"a": 2}
-    assert read[1][1] == "line 2 is no JSON: EOF while parsing a value at column 6"
+    assert read[1][1] == "line 2 is not JSON: EOF while parsing a value at column 6"
     assert "line 3 is a JSON array" in read[2][1]
-    assert "line 4 is no JSON" in read[3][1]
+    assert "line 4 is not JSON" in read[3][1]
     assert read[4][1] == "line 5 is not utf-8: pass the encoding of the file"
 
 
@@ -77,7 +77,7 @@ def test_the_dialect_of_a_csv_is_given(tmp_path: Path) -> None:
     path = _file(tmp_path, "in.tsv", b'id\ttext\n1\t"so" and "\n2\t"\n')
     assert _read(path, quotechar="") == [(2, {"id": "1", "text": '"so" and "'}), (3, {"id": "2", "text": '"'})]
     path = _file(tmp_path, "in.csv", b'id,text\n1,"a \\"b\\", ""c"" \\\\"\n')
-    assert "line 2 is no CSV" in _read(path)[0][1]
+    assert "line 2 is not CSV" in _read(path)[0][1]
     assert _read(path, escapechar="\\") == [(2, {"id": "1", "text": 'a "b", "c" \\'})]
     path = _file(tmp_path, "in.csv", b"id:text\n1:~a: /~b~\n")
     assert _read(path, delimiter=":", quotechar="~", escapechar="/") == [(2, {"id": "1", "text": "a: ~b"})]
@@ -126,7 +126,7 @@ def test_a_csv_row_that_cannot_be_read_is_that_rows_error(tmp_path: Path) -> Non
     assert "no int" in read[5]
     assert "line 6 is not utf-8" in read[6]
     assert read[7] == {"n": 4, "text": "fine"}
-    assert "line 8 is no CSV" in read[8]
+    assert "line 8 is not CSV" in read[8]
     assert len(read) == 7
 
 

@@ -178,8 +178,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("tasks", {"spam": "x"}, "'spam' must be the task's id (a UUID), not 'x'"),
     ("tasks", 5, "must map names to task ids"),
     ("headers", [("a", "b")], "must map header names to texts"),
-    ("headers", {"a b": "c"}, "no header name"),
-    ("headers", {5: "c"}, "no header name"),
+    ("headers", {"a b": "c"}, "not a header name"),
+    ("headers", {5: "c"}, "not a header name"),
     ("headers", {"a": "c\r\nx: y"}, "printable ASCII text for"),
     ("headers", {"a": 5}, "printable ASCII text for"),
     ("headers", {"Idempotency-Key": "x"}, "each call sets for itself"),
@@ -196,7 +196,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("cert", "/no/such.pem", "names a file that is not there: '/no/such.pem'"),
     ("cert", ("a", "b", "c", "d"), "must be a file, or (certificate, key)"),
     ("proxy", "socks://proxy", "write socks5:// or socks5h://"),
-    ("proxy", "http://me:hush@", "is no address of a proxy"),
+    ("proxy", "http://me:hush@", "is not the address of a proxy"),
     ("max_reply_bytes", 0, "whole number from 1"),
 ]
 

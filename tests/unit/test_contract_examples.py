@@ -161,7 +161,7 @@ def test_the_earlier_execution_has_its_id_under_both_names() -> None:
 
 
 def test_plain_health_is_one_word() -> None:
-    """`GET /health` is no JSON: its word becomes a status; the earlier server's JSON is read as well."""
+    """`GET /health` is not JSON: its word becomes a status; the earlier server's JSON is read as well."""
     read_reply = operations.get_plain_health().read
     plain = (EXAMPLES / "health.plain.response.txt").read_bytes()
     assert read_reply(Reply(200, {}, plain)).status == "healthy"

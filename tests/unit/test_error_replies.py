@@ -68,8 +68,8 @@ BROKEN_RULES = {
 """Of `error.fluent_validation`."""
 
 
-def fail(reply: Reply, *, rationed: bool = False, secrets: tuple[str, ...] = ()) -> Any:
-    return failure(reply, "POST http://x/y", rationed=rationed, sent=0, now=0.0, secrets=secrets)
+def fail(reply: Reply, *, limited: bool = False, secrets: tuple[str, ...] = ()) -> Any:
+    return failure(reply, "POST http://x/y", limited=limited, sent=0, now=0.0, secrets=secrets)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*error.*.json")))

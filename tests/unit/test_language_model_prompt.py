@@ -95,7 +95,7 @@ def test_long_values_are_cut_in_the_prompt() -> None:
 
 
 def test_proposed_inputs_are_read_and_removed() -> None:
-    """As literals only; what is no JSON or no list is left out."""
+    """As literals only; what is not JSON or no list is left out."""
     code = f'{MAIN}\nSAMPLE_INPUTS = [\n    {{"a": 1}},\n    "b",\n    {{1: 2}},\n    (1, 2),\n]\n'
     assert without_samples(code) == (MAIN, [{"a": 1}, "b"])
     assert without_samples(f"{MAIN}\nSAMPLE_INPUTS = [open('x')]\n") == (MAIN, [])

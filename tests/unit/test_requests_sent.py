@@ -66,6 +66,11 @@ ASKED: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, str]] = [
     ("get_artifact", (TASK, 2), {}, "GET", f"/api/v1/tasks/{TASK}/artifacts/2", None, "tasks.artifacts.get.response"),
     ("push_program", ("spam", "def main(input): ..."), {"activate": False}, "POST", f"/api/v1/tasks/{TASK}/artifacts",
      {"code": "def main(input): ...", "language": "python", "activate": False}, "tasks.artifacts.get.response"),
+    ("activate", ("spam", 2), {}, "POST", f"/api/v1/tasks/{TASK}/artifacts/2/activate", {}, "tasks.artifacts.get.response"),
+    ("retire", (TASK, 2), {}, "POST", f"/api/v1/tasks/{TASK}/artifacts/2/retire", {}, "tasks.artifacts.get.response"),
+    ("generate", ("spam",), {}, "POST", f"/api/v1/tasks/{TASK}/generate", {}, "tasks.artifacts.get.response"),
+    ("add_examples", (TASK, [{"input": 1, "output": 2}]), {}, "POST", f"/api/v1/tasks/{TASK}/examples",
+     {"examples": [{"input": 1, "output": 2}]}, "tasks.get.response"),
     ("execute", (TASK, {"text": "x"}), {}, "POST", f"/api/v1/tasks/{TASK}/execute",
      {"task_id": str(TASK), "input": {"text": "x"}}, "execute.response.success"),
     ("execute", ("spam", None, 1, 5000, True), {}, "POST", f"/api/v1/tasks/{TASK}/execute",
@@ -159,7 +164,14 @@ def test_every_public_operation_is_tested(calls: Any) -> None:
         "transport",
     }
     public = {name for name in dir(calls.client()) if not name.startswith("_")} - plain
-    elsewhere = {"batch_execute_advanced", "batch_stream", "run_batch", "load_program", "delete_executions"}
+    elsewhere = {
+        "batch_execute_advanced",
+        "batch_stream",
+        "run_batch",
+        "load_program",
+        "delete_executions",
+        "delete_task",
+    }
     assert public - elsewhere == {row[0] for row in ASKED}
 
 
@@ -289,8 +301,8 @@ def test_only_what_was_given_goes(calls: Any, recorder: Any, example: Callable[[
     [
         ({}, {"task_id": ["is needed"], "items": ["is needed"]}),
         ({"task_id": TASK}, {"items": ["is needed"]}),
-        ({"task_id": TASK, "items": [], "concurrency": 5}, {"concurrency": ["is no member of a batch"]}),
-        ({"taskId": TASK, "items": []}, {"task_id": ["is needed"], "taskId": ["is no member of a batch"]}),
+        ({"task_id": TASK, "items": [], "concurrency": 5}, {"concurrency": ["is not a member of a batch"]}),
+        ({"taskId": TASK, "items": []}, {"task_id": ["is needed"], "taskId": ["is not a member of a batch"]}),
         ({"task_id": TASK, "items": [], "max_concurrency": 0}, {"max_concurrency": ["must be between 1 and 100"]}),
         ({"task_id": TASK, "items": [], "max_concurrency": 101}, {"max_concurrency": ["must be between 1 and 100"]}),
         ({"task_id": TASK, "items": [], "timeout_ms": "soon"}, ["timeout_ms"]),

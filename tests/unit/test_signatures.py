@@ -281,3 +281,11 @@ def test_a_class_name_means_one_thing_in_the_package() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and path.parent.name != "commands":
                 places.setdefault(node.name, []).append(str(path.relative_to(root)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("client", [LoopaiClient, SyncLoopaiClient])
+def test_hovering_explains_every_parameter(client: Any) -> None:
+    """The docstrings of the client and of its batches name each of theirs."""
+    for documented in (client, client.batch_stream, client.run_batch):
+        names = [name for name in inspect.signature(documented).parameters if name not in {"self", "options"}]
+        assert [name for name in names if not re.search(rf"`{name}\b", documented.__doc__)] == []

@@ -163,7 +163,7 @@ def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarg
         read,
         content,
         pure=True,
-        rationed=True,
+        limited=True,
         seconds=math.ceil(len(ids) / concurrency) * limit_ms / 1000,
         task_id=call.task_id,
         version=call.version,

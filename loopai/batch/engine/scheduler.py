@@ -340,7 +340,7 @@ class Scheduler:
                 self._give_back(chunk)
                 self.stop(UNREACHABLE, _refused_too_long(error))
                 return
-            self.throttle.ration(chunk.sent_at, now)
+            self.throttle.refused(chunk.sent_at, now)
             self.throttle.pause(LIMITER_PAUSE if error.retry_after is None else error.retry_after, now)
             chunk.attempts -= 1
             self._again.insert(0, chunk)
@@ -474,7 +474,7 @@ class Scheduler:
 
         Not with each chunk: requests go out first, so that they are under way while outcomes are kept, and what comes
         back meanwhile is kept at once. Rows that end unsent are what there may be too many of. Where one request is
-        under way at a time, nothing is to go on beside it.
+        under way at a time, nothing else is in progress.
         """
         if self.options.max_in_flight == 1:
             return len(self._out) >= self.throttle.rows

@@ -80,7 +80,7 @@ class Dialect:
     no_header: bool = False
 
     def check(self) -> None:
-        """Raise `ConfigurationError` for what is no dialect."""
+        """Raise `ConfigurationError` for an invalid dialect."""
         if self.comment is not None and (not self.comment.strip() or not self.comment.isprintable()):
             raise OptionError("{comment} must be the characters that a comment starts with, not {mark!r}",
                               mark=self.comment)  # fmt: skip
@@ -232,7 +232,7 @@ class CsvSource(FromInput):
 
     Values are texts, unless `types` (column → `int`, `float`, `bool`, `json`, `str`) or the header itself
     (`age:int`) says otherwise; an empty cell of a typed column is `None`. What is said to be UTF-8 may be UTF-16 or
-    UTF-32 as well. A row of more than `longest` bytes ends as an error. A column without a name is `column_3`.
+    UTF-32 as well. A row of more than `longest` bytes fails. A column without a name is `column_3`.
     Raises `ConfigurationError` for an unknown type or encoding, a header that names a column twice, or none, and for
     one that no row below fits.
     """
@@ -323,7 +323,7 @@ class CsvSource(FromInput):
         except _RowTooLong:
             raise ConfigurationError(f"{self.name}: {too_long(lines.row_line, self._longest)}") from None
         except (csv.Error, *BREAKS_OFF) as error:
-            raise ConfigurationError(f"{self.name}: its first line is no CSV header: {error}") from None
+            raise ConfigurationError(f"{self.name}: its first line is not CSV header: {error}") from None
         if dialect.no_header:
             return _Begun(text, lines, reader, (lines.row_line, row)), numbered(len(row))
         return _Begun(text, lines, reader, None), row
@@ -434,7 +434,7 @@ class CsvSource(FromInput):
                         return
                     continue
                 except csv.Error as error:
-                    yield lines.row_line, None, f"line {lines.row_line} is no CSV: {error}"
+                    yield lines.row_line, None, f"line {lines.row_line} is not CSV: {error}"
                     continue
                 except BREAKS_OFF as error:
                     yield lines.row_line, None, f"line {lines.row_line}: {cut_off(error)}"

@@ -25,7 +25,7 @@ def is_utf8(encoding: str) -> bool:
 
 
 def checked(encoding: str) -> str:
-    """The encoding as Python names it. Raises `OptionError` for what is no encoding of text."""
+    """The encoding as Python names it. Raises `OptionError` for an unknown text encoding."""
     try:
         if codecs.lookup(encoding)._is_text_encoding:  # as `open` looks; `rot13` and `zlib` are none
             return _UTF8 if is_utf8(encoding) else encoding

@@ -62,7 +62,7 @@ def _record(place: str, number: int, text: Optional[bytes], longest: int) -> Rec
     except ValueError as error:
         if "invalid unicode code point" in str(error):
             return number, None, not_in(place, "utf-8")
-        return number, None, f"{place} is no JSON: {_within_line(error)}"
+        return number, None, f"{place} is not JSON: {_within_line(error)}"
     if type(columns) is not dict:
         kind = json_kind(columns)
         return number, None, f"{place} is {kind}: each row must be an object {{…}}"
@@ -77,7 +77,7 @@ def _within_line(error: ValueError) -> str:
 class JsonSource(FromInput):
     """One JSON object a line, blank lines skipped, or one array of objects; the first byte tells which.
 
-    A row of more than `longest` bytes ends as an error. What is said to be UTF-8 may be UTF-16 or UTF-32 as well.
+    A row of more than `longest` bytes fails. What is said to be UTF-8 may be UTF-16 or UTF-32 as well.
     Raises `ConfigurationError` for what is neither lines nor an array.
     """
 

@@ -151,7 +151,7 @@ def _is_pipe(path: Union[str, os.PathLike[str]]) -> bool:
 
 
 class JsonlSink:
-    """One JSON object a line. What is no number is null; with `nan`, the name that Python's JSON has for it."""
+    """One JSON object a line. What is not a number is null; with `nan`, the name that Python's JSON has for it."""
 
     def __init__(
         self, target: Union[str, os.PathLike[str], IO[bytes]], length: Optional[int] = None, *, nan: bool = False

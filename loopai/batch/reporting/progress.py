@@ -35,7 +35,7 @@ def progress_line(now: Snapshot) -> str:
     parts.append(f"{now.rate:,.0f} rows/s")
     parts.append(f"{now.in_flight} in flight")
     if now.paused is not None:
-        parts.append(f"paused {now.paused:.0f} s (the server rations or rests)")
+        parts.append(f"paused {now.paused:.0f} s (rate limited, or the server is busy)")
     elif now.left is not None and now.fraction != 1.0:
         parts.append(f"{clock_time(now.left)} left")
     if now.last_error:

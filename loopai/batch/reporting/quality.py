@@ -43,7 +43,8 @@ def storable(text: str) -> str:
 class Expectation:
     """`label` or `label=output.verdict`: the column with the right answer, and where the output has the program's.
 
-    A bare column is compared with the member of that name, with the only member, or with an output that is no object.
+    A bare column is compared with the member of that name, with the only member, or with an output that is not an
+    object.
     Raises `ConfigurationError` for a text that says neither.
     """
 

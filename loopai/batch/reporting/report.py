@@ -66,7 +66,7 @@ def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary
             # A pipe or device is written to, never replaced.
             place.write_text(made, encoding="utf-8", errors="replace")
             return
-        # Half of a pair, which JSON can hold, is no UTF-8.
+        # Half of a pair, which JSON can hold, is not UTF-8.
         part.write_text(made, encoding="utf-8", errors="replace")
         os.replace(part, place)
     except OSError as error:

@@ -80,7 +80,7 @@ class Snapshot:
 
 
 class Watcher(Protocol):
-    """Is called while a run goes on."""
+    """Is called while a run is in progress."""
 
     def update(self, snapshot: Snapshot) -> None:
         """Rows have ended, or about a second has passed."""

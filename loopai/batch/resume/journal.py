@@ -1,9 +1,12 @@
-"""The record of which rows have ended: append-only, checksummed, fsynced, one runner at a time. Holds no results."""
+"""The record of which rows have ended: append-only, checksummed, fsynced, one runner at a time. Holds no results.
+
+SQLite was tried in its place, with `synchronous=FULL`, over 200,000 rows: as a table of keys a run costs 1.62 times the
+hand-written loop's CPU and writes 9 KB a row, as a log of chunks 1.17 times; this log costs 1.13 times in the same run.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import struct
@@ -228,6 +231,13 @@ class FileJournal:
 
 def _locked(path: Path) -> IO[bytes]:
     """The file, held by this process alone until it is closed; a process that dies lets go."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        raise ConfigurationError(
+            "a batch that can be resumed needs file locks that this system does not have: run it on Linux or macOS, or "
+            "without output and journal"
+        ) from None
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)

@@ -140,20 +140,20 @@ def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
     except BrokerError as error:
         text = f"Celery's broker cannot be reached: {error}"
         run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), text)
-        raise ConfigurationError(f"{text}. Check broker_url, then go on with --resume") from error
+        raise ConfigurationError(f"{text}. Check broker_url, then continue with --resume") from error
     if not wanted:
         _settle(run)
 
 
 def go_on(run: BatchRun) -> None:
-    """Take up a run that was asked to go on. What is in the way is kept as the run's error."""
+    """Take up a run that is to be resumed. What is in the way is kept as the run's error."""
     if not run.acquire(partitions.WORKERS, timezone.now(), LEASE_SECONDS):
         return
     try:
         hand_over(run, ResolvedPlan(Plan.of(run), run.database))
     except ConfigurationError as error:
         run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
-        logger.warning("run %s does not go on: %s", run.pk, error)
+        logger.warning("run %s does not continue: %s", run.pk, error)
 
 
 def look_after(run: BatchRun, done_before: int) -> None:
@@ -164,7 +164,7 @@ def look_after(run: BatchRun, done_before: int) -> None:
         # It may be back at the next look, and its messages with it.
         logger.warning("run %s: Celery's broker cannot be reached: %s", run.pk, error)
     taken_now = run.heartbeat_at is not None and (timezone.now() - run.heartbeat_at).total_seconds() < BEGINNING_SECONDS
-    # One that goes on has no parts before it has some.
+    # One that is resumed has no parts before it has some.
     if not taken_now:
         partitions.settle(run)
 
@@ -221,7 +221,7 @@ def carry_out_pending(database: str = DEFAULT_DB_ALIAS) -> None:
 
 @shared_task(name="loopai.watch_run", acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def watch_run(run_id: int, database: str, done_before: int) -> None:
-    """Look after a run every few seconds while it goes on."""
+    """Look after a run every few seconds while it is in progress."""
     run = BatchRun.objects.using(database).filter(pk=run_id, state=BatchRun.State.RUNNING).first()
     if run is None or run.owner != partitions.WORKERS:
         return
@@ -289,7 +289,7 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
     expectation = expectation_of(resolved.plan)
     writer = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, part, expectation)
     writer.write(outcomes, gone)
-    # Not where all of them ended well: a run that goes on may have too many from before, and repeat these.
+    # Not where all of them ended well: a resumed run may have too many from before, and repeat these.
     limit = resolved.plan.max_errors
     failed = any(outcome.status == ERROR for outcome in outcomes)
     if failed and isinstance(limit, MaxErrors) and limit.exceeded(run.errors, run.done):
@@ -297,7 +297,7 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
 
 
 class _Postponed(Exception):
-    """The server is away or rations: the part is tried again after so many seconds."""
+    """The server is away or rate limited: the part is tried again after so many seconds."""
 
     def __init__(self, seconds: float, counted: bool) -> None:
         super().__init__(seconds)
@@ -306,7 +306,7 @@ class _Postponed(Exception):
 
 
 class _Stopped(Exception):
-    """The run cannot go on; begins with the engine's word for why."""
+    """The run cannot continue; begins with the engine's word for why."""
 
 
 class _Lease:

@@ -64,7 +64,7 @@ class BatchRunAdmin(admin.ModelAdmin):
     fieldsets = (
         (None, {"fields": ("task", "source", "alias", "engine", "shown_command", "options")}),
         ("Where it is", {"fields": ("mark", "upper_key", "finished_ranges", "mode", "cancel_requested", "error")}),
-        ("Who is at it", {"fields": ("owner", "lease_until", "heartbeat_at")}),
+        ("Worker", {"fields": ("owner", "lease_until", "heartbeat_at")}),
         ("Times", {"fields": ("created_at", "started_at", "finished_at", "active_seconds")}),
     )
 
@@ -114,7 +114,7 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     @admin.display(description="command")
     def shown_command(self, run: BatchRun) -> str:
-        """The command, with what makes it go on where something is left."""
+        """The command, with what resumes it where something is left."""
         return run.command_line(*(() if run.state == BatchRun.State.FINISHED else ("--resume",))) or "-"
 
     @admin.action(description="Cancel selected runs", permissions=["change"])
@@ -124,7 +124,7 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     @admin.action(description="Resume selected runs", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:
-        """Have the runs go on."""
+        """Resume the runs."""
         self._ask_all(request, queryset, "resume")
 
     @admin.action(description="Retry failed rows of selected runs", permissions=["change"])
@@ -150,7 +150,7 @@ class BatchRunAdmin(admin.ModelAdmin):
         self.log_change(request, run, f"{asked.label} requested.")
         if asked.flag is not None and run.engine == BatchRun.Engine.INLINE:
             command = run.command_line(asked.flag)
-            text = f"{run} goes on once its command is called" + (f": {command}" if command else ".")
+            text = f"{run} continues once its command is called" + (f": {command}" if command else ".")
             messages.info(request, text)
         return True
 

@@ -113,7 +113,7 @@ class ProgressEvent(TypedDict):
 
 
 class ErrorEvent(TypedDict):
-    """The run cannot go on."""
+    """The run cannot continue."""
 
     event: Literal["error"]
     data: Annotated[Problem, _JsonText()]

@@ -29,7 +29,7 @@ class Format(Protocol):
         """How far the run is."""
 
     def error(self, problem: Problem, ended: str) -> bytes:
-        """The run cannot go on."""
+        """The run cannot continue."""
 
     def summary(self, summary: Mapping[str, Any]) -> bytes:
         """The run is over."""

@@ -208,7 +208,7 @@ def batch_router(
     ) -> Response:
         """Run rows through the task; events come while they run, results in the order in which rows end.
 
-        `result` for each row, `progress`, `error` where the run cannot go on, and `summary` at the end. To go on
+        `result` for each row, `progress`, `error` where the run cannot continue, and `summary` at the end. To continue
         after a run that broke off, post the rows whose results have not come.
         """
         return _response(client, request, shared, places, key=key, first=first, format=format, encoding=encoding)

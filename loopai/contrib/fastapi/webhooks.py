@@ -53,7 +53,7 @@ def webhook_event(
 
     Without `secrets` those of `LoopaiSettings.webhook_secrets` count. An event older than `tolerance` seconds is
     refused, one hour unless `LoopaiSettings.webhook_tolerance` says otherwise; None takes any. Answers 400 to what is
-    not signed by one of the secrets, is of another time, or is no event, and 413 to what is larger than `max_bytes`;
+    not signed by one of the secrets, is of another time, or is not an event, and 413 above `max_bytes`;
     the answer does not say why. Recognising repeated deliveries by `event.id` is up to the route; `webhook_router`
     does it.
     """

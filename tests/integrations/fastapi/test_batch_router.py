@@ -233,7 +233,7 @@ def test_a_row_that_cannot_be_read_is_that_row_s_error(client) -> None:
     results = {event.id: event.data for event in named(events_of(reply.text), "result")}
     assert {key: told["status"] for key, told in results.items()} == {"1": "ok", "2": "error", "3": "error", "4": "ok"}
     assert "row 2 is a JSON number" in results["2"]["error"]
-    assert "row 3 is no JSON" in results["3"]["error"]
+    assert "row 3 is not JSON" in results["3"]["error"]
 
 
 def test_other_types_and_sizes_are_refused_with_a_status(loopai_fake) -> None:

@@ -120,7 +120,7 @@ class RunCommand(BatchCommand):
                 ending.stopped, ending.code = f"Stopped: {run.error}.", CODES[summary.ended]
             return ending
 
-        return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")
+        return self.carry_out(work_on, go_on="The run continues in Celery's workers: cancel it in the admin.")
 
     def ending(
         self, run: BatchRun, summary: Summary, snapshot: Snapshot, *, missed: int, cancelled: bool

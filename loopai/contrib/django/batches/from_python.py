@@ -70,7 +70,7 @@ def run_queryset(
     `queryset` is any unsliced QuerySet, its name as `loopai_batch` takes it (`"mail.Message:unread"`), or an iterable
     of saved instances, which is always a new run and leaves the instances themselves as they are. The other arguments
     are the flags of `loopai_batch`. Rows and run are in the database of `.using()`, else in `database`, else in the one
-    that the router writes to. `stop` ends the run when it is called, `watchers` are called while it goes on. With
+    that the router writes to. `stop` ends the run when it is called, `watchers` are called during the run. With
     `mode="resume"` a run that is finished already is returned as it is.
 
     Failed rows are counted in `run.errors`. Raises `BatchStopped` where the run ended early, `ConfigurationError` for

@@ -61,7 +61,7 @@ class RowsRun(Run):
 
 
 class _Heart:
-    """Prolongs the lease while the run goes on, and passes a cancellation on."""
+    """Prolongs the lease while the run is in progress, and passes a cancellation on."""
 
     def __init__(self, run: BatchRun, owner: str, stop: Stop, database: Database, clock: Callable[[], float]) -> None:
         self._run = run

@@ -51,7 +51,7 @@ def open_run(
     """The run, owned by `owner`; `None` where it is finished already, which is said.
 
     Raises `ConfigurationError` where an earlier run is unfinished and `mode` does not say what becomes of it, or
-    somebody is at it.
+    a worker has it.
     """
     plan = resolved.plan
     earlier: Optional[BatchRun] = BatchRun.objects.db_manager(database).latest_of(plan.fingerprint)
@@ -68,7 +68,7 @@ def open_run(
     elif earlier is not None and earlier.state != BatchRun.State.FINISHED:
         if mode != OVERWRITE:
             raise ConfigurationError(
-                f"run {earlier.pk} over the same rows ended early ({counted(earlier.done, 'row')} done): go on with "
+                f"run {earlier.pk} over the same rows ended early ({counted(earlier.done, 'row')} done): continue with "
                 "--resume, repeat what failed with --retry-failed, or start again with --overwrite"
             )
         earlier.row().filter(state=earlier.state).update(state=BatchRun.State.CANCELLED, owner="", lease_until=None)

@@ -31,7 +31,7 @@ class Target:
     """A field, and where in the result its value is.
 
     `label=output.verdict.label` and `ms=latency_ms` name the place; a bare `label` is the output's member of that
-    name, or the whole output where that is no object. Raises `ConfigurationError` for any other text.
+    name, or the whole output where that is not an object. Raises `ConfigurationError` for any other text.
     """
 
     def __init__(self, text: str, model: type[models.Model], using: str) -> None:
@@ -148,7 +148,7 @@ def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
             try:
                 value.encode()
             except UnicodeEncodeError as error:
-                raise Unfit(f"{name}: the text is no valid Unicode ({error.reason})") from None
+                raise Unfit(f"{name}: the text is not valid Unicode ({error.reason})") from None
     elif isinstance(field, (models.FloatField, models.DecimalField)):
         if isinstance(value, bool):
             raise Unfit(f"{name}: {_shown(value)} is not a number")
@@ -209,5 +209,5 @@ def targets_of(texts: Iterable[str], model: type[models.Model], only_empty: bool
     for target in targets if only_empty else ():
         field = target.field
         if not field.null and not isinstance(field, (models.CharField, models.TextField)):
-            raise ConfigurationError(f"--only-empty: {field.name!r} is never empty: it is no text and takes no NULL")
+            raise ConfigurationError(f"--only-empty: {field.name!r} is never empty: it is not a text and takes no NULL")
     return targets
