@@ -10,13 +10,14 @@ PYTHON =
 # With SLOW=1 `make test` runs the slow tests too. ARGS goes as it stands to pytest, the benchmarks or the matrix.
 SLOW =
 ARGS =
+# Where the demos show their pages.
+PORT =
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-# The parts that the 95 % hold for; they run in this process, in threads at most.
-COVERED := loopai/_core/*,loopai/client.py,loopai/models.py,loopai/exceptions.py
+# How many processes run the tests: a file of tests is run by one of them.
+PROCESSES = 2
 
-.PHONY: help demo demo-serve demo-fastapi test lint format types bench matrix build clean same-python
+.PHONY: help demo demo-serve demo-fastapi test lint format types docs docs-serve bench matrix build clean same-python
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,22 +28,22 @@ demo: .venv/.demo ## Classify 1,452 real e-mails on an embedded server
 	@$(BIN)/python example_projects/django_mail/demo.py
 
 demo-serve: .venv/.demo ## Show them on a Django site, on an embedded server
-	@$(BIN)/python example_projects/django_mail/demo.py --serve
+	@$(BIN)/python example_projects/django_mail/demo.py --serve $(if $(PORT),--port $(PORT))
 
 demo-fastapi: .venv/.demo ## Judge e-mails on a page, on an embedded server
-	@$(BIN)/python example_projects/fastapi_mail
+	@$(BIN)/python example_projects/fastapi_mail $(if $(PORT),--port $(PORT))
 
-test: .venv/.dev ## Run the tests, and check the coverage of the core
+test: .venv/.dev ## Run the tests on two processors, and check the coverage of the core
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(if $(SLOW),-m "slow or not slow") $(ARGS)
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report --include='$(COVERED)' --fail-under=95
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --cov --cov-report= $(if $(SLOW),-m "slow or not slow") $(ARGS)
+	@$(BIN)/coverage report --fail-under=95
 
 lint: .venv/.dev ## Check style, formatting, import contracts and references
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python .ci/check_references.py
+	$(BIN)/python .ci/check_words.py
 
 format: .venv/.dev ## Put code into the project's format
 	$(BIN)/ruff check --quiet --fix-only .
@@ -53,6 +54,13 @@ types: .venv/.dev ## Check the types, with mypy and pyright
 	$(BIN)/mypy tests/typing benchmarks example_projects/scripts example_projects/fastapi_mail .ci
 	$(BIN)/mypy example_projects/django_mail
 	$(BIN)/pyright --project tests/typing --pythonpath $(BIN)/python
+
+docs: .venv/.dev ## Build the site of the documentation into site/, and check its links and its reference
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@$(BIN)/python .ci/check_site.py
+
+docs-serve: .venv/.dev ## Show the site at http://127.0.0.1:8000 while you write
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 bench: .venv/.dev ## Measure, and compare with baselines of the same run
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -66,7 +74,7 @@ build: .venv/.dev ## Build sdist and wheel, and try the wheel in a fresh environ
 	@.ci/check-wheel $(BIN)/python
 
 clean: ## Remove whatever the other verbs made
-	rm -rf .venv .matrix dist build *.egg-info .coverage .coverage.* htmlcov .hypothesis
+	rm -rf .venv .matrix dist build site *.egg-info .coverage .coverage.* htmlcov .hypothesis
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find loopai tests benchmarks example_projects .ci -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -74,12 +82,12 @@ clean: ## Remove whatever the other verbs made
 
 .venv/.demo: pyproject.toml $(BIN)/python
 	@echo "Installing what the demo needs into .venv"
-	@$(PIP) install -qq --editable '.[cli,django,fastapi,server]'
+	@.ci/install cli,django,fastapi,server
 	@touch $@
 
 .venv/.dev: pyproject.toml $(BIN)/python
 	@echo "Installing the development environment into .venv (under a minute)"
-	@$(PIP) install -qq --editable '.[dev]'
+	@.ci/install dev
 	@touch .venv/.demo $@
 
 # Also made anew when its interpreter has been removed: then the link .venv/bin/python leads nowhere.

@@ -21,6 +21,7 @@ EVERYTHING = ["tests/unit", "tests/contract", "tests/integrations"]
 DJANGO = "tests/integrations/django"
 FASTAPI = "tests/integrations/fastapi"
 OLDEST_FASTAPI = [FASTAPI]
+TOOLS = ["-m", "slow", "tests/integrations/test_tools_of_agents.py"]
 # Snippets of the documentation are for the development environment, which has what they need.
 LEFT_OUT = ["--ignore=tests/unit/test_docs_run.py"]
 # Below this the embedded server cannot run: the contract suite asks one on this Python, what needs it in process skips.
@@ -61,12 +62,14 @@ ENVIRONMENTS = {
         OLDEST_FASTAPI,
         [
             ".[fastapi]",
-            "anyio==4.1.0",
+            "anyio==4.5.0",
             "fastapi==0.133.0",
-            "httpx==0.27.2",
+            "httpx==0.27.0",
+            "httpx2",  # for Starlette's test client
+            "pydantic==2.7.0",
             "pydantic-settings==2.7.0",
-            "python-multipart==0.0.27",
-            "starlette==1.0.1",
+            "python-multipart==0.0.31",
+            "starlette==1.3.1",
             "uvicorn==0.30.0",
             "psutil",
             "pytest",
@@ -76,6 +79,44 @@ ENVIRONMENTS = {
         ],
         smoke=OLDEST_FASTAPI,
     ),
+    # the lowest versions of everything else that the client and the embedded server need
+    "3.10-lowest": Environment(
+        "3.10",
+        ["tests/contract"],
+        [
+            ".[cli,dataframes,edge,fastapi,httpx2,otel,server]",
+            "anyio==4.5.0",
+            "fastapi==0.133.0",
+            "fastapi-offline==1.7.0",
+            "httptools==0.6.0",
+            "httpx==0.27.0",
+            "httpx2",  # for Starlette's test client
+            "jsonschema-rs==0.52.0",
+            "narwhals==1.20.0",
+            "opentelemetry-api==1.25.0",
+            "prometheus-client==0.20.0",
+            "pydantic==2.7.0",
+            "pydantic-monty==1.4.0",
+            "pydantic-settings==2.7.0",
+            "python-multipart==0.0.31",
+            "rich==13.0.0",
+            "scikit-learn==1.5.0",
+            "sniffio==1.3.0",
+            "sqlalchemy==2.0.0",
+            "starlette==1.3.1",
+            "typer==0.12.0",
+            "uvicorn==0.30.0",
+            "asgiref",
+            "hypothesis",
+            "psutil",
+            "pytest",
+            "pytest-asyncio",
+            "pytest-httpx==0.32.0",
+            "trustme",
+        ],
+    ),
+    # libraries whose tool a bound task is
+    "tools": Environment("3.12", TOOLS, [".[test,test-tools]"], smoke=TOOLS),
     # Django 5.2
     "3.10": Environment("3.10", EVERYTHING, [".[all,test]"], "postgresql"),
     # the newest Django and FastAPI

@@ -28,6 +28,7 @@ WORKERS = 4
 BROKER = os.environ.get("LOOPAI_BENCH_BROKER", "redis://127.0.0.1:6379/0")
 POSTGRESQL = {"HOST": "127.0.0.1", "USER": "postgres"}
 CALLS = 20_000
+SAVES = 300
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,37 @@ def view(uses_client: bool, first: bool) -> float:
     return (time.perf_counter() - started) / calls * 1e6
 
 
+def save(model: type[Any], way: str) -> float:
+    """Saves of one row each: with work inline, with nothing to do, or a call without any save."""
+    from django.db.models.signals import post_save
+
+    from loopai.contrib.django import enrich, get_client
+
+    if way != "bare":
+        # A version, as the server here says none: what has no program is not carried out inline.
+        enrich(model, "spam", mapping=["subject=subject"], save_to=["label"], version=1)
+    mail = model.objects.create(subject="You have won", body="Claim it today.", label="spam")
+    told: dict[str, Any] = {"created": False, "raw": False, "using": "default", "update_fields": None}
+
+    def inline() -> None:
+        saved = model.objects.create(subject="You have won", body="Claim it today.")
+        assert saved.label == "spam"
+
+    ways: dict[str, Callable[[], object]] = {
+        "inline": inline,
+        "idle": lambda: post_save.send(model, instance=mail, **told),
+        "bare": lambda: post_save.send(model, instance=mail, **told),
+        "execute": lambda: get_client().execute("spam", {"subject": mail.subject}),
+    }
+    calls = CALLS if way in {"idle", "bare"} else SAVES
+    for _ in range(5):
+        ways[way]()
+    started = time.perf_counter()
+    for _ in range(calls):
+        ways[way]()
+    return (time.perf_counter() - started) / calls * 1e6
+
+
 urlpatterns: list[Any] = []
 
 
@@ -243,6 +275,8 @@ def main(what: str, database: str, base_url: str, argument: str) -> None:
     elif what == "memory":
         by_command(model, base_url, int(argument))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    elif what.startswith("save-"):
+        print(save(model, what.partition("-")[2]))
     elif what.startswith("view"):
         print(view("bare" not in what, "first" in what))
     else:
@@ -293,6 +327,10 @@ def django_batches(quick: bool) -> Iterator[list[Row]]:
                 measured("memory", rows), "MB", Goal(1.1)),
             Row(f"--engine celery, {WORKERS} workers, {what}", measured("celery"), "one inline process",
                 measured("command"), "µs", Stated()),
+            Row("a save that enrich has no work for: its signal", measured("save-idle"), "the signal without enrich",
+                measured("save-bare"), "µs", Goal(20, of="figure")),
+            Row("a save with its row inline", measured("save-inline"), "a direct execute", measured("save-execute"),
+                "µs", Stated()),
             Row("a view with get_client(), first call", measured("view-first"), "the same view without",
                 measured("view-first-bare"), "µs", Stated()),
             Row("a view with get_client(), later calls", measured("view"), "the same view without",

@@ -32,6 +32,7 @@ def response(body: bytes) -> bytes:
 
 ONE = response(EXECUTION % TASK_ID.encode())
 TASK = response(b'{"id":"%b","name":"spam","description":"","created_at":"2025-11-03T08:14:07Z"}' % TASK_ID.encode())
+ARTIFACTS = response(b"[]")
 
 
 def batch(content: bytes) -> bytes:
@@ -62,7 +63,12 @@ class Connection(asyncio.Protocol):
             if len(rest) < length:
                 return
             body, self.received = rest[:length], rest[length:]
-            reply = batch(body) if b"/batch/execute" in head[:60] else TASK if head.startswith(b"GET") else ONE
+            if b"/batch/execute" in head[:60]:
+                reply = batch(body)
+            elif head.startswith(b"GET"):
+                reply = ARTIFACTS if b"/artifacts " in head[:100] else TASK
+            else:
+                reply = ONE
             if self.delay:
                 asyncio.get_running_loop().call_later(self.delay, self.transport.write, reply)
             else:

@@ -15,7 +15,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._core.hooks import CallInfo, Hooks
-    from .batch import FileJournal, Journal, Outcome, Row, Sink, Stop, Summary, Watcher
+    from .batch import FileJournal, Journal, Outcome, ProgressBar, Row, Sink, Stop, Summary, Watcher
     from .client import BoundTask, LoopaiClient, SyncBoundTask, SyncLoopaiClient
     from .config import NOT_GIVEN, Config
     from .edge import EdgeProgram, SyncEdgeProgram
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         TimeoutException,
         ValidationException,
     )
+    from .frames import to_arrow, to_pandas, to_polars
     from .models import (
         BatchExecuteItem,
         BatchExecuteRequest,
@@ -53,8 +54,11 @@ if TYPE_CHECKING:
         ComparisonStatistics,
         ComplexityMetrics,
         ComponentHealth,
+        DeletedExecutions,
         DetailedHealthResponse,
+        ExecutionRecord,
         ExecutionResult,
+        GenerationUsage,
         HealthResponse,
         ImprovementRecommendation,
         ImprovementResult,
@@ -100,12 +104,15 @@ _MODULE_OF = {
     "ConfigurationError": ".exceptions",
     "ConflictException": ".exceptions",
     "ConnectionException": ".exceptions",
+    "DeletedExecutions": ".models",
     "DetailedHealthResponse": ".models",
     "DuplicateKeys": ".exceptions",
     "EdgeProgram": ".edge",
     "ExecutionException": ".exceptions",
+    "ExecutionRecord": ".models",
     "ExecutionResult": ".models",
     "FileJournal": ".batch",
+    "GenerationUsage": ".models",
     "HealthResponse": ".models",
     "Hooks": "._core.hooks",
     "ImprovementRecommendation": ".models",
@@ -123,6 +130,7 @@ _MODULE_OF = {
     "OutputError": ".exceptions",
     "ProgramArtifact": ".models",
     "ProgramMetrics": ".models",
+    "ProgressBar": ".batch",
     "RateLimitException": ".exceptions",
     "ReplyTooLargeException": ".exceptions",
     "RequestOptions": ".options",
@@ -148,6 +156,9 @@ _MODULE_OF = {
     "WebhookDelivery": ".models",
     "WebhookEvent": ".models",
     "WebhookSubscription": ".models",
+    "to_arrow": ".frames",
+    "to_pandas": ".frames",
+    "to_polars": ".frames",
 }
 
 __all__ = [
@@ -176,12 +187,15 @@ __all__ = [
     "ConfigurationError",
     "ConflictException",
     "ConnectionException",
+    "DeletedExecutions",
     "DetailedHealthResponse",
     "DuplicateKeys",
     "EdgeProgram",
     "ExecutionException",
+    "ExecutionRecord",
     "ExecutionResult",
     "FileJournal",
+    "GenerationUsage",
     "HealthResponse",
     "Hooks",
     "ImprovementRecommendation",
@@ -198,6 +212,7 @@ __all__ = [
     "OutputError",
     "ProgramArtifact",
     "ProgramMetrics",
+    "ProgressBar",
     "RateLimitException",
     "ReadyResponse",
     "ReplyInfo",
@@ -224,6 +239,9 @@ __all__ = [
     "WebhookEvent",
     "WebhookSubscription",
     "__version__",
+    "to_arrow",
+    "to_pandas",
+    "to_polars",
 ]
 
 

@@ -24,10 +24,12 @@ from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
 from ._core.rowsets import Missing
 from ._core.wire import Answer, Request
+from ._loop import running_loop
 from .bound import In, Out, TypedTask
 from .coalescing import Coalescer, Key, SyncCoalescer, nobody
 from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe, TransportName
 from .exceptions import ConfigurationError
+from .language_model import Redactor, Unverified
 from .options import ClientOptions, RequestOptions
 from .preparation import Id, PreparedClient, batch_sender
 from .transports import AsyncTransport, Transport, open_async, open_sync
@@ -86,10 +88,40 @@ class BoundTask(TypedTask[In, Out]):
 class LoopaiClient(PreparedClient):
     """The asynchronous client: `async with LoopaiClient(...) as client: await client.execute(...)`.
 
-    Argument beats environment (`LOOPAI_BASE_URL`, `LOOPAI_API_KEY`, …) beats default. `timeout` bounds one attempt
-    and `deadline` a whole call, both in seconds; `None` is without bound. `transport` is a name (`"httpx"`) or an
-    object; `http_client` is an `httpx.AsyncClient` of yours, which stays yours to close.
-    `tasks` gives names to task ids.
+    Parameters; each but `http_client` and `hooks` is also an environment variable (`LOOPAI_BASE_URL`, …), which the
+    argument beats:
+
+    - `base_url`: address of the server, by default `http://localhost:8080`.
+    - `api_key`: sent as bearer token; or a function that returns one before each attempt.
+    - `timeout`: seconds for one attempt (30), None for no limit.
+    - `max_retries`: attempts after the first (3), None for no limit.
+    - `deadline`: seconds for a whole call with its attempts and pauses, None for no limit.
+    - `max_connections`: connections, and so requests in flight, of a process (100).
+    - `max_reply_bytes`: largest reply in decoded bytes (64,000,000), None for no limit.
+    - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or an object that is a transport.
+    - `coalesce`: send `execute` calls of the same moment as one batch request.
+    - `tasks`: names for task ids.
+    - `http_client`: an `httpx.AsyncClient` of yours, which you close yourself.
+    - `raise_on_error`: whether `execute` raises for a program that failed (True).
+    - `retry_unknown`: whether `execute` and batches are repeated where the request may have arrived (True).
+    - `retry_waits`: whether to pause between attempts (True); off in tests.
+    - `rate_limit`: most requests to send, as `"30/minute"`.
+    - `verify`: TLS verification: True, False, `"system"`, a file of certificates, or an `ssl.SSLContext`.
+    - `cert`: client certificate: a file, or `(certificate, key[, password])`.
+    - `proxy`: address of a proxy; beats the environment's.
+    - `trust_env`: whether proxies are taken from the environment (True).
+    - `headers`: sent with every request.
+    - `webhook_secrets`: what webhook deliveries are signed with, the newest first.
+    - `webhook_tolerance`: age in seconds that a webhook event may have (3,600), None for any.
+    - `telemetry`: make OpenTelemetry spans and metrics.
+    - `local`: run on an embedded server in this process: True, or its data folder.
+    - `llm_model`: language model that writes programs for an embedded server; examples are sent to it. With it
+      `llm_base_url` and `llm_api_key` (its endpoint and key), `llm_examples` (most examples shown), `llm_redact` (a
+      function that changes each before), `llm_max_tokens`, `llm_seconds` and `llm_max_cost` (most of one generation),
+      `llm_prices` (dollars for a million tokens, read and written), `llm_unverified` (what a program without examples
+      becomes: `"active"` or `"draft"`).
+    - `hooks`: objects that are called on every call, attempt and retry.
+
     One client serves any number of tasks, event loops and forked children.
 
     Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
@@ -122,6 +154,16 @@ class LoopaiClient(PreparedClient):
         webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        llm_model: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_base_url: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_examples: Maybe[int] = NOT_GIVEN,
+        llm_redact: Maybe[Union[str, Redactor, None]] = NOT_GIVEN,
+        llm_max_tokens: Maybe[int] = NOT_GIVEN,
+        llm_seconds: Maybe[float] = NOT_GIVEN,
+        llm_max_cost: Maybe[Optional[float]] = NOT_GIVEN,
+        llm_prices: Maybe[Optional[tuple[float, float]]] = NOT_GIVEN,
+        llm_unverified: Maybe[Unverified] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
         arguments = Arguments(
@@ -149,10 +191,20 @@ class LoopaiClient(PreparedClient):
                 "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
+                "llm_model": llm_model,
+                "llm_base_url": llm_base_url,
+                "llm_api_key": llm_api_key,
+                "llm_examples": llm_examples,
+                "llm_redact": llm_redact,
+                "llm_max_tokens": llm_max_tokens,
+                "llm_seconds": llm_seconds,
+                "llm_max_cost": llm_max_cost,
+                "llm_prices": llm_prices,
+                "llm_unverified": llm_unverified,
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets, cert, proxy
+        del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: AsyncTransport
         if http_client is not None:
@@ -182,6 +234,7 @@ class LoopaiClient(PreparedClient):
         return cls(local=True if path is None else path, **options)
 
     async def __aenter__(self) -> Self:
+        running_loop()
         return self
 
     async def __aexit__(
@@ -193,13 +246,14 @@ class LoopaiClient(PreparedClient):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections that this client opened. Closing twice is no error."""
+        """Close the connections that this client opened. Closing twice is not an error."""
+        running_loop()
         self._closed = True
         if self._owns_transport:
             await self._transport.aclose()
 
     async def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
-        _check_loop()
+        running_loop()
         flow = self._flow(operation, options)
         answer: Union[Answer, Given, None] = None
         try:
@@ -293,6 +347,46 @@ class LoopaiClient(PreparedClient):
         """
         return await self._run(operations.push_program(self._task(task_id), code, language, activate), options)
 
+    async def activate(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Make a version the active one; later active versions are retired. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.activate(self._task(task_id), version), options)
+
+    async def retire(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Take a version out of use; the highest other active version runs. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.retire(self._task(task_id), version), options)
+
+    async def add_examples(
+        self, task_id: Id, examples: Iterable[Any], **options: Unpack[RequestOptions]
+    ) -> models.Task:
+        """Add examples (`{"input": …, "output": …}`) to a task; one with the same input replaces the earlier one.
+
+        Active programs stay as they are; `generate` makes the next version. Raises `NotFoundException`. An addition of
+        the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.add_examples(self._task(task_id), examples), options)
+
+    async def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Make the next version of a task's program from its examples, and return it.
+
+        Its `status` is `active` where it is better than the active version, or the first; otherwise `draft`. Waits
+        until the program is made: up to 100 seconds more than `timeout`. Raises `ExecutionException` where no program
+        can be made, saying why. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.generate(self._task(task_id)), options)
+
+    async def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
+        """Delete a task with its examples, programs and executions. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        await self._run(operations.delete_task(self._task(task_id)), options)
+
     # Executions
 
     async def execute(
@@ -320,7 +414,7 @@ class LoopaiClient(PreparedClient):
                 operations.execute(task, input_data, version, timeout_ms, force_validation, raises), options
             )
         key = Key(task, version, timeout_ms, force_validation)
-        _check_loop()
+        running_loop()
         result = await self._coalescer.execute(key, encode(input_data, "input"))
         error = failed_program(result) if raises else None
         if error is not None:
@@ -423,10 +517,12 @@ class LoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = await self.get_task(task_id)
-        artifact = await self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = await self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, await self.list_artifacts(task.id))
+        artifact = await self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.EdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows
@@ -446,6 +542,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -456,14 +553,19 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> AsyncOutcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 
@@ -471,9 +573,16 @@ class LoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
+        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
+        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
+        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
+        is read where that is not detected. Calling `stop` ends the run early.
+
+        `task_id` is the task's id or name, `version` a version of its program instead of the active one. With
+        `mode="resume"` (the default) finished rows are skipped. `allow_duplicates` lets rows share a key. `missing`
+        says what missing values of a DataFrame become: `"null"`, or `"error"`. `force_validation` has the server
+        validate every result.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -496,6 +605,7 @@ class LoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -506,6 +616,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -529,6 +643,7 @@ class LoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -541,6 +656,10 @@ class LoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -548,10 +667,17 @@ class LoopaiClient(PreparedClient):
         """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
 
         Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
-        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"overwrite"` starts again, and
-        `"new"` refuses. The journal lies beside the output unless `journal` names another path. `expect` is the column
-        with the right answers: the summary then has accuracy and confusion matrix, and the column is not sent.
-        `watchers` are called while the run goes on.
+        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"continue"` is `"resume"` that
+        starts silently where there is nothing to resume, `"overwrite"` starts again, and `"new"` refuses. The journal
+        lies beside the output unless `journal` names another path. `expect` is the column with the right answers: the
+        summary then has accuracy and confusion matrix, and the column is not sent. `watchers` are called while the run
+        is in progress.
+
+        `task_id`, `rows`, `key`, `mapping`, `limit`, `missing`, `version`, `force_validation`, `allow_duplicates`,
+        `chunk_size`, `max_in_flight`, `max_concurrency`, `max_errors`, `min_confidence`, `timeout_ms`, `ordered`,
+        `stop` and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
+        `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`; `output_format` is that of the
+        output where its name does not say it.
 
         Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
         `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
@@ -577,6 +703,7 @@ class LoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -589,6 +716,10 @@ class LoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,
@@ -700,6 +831,39 @@ class LoopaiClient(PreparedClient):
         """End a subscription. Raises `NotFoundException`."""
         await self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
 
+    async def list_executions(
+        self,
+        task_id: Id,
+        limit: int = 100,
+        before: Optional[str] = None,
+        status: Optional[str] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ReplyList[models.ExecutionRecord]:
+        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+
+        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
+        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
+
+    async def export_executions(
+        self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
+    ) -> models.ReplyText:
+        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.export_executions(self._task(task_id), status), options)
+
+    async def delete_executions(
+        self, older_than_days: int, **options: Unpack[RequestOptions]
+    ) -> models.DeletedExecutions:
+        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return await self._run(operations.delete_executions(older_than_days), options)
+
     async def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
         return await self._run(operations.list_webhooks(), options)
@@ -752,10 +916,40 @@ class SyncBoundTask(TypedTask[In, Out]):
 class SyncLoopaiClient(PreparedClient):
     """The synchronous client: `with SyncLoopaiClient(...) as client: client.execute(...)`.
 
-    Argument beats environment (`LOOPAI_BASE_URL`, `LOOPAI_API_KEY`, …) beats default. `timeout` bounds one attempt
-    and `deadline` a whole call, both in seconds; `None` is without bound. `transport` is a name (`"httpx"`) or an
-    object; `http_client` is an `httpx.Client` of yours, which stays yours to close.
-    `tasks` gives names to task ids.
+    Parameters; each but `http_client` and `hooks` is also an environment variable (`LOOPAI_BASE_URL`, …), which the
+    argument beats:
+
+    - `base_url`: address of the server, by default `http://localhost:8080`.
+    - `api_key`: sent as bearer token; or a function that returns one before each attempt.
+    - `timeout`: seconds for one attempt (30), None for no limit.
+    - `max_retries`: attempts after the first (3), None for no limit.
+    - `deadline`: seconds for a whole call with its attempts and pauses, None for no limit.
+    - `max_connections`: connections, and so requests in flight, of a process (100).
+    - `max_reply_bytes`: largest reply in decoded bytes (64,000,000), None for no limit.
+    - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or an object that is a transport.
+    - `coalesce`: send `execute` calls of the same moment as one batch request.
+    - `tasks`: names for task ids.
+    - `http_client`: an `httpx.Client` of yours, which you close yourself.
+    - `raise_on_error`: whether `execute` raises for a program that failed (True).
+    - `retry_unknown`: whether `execute` and batches are repeated where the request may have arrived (True).
+    - `retry_waits`: whether to pause between attempts (True); off in tests.
+    - `rate_limit`: most requests to send, as `"30/minute"`.
+    - `verify`: TLS verification: True, False, `"system"`, a file of certificates, or an `ssl.SSLContext`.
+    - `cert`: client certificate: a file, or `(certificate, key[, password])`.
+    - `proxy`: address of a proxy; beats the environment's.
+    - `trust_env`: whether proxies are taken from the environment (True).
+    - `headers`: sent with every request.
+    - `webhook_secrets`: what webhook deliveries are signed with, the newest first.
+    - `webhook_tolerance`: age in seconds that a webhook event may have (3,600), None for any.
+    - `telemetry`: make OpenTelemetry spans and metrics.
+    - `local`: run on an embedded server in this process: True, or its data folder.
+    - `llm_model`: language model that writes programs for an embedded server; examples are sent to it. With it
+      `llm_base_url` and `llm_api_key` (its endpoint and key), `llm_examples` (most examples shown), `llm_redact` (a
+      function that changes each before), `llm_max_tokens`, `llm_seconds` and `llm_max_cost` (most of one generation),
+      `llm_prices` (dollars for a million tokens, read and written), `llm_unverified` (what a program without examples
+      becomes: `"active"` or `"draft"`).
+    - `hooks`: objects that are called on every call, attempt and retry.
+
     One client serves any number of threads and forked children.
 
     Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
@@ -788,6 +982,16 @@ class SyncLoopaiClient(PreparedClient):
         webhook_tolerance: Maybe[Optional[float]] = NOT_GIVEN,
         telemetry: Maybe[bool] = NOT_GIVEN,
         local: Maybe[Union[bool, str, PathLike[str]]] = NOT_GIVEN,
+        llm_model: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_base_url: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_api_key: Maybe[Optional[str]] = NOT_GIVEN,
+        llm_examples: Maybe[int] = NOT_GIVEN,
+        llm_redact: Maybe[Union[str, Redactor, None]] = NOT_GIVEN,
+        llm_max_tokens: Maybe[int] = NOT_GIVEN,
+        llm_seconds: Maybe[float] = NOT_GIVEN,
+        llm_max_cost: Maybe[Optional[float]] = NOT_GIVEN,
+        llm_prices: Maybe[Optional[tuple[float, float]]] = NOT_GIVEN,
+        llm_unverified: Maybe[Unverified] = NOT_GIVEN,
         hooks: Sequence[Hooks] = (),
     ) -> None:
         arguments = Arguments(
@@ -815,10 +1019,20 @@ class SyncLoopaiClient(PreparedClient):
                 "webhook_tolerance": webhook_tolerance,
                 "telemetry": telemetry,
                 "local": local,
+                "llm_model": llm_model,
+                "llm_base_url": llm_base_url,
+                "llm_api_key": llm_api_key,
+                "llm_examples": llm_examples,
+                "llm_redact": llm_redact,
+                "llm_max_tokens": llm_max_tokens,
+                "llm_seconds": llm_seconds,
+                "llm_max_cost": llm_max_cost,
+                "llm_prices": llm_prices,
+                "llm_unverified": llm_unverified,
             }
         )
         # A traceback that shows variables shows those of this frame.
-        del base_url, api_key, headers, webhook_secrets, cert, proxy
+        del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: Transport
         if http_client is not None:
@@ -859,7 +1073,7 @@ class SyncLoopaiClient(PreparedClient):
         self.close()
 
     def close(self) -> None:
-        """Close the connections that this client opened. Closing twice is no error."""
+        """Close the connections that this client opened. Closing twice is not an error."""
         self._closed = True
         if self._owns_transport:
             self._transport.close()
@@ -954,6 +1168,44 @@ class SyncLoopaiClient(PreparedClient):
         code that does not load or defines no `main`.
         """
         return self._run(operations.push_program(self._task(task_id), code, language, activate), options)
+
+    def activate(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Make a version the active one; later active versions are retired. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.activate(self._task(task_id), version), options)
+
+    def retire(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Take a version out of use; the highest other active version runs. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.retire(self._task(task_id), version), options)
+
+    def add_examples(self, task_id: Id, examples: Iterable[Any], **options: Unpack[RequestOptions]) -> models.Task:
+        """Add examples (`{"input": …, "output": …}`) to a task; one with the same input replaces the earlier one.
+
+        Active programs stay as they are; `generate` makes the next version. Raises `NotFoundException`. An addition of
+        the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.add_examples(self._task(task_id), examples), options)
+
+    def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+        """Make the next version of a task's program from its examples, and return it.
+
+        Its `status` is `active` where it is better than the active version, or the first; otherwise `draft`. Waits
+        until the program is made: up to 100 seconds more than `timeout`. Raises `ExecutionException` where no program
+        can be made, saying why. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.generate(self._task(task_id)), options)
+
+    def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
+        """Delete a task with its examples, programs and executions. Raises `NotFoundException`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        self._run(operations.delete_task(self._task(task_id)), options)
 
     # Executions
 
@@ -1084,10 +1336,12 @@ class SyncLoopaiClient(PreparedClient):
         from . import edge
 
         edge.program_pool()
-        task = self.get_task(task_id)
-        artifact = self.get_artifact(task.id, edge.version_to_load(task, version))
-        loaded = edge.Loaded(task, artifact)
         pinned = version is not None
+        task = self.get_task(task_id)
+        if version is None:
+            version = edge.version_to_load(task, self.list_artifacts(task.id))
+        artifact = self.get_artifact(task.id, version)
+        loaded = edge.Loaded(task, artifact)
         return edge.SyncEdgeProgram(self, str(task.id), loaded, self._config.raise_on_error, pinned, refresh_interval)
 
     # Many rows
@@ -1107,6 +1361,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -1117,14 +1372,19 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> Outcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `error` or `cancelled`.
+        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
 
         `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped. A DataFrame (pandas, polars, others by narwhals) or Series is taken row by row; a missing
-        value in it is sent as null, or with `missing="error"` ends its row as an error. Rows are pulled only as fast as
+        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
+        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
+        error. Rows are pulled only as fast as
         they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
         server runs `max_concurrency` rows at a time.
 
@@ -1132,9 +1392,16 @@ class SyncLoopaiClient(PreparedClient):
         from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
         `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
         `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. `timeout_ms` is how many milliseconds a row's program may take. `ordered`
-        keeps the order of the rows. `format`, `delimiter`, `quotechar`, `escapechar`, `encoding` and `types` say how a
-        file is read where that is not detected. Calling `stop` ends the run early.
+        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
+        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
+        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
+        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
+        is read where that is not detected. Calling `stop` ends the run early.
+
+        `task_id` is the task's id or name, `version` a version of its program instead of the active one. With
+        `mode="resume"` (the default) finished rows are skipped. `allow_duplicates` lets rows share a key. `missing`
+        says what missing values of a DataFrame become: `"null"`, or `"error"`. `force_validation` has the server
+        validate every result.
 
         A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
         `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
@@ -1157,6 +1424,7 @@ class SyncLoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -1167,6 +1435,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
             ),
@@ -1190,6 +1462,7 @@ class SyncLoopaiClient(PreparedClient):
         max_concurrency: int = 10,
         ordered: bool = False,
         max_errors: Union[int, str, None] = None,
+        min_confidence: Optional[float] = None,
         timeout_ms: Optional[int] = None,
         version: Optional[int] = None,
         force_validation: bool = False,
@@ -1202,6 +1475,10 @@ class SyncLoopaiClient(PreparedClient):
         quotechar: Optional[str] = None,
         escapechar: Optional[str] = None,
         encoding: str = "utf-8",
+        skip_lines: int = 0,
+        comment: Optional[str] = None,
+        no_header: bool = False,
+        sheet: Optional[str] = None,
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
@@ -1209,10 +1486,17 @@ class SyncLoopaiClient(PreparedClient):
         """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
 
         Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
-        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"overwrite"` starts again, and
-        `"new"` refuses. The journal lies beside the output unless `journal` names another path. `expect` is the column
-        with the right answers: the summary then has accuracy and confusion matrix, and the column is not sent.
-        `watchers` are called while the run goes on.
+        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"continue"` is `"resume"` that
+        starts silently where there is nothing to resume, `"overwrite"` starts again, and `"new"` refuses. The journal
+        lies beside the output unless `journal` names another path. `expect` is the column with the right answers: the
+        summary then has accuracy and confusion matrix, and the column is not sent. `watchers` are called while the run
+        is in progress.
+
+        `task_id`, `rows`, `key`, `mapping`, `limit`, `missing`, `version`, `force_validation`, `allow_duplicates`,
+        `chunk_size`, `max_in_flight`, `max_concurrency`, `max_errors`, `min_confidence`, `timeout_ms`, `ordered`,
+        `stop` and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
+        `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`; `output_format` is that of the
+        output where its name does not say it.
 
         Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
         `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
@@ -1238,6 +1522,7 @@ class SyncLoopaiClient(PreparedClient):
                 max_concurrency=max_concurrency,
                 ordered=ordered,
                 max_errors=max_errors,
+                min_confidence=min_confidence,
                 timeout_ms=timeout_ms,
                 version=version,
                 force_validation=force_validation,
@@ -1250,6 +1535,10 @@ class SyncLoopaiClient(PreparedClient):
                 quotechar=quotechar,
                 escapechar=escapechar,
                 encoding=encoding,
+                skip_lines=skip_lines,
+                comment=comment,
+                no_header=no_header,
+                sheet=sheet,
                 types=types,
                 stop=stop,
                 watchers=watchers,
@@ -1355,6 +1644,37 @@ class SyncLoopaiClient(PreparedClient):
         """End a subscription. Raises `NotFoundException`."""
         self._run(operations.unsubscribe_webhook(id_of(subscription_id, "subscription_id")), options)
 
+    def list_executions(
+        self,
+        task_id: Id,
+        limit: int = 100,
+        before: Optional[str] = None,
+        status: Optional[str] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ReplyList[models.ExecutionRecord]:
+        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+
+        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
+        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
+
+    def export_executions(
+        self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
+    ) -> models.ReplyText:
+        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.export_executions(self._task(task_id), status), options)
+
+    def delete_executions(self, older_than_days: int, **options: Unpack[RequestOptions]) -> models.DeletedExecutions:
+        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+
+        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        """
+        return self._run(operations.delete_executions(older_than_days), options)
+
     def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
         """All subscriptions, in no order. The server gives their secrets in clear."""
         return self._run(operations.list_webhooks(), options)
@@ -1364,17 +1684,6 @@ class SyncLoopaiClient(PreparedClient):
     ) -> models.ReplyList[models.WebhookDelivery]:
         """The latest attempts to deliver, newest first; empty for an unknown subscription."""
         return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit), options)
-
-
-def _check_loop() -> None:
-    """Raise `ConfigurationError` where no event loop of asyncio runs: under trio, for one."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise ConfigurationError(
-            "LoopaiClient needs a running event loop of asyncio; under trio use SyncLoopaiClient in a thread: "
-            "await trio.to_thread.run_sync(client.execute, …)"
-        ) from None
 
 
 def _at_once(given: Any) -> Any:

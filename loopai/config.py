@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from .exceptions import ConfigurationError
+from .language_model import MOST_EXAMPLES, LanguageModel, Unverified, name_of
 
 T = TypeVar("T")
 
@@ -239,7 +240,7 @@ def _headers(value: Any) -> Mapping[str, str]:
         text = _bare(given)
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             hint = '; commas separate headers: as JSON write {"name": "text, with commas"}' if text_given else ""
-            raise _UntoldError(f"has a name, that of header {number}, which is no header name{hint}")
+            raise _UntoldError(f"has a name, that of header {number}, which is not a header name{hint}")
         if not isinstance(text, str) or not text.isascii() or not text.isprintable():
             shown = f"header {number}" if text_given else repr(name)
             raise _UntoldError(f"must have printable ASCII text for {shown}")
@@ -276,12 +277,12 @@ def read_proxy(address: str) -> SplitResult:
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
-    except ValueError:  # a port that is no number
-        raise _UntoldError("is no address of a proxy") from None
+    except ValueError:  # a port that is not a number
+        raise _UntoldError("is not the address of a proxy") from None
     if parts.scheme in {"socks", "socks4", "socks4a"}:
         raise _UntoldError(f"has the scheme {parts.scheme}://, which is not supported: write socks5:// or socks5h://")
     if parts.scheme not in PROXY_SCHEMES or not host or port == 0:
-        raise _UntoldError("is no address of a proxy")
+        raise _UntoldError("is not the address of a proxy")
     return parts
 
 
@@ -372,6 +373,71 @@ def _local(value: Any) -> Union[bool, str]:
     return _flag(text) if text.lower() in _TRUE | _FALSE else str(text)
 
 
+def _optional_text(value: Any) -> Optional[str]:
+    return None if value is None or value == "" else _text(value)
+
+
+def _llm_base_url(value: Any) -> Optional[str]:
+    return None if value is None or value == "" else _base_url(value)
+
+
+def _llm_key(value: Any) -> Optional[str]:
+    key = _api_key(value)
+    if key is not None and not isinstance(key, str):
+        raise _UntoldError("must be a text")
+    return key
+
+
+def _llm_examples(value: Any) -> int:
+    count = -1 if isinstance(value, (bool, float)) else _number(int, value)
+    if not 0 <= count <= MOST_EXAMPLES:
+        raise ValueError(f"must be a whole number from 0 to {MOST_EXAMPLES}")
+    return count
+
+
+def _redact(value: Any) -> Optional[str]:
+    if value is None or value == "":
+        return None
+    if callable(value):
+        return name_of(value)
+    text = _text(value)
+    if not re.fullmatch(r"[\w.]+:[\w.]+", text):
+        raise ValueError("must name a function as 'package.module:function'")
+    return text
+
+
+def _dollars(value: Any) -> Optional[float]:
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return None
+    dollars = math.nan if isinstance(value, bool) else _number(float, value)
+    if not 0 <= dollars <= LONGEST_BOUND:
+        raise ValueError("must be a number of dollars, or None")
+    return dollars
+
+
+def _prices(value: Any) -> Optional[tuple[float, float]]:
+    if value is None or (isinstance(value, str) and value.strip().lower() == "none"):
+        return None
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    prices = [_dollars(part) for part in parts]
+    if len(prices) != 2 or None in prices:
+        raise ValueError("must be two prices, as in '0.4,1.6'")
+    return float(prices[0] or 0), float(prices[1] or 0)
+
+
+def _llm_seconds(value: Any) -> float:
+    seconds = _seconds(value)
+    if seconds is None:
+        raise ValueError("must be a number of seconds above 0")
+    return seconds
+
+
+def _unverified(value: Any) -> str:
+    if value not in get_args(Unverified):
+        raise ValueError("must be 'active' or 'draft'")
+    return str(value)
+
+
 @dataclass(frozen=True)
 class Option:
     """One option under its three names. The Django key is the argument in capitals."""
@@ -423,6 +489,16 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("webhook_tolerance", 3600.0, _seconds, "age of a webhook event in seconds that is taken, None for any"),
     Option("telemetry", False, _flag, "whether calls make OpenTelemetry spans and metrics"),
     Option("local", False, _local, "run on an embedded server: True, or its data folder"),
+    Option("llm_model", None, _optional_text, "language model that writes programs; examples are sent to it"),
+    Option("llm_base_url", None, _llm_base_url, "its OpenAI-compatible endpoint, None for OpenAI's own"),
+    Option("llm_api_key", None, _llm_key, "key of that endpoint", secret=True),
+    Option("llm_examples", MOST_EXAMPLES, _llm_examples, "most examples of a task that the model is shown"),
+    Option("llm_redact", None, _redact, "function that changes each example before the model is shown it"),
+    Option("llm_max_tokens", 100_000, _count, "most tokens of one generation, read and written"),
+    Option("llm_seconds", 120.0, _llm_seconds, "most seconds of one generation"),
+    Option("llm_max_cost", None, _dollars, "most dollars of one generation, None for no limit"),
+    Option("llm_prices", None, _prices, "dollars for a million tokens, read and written"),
+    Option("llm_unverified", "active", _unverified, "what a program without examples becomes: active or draft"),
 )
 """The one table of options: argument, environment variable and Django key of each."""
 
@@ -456,7 +532,25 @@ class Config:
     webhook_tolerance: Optional[float]
     telemetry: bool
     local: Union[bool, str]
+    llm_model: Optional[str]
+    llm_base_url: Optional[str]
+    llm_api_key: Optional[str] = field(repr=False)
+    llm_examples: int
+    llm_redact: Optional[str]
+    llm_max_tokens: int
+    llm_seconds: float
+    llm_max_cost: Optional[float]
+    llm_prices: Optional[tuple[float, float]]
+    llm_unverified: Unverified
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def language_model(self) -> Optional[LanguageModel]:
+        """The model that the embedded server asks for programs; None for none. Raises `ConfigurationError`."""
+        if self.llm_model is None:
+            return None
+        names = [item.name for item in fields(LanguageModel) if item.name != "model"]
+        return LanguageModel(self.llm_model, **{name: getattr(self, f"llm_{name}") for name in names})
 
     def changed(self, **arguments: Any) -> Config:
         """A copy with these options, validated; raises `ConfigurationError`."""

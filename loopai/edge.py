@@ -20,6 +20,7 @@ from pydantic_core import from_json
 from . import models
 from ._core.encoding import encode
 from ._core.limits import LONGEST_TIMEOUT_MS, PROGRAM_TIMEOUT_MS
+from ._core.missing import active_version
 from ._core.operations import failed_program
 from ._core.rowsets import Missing, rows_of
 from .config import NOT_GIVEN, Maybe, NotGiven
@@ -43,6 +44,9 @@ class ProgramSource(Protocol):
     def get_task(self, task_id: str) -> models.Task:
         """The task."""
 
+    def list_artifacts(self, task_id: str) -> models.ReplyList[models.ProgramArtifact]:
+        """All versions of the task's program."""
+
     def get_artifact(self, task_id: str, version: int) -> models.ProgramArtifact:
         """One version of the task's program."""
 
@@ -52,6 +56,9 @@ class AsyncProgramSource(Protocol):
 
     async def get_task(self, task_id: str) -> models.Task:
         """The task."""
+
+    async def list_artifacts(self, task_id: str) -> models.ReplyList[models.ProgramArtifact]:
+        """All versions of the task's program."""
 
     async def get_artifact(self, task_id: str, version: int) -> models.ProgramArtifact:
         """One version of the task's program."""
@@ -193,6 +200,7 @@ class _EdgeProgram:
             "latency_ms": outcome.latency_ms,
             "sampled_for_validation": False,
             "executed_at": datetime.now(timezone.utc),
+            "confidence": outcome.confidence,
         }
         if outcome.ok:
             values["output"] = outcome.output
@@ -206,7 +214,7 @@ class EdgeProgram(_EdgeProgram):
 
     Calls run where they are made and block: for some hundred microseconds, and up to `timeout_ms` for a program that
     hangs. In an event loop that serves others, use `execute` and `execute_many`, which run in a thread. A newer
-    version is fetched in the background while the one at hand goes on.
+    version is fetched in the background while the loaded one stays in use.
     """
 
     def __init__(
@@ -267,10 +275,11 @@ class EdgeProgram(_EdgeProgram):
     async def refresh(self) -> bool:
         """Look for a new version now; `True` if there was one. Raises what the client raises."""
         self._looking()
-        task = await self._client.get_task(self.task_id)
-        if task.active_version in {None, self.version}:
+        active = active_version(await self._client.list_artifacts(self.task_id))
+        if active is None or active == self.version:
             return False
-        self._loaded = Loaded(task, await self._client.get_artifact(self.task_id, task.active_version or 0))
+        artifact = await self._client.get_artifact(self.task_id, active)
+        self._loaded = Loaded(await self._client.get_task(self.task_id), artifact)
         return True
 
     def _refresh_in_background(self) -> None:
@@ -329,10 +338,11 @@ class SyncEdgeProgram(_EdgeProgram):
     def refresh(self) -> bool:
         """Look for a new version now; `True` if there was one. Raises what the client raises."""
         self._looking()
-        task = self._client.get_task(self.task_id)
-        if task.active_version in {None, self.version}:
+        active = active_version(self._client.list_artifacts(self.task_id))
+        if active is None or active == self.version:
             return False
-        self._loaded = Loaded(task, self._client.get_artifact(self.task_id, task.active_version or 0))
+        artifact = self._client.get_artifact(self.task_id, active)
+        self._loaded = Loaded(self._client.get_task(self.task_id), artifact)
         return True
 
     def _refresh_if_due(self) -> None:
@@ -349,7 +359,7 @@ def _told_of(refreshing: asyncio.Task[bool]) -> None:
 
 
 def _not_refreshed(error: Optional[BaseException]) -> None:
-    logger.warning("a program at the edge was not refreshed and goes on as it is: %s", error)
+    logger.warning("a program at the edge was not refreshed and stays in use: %s", error)
 
 
 def _limit(timeout_ms: Optional[int]) -> int:
@@ -371,9 +381,9 @@ def _as_json(value: Any) -> Any:
     return from_json(encode(value, "input"))
 
 
-def version_to_load(task: models.Task, version: Optional[int]) -> int:
+def version_to_load(task: models.Task, artifacts: Iterable[models.ProgramArtifact]) -> int:
     """The version to fetch. Raises `NotFoundException` where the task has no active program."""
-    wanted = task.active_version if version is None else version
+    wanted = active_version(artifacts)
     if wanted is None:
         raise NotFoundException(
             f"task {task.name!r} has no active program yet: execute it once, which makes one, or push one"

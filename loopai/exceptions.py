@@ -205,7 +205,7 @@ class ConflictException(LoopaiException):
 
 
 class RateLimitException(LoopaiException):
-    """Requests are rationed. `retry_after` is the seconds the server asked to wait, `None` if it did not say."""
+    """Rate limited. `retry_after` is the seconds the server asked to wait, `None` if it did not say."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Annotated, Any, Generic, Literal, Optional, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Optional, TypeVar, Union, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -29,7 +29,17 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from typing_extensions import Self
 
+from .display import MOST_ROWS, ShortText, fields_table, rows_table
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
 T = TypeVar("T")
+
+SHORT_LIST = 3
+"""Members of a list that are shown at a prompt; a longer one is counted."""
 
 
 class ReplyHeaders(Mapping[str, str]):
@@ -232,6 +242,16 @@ class LoopaiModel(BaseModel):
         if reply is not None:
             object.__setattr__(self, "_reply", reply)
 
+    def __repr_args__(self) -> Iterator[tuple[Optional[str], Any]]:
+        """Short at a prompt: no empty members, long values cut, long lists counted."""
+        for name, value in super().__repr_args__():
+            if value is not None and value != []:
+                yield name, ShortText(value)
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        return fields_table(type(self).__name__, {name: value for name, value in self if value is not None})
+
     # Without a return type pydantic's JSON schema stays the model's own; with one it would be a bare object.
     @model_serializer(mode="wrap", when_used="json")
     def _as_sent(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # see above
@@ -243,6 +263,20 @@ class ReplyList(list[T], Generic[T]):
     """A list that came as one reply; `reply` has its status, headers and timing."""
 
     reply: Optional[ReplyInfo] = None
+
+    def __repr__(self) -> str:
+        return (
+            f"[{', '.join(map(repr, self))}]"
+            if len(self) <= SHORT_LIST
+            else f"<{len(self):,} {type(self[0]).__name__}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        members = (each for each in self[:MOST_ROWS] if isinstance(each, BaseModel))
+        columns = list(dict.fromkeys(name for each in members for name, value in each if value is not None))
+        rows = ([getattr(each, name, None) for name in columns] for each in self)
+        return rows_table(f"{len(self):,} in all", columns, rows, len(self))
 
     @property
     def request_id(self) -> Optional[str]:
@@ -308,6 +342,8 @@ class ExecuteRequest(LoopaiModel):
 class ExecutionResult(LoopaiModel):
     """One run of a program. `status` is `success`, `error` or `timeout`; `output` is any JSON value.
 
+    `confidence` is how certain the program is of its output, from 0 to 1. Programs of the embedded server that choose
+    among labels say so; it is `None` elsewhere.
     From a coalesced call, `program_id`, `version` and `executed_at` are `None`: a batch reply does not say.
     """
 
@@ -324,6 +360,7 @@ class ExecutionResult(LoopaiModel):
     memory_usage_mb: Optional[float] = None
     sampled_for_validation: bool = False
     executed_at: Optional[Timestamp] = None
+    confidence: Optional[float] = Field(default=None, ge=0, le=1)
 
     @property
     def id(self) -> Optional[UUID]:
@@ -336,6 +373,18 @@ class ExecutionResult(LoopaiModel):
         return self.status == "success"
 
 
+class DeletedExecutions(LoopaiModel):
+    """How many recorded executions were deleted."""
+
+    deleted: int
+
+
+class ExecutionRecord(ExecutionResult):
+    """An execution as the embedded server recorded it: the result, and the `input` that it came from."""
+
+    input: Any = None
+
+
 class ComplexityMetrics(LoopaiModel):
     """What was measured of a program's source; `None` where it was not."""
 
@@ -344,8 +393,20 @@ class ComplexityMetrics(LoopaiModel):
     estimated_latency_ms: Optional[float] = None
 
 
+class GenerationUsage(LoopaiModel):
+    """What writing a program took of a language model: requests answered, and tokens read and written."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
 class ProgramArtifact(LoopaiModel):
-    """One version of a task's program. `deployment_percentage` is 100 after generation, a 0–1 share after a canary."""
+    """One version of a task's program. `deployment_percentage` is 100 after generation, a 0–1 share after a canary.
+
+    Of a program that a language model wrote, `verified` says whether examples that the model did not see judged it, and
+    `usage` what it took; `generation_cost` is in dollars. Both are `None` elsewhere.
+    """
 
     id: UUID
     task_id: UUID
@@ -363,6 +424,8 @@ class ProgramArtifact(LoopaiModel):
     deployment_percentage: float = 0.0
     created_at: Timestamp
     deployed_at: Optional[Timestamp] = None
+    verified: Optional[bool] = None
+    usage: Optional[GenerationUsage] = None
 
 
 class GeneratorRequest(LoopaiModel):
@@ -421,7 +484,7 @@ class BatchExecuteRequest(LoopaiModel):
 
 
 class BatchExecuteResult(LoopaiModel):
-    """One row's outcome. `execution_id` is `None` where the row failed before it ran.
+    """One row's outcome. `execution_id` is `None` where the row failed before it ran; `confidence` as on a result.
 
     `code` says why such a row did not run. An addition of the embedded server: `VALIDATION_ERROR`, `SKIPPED`,
     `EXECUTION_ERROR` (no program), `TASK_NOT_FOUND`, `ARTIFACT_NOT_FOUND`.
@@ -435,6 +498,7 @@ class BatchExecuteResult(LoopaiModel):
     code: Optional[str] = None
     latency_ms: float = 0.0
     sampled_for_validation: bool = False
+    confidence: Optional[float] = Field(default=None, ge=0, le=1)
 
 
 class BatchExecuteResponse(LoopaiModel):
@@ -455,6 +519,29 @@ class BatchExecuteResponse(LoopaiModel):
     def failures(self) -> Iterator[BatchExecuteResult]:
         """The rows that failed, in the order sent."""
         return (result for result in self.results if not result.success)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return the results as a pandas DataFrame; see `loopai.frames`."""
+        from .frames import to_pandas
+
+        return to_pandas(self.results)
+
+    def to_polars(self) -> polars.DataFrame:
+        """Return the results as a polars DataFrame; see `loopai.frames`."""
+        from .frames import to_polars
+
+        return to_polars(self.results)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """Return the results as a pyarrow Table; see `loopai.frames`."""
+        from .frames import to_arrow
+
+        return to_arrow(self.results)
+
+    def _repr_html_(self) -> str:
+        columns = ("id", "success", "output", "error_message", "latency_ms")
+        rows = ([getattr(result, name) for name in columns] for result in self.results)
+        return rows_table(f"{self.success_count:,} ok, {self.failure_count:,} failed", columns, rows, len(self.results))
 
 
 class BatchValidateItem(LoopaiModel):
@@ -787,3 +874,11 @@ def python_name(server_name: str) -> str:
     inside = _INSIDE_INPUT.search(server_name)
     end = inside.end() if inside else len(server_name)
     return _WORD.sub("_", server_name[:end]).lower() + server_name[end:]
+
+
+# Building a model at its first use keeps the import cheap. From here on pydantic must not defer anything: FastAPI makes
+# a type adapter of a route's body, and silences pydantic's warnings only while it makes it.
+for _model in list(vars().values()):
+    if isinstance(_model, type) and issubclass(_model, LoopaiModel):
+        _model.model_config["defer_build"] = False
+del _model

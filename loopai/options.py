@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from ._core.hooks import Hooks
 from .config import Cert, KeySource, Maybe
+from .language_model import Redactor, Unverified
 
 __all__ = ["CallOptions", "ClientOptions", "RequestOptions"]
 
@@ -47,6 +48,16 @@ class ClientOptions(CallOptions, total=False):
     proxy: Maybe[Optional[str]]
     trust_env: Maybe[bool]
     telemetry: Maybe[bool]
+    llm_model: Maybe[Optional[str]]
+    llm_base_url: Maybe[Optional[str]]
+    llm_api_key: Maybe[Optional[str]]
+    llm_examples: Maybe[int]
+    llm_redact: Maybe[Union[str, Redactor, None]]
+    llm_max_tokens: Maybe[int]
+    llm_seconds: Maybe[float]
+    llm_max_cost: Maybe[Optional[float]]
+    llm_prices: Maybe[Optional[tuple[float, float]]]
+    llm_unverified: Maybe[Unverified]
     hooks: Sequence[Hooks]
 
 

@@ -18,6 +18,8 @@ from . import models
 from ._core import operations
 from ._core.flow import Policy, Steps, call
 from ._core.hooks import CallInfo, Hooks, observed
+from ._core.limits import MOST_CONCURRENCY
+from ._core.missing import LookUps, explained
 from ._core.names import Name, Names, by_name, is_named, look_up
 from ._core.operations import Operation
 from ._core.paces import Pace, pace_of
@@ -62,6 +64,7 @@ class PreparedClient(ABC):
         self._original: Optional[PreparedClient] = None
         self._names = Names()
         self._items = ItemConcurrency(config.base_url)
+        self._look_ups = LookUps()
         if self._owns_transport and not config.local:
             _warn_once(config)
         self._configure(config)
@@ -199,6 +202,7 @@ class PreparedClient(ABC):
             flow = call(operation, self._policy)
         else:
             flow = whole(operation, operation.parts, self._policy, self._items)
+        flow = explained(flow, operation, self._policy, self._look_ups)
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
     def _look_up(self, name: str) -> Steps[str]:
@@ -225,7 +229,7 @@ class PreparedClient(ABC):
     def _group_size(self) -> int:
         """How many calls of one moment may travel together."""
         most = self._items.most_items() if self._items.one else None
-        return min(LARGEST_GROUP, most or LARGEST_GROUP)
+        return min(MOST_CONCURRENCY, most or MOST_CONCURRENCY)
 
     def _joined(self) -> Mapping[Any, Any]:
         """What hooks note of a call that is sent together with others."""
@@ -251,7 +255,7 @@ class PreparedClient(ABC):
         elif request is not None:
             given = {**{name: getattr(request, name) for name in request.model_fields_set}, **given}
         absent = {name: ["is needed"] for name in ("task_id", "items") if name not in given}
-        unknown = {name: ["is no member of a batch"] for name in given.keys() - parts.keys()}
+        unknown = {name: ["is not a member of a batch"] for name in given.keys() - parts.keys()}
         if absent or unknown:
             raise ValidationException("the batch is not valid and was not sent", errors={**absent, **unknown})
         task = self._task(given["task_id"])

@@ -66,7 +66,7 @@ class SignatureError(WebhookError):
 
 
 class PayloadError(WebhookError):
-    """The signature is right and the body is no event; the message names the member."""
+    """The signature is right and the body is not an event; the message names the member."""
 
 
 class MismatchError(WebhookError):
@@ -137,11 +137,11 @@ def parse_event(
     try:
         event = models.WebhookEvent.model_validate_json(body)
     except (OverflowError, RecursionError) as error:
-        raise PayloadError(f"the body is no event: {error}") from None
+        raise PayloadError(f"the body is not an event: {error}") from None
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
-        raise PayloadError(f"the body is no event: {place + ': ' if place else ''}{problem['msg']}") from None
+        raise PayloadError(f"the body is not an event: {place + ': ' if place else ''}{problem['msg']}") from None
     for given in _values(headers, EVENT_ID_HEADER):
         if not _is_id(given, event.id):
             raise MismatchError(f"{EVENT_ID_HEADER} is not the id in the signed body")

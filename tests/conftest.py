@@ -21,3 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--generator-port", type=int, help="serve programs to the published server at LOOPAI_CONTRACT_URL on this port"
     )
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: what is compressed holds the time, and all processes collect the same names."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None

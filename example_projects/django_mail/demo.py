@@ -86,14 +86,7 @@ def report() -> tuple[BatchRun, float]:
     return run, accuracy
 
 
-def listen(port: int) -> socket.socket:
-    """On this port, or on a free one where it is taken."""
-    with suppress(OSError):
-        return socket.create_server(("127.0.0.1", port))
-    return socket.create_server(("127.0.0.1", 0))
-
-
-def serve(port: int, server_url: str) -> None:
+def serve(listening: socket.socket, server_url: str) -> None:
     """Serve the site until Ctrl-C."""
     import uvicorn
     from django.contrib.auth import get_user_model
@@ -105,15 +98,14 @@ def serve(port: int, server_url: str) -> None:
     config = uvicorn.Config(
         application, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=5
     )
-    with listen(port) as listening:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        console.print(f"\nInbox        {url}/", soft_wrap=True)
-        console.print(f"Admin        {url}/admin/  (user {USER}, password {PASSWORD})", soft_wrap=True)
-        console.print(f"Server docs  {server_url}/docs", soft_wrap=True)
-        console.print("\nCtrl-C ends it all.")
-        sys.stdout.flush()
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    console.print(f"\nInbox        {url}/", soft_wrap=True)
+    console.print(f"Admin        {url}/admin/  (user {USER}, password {PASSWORD})", soft_wrap=True)
+    console.print(f"Server docs  {server_url}/docs", soft_wrap=True)
+    console.print("\nCtrl-C ends it all.")
+    sys.stdout.flush()
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
     connections.close_all()
 
 
@@ -127,6 +119,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("LOOPAI_")]:
         del os.environ[name]
+    try:
+        # Before anything is made: a port that is in use is better found at once.
+        listening = socket.create_server(("127.0.0.1", chosen.port)) if chosen.serve else None
+    except OSError as error:
+        parser.error(
+            f"port {chosen.port} cannot be used ({error.strerror}): choose another with --port, or PORT= of make"
+        )
     with TemporaryDirectory(prefix="loopai-demo-") as folder, local.running() as server:
         os.environ.update(MAIL_DATA=folder, LOOPAI_BASE_URL=server.base_url)
         console.print(f"Embedded server at {server.base_url}", soft_wrap=True)
@@ -136,8 +135,9 @@ def main() -> int:
             return failed.returncode or 1
         set_up()
         run, accuracy = report()
-        if chosen.serve:
-            serve(chosen.port, server.base_url)
+        if listening is not None:
+            with listening:
+                serve(listening, server.base_url)
         else:
             console.print("See it in a browser: make demo-serve")
             figures = f"accuracy={accuracy:.3f} rows_per_s={run.snapshot().rate:.0f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import socket
 import time
 from pathlib import Path
 from uuid import UUID
@@ -44,14 +45,23 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=1000, help="e-mails that the program is made from")
     chosen = parser.parse_args()
     console = Console()
-    with local.running() as server:
-        console.print(f"Making a program from {chosen.examples:,} e-mails …")
+    try:
+        # Before the program is made: a port that is in use is better found at once.
+        listening = socket.create_server((chosen.host, chosen.port))
+    except OSError as error:
+        parser.error(
+            f"port {chosen.port} cannot be used ({error.strerror}): choose another with --port, or PORT= of make"
+        )
+    with listening, local.running() as server:
         started = time.perf_counter()
-        task_id = make_filter(server.base_url, chosen.examples)
-        console.print(f"… took {time.perf_counter() - started:.1f} s. Ctrl-C ends it all.")
+        with console.status(f"Making a program from {chosen.examples:,} e-mails …"):
+            task_id = make_filter(server.base_url, chosen.examples)
+        console.print(f"Made a program from {chosen.examples:,} e-mails in {time.perf_counter() - started:.1f} s.")
+        console.print(f"Open http://{chosen.host}:{listening.getsockname()[1]}/ (Ctrl-C ends it all)", soft_wrap=True)
         settings = LoopaiSettings(base_url=server.base_url, tasks={"spam": task_id}, local=False)
         app = create_app(LoopaiLifespan(settings))
-        uvicorn.run(app, host=chosen.host, port=chosen.port, access_log=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(app, access_log=False, timeout_graceful_shutdown=5)
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":

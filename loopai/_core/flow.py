@@ -50,7 +50,7 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the driver calls and, if it gives something to wait for, waits for; the flow goes on with what it gives."""
+    """What the driver calls, and waits for where it can be awaited; the flow continues with the result."""
 
     source: Callable[[], Any] = field(repr=False)
 
@@ -281,7 +281,7 @@ class _Call(Generic[T]):
             failure = replies.failure(
                 answer,
                 self.asked,
-                rationed=self.operation.rationed,
+                limited=self.operation.limited,
                 sent=len(self.operation.content),
                 now=self.policy.time_of_day(),
                 secrets=self.secrets(),

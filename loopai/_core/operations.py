@@ -15,14 +15,18 @@ from pydantic_core import from_json, to_json
 from typing_extensions import Concatenate, ParamSpec
 
 from .. import models
-from ..exceptions import ExecutionException, LoopaiException, ValidationException
+from ..exceptions import ExecutionException, LoopaiException, NotFoundException, ValidationException
 from .encoding import encode
 from .items import read_item, results_of
 from .limits import MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
 from .rowsets import Missing, rows_of
 from .schemas import schema_of
-from .texts import shortened
+from .texts import json_kind, shortened
+from .unrun import names_missing
 from .wire import Reply
+
+GENERATION_SECONDS = 100.0
+"""What an attempt may take longer where it waits for a program to be made."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -38,7 +42,7 @@ class Operation(Generic[T]):
 
     `repeats` says whether it may be sent again when an earlier attempt may have arrived; `pure`
     marks those that do so only because programs are pure, which `retry_unknown=False` holds back.
-    `rationed` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
+    `limited` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
     to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
     in the body, and no error shows it should it come back. `again` makes the same operation for another task id.
     `parts` says how a batch is sent in several requests.
@@ -51,7 +55,7 @@ class Operation(Generic[T]):
     content: bytes = field(default=b"", repr=False)
     repeats: bool = True
     pure: bool = False
-    rationed: bool = False
+    limited: bool = False
     addition: bool = False
     accepts: frozenset[int] = _OK
     seconds: float = 0.0
@@ -108,7 +112,7 @@ def _models(kind: type[M]) -> Callable[[Reply], models.ReplyList[M]]:
     def read(reply: Reply) -> models.ReplyList[M]:
         decoded = from_json(reply.content)
         if not isinstance(decoded, list):
-            raise ValueError(f"a list was expected, not {type(decoded).__name__}")
+            raise ValueError(f"an array was expected, not {json_kind(decoded)}")
         return models.ReplyList(kind.model_validate_json(to_json(item)) for item in decoded)
 
     return read
@@ -159,12 +163,12 @@ def create_task(
     schemas = ("input_schema", "output_schema")
     given = {key: value for key, value in body.items() if value is not None or key in schemas}
     content = encode(given)
-    return Operation("create_task", "POST", "/api/v1/tasks", _model(models.Task), content, repeats=False, rationed=True)
+    return Operation("create_task", "POST", "/api/v1/tasks", _model(models.Task), content, repeats=False, limited=True)
 
 
 @_of_task
 def get_task(task_id: str) -> Operation[models.Task]:
-    return Operation("get_task", "GET", _task_path(task_id), _model(models.Task), rationed=True, task_id=task_id)
+    return Operation("get_task", "GET", _task_path(task_id), _model(models.Task), limited=True, task_id=task_id)
 
 
 def list_tasks() -> Operation[models.ReplyList[models.Task]]:
@@ -185,7 +189,7 @@ def list_artifacts(task_id: str) -> Operation[models.ReplyList[models.ProgramArt
         "GET",
         _task_path(task_id, "/artifacts"),
         _models(models.ProgramArtifact),
-        rationed=True,
+        limited=True,
         task_id=task_id,
     )
 
@@ -194,7 +198,7 @@ def list_artifacts(task_id: str) -> Operation[models.ReplyList[models.ProgramArt
 def get_artifact(task_id: str, version: int) -> Operation[models.ProgramArtifact]:
     path = _task_path(task_id, f"/artifacts/{quote(str(version), safe='')}")
     read = _model(models.ProgramArtifact)
-    return Operation("get_artifact", "GET", path, read, rationed=True, task_id=task_id, version=version)
+    return Operation("get_artifact", "GET", path, read, limited=True, task_id=task_id, version=version)
 
 
 @_of_task
@@ -209,6 +213,43 @@ def push_program(task_id: str, code: str, language: str, activate: bool) -> Oper
         addition=True,
         task_id=task_id,
     )
+
+
+@_of_task
+def activate(task_id: str, version: int) -> Operation[models.ProgramArtifact]:
+    return _of_version("activate", task_id, version)
+
+
+@_of_task
+def retire(task_id: str, version: int) -> Operation[models.ProgramArtifact]:
+    return _of_version("retire", task_id, version)
+
+
+def _of_version(verb: str, task_id: str, version: int) -> Operation[models.ProgramArtifact]:
+    path = _task_path(task_id, f"/artifacts/{quote(str(version), safe='')}/{verb}")
+    read = _model(models.ProgramArtifact)
+    return Operation(verb, "POST", path, read, b"{}", addition=True, task_id=task_id, version=version)
+
+
+@_of_task
+def add_examples(task_id: str, examples: Iterable[Any]) -> Operation[models.Task]:
+    content = encode({"examples": list(examples)})
+    path = _task_path(task_id, "/examples")
+    return Operation("add_examples", "POST", path, _model(models.Task), content, addition=True, task_id=task_id)
+
+
+@_of_task
+def generate(task_id: str) -> Operation[models.ProgramArtifact]:
+    path = _task_path(task_id, "/generate")
+    read = _model(models.ProgramArtifact)
+    return Operation(
+        "generate", "POST", path, read, b"{}", repeats=False, addition=True, seconds=GENERATION_SECONDS, task_id=task_id
+    )
+
+
+@_of_task
+def delete_task(task_id: str) -> Operation[None]:
+    return Operation("delete_task", "DELETE", _task_path(task_id), _nothing, addition=True, task_id=task_id)
 
 
 # Executions
@@ -234,7 +275,7 @@ def execute(
         _execution_result,
         _execution(task_id, content, version, timeout_ms, force_validation),
         pure=True,
-        rationed=True,
+        limited=True,
         refuse=failed_program if raise_on_error else None,
         task_id=task_id,
         version=version,
@@ -279,7 +320,7 @@ def execute_group(
             _single_result,
             _execution(task_id, contents[0], version, timeout_ms, force_validation),
             pure=True,
-            rationed=True,
+            limited=True,
             task_id=task_id,
             version=version,
         )
@@ -296,7 +337,7 @@ def execute_group(
             _batch_of([str(place) for place in places]),
             to_json(options)[:-1] + b',"items":[' + b",".join([items[place] for place in places]) + b"]}",
             pure=True,
-            rationed=True,
+            limited=True,
             seconds=math.ceil(len(places) / concurrency) * limit_ms / 1000,
             task_id=task_id,
             version=version,
@@ -371,6 +412,7 @@ def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Opt
         "status": "success" if item.success else "error",
         "latency_ms": item.latency_ms,
         "sampled_for_validation": item.sampled_for_validation,
+        "confidence": item.confidence,
     }
     told = "output" if item.success else "error_message"
     values[told] = getattr(item, told)
@@ -378,10 +420,15 @@ def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Opt
     return models.ExecutionResult.model_validate(values)
 
 
-def failed_program(result: models.ExecutionResult) -> Optional[ExecutionException]:
-    """The exception for an execution whose program failed, `None` for one that succeeded."""
+def failed_program(result: models.ExecutionResult) -> Optional[LoopaiException]:
+    """The exception for an execution whose program failed, `None` for one that succeeded.
+
+    A result of a batch that says that there is no such task, or no such version, is a `NotFoundException`.
+    """
     if result.succeeded:
         return None
+    if names_missing(result.succeeded, result.execution_id, result.error_message):
+        return NotFoundException(shortened(result.error_message or ""))
     execution_id = None if result.execution_id is None else str(result.execution_id)
     status = None if result.reply is None else result.reply.status_code
     message = shortened(result.error_message or "") or f"the program ended with status {result.status!r}"
@@ -422,7 +469,7 @@ def _batch_execute(task_id: str, request: models.BatchExecuteRequest) -> Operati
             read,
             encode(body),
             pure=True,
-            rationed=True,
+            limited=True,
             seconds=math.ceil(len(items) / concurrency) * limit_ms / 1000,
             task_id=task_id,
             version=request.version,
@@ -492,7 +539,7 @@ def _batch_validate(task_id: str, items: list[models.BatchValidateItem]) -> Oper
         "/api/v1/batch/validate",
         _model(models.BatchValidateResponse),
         encode({"task_id": task_id, "items": [_given(item) for item in items]}),
-        rationed=True,
+        limited=True,
         task_id=task_id,
         items=len(items),
     )
@@ -538,6 +585,34 @@ def get_plain_health() -> Operation[models.HealthResponse]:
 
 def get_metrics() -> Operation[models.ReplyText]:
     return Operation("get_metrics", "GET", "/metrics", _text)
+
+
+# Recorded executions
+
+
+def _executions_query(**given: Any) -> str:
+    query = urlencode({name: value for name, value in given.items() if value is not None})
+    return f"?{query}" if query else ""
+
+
+@_of_task
+def list_executions(
+    task_id: str, limit: int, before: Optional[str], status: Optional[str]
+) -> Operation[models.ReplyList[models.ExecutionRecord]]:
+    path = _task_path(task_id, f"/executions{_executions_query(limit=limit, before=before, status=status)}")
+    read = _models(models.ExecutionRecord)
+    return Operation("list_executions", "GET", path, read, addition=True, task_id=task_id)
+
+
+@_of_task
+def export_executions(task_id: str, status: Optional[str]) -> Operation[models.ReplyText]:
+    path = _task_path(task_id, f"/executions/export{_executions_query(status=status)}")
+    return Operation("export_executions", "GET", path, _text, addition=True, task_id=task_id)
+
+
+def delete_executions(older_than_days: int) -> Operation[models.DeletedExecutions]:
+    path = f"/api/v1/executions{_executions_query(older_than_days=older_than_days)}"
+    return Operation("delete_executions", "DELETE", path, _model(models.DeletedExecutions), addition=True)
 
 
 # Validation, comparison, canaries

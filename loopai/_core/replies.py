@@ -47,11 +47,11 @@ def start_of(content: bytes, secrets: Sequence[str] = ()) -> str:
 
 
 def failure(
-    reply: Reply, asked: str, *, rationed: bool, sent: int, now: float, secrets: Sequence[str]
+    reply: Reply, asked: str, *, limited: bool, sent: int, now: float, secrets: Sequence[str]
 ) -> LoopaiException:
     """The exception that a reply with an error status stands for.
 
-    `asked` says what was asked of whom. `rationed` marks operations for which `INTERNAL_ERROR` means the rate
+    `asked` says what was asked of whom. `limited` marks operations for which `INTERNAL_ERROR` means the rate
     limiter; `sent` is the request's size in bytes; `now` the time of day; `secrets` what a server or proxy may have
     echoed.
     """
@@ -92,8 +92,8 @@ def failure(
         return ValidationException(
             f"the request has {sent:,} bytes and the server reads {LARGEST_BODY:,}: send fewer items", **facts
         )
-    if status == 500 and code == "INTERNAL_ERROR" and rationed:
-        # The server's limiter fails while it formats its 429; nothing else on these paths answers with this code.
+    if status == 500 and code == "INTERNAL_ERROR" and limited and not _was_admitted(reply):
+        # The published server's limiter fails while it formats its 429. What it admits carries its headers.
         return RateLimitException(
             "rate limit exceeded (the server's limiter answers 500 INTERNAL_ERROR)",
             retry_after=retries.retry_after(reply.headers, now),
@@ -108,6 +108,11 @@ def failure(
         place = shortened(without(reply.headers.get("location", "nowhere"), secrets))
         return ServerException(f"the server redirects to {place}: set base_url to where it is", **facts)
     return LoopaiException(message, **facts)
+
+
+def _was_admitted(reply: Reply) -> bool:
+    """Whether the server's rate limiter let the request through."""
+    return any(name.startswith("x-rate-limit-") for name in reply.headers)
 
 
 def request_id_of(reply: Reply, secrets: Sequence[str]) -> Optional[str]:

@@ -40,7 +40,7 @@ def _each(rows: Iterator[Any], name: str, missing: Missing) -> Iterator[Any]:
 def check_missing(missing: Any) -> None:
     """Raise `ValidationException` for an option `missing` that is neither `"null"` nor `"error"`."""
     if missing not in {"null", "error"}:
-        raise _refused("missing", f"must be 'null' or 'error', not {missing!r}")
+        raise refused("missing", f"must be 'null' or 'error', not {missing!r}")
 
 
 def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
@@ -50,21 +50,23 @@ def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
     """
     kind = type(rows).__name__
     if isinstance(rows, (str, bytes, bytearray, memoryview)):
-        raise _refused(name, f"must be rows, not a {kind}: for a single row pass [{name}]")
+        raise refused(name, f"must be rows, not a {kind}: for a single row pass [{name}]")
     if isinstance(rows, Mapping):
-        raise _refused(
+        raise refused(
             name, f"must be rows, not a {kind}: for a single row pass [{name}], for its values list({name}.values())"
         )
     if isinstance(rows, BaseModel):
-        raise _refused(name, f"must be rows, not a {kind}: for a single row pass [{name}]")
+        raise refused(name, f"must be rows, not a {kind}: for a single row pass [{name}]")
+    if callable(getattr(rows, "read", None)):
+        raise refused(name, f"must be rows, not a {kind}: batch_stream and run_batch read files")
     if is_frame(rows) or (asynchronous and hasattr(rows, "__aiter__")):
         return
     if hasattr(rows, "__aiter__"):
-        raise _refused(name, "must be rows, not an asynchronous iterable: collect them first, or use batch_stream")
+        raise refused(name, "must be rows, not an asynchronous iterable: collect them first, or use batch_stream")
     try:
         iter(rows)
     except TypeError:
-        raise _refused(name, f"must be an iterable of rows, not {kind}: for a single row pass [{name}]") from None
+        raise refused(name, f"must be an iterable of rows, not {kind}: for a single row pass [{name}]") from None
 
 
 def is_frame(rows: Any) -> bool:
@@ -110,7 +112,7 @@ def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
     try:
         frame: Any = narwhals.from_native(rows, allow_series=True)
     except (TypeError, narwhals.exceptions.NarwhalsError) as error:
-        raise _refused(name, f"is a table that cannot be read: {' '.join(str(error).split())}") from None
+        raise refused(name, f"is a table that cannot be read: {' '.join(str(error).split())}") from None
     if isinstance(frame, narwhals.LazyFrame):
         frame = frame.collect()
     if isinstance(frame, narwhals.Series):
@@ -118,7 +120,7 @@ def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
     names = [str(column) for column in frame.columns]
     twice = next((column for place, column in enumerate(names) if column in names[:place]), None)
     if twice is not None:
-        raise _refused(name, f"has two columns {twice!r}: rename one")
+        raise refused(name, f"has two columns {twice!r}: rename one")
     return (dict(zip(names, cells)) for cells in frame.iter_rows(named=False))
 
 
@@ -147,9 +149,9 @@ def _cell(value: Any, place: str, missing: Missing) -> Any:
     if not is_missing(value):
         return value
     if missing == "error":
-        raise _refused(place, "is a missing value: fill it, or pass missing='null'")
+        raise refused(place, "is a missing value: fill it, or pass missing='null'")
     return None
 
 
-def _refused(place: str, reason: str) -> ValidationException:
+def refused(place: str, reason: str) -> ValidationException:
     return ValidationException(f"{place} {reason}", errors={place: [reason]})

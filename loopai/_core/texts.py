@@ -13,6 +13,9 @@ TEXT_KEPT = 2_000
 MEMBERS_KEPT = 1_000
 """Members and entries of an error's body that an exception keeps, over all its levels."""
 
+CERTAIN = 8
+"""Characters from which a secret is one wherever it stands; a shorter one is only where it stands as a word."""
+
 _CREDENTIAL = re.compile(r"\bauth\b|authori[sz]|cookie|key|password|secret|token")
 
 
@@ -32,13 +35,21 @@ def without(value: Any, secrets: Iterable[str]) -> Any:
     """Return a JSON value with stars in the place of secrets."""
     if isinstance(value, str):
         for secret in secrets:
-            value = value.replace(secret, "***")
+            if secret in value:
+                value = re.sub(_places_of(secret), "***", value)
         return value
     if isinstance(value, dict):
         return {without(name, secrets): without(item, secrets) for name, item in value.items()}
     if isinstance(value, list):
         return [without(item, secrets) for item in value]
     return value
+
+
+def _places_of(secret: str) -> str:
+    """The pattern of where a secret stands. One letter, say of a test, is not hidden within other words."""
+    escaped = re.escape(secret)
+    # With a blank it is a scheme and a key, which may be short; the key is hidden on its own as well.
+    return escaped if len(secret) >= CERTAIN and " " not in secret else rf"(?<!\w){escaped}(?!\w)"
 
 
 def shortened(text: str, limit: int = TEXT_KEPT) -> str:
@@ -80,14 +91,23 @@ _MESSAGE = re.compile(rb'("error_?[mM]essage"\s*:\s*)("(?:[^"\\]|\\.)*")', re.DO
 
 def scrub_messages(content: bytes, secrets: Sequence[str]) -> bytes:
     """Return a reply in which no program's error holds a secret; its outputs stay as they are."""
-    found = [secret.encode() for secret in secrets]
-    if not any(secret in content for secret in found):
+    found = [re.compile(_places_of(secret).encode()) for secret in secrets if secret.encode() in content]
+    if not found:
         return content
 
     def scrubbed(match: re.Match[bytes]) -> bytes:
         text = match[2]
         for secret in found:
-            text = text.replace(secret, b"***")
+            text = secret.sub(b"***", text)
         return match[1] + text
 
     return _MESSAGE.sub(scrubbed, content)
+
+
+_KINDS = {bool: "a JSON boolean", str: "a JSON string", int: "a JSON number", float: "a JSON number",
+          list: "a JSON array", dict: "a JSON object"}  # fmt: skip
+
+
+def json_kind(value: Any) -> str:
+    """Return what a decoded JSON value is, in JSON's words: `null`, `a JSON array`."""
+    return "null" if value is None else _KINDS[type(value)]

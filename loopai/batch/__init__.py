@@ -9,6 +9,7 @@ from .engine.stopping import Stop
 from .formats.opening import Source, open_source
 from .formats.sinks import CsvSink, JsonlSink, Sink
 from .options import BatchOptions
+from .reporting.progress import ProgressBar
 from .reporting.snapshot import Snapshot, Watcher
 from .reporting.statistics import Summary
 from .resume.journal import FileJournal, Journal
@@ -28,6 +29,7 @@ __all__ = [
     "OptionError",
     "Outcome",
     "OutputError",
+    "ProgressBar",
     "Row",
     "Sink",
     "Snapshot",

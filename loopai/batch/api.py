@@ -15,6 +15,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from dataclasses import replace
 from functools import partial
 from typing import IO, Any, Callable, Optional, Union, cast
 
@@ -28,7 +29,8 @@ from .engine.run import Run
 from .engine.scheduler import Scheduler
 from .engine.sender import Sender
 from .formats.csv import CsvSource
-from .formats.opening import JsonlSource, ParquetSource, open_source
+from .formats.lent import lent_file
+from .formats.opening import FILE_SOURCES, FileSource, JsonSource, format_of, open_source
 from .mapping import InputMapping
 from .options import BatchOptions, Path
 from .reporting.quality import Expectation
@@ -44,9 +46,6 @@ Mapped = Union[Iterable[str], Mapping[str, str], None]
 Output = Union[Path, IO[bytes], None]
 AsyncOutcomes = AsyncGenerator[Outcome, None]
 Outcomes = Iterator[Outcome]
-FileSource = Union[JsonlSource, CsvSource, ParquetSource]
-
-_FILES = (JsonlSource, CsvSource, ParquetSource)
 
 
 def stream(
@@ -143,17 +142,25 @@ def _may_block(rows: object) -> bool:
     """Whether reading may wait for somebody who writes: to a pipe, or to standard input."""
     if isinstance(rows, (str, os.PathLike)):
         return not os.path.isfile(rows)
-    return isinstance(rows, _FILES) and not rows.repeatable
+    if hasattr(rows, "read"):
+        return True
+    return isinstance(rows, FILE_SOURCES) and not rows.repeatable
 
 
 def source_of(rows: object, options: BatchOptions) -> Optional[FileSource]:
-    """The file that `rows` is or names; `None` for an iterable. Raises `ConfigurationError`."""
-    if isinstance(rows, _FILES):
+    """The file that `rows` is or names; `None` for an iterable. Raises `ConfigurationError`, `ValidationException`."""
+    if isinstance(rows, FILE_SOURCES):
         return rows
-    if not isinstance(rows, (str, os.PathLike)):
+    if isinstance(rows, (str, os.PathLike)):
+        return open_file(rows, options)
+    lent = lent_file(rows)
+    if lent is None:
         check_rows(rows, "rows", asynchronous=True)
         return None
-    return open_file(rows, options)
+    kind = options.format or (format_of(lent.path) if lent.path else None)
+    if kind is None:
+        raise OptionError("cannot infer the format of {name}; pass {format}", name=lent.called)
+    return open_file("-", replace(options, format=kind), stdin=cast("IO[bytes]", lent))
 
 
 def open_file(path: Path, options: BatchOptions, stdin: Optional[IO[bytes]] = None) -> FileSource:
@@ -166,6 +173,10 @@ def open_file(path: Path, options: BatchOptions, stdin: Optional[IO[bytes]] = No
         escapechar=options.escapechar,
         types=cast("Mapping[str, str]", options.types),
         encoding=options.encoding,
+        skip_lines=options.skip_lines,
+        comment=options.comment,
+        no_header=options.no_header,
+        sheet=options.sheet,
         stdin=stdin,
     )
 
@@ -239,12 +250,12 @@ def prepare(
     else:
         raise OptionError("{journal} needs {output} beside it: a sink brings a journal of its own")
     made = Run(
-        call_of(task_id, options, plain=isinstance(source, (JsonlSource, CsvSource))),
+        call_of(task_id, options, plain=isinstance(source, (JsonSource, CsvSource))),
         values,
         Reader(
             maker(source, key, mapping, clean), journal, check_keys=_check_keys(options, scanned), limit=options.limit
         ),
-        Scheduler(options),
+        Scheduler(options, members=mapping.members),
         Statistics(clock(), expectation),
         reads_ahead=source is not None,
         may_block=source is not None and not source.repeatable,
@@ -256,6 +267,7 @@ def prepare(
         watchers=options.watchers,
         clock=clock,
         facts=facts,
+        options=options.given(),
     )
     try:
         if checkpoint is not None and (report or expectation is not None):
@@ -288,10 +300,15 @@ def _prescanned(
     if source is None or not source.repeatable:
         return None
     key = options.key if isinstance(options.key, str) else None
-    to_csv = output is not None and (options.output_format == "csv" or str(output).lower().endswith(".csv"))
+    to_csv = output is not None and _kind_of(output, options) == "csv"
     if key is None and not (to_csv and source.header is None):
         return None
     return prescan(source, key, allow_duplicates=options.allow_duplicates, limit=options.limit, abandoned=abandoned)
+
+
+def _kind_of(output: Output, options: BatchOptions) -> Optional[str]:
+    named = format_of(output) if isinstance(output, (str, os.PathLike)) else None
+    return options.output_format or named
 
 
 def _check_keys(options: BatchOptions, scanned: Optional[Prescan]) -> bool:

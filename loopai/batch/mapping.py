@@ -130,6 +130,26 @@ class InputMapping:
         """The columns or dotted paths that are read."""
         return [self._whole_path] if self._whole is not None else [path for _, path, _ in self._columns]
 
+    @property
+    def members(self) -> frozenset[str]:
+        """The members of the input that are made; none where the input is the row, or a column."""
+        targets = [target for target, *_ in self._columns] + [target for target, _ in self._constants]
+        return frozenset(target[0] for target in targets)
+
+    def check_schema(self, input_schema: Any, header: Iterable[str] = ()) -> None:
+        """Raise `OptionError` where the task's input has none of the members that rows with `header` make."""
+        named = input_schema.get("properties") if isinstance(input_schema, Mapping) else None
+        made = list(self.members) if self.parts else [name for name in header if name not in self._without]
+        if not isinstance(named, Mapping) or not named or not made or not named.keys().isdisjoint(made):
+            return
+        subject = "{mapping} makes" if self.parts else "the rows have"
+        raise OptionError(
+            subject + " {made}, and the task's input has {wanted}: every row would fail. Pass {mapping} {first}=COLUMN",
+            made=", ".join(sorted(made)[:12]),
+            wanted=", ".join(list(map(str, named))[:12]),
+            first=next(iter(named)),
+        )
+
     def check(self, header: Iterable[str]) -> None:
         """Raise `ConfigurationError` for a source that no row can have, as the header says."""
         names = list(header)
@@ -159,7 +179,7 @@ class InputMapping:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _put(made: dict[str, Any], target: list[str], value: Any) -> None:

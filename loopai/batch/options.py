@@ -24,8 +24,8 @@ from .reporting.snapshot import Watcher
 from .resume.journal import Journal
 
 Path = Union[str, "PathLike[str]"]
-Mode = Literal["new", "resume", "retry_failed", "overwrite"]
-MODES: tuple[Mode, ...] = ("new", "resume", "retry_failed", "overwrite")
+Mode = Literal["new", "resume", "retry_failed", "overwrite", "continue"]
+MODES: tuple[Mode, ...] = ("new", "resume", "retry_failed", "overwrite", "continue")
 
 ENOUGH_FOR_A_SHARE = 100
 """Rows that must have ended before a percentage of `max_errors` counts: of the first few, one is too many."""
@@ -52,7 +52,11 @@ class OptionInfo:
     where: frozenset[str] = EVERYWHERE
     group: str = RUNNING
     repeated: bool = False
-    choices: tuple[str, ...] = ()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it takes, where there are only some."""
+        return getattr(self.read, "choices", ())
 
 
 def option(default: T, help: str, **info: Any) -> T:  # noqa: A002  # the word of argparse and Typer
@@ -107,6 +111,17 @@ def whole(least: int, most: Optional[int] = None) -> Callable[[Any], int]:
     return read
 
 
+def share(value: Any) -> float:
+    """Read a number from 0 to 1, given as such or as text."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
 def seconds(value: Any) -> float:
     """Read seconds from 0, given as a number or as text."""
     try:
@@ -118,15 +133,20 @@ def seconds(value: Any) -> float:
     return number
 
 
-def one_of(*choices: str) -> Callable[[Any], str]:
-    """Reads one of some words."""
+class one_of:  # noqa: N801  # beside `whole` and `seconds`, which read values, too
+    """Reads one of some words; `None` where it is `optional`."""
 
-    def read(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
+    def __init__(self, *choices: str, optional: bool = False) -> None:
+        self.choices = choices
+        self._optional = optional
+
+    def __call__(self, value: Any) -> Optional[str]:
+        """Return the word. Raises `ValueError` for another."""
+        if value is None and self._optional:
+            return None
+        if value not in self.choices:
+            raise ValueError(f"must be one of {', '.join(self.choices)}")
         return str(value)
-
-    return read
 
 
 def _optional(read: Callable[[Any], T]) -> Callable[[Any], Optional[T]]:
@@ -208,6 +228,13 @@ class BatchOptions:
     max_errors: Union[int, str, MaxErrors, None] = option(
         None, "Stop when more than N rows, or P %, have failed.", read=_max_errors, metavar="N|P%"
     )
+    min_confidence: Optional[float] = option(
+        None,
+        "Set rows apart as doubtful whose program is less certain than this, from 0 to 1.",
+        read=_optional(share),
+        metavar="SHARE",
+        group=RESULTS,
+    )
     timeout_ms: Optional[int] = option(
         None,
         f"Milliseconds that a row's program may take ({PROGRAM_TIMEOUT_MS}).",
@@ -224,7 +251,8 @@ class BatchOptions:
     force_validation: bool = option(False, "Have the server validate every result.", where=_FILES)
     mode: Mode = option(
         "new",
-        "What to do with an earlier run: resume it, retry_failed (resume, and repeat failed rows), or overwrite it.",
+        "What to do with an earlier run: resume it, retry_failed (resume, and repeat failed rows), overwrite it, or "
+        "continue (resume it if it is unfinished).",
         read=one_of(*MODES),
         where=EVERYWHERE - {REQUEST},
         group=AGAIN,
@@ -240,15 +268,15 @@ class BatchOptions:
     output_format: Optional[str] = option(
         None,
         "Format of the output: csv, jsonl or parquet (default: by its name).",
-        read=_optional(one_of("csv", "jsonl", "parquet")),
+        read=one_of("csv", "jsonl", "parquet", optional=True),
         metavar="FORMAT",
         where=frozenset({RUN, FILE, QUERYSET}),
         group=FORMATS,
     )
     format: Optional[str] = option(
         None,
-        "Format of the input: csv, jsonl or parquet (default: by its name).",
-        read=_optional(one_of("csv", "jsonl", "parquet")),
+        "Format of the input: csv, jsonl, json, parquet or xlsx (default: by its name).",
+        read=one_of("csv", "jsonl", "json", "parquet", "xlsx", optional=True),
         metavar="FORMAT",
         where=_FILES,
         group=FORMATS,
@@ -264,7 +292,21 @@ class BatchOptions:
         None, "Escape character of a CSV file that does not double its quotes.", metavar="CHAR", where=_FILES,
         group=FORMATS,
     )  # fmt: skip
-    encoding: str = option("utf-8", "Encoding of a CSV file (utf-8).", metavar="NAME", where=_FILES, group=FORMATS)
+    encoding: str = option(
+        "utf-8", "Encoding of a CSV or JSON file (utf-8).", metavar="NAME", where=_FILES, group=FORMATS
+    )
+    skip_lines: int = option(
+        0, "Lines before the header that are not read (0).", read=whole(0), metavar="N", where=_FILES, group=FORMATS
+    )
+    comment: Optional[str] = option(
+        None, "Characters that a comment line of a CSV file starts with.", metavar="TEXT", where=_FILES, group=FORMATS
+    )
+    no_header: bool = option(
+        False, "The first line is a row; columns are column_1, column_2, ….", where=_FILES, group=FORMATS
+    )
+    sheet: Optional[str] = option(
+        None, "Sheet of an Excel workbook (default: its only one).", metavar="NAME", where=_FILES, group=FORMATS
+    )
     types: Union[Mapping[str, str], Iterable[str], None] = option(
         None,
         "Type of a CSV column: str, int, float, bool or json; may be repeated.",
@@ -276,7 +318,9 @@ class BatchOptions:
         repeated=True,
     )
     stop: Optional[Stop] = option(None, "Ends the run early when it is called.", where=PYTHON)
-    watchers: Sequence[Watcher] = option((), "Objects that are called while the run goes on.", where=frozenset({RUN}))
+    watchers: Sequence[Watcher] = option(
+        (), "Objects that are called while the run is in progress.", where=frozenset({RUN})
+    )
 
     def __post_init__(self) -> None:
         for name, info in table(type(self)):
@@ -288,10 +332,23 @@ class BatchOptions:
             except ValueError as error:
                 raise OptionError(f"{{{name}}} {{problem}}, not {{value!r}}", problem=error, value=value) from None
 
+    def given(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, for people; objects of the caller's are left out."""
+        found = {}
+        for item in fields(BatchOptions):
+            value = getattr(self, item.name)
+            if isinstance(value, Mapping):
+                value = [f"{name}={part}" for name, part in value.items()]
+            if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+                value = ", ".join(value)
+            if value and value != item.default and isinstance(value, (str, int, float, MaxErrors)):
+                found[item.name] = str(value)
+        return found
+
     @property
     def resumes(self) -> bool:
         """Whether rows that have ended are skipped."""
-        return self.mode in {"resume", "retry_failed"}
+        return self.mode in {"resume", "retry_failed", "continue"}
 
 
 class BatchRequestOptions(TypedDict, total=False):
@@ -303,6 +360,7 @@ class BatchRequestOptions(TypedDict, total=False):
     max_in_flight: int
     max_concurrency: int
     max_errors: Union[int, str, MaxErrors, None]
+    min_confidence: Optional[float]
     timeout_ms: Optional[int]
     version: Optional[int]
 
@@ -319,5 +377,5 @@ def options_in(where: str, given: Mapping[str, Any]) -> BatchOptions:
     known = [name for name, info in table(BatchOptions) if where in info.where]
     for name in given:
         if name not in known:
-            raise OptionError("{name} is no option here; there are {known}", name=name, known=", ".join(known))
+            raise OptionError("{name} is not an option here; there are {known}", name=name, known=", ".join(known))
     return BatchOptions(**given)

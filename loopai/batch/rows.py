@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, Optional
 
-Status = Literal["ok", "error", "cancelled"]
+from ..display import fields_table, short
+
+Status = Literal["ok", "doubtful", "error", "cancelled"]
 """The values of `Outcome.status`."""
 
-Code = Literal["program", "unreadable", "unmapped", "duplicate", "unsendable", "refused", "server", "unfit", "stopped"]
+Code = Literal[
+    "program",
+    "unreadable",
+    "unmapped",
+    "duplicate",
+    "unsendable",
+    "refused",
+    "server",
+    "unfit",
+    "doubtful",
+    "stopped",
+]
 """The values of `Outcome.code`: why a row has no output."""
 
 OK: Final = "ok"
+DOUBTFUL: Final = "doubtful"
+"""`Outcome.status`: there is an output, and the program is less certain of it than `min_confidence`."""
 ERROR: Final = "error"
 CANCELLED: Final = "cancelled"
 
@@ -30,6 +45,8 @@ SERVER: Final = "server"
 """`Outcome.code`: the server failed to run the row, or to record that it ran, while it ran others."""
 UNFIT: Final = "unfit"
 """`Outcome.code`: the output does not fit where it is to be kept: a model's field, or the type that was asked for."""
+UNCERTAIN: Final = "doubtful"
+"""`Outcome.code`: the output is doubtful, and was not saved to the row of a queryset."""
 STOPPED: Final = "stopped"
 """`Outcome.code` of a cancelled row: the run ended before the row did."""
 
@@ -65,14 +82,15 @@ class Row:
 
 
 class Outcome:
-    """How a row ended: `status` is `ok`, `error` or `cancelled`.
+    """How a row ended: `status` is `ok`, `doubtful`, `error` or `cancelled`.
 
-    `output` is the program's, any JSON value; `error` a text and `code` its kind where there is no output.
+    `output` is the program's, any JSON value; `confidence` how certain the program is of it (0 to 1), `None` where it
+    does not say; `error` a text and `code` its kind where there is no output.
     `latency_ms` is the server's figure for this row, in milliseconds; `attempts` how often the row was sent.
     `row` is the row itself.
     """
 
-    __slots__ = ("attempts", "code", "error", "execution_id", "latency_ms", "output", "row", "status")
+    __slots__ = ("attempts", "code", "confidence", "error", "execution_id", "latency_ms", "output", "row", "status")
 
     def __init__(
         self,
@@ -84,6 +102,7 @@ class Outcome:
         latency_ms: Optional[float] = None,
         attempts: int = 0,
         execution_id: Optional[str] = None,
+        confidence: Optional[float] = None,
     ) -> None:
         self.row = row
         # Written out for pyright, which takes an attribute's literals for any text otherwise.
@@ -94,6 +113,7 @@ class Outcome:
         self.latency_ms = latency_ms
         self.attempts = attempts
         self.execution_id = execution_id
+        self.confidence = confidence
 
     @property
     def key(self) -> str:
@@ -102,9 +122,20 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether there is an output."""
+        """Whether there is an output, and one that is certain enough."""
         return self.status == OK
 
+    @property
+    def has_output(self) -> bool:
+        """Whether there is an output, doubtful or not."""
+        return self.status in {OK, DOUBTFUL}
+
     def __repr__(self) -> str:
-        told = f"output={self.output!r}" if self.status == OK else f"error={self.error!r}"
+        told = f"output={short(self.output)}" if self.has_output else f"error={short(self.error)}"
         return f"Outcome({self.row.key!r}, {self.status!r}, {told}, attempts={self.attempts})"
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        fields = {"key": self.key, "input": self.row.input, "status": self.status, "output": self.output}
+        told = {"error": self.error, "code": self.code} if self.error is not None else {}
+        return fields_table("Outcome", {**fields, **told, "latency_ms": self.latency_ms, "attempts": self.attempts})

@@ -8,17 +8,19 @@ from typing import Annotated, Any, Final, Optional
 
 import typer
 
-from . import output, tasks
+from . import output, records, tasks
 from .batch import batch
 from .doctor import doctor
 from .executions import execute
 from .failures import INTERRUPTED, USAGE, UsageError, exit_code_of, usage_line
 from .health import health
+from .help import PlainCommand, PlainGroup
 from .serving import serve
 from .session import FLAGS, JsonOption, declared
 
 app: Final = typer.Typer(
     name="loopai",
+    cls=PlainGroup,
     # A traceback with its locals would show the API key.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,12 +56,13 @@ def _root() -> Any:
 
 
 app.callback(invoke_without_command=True)(_root())
-app.command()(serve)
+app.command(cls=PlainCommand)(serve)
 app.add_typer(tasks.app, name="tasks")
-app.command()(execute)
-app.command()(batch)
-app.command()(health)
-app.command()(doctor)
+app.command(cls=PlainCommand)(execute)
+app.add_typer(records.app, name="executions")
+app.command(cls=PlainCommand)(batch)
+app.command(cls=PlainCommand)(health)
+app.command(cls=PlainCommand)(doctor)
 
 
 def run(arguments: Optional[Sequence[str]] = None) -> int:

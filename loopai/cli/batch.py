@@ -14,7 +14,9 @@ from .session import Session, TaskArgument, parameters, with_flags
 InputArgument = Annotated[
     Optional[str],
     typer.Argument(
-        metavar="[INPUT]", help="A .csv, .jsonl or .parquet file, also gzipped; - for stdin.", show_default=False
+        metavar="INPUT",
+        help="A .csv, .jsonl, .json, .parquet or .xlsx file, also compressed; - for stdin.",
+        show_default=False,
     ),
 ]
 

@@ -34,10 +34,12 @@ def doctor(session: Session) -> int:
     server, code = ({}, USAGE) if wrong else _server(session)
     problems = [*wrong, *([server["error"]] if "error" in server else []), *_misspelt(os.environ)]
     versions = _versions()
+    dotenv = _dotenv()
     if session.as_json:
-        output.show_json({"options": options, "server": server, "versions": versions, "problems": problems})
+        told = {"options": options, "dotenv": dotenv, "server": server, "versions": versions, "problems": problems}
+        output.show_json(told)
     else:
-        _show(options, server, versions)
+        _show(options, dotenv, server, versions)
     for problem in problems:
         output.complain(problem)
     return code
@@ -118,6 +120,23 @@ def _address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
+def _dotenv() -> dict[str, Any]:
+    """The options in the `.env` of this folder, which `LoopaiSettings` of FastAPI reads and this command does not."""
+    from ..config import OPTIONS
+
+    try:
+        from dotenv import dotenv_values
+
+        lines = dotenv_values(".env") if os.path.exists(".env") else {}
+    except ImportError:  # comes with pydantic-settings, as what reads the file does
+        lines = {}
+    return {
+        option.argument: _told(option.argument, lines[option.environment], option.secret)
+        for option in OPTIONS
+        if lines.get(option.environment) is not None
+    }
+
+
 def _misspelt(environ: Mapping[str, str]) -> list[str]:
     """Environment variables that look like options, and are none."""
     from ..config import OPTIONS
@@ -143,12 +162,12 @@ def _versions() -> dict[str, dict[str, Optional[str]]]:
         "loopai": {"version": __version__, "needed_for": None},
     }
     try:
-        required = metadata.requires("loopai") or []
+        required = metadata.requires("loopai-sdk") or []
     except metadata.PackageNotFoundError:  # run from a folder, never installed
         required = ["httpx", "pydantic", "typer; extra == 'cli'", "rich; extra == 'cli'"]
     for line in required:
         parts = _REQUIREMENT.match(line)
-        if parts is None or parts[2] in _DEVELOPMENT or parts[1] == "loopai":
+        if parts is None or parts[2] in _DEVELOPMENT or parts[1] == "loopai-sdk":
             continue
         earlier = libraries.get(parts[1])
         if earlier is None:
@@ -168,7 +187,10 @@ def _version(library: str) -> Optional[str]:
 
 
 def _show(
-    options: Mapping[str, Mapping[str, Any]], server: Mapping[str, Any], versions: Mapping[str, Mapping[str, Any]]
+    options: Mapping[str, Mapping[str, Any]],
+    dotenv: Mapping[str, Any],
+    server: Mapping[str, Any],
+    versions: Mapping[str, Mapping[str, Any]],
 ) -> None:
     from rich.text import Text
 
@@ -186,6 +208,9 @@ def _show(
 
     rows = ((name, value(row), source(row)) for name, row in options.items())
     output.show(output.listing({"option": {"no_wrap": True}, "value": {}, "from": {}}, rows, "Options"), "")
+    if dotenv:
+        title = "In .env, which FastAPI's LoopaiSettings reads and this command does not"
+        output.show(output.listing({"option": {"no_wrap": True}, "value": {}}, dotenv.items(), title), "")
     if server:
         said = "yes" if server["reachable"] else "no"
         time = f" in {server['answered_in_ms']:g} ms" if "answered_in_ms" in server else ""

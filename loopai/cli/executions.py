@@ -55,6 +55,7 @@ def execute(
                 [
                     ("output", json_text(result.output) if result.succeeded else None),
                     ("status", output.state(result.status, result.succeeded)),
+                    ("confidence", None if result.confidence is None else f"{result.confidence:.3f}"),
                     ("took", f"{result.latency_ms:.3g} ms"),
                     ("version", result.version),
                     ("execution", result.execution_id),

@@ -10,13 +10,17 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, Optional
+from urllib.parse import urlsplit
 
 import typer
 
 from . import output
 from .failures import INTERRUPTED, OK, USAGE, Failed
 from .session import JsonOption, flags_given, resolved
+
+if TYPE_CHECKING:
+    from ..language_model import LanguageModel
 
 DATA = ".loopai"
 """The data folder where none is named, in the current folder: a server that forgot its tasks would surprise."""
@@ -98,6 +102,44 @@ def serve(
         float, typer.Option("--request-timeout", metavar="SECONDS", help="Time that a request may take to arrive.")
     ] = 30.0,
     legacy: Annotated[bool, typer.Option("--legacy", help="Answer every caller as the SDKs 0.1.0 expect it.")] = False,
+    llm_model: Annotated[
+        Optional[str],
+        typer.Option(
+            "--llm-model",
+            metavar="NAME",
+            help="Language model that writes programs; tasks and examples are sent to it (LOOPAI_LLM_MODEL).",
+            show_default=False,
+        ),
+    ] = None,
+    llm_base_url: Annotated[
+        Optional[str],
+        typer.Option(
+            "--llm-base-url",
+            metavar="URL",
+            help="Its OpenAI-compatible endpoint (LOOPAI_LLM_BASE_URL). The key is LOOPAI_LLM_API_KEY.",
+            show_default=False,
+        ),
+    ] = None,
+    llm_examples: Annotated[
+        Optional[int],
+        typer.Option(
+            "--llm-examples",
+            metavar="N",
+            min=0,
+            max=30,
+            help="Most examples of a task that it is shown (LOOPAI_LLM_EXAMPLES).",
+            show_default=False,
+        ),
+    ] = None,
+    generator: Annotated[
+        Optional[str],
+        typer.Option(
+            "--generator",
+            metavar="URL",
+            help="Service that writes programs, asked as POST URL/generate; tasks and examples are sent to it.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> int:
     """Run the embedded server until Ctrl-C or SIGTERM.
@@ -117,12 +159,15 @@ def serve(
     if api_key_file is None and given is None and "LOOPAI_API_KEY" not in os.environ:
         api_key_file = os.environ.get("LOOPAI_API_KEY_FILE") or None
     key = None if api_key_file is not None else _key(given)
+    model = _language_model(llm_model=llm_model, llm_base_url=llm_base_url, llm_examples=llm_examples)
     folder = None if temporary else Path(data).expanduser().absolute()
 
     def announce(base_url: str) -> None:
         if as_json:
             told = {"base_url": base_url, "docs": f"{base_url}/docs", "data": None if folder is None else str(folder)}
-            output.show_json({**told, "api_key": key is not None or api_key_file is not None})
+            asked = None if model is None else {"model": model.model, "base_url": model.base_url}
+            known = {"api_key": key is not None or api_key_file is not None, "language_model": asked}
+            output.show_json({**told, **known})
             return
         output.tell(
             output.facts(
@@ -131,6 +176,7 @@ def serve(
                     ("documentation", f"{base_url}/docs"),
                     ("data", "none is kept" if folder is None else folder),
                     ("API key", "required" if key is not None or api_key_file is not None else _without_key(host)),
+                    *_asked(model, generator),
                 ]
             ),
             "Ctrl-C ends it.",
@@ -160,6 +206,8 @@ def serve(
             rate_limit=rate_limit,
             request_timeout=request_timeout,
             legacy=legacy,
+            language_model=model,
+            generator=generator,
             on_bound=announce,
         )
     except OSError as error:
@@ -196,6 +244,25 @@ def _key(given: Optional[str]) -> Optional[str]:
     environ = {name: os.environ[name]} if name in os.environ else {}
     found = resolve({"api_key": NOT_GIVEN if given is None else given}, environ).api_key
     return found if isinstance(found, str) else None
+
+
+def _language_model(**given: Any) -> Optional[LanguageModel]:
+    """The model of flags and environment, by the table of the client's options."""
+    from ..config import NOT_GIVEN, resolve
+
+    environ = {name: text for name, text in os.environ.items() if name.startswith("LOOPAI_LLM_")}
+    arguments = {name: NOT_GIVEN if value is None else value for name, value in given.items()}
+    return resolve(arguments, environ).language_model
+
+
+def _asked(model: Optional[LanguageModel], generator: Optional[str]) -> list[tuple[str, str]]:
+    """What leaves this machine, if anything does."""
+    if model is not None:
+        shown = f"and up to {model.examples} of their examples " if model.examples else ""
+        return [("language model", f"{model.model}: descriptions, schemas {shown}are sent to {model.host}")]
+    if generator is not None:
+        return [("generator", f"tasks and their examples are sent to {urlsplit(generator).hostname}")]
+    return []
 
 
 def _one_of(option: str, given: str, allowed: tuple[str, ...]) -> Any:

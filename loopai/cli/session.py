@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ import typer
 
 from ..config import OPTIONS
 from ..shell.options import Flag
+from ..shell.text import no_server
 from .failures import UNREACHABLE, Failed
 
 if TYPE_CHECKING:
@@ -29,9 +30,32 @@ METAVARS: Final[Mapping[str, str]] = {
 }
 """The client's options that are flags here, and what their values are called; the environment has them all."""
 
-TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Its id, or its name.", show_default=False)]
+
+COMPLETION_SECONDS = 1.0
+"""How long a shell's completion waits for the names of tasks."""
+
+
+def _task_names(incomplete: str) -> list[str]:
+    """The names of tasks for the shell's completion; none where no server answers at once."""
+    from ..client import SyncLoopaiClient
+    from ..exceptions import ConfigurationError, LoopaiException
+
+    try:
+        with SyncLoopaiClient(deadline=COMPLETION_SECONDS, max_retries=0) as client:
+            names = set(client.config.tasks)
+            with suppress(LoopaiException):
+                names |= {task.name for task in client.list_tasks()}
+    except ConfigurationError:
+        return []
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+TaskArgument = Annotated[
+    str,
+    typer.Argument(metavar="TASK", help="Its id, or its name.", show_default=False, autocompletion=_task_names),
+]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Answer in JSON: on stdout, or on stderr where rows go to stdout.")
+    bool, typer.Option("--json", help="Answer in JSON on stdout; `batch` writes JSON lines on stderr instead.")
 ]
 
 
@@ -69,21 +93,17 @@ class Session:
         address that nobody chose.
         """
         from ..client import SyncLoopaiClient
-        from ..exceptions import ConnectionException, TimeoutException
+        from ..exceptions import ConnectionException
 
         with SyncLoopaiClient(**self.arguments) as client:  # type: ignore[arg-type]  # the table reads texts, too
             unsaid = {name: value for name, value in defaults.items() if client.config.sources[name] == "default"}
             try:
                 yield client.with_options(**unsaid) if unsaid else client
-            except TimeoutException:
-                raise
             except ConnectionException as error:
-                config = client.config
-                if config.local or config.sources["base_url"] != "default":
+                told = no_server(client, error)
+                if told is None:
                     raise
-                advice = "start one with: loopai serve, or name one with --base-url or LOOPAI_BASE_URL"
-                why = error.original_exception or error
-                raise Failed(f"no server answers at {config.base_url} ({why}): {advice}", UNREACHABLE) from None
+                raise Failed(told, UNREACHABLE) from None
 
 
 def flags_given(context: typer.Context) -> dict[str, str]:
@@ -134,6 +154,7 @@ def parameters(flags: Iterable[Flag]) -> list[inspect.Parameter]:
         if flag.flags:
             said: Any = typer.Option(
                 *flag.flags,
+                autocompletion=_among(info.choices) if info.choices else None,
                 metavar=None if flag.switch else info.metavar,
                 help=info.help,
                 show_default=False,
@@ -148,6 +169,10 @@ def parameters(flags: Iterable[Flag]) -> list[inspect.Parameter]:
             )
         )
     return made
+
+
+def _among(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
 
 
 def resolved(run: Callable[..., Any]) -> Callable[..., Any]:

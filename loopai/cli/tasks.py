@@ -10,9 +10,10 @@ from ..shell.tasks import VERBS, Verb
 from ..shell.text import shown
 from . import output
 from .failures import OK
+from .help import PlainCommand, PlainGroup
 from .session import Session, parameters, with_flags
 
-app = typer.Typer(help="Create tasks, look at them and at their programs.")
+app = typer.Typer(cls=PlainGroup, help="Create tasks, look at them and at their programs.")
 
 
 @app.callback(invoke_without_command=True)
@@ -35,4 +36,4 @@ def _command(name: str, verb: Verb) -> Callable[..., Any]:
 
 
 for _name, _verb in VERBS.items():
-    app.command(_name, help=_verb.help)(_command(_name, _verb))
+    app.command(_name, help=_verb.help, cls=PlainCommand)(_command(_name, _verb))

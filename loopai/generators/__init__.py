@@ -18,6 +18,7 @@ from .seam import (
     Question,
     Refusal,
     TaskDescription,
+    Usage,
     cyclomatic_complexity,
     lines_of_code,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Question",
     "Refusal",
     "TaskDescription",
+    "Usage",
     "cyclomatic_complexity",
     "generate",
     "lines_of_code",

@@ -18,6 +18,7 @@ from .learner.fields import find_fields
 from .learner.targets import OutputTarget, target_of
 from .lists import make_list
 from .literals import identifier, literal
+from .mains import main_of
 from .parts import Part, assemble
 from .schemas import stated
 from .seam import (
@@ -32,7 +33,7 @@ from .seam import (
     cyclomatic_complexity,
     lines_of_code,
 )
-from .shapes import Choice, Labels, Leaf, Node, RowNode, leaves, shape_of
+from .shapes import Leaf, Node, leaves, shape_of
 from .tables import make_table, repeats
 from .values import same, shown
 
@@ -255,7 +256,7 @@ class _Composer:
     # The whole program
 
     def _finished(self, shape: Node, plans: Sequence[_Plan]) -> Candidate:
-        main = _main(shape, {plan.leaf.function: plan.part.call for plan in plans})
+        main = main_of(shape, {plan.leaf.function: plan.part for plan in plans})
         parts = [plan.part for plan in plans]
         varying = [plan for plan in plans if plan.part.model != "a constant"] or list(plans)
         estimate = any(part.estimate for part in parts)
@@ -363,57 +364,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _main(shape: Node, calls: dict[str, str]) -> list[str]:
-    lines = ["def main(input):", '    """Return the output for one input."""']
-    writer = _Writer(calls)
-    value = writer.value(shape, "    ")
-    return [*lines, *writer.lines, f"    return {value}"]
-
-
-class _Writer:
-    """Statements that put the leaves together."""
-
-    def __init__(self, calls: dict[str, str]) -> None:
-        self._calls = calls
-        self.lines: list[str] = []
-        self._count = 0
-
-    def value(self, node: Node, indent: str) -> str:
-        """Return an expression for a node, after adding the statements that it needs."""
-        if isinstance(node, Leaf):
-            return self._calls[node.function]
-        if isinstance(node, RowNode):
-            return "[" + ", ".join(self.value(item, indent) for item in node.items) + "]"
-        if isinstance(node, Labels):
-            name = self._name("labels")
-            self.lines.append(f"{indent}{name} = []")
-            for label, leaf in node.labels:
-                self.lines += [
-                    f"{indent}if {self._calls[leaf.function]}:",
-                    f"{indent}    {name}.append({literal(label)})",
-                ]
-            return name
-        name = self._name("value" if isinstance(node, Choice) else "output")
-        if isinstance(node, Choice):
-            self.lines += [f"{indent}{name} = None", f"{indent}if {self._calls[node.present.function]}:"]
-            inner = self.value(node.inner, indent + "    ")
-            self.lines.append(f"{indent}    {name} = {inner}")
-            return name
-        self.lines.append(f"{indent}{name} = {{}}")
-        for key, inner_node in node.keys.items():
-            deeper = indent
-            if key in node.optional:
-                self.lines.append(f"{indent}if {self._calls[node.optional[key].function]}:")
-                deeper += "    "
-            inner = self.value(inner_node, deeper)
-            self.lines.append(f"{deeper}{name}[{literal(key)}] = {inner}")
-        return name
-
-    def _name(self, stem: str) -> str:
-        self._count += 1
-        return stem if self._count == 1 else f"{stem}_{self._count}"
 
 
 __all__ = ["ConfigurationError", "generate"]

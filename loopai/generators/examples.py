@@ -24,7 +24,8 @@ def read_examples(examples: Sequence[Any]) -> tuple[list[Any], list[Any], list[A
     if not examples:
         raise CannotLearn(
             'There are no examples to learn from: give at least three objects {"input": …, "output": …}, '
-            "or push a program of your own."
+            "set a language model that writes one from the description (LOOPAI_LLM_MODEL), or push a program of "
+            "your own."
         )
     for index, example in enumerate(examples):
         if not isinstance(example, dict) or "input" not in example:

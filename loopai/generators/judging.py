@@ -24,7 +24,7 @@ Maker = Callable[[Sequence[int]], "Part | None"]
 class Verdict:
     """What came of the held-back examples.
 
-    `score` is the share that was exact, for an estimate R²; `answered` the share that did not end as an error;
+    `score` is the share that was exact, for an estimate R²; `answered` the share that did not fail;
     `recall` the share of right answers for each label.
     """
 
@@ -92,7 +92,7 @@ class Judge:
 
 def alone(part: Part) -> str:
     """Return a program that gives one part's value."""
-    return assemble([part.told], [part], ["def main(input):", f"    return {part.call}"])
+    return assemble([part.told], [part], ["def main(input):", f"    return {part.value}"])
 
 
 def _r2(given: Sequence[tuple[int, ProgramOutcome | None]], values: Mapping[int, Any]) -> float:

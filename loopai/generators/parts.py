@@ -29,7 +29,8 @@ class Part:
     """Source that computes one value. `blocks` are functions and tables; equal ones are written once.
 
     `call` is an expression over `input`. `strategy` is "dsl", "rule" or "ml"; `told` says in one sentence what it does.
-    `weight` orders parts that are equally good: the smallest is taken.
+    `weight` orders parts that are equally good: the smallest is taken. Where the part is `certain`, `call` gives the
+    value and how certain it is, from 0 to 1.
     """
 
     blocks: tuple[str, ...]
@@ -39,6 +40,12 @@ class Part:
     told: str
     weight: float
     estimate: bool = False
+    certain: bool = False
+
+    @property
+    def value(self) -> str:
+        """The expression for the value alone."""
+        return f"{self.call}[0]" if self.certain else self.call
 
 
 def assemble(told: Sequence[str], parts: Sequence[Part], main: Sequence[str]) -> str:

@@ -12,7 +12,10 @@ _BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.compr
 
 @dataclass(frozen=True)
 class TaskDescription:
-    """The task a program is made for. `known_inputs` are inputs without an output, such as those executed before."""
+    """The task a program is made for. `known_inputs` are inputs without an output, such as those executed before.
+
+    `id` is the server's, for a generator that is a service of its own.
+    """
 
     name: str
     description: str = ""
@@ -20,6 +23,7 @@ class TaskDescription:
     output_schema: Any = None
     accuracy_target: float = 0.0
     known_inputs: Sequence[Any] = ()
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,22 @@ class FieldReport:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What making a program took of a language model: requests answered, and tokens read and written."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A program, as source in `language`, with where it comes from.
 
     `confidence_score` is the share of held-back examples for which it was exact; the R² of an estimate. `fits_examples`
     says whether it is exact on all examples (an estimate never is). `cost` is in dollars, `generation_time_sec` in
-    seconds. `notes` are sentences for people.
+    seconds. `notes` are sentences for people. Where `verified` is false no example judged the program, and the score
+    is 0.5 at most; `draft` says that it is not to become active by itself.
     """
 
     code: str
@@ -97,6 +111,9 @@ class Candidate:
     fields: tuple[FieldReport, ...] = ()
     questions: tuple[Question, ...] = ()
     notes: tuple[str, ...] = ()
+    usage: Usage | None = None
+    verified: bool = True
+    draft: bool = False
 
     def better_than(self, previous: Previous) -> bool:
         """Return whether this may replace the previous version: it must score higher, or the same and be shorter."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from ..language_model import LanguageModel
     from .serving import Server
     from .transport import LocalTransport
 
@@ -32,18 +33,18 @@ _LIBRARIES = {
 }
 
 
-def open_transport(path: Optional[str] = None) -> LocalTransport:
+def open_transport(path: Optional[str] = None, language_model: Optional[LanguageModel] = None) -> LocalTransport:
     """The transport to the embedded server of the data folder `path`, `None` for a private folder.
 
-    Nothing is started before the first request. Raises `ConfigurationError` on Python 3.9 and where a library is
-    missing.
+    `language_model` is asked for the programs that cannot be made here; tasks and examples are sent to it. Nothing is
+    started before the first request. Raises `ConfigurationError` on Python 3.9 and where a library is missing.
     """
     _need(_LIBRARIES)
     from pathlib import Path
 
     from .transport import LocalTransport
 
-    return LocalTransport(None if path is None else Path(path).expanduser().absolute())
+    return LocalTransport(None if path is None else Path(path).expanduser().absolute(), language_model)
 
 
 def serve(
@@ -63,6 +64,8 @@ def serve(
     rate_limit: Optional[int] = None,
     request_timeout: float = 30.0,
     legacy: bool = False,
+    language_model: Optional[LanguageModel] = None,
+    generator: Optional[str] = None,
     on_bound: Optional[Callable[[str], None]] = None,
 ) -> None:
     """Serve over HTTP until SIGINT or SIGTERM.
@@ -75,8 +78,9 @@ def serve(
     not is an error (`"reject"`), logged (`"warn"`) or not looked at (`"off"`). `record`: which executions are kept,
     `keep_days` for how long. `rate_limit`: requests a minute for each path and client address. `request_timeout`:
     seconds that a request may take to arrive. `legacy`: answer every caller as the SDKs 0.1.0 expect it; they are
-    recognized by their User-Agent without it. `port` 0 takes a free one: `on_bound` is called with the address once the
-    server listens.
+    recognized by their User-Agent without it. `language_model`, or the service at the address `generator`, is asked for
+    the programs that cannot be made here; tasks and examples are sent there. `port` 0 takes a
+    free one: `on_bound` is called with the address once the server listens.
 
     Raises `ConfigurationError` on Python 3.9, where a library is missing or a setting cannot be used, and `OSError` for
     an address that is taken.
@@ -101,6 +105,8 @@ def serve(
         rate_limit=rate_limit,
         request_timeout=request_timeout,
         legacy=legacy,
+        language_model=language_model,
+        generator=generator,
     )
 
 
@@ -125,7 +131,8 @@ def running(
 def create() -> FastAPI:
     """Return the server as an ASGI application, configured by the environment: `uvicorn --factory loopai.local:create`.
 
-    `LOOPAI_API_KEY` or `LOOPAI_API_KEY_FILE`, and `LOOPAI_SERVER_` with the options of `serve` in capitals:
+    `LOOPAI_API_KEY` or `LOOPAI_API_KEY_FILE`, the `LOOPAI_LLM_` variables of the clients,
+    and `LOOPAI_SERVER_` with the options of `serve` in capitals:
     `LOOPAI_SERVER_DATA` (default `.loopai`), `LOOPAI_SERVER_ALLOWED_HOSTS=a.example,b.example`,
     `LOOPAI_SERVER_CHECK_INPUTS=false`. Raises `ConfigurationError` for what cannot be used.
     """

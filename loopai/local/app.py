@@ -69,7 +69,9 @@ def create_app(settings: Settings) -> FastAPI:
         programs = ProgramPool(
             processes=max(SANDBOX_PROCESSES, 2 * cores), per_program=max(SANDBOX_SHARE, cores), niceness=NICENESS
         )
-        trainer = Trainer(settings.training_seconds, settings.training_memory_mb)
+        trainer = Trainer(
+            settings.training_seconds, settings.training_memory_mb, settings.language_model, settings.generator
+        )
         service = Service(store, programs, trainer, metrics, settings)
         threads = Threads(settings.workers)
         generation = Generation(service, trainer)

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from .._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY
+from ..programs.languages import LANGUAGES
 from .binding import ANY, FLAG, GUID, INTEGER, NUMBER, TEXT, Body, ListOf, Member
 from .settings import LARGEST_CODE
 
@@ -76,10 +77,14 @@ BATCH_VALIDATE = Body(
     ),
 )
 
+ADD_EXAMPLES = Body("AddExamplesRequest", Member("examples", ListOf()))
+
+NOTHING = Body("EmptyRequest")
+
 PUSH_PROGRAM = Body(
     "PushProgramRequest",
     Member("code", TEXT, bounds={"minLength": 1, "maxLength": LARGEST_CODE}),
-    Member("language", TEXT, default="python", bounds={"enum": ["python"]}),
+    Member("language", TEXT, default="python", bounds={"enum": list(LANGUAGES)}),
     Member("activate", FLAG, default=True),
 )
 

@@ -270,7 +270,7 @@ class ActionCall:
         self.stop.reason = GONE
 
     def claimed(self, key: str) -> None:
-        """The request has an idempotency key and may go on under it."""
+        """The request has an idempotency key and may continue under it."""
         self.key = key
         self._fingerprint = idempotency.fingerprint(self.request.method, self.request.scope["path"], self.content)
 

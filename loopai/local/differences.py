@@ -72,6 +72,15 @@ DIFFERENCES: tuple[Difference, ...] = (
         members=("*",),
     ),
     Difference(
+        "Deleting a task",
+        "405",
+        "204; the task is gone",
+        "An addition, as are more examples, next versions, and activating and retiring a version.",
+        ("task.delete",),
+        status=204,
+        members=("*",),
+    ),
+    Difference(
         "An item that did not run",
         "No `execution_id`, and a text",
         "The same, with a `code`: `VALIDATION_ERROR`, `SKIPPED`, `EXECUTION_ERROR`, `TASK_NOT_FOUND`, "
@@ -119,7 +128,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "An output with half of a surrogate pair",
         "500 `INTERNAL_ERROR` for the call or the whole batch, or a reply that breaks off",
-        "The execution, or that item, ends as an error",
+        "The execution, or that item, fails",
         "Text that JSON cannot carry between programs is the program's error.",
         ("program.lone_surrogate", "batch.lone_surrogate"),
         status=200,
@@ -234,7 +243,7 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "A program that cannot be read or has no `main`",
-        "Every execution ends as an error",
+        "Every execution fails",
         "400 when it is pushed",
         "The earlier the better.",
         ("program.syntax", "program.no_main", "program.declares_input"),
@@ -263,7 +272,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         status=405,
     ),
     Difference(
-        "`X-Real-IP` that is no address",
+        "`X-Real-IP` that is not an address",
         "500 `INTERNAL_ERROR`",
         "The header is not read",
         "The embedded server stands behind no proxy.",

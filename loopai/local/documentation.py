@@ -60,9 +60,10 @@ _DATES = frozenset(
 # Members that a reply may lack; every other one is always there.
 _OPTIONAL: dict[str, frozenset[str]] = {
     "Task": frozenset({"active_version", "examples", "warnings"}),
-    "ExecutionResult": frozenset({"output", "error_message", "memory_usage_mb"}),
-    "BatchExecuteResult": frozenset({"execution_id", "output", "error_message"}),
-    "ProgramArtifact": frozenset({"complexity_metrics", "deployed_at"}),
+    "ExecutionResult": frozenset({"output", "error_message", "memory_usage_mb", "confidence"}),
+    "ExecutionRecord": frozenset({"output", "error_message", "memory_usage_mb", "confidence"}),
+    "BatchExecuteResult": frozenset({"execution_id", "output", "error_message", "code", "confidence"}),
+    "ProgramArtifact": frozenset({"complexity_metrics", "deployed_at", "verified", "usage"}),
     "ComplexityMetrics": frozenset({"cyclomatic_complexity", "lines_of_code", "estimated_latency_ms"}),
     "ComponentHealth": frozenset({"message"}),
     "ReadyResponse": frozenset({"error"}),
@@ -71,6 +72,7 @@ _OPTIONAL: dict[str, frozenset[str]] = {
 }
 _ENUMS: dict[str, dict[str, tuple[str, ...]]] = {
     "ExecutionResult": {"status": ("success", "error")},
+    "ExecutionRecord": {"status": ("success", "error")},
     "ProgramArtifact": {
         "status": ("draft", "validated", "active", "deprecated", "failed"),
         "synthesis_strategy": ("rule", "ml", "hybrid", "dsl", "auto"),
@@ -213,7 +215,9 @@ def _narrow(schema: dict[str, Any], optional: Collection[str], enums: Mapping[st
         if name in _DATES:
             found["format"] = "date-time"
         if name in enums:
-            found["enum"] = list(enums[name])
+            # Alone: beside the alternatives of a client, which takes what a newer server says, it would be two types.
+            found.pop("anyOf", None)
+            found.update(type="string", enum=list(enums[name]))
         properties[name] = found
     schema["required"] = [name for name in properties if name not in optional]
 

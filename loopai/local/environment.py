@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..config import resolve
 from ..exceptions import ConfigurationError
+from ..language_model import LanguageModel
 
 PREFIX = "LOOPAI_SERVER_"
 DATA = ".loopai"
@@ -37,7 +39,13 @@ _READ: dict[str, Callable[[str], Any]] = {
     "rate_limit": int,
     "request_timeout": float,
     "legacy": _flag,
+    "generator": str,
 }
+
+
+def _language_model(environ: Mapping[str, str]) -> LanguageModel | None:
+    own = {variable: text for variable, text in environ.items() if variable.startswith("LOOPAI_LLM_")}
+    return resolve({}, own).language_model
 
 
 def options_from(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -53,6 +61,7 @@ def options_from(environ: Mapping[str, str]) -> dict[str, Any]:
                 options[name] = _READ[name](text.strip())
             except ValueError as error:
                 raise ConfigurationError(f"{variable}={text!r} cannot be used: {error}") from error
+    options["language_model"] = _language_model(environ)
     for name in ("api_key", "api_key_file"):
         if environ.get(f"LOOPAI_{name.upper()}"):
             options[name] = environ[f"LOOPAI_{name.upper()}"]

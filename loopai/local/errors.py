@@ -65,7 +65,7 @@ class BindingProblem(Exception):
         self.status = status
 
     def wire(self, traceparent: str | None) -> dict[str, Any]:
-        """The body; `traceId` goes on with the caller's trace where `traceparent` names one."""
+        """The body; `traceId` continues the caller's trace where `traceparent` names one."""
         trace = (traceparent or "").split("-")
         known = len(trace) >= 4 and len(trace[1]) == 32 and all(sign in "0123456789abcdef" for sign in trace[1])
         trace_id = trace[1] if known else secrets.token_hex(16)
@@ -81,7 +81,7 @@ class BindingProblem(Exception):
 
 
 def unbindable(path: str, text: str) -> BindingProblem:
-    """400 for a body that is no JSON or holds a wrong type at `path`, or lacks members there."""
+    """400 for a body that is not JSON or holds a wrong type at `path`, or lacks members there."""
     return BindingProblem({path: [text], **REQUEST_FIELD})
 
 

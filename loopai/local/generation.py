@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+from .records import Artifact
 from .service import ExecutionFailed, Service
 from .trainer import Trainer
 
 MOST_REFUSALS = 10_000
-"""Tasks of which it is kept that their examples teach nothing; tasks never change."""
+"""Tasks of which it is kept that their examples teach nothing."""
 
 SMALL_JOB = 500_000
 """Bytes up to which a training is over in seconds: those do not wait for larger ones."""
@@ -29,6 +31,7 @@ class Generation:
         self._small = asyncio.Semaphore(SMALL_AT_A_TIME)
         self._large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._others: set[asyncio.Task[Artifact]] = set()
         self._refusals: dict[str, str] = {}
 
     async def ensure(self, task_id: str) -> None:
@@ -41,6 +44,25 @@ class Generation:
             under_way.add_done_callback(lambda done: self._finish(task_id, done))
         # The caller may give up; those who wait for the same do not.
         await asyncio.shield(under_way)
+
+    async def next_version(self, task_id: str) -> Artifact:
+        """Make the task's next version from its examples. Raises `ExecutionFailed`."""
+        made = asyncio.create_task(self._next(task_id))
+        self._others.add(made)
+        made.add_done_callback(self._others.discard)
+        self._refusals.pop(task_id, None)
+        return await asyncio.shield(made)
+
+    def forget(self, task_id: str) -> None:
+        """The task's examples have changed: what could not be learnt from the earlier ones may be learnt now."""
+        self._refusals.pop(task_id, None)
+
+    async def _next(self, task_id: str) -> Artifact:
+        run = asyncio.get_running_loop().run_in_executor
+        size = await run(self._threads, self._service.examples_size, task_id)
+        async with self._small if size <= SMALL_JOB else self._large:
+            job = await run(self._threads, partial(self._service.training_job, task_id, again=True))
+            return await run(self._threads, self._service.generate_next, task_id, job or b"")
 
     async def _generate(self, task_id: str) -> None:
         run = asyncio.get_running_loop().run_in_executor
@@ -61,7 +83,8 @@ class Generation:
     async def close(self) -> None:
         """Cut off the training under way; what waits is cancelled."""
         self._trainer.close()
-        for task in list(self._under_way.values()):
+        under_way = [*self._under_way.values(), *self._others]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -29,7 +29,7 @@ def is_legacy(headers: Headers) -> bool:
 
 
 class LegacySend:
-    """Sends a reply in the dialect; what is no JSON of this server's, as it is."""
+    """Sends a reply in the dialect; what is not JSON of this server's, as it is."""
 
     def __init__(self, send: Send, path: str) -> None:
         self._send = send

@@ -1,4 +1,4 @@
-"""What surrounds every action: paths as ASP.NET matches them, the API key, rations, size, counting, faults."""
+"""What surrounds every action: paths as ASP.NET matches them, the API key, rate limits, size, counting, faults."""
 
 from __future__ import annotations
 
@@ -110,11 +110,12 @@ class Middleware:
         if misdirected is not None:
             return responses.refused(misdirected, by_action=False)
         client = self._client(scope, headers)
+        private = segments[0] == "api" or segments == ["metrics"]
+        if private and self._key is not None and scope["path"] not in OPEN:
+            unauthorized = self._wrong_key(self._key, client, headers)
+            if unauthorized is not None:
+                return responses.refused(unauthorized, by_action=False)
         if segments[0] == "api":
-            if self._key is not None and scope["path"] not in OPEN:
-                unauthorized = self._wrong_key(self._key, client, headers)
-                if unauthorized is not None:
-                    return responses.refused(unauthorized, by_action=False)
             wrong = _wrong_version(segments, headers, scope["query_string"])
             if wrong is not None:
                 return Response(status_code=wrong)

@@ -17,8 +17,11 @@ CHECK_SECONDS = 2.0
 """How long examples are held against the schemas."""
 
 
-def task_warnings(input_schema: Any, output_schema: Any, examples: Sequence[Any]) -> list[str]:
-    """Return what will go wrong with this task, in words. Raises `SchemaTooLarge`."""
+def task_warnings(input_schema: Any, output_schema: Any, examples: Sequence[Any], *, alone: bool = True) -> list[str]:
+    """Return what will go wrong with this task, in words. Raises `SchemaTooLarge`.
+
+    `alone` says that programs are made here, and by nobody who needs no examples.
+    """
     warnings: list[str] = []
     checks = []
     for name, schema in (("input_schema", input_schema), ("output_schema", output_schema)):
@@ -27,7 +30,7 @@ def task_warnings(input_schema: Any, output_schema: Any, examples: Sequence[Any]
         checks.append(check)
     if examples:
         warnings += _misfits(examples, *checks)
-        warnings += _not_learnable(examples)
+        warnings += _not_learnable(examples) if alone else []
     if len(warnings) > MOST_WARNINGS:
         warnings[MOST_WARNINGS:] = [f"and {len(warnings) - MOST_WARNINGS} more"]
     return warnings

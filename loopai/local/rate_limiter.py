@@ -31,13 +31,13 @@ class RateLimiter:
         self._cleared = -CLEARING_SECONDS
 
     def used_up(self, client: str, method: str, path: str) -> int | None:
-        """Seconds until there is a ration again, `None` while there is some. Counts nothing."""
+        """Seconds until a request is admitted again, `None` while one is. Counts nothing."""
         began, count = self._windows.get(_key(client, method, path), (0.0, 0))
         left = began + WINDOW_SECONDS - self._clock()
         return max(1, round(left)) if count >= self._limit and left > 0 else None
 
     def admit(self, client: str, method: str, path: str) -> tuple[Response | None, dict[str, str]]:
-        """The refusal if the ration is used up, and the headers of the reply if it is not."""
+        """The refusal if the limit is reached, and the headers of the reply if it is not."""
         now = self._clock()
         key = _key(client, method, path)
         began, count = self._windows.get(key, (now, 0))

@@ -86,7 +86,7 @@ class TaskState:
 
 @dataclass(frozen=True)
 class NewArtifact:
-    """A program before it has a version."""
+    """A program before it has a version. `usage` is the JSON of what a language model took to write it."""
 
     task_id: str
     code: str
@@ -101,6 +101,8 @@ class NewArtifact:
     llm_model: str = "none"
     generation_cost: float = 0.0
     generation_time_sec: float = 0.0
+    verified: bool | None = None
+    usage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class Artifact:
     deployment_percentage: float
     created_at: int
     deployed_at: int | None
+    verified: bool | None = None
+    usage: str | None = None
 
     def wire(self) -> dict[str, Any]:
         """The contract's ProgramArtifact."""
@@ -151,6 +155,8 @@ class Artifact:
             "deployment_percentage": number(self.deployment_percentage),
             "created_at": timestamps.iso8601(self.created_at),
             "deployed_at": None if self.deployed_at is None else timestamps.iso8601(self.deployed_at),
+            "verified": None if self.verified is None else bool(self.verified),
+            "usage": None if self.usage is None else from_json(self.usage),
         }
         return {name: value for name, value in body.items() if value is not None}
 
@@ -169,6 +175,7 @@ class Execution:
     latency_ms: float
     sampled: bool
     executed_at: int
+    confidence: float | None = None
 
     @property
     def status(self) -> str:
@@ -188,7 +195,7 @@ class Execution:
             "version": self.version,
             "status": self.status,
         }
-        tail = {
+        tail: dict[str, Any] = {
             "latency_ms": number(self.latency_ms),
             "sampled_for_validation": bool(self.sampled),
             "executed_at": timestamps.iso8601(self.executed_at),
@@ -197,4 +204,6 @@ class Execution:
             outcome = b'"output":' + self.output
         else:
             outcome = b'"error_message":' + to_json(self.error_message)
+        if self.confidence is not None:
+            tail["confidence"] = number(self.confidence)
         return to_json(head)[:-1] + b"," + outcome + b"," + to_json(tail)[1:]

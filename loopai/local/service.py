@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic_core import from_json, to_json
@@ -101,6 +101,10 @@ class Abandoned(Exception):
 
 class Overtaken(Exception):
     """Another process has answered under the same idempotency key meanwhile; ours is undone."""
+
+
+class TooManyExamples(Exception):
+    """The task would have more examples than a program is made from. The message says how many bytes."""
 
 
 class UnknownTask(Exception):
@@ -196,7 +200,7 @@ class Service:
         seal: Seal[TaskState],
     ) -> None:
         """Raises `store.NameTaken`, and `SchemaTooLarge` for an input or output schema."""
-        warnings = task_warnings(input_schema, output_schema, examples)
+        warnings = task_warnings(input_schema, output_schema, examples, alone=self._settings.makes_alone)
         moment = timestamps.now()
         task = TaskRecord(
             id=new_id(),
@@ -216,7 +220,7 @@ class Service:
             seal(transaction, TaskState(task, warnings=warnings))
         for warning in warnings:
             logger.warning("task %s: %s", name, warning)
-        if examples:
+        if examples or not self._settings.makes_alone:
             # Its imports take longer than most trainings.
             self._trainer.prepare()
 
@@ -249,24 +253,65 @@ class Service:
             seal(transaction, self._store.add_artifact(transaction, new))
         self._programs_chosen.discard((task_id, None))
 
+    def set_status(self, task_id: str, version: int, status: str) -> Artifact | None:
+        """Activate or retire a version; `None` where there is no such one."""
+        with self._store.transaction() as transaction:
+            found = self._store.set_status(transaction, task_id, version, status)
+        self._programs_chosen.discard((task_id, None))
+        return found
+
+    def add_examples(self, task_id: str, examples: Sequence[Any]) -> TaskState:
+        """Add examples; one with the input of an earlier one replaces it. Raises `UnknownTask`, `TooManyExamples`."""
+        with self._store.transaction() as transaction:
+            state = self._store.task_in(transaction, task_id)
+            if state is None:
+                raise UnknownTask(task_id)
+            merged = {_input_of(example): example for example in from_json(state.task.examples)}
+            merged.update({_input_of(example): example for example in examples})
+            content = to_json(list(merged.values()))
+            if len(content) > LARGEST_EXAMPLES:
+                raise TooManyExamples(too_large(len(content)))
+            self._store.set_examples(transaction, task_id, content)
+        task = state.task
+        schemas = from_json(task.input_schema), from_json(task.output_schema)
+        warnings = task_warnings(*schemas, list(merged.values()), alone=self._settings.makes_alone)
+        found = self._store.task(task_id)
+        if found is None:
+            raise UnknownTask(task_id)
+        self._trainer.prepare()
+        return replace(found, warnings=warnings)
+
+    def delete_task(self, task_id: str) -> bool:
+        """Delete a task with its programs and executions; whether there was one."""
+        with self._store.transaction() as transaction:
+            found = self._store.delete_task(transaction, task_id)
+        self._tasks.discard(task_id)
+        self._programs_chosen.discard((task_id, None))
+        self._store.delete_executions_of(task_id)
+        return found
+
     def examples_size(self, task_id: str) -> int:
         """Bytes of the task's examples; 0 for an unknown task."""
         return self._store.examples_size(task_id)
 
-    def training_job(self, task_id: str) -> bytes | None:
-        """What training the task's first program takes, as JSON; `None` where a program is active by now.
+    def training_job(self, task_id: str, *, again: bool = False) -> bytes | None:
+        """What training the task's program takes, as JSON; `None` where one is active by now, unless `again`.
 
         Raises `ExecutionFailed` where the task is unknown or has too many examples.
         """
         state = self._store.task(task_id)
         if state is None:
             raise ExecutionFailed(f"Task with ID {task_id} not found", "TASK_NOT_FOUND")
-        if state.active_version is not None:
+        if state.active_version is not None and not again:
             return None
+        drafts = [] if again else [one.version for one in self._store.artifacts(task_id) if _awaits_activation(one)]
+        if drafts:
+            raise ExecutionFailed(_unverified(drafts[-1]))
         task = state.task
         if len(task.examples) > LARGEST_EXAMPLES:
             raise ExecutionFailed(f"Program generation failed: {too_large(len(task.examples))}")
         parts = {
+            "id": to_json(task.id),
             "name": to_json(task.name),
             "description": to_json(task.description),
             "accuracy_target": to_json(task.accuracy_target),
@@ -282,11 +327,35 @@ class Service:
             trained = self._trainer.train(job)
         except CannotLearn as error:
             raise ExecutionFailed(f"Program generation failed: {error}") from error
-        new = NewArtifact(task_id=task_id, status="active", **trained)
+        new = NewArtifact(task_id=task_id, **{"status": "active", **trained})
+        draft = None
         with self._store.transaction() as transaction:
             # Another process on this folder may have been faster.
             if self._store.active_program(task_id, transaction) is None:
-                self._store.add_artifact(transaction, new)
+                made = self._store.add_artifact(transaction, new)
+                draft = made.version if made.status == "draft" else None
+        if draft is not None:
+            raise ExecutionFailed(_unverified(draft))
+
+    def generate_next(self, task_id: str, job: bytes) -> Artifact:
+        """Make the next version; it is active where it is better than the active one, or the first.
+
+        Raises `ExecutionFailed`.
+        """
+        try:
+            trained = self._trainer.train(job)
+        except CannotLearn as error:
+            raise ExecutionFailed(f"Program generation failed: {error}") from error
+        new = NewArtifact(task_id=task_id, **{"status": "active", **trained})
+        with self._store.transaction() as transaction:
+            if self._store.task_in(transaction, task_id) is None:
+                raise ExecutionFailed(f"Task with ID {task_id} not found", "TASK_NOT_FOUND")
+            active = [one for one in self._store.artifacts_in(transaction, task_id) if one.status == "active"]
+            if active and new.confidence_score <= active[-1].confidence_score:
+                new = replace(new, status="draft")
+            made = self._store.add_artifact(transaction, new)
+        self._programs_chosen.discard((task_id, None))
+        return made
 
     # Executions
 
@@ -526,6 +595,18 @@ class Service:
             raise
 
 
+def _awaits_activation(artifact: Artifact) -> bool:
+    """Whether it is a draft that a language model made, of which no example says whether it is right."""
+    return artifact.status == "draft" and artifact.llm_provider not in {"local", "user"}
+
+
+def _unverified(version: int) -> str:
+    return (
+        f"Version {version} is a draft, as no example verifies it: read it and activate it, or create the task with "
+        "examples"
+    )
+
+
 def _checked(schema: Any) -> InputCheck:
     try:
         return InputCheck(schema)
@@ -568,4 +649,10 @@ def _execution(
         latency_ms=round(latency_ms, 4),
         sampled=sampled,
         executed_at=timestamps.now(),
+        confidence=None if error is not None else outcome.confidence,
     )
+
+
+def _input_of(example: Any) -> bytes:
+    """What tells an example from others: its input, or all of one without."""
+    return to_json(example["input"] if isinstance(example, dict) and "input" in example else example)

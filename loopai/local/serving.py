@@ -10,21 +10,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..exceptions import ConfigurationError
+from ..language_model import LanguageModel
 from .app import create_app
 from .calls import Site
 from .settings import OutputCheck, Record, Settings
 from .store import Store
 
 GRACE_SECONDS = 4
-"""How long requests under way may go on once the server is told to end."""
+"""How long requests under way may continue once the server has to end."""
 RUN_ON_SECONDS = 2.0
-"""How long programs under way may go on; the rest of the time is for the replies."""
+"""How long programs under way may continue; the rest of the time is for the replies."""
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own default."""
 
@@ -102,6 +104,8 @@ def settings_for(
     rate_limit: int | None = None,
     request_timeout: float = 30.0,
     legacy: bool = False,
+    language_model: LanguageModel | None = None,
+    generator: str | None = None,
 ) -> Settings:
     """Return the settings of a server on a socket. Raises `ConfigurationError` for those that cannot be."""
     if api_key_file is not None:
@@ -117,6 +121,12 @@ def settings_for(
         raise ConfigurationError(f"rate_limit must be at least 1 request a minute, not {rate_limit}")
     if not request_timeout > 0:
         raise ConfigurationError(f"request_timeout must be more than 0 seconds, not {request_timeout}")
+    if generator is not None:
+        if language_model is not None:
+            raise ConfigurationError("language_model and generator exclude each other: give the server one of them")
+        address = urlsplit(generator)
+        if address.scheme not in {"http", "https"} or not address.hostname:
+            raise ConfigurationError("generator must be an http:// or https:// address, as in http://localhost:8000")
     if keep_days is not None and not keep_days > 0:
         raise ConfigurationError(f"keep_days must be more than 0, not {keep_days}")
     for name, value, allowed in (
@@ -143,6 +153,8 @@ def settings_for(
         rate_limit=rate_limit,
         request_seconds=request_timeout,
         legacy=legacy,
+        language_model=language_model,
+        generator=generator,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from .._core.limits import LARGEST_BODY
+from ..language_model import LanguageModel
 
 DEEPEST_BODY = 32
 """Levels of nesting that a request body may have; the limit of the real server's JSON reader."""
@@ -41,7 +42,8 @@ class Settings:
     whether an input must fit its task's schema. `rate_limit` is the number of requests a minute, path and client
     address; `None` is without limit. `workers` is how many requests are worked on at a time. `request_seconds` is how
     long a request may take to arrive, `batch_seconds` how long a batch may take up rows, and `training_seconds` and
-    `training_memory_mb` bound the making of one program.
+    `training_memory_mb` bound the making of one program. `language_model`, or the service at the address `generator`,
+    is asked for programs that cannot be made here.
     """
 
     data: Path | None = None
@@ -62,6 +64,13 @@ class Settings:
     batch_seconds: float = 600.0
     training_seconds: float = 120.0
     training_memory_mb: int = 2048
+    language_model: LanguageModel | None = None
+    generator: str | None = field(default=None, repr=False)
+
+    @property
+    def makes_alone(self) -> bool:
+        """Whether programs are made by nobody else."""
+        return self.language_model is None and self.generator is None
 
     @property
     def tells_reasons(self) -> bool:

@@ -1,6 +1,6 @@
 """The database: SQLite in WAL mode, in one folder that several processes may share. No rules of the business here.
 
-Every write is one transaction. A commit reaches the operating system before the caller goes on, so that nothing
+Every write is one transaction. A commit reaches the operating system before the caller continues, so that nothing
 acknowledged is lost when the process is killed; a power cut may take the last moments (`synchronous=NORMAL`).
 """
 
@@ -292,7 +292,34 @@ class Store:
         row = self._row(tables.EXAMPLES_SIZE, id=task_id)
         return 0 if row is None else int(row[0])
 
+    def set_examples(self, transaction: Transaction, task_id: str, examples: bytes) -> None:
+        """Replace a task's examples."""
+        values = {"task_id": task_id, "new_examples": examples, "moment": timestamps.now()}
+        transaction.execute(tables.SET_EXAMPLES, values)
+
+    def task_in(self, transaction: Transaction, task_id: str) -> TaskState | None:
+        """The task of that id, as a write transaction sees it."""
+        return _state(_first(transaction, tables.TASK_BY_ID, id=task_id))
+
+    def delete_task(self, transaction: Transaction, task_id: str) -> bool:
+        """Delete a task and its programs; whether there was one. Its executions: `delete_executions_of`."""
+        transaction.execute(tables.DELETE_ARTIFACTS, {"task_id": task_id})
+        transaction.execute(tables.DELETE_TASK, {"task_id": task_id})
+        return bool(transaction.rowcount)
+
     # Artifacts
+
+    def set_status(self, transaction: Transaction, task_id: str, version: int, status: str) -> Artifact | None:
+        """Change a version's status; where it becomes active, later active ones are deprecated. `None`: no such one."""
+        active = status == "active"
+        values = {"task_id": task_id, "of_version": version}
+        if active:
+            transaction.execute(tables.RETIRE_HIGHER, values)
+        moment, percentage = (timestamps.now(), 100.0) if active else (None, 0.0)
+        more = {"new_status": status, "percentage": percentage, "moment": moment}
+        transaction.execute(tables.SET_STATUS, {**values, **more})
+        row = _first(transaction, tables.ARTIFACT, task_id=task_id, version=version)
+        return None if row is None else Artifact(*row)
 
     def add_artifact(self, transaction: Transaction, new: NewArtifact) -> Artifact:
         """The program as its task's next version; deployed in full where its status is active."""
@@ -313,6 +340,11 @@ class Store:
     def artifacts(self, task_id: str) -> list[Artifact]:
         """A task's programs by ascending version; none for an unknown task."""
         return [Artifact(*row) for row in self._rows(tables.ARTIFACTS_OF_TASK, task_id=task_id)]
+
+    def artifacts_in(self, transaction: Transaction, task_id: str) -> list[Artifact]:
+        """A task's programs by ascending version, as a write transaction sees them."""
+        transaction.execute(tables.ARTIFACTS_OF_TASK, {"task_id": task_id})
+        return [Artifact(*row) for row in transaction.fetchall()]
 
     def artifact(self, task_id: str, version: int) -> Artifact | None:
         """That version of the task's program."""
@@ -359,10 +391,17 @@ class Store:
 
     def delete_executions(self, since: int) -> int:
         """Delete runs from before `since`, a part at a time so that others get to write; how many there were."""
+        return self._delete(tables.DELETE_OLD_EXECUTIONS, {"since": since})
+
+    def delete_executions_of(self, task_id: str) -> None:
+        """Delete a task's runs, a part at a time."""
+        self._delete(tables.DELETE_EXECUTIONS_OF_TASK, {"task_id": task_id})
+
+    def _delete(self, statement: str, values: dict[str, Any]) -> int:
         deleted = 0
         while True:
             with self.transaction() as cursor:
-                cursor.execute(tables.DELETE_OLD_EXECUTIONS, {"since": since, "most": DELETED_AT_ONCE})
+                cursor.execute(statement, {**values, "most": DELETED_AT_ONCE})
                 count = int(cursor.rowcount)
             deleted += count
             if count < DELETED_AT_ONCE:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import sqlite
 
 from .records import Artifact, Execution, TaskRecord
 
-SCHEMA = 2
+SCHEMA = 4
 """Number of the tables' shape, kept in the database's `user_version`; a database of a higher one is refused."""
 
 metadata = sa.MetaData()
@@ -55,6 +55,8 @@ artifacts = sa.Table(
     sa.Column("deployment_percentage", sa.Float, nullable=False),
     sa.Column("created_at", sa.Integer, nullable=False),
     sa.Column("deployed_at", sa.Integer),
+    sa.Column("verified", sa.Boolean),
+    sa.Column("usage", sa.Text),
     sa.UniqueConstraint("task_id", "version"),
 )
 
@@ -73,6 +75,7 @@ executions = sa.Table(
     sa.Column("latency_ms", sa.Float, nullable=False),
     sa.Column("sampled", sa.Boolean, nullable=False),
     sa.Column("executed_at", sa.Integer, nullable=False),
+    sa.Column("confidence", sa.Float),
     sa.Index("ix_executions_task_id", "task_id", "seq"),
 )
 
@@ -97,6 +100,11 @@ CREATE = tuple(
 
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     2: ("CREATE INDEX ix_executions_task_id ON executions (task_id, seq)",),
+    3: (
+        "ALTER TABLE artifacts ADD COLUMN verified BOOLEAN",
+        "ALTER TABLE artifacts ADD COLUMN usage TEXT",
+    ),
+    4: ("ALTER TABLE executions ADD COLUMN confidence FLOAT",),
 }
 """What makes a database of the number before into one of this number."""
 
@@ -151,7 +159,29 @@ RUNNING_OF_TASK = _sql(
 )
 EXAMPLES_SIZE = _sql(sa.select(sa.func.length(tasks.c.examples)).where(tasks.c.id == sa.bindparam("id")))
 
+SET_EXAMPLES = _sql(
+    tasks.update()
+    .where(tasks.c.id == sa.bindparam("task_id"))
+    .values(examples=sa.bindparam("new_examples"), updated_at=sa.bindparam("moment"))
+)
+DELETE_TASK = _sql(tasks.delete().where(tasks.c.id == sa.bindparam("task_id")))
+
 INSERT_ARTIFACT = _sql(artifacts.insert())
+SET_STATUS = _sql(
+    artifacts.update()
+    .where(_of_task, artifacts.c.version == sa.bindparam("of_version"))
+    .values(
+        status=sa.bindparam("new_status"),
+        deployment_percentage=sa.bindparam("percentage"),
+        deployed_at=sa.func.coalesce(sa.bindparam("moment"), artifacts.c.deployed_at),
+    )
+)
+RETIRE_HIGHER = _sql(
+    artifacts.update()
+    .where(_of_task, _is_active, artifacts.c.version > sa.bindparam("of_version"))
+    .values(status=sa.literal_column("'deprecated'"), deployment_percentage=sa.literal_column("0"))
+)
+DELETE_ARTIFACTS = _sql(artifacts.delete().where(_of_task))
 ARTIFACTS_OF_TASK = _sql(sa.select(*_columns(artifacts, Artifact)).where(_of_task).order_by(artifacts.c.version))
 ARTIFACT = _sql(
     sa.select(*_columns(artifacts, Artifact)).where(_of_task, artifacts.c.version == sa.bindparam("version"))
@@ -181,6 +211,16 @@ EXECUTIONS_PAGE = _sql(
     .order_by(executions.c.seq.desc())
     .limit(sa.bindparam("most"))
     .offset(sa.literal_column("0"))
+)
+DELETE_EXECUTIONS_OF_TASK = _sql(
+    executions.delete().where(
+        executions.c.seq.in_(
+            sa.select(executions.c.seq)
+            .where(executions.c.task_id == sa.bindparam("task_id"))
+            .limit(sa.bindparam("most"))
+            .offset(sa.literal_column("0"))
+        )
+    )
 )
 DELETE_OLD_EXECUTIONS = _sql(
     executions.delete().where(

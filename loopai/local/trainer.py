@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..generators.errors import CannotLearn
+from ..language_model import LanguageModel
+
+logger = logging.getLogger("loopai.local")
 
 LARGEST_EXAMPLES = 10_000_000
 """Bytes of a task's examples as JSON that are trained on."""
+
+GENERATOR_SECONDS = 120.0
+"""How long the making of a program may take longer where a service is asked: three attempts, and trying its program."""
+
+JUDGING_SECONDS = 60.0
+"""How long programs of a language model may be tried after its own time is up."""
 
 SPARE_SECONDS = 30.0
 """How long a process that was started ahead of its job waits for one."""
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TEMP", "SYSTEMROOT")
+# For the language model or the generator, where one is asked: how to get there.
+_PASSED_ON_TO_ASK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PASSED_ON_LIKE = ("LD_", "DYLD_", "COVERAGE_")
 # The matrices are small, and threads take address space each.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -26,11 +40,25 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 class Trainer:
     """Trains tasks, each in a process that is gone afterwards.
 
-    `seconds` and `memory_mb` bound one training. May be used from any number of threads.
+    `seconds` and `memory_mb` bound one training; `model` or the service at `generator` is asked for programs besides,
+    for which there is time of its own. May be used from any number of threads.
     """
 
-    def __init__(self, seconds: float, memory_mb: int) -> None:
+    def __init__(
+        self, seconds: float, memory_mb: int, model: LanguageModel | None = None, generator: str | None = None
+    ) -> None:
         self._seconds = seconds
+        self._asked = b""
+        self._told = threading.Event()
+        self._host = ""
+        if model is not None:
+            self._seconds += model.seconds + JUDGING_SECONDS
+            self._host = model.host
+            self._asked = _members(language_model=asdict(model))
+        elif generator is not None:
+            self._seconds += GENERATOR_SECONDS
+            self._host = urlsplit(generator).hostname or ""
+            self._asked = _members(generator=generator)
         self._memory_mb = memory_mb
         self._lock = threading.Lock()
         self._spare: subprocess.Popen[bytes] | None = None
@@ -53,9 +81,13 @@ class Trainer:
 
         Raises `CannotLearn`, also where a limit was met.
         """
+        if self._asked and not self._told.is_set():
+            self._told.set()
+            logger.warning("programs are made with the help of %s: tasks and their examples are sent there", self._host)
         process = self._take()
         try:
-            reply = self._reply(process, job + b"\n")
+            # The key goes this way, since neither the command line nor the environment is private.
+            reply = self._reply(process, job[:-1] + self._asked + b"}\n")
         finally:
             self._end(process)
         if "refused" in reply:
@@ -79,7 +111,11 @@ class Trainer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = {
-            name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_LIKE)
+            name: value
+            for name, value in os.environ.items()
+            if name in _PASSED_ON
+            or name.startswith(_PASSED_ON_LIKE)
+            or (self._asked and name.upper() in _PASSED_ON_TO_ASK)
         }
         environment.update(_ONE_THREAD, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), PYTHONSAFEPATH="1")
         command = [sys.executable, "-m", "loopai.local.training", str(self._memory_mb), str(os.getpid())]
@@ -132,6 +168,11 @@ class Trainer:
             self._spare = None
         process.kill()
         _reap(process)
+
+
+def _members(**members: Any) -> bytes:
+    """Members that follow others in a JSON object."""
+    return b"," + json.dumps(members).encode()[1:-1]
 
 
 def too_large(size: int) -> str:

@@ -12,9 +12,12 @@ import os
 import sys
 import threading
 import time
+from dataclasses import asdict
 from typing import Any
 
 from ..exceptions import ConfigurationError
+from ..generators.seam import Generator
+from ..language_model import LanguageModel
 
 _LOOK_SECONDS = 0.5
 _NICENESS = 5  # a server has to answer meanwhile
@@ -38,12 +41,28 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def _asked(job: dict[str, Any]) -> Generator | None:
+    """The generator that is asked besides the local ones, taken out of the job."""
+    model, url = job.pop("language_model", None), job.pop("generator", None)
+    if model is not None:
+        from ..generators.llm import ModelGenerator
+
+        return ModelGenerator(LanguageModel(**model))
+    if url is not None:
+        from ..generators.service import ServiceGenerator
+
+        return ServiceGenerator(url)
+    return None
+
+
 def _made(job: dict[str, Any]) -> dict[str, Any]:
     # Imported here, within the limits.
-    from ..generators import Refusal, TaskDescription, generate
+    from ..generators import Refusal, TaskDescription
+    from ..generators.choosing import generate_with
 
+    asked = _asked(job)
     examples = job.pop("examples")
-    made = generate(TaskDescription(**job), examples)
+    made = generate_with(asked, TaskDescription(**job), examples)
     if isinstance(made, Refusal):
         return {"refused": made.reason}
     artifact = {
@@ -58,6 +77,12 @@ def _made(job: dict[str, Any]) -> dict[str, Any]:
         "generation_cost": made.cost,
         "generation_time_sec": made.generation_time_sec,
     }
+    if made.provider != "local":
+        artifact["verified"] = made.verified
+    if made.usage is not None:
+        artifact["usage"] = json.dumps(asdict(made.usage))
+    if made.draft:
+        artifact["status"] = "draft"
     return {"trained": artifact}
 
 

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from .._core.wire import Answer, NoReply, Reply, Request
 from ..exceptions import ConfigurationError
+from ..language_model import LanguageModel
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ class LocalTransport:
     """Sends requests to the embedded server of a data folder; for both clients, any thread and any event loop.
 
     `folder` is `None` for a private one, made at the first request and removed at the end, which forked children
-    of that moment share. Raises `ConfigurationError` at the first request where the folder cannot be used.
+    of that moment share. A folder has one server, and so one language model. Raises `ConfigurationError` at the first
+    request where the folder cannot be used.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, language_model: LanguageModel | None = None) -> None:
         self._folder = folder
+        self._language_model = language_model
         self._private = folder is None
         self._server: _Server | None = None
         self._closed = False
@@ -63,14 +66,14 @@ class LocalTransport:
             return _too_late(request, error)
 
     def close(self) -> None:
-        """Leave the server; it ends with its last client. Closing twice is no error."""
+        """Leave the server; it ends with its last client. Closing twice is not an error."""
         server = self._leave()
         if server is not None:
             server.ended.result()
             server.thread.join()
 
     async def aclose(self) -> None:
-        """Leave the server; it ends with its last client. Closing twice is no error."""
+        """Leave the server; it ends with its last client. Closing twice is not an error."""
         server = self._leave()
         if server is not None:
             await asyncio.shield(asyncio.wrap_future(server.ended))
@@ -86,7 +89,7 @@ class LocalTransport:
                 own = self._folder is None
                 if self._folder is None:
                     self._folder = Path(tempfile.mkdtemp(prefix="loopai-"))
-                server = self._server = _registry.enter(self._folder, remove=own)
+                server = self._server = _registry.enter(self._folder, own, self._language_model)
             return server.submit(request)
 
     def _leave(self) -> _Server | None:
@@ -101,8 +104,9 @@ class LocalTransport:
 class _Server:
     """The application on its thread. `ended` is done when the thread has nothing left to do."""
 
-    def __init__(self, folder: Path, remove: bool) -> None:
+    def __init__(self, folder: Path, remove: bool, language_model: LanguageModel | None) -> None:
         self.folder = folder
+        self.language_model = language_model
         self.process = os.getpid()
         self.clients = 0
         self.ended: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -136,7 +140,7 @@ class _Server:
         from .app import create_app
 
         try:
-            app = create_app(Settings(data=self.folder))
+            app = create_app(Settings(data=self.folder, language_model=self.language_model))
             async with app.router.lifespan_context(app):
                 self._open.set_result(app)
                 await self._stop.wait()
@@ -199,10 +203,15 @@ class _ServerRegistry:
         self._servers: dict[Path, _Server] = {}
         self._inherited: list[_Server] = []
 
-    def enter(self, folder: Path, remove: bool) -> _Server:
+    def enter(self, folder: Path, remove: bool, language_model: LanguageModel | None) -> _Server:
         server = self._servers.get(folder)
         if server is None:
-            server = self._servers[folder] = _Server(folder, remove)
+            server = self._servers[folder] = _Server(folder, remove, language_model)
+        elif server.language_model != language_model:
+            raise ConfigurationError(
+                f"the embedded server of {folder} runs in this process with other settings of its language model: "
+                "give each of its clients the same, or close them first"
+            )
         server.clients += 1
         return server
 

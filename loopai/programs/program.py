@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
 __all__ = ["Bounds", "Program", "ProgramOutcome", "Stop", "Stopped", "UnsupportedLanguage"]
+
+WITH_CONFIDENCE = "main_with_confidence"
+"""A function of a Python program beside `main`: returns its output and how certain it is, from 0 to 1 or None."""
+_CONFIDENT = re.compile(rf"^def {WITH_CONFIDENCE}\(", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,11 @@ class Program:
     code: str
     language: str = "python"
 
+    @property
+    def says_confidence(self) -> bool:
+        """Whether the program has a function that returns the output and how certain it is."""
+        return self.language == "python" and _CONFIDENT.search(self.code) is not None
+
 
 @dataclass(frozen=True)
 class ProgramOutcome:
@@ -23,12 +33,14 @@ class ProgramOutcome:
 
     `latency_ms` is the time of the run, with loading where the program was not loaded yet, without the wait
     for a free worker. For an input that ran in a group it is the input's own time in the sandbox plus an
-    equal share of what the group cost besides.
+    equal share of what the group cost besides. `confidence` is how certain the program is of its output, from 0 to 1;
+    None where it does not say.
     """
 
     output: Any
     error: str | None
     latency_ms: float
+    confidence: float | None = None
 
     @property
     def ok(self) -> bool:

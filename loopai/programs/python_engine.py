@@ -147,7 +147,7 @@ class PythonEngine:
             if reply.failure is not None and reply.failure.kind is FailureKind.CRASH:
                 self._raise_if_closed()
             nature.learn(reply.ms if nature.stateless else loading_ms + reply.ms)
-            return SessionReply(reply.output, reply.failure, loading_ms + reply.ms)
+            return SessionReply(reply.output, reply.failure, loading_ms + reply.ms, reply.confidence)
 
     def _run_batch(self, workers: Workers, program: Program, batch: _Batch, most_threads: int) -> None:
         nature = workers.nature(program)
@@ -267,7 +267,8 @@ class _Batch:
 
 
 def _outcome(reply: SessionReply) -> ProgramOutcome:
-    return ProgramOutcome(reply.output, None if reply.failure is None else reply.failure.text, reply.ms)
+    error = None if reply.failure is None else reply.failure.text
+    return ProgramOutcome(reply.output, error, reply.ms, reply.confidence)
 
 
 def _close_own(workers: dict[int, Workers]) -> None:

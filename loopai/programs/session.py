@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from .failures import LONGEST_MESSAGE, FailureKind, ProgramFailure, explain, message_of, timed_out
-from .program import Program
+from .program import WITH_CONFIDENCE, Program
 from .values import NotJSON, from_output
 
 __all__ = ["GroupReply", "SandboxSession", "SessionReply", "slack_ms"]
@@ -25,8 +25,7 @@ _MOST_CALLS = 5_000
 _DRIVER = f"""
 import asyncio as _loopai_asyncio, json as _loopai_json, sys as _loopai_sys, time as _loopai_time
 
-def _loopai_call(value, _type=type, _dumps=_loopai_json.dumps, _run=_loopai_asyncio.run, _len=len, _error=ValueError):
-    result = main(value)
+def _loopai_text(result, _type=type, _dumps=_loopai_json.dumps, _run=_loopai_asyncio.run, _len=len, _error=ValueError):
     if _type(result).__name__ == 'coroutine':
         result = _run(result)
     text = _dumps(result, allow_nan=False)
@@ -34,8 +33,15 @@ def _loopai_call(value, _type=type, _dumps=_loopai_json.dumps, _run=_loopai_asyn
         raise _error('Output is longer than {_LONGEST_OUTPUT} characters of JSON')
     return text
 
-def _loopai_group(values, budget, _now=_loopai_time.perf_counter, _call=_loopai_call, _print=print,
-                  _err=_loopai_sys.stderr, _any=BaseException, _type=type, _str=str):
+def _loopai_call(value, _text=_loopai_text):
+    return _text(main(value)), None
+
+def _loopai_confident(value, _text=_loopai_text):
+    result = {WITH_CONFIDENCE}(value)
+    return _text(result[0]), result[1]
+
+def _loopai_group(values, budget, _call, _now=_loopai_time.perf_counter, _print=print, _err=_loopai_sys.stderr,
+                  _any=BaseException, _type=type, _str=str):
     replies = []
     first = _now()
     position = 0
@@ -46,12 +52,13 @@ def _loopai_group(values, budget, _now=_loopai_time.perf_counter, _call=_loopai_
         _print(f'\\x1e{{position}}\\x1e', file=_err)
         position += 1
         try:
-            reply = [True, '', _call(value)]
+            text, confidence = _call(value)
+            reply = [True, '', text, confidence]
         except _any as error:
             kind = _type(error).__name__
             text = _str(error.args[0]) if kind == 'KeyError' and error.args else _str(error)
-            reply = [False, kind, text[:{LONGEST_MESSAGE + 1}]]
-        replies.append((reply[0], reply[1], reply[2], _now() - start))
+            reply = [False, kind, text[:{LONGEST_MESSAGE + 1}], None]
+        replies.append((reply[0], reply[1], reply[2], _now() - start, reply[3]))
     return replies
 
 def _loopai_kind(_type=type):
@@ -67,6 +74,7 @@ class SessionReply:
     output: Any
     failure: ProgramFailure | None
     ms: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class GroupReply:
 
 
 def slack_ms(timeout_ms: int) -> float:
-    """How long a group may go on taking up inputs: each of them then still has its whole time-out."""
+    """How long a group may take up inputs: each of them then still has its whole time-out."""
     return min(50.0, timeout_ms / 4)
 
 
@@ -95,6 +103,7 @@ class SandboxSession:
         self.pid: int | None = None
         self._monty = monty
         self._max_memory_mb = max_memory_mb
+        self._function = "_loopai_confident" if program.says_confidence else "_loopai_call"
 
     def load(self) -> ProgramFailure | None:
         """Run the program's module level."""
@@ -118,20 +127,24 @@ class SandboxSession:
         self._count(1)
         start = time.perf_counter()
         output: Any = None
+        confidence: float | None = None
         failure: ProgramFailure | None = None
         try:
-            text = self.checkout.feed_run(
-                "_loopai_call(_loopai_input)", inputs={"_loopai_input": value}, print_callback=_discard
+            reply = self.checkout.feed_run(
+                f"{self._function}(_loopai_input)", inputs={"_loopai_input": value}, print_callback=_discard
             )
-            output = from_output(text)
+            if isinstance(reply, tuple) and len(reply) == 2:
+                output, confidence = from_output(reply[0]), _share(reply[1])
+            else:
+                failure = _replaced()
         except self._monty.MontyError as error:
             failure = self._explain(error)
         except NotJSON as error:
             failure = ProgramFailure(str(error), FailureKind.PROGRAM)
         ms = (time.perf_counter() - start) * 1000
         if failure is None and ms > self.timeout_ms:
-            output, failure = None, timed_out(self.timeout_ms)
-        return SessionReply(output, failure, ms)
+            output, confidence, failure = None, None, timed_out(self.timeout_ms)
+        return SessionReply(output, failure, ms, confidence)
 
     def call_group(self, values: Sequence[Any]) -> GroupReply:
         """Run `main` on one value after the other in one request, as many as come to their turn in `slack_ms`."""
@@ -140,7 +153,7 @@ class SandboxSession:
         start = time.perf_counter()
         try:
             rows = self.checkout.feed_run(
-                "_loopai_group(_loopai_inputs, _loopai_budget)",
+                f"_loopai_group(_loopai_inputs, _loopai_budget, {self._function})",
                 inputs={"_loopai_inputs": values, "_loopai_budget": slack_ms(self.timeout_ms) / 1000},
                 print_callback=heard,
             )
@@ -154,7 +167,7 @@ class SandboxSession:
         except (TypeError, ValueError, LookupError, ZeroDivisionError):
             # Only a program that replaced the driver gets here; one by one it fails with a text.
             self.usable = False
-            return GroupReply([], ProgramFailure("Execution error: the program replaced its driver", FailureKind.CRASH))
+            return GroupReply([], _replaced())
         return GroupReply(replies)
 
     def close(self) -> None:
@@ -166,13 +179,13 @@ class SandboxSession:
             self.usable = False
 
     def _read(self, row: Any, ms: float) -> SessionReply:
-        ok, name, text, _ = row
+        ok, name, text, _, said = row
         if ms > self.timeout_ms:
             return SessionReply(None, timed_out(self.timeout_ms), ms)
         if not ok:
             return SessionReply(None, ProgramFailure(message_of(str(name), str(text)), FailureKind.PROGRAM), ms)
         try:
-            return SessionReply(from_output(text), None, ms)
+            return SessionReply(from_output(text), None, ms, _share(said))
         except NotJSON as error:
             return SessionReply(None, ProgramFailure(str(error), FailureKind.PROGRAM), ms)
 
@@ -192,6 +205,17 @@ class SandboxSession:
         if failure.kind is not FailureKind.PROGRAM:
             self.usable = False
         return failure
+
+
+def _replaced() -> ProgramFailure:
+    return ProgramFailure("Execution error: the program replaced its driver", FailureKind.CRASH)
+
+
+def _share(said: Any) -> float | None:
+    """What a program says of its certainty; None for what is not a number from 0 to 1."""
+    if isinstance(said, (int, float)) and not isinstance(said, bool) and 0 <= said <= 1:
+        return float(said)
+    return None
 
 
 class _Marks:

@@ -217,7 +217,7 @@ class _Module:
         self.imports_clash = any(
             sum(len(scope.bindings.get(name, ())) for scope in scopes) > 1 for name in (*self.modules, *self.members)
         )
-        # A table that loading goes on to read may have been changed there, under this name or another.
+        # A table that loading then reads may have been changed there, under this name or another.
         self.used_at_load = {
             node.id for node in self.module.nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
         } | {

@@ -157,7 +157,7 @@ class Workers:
                 "max_memory": self._max_memory_mb * 1024 * 1024,
                 "max_recursion_depth": _RECURSION,
             },
-            # Sleeping is no work: a program that sleeps goes on at once.
+            # Sleeping is no work: a program that sleeps continues at once.
             os_policy={"sleep": "zero"},
             assert_message_annotations=False,
         )

@@ -11,17 +11,19 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional, TextIO, Union, cast
 
-from ..batch.api import FileSource, files_of, maker, mapping_of, open_file, perform, prepare
+from ..batch.api import files_of, maker, mapping_of, open_file, perform, prepare
 from ..batch.engine.driver import Driver
 from ..batch.engine.run import Run
 from ..batch.engine.stopping import Stop
+from ..batch.formats.opening import FileSource
 from ..batch.formats.sinks import NOTHING_KEPT
-from ..batch.reporting.one_line import one_line
-from ..batch.reporting.progress import Bar, watcher_for
+from ..batch.reporting.one_line import counted, one_line
+from ..batch.reporting.progress import ProgressBar, watcher_for
 from ..batch.reporting.report import check_report, write_report
-from ..batch.resume.checkpoint import check_apart
+from ..batch.resume.checkpoint import CONTINUE, check_apart, check_output
 from ..batch.resume.prescan import prescan
 from ..batch.rows import Row
 from ..exceptions import (
@@ -49,10 +51,12 @@ from .exit_codes import (
 )
 from .interrupts import Interrupts, interrupts
 from .options import CommandOptions
+from .text import no_server
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
     from ..models import Task
+    from ..programs.input_check import InputCheck
 
 __all__ = [
     "ALL_OK",
@@ -72,7 +76,10 @@ __all__ = [
 ]
 
 PLANNED = 3
-"""Rows that `--dry-run` shows."""
+"""Rows that `--dry-run` shows, beside the first that would fail."""
+
+CHECKED = 1000
+"""Rows that `--dry-run` checks against the task's input schema."""
 
 
 def run_command(
@@ -100,7 +107,7 @@ def run_command(
         return command.fail(USAGE, spelled(error, in_shell))
     except LoopaiException as error:
         unreachable = isinstance(error, (ConnectionException, ServerException))
-        return command.fail(SERVER_UNREACHABLE if unreachable else USAGE, str(error))
+        return command.fail(SERVER_UNREACHABLE if unreachable else USAGE, no_server(client, error) or str(error))
 
 
 def refuse(error: OptionError, as_json: bool, stderr: Optional[TextIO] = None) -> int:
@@ -124,7 +131,7 @@ class BatchCommand:
         self._shared = options
         self._stderr = stderr
         self.client = client
-        self._drawn: list[Bar] = []
+        self._drawn: list[ProgressBar] = []
 
     @property
     def stderr(self) -> TextIO:
@@ -138,39 +145,68 @@ class BatchCommand:
             check_report(self._shared.report)
 
     def say(self, text: str) -> None:
-        """Tell people."""
-        # Rows go on where nobody hears of them any more, as after `2>&1 | head`.
+        """Tell people; with `--json`, the line is an object with the text as its `message`."""
+        self._write(json.dumps({"message": text}, ensure_ascii=False) if self._shared.json else text)
+
+    def _write(self, line: str) -> None:
+        # Rows continue where nobody hears of them any more, as after `2>&1 | head`.
         with contextlib.suppress(BrokenPipeError):
-            print(text, file=self.stderr, flush=True)  # the command's own voice
+            print(line, file=self.stderr, flush=True)  # the command's own voice
 
     def fail(self, code: int, text: str) -> int:
         """Tell an error, and give its exit code."""
-        self.say(_failure(code, text, self._shared.json))
+        self._write(_failure(code, text, self._shared.json))
         return code
 
     def watchers(self, progress: Optional[str] = None) -> list[Any]:
         """What shows how the run goes, as `--progress` (or `progress`) says; `carry_out` puts it away."""
-        made = watcher_for(progress or self._shared.progress, self.stderr)
-        self._drawn += [watcher for watcher in made if isinstance(watcher, Bar)]
+        kind = progress or self._shared.progress
+        made = watcher_for("json" if self._shared.json and kind in {"auto", "plain"} else kind, self.stderr)
+        self._drawn += [watcher for watcher in made if isinstance(watcher, ProgressBar)]
         return made
 
     def plan(self, task: str, source: str, rows: Optional[int], chunk_size: int, max_in_flight: int) -> None:
         """Say what a run would send."""
-        self.say(f"Task {task} at {self.client.base_url}: {source}, {'?' if rows is None else f'{rows:,}'} rows")
+        number = "? rows" if rows is None else counted(rows, "row")
+        self.say(f"Task {task} at {self.client.base_url}: {source}, {number}")
         if rows is not None:
             requests = -(-rows // chunk_size)
             self.say(
-                f"{requests:,} request{'s' if requests != 1 else ''} of at most {chunk_size} rows,"
-                f" {max_in_flight} at a time"
+                f"{counted(requests, 'request')} of at most {counted(chunk_size, 'row')}, {max_in_flight} at a time"
             )
 
-    def show(self, rows: Iterable[Row]) -> int:
-        """Say what the first rows would be sent as, and give the exit code of a dry run."""
-        shown = list(islice(rows, PLANNED))
-        for row in shown:
-            text = row.error or json.dumps(row.input, ensure_ascii=False, default=str)
-            self.say(f"{one_line(row.key, LONGEST_NAME)}: {one_line(text, LONGEST)}")
-        return FAILED_ROWS if any(row.error is not None for row in shown) else ALL_OK
+    def show(self, rows: Iterable[Row], task: str) -> int:
+        """Say what the first rows would be sent as and whether they fit the task, and give a dry run's exit code."""
+        check = self._input_check(task)
+        shown = bad = seen = 0
+        for row in islice(rows, CHECKED if check is not None else PLANNED):
+            seen += 1
+            wrong = check.errors(row.input) if check is not None and row.error is None else []
+            problem = row.error or "; ".join(f"{path}: {text}" for path, text in wrong[:3])
+            bad += bool(problem)
+            if shown < PLANNED or (problem and bad == 1):
+                shown += 1
+                text = row.error or json.dumps(row.input, ensure_ascii=False, default=str)
+                text = f"{text} does not fit: {problem}" if wrong else text
+                self.say(f"{one_line(row.key, LONGEST_NAME)}: {one_line(text, LONGEST)}")
+        if check is not None:
+            fits = "all fit" if not bad else f"{bad:,} cannot be read or do not fit"
+            rows_checked = "1 row" if seen == 1 else f"{seen:,} rows"
+            self.say(f"Checked the first {rows_checked} against the task's input schema: {fits}.")
+        return FAILED_ROWS if bad else ALL_OK
+
+    def _input_check(self, task: str) -> Optional[InputCheck]:
+        """What rows are checked with; `None`, and why in words, where they cannot be."""
+        try:
+            from ..programs.input_check import InputCheck, SchemaTooLarge
+        except ImportError:
+            self.say("Rows are not checked against the task's input schema, which needs: pip install jsonschema-rs")
+            return None
+        try:
+            return InputCheck(find_task(self.client, task).input_schema)
+        except (LoopaiException, SchemaTooLarge) as error:
+            self.say(f"Rows are not checked against the task's input schema: {error}")
+            return None
 
     def carry_out(self, work: Callable[[Stop], CommandResult], *, go_on: str = TO_RESUME) -> int:
         """Do the work with signals heeded, say how it ended, and give the exit code.
@@ -214,7 +250,7 @@ class BatchCommand:
         """The summary, as lines or as JSON."""
         summary = ending.summary
         if self._shared.json:
-            self.say(json.dumps({"summary": {**summary.to_dict(), **ending.members}}, ensure_ascii=False))
+            self._write(json.dumps({"summary": {**summary.to_dict(), **ending.members}}, ensure_ascii=False))
             return
         for line in (*told(summary), *ending.notes):
             self.say(line)
@@ -246,7 +282,11 @@ class FileCommand(BatchCommand):
             return self.dry_run(source)
         if to_stdout and stdout is None and sys.stdout is None:
             raise OptionError("standard output is closed; pass {output} FILE")
-        task_id = str(find_task(self.client, options.task).id)
+        path = None if to_stdout else Path(str(options.output))
+        check_output(path, options.output_format, options.mode, cast("Optional[str]", options.journal))
+        task = find_task(self.client, options.task)
+        mapping_of(source, options)[0].check_schema(task.input_schema, source.header or ())
+        task_id = str(task.id)
         if options.version is not None:
             self.check_version(task_id, options.version)
         output: Union[str, IO[bytes]] = options.output or "-"
@@ -284,7 +324,7 @@ class FileCommand(BatchCommand):
             rows = prescan(source, key, allow_duplicates=options.allow_duplicates, limit=options.limit).rows
         make = maker(source, key, mapping)
         self.plan(options.task, source.name, rows, options.chunk_size, options.max_in_flight)
-        code = self.show(make(record, number) for number, record in enumerate(source, 1))
+        code = self.show((make(record, number) for number, record in enumerate(source, 1)), options.task)
         self.say("Nothing was sent (--dry-run).")
         return code
 
@@ -295,10 +335,10 @@ class FileCommand(BatchCommand):
             return self.finished(run, checkpoint.name)
         journal = checkpoint.journal if checkpoint is not None else None
         if checkpoint is not None and journal is not None and self.options.resumes:
-            if not checkpoint.resumed:
+            if not checkpoint.resumed and self.options.mode != CONTINUE:
                 self.say(f"Nothing to resume at {journal.path}: starting from the first row.")
-            elif journal.dropped:
-                self.say(f"{journal.dropped:,} bytes of an unfinished record were cut off the journal.")
+            if journal.dropped:
+                self.say(f"{counted(journal.dropped, 'byte')} of an unfinished record were cut off the journal.")
         go_on = TO_RESUME if journal is not None else spell(NOTHING_KEPT, in_shell)
 
         def work(stop: Stop) -> CommandResult:

@@ -88,6 +88,8 @@ def _item(item_id: str, result: models.ExecutionResult) -> dict[str, Any]:
     item: dict[str, Any] = {"id": item_id, "execution_id": result.execution_id, "success": result.succeeded}
     if result.succeeded:
         item["output"] = result.output
+        if result.confidence is not None:
+            item["confidence"] = result.confidence
     else:
         item["error_message"] = result.error_message
     return {**item, "latency_ms": result.latency_ms, "sampled_for_validation": False}

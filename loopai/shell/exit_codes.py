@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ..batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
-from ..batch.reporting.one_line import one_line
+from ..batch.reporting.charts import milliseconds
+from ..batch.reporting.one_line import counted, one_line
 from ..batch.reporting.snapshot import Snapshot
 from ..batch.reporting.statistics import Summary
 from ..exceptions import LoopaiException
@@ -24,6 +25,12 @@ TO_RETRY = "Run again with --retry-failed to repeat the rows that failed."
 
 LONGEST = 400
 """Characters of a text of somebody's on the terminal: an error may quote a whole row."""
+
+MOST_KINDS = 5
+"""Kinds of errors in the summary for people; the one in JSON has more."""
+
+MOST_CLASSES = 20
+"""Labels there."""
 
 LONGEST_NAME = 80
 """Characters of a key or a label there."""
@@ -85,7 +92,9 @@ class CommandResult:
 
 def told(summary: Summary) -> list[str]:
     """The summary as lines for people."""
-    parts = [f"{summary.ok:,} ok", f"{summary.errors:,} errors"]
+    parts = [f"{summary.ok:,} ok", counted(summary.errors, "error")]
+    if summary.doubtful:
+        parts.insert(1, f"{summary.doubtful:,} doubtful")
     if summary.cancelled:
         parts.append(f"{summary.cancelled:,} cancelled")
     if summary.skipped:
@@ -93,18 +102,25 @@ def told(summary: Summary) -> list[str]:
     lines = [f"{', '.join(parts)} in {summary.seconds:.1f} s ({summary.rows_per_second:,.0f} rows/s)"]
     p50, p95 = summary.latency_ms.get("p50"), summary.latency_ms.get("p95")
     if p50 is not None and p95 is not None:
-        lines.append(f"Latency at the server: half of the rows within {p50:.2g} ms, 95 % within {p95:.2g} ms")
-    kinds = list(summary.errors_by_kind.items())[:5]
-    lines += [f"  {count:,} × {one_line(kind, LONGEST)}" for kind, count in kinds]
+        half, most = milliseconds(p50), milliseconds(p95)
+        lines.append(f"Latency at the server: half of the rows within {half}, 95 % within {most}")
+    kinds = list(summary.errors_by_kind.items())
+    lines += [f"  {count:,} × {one_line(kind, LONGEST)}" for kind, count in kinds[:MOST_KINDS]]
+    if len(kinds) > MOST_KINDS:
+        rest = sum(count for _, count in kinds[MOST_KINDS:])
+        lines.append(f"  … and {len(kinds) - MOST_KINDS} more kinds of errors, in {counted(rest, 'row')}")
     quality = summary.quality
     if quality is not None and quality["accuracy"] is None:
         lines.append("No accuracy: no row has both an output and the column that --expect names")
     elif quality is not None:
-        lines.append(f"Accuracy {quality['accuracy']:.4f} over {quality['rows']:,} rows")
-        for label, scores in list(quality["classes"].items())[:20]:
+        lines.append(f"Accuracy {quality['accuracy']:.4f} over {counted(quality['rows'], 'row')}")
+        classes = list(quality["classes"].items())
+        for label, scores in classes[:MOST_CLASSES]:
             shares = [
                 f"{name} {'–' if scores[name] is None else format(scores[name], '.3f')}"
                 for name in ("precision", "recall")
             ]
-            lines.append(f"  {one_line(label, LONGEST_NAME)}: {', '.join(shares)}, {scores['rows']:,} rows")
+            lines.append(f"  {one_line(label, LONGEST_NAME)}: {', '.join(shares)}, {counted(scores['rows'], 'row')}")
+        if len(classes) > MOST_CLASSES:
+            lines.append(f"  … and {len(classes) - MOST_CLASSES} more")
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any, Optional, TypeVar
 
 from ..batch.options import AGAIN, FILE, QUERYSET, RESULTS, BatchOptions, OptionInfo, one_of, option, seconds, table
@@ -55,8 +56,17 @@ MODE_FLAGS: Mapping[str, str] = {
     "resume": "Continue an earlier run.",
     "retry_failed": "Continue, and repeat the rows that failed.",
     "overwrite": "Start again, over an output that exists.",
+    "continue": "Continue the last run if it is unfinished, otherwise start a new one; for cron.",
 }
 """How a command says `mode`, with the help of each."""
+
+
+def mode_argument(mode: str) -> str:
+    """The name under which a parser keeps the flag of a mode: `continue` is a word of Python."""
+    return f"{mode}_" if iskeyword(mode) else mode
+
+
+MODE_ARGUMENTS = tuple(map(mode_argument, MODE_FLAGS))
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,8 @@ def flags_of(options: type[BatchOptions], where: Iterable[str] = COMMANDS) -> It
             continue
         if name == "mode":
             for mode, text in MODE_FLAGS.items():
-                yield Flag(mode, _flag(mode), OptionInfo(text, where=info.where, group=AGAIN), switch=True)
+                said = OptionInfo(text, where=info.where, group=AGAIN)
+                yield Flag(mode_argument(mode), _flag(mode), said, switch=True)
             continue
         yield Flag(name, info.flags or _flag(name), info, switch=isinstance(defaults[name], bool))
 
@@ -89,8 +100,8 @@ def _flag(name: str) -> tuple[str, ...]:
 
 def options_of(options: type[O], parsed: Mapping[str, Any]) -> O:
     """The options that a parser read; what is `None` was not given. Raises `OptionError`."""
-    values = {name: value for name, value in parsed.items() if value is not None and name not in MODE_FLAGS}
-    modes = [mode for mode in MODE_FLAGS if parsed.get(mode)]
+    values = {name: value for name, value in parsed.items() if value is not None and name not in MODE_ARGUMENTS}
+    modes = [mode for mode in MODE_FLAGS if parsed.get(mode_argument(mode))]
     if len(modes) > 1:
         raise OptionError(f"{{{modes[0]}}} and {{{modes[1]}}} exclude each other")
     if modes:

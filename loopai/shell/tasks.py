@@ -149,6 +149,29 @@ def _artifacts(client: SyncLoopaiClient, task: str, code: Optional[int]) -> Any:
     return client.list_artifacts(task)
 
 
+def _diff(client: SyncLoopaiClient, task: str, one: int, other: int) -> str:
+    first, second = (client.get_artifact(task, version).code.splitlines() for version in (one, other))
+    return "\n".join(difflib.unified_diff(first, second, f"version {one}", f"version {other}", lineterm=""))
+
+
+def _show_diff(output: _Output, text: str) -> None:
+    if text:
+        output.show_raw(shown(text))
+    else:
+        output.tell("The two versions are the same.")
+
+
+def _show_generated(output: _Output, program: ProgramArtifact) -> None:
+    rows = [("version", program.version), ("status", program.status), ("score", f"{program.confidence_score:.3f}")]
+    output.show(output.facts(rows))
+    if program.status == "draft":
+        output.tell("It is not better than the active version, and stays a draft. Use it all the same with: activate")
+
+
+def _show_gone(output: _Output, answer: None) -> None:
+    output.tell("The task is deleted, with its programs and executions.")
+
+
 def _show_tasks(output: _Output, tasks: list[Task]) -> None:
     if not tasks:
         output.tell("The server has no tasks. Add one with: create")
@@ -267,6 +290,53 @@ VERBS: Final[Mapping[str, Verb]] = {
         "Sending the program",
         _push,
         _show_pushed,
+    ),
+    "examples": Verb(
+        "Add examples to a task; one with the same input replaces the earlier one. Then: generate. Only the embedded "
+        "server supports this.",
+        (
+            _TASK,
+            _argument("examples", 'Lines of {"input": …, "output": …}, or an array of them.', "FILE", read_examples),
+        ),
+        "Adding the examples",
+        lambda client, task, examples: client.add_examples(task, examples),
+        _show_task,
+    ),
+    "generate": Verb(
+        "Make the next version of a task's program from its examples; it becomes active where it is better. Only the "
+        "embedded server supports this.",
+        (_TASK,),
+        "Making the program",
+        lambda client, task: client.generate(task),
+        _show_generated,
+    ),
+    "activate": Verb(
+        "Make a version the active one. Only the embedded server supports this.",
+        (_TASK, _argument("version", "The version.", "N", whole(1))),
+        "Activating the program",
+        lambda client, task, version: client.activate(task, version),
+        _show_pushed,
+    ),
+    "retire": Verb(
+        "Take a version out of use. Only the embedded server supports this.",
+        (_TASK, _argument("version", "The version.", "N", whole(1))),
+        "Retiring the program",
+        lambda client, task, version: client.retire(task, version),
+        _show_pushed,
+    ),
+    "diff": Verb(
+        "Show how the programs of two versions differ.",
+        (_TASK, _argument("one", "A version.", "N", whole(1)), _argument("other", "The other one.", "M", whole(1))),
+        "Asking for the programs",
+        _diff,
+        _show_diff,
+    ),
+    "delete": Verb(
+        "Delete a task with its examples, programs and executions. Only the embedded server supports this.",
+        (_TASK,),
+        "Deleting the task",
+        lambda client, task: client.delete_task(task),
+        _show_gone,
     ),
     "artifacts": Verb(
         "List a task's programs by version, or write the source of one.",

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional
+
+from ..exceptions import ConnectionException, TimeoutException
+
+if TYPE_CHECKING:
+    from ..client import SyncLoopaiClient
 
 # The last ranges turn the direction of what is read: a line would seem to say something else.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -33,3 +38,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def no_server(client: SyncLoopaiClient, error: Exception) -> Optional[str]:
+    """Return what to do where nothing answers at the address that nobody chose, `None` for any other failure."""
+    config = client.config
+    unanswered = isinstance(error, ConnectionException) and not isinstance(error, TimeoutException)
+    if not unanswered or config.local or config.sources["base_url"] != "default":
+        return None
+    why = getattr(error, "original_exception", None) or error
+    advice = "start one with: loopai serve, or name one with --base-url or LOOPAI_BASE_URL"
+    return f"no server answers at {config.base_url} ({why}): {advice}"

@@ -36,10 +36,11 @@ from __future__ import annotations
 
 from .deliveries import SignedWebhook, signed_webhook
 from .fake import FakeLoopai
-from .programming import Call, FakeOperation, FakeTask, NotProgrammed, ProgramError
+from .programming import Call, Certain, FakeOperation, FakeTask, NotProgrammed, ProgramError
 
 __all__ = [
     "Call",
+    "Certain",
     "FakeLoopai",
     "FakeOperation",
     "FakeTask",

@@ -13,7 +13,17 @@ from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 from pydantic_core import to_json
 
 from .._core.wire import Reply
-from .programming import Call, FakeTask, NoSuchTask, NotProgrammed, ProgramError, how_to_program, reply
+from .programming import (
+    Call,
+    CallLog,
+    Certain,
+    FakeTask,
+    NoSuchTask,
+    NotProgrammed,
+    ProgramError,
+    how_to_program,
+    reply,
+)
 
 Answered = tuple[int, Any]
 
@@ -93,7 +103,7 @@ class FakeServer:
         self._names: dict[str, str] = {}
         self._canaries: dict[str, dict[str, Any]] = {}
         self._subscriptions: dict[str, dict[str, Any]] = {}
-        self.calls: list[Call] = []
+        self.log = CallLog(lock)
 
     def answer(self, name: str, parts: Mapping[str, str], body: Any) -> Reply:
         """What the operation answers. Raises `NotProgrammed` for a task without program."""
@@ -115,7 +125,7 @@ class FakeServer:
         task_id = name_as_id(name) or self.id_of(name)
         with self._lock:
             if task_id not in self._tasks:
-                self._tasks[task_id] = FakeTask(name, task_id, self._lock, self.calls)
+                self._tasks[task_id] = FakeTask(name, task_id, self._lock, self.log)
             return self._tasks[task_id]
 
     def task(self, task_id: object) -> Optional[FakeTask]:
@@ -237,7 +247,10 @@ class FakeServer:
         call = Call(task.name, item["input"], request.get("version"), request.get("timeout_ms"), forced, item_id)
         outcome: dict[str, Any] = {"latency_ms": LATENCY_MS, "sampled_for_validation": forced}
         try:
-            outcome["output"] = task.run(call)
+            output = task.run(call)
+            if isinstance(output, Certain):
+                outcome["confidence"], output = output.confidence, output.output
+            outcome["output"] = output
         except ProgramError as error:
             outcome["error_message"] = str(error)
         return {"execution_id": uuid4(), **outcome}
@@ -280,7 +293,7 @@ class FakeServer:
         return 200, "Healthy"
 
     def get_metrics(self, body: Any) -> Answered:
-        return 200, f"# TYPE loopai_fake_inputs_total counter\nloopai_fake_inputs_total {len(self.calls)}\n"
+        return 200, f"# TYPE loopai_fake_inputs_total counter\nloopai_fake_inputs_total {self.log.count()}\n"
 
     # Validation, comparison, canaries
 
@@ -387,7 +400,8 @@ class FakeServer:
 
     def _task(self, task: FakeTask) -> dict[str, Any]:
         made = task.record.setdefault("created_at", self._now())
-        version = _active_version(task)
+        # What a test has programmed is a program: without one, the first execution would have to make it.
+        version = _active_version(task) or (1 if task.programmed else None)
         active = {} if version is None else {"active_version": version}
         defaults = {"description": "a task of the fake", "input_schema": {}, "output_schema": {}, "examples": []}
         targets = {"accuracy_target": 0.9, "latency_target_ms": 10, "sampling_rate": 0.1}

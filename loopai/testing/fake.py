@@ -73,8 +73,7 @@ class FakeLoopai(Faulty):
     @property
     def calls(self) -> list[Call]:
         """Every input given to a task so far, alone or in a batch."""
-        with self._lock:
-            return list(self._server.calls)
+        return self._server.log.calls()
 
     def client(self, **options: Unpack[ClientOptions]) -> SyncLoopaiClient:
         """A `SyncLoopaiClient` on this fake that makes no pauses between attempts. `options` are those of the class."""

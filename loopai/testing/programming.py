@@ -40,6 +40,14 @@ class NotProgrammed(AssertionError):
 
 
 @dataclass(frozen=True)
+class Certain:
+    """An output with how certain the program is of it, from 0 to 1: for `returns`, `returns_each` and `computes`."""
+
+    output: Any
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Call:
     """One input given to a task, alone or in a batch, where `item_id` is the row's own id."""
 
@@ -49,6 +57,36 @@ class Call:
     timeout_ms: Optional[int] = None
     force_validation: bool = False
     item_id: Optional[str] = None
+
+
+class CallLog:
+    """The calls of a fake, each as a few texts and numbers.
+
+    So a change that a program makes to its input does not change the record, and a test of many rows leaves the
+    garbage collector nothing to look through.
+    """
+
+    def __init__(self, lock: AbstractContextManager[Any]) -> None:
+        self._lock = lock
+        self._kept: list[tuple[Any, ...]] = []
+
+    def add(self, call: Call) -> None:
+        """Keep a call."""
+        more = (call.version, call.timeout_ms, call.force_validation, call.item_id)
+        with self._lock:
+            self._kept.append((call.task, to_json(call.input), *more))
+
+    def count(self, task: Optional[str] = None) -> int:
+        """How many calls there were, of one task if it is given."""
+        return len(self._of(task))
+
+    def calls(self, task: Optional[str] = None) -> list[Call]:
+        """The calls in their order, of one task if it is given."""
+        return [Call(name, from_json(content), *more) for name, content, *more in self._of(task)]
+
+    def _of(self, task: Optional[str]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return [kept for kept in self._kept if task is None or kept[0] == task]
 
 
 def reply(status: int, body: Any, headers: Optional[Mapping[str, str]] = None) -> Reply:
@@ -64,7 +102,7 @@ class Faulty:
     """What can be made to fail: all of the server, an operation or a task.
 
     `times` counts requests; without it the fault lasts until `recovers()`. Faults come in the order programmed, and
-    whatever else is programmed goes on after them.
+    whatever else is programmed follows them.
     """
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
@@ -83,7 +121,7 @@ class Faulty:
     ) -> Self:
         """Answer with an error status. `errors` are texts by field, `retry_after` is in seconds."""
         if status < 300:
-            raise ValueError(f"{status} is no error: use a task's `returns` or an operation's `replies`")
+            raise ValueError(f"{status} is not an error: use a task's `returns` or an operation's `replies`")
         problems = [(name, text) for name, texts in (errors or {}).items() for text in texts]
         details = [{"property_name": name, "error_message": text} for name, text in problems]
         body = {"code": code or _CODES.get(status), "message": message, "details": details, "trace_id": "fake"}
@@ -147,7 +185,7 @@ class FakeOperation(Faulty):
 class FakeTask(Faulty):
     """One task, as made by `FakeLoopai.task`. `id` is what the client sends for `name`."""
 
-    def __init__(self, name: str, task_id: str, lock: AbstractContextManager[Any], log: list[Call]) -> None:
+    def __init__(self, name: str, task_id: str, lock: AbstractContextManager[Any], log: CallLog) -> None:
         super().__init__(lock)
         self.name = name
         self.id = task_id
@@ -209,8 +247,7 @@ class FakeTask(Faulty):
     @property
     def calls(self) -> list[Call]:
         """The inputs given to this task so far, in their order, with how they were given."""
-        with self._lock:
-            return [call for call in self._log if call.task == self.name]
+        return self._log.calls(self.name)
 
     @property
     def inputs(self) -> list[Any]:
@@ -220,7 +257,12 @@ class FakeTask(Faulty):
     @property
     def call_count(self) -> int:
         """How many inputs were given to this task so far; rows of batches count each, repeated attempts once more."""
-        return len(self.calls)
+        return self._log.count(self.name)
+
+    @property
+    def programmed(self) -> bool:
+        """Whether the test has said what the task gives."""
+        return self._program is not None
 
     def run(self, call: Call) -> Any:
         """The program's output for a call, which is kept on record.
@@ -228,8 +270,7 @@ class FakeTask(Faulty):
         Raises `ProgramError` where the program fails, `NoSuchTask` for one that the server lacks, and
         `NotProgrammed` where nothing was programmed.
         """
-        with self._lock:
-            self._log.append(call)
+        self._log.add(call)
         if self.unknown:
             raise NoSuchTask(f"Task with ID {self.id} not found")
         if self._program is None:

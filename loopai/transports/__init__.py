@@ -33,7 +33,7 @@ class Transport(Protocol):
         """Send one request and wait for its reply."""
 
     def close(self) -> None:
-        """Let go of connections; closing twice is no error."""
+        """Let go of connections; closing twice is not an error."""
 
 
 @runtime_checkable
@@ -44,7 +44,7 @@ class AsyncTransport(Protocol):
         """Send one request and wait for its reply."""
 
     async def aclose(self) -> None:
-        """Let go of connections; closing twice is no error."""
+        """Let go of connections; closing twice is not an error."""
 
 
 def _library(name: str) -> ModuleType:
@@ -84,7 +84,7 @@ def _open(config: Config, asynchronous: bool) -> Any:
     if config.local:
         from ..local import open_transport
 
-        return open_transport(None if config.local is True else str(config.local))
+        return open_transport(None if config.local is True else str(config.local), config.language_model)
     if config.transport not in TRANSPORT_NAMES:
         raise ConfigurationError(
             f"transport: {config.transport!r} is not one of {', '.join(map(repr, TRANSPORT_NAMES))}, nor an object"

@@ -135,7 +135,7 @@ async def _aread(response: httpx.Response, request: Request) -> ReplyBody:
 def _no_reply(
     library: Library, error: Exception, connecting: bool, timed_out: bool, queued: float, *, begun: bool
 ) -> NoReply:
-    """Word that no reply came, or that it broke off once it had `begun`.
+    """Return that no reply came, or that it broke off once it had `begun`.
 
     The error keeps its causes but none of their frames, which hold the headers.
     """

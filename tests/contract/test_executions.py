@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from loopai import BatchExecuteItem, BatchExecuteRequest, ExecutionException, NotFoundException, ValidationException
+from loopai import (
+    BatchExecuteItem,
+    BatchExecuteRequest,
+    ExecutionException,
+    ExecutionRecord,
+    NotFoundException,
+    ValidationException,
+)
 
 from .conftest import Calls
 
@@ -85,10 +92,11 @@ async def test_an_input_against_the_schema_is_refused_by_path(calls: Calls, task
 
 @pytest.mark.parametrize("known", [True, False])
 async def test_an_unknown_task_or_version_is_not_found(calls: Calls, task: Any, known: bool) -> None:
-    """404, which names what there is not."""
+    """The embedded server says so; where a published one says EXECUTION_ERROR, the client looks it up."""
     with pytest.raises(NotFoundException, match="not found") as caught:
         await calls.execute(task.id if known else uuid.uuid4(), {"text": "x"}, version=7 if known else None)
-    assert (caught.value.status_code, caught.value.code) == (404, "ARTIFACT_NOT_FOUND" if known else "TASK_NOT_FOUND")
+    assert caught.value.status_code == 404
+    assert caught.value.code == ("ARTIFACT_NOT_FOUND" if known else "TASK_NOT_FOUND")
 
 
 async def test_a_batch_keeps_the_order_and_counts(calls: Calls, task: Any) -> None:
@@ -164,3 +172,48 @@ async def test_any_json_value_goes_through_unchanged(calls: Calls, name: str, va
     await calls.push_program(task.id, "def main(input):\n    return {'echo': input, 'text': 'naïve 🎈'}\n")
     result = await calls.execute(task.id, value)
     assert result.output == {"echo": value, "text": "naïve 🎈"}
+
+
+SURE = """
+def main_with_confidence(input):
+    return input["text"], input["sure"]
+
+def main(input):
+    return main_with_confidence(input)[0]
+"""
+
+
+@pytest.mark.addition("pushing programs")
+async def test_a_program_says_how_certain_it_is(calls: Calls) -> None:
+    """On the result of an execution and of each item of a batch; nothing where the program does not say."""
+    task = await calls.create_task(f"sure-{uuid.uuid4().hex[:12]}", "echo", {}, {})
+    await calls.push_program(task.id, SURE)
+    assert (await calls.execute(task.id, {"text": "a", "sure": 0.75})).confidence == 0.75
+    assert (await calls.execute(task.id, {"text": "a", "sure": None})).confidence is None
+    batch = await calls.batch_execute(task.id, [{"text": "a", "sure": share} for share in (0.5, None, 1)])
+    assert [item.confidence for item in batch.results] == [0.5, None, 1.0]
+
+
+@pytest.mark.addition
+async def test_recorded_executions_are_listed_exported_and_deleted(calls: Calls, task: Any) -> None:
+    """Newest first with their inputs, by status, a page at a time; the export has all, and age deletes."""
+    for text in ("one", "two", "raise"):
+        await calls.execute(task.id, {"text": text}, raise_on_error=False)
+    found = await calls.list_executions(task.id, 2)
+    assert [record.input["text"] for record in found] == ["raise", "two"]
+    assert [record.status for record in found] == ["error", "success"]
+    before = found.reply.headers["x-next-cursor"]
+    rest = await calls.list_executions(task.id, 2, before)
+    assert [(record.input["text"], record.output) for record in rest] == [("one", {"label": "ham"})]
+    assert "x-next-cursor" not in rest.reply.headers
+    assert [record.input["text"] for record in await calls.list_executions(task.id, status="error")] == ["raise"]
+    exported = await calls.export_executions(task.id)
+    assert [ExecutionRecord.model_validate_json(line).input["text"] for line in exported.splitlines()] == [
+        "raise", "two", "one",
+    ]  # fmt: skip
+    assert len((await calls.export_executions(task.id, "success")).splitlines()) == 2
+    assert (await calls.delete_executions(36_500)).deleted == 0
+    with pytest.raises(ValidationException):
+        await calls.list_executions(task.id, 0)
+    with pytest.raises(ValidationException):
+        await calls.delete_executions(-1)

@@ -158,6 +158,9 @@ def same(value: Any, told: Any, path: str) -> None:
         assert value.replace(microsecond=0, tzinfo=None).isoformat() == told[:19], path
     elif isinstance(value, uuid.UUID):
         assert str(value) == told, path
+    elif isinstance(value, str) and value.startswith("the server failed to run it ("):
+        # Nothing is sent again here, and the error says that the item may have run.
+        assert told[:200] in value, path
     else:
         assert value == told, path
 

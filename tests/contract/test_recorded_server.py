@@ -38,6 +38,9 @@ class World:
         if line.name.startswith("task.create") and line.status == 201:
             return
         told = f"{line.path} {(line.body or b'')[:5000].decode('utf-8', 'replace')}".lower()
+        if line.name == "generate.fails" and line.environment == "Development":
+            # The one task that no recorded line shows.
+            self._make(RecordedTask(line.path.split("/")[4], "t-fails", None))
         for task in TASKS.values():
             if task.id not in self.ids and (task.id in told or uuid.UUID(task.id).hex in told or task.name in told):
                 self._make(task)
@@ -128,6 +131,9 @@ def test_a_recorded_request_is_answered_the_same(worlds: dict[str, World], line:
         return
     reply = world.send(line)
     compare(line, meant, reply)
+    if line.name == "task.delete":
+        # It is made anew for the lines that follow.
+        world.ids = {theirs: ours for theirs, ours in world.ids.items() if not reply.request.url.path.endswith(ours)}
     if line.file == "programs" and meant is None:
         check_program(line, reply.json())
     if line.name == "program.marker":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from loopai import ConflictException, NotFoundException, ValidationException
+from loopai import ConflictException, ExecutionException, NotFoundException, ValidationException
 
 from .conftest import PROGRAM, Calls
 
@@ -143,3 +143,63 @@ async def test_a_program_that_cannot_run_is_refused(
         await calls.push_program(task.id, code, language)
     assert list(caught.value.errors) == [field]
     assert len(await calls.list_artifacts(task.id)) == 1
+
+
+TENFOLD = [{"input": {"n": n}, "output": n * 10} for n in (1, 2, 3, 7)]
+
+
+@pytest.mark.addition("changing programs of a task")
+async def test_a_version_is_activated_and_retired(calls: Calls, task: Any) -> None:
+    """The highest active version runs: activating an earlier one retires the later ones."""
+    for label in ("one", "two"):
+        await calls.push_program(task.id, f"def main(input):\n    return {label!r}")
+    versions = [artifact.version for artifact in await calls.list_artifacts(task.id)]
+    first, second = versions[-2:]
+    assert (await calls.execute(task.id, {"text": "x"})).output == "two"
+    assert (await calls.activate(task.id, first)).status == "active"
+    assert (await calls.execute(task.id, {"text": "x"})).output == "one"
+    assert (await calls.get_artifact(task.id, second)).status == "deprecated"
+    assert (await calls.activate(task.id, second)).status == "active"
+    assert (await calls.retire(task.id, second)).status == "deprecated"
+    assert (await calls.execute(task.id, {"text": "x"})).output == "one"
+    with pytest.raises(NotFoundException):
+        await calls.activate(task.id, 99)
+    with pytest.raises(NotFoundException):
+        await calls.retire(uuid.uuid4(), 1)
+
+
+@pytest.mark.addition("changing programs of a task")
+async def test_a_task_learns_from_more_examples(calls: Calls) -> None:
+    """One that could not be learnt is not dead; a later version is active where it is better than the active one."""
+    made = await calls.create_task(f"grows-{uuid.uuid4().hex[:12]}", "ten times", {"type": "object"}, {}, examples=[])
+    with pytest.raises(ExecutionException):
+        await calls.execute(made.id, {"n": 4})
+    with pytest.raises(ExecutionException):
+        await calls.generate(made.id)
+    assert len((await calls.add_examples(made.id, TENFOLD)).examples) == 4
+    assert len((await calls.add_examples(made.id, TENFOLD[:1])).examples) == 4
+    assert (await calls.execute(made.id, {"n": 4})).output == 40
+    again = await calls.generate(made.id)
+    assert (again.version, again.status) == (2, "draft")
+    with pytest.raises(NotFoundException):
+        await calls.add_examples(uuid.uuid4(), TENFOLD)
+    with pytest.raises(NotFoundException):
+        await calls.generate(uuid.uuid4())
+
+
+@pytest.mark.addition("deleting tasks")
+async def test_a_deleted_task_is_gone(calls: Calls) -> None:
+    """With its programs and executions; its name is free again."""
+    name = f"gone-{uuid.uuid4().hex[:12]}"
+    made = await calls.create_task(name, "echo", {}, {})
+    await calls.push_program(made.id, "def main(input):\n    return input")
+    await calls.execute(made.id, 1)
+    await calls.delete_task(made.id)
+    with pytest.raises(NotFoundException):
+        await calls.get_task(made.id)
+    with pytest.raises(NotFoundException):
+        await calls.execute(made.id, 1)
+    assert await calls.list_artifacts(made.id) == []
+    with pytest.raises(NotFoundException):
+        await calls.delete_task(made.id)
+    assert (await calls.create_task(name, "echo", {}, {})).name == name

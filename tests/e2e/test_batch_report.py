@@ -115,13 +115,14 @@ def test_the_report_shows_the_run(opened: Callable[[str], Any], reported: tuple[
     assert page.get_by_role("heading", level=1).inner_text() == page.title()
     assert page.get_by_text("Finished", exact=True).is_visible()
     names = page.get_by_role("heading", level=2).all_inner_texts()
-    assert names == ["Throughput", "Latency", "Errors by kind", "Confusion matrix"]
-    assert [page.get_by_role("region", name=name).count() for name in names] == [1, 1, 1, 1]
+    charts = ["Throughput", "Latency", "Errors by kind", "Confusion matrix"]
+    assert names == [*charts, "Rows that were wrong or failed", "Options"]
+    assert [page.get_by_role("region", name=name).count() for name in names] == [1] * len(names)
 
     shown = tiles(page)
     assert shown["Rows"] == ["1,200", "all in this run"]
     assert shown["Errors"] == [f"{summary['errors']:,}", f"{summary['errors'] / 1200:.2%} of all"]
-    assert shown["Accuracy"] == [f"{summary['quality']['accuracy']:.1%}", "over 800 rows"]
+    assert shown["Accuracy"] == [f"{summary['quality']['accuracy']:.1%}", "over 800 rows; 95% sure: 46.5% to 53.5%"]
     assert float(shown["Rows a second"][0].replace(",", "")) == pytest.approx(summary["rows_per_s"], rel=0.02, abs=0.6)
     assert page.locator(".outcome li").all_inner_texts() == ["800 ok", "400 errors"]
 
@@ -151,7 +152,7 @@ def test_the_report_shows_the_run(opened: Callable[[str], Any], reported: tuple[
     assert [row[0] for row in matrix] == quality["labels"] == ["ham", "spam"]
     assert [[int(cell) for cell in row[1:]] for row in matrix] == quality["confusion"] == [[200, 200], [200, 200]]
     assert cells(page, "Classes") == [
-        [label, *(f"{scores[name]:.1%}" for name in ("precision", "recall", "f1")), f"{scores['rows']}"]
+        [label, *(f"{scores[name]:.1%}" for name in ("precision", "recall", "f1")), "45% to 55%", f"{scores['rows']}"]
         for label, scores in quality["classes"].items()
     ]
 
@@ -275,7 +276,7 @@ def test_a_run_without_right_answers(opened: Callable[[str], Any], reports: Repo
     """Without `--expect` there is no accuracy and no matrix; without errors that is said."""
     page = opened(reports(lambda given: given["n"], [{"n": n} for n in range(250)]).as_uri())
     sound(page)
-    assert page.get_by_role("heading", level=2).all_inner_texts() == ["Throughput", "Latency", "Errors"]
+    assert page.get_by_role("heading", level=2).all_inner_texts() == ["Throughput", "Latency", "Errors", "Options"]
     assert page.get_by_text("None: every row ended ok.").is_visible()
     assert "Accuracy" not in tiles(page)
 

@@ -24,7 +24,7 @@ def test_it_tells_each_option_and_its_source(command: Command, cli_server: str) 
     assert sources["deadline"] == (None, "default")
     assert (told["server"]["reachable"], told["server"]["status"]) == (True, "healthy")
     assert told["versions"]["httpx"]["version"]
-    assert told["versions"]["uvicorn"]["needed_for"] == "server"
+    assert told["versions"]["uvicorn"]["needed_for"] == "fastapi, server"
     assert told["problems"] == []
     shown = command("doctor").out
     assert all(word in shown for word in ("Options", "LOOPAI_BASE_URL", "Server", "healthy", "Versions", "pydantic"))

@@ -191,3 +191,28 @@ def _shell() -> list[str]:
     import sys
 
     return [sys.executable, "-m", "loopai"]
+
+
+def test_recorded_executions(command: Command, tmp_path: Path) -> None:
+    """They are listed, exported as JSON lines, and deleted by age."""
+    there = ["--local", str(tmp_path / "data")]
+    schemas = ["--input-schema", "true", "--output-schema", "true"]
+    assert command("tasks", "create", "--name", "t", "--description", "d", *schemas, *there).code == 0
+    program = "def main(input):\n    return 10 / input\n"
+    assert command("tasks", "push", "t", "-", *there, given=program).code == 0
+    for value, code in (("4", 0), ("0", 1), ("5", 0)):
+        assert command("execute", "t", "--input", value, *there).code == code
+    listed = command("executions", "list", "t", *there)
+    assert listed.code == 0
+    assert "2.5" in listed.out
+    assert "division by zero" in listed.out
+    found = json.loads(command("executions", "list", "t", "--status", "error", "--json", *there).out)
+    assert [record["input"] for record in found] == [0]
+    lines = command("executions", "export", "t", *there).out.splitlines()
+    assert [json.loads(line)["input"] for line in lines] == [5, 0, 4]
+    wrong = command("executions", "list", "t", "--status", "maybe", *there)
+    assert (wrong.code, wrong.err) == (2, "loopai: --status must be success or error, not 'maybe'\n")
+    assert command("executions", "delete", *there).code == 2
+    assert command("executions", "delete", "--older-than-days", "1", "--json", *there).out == '{\n  "deleted": 0\n}\n'
+    assert "3 executions deleted" in command("executions", "delete", "--older-than-days", "0", *there).err
+    assert command("executions", "export", "t", *there).out == ""

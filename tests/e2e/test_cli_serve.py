@@ -11,6 +11,8 @@ from typing import Any, Callable
 import psutil
 import pytest
 
+from ..integrations.scripted_model import block, scripted
+
 Command = Callable[..., Any]
 INPUT = '{"text": "a b"}'
 
@@ -104,3 +106,31 @@ def test_an_open_address_without_a_key_is_noticed(serving: Command) -> None:
     server = serving("--host", "0.0.0.0", "--temporary")  # the point is an open address
     assert "whoever reaches this address" in server.until("Ctrl-C")
     assert server.end() == 0
+
+
+def test_a_language_model_is_said_and_asked(serving: Command, command: Command) -> None:
+    """The first lines say what leaves the machine; a task without examples runs."""
+    pytest.importorskip("openai")
+    schemas = ["--input-schema", '{"type": "string"}', "--output-schema", '{"enum": ["spam", "not_spam"]}']
+    program = 'def main(input):\n    return "spam" if "free" in input else "not_spam"\n'
+    with scripted(block(program)) as model:
+        server = serving("--temporary", "--llm-model", "gpt-x", "--llm-base-url", model.base_url, "--llm-examples", "3")
+        told = server.until("Ctrl-C")
+        assert "gpt-x: descriptions, schemas and up to 3 of their examples are sent to 127.0.0.1" in told
+        there = ["--base-url", server.base_url]
+        assert command("tasks", "create", "--name", "t", "--description", "Is it spam?", *schemas, *there).code == 0
+        done = command("execute", "t", "--input", '"free money"', "--json", *there)
+        assert json.loads(done.out)["output"] == "spam"
+        assert server.end() == 0
+    assert "programs are made with the help of 127.0.0.1" in server.told
+
+
+def test_a_model_and_a_generator_exclude_each_other(command: Command) -> None:
+    """One of them is asked; and a setting that cannot be is named by its flag's option."""
+    both = ["--llm-model", "m", "--generator", "http://localhost:1"]
+    done = command("serve", "--port", "0", "--temporary", *both)
+    assert (done.code, done.out) == (2, "")
+    assert "exclude each other" in done.err
+    done = command("serve", "--port", "0", "--temporary", "--llm-model", "m", "--llm-base-url", "ollama")
+    assert done.code == 2
+    assert "llm_base_url must be an http:// or https:// address" in done.err

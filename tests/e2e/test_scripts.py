@@ -11,6 +11,8 @@ import pytest
 
 from loopai import exceptions, local
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[2] / "example_projects" / "scripts"
 
 

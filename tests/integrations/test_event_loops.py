@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 from asgiref.sync import async_to_sync
 
-from loopai import LoopaiClient
+from loopai import ConfigurationError, LoopaiClient
+from loopai.testing import FakeLoopai
 
 
 def test_a_client_works_in_successive_loops(
@@ -84,3 +86,42 @@ def test_a_loop_that_was_just_closed_does_no_harm(
     gc.collect()
     server.wait_until(lambda: server.open == 0)
     assert sockets() == before
+
+
+def test_trio_is_told_what_to_use_instead(tmp_path: Path) -> None:
+    """Whatever is called: one sentence, with the synchronous client in a thread, which works."""
+    trio = pytest.importorskip("trio")
+    task = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
+    fake = FakeLoopai()
+    fake.task(task).returns("ok")
+    client = LoopaiClient("http://127.0.0.1:9")
+
+    async def entered() -> None:
+        async with client:
+            pass
+
+    async def streamed() -> None:
+        async for _ in client.batch_stream(task, [1]):
+            pass
+
+    calls: dict[str, Callable[[], Any]] = {
+        "execute": lambda: client.execute(task, 1),
+        "execute, coalesced": lambda: LoopaiClient("http://127.0.0.1:9", coalesce=True).execute(task, 1),
+        "batch_execute": lambda: client.batch_execute(task, [1]),
+        "batch_stream": streamed,
+        "run_batch": lambda: client.run_batch(task, [1], tmp_path / "out.jsonl"),
+        "bound": lambda: client.bind(task, input=int, output=str)(1),
+        "load_program": lambda: client.load_program(task),
+        "async with": entered,
+        "close": client.close,
+    }
+
+    async def call_each() -> None:
+        for name, call in calls.items():
+            with pytest.raises(ConfigurationError) as raised:
+                await call()
+            assert "under trio use SyncLoopaiClient in a thread" in str(raised.value), name
+        result = await trio.to_thread.run_sync(fake.client().execute, task, 1)
+        assert result.output == "ok"
+
+    trio.run(call_each)

@@ -21,17 +21,24 @@ import pytest
 
 from loopai import SyncLoopaiClient, local
 
+from . import scripted_model
+
 pytest.importorskip("pydantic_monty", reason="the guides run on the embedded server, which needs Python 3.10")
-for library in ("django", "celery", "fastapi", "pydantic_settings", "pyarrow", "pyreqwest"):
+for library in ("django", "celery", "fastapi", "pydantic_settings", "openai", "pyarrow", "pyreqwest"):
     pytest.importorskip(library, reason="the guides use all of loopai's extras")
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a reader has running, and what stands in for it here.
 SERVER = "http://localhost:8080"
+MODEL = "http://localhost:11434/v1"
 SITE = re.compile(r"(?:localhost|127\.0\.0\.1):8000|--port 8000")
 BROKER = "redis://localhost:6379/0"
 PROGRAM = "def main(input):\n    return {'label': 'spam' if 'money' in input['text'] else 'ham'}\n"
+# What the guides' language model writes.
+WRITTEN = 'def main(input):\n    return "spam" if "free money" in input["text"].lower() else "not_spam"\n'
 WITHIN = 60.0
 BAD_NEWS = re.compile(r"Traceback|unclosed|never awaited|Exception ignored|Event loop is closed")
 # Pages whose files and first commands a page builds on.
@@ -89,24 +96,29 @@ def free_port() -> int:
 class Reader:
     """Someone who follows a page in a folder of their own."""
 
-    def __init__(self, folder: Path, server: str, task_id: str) -> None:
+    def __init__(self, folder: Path, server: Optional[str] = None, task_id: str = "", model: str = MODEL) -> None:
         self.folder = folder
-        self._server = server
+        self._model = model
         self._port = free_port()
+        self._own_port = None if server else free_port()
+        self._server = server or f"http://localhost:{self._own_port}"
+        self._started: list[tuple[subprocess.Popen[str], Path]] = []
         self._prefix = f"loopai-guide-{uuid4().hex[:8]}:"
         own = ("LOOPAI_", "DJANGO_", "PYTEST_", "COV", "CELERY_")
         self._environ = {
             **{name: text for name, text in os.environ.items() if not name.startswith(own)},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "LOOPAI_BASE_URL": server,
-            "LOOPAI_TASKS": f"spam={task_id}",
-            "LOOPAI_WEBHOOK_SECRETS": "new,old",
+            "LOOPAI_BASE_URL": self._server,
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        if server:
+            self._environ |= {"LOOPAI_TASKS": f"spam={task_id}", "LOOPAI_WEBHOOK_SECRETS": "new,old"}
 
     def _here(self, text: str) -> str:
         """What is shown, with the addresses of this machine."""
-        text = text.replace(SERVER, self._server)
+        text = text.replace(SERVER, self._server).replace(MODEL, self._model)
+        if self._own_port:
+            text = text.replace("loopai serve", f"loopai serve --port {self._own_port}")
         return SITE.sub(lambda found: f"--port {self._port}" if "port" in found[0] else f"127.0.0.1:{self._port}", text)
 
     def write(self, block: Block) -> None:
@@ -128,21 +140,30 @@ class Reader:
         path.unlink()
 
     def run_commands(self, block: Block, only: Optional[re.Pattern[str]] = None) -> None:
-        """The commands of a block in their order; what is started in the background ends with the block."""
-        started: list[tuple[subprocess.Popen[str], Path]] = []
+        """The commands of a block in their order.
+
+        What is started in the background ends with the block; in a tutorial, whose readers start their own server,
+        with the page.
+        """
         try:
             for command, shown in commands(block):
                 if only is not None and not only.match(command):
                     continue
                 told = self._here(command)
                 if told.endswith(" &"):
-                    started.append(self._start(told[:-2]))
+                    self._started.append(self._start(told[:-2]))
                 else:
                     self._check(subprocess.run(["bash", "-c", told], check=False, **self._options()), command, shown)
         finally:
-            for process, _ in started:
-                _end(process)
-        for _, log in started:
+            if not self._own_port:
+                self.end()
+
+    def end(self) -> None:
+        """End what was started in the background, and see that it had nothing bad to say."""
+        ended, self._started = self._started, []
+        for process, _ in ended:
+            _end(process)
+        for _, log in ended:
             assert not BAD_NEWS.search(log.read_text()), log.read_text()
 
     def _options(self) -> dict[str, object]:
@@ -173,6 +194,8 @@ class Reader:
         return process, log
 
     def _is_up(self, command: str, log: Path) -> bool:
+        if str(self._own_port) in command:
+            return "http://" in log.read_text()
         if str(self._port) not in command:
             return " ready." in log.read_text()
         with socket.socket() as asking:
@@ -202,13 +225,13 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 @contextmanager
 def reader_in(folder: Path) -> Iterator[Reader]:
-    """A reader with a server that has the task `spam`."""
-    with local.running() as running:
+    """A reader with a server that has the task `spam`, and a language model."""
+    with local.running() as running, scripted_model.scripted(scripted_model.block(WRITTEN)) as model:
         with SyncLoopaiClient(running.base_url) as client:
             text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
             task = client.create_task("spam", "Tell spam from wanted messages", text, {"type": "object"})
             client.push_program(task.id, PROGRAM)
-        reader = Reader(folder, running.base_url, str(task.id))
+        reader = Reader(folder, running.base_url, str(task.id), model.base_url)
         try:
             yield reader
         finally:
@@ -259,11 +282,16 @@ def _needs_broker() -> None:
         pytest.skip(f"no Redis on this machine: {error}")
 
 
-SLOW = {"celery", "deployment", "django"}
-PAGES = sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
+# An empty folder, and nothing set up: their readers start what they need themselves.
+TUTORIALS = sorted(path.stem for path in (ROOT / "docs" / "tutorials").glob("*.md"))
+PAGES = sorted(
+    str(path.relative_to(ROOT / "docs").with_suffix(""))
+    for path in (ROOT / "docs").rglob("*.md")
+    if path.parent.name != "tutorials"
+)
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.slow if page in SLOW else ()) for page in PAGES])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_guide_does_what_it_says(page: str, reader: Reader) -> None:
     """Its files, commands and snippets, in their order, in one folder: each ends well and says what is shown."""
     if page == "celery":
@@ -271,6 +299,17 @@ def test_a_guide_does_what_it_says(page: str, reader: Reader) -> None:
     for earlier in BUILDS_ON.get(page, []):
         prepare(reader, earlier)
     follow(reader, read(page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TUTORIALS)
+def test_a_tutorial_does_what_it_says(page: str, tmp_path: Path) -> None:
+    """From an empty folder, with loopai installed and nothing else."""
+    reader = Reader(tmp_path)
+    try:
+        follow(reader, read(f"tutorials/{page}"))
+    finally:
+        reader.end()
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -287,7 +326,6 @@ def section_of(text: str, heading: str) -> str:
 @pytest.mark.parametrize(
     ("section", "pages"),
     [
-        ("# loopai", ["django"]),
         ("## Django", ["django"]),
         ("## FastAPI", []),
         pytest.param("## Celery", ["django", "celery"], marks=pytest.mark.slow),

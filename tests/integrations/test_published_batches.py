@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import pytest
 
-from loopai import LoopaiClient, ServerException, SyncLoopaiClient
+from loopai import LoopaiClient, NotFoundException, RateLimitException, ServerException, SyncLoopaiClient
 from loopai.batch import BatchOptions, Outcome, stream, stream_sync
 from loopai.preparation import batch_sender
 from loopai.testing import FakeLoopai
@@ -153,9 +153,10 @@ def test_a_fake_s_failures_are_final() -> None:
     fake = FakeLoopai()
     fake.task("t").unknown = True
     with fake.client() as client:
-        outcomes = list(client.batch_stream("t", rows(3)))
+        with pytest.raises(NotFoundException):
+            list(client.batch_stream("t", rows(3)))
         assert client._items.one is False
-    assert [outcome.attempts for outcome in outcomes] == [1, 1, 1]
+    assert len(fake.requests) == 1
 
 
 @pytest.mark.slow
@@ -178,4 +179,75 @@ def test_a_thousand_rows_over_a_socket(kind: type) -> None:
     assert statuses(outcomes) == {"ok": 1000}
     assert all(outcome.output == {"of": outcome.row.input} for outcome in outcomes)
     assert len(server.requests) <= 25
-    assert max(server.sent_after_first.values()) == 1
+    assert max(server.sent_one_at_a_time.values()) == 1
+
+
+@pytest.mark.parametrize("share", [1, 5, 30])
+def test_outputs_that_cannot_be_written_end_their_rows_alone(collect: Run, share: int) -> None:
+    """The 500 of such a request carries the limiter's headers: it is split at once, without a pause."""
+    server = StandIn(limit=None, fails=0.0)
+    given = rows(300)
+    bad = [each for each in given if each["n"] % 100 < share]
+    for each in bad:
+        each["surrogate"] = True
+    outcomes = collect(server, given, chunk_size=20)
+    assert statuses(outcomes) == {"ok": 300 - len(bad), "error": len(bad)}
+    assert {outcome.row.input["n"] for outcome in outcomes if not outcome.ok} == {each["n"] for each in bad}
+    assert {outcome.code for outcome in outcomes if not outcome.ok} == {"refused"}
+    assert server.now - 1000 < 60, "it slowed down"
+    assert len(server.requests) <= 15 + 10 * len(bad)
+
+
+@pytest.mark.parametrize("share", [1, 5, 30])
+def test_replies_that_break_off_end_their_rows_alone(collect: Run, share: int) -> None:
+    """A large reply with such an output breaks off: it is asked for once more, and then split."""
+    server = StandIn(limit=None, fails=0.0)
+    given: list[dict[str, Any]] = [{"n": number, "pad": "x" * 900} for number in range(200)]
+    bad = [each for each in given if each["n"] % 100 < share]
+    for each in bad:
+        each |= {"surrogate": True, "pad": "x" * 20_000}
+    outcomes = collect(server, given, chunk_size=20)
+    assert {outcome.row.input["n"] for outcome in outcomes if not outcome.ok} == {each["n"] for each in bad}
+    assert statuses(outcomes) == {"ok": 200 - len(bad), "error": len(bad)}
+
+
+def test_a_server_that_dies_while_it_answers_costs_no_row(collect: Run) -> None:
+    """Its reply breaks off once; the same chunk goes out again."""
+    server = StandIn(limit=None, fails=0.0)
+    server.dies_at = 2
+    outcomes = collect(server, rows(300))
+    assert statuses(outcomes) == {"ok": 300}
+
+
+def test_a_run_of_nothing_but_such_rows_ends_as_unreachable(collect: Run) -> None:
+    """After fifty rows that were tried alone."""
+    server = StandIn(limit=None, fails=0.0)
+    with pytest.raises(ServerException):
+        collect(server, [{"n": number, "surrogate": True} for number in range(500)])
+    assert len(server.requests) < 500
+
+
+def test_a_limiter_that_refuses_for_ever_ends_the_run(collect: Run) -> None:
+    """After its longest window, with a text that says what else may stand behind it."""
+    server = StandIn(limit=0)
+    with pytest.raises(RateLimitException, match=r"for 65 minutes.*X-Real-IP"):
+        collect(server, rows(10))
+    assert 3900 <= server.now - 1000 < 4200
+
+
+def test_a_call_with_an_output_that_cannot_be_written_is_not_repeated() -> None:
+    """It ran the program: it is a `ServerException`, not the rate limiter's."""
+    server = StandIn(limit=None, fails=0.0)
+    with client_on(server, SyncLoopaiClient) as client, pytest.raises(ServerException) as caught:
+        client.execute(TASK, {"surrogate": True})
+    assert not isinstance(caught.value, RateLimitException)
+    assert len(server.requests) == 1
+
+
+def test_a_run_on_an_unknown_task_ends_at_once(collect: Run) -> None:
+    """Every item says that there is no such task: nothing more is sent."""
+    server = StandIn(limit=None)
+    server.artifacts.clear()
+    with pytest.raises(NotFoundException, match=TASK):
+        collect(server, rows(1000))
+    assert len(server.requests) <= 4

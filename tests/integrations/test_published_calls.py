@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from loopai import ExecutionException, LoopaiClient, SyncLoopaiClient, TimeoutException
+from loopai import ExecutionException, LoopaiClient, NotFoundException, SyncLoopaiClient, TimeoutException
 from loopai._core.wire import Answer, Request
 
 from .standin import TASK, URL, StandIn
@@ -182,3 +182,62 @@ async def test_a_coalesced_call_without_retries_says_that_it_may_have_run() -> N
         results = await asyncio.gather(*(client.execute(TASK, n) for n in range(5)), return_exceptions=True)
     assert len(server.requests) == 1
     assert all(isinstance(each, ExecutionException) and "may have run" in each.message for each in results)
+
+
+UNKNOWN = "11111111-2222-4333-8444-555555555555"
+
+
+def test_an_unknown_task_is_not_found(call: Both) -> None:
+    """The server says no more than that the execution failed: the client looks, once a minute."""
+    server = StandIn(limit=None)
+    with pytest.raises(NotFoundException, match=UNKNOWN):
+        call(server, "execute", UNKNOWN, 1)
+    assert [request.method for request in server.requests] == ["POST", "GET"]
+
+
+def test_an_unknown_version_is_not_found(call: Both) -> None:
+    """Named as what is missing."""
+    server = StandIn(limit=None)
+    with pytest.raises(NotFoundException, match="version 9"):
+        call(server, "execute", TASK, 1, 9)
+
+
+def test_where_all_is_there_the_original_error_stands(call: Both) -> None:
+    """A program that cannot be made, with a task that is there; the look-up is remembered."""
+    server = StandIn(limit=None, active=False, generates=False)
+    server._generating[TASK] = 2
+    with pytest.raises(ExecutionException):
+        call(server, "execute", TASK, 1)
+
+
+def test_an_answer_is_remembered_for_a_minute() -> None:
+    """By a client and its copies; then it is looked up again."""
+    server = StandIn(limit=None)
+    with SyncLoopaiClient(URL, transport=server) as client:
+        for _ in range(3):
+            with pytest.raises(NotFoundException):
+                client.with_options(timeout=5).execute(UNKNOWN, 1)
+    assert [request.method for request in server.requests] == ["POST", "GET", "POST", "POST"]
+
+
+async def test_coalesced_calls_of_an_unknown_task_are_not_found() -> None:
+    """Their item says it."""
+    server = StandIn(limit=None)
+    async with LoopaiClient(URL, transport=server, coalesce=True) as client:
+        results = await asyncio.gather(*(client.execute(UNKNOWN, n) for n in range(5)), return_exceptions=True)
+    assert all(isinstance(each, NotFoundException) for each in results)
+
+
+def test_the_active_version_comes_from_the_artifacts() -> None:
+    """The task itself says what it said ten minutes ago: none."""
+    pytest.importorskip("deno")
+    server = StandIn(limit=None, active=False)
+    with SyncLoopaiClient(URL, transport=server) as client:
+        assert client.get_task(TASK).active_version is None
+        server.artifacts[TASK] = [1]
+        assert client.get_task(TASK).active_version is None
+        program = client.load_program(TASK)
+        assert program({"n": 3}).output == {"n": 3}
+        server.artifacts[TASK] = [1, 2]
+        assert program.refresh()
+        assert program.version == 2

@@ -171,6 +171,7 @@ def test_a_closed_transport_says_so() -> None:
     assert servers() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is POSIX's")
 def test_a_forked_child_gets_a_server_of_its_own(tmp_path: Path) -> None:
     """A warmed client works in the parent and in its children on the same data, with a private folder too."""

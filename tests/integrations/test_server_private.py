@@ -78,7 +78,7 @@ def url() -> Iterator[str]:
 @pytest.mark.parametrize("path", ["/api/v1/health", "/health", "/metrics", "/docs", "/openapi.json"])
 def test_only_requests_for_its_own_names_are_answered(url: str, path: str, host: str, status: int) -> None:
     """A page that makes its own name lead here reads nothing, of any path."""
-    assert httpx.get(url + path, headers={"Host": host}).status_code == status
+    assert httpx.get(url + path, headers={"Host": host, "Authorization": "Bearer the-key"}).status_code == status
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer "])
@@ -87,6 +87,16 @@ def test_the_scheme_of_the_key_may_be_written_in_any_case(url: str, scheme: str)
     with httpx.Client(base_url=url) as http:
         assert http.get("/api/v1/tasks", headers={"Authorization": f"{scheme} the-key"}).status_code == 200
         assert http.get("/api/v1/tasks").status_code == 401
+
+
+def test_metrics_need_the_key(url: str) -> None:
+    """They tell tasks and how much they are used; a scraper can have the key."""
+    assert httpx.get(f"{url}/metrics").status_code == 401
+    assert httpx.get(f"{url}//Metrics/").status_code != 200
+    reply = httpx.get(f"{url}/metrics", headers={"Authorization": "Bearer the-key"})
+    assert "loopai_" in reply.text
+    with SyncLoopaiClient(url, "the-key") as client:
+        assert "loopai_" in client.get_metrics()
 
 
 @pytest.mark.parametrize("path", ["health", "health/live", "health/ready", "health/detailed", "HEALTH/"])
@@ -191,6 +201,7 @@ def test_what_the_server_lacks_says_so() -> None:
             assert (caught.value.status_code, caught.value.code) == (501, "NOT_SUPPORTED")
 
 
+@pytest.mark.slow
 def test_closing_while_a_large_batch_is_recorded(tmp_path: Path) -> None:
     """The write ends or is undone, in order: no crash, and the folder is as good as before."""
     client = SyncLoopaiClient.local(tmp_path)

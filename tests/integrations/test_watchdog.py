@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
+
+import pytest
 
 from loopai import SyncLoopaiClient
 from loopai.transports.watchdog import Alarm, Watchdog, watchdog
@@ -64,3 +70,67 @@ def test_an_alarm_that_rang_shuts_a_socket_that_comes_later() -> None:
     assert mine.recv(1) == b""
     mine.close()
     theirs.close()
+
+
+class Strange:
+    """A socket of a library, whose shutdown fails in a way of its own."""
+
+    def shutdown(self, how: int) -> None:
+        raise TypeError("not like that")
+
+
+def test_it_survives_what_it_meets(caplog: pytest.LogCaptureFixture) -> None:
+    """An alarm that cannot be rung is logged, and the next ones ring all the same: one thread bounds every call."""
+    mine, theirs = socket.socketpair()
+    dog = Watchdog()
+    for seconds, sock in ((0.0, Strange()), (0.05, mine)):
+        dog.set(Alarm(sock), seconds)
+    assert mine.recv(1) == b""
+    assert "could not be cut off" in caplog.text
+    mine.close()
+    theirs.close()
+
+
+UNDER_EVENTLET = """
+import sys
+sys.modules["trio"] = None  # cannot be imported once eventlet has patched, and httpcore would import it
+import eventlet
+eventlet.monkey_patch()
+import socket, threading
+from loopai import SyncLoopaiClient, TimeoutException
+
+def drip(connection):
+    try:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 1000000\\r\\n\\r\\n")
+        while True:
+            connection.sendall(b" ")
+            eventlet.sleep(0.02)
+    except OSError:
+        pass
+
+def accept():
+    while True:
+        eventlet.spawn(drip, listening.accept()[0])
+
+listening = socket.create_server(("127.0.0.1", 0))
+eventlet.spawn(accept)
+client = SyncLoopaiClient(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=0.2, max_retries=0)
+for _ in range(3):
+    try:
+        client.execute("7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60", "x")
+    except TimeoutException:
+        print("cut off", sum(thread.name == "loopai-watchdog" for thread in threading.enumerate()))
+"""
+
+
+@pytest.mark.slow
+def test_it_survives_eventlet() -> None:
+    """Under eventlet's patches each reply that drips is cut off, not just the first."""
+    if importlib.util.find_spec("eventlet") is None:
+        pytest.skip("eventlet is not installed")
+    # Without eventlet's own look-ups of names, which need a library that it cannot patch.
+    environ = {**os.environ, "EVENTLET_NO_GREENDNS": "yes"}
+    command = [sys.executable, "-W", "ignore", "-c", UNDER_EVENTLET]
+    process = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert process.stdout == "cut off 1\n" * 3, process.stderr

@@ -41,7 +41,7 @@ async def rows() -> AsyncIterator[dict[str, str]]:
 
 
 def read(outcome: Outcome) -> str:
-    assert_type(outcome.status, Literal["ok", "error", "cancelled"])
+    assert_type(outcome.status, Literal["ok", "doubtful", "error", "cancelled"])
     assert_type(outcome.key, str)
     assert_type(outcome.error, Optional[str])
     assert_type(outcome.latency_ms, Optional[float])

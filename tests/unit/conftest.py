@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Callable, Union
@@ -164,3 +165,23 @@ def play_call(operation: Operation[Any], answers: Iterable[Given], **options: An
 @pytest.fixture
 def play() -> Callable[..., Played]:
     return play_call
+
+
+_allowed = True
+
+
+def _refuse_servers(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.bind" and not _allowed:
+        raise AssertionError(f"a unit test starts no server: it binds {arguments[1]!r}; put it into tests/integrations")
+
+
+sys.addaudithook(_refuse_servers)
+
+
+@pytest.fixture(autouse=True)
+def no_servers() -> Iterator[None]:
+    """Fail a unit test of this process that starts a server."""
+    global _allowed
+    _allowed = False
+    yield
+    _allowed = True

@@ -16,13 +16,16 @@ import pytest
 
 from loopai import SyncLoopaiClient
 from loopai.batch.api import prepare
+from loopai.batch.engine.chunks import outcome_of
 from loopai.batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS
 from loopai.batch.engine.stopping import Stop
 from loopai.batch.formats.opening import open_source
 from loopai.batch.options import BatchOptions
+from loopai.batch.reporting.statistics import Statistics, Summary
+from loopai.batch.rows import Row
 from loopai.exceptions import OptionError
 from loopai.shell.command import BatchCommand, refuse, run_command
-from loopai.shell.exit_codes import TO_RESUME, TO_RETRY, CommandResult
+from loopai.shell.exit_codes import TO_RESUME, TO_RETRY, CommandResult, told
 from loopai.shell.options import CommandOptions, options_of
 from loopai.testing import FakeLoopai, ProgramError
 
@@ -122,7 +125,7 @@ def test_rows_go_to_stdout_and_come_from_stdin(client: SyncLoopaiClient) -> None
         ({"report": "."}, "--report: . is a folder; name a file in it"),
         ({"output": "."}, "--output: . is a folder; name a file in it"),
         ({"output": "-", "output_format": "xml"}, "--output-format must be one of csv, jsonl, parquet, not 'xml'"),
-        ({"format": "xml"}, "--format must be one of csv, jsonl, parquet, not 'xml'"),
+        ({"format": "xml"}, "--format must be one of csv, jsonl, json, parquet, xlsx, not 'xml'"),
         ({"delimiter": "\\t"}, "--delimiter must be one character"),
         ({"grace": -1}, "--grace must be a number of seconds from 0, not -1"),
     ],
@@ -207,7 +210,16 @@ def test_the_output_of_a_run_may_be_the_input_of_another(client: SyncLoopaiClien
     assert Ran(client, **options, mode="resume").code == 1
     found = list(open_source(again))
     assert [problem for _, _, problem in found] == [None] * 20
-    columns = ["id", "n", "label", "loopai_status", "loopai_output", "loopai_error", "loopai_latency_ms"]
+    columns = [
+        "id",
+        "n",
+        "label",
+        "loopai_status",
+        "loopai_output",
+        "loopai_error",
+        "loopai_latency_ms",
+        "loopai_confidence",
+    ]
     assert all(list(row or {}) == columns for _, row, _ in found)
 
 
@@ -317,7 +329,7 @@ def test_a_second_signal_ends_at_once(client: SyncLoopaiClient, fake: FakeLoopai
 def test_a_dry_run_shows_the_plan_and_sends_nothing(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
     """Rows, requests, and the first three inputs as they would be sent."""
     ran = Ran(client, input=_input(tmp_path, 250), key="id", dry_run=True, output=str(tmp_path / "out.jsonl"))
-    assert (ran.code, fake.requests) == (0, [])
+    assert (ran.code, fake.task("parity").call_count) == (0, 0)
     assert "250 rows" in ran.said
     assert "3 requests of at most 100" in ran.said
     assert 'k0: {"n": 0}\nk1: {"n": 1}\nk2: {"n": 2}\n' in ran.said
@@ -479,3 +491,57 @@ def test_a_stream_that_is_closed_is_2(
     given = CommandOptions(**{"task": "parity", "input": _input(tmp_path), "mapping": ["n=n"], **options})
     assert run_command(given, client, stderr=stderr) == 2
     assert told in stderr.getvalue()
+
+
+def test_with_json_every_line_is_json(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """Notices, progress that nobody chose, a dry run's plan, errors: each is one object with one name."""
+    options = {"input": _input(tmp_path), "output": str(tmp_path / "out.jsonl"), "key": "id", "json": True}
+
+    def names(**more: Any) -> list[str]:
+        return [next(iter(json.loads(line))) for line in Ran(client, **options, **more).said.splitlines()]
+
+    assert set(names(dry_run=True)) == {"message"}
+    assert names(resume=True) == ["message", "progress", "summary"]
+    assert names(resume=True, progress="plain") == ["summary"]
+    assert names(retry_failed=True, progress="plain") == ["progress", "summary"]
+    assert names() == ["error"]
+
+
+def test_continue_starts_resumes_and_ends_with_0(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """For cron: one command, whatever was before; nothing is sent once the file is done."""
+    options = {"input": _input(tmp_path, 10), "output": str(tmp_path / "out.jsonl"), "key": "id", "continue_": True}
+    first = Ran(client, **options, limit=4)
+    assert (first.code, "Nothing to resume" in first.said) == (0, False)
+    assert Ran(client, **options).code == 0
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == fake.task("parity").call_count == 10
+    again = Ran(client, **options)
+    assert (again.code, again.said.splitlines()[-1]) == (
+        0,
+        f"{options['output']} is finished already: nothing was sent.",
+    )
+    assert fake.task("parity").call_count == 10
+
+
+def _summary(latency: float, kinds: dict[str, int]) -> Summary:
+    figures = {"p50": latency, "p95": latency * 10}
+    return Summary("finished", 1, sum(kinds.values()), 0, 0, 0, 1.0, figures, errors_by_kind=kinds)
+
+
+def test_the_summary_reads_well() -> None:
+    """Latencies have units and no powers of ten, one row is one row, and what is left out is counted."""
+    first, latency, *kinds = told(_summary(123.4, {f"kind {letter}": 2 for letter in "abcdefg"}))
+    assert first == "1 ok, 14 errors in 1.0 s (15 rows/s)"
+    assert latency == "Latency at the server: half of the rows within 123 ms, 95 % within 1.23 s"
+    assert len(kinds) == 6
+    assert kinds[-1] == "  … and 2 more kinds of errors, in 4 rows"
+    assert told(_summary(1.0, {"one": 1}))[0].startswith("1 ok, 1 error in")
+
+
+def test_rows_refused_before_they_run_have_no_latency() -> None:
+    """A server says 0 ms of them, which is the time of nothing."""
+    tally = Statistics(0.0)
+    refused = {"success": False, "error_message": "input: text is missing", "latency_ms": 0.0}
+    ran = {"success": True, "output": 1, "latency_ms": 40.0}
+    tally.add([outcome_of(Row(str(n), {}), result, 1) for n, result in enumerate([refused] * 9 + [ran])], 1.0)
+    assert tally.latencies.number == 1
+    assert tally.latencies.percentile(0.5) == pytest.approx(40, rel=0.05)

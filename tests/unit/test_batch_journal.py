@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from loopai import ConfigurationError
 from loopai.batch import FileJournal, JournalError, Outcome, Row
 
 FACTS = {"task": "t1", "input": {"name": "a.csv", "bytes": 10, "digest": "d1"}, "mapping": ["text=body"], "key": "id"}
@@ -42,6 +43,7 @@ def test_resume_passes_over_what_ended_and_retry_failed_over_what_ended_ok(path:
         assert _ended(journal) == "ab"
 
 
+@pytest.mark.slow
 def test_a_torn_tail_is_dropped_at_every_length(path: Path) -> None:
     """Cut anywhere, the journal opens with the records that are whole, and can be written on."""
     whole = path.read_bytes()
@@ -155,3 +157,11 @@ def test_a_finished_run_says_so_until_more_is_recorded(path: Path) -> None:
         journal.record([_outcome("e")], 200)
     with FileJournal(path, FACTS) as journal:
         assert journal.finished is None
+
+
+def test_without_file_locks_it_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: importing works, and a journal is refused in one sentence, with nothing left behind."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(ConfigurationError, match="Linux or macOS"):
+        FileJournal(tmp_path / "run.journal")
+    assert list(tmp_path.iterdir()) == []

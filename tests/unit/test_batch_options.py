@@ -31,6 +31,7 @@ WRONG: dict[str, Any] = {
     "max_in_flight": "many",
     "max_concurrency": "101",
     "max_errors": "half",
+    "min_confidence": "80%",
     "timeout_ms": "60001",
     "version": "0",
     "mode": "again",
@@ -41,6 +42,9 @@ WRONG: dict[str, Any] = {
     "escapechar": "\\\\",
     "encoding": "utf-80",
     "types": ["n=number"],
+    "skip_lines": "-1",
+    "comment": " ",
+    "sheet": "Sheet1",
     "key": "missing",
     "missing": "drop",
 }
@@ -94,7 +98,18 @@ def test_routers_list_no_option_of_the_table(fastapi: Any) -> None:
     for face in (fastapi.batch_router, fastapi.batch_response):
         parameters = inspect.signature(face).parameters
         assert not BatchRequestOptions.__annotations__.keys() & parameters.keys()
-        assert parameters["options"].annotation == Unpack[BatchRequestOptions]
+        assert parameters["options"].annotation == Unpack[fastapi.batches.UploadOptions]
+    taken = get_type_hints(fastapi.batches.UploadOptions)
+    assert taken.items() >= get_type_hints(BatchRequestOptions).items()
+    assert taken.keys() == BatchRequestOptions.__annotations__.keys() | fastapi.batches.DEFAULTS.keys()
+
+
+def test_routers_and_responses_take_the_same_beside_the_request(fastapi: Any) -> None:
+    """What one upload may be is said once: a limit or a type that one takes, the other takes too."""
+    with pytest.raises(OptionError, match="max_rowz"):
+        fastapi.batch_router("t", max_rowz=1)
+    with pytest.raises(OptionError, match="max_rowz"):
+        fastapi.batch_response(None, "t", None, max_rowz=1)
 
 
 @pytest.mark.parametrize("name", [name for name in WRONG if REQUEST in TABLE[name].where])
@@ -119,7 +134,7 @@ def test_a_router_refuses_what_is_no_option_of_a_request(name: str, fastapi: Any
 
 def test_every_option_has_a_wrong_value_or_takes_anything() -> None:
     """A new option is tried in every face once its wrong value stands above."""
-    anything = {"allow_duplicates", "ordered", "force_validation", "journal", "sink", "stop", "watchers"}
+    anything = {"allow_duplicates", "ordered", "force_validation", "no_header", "journal", "sink", "stop", "watchers"}
     assert WRONG.keys() | anything == TABLE.keys()
 
 

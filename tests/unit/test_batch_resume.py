@@ -280,7 +280,7 @@ def test_rows_that_cannot_be_read_are_in_the_output_and_the_journal(
     summary = client.run_batch("t", given, output, **_options())
     assert (summary.ok, summary.errors) == (1, 1)
     rows = {row.get("id", row.get("loopai_key")): row for row in map(json.loads, output.read_text().splitlines())}
-    assert "line 2 is no JSON" in rows["line 2"]["loopai_error"]
+    assert "line 2 is not JSON" in rows["line 2"]["loopai_error"]
     assert client.run_batch("t", given, output, **_options(mode="resume")).ended == "finished_before"
 
 
@@ -300,7 +300,7 @@ def test_a_csv_header_has_all_columns_of_jsonl_rows(client: SyncLoopaiClient, gi
     given.write_text('{"id": "a", "n": 1}\n{"id": "b", "n": 2, "more": {"x": true}}\n')
     client.run_batch("t", given, output, **_options())
     header = output.read_text().splitlines()[0]
-    assert header == "id,n,more,loopai_status,loopai_output,loopai_error,loopai_latency_ms"
+    assert header == "id,n,more,loopai_status,loopai_output,loopai_error,loopai_latency_ms,loopai_confidence"
     rows = [{"id": str(number), "n": number, **({"late": 1} if number > 20 else {})} for number in range(30)]
     with pytest.raises(OutputError, match="the column 'late'"):
         client.run_batch("t", iter(rows), tmp_path / "two.csv", **_options(max_in_flight=1))

@@ -165,7 +165,7 @@ def test_chunks_grow_towards_a_byte_limit() -> None:
     pace = Throttle(4, 100)
     pace.weigh(100 * 100_000, 100)
     for moment in range(10):
-        pace.ration(float(moment), float(moment))
+        pace.refused(float(moment), float(moment))
     assert pace.rows > 1000
     assert pace.chunk_rows() * 100_000 <= LARGEST_CHUNK
 

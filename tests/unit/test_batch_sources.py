@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from loopai import ConfigurationError
@@ -40,10 +41,10 @@ def test_a_line_that_is_no_object_is_that_rows_error(tmp_path: Path) -> None:
     assert [line for line, _ in read] == [1, 2, 3, 4, 5, 6]
     assert read[0][1] == {"a": 1}
     assert read[5][1] == {"a": 2}
-    assert read[1][1] == "line 2 is no JSON: EOF while parsing a value at column 6"
-    assert "line 3 is a JSON list" in read[2][1]
-    assert "line 4 is no JSON" in read[3][1]
-    assert "line 5 is no JSON" in read[4][1]
+    assert read[1][1] == "line 2 is not JSON: EOF while parsing a value at column 6"
+    assert "line 3 is a JSON array" in read[2][1]
+    assert "line 4 is not JSON" in read[3][1]
+    assert read[4][1] == "line 5 is not utf-8: pass the encoding of the file"
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
@@ -76,7 +77,7 @@ def test_the_dialect_of_a_csv_is_given(tmp_path: Path) -> None:
     path = _file(tmp_path, "in.tsv", b'id\ttext\n1\t"so" and "\n2\t"\n')
     assert _read(path, quotechar="") == [(2, {"id": "1", "text": '"so" and "'}), (3, {"id": "2", "text": '"'})]
     path = _file(tmp_path, "in.csv", b'id,text\n1,"a \\"b\\", ""c"" \\\\"\n')
-    assert "line 2 is no CSV" in _read(path)[0][1]
+    assert "line 2 is not CSV" in _read(path)[0][1]
     assert _read(path, escapechar="\\") == [(2, {"id": "1", "text": 'a "b", "c" \\'})]
     path = _file(tmp_path, "in.csv", b"id:text\n1:~a: /~b~\n")
     assert _read(path, delimiter=":", quotechar="~", escapechar="/") == [(2, {"id": "1", "text": "a: ~b"})]
@@ -125,7 +126,7 @@ def test_a_csv_row_that_cannot_be_read_is_that_rows_error(tmp_path: Path) -> Non
     assert "no int" in read[5]
     assert "line 6 is not utf-8" in read[6]
     assert read[7] == {"n": 4, "text": "fine"}
-    assert "line 8 is no CSV" in read[8]
+    assert "line 8 is not CSV" in read[8]
     assert len(read) == 7
 
 
@@ -209,7 +210,11 @@ def test_the_same_content_is_the_same_input(tmp_path: Path) -> None:
         ("in.csv", b"a,b\n", {"encoding": "klingon"}, "encoding: unknown encoding 'klingon'"),
         ("in.jsonl", b"{}", {"delimiter": ","}, "are for CSV"),
         ("in.jsonl", b"{}", {"quotechar": ""}, "are for CSV"),
-        ("in.jsonl", b"{}", {"encoding": "latin-1"}, "are for CSV"),
+        ("in.parquet", b"PAR1", {"encoding": "latin-1"}, "encoding is for CSV and JSON"),
+        ("in.jsonl", b"{}", {"skip_lines": 1}, "skip_lines and no_header are for CSV and .xlsx"),
+        ("in.jsonl", b"{}", {"comment": "#"}, "comment is for CSV"),
+        ("in.csv", b"a,b", {"comment": "\n"}, "comment must be the characters"),
+        ("in.csv", b"a,b", {"sheet": "Sheet1"}, "sheet is for .xlsx"),
         ("in.csv", b"a,b", {"quotechar": "''"}, "quotechar must be one character"),
         ("in.csv", b"a,b", {"escapechar": ""}, "escapechar must be one character"),
         ("in.csv", b"a,b", {"delimiter": "'", "quotechar": "'"}, "must differ"),
@@ -265,3 +270,17 @@ def test_a_header_of_very_many_columns_is_read_in_time() -> None:
     began = time.process_time()
     assert len(CsvSource(Input(None, io.BytesIO(names.encode()))).header or []) == 50_000
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_a_file_is_open_only_while_its_rows_are_read(name: str, tmp_path: Path) -> None:
+    """Rows that nobody reads, as those of a run that is finished, leave no open file."""
+    path = tmp_path / name
+    path.write_text("n\n1\n2\n" if name.endswith(".csv") else '{"n": 1}\n{"n": 2}\n', encoding="utf-8")
+    source = open_source(path)
+    before = psutil.Process().open_files()
+    rows = iter(source)
+    assert psutil.Process().open_files() == before
+    next(rows)
+    rows.close()  # type: ignore[attr-defined]
+    assert psutil.Process().open_files() == before

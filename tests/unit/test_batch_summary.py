@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from datetime import datetime, timezone
 from html.parser import HTMLParser
@@ -11,13 +12,22 @@ from typing import Any, Optional
 import pytest
 
 from loopai import ConfigurationError
-from loopai.batch import Outcome, Row
+from loopai.batch import BatchOptions, Outcome, Row
 from loopai.batch.reporting.charts import columns, milliseconds, number
-from loopai.batch.reporting.progress import Bar, Lines, clock_time, progress_line, watcher_for
-from loopai.batch.reporting.quality import MOST_LABELS, OTHER, Expectation, Quality, label_of
+from loopai.batch.reporting.progress import Lines, ProgressBar, clock_time, progress_line, watcher_for
+from loopai.batch.reporting.quality import MOST_LABELS, OTHER, Expectation, Quality, label_of, wilson
 from loopai.batch.reporting.report import page
 from loopai.batch.reporting.snapshot import Snapshot
-from loopai.batch.reporting.statistics import Latencies, Statistics, Summary, Timeline, kind_of, summary_of
+from loopai.batch.reporting.statistics import (
+    MOST_DUMPED_ROWS,
+    MOST_ROWS,
+    Latencies,
+    Statistics,
+    Summary,
+    Timeline,
+    kind_of,
+    summary_of,
+)
 
 
 def test_precision_recall_and_confusion_are_as_counted_by_hand() -> None:
@@ -227,7 +237,7 @@ def test_a_bar_is_drawn_on_a_terminal() -> None:
 
     terminal = Terminal()
     (bar,) = watcher_for("auto", terminal)
-    assert isinstance(bar, Bar)
+    assert isinstance(bar, ProgressBar)
     bar.update(_snapshot(30.0))
     summary: Summary = summary_of(_tally(), "finished", 0, 30.0)
     bar.finish(_snapshot(30.0), summary)
@@ -241,8 +251,46 @@ def test_a_run_that_was_stopped_is_not_all_of_it() -> None:
     """The bar stays where it was, though an input that is closed counts as read."""
 
     terminal = io.StringIO()
-    bar = Bar(terminal)
+    bar = ProgressBar(terminal)
     bar.update(_snapshot(30.0, read=0.25))
     bar.finish(_snapshot(30.0, read=1.0), summary_of(_tally(), "interrupted", 0, 30.0))
     assert "25%" in terminal.getvalue()
     assert "100%" not in terminal.getvalue()
+
+
+def test_the_report_lists_the_rows_that_were_wrong_or_failed() -> None:
+    """With input, output, what was expected and the error; the first 200, and how many there are."""
+    statistics = Statistics(0.0, Expectation("label"))
+    rows = [Row(str(at), {"text": f"<b>{at}"}, {"label": "spam"}) for at in range(300)]
+    statistics.add([Outcome(row, "ok", output={"label": "ham"}, attempts=1) for row in rows[:1]], 1.0)
+    statistics.add([Outcome(row, "ok", output={"label": "spam"}, attempts=1) for row in rows[1:2]], 1.0)
+    statistics.add(
+        [Outcome(row, "error", error="no " + "x" * 9000, code="program", attempts=1) for row in rows[2:]], 1.0
+    )
+    assert [row.key for row in statistics.reported[:3]] == ["0", "2", "3"]
+    assert len(statistics.reported) == MOST_ROWS
+    loaded = Statistics.load(json.loads(json.dumps(statistics.dump())))
+    assert loaded.reported == statistics.reported[:MOST_DUMPED_ROWS]
+    summary = summary_of(statistics, "finished", 0, 2.0)
+    snapshot = Snapshot(2, 298, statistics=statistics, options={"mapping": "text=body"})
+    shown = page(snapshot, summary, datetime.now(timezone.utc))
+    assert "The first 200 of 299" in shown
+    assert "&lt;b&gt;0" in shown
+    assert "<dt>expected</dt><dd>spam</dd>" in shown
+    assert "<dt>mapping</dt><dd>text=body</dd>" in shown
+    statistics.merge(Statistics.load(statistics.dump()))
+    assert len(statistics.reported) == MOST_ROWS
+
+
+def test_a_share_of_few_rows_comes_with_its_uncertainty() -> None:
+    """Wilson's interval, which holds where all are right, too."""
+    low, high = wilson(1.0, 10)
+    assert (round(low, 3), round(high, 3)) == (0.722, 1.0)
+    low, high = wilson(0.5, 100)
+    assert (round(low, 3), round(high, 3)) == (0.404, 0.596)
+
+
+def test_options_that_were_given_are_told_as_texts() -> None:
+    """Those that differ from their defaults; objects of the caller's are not among them."""
+    given = BatchOptions(mapping=["a=b", "c=d"], max_errors="5%", ordered=True, watchers=[object()]).given()  # type: ignore[list-item]
+    assert given == {"mapping": "a=b, c=d", "max_errors": "5%", "ordered": "True"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from pathlib import Path
 from types import MappingProxyType
@@ -57,6 +58,21 @@ VALUES: dict[str, tuple[str, Any, Any, Any]] = {
     "webhook_tolerance": ("60", 60.0, 30, 30.0),
     "local": ("true", True, "/tmp/data", "/tmp/data"),
     "telemetry": ("1", True, False, False),
+    "llm_model": ("gpt-x", "gpt-x", "other", "other"),
+    "llm_base_url": (
+        "http://localhost:11434/v1/",
+        "http://localhost:11434/v1",
+        "https://a.test/v1",
+        "https://a.test/v1",
+    ),
+    "llm_api_key": ("sk-1", "sk-1", "sk-2", "sk-2"),
+    "llm_examples": ("0", 0, 12, 12),
+    "llm_redact": ("app.privacy:redacted", "app.privacy:redacted", json.dumps, "json:dumps"),
+    "llm_max_tokens": ("5000", 5000, 6000, 6000),
+    "llm_seconds": ("20", 20.0, 30, 30.0),
+    "llm_max_cost": ("0.5", 0.5, 1, 1.0),
+    "llm_prices": ("0.4,1.6", (0.4, 1.6), (1, 2), (1.0, 2.0)),
+    "llm_unverified": ("draft", "draft", "active", "active"),
 }
 
 
@@ -105,6 +121,17 @@ def test_not_given_is_false_and_shows_its_name() -> None:
 
 
 WRONG: list[tuple[str, Any, str]] = [
+    ("llm_base_url", "ollama", "must be an http:// or https:// address"),
+    ("llm_model", " ", "must be a text that is not empty"),
+    ("llm_examples", 31, "must be a whole number from 0 to 30, not 31"),
+    ("llm_examples", "-1", "must be a whole number from 0 to 30"),
+    ("llm_redact", lambda example: example, "must be a function that can be imported by its name"),
+    ("llm_redact", "redacted", "must name a function as 'package.module:function'"),
+    ("llm_max_tokens", 0, "must be a whole number from 1"),
+    ("llm_seconds", "none", "must be a number of seconds above 0"),
+    ("llm_max_cost", -1, "must be a number of dollars"),
+    ("llm_prices", "0.4", "must be two prices, as in '0.4,1.6'"),
+    ("llm_unverified", "maybe", "must be 'active' or 'draft', not 'maybe'"),
     ("base_url", "loopai.test", "must be an http:// or https:// address, not 'loopai.test'"),
     ("base_url", "ftp://loopai.test", "must be an http"),
     ("base_url", "http://", "must be an http"),
@@ -151,8 +178,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("tasks", {"spam": "x"}, "'spam' must be the task's id (a UUID), not 'x'"),
     ("tasks", 5, "must map names to task ids"),
     ("headers", [("a", "b")], "must map header names to texts"),
-    ("headers", {"a b": "c"}, "no header name"),
-    ("headers", {5: "c"}, "no header name"),
+    ("headers", {"a b": "c"}, "not a header name"),
+    ("headers", {5: "c"}, "not a header name"),
     ("headers", {"a": "c\r\nx: y"}, "printable ASCII text for"),
     ("headers", {"a": 5}, "printable ASCII text for"),
     ("headers", {"Idempotency-Key": "x"}, "each call sets for itself"),
@@ -169,7 +196,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("cert", "/no/such.pem", "names a file that is not there: '/no/such.pem'"),
     ("cert", ("a", "b", "c", "d"), "must be a file, or (certificate, key)"),
     ("proxy", "socks://proxy", "write socks5:// or socks5h://"),
-    ("proxy", "http://me:hush@", "is no address of a proxy"),
+    ("proxy", "http://me:hush@", "is not the address of a proxy"),
     ("max_reply_bytes", 0, "whole number from 1"),
 ]
 

@@ -161,7 +161,7 @@ def test_the_earlier_execution_has_its_id_under_both_names() -> None:
 
 
 def test_plain_health_is_one_word() -> None:
-    """`GET /health` is no JSON: its word becomes a status; the earlier server's JSON is read as well."""
+    """`GET /health` is not JSON: its word becomes a status; the earlier server's JSON is read as well."""
     read_reply = operations.get_plain_health().read
     plain = (EXAMPLES / "health.plain.response.txt").read_bytes()
     assert read_reply(Reply(200, {}, plain)).status == "healthy"
@@ -292,7 +292,12 @@ def test_every_closed_text_of_the_server_is_listed() -> None:
     listed = {row[0] for row in SERVER_VALUES}
     for model in vars(models).values():
         if inspect.isclass(model) and issubclass(model, models.LoopaiModel) and model is not models.ProblemDetails:
-            assert {f"{model.__name__}.{name}" for name in closed & model.model_fields.keys()} <= listed
+            texts = {
+                name
+                for name in closed & model.model_fields.keys()
+                if "float" not in str(model.model_fields[name].annotation)
+            }
+            assert {f"{model.__name__}.{name}" for name in texts} <= listed
 
 
 def test_failures_of_a_batch() -> None:

@@ -68,8 +68,8 @@ BROKEN_RULES = {
 """Of `error.fluent_validation`."""
 
 
-def fail(reply: Reply, *, rationed: bool = False, secrets: tuple[str, ...] = ()) -> Any:
-    return failure(reply, "POST http://x/y", rationed=rationed, sent=0, now=0.0, secrets=secrets)
+def fail(reply: Reply, *, limited: bool = False, secrets: tuple[str, ...] = ()) -> Any:
+    return failure(reply, "POST http://x/y", limited=limited, sent=0, now=0.0, secrets=secrets)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*error.*.json")))
@@ -267,4 +267,4 @@ def test_secrets_are_longest_first_and_escaped() -> None:
     headers = {"authorization": "Bearer abc", "x-api-key": 'q"t', "accept": "json", "cookie": ""}
     assert secrets_of(headers, "abc", None) == ["Bearer abc", 'q\\"t', "abc", 'q"t']
     assert start_of(b'key q\\"t of Bearer abc', secrets_of(headers)) == "key *** of ***"
-    assert start_of(b"x" * 498 + b"abc", ["abc"]) == "x" * 498 + "**…"
+    assert start_of(b"x" * 498 + b"sk-12345", ["sk-12345"]) == "x" * 498 + "**…"

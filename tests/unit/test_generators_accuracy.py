@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pydantic_monty = pytest.importorskip("pydantic_monty", reason="Monty needs Python 3.10")
 
 import numpy as np  # noqa: E402  # after the check for Monty, as the server extra brings both

@@ -205,6 +205,7 @@ def test_several_output_fields_have_a_model_each(run: Run) -> None:
         assert {**answer, "price": 0} == {**example["output"], "price": 0}
 
 
+@pytest.mark.slow
 def test_awkward_names_neither_clash_nor_break_out(run: Run) -> None:
     """Field, task and label names go into the program as data only."""
     names = ["a.b", "a b", 'q"uote\n', ""]
@@ -263,6 +264,7 @@ def test_rules_become_a_readable_tree(run: Run) -> None:
     assert right(program, examples, run) >= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [2, 3, None], ids=["two", "three", "amounts"])
 def test_smooth_curves_become_sums_of_trees(answers: int | None, run: Run) -> None:
     """Where neither a sum of weights nor one tree does, many small trees are summed."""

@@ -117,7 +117,7 @@ def task_of(number: int, chance: random.Random) -> tuple[TaskDescription, list[A
     return TaskDescription(pick("name", "n"), pick("description", "d")), examples
 
 
-@pytest.mark.parametrize("number", range(21))
+@pytest.mark.parametrize("number", [*range(3), *(pytest.param(at, marks=pytest.mark.slow) for at in range(3, 21))])
 def test_hostile_texts_stay_data(number: int) -> None:
     """Names, labels and descriptions that look like code are neither run nor do they break the program."""
     chance = random.Random(number)
@@ -131,6 +131,7 @@ def test_hostile_texts_stay_data(number: int) -> None:
     assert outcome.error is None, made.code
 
 
+@pytest.mark.slow
 def test_the_fuzz_makes_programs_of_every_kind() -> None:
     """The fuzz above is not passed by refusals alone."""
     made = [generate(*task_of(number, random.Random(number))) for number in range(0, 42, 4)]

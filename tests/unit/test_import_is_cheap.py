@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = [
-    "aiohttp", "celery", "django", "fastapi", "httpx2", "jsonschema_rs", "kombu", "numpy", "opentelemetry", "pandas",
-    "prometheus_client", "pyarrow", "pydantic_monty", "pydantic_settings", "pyreqwest", "pytest", "rich", "scipy",
-    "sklearn", "sqlalchemy", "sqlite3", "starlette", "typer", "uvicorn",
+    "aiohttp", "celery", "django", "fastapi", "httpx2", "jsonschema_rs", "kombu", "numpy", "openai", "opentelemetry",
+    "pandas", "prometheus_client", "pyarrow", "pydantic_monty", "pydantic_settings", "pyreqwest", "pytest", "rich",
+    "scipy", "sklearn", "sqlalchemy", "sqlite3", "starlette", "typer", "uvicorn",
 ]  # fmt: skip
 PARTS = [
     "loopai.cli",

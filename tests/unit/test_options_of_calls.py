@@ -20,6 +20,7 @@ from loopai.exceptions import (
     ServerException,
     TimeoutException,
 )
+from loopai.testing import FakeLoopai
 
 TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
 
@@ -139,6 +140,17 @@ def test_a_client_keeps_its_rate_limit(calls: Any, recorder: Any, example: Calla
         calls("get_health", client=calls.client(**options))
     assert len(recorder.requests) == 2
     calls("get_health", client=calls.client(**{**options, "api_key": "another"}))
+
+
+def test_a_batch_keeps_the_rate_limit() -> None:
+    """Its requests wait for their turns, and a run that is given up waits for none."""
+    fake = FakeLoopai()
+    fake.task("echo").computes(lambda given: given)
+    client = fake.client(rate_limit="2/hour", api_key=os.urandom(4).hex())
+    outcomes = client.batch_stream("echo", [1, 2, 3, 4], chunk_size=1)
+    assert [next(outcomes).status for _ in range(2)] == ["ok", "ok"]
+    assert len(fake.requests) == 2
+    outcomes.close()
 
 
 class Listening(Hooks):

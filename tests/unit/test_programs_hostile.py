@@ -102,7 +102,7 @@ FAILING = {
     "builtins": ("import builtins\n" + main("return 1"), "No module named 'builtins'"),
     "own writer": (
         "def _loopai_call(value):\n    return object\n" + main("return 1"),
-        "the program replaced what writes it",
+        "the program replaced its driver",
     ),
     # what it raises
     "system exit": (main("raise SystemExit"), "SystemExit"),

@@ -15,6 +15,8 @@ pytest.importorskip("deno")
 
 from loopai.programs import Program, ProgramPool
 
+pytestmark = pytest.mark.slow
+
 NORMAL = Program("function main(input: {n: number}) { return {twice: input.n * 2} }", "typescript")
 TIMEOUT_MS = 400
 TIMEOUT = f"Execution timeout after {TIMEOUT_MS}ms"

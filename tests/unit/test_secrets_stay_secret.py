@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from loopai import LoopaiClient, SyncLoopaiClient, models
+from loopai._core.texts import scrub_messages, secrets_of, without
 from loopai._core.wire import Headers, NoReply, Reply, Request
 from loopai.config import resolve
 from loopai.exceptions import ConfigurationError, LoopaiException
@@ -266,3 +267,20 @@ def test_wrong_options_beside_a_key(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as raised:
         resolve({"api_key": KEY, **wrong}, {"LOOPAI_API_KEY": KEY})
     assert_silent(told(raised.value))
+
+
+@pytest.mark.parametrize("key", ["k", "test", "key 1"])
+def test_a_short_key_does_not_riddle_the_texts(key: str) -> None:
+    """It is hidden where it stands as a word, and left within other words: errors stay readable."""
+    secrets = secrets_of({"authorization": f"Bearer {key}"})
+    told = f"unknown task 'latest': monkey 12 tests, token Bearer {key}ing; refused {key!r} and ({key})"
+    expected = f"unknown task 'latest': monkey 12 tests, token Bearer {key}ing; refused '***' and (***)"
+    assert without(told, secrets) == expected
+    reply = json.dumps({"error_message": told, "output": told}).encode()
+    assert json.loads(scrub_messages(reply, secrets)) == {"error_message": expected, "output": told}
+
+
+def test_a_long_key_is_hidden_wherever_it_stands() -> None:
+    """Also glued to other words."""
+    secrets = secrets_of({"authorization": "Bearer sk-12345"})
+    assert without("xsk-12345y and Bearer sk-12345", secrets) == "x***y and ***"

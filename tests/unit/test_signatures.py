@@ -229,6 +229,7 @@ def test_options_as_dictionaries_are_those_of_the_clients() -> None:
         assert described == {name: written[name] for name in described}
         assert written.keys() - described.keys() == {"transport", "local", "http_client", "return"}
     fixed = {"base_url", "max_connections", "verify", "cert", "proxy", "trust_env", "telemetry"}
+    fixed |= {name for name in described if name.startswith("llm_")}
     assert get_type_hints(CallOptions) == {name: described[name] for name in described.keys() - fixed - {"hooks"}}
 
 
@@ -280,3 +281,11 @@ def test_a_class_name_means_one_thing_in_the_package() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and path.parent.name != "commands":
                 places.setdefault(node.name, []).append(str(path.relative_to(root)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("client", [LoopaiClient, SyncLoopaiClient])
+def test_hovering_explains_every_parameter(client: Any) -> None:
+    """The docstrings of the client and of its batches name each of theirs."""
+    for documented in (client, client.batch_stream, client.run_batch):
+        names = [name for name in inspect.signature(documented).parameters if name not in {"self", "options"}]
+        assert [name for name in names if not re.search(rf"`{name}\b", documented.__doc__)] == []

@@ -54,15 +54,18 @@ $("one-example").addEventListener("click", () => {
 let run = null;
 
 class Run {
-  constructor(name, rows) {
+  constructor(name, { rows, emails, problems } = { rows: [], emails: [], problems: new Map() }) {
     this.name = name;
     this.rows = rows;
+    this.emails = emails;
     this.results = new Map();
     this.errors = this.right = this.compared = 0;
     this.lastError = "";
     this.seconds = 0;
     this.rates = [];
     this.latest = [];
+    this.latestWrong = [];
+    for (const [number, error] of problems) this.add(number, { status: "error", error });
   }
 
   get missing() {
@@ -72,7 +75,7 @@ class Run {
   add(number, result) {
     if (this.results.has(number)) return;
     this.results.set(number, result);
-    const label = this.rows[number]?.label;
+    const label = this.emails[number].label;
     if (result.status === "error") {
       this.errors += 1;
       this.lastError = result.error;
@@ -80,17 +83,28 @@ class Run {
       this.compared += 1;
       this.right += result.output.label === label;
     }
-    this.latest.unshift(number);
-    this.latest.length = Math.min(this.latest.length, LATEST);
+    for (const list of this.isWrong(number) ? [this.latest, this.latestWrong] : [this.latest]) {
+      list.unshift(number);
+      list.length = Math.min(list.length, LATEST);
+    }
   }
 
-  // The rows as they came, with what was made of each.
+  isWrong(number) {
+    const { status, output } = this.results.get(number);
+    const { label } = this.emails[number];
+    return status !== "ok" || Boolean(label) && label !== output.label;
+  }
+
+  // The rows as they came, with what was made of each. A column of theirs keeps its name: ours takes another.
   joined() {
+    const theirs = new Set(this.rows.flatMap((row) => Object.keys(Object(row))));
+    const free = (name) => theirs.has(name) ? free(`loopai_${name}`) : name;
+    const [status, verdict, latency, error] = ["status", "verdict", "latency_ms", "error"].map(free);
     return this.rows.map((row, number) => {
       const result = this.results.get(number);
-      const told = result ? { status: result.status } : { status: "missing" };
-      if (result?.status === "ok") Object.assign(told, { verdict: result.output.label, latency_ms: result.latency_ms });
-      if (result?.error) told.error = result.error;
+      const told = { [status]: result?.status ?? "missing" };
+      if (result?.status === "ok") Object.assign(told, { [verdict]: result.output.label, [latency]: result.latency_ms });
+      if (result?.error) told[error] = result.error;
       return { ...row, ...told };
     });
   }
@@ -117,12 +131,21 @@ function show() {
   const step = 100 / Math.max(run.rates.length - 1, 1);
   const line = run.rates.map((rate, place) => `${(place * step).toFixed(2)} ${(23 - 21 * rate / most).toFixed(2)}`);
   $("chart").firstElementChild.setAttribute("d", line.length > 1 ? `M-2 26L-2 ${line[0].split(" ")[1]}L${line.join("L")}L102 26` : "");
-  $("latest").replaceChildren(...run.latest.map(tableRow));
+  showLatest();
+}
+
+function showLatest() {
+  const shown = $("only-wrong").checked ? run.latestWrong : run.latest;
+  const focused = document.activeElement?.closest("#latest tr")?.dataset.number;
+  $("latest").replaceChildren(...shown.map(tableRow));
+  $("nothing").hidden = shown.length > 0 || !run.results.size;
+  if (focused) $("latest").querySelector(`[data-number="${focused}"] button`)?.focus();
 }
 
 function tableRow(number) {
   const row = made("tr");
-  const { subject, label } = run.rows[number];
+  const { subject, label } = run.emails[number];
+  row.dataset.number = number;
   const result = run.results.get(number);
   const verdict = made("td");
   if (result.status === "ok") {
@@ -132,9 +155,31 @@ function tableRow(number) {
     verdict.append(made("span", "chip problem", "error"));
     verdict.title = result.error;
   }
-  row.append(made("td", "", many.format(number + 1)), made("td", "", subject || "(no subject)"), verdict);
+  const opens = made("button", "plain", subject || "(no subject)");
+  opens.type = "button";
+  opens.addEventListener("click", () => showMail(number));
+  const cell = made("td");
+  cell.append(opens);
+  row.append(made("td", "", many.format(number + 1)), cell, verdict);
   return row;
 }
+
+function showMail(number) {
+  const { subject, body, label } = run.emails[number];
+  const { status, output, error } = run.results.get(number);
+  const text = (value) => typeof value === "string" ? value : JSON.stringify(value ?? "");
+  $("mail-subject").textContent = subject ? text(subject) : "(no subject)";
+  $("mail-verdict").className = `verdict ${status === "ok" ? output.label : "problem"}`;
+  $("mail-verdict").textContent = status === "ok"
+    ? `Row ${many.format(number + 1)}: ${output.label}${label ? `, labelled ${label}` : ""}`
+    : `Row ${many.format(number + 1)}: ${error}`;
+  $("mail-body").textContent = body === undefined ? JSON.stringify(run.rows[number], null, 1) : text(body);
+  $("mail").showModal();
+  $("mail-body").scrollTop = 0;
+}
+
+$("only-wrong").addEventListener("change", showLatest);
+$("mail-close").addEventListener("click", () => $("mail").close());
 
 async function go() {
   const stopping = new AbortController();
@@ -159,7 +204,7 @@ async function go() {
   let ended;
   let broken = false;
   try {
-    await judge(run.rows, run.missing, stopping.signal, (number, result) => run.add(number, result));
+    await judge(run.emails, run.missing, stopping.signal, (number, result) => run.add(number, result));
     ended = `All ${many.format(run.rows.length)} rows judged in ${run.seconds.toFixed(1)} s`;
     ended += run.compared ? `, ${share(run.right, run.compared)} of them right.` : ".";
   } catch (error) {
@@ -186,7 +231,7 @@ async function take(file) {
   $("name").textContent = file.name;
   tell("Reading …");
   try {
-    run = new Run(file.name, []);
+    run = new Run(file.name);
     show();
     run = new Run(file.name, await rowsOf(file));
     show();

@@ -17,7 +17,7 @@ from ..._core.operations import Operation
 from ..._core.wire import Reply
 from ...exceptions import ValidationException
 from ...models import BatchExecuteResult, ReplyInfo
-from ..rows import ERROR, OK, PROGRAM, Outcome, Row
+from ..rows import DOUBTFUL, ERROR, OK, PROGRAM, Outcome, Row, Status
 from .throttle import LARGEST_CHUNK
 
 _NUMBERS = frozenset({int, float})
@@ -43,7 +43,8 @@ class Chunk:
     """Rows that travel together. `number` is the place of the first in the run; times are the scheduler's."""
 
     __slots__ = (
-        "alone", "attempts", "broken", "concurrency", "failed_at", "not_before", "numbers", "rows", "sent_at", "suspect"
+        "alone", "attempts", "broken", "concurrency", "cut_at", "failed_at", "not_before", "numbers", "rows", "sent_at",
+        "suspect",
     )  # fmt: skip
 
     def __init__(self, rows: Sequence[Row], numbers: Sequence[int], attempts: int = 0) -> None:
@@ -56,6 +57,8 @@ class Chunk:
         """How often the server failed to run the rows one at a time, while it ran others."""
         self.broken = 0
         """Replies that broke off."""
+        self.cut_at: Optional[float] = None
+        """When the last of them did, of a row alone."""
         self.concurrency: Optional[int] = None
         """Rows that the server may run at a time; `None` for the run's own."""
         self.sent_at = 0.0
@@ -160,7 +163,7 @@ def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarg
         read,
         content,
         pure=True,
-        rationed=True,
+        limited=True,
         seconds=math.ceil(len(ids) / concurrency) * limit_ms / 1000,
         task_id=call.task_id,
         version=call.version,
@@ -248,15 +251,17 @@ def _result_of(content: bytes) -> Mapping[str, Any]:
         "error_message": item.error_message,
         "code": item.code,
         "latency_ms": item.latency_ms if 0 <= item.latency_ms < math.inf else None,
+        "confidence": item.confidence,
         "execution_id": None if item.execution_id is None else str(item.execution_id),
     }
 
 
 def _is_sound(result: Mapping[str, Any]) -> bool:
     """Whether a result's members are of the types that are counted on."""
-    latency = result.get("latency_ms")
+    latency, confidence = result.get("latency_ms"), result.get("confidence")
     return (
         type(result.get("success")) is bool
+        and (confidence is None or (type(confidence) in _NUMBERS and 0 <= confidence <= 1))
         and (latency is None or (type(latency) in _NUMBERS and 0 <= latency < math.inf))
         and type(result.get("error_message")) in _TEXT_OR_NONE
         and type(result.get("execution_id")) in _TEXT_OR_NONE
@@ -272,10 +277,14 @@ def _same_task(said: Any, asked: str) -> bool:
         return False
 
 
-def outcome_of(row: Row, result: Mapping[str, Any], attempts: int) -> Outcome:
-    """How a row ended, by its result on the wire."""
+def outcome_of(row: Row, result: Mapping[str, Any], attempts: int, min_confidence: Optional[float] = None) -> Outcome:
+    """How a row ended, by its result on the wire; doubtful below `min_confidence`."""
     execution_id, latency = result.get("execution_id"), result.get("latency_ms")
     if result["success"]:
-        return Outcome(row, OK, result.get("output"), None, None, latency, attempts, execution_id)
+        sure = result.get("confidence")
+        doubtful = min_confidence is not None and sure is not None and sure < min_confidence
+        status: Status = DOUBTFUL if doubtful else OK
+        return Outcome(row, status, result.get("output"), None, None, latency, attempts, execution_id, sure)
     error = result.get("error_message") or "the program failed and gave no reason"
-    return Outcome(row, ERROR, None, error, PROGRAM, latency, attempts, execution_id)
+    # A row that is refused before it runs has the latency 0, which is not the time of anything.
+    return Outcome(row, ERROR, None, error, PROGRAM, latency or None, attempts, execution_id)

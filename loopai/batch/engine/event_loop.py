@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable
 from typing import Any, Callable, Optional, TypeVar, Union
 
+from ..._loop import running_loop
 from ..rows import Outcome
 from .chunks import Answer, Chunk
 from .driver import Abandon, Block, Driver, Emit, Tick
@@ -89,7 +90,7 @@ async def perform(
 
     `sleep`, if given, makes the pauses in which no request is in flight.
     """
-    loop = asyncio.get_running_loop()
+    loop = running_loop()
     woken = asyncio.Event()
     tasks: set[asyncio.Task[Answer]] = set()
     rows: Union[CallerRows, ThreadRows, AsyncRows] = CallerRows(())

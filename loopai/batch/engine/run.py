@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Final, Optional, Union
 
 from ..formats.sinks import Sink
+from ..formats.source import FromInput
 from ..reporting.snapshot import Snapshot, Watcher
 from ..reporting.statistics import Ended, Statistics, Summary, summary_of
 from ..resume.checkpoint import Checkpoint
@@ -45,6 +46,7 @@ class Run:
     watchers: Sequence[Watcher] = ()
     clock: Callable[[], float] = time.monotonic
     facts: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def finished_before(self) -> bool:
@@ -83,6 +85,7 @@ class Run:
         given = self.facts.get("input") or {}
         return Snapshot(
             ok=statistics.ok - statistics.earlier_ok,
+            doubtful=statistics.doubtful - statistics.earlier_doubtful,
             errors=statistics.errors - statistics.earlier_errors,
             skipped=self.reader.skipped,
             total=self.total,
@@ -95,6 +98,7 @@ class Run:
             name=self.facts.get("name"),
             task=self.facts.get("task"),
             source=given.get("name"),
+            options=self.options,
         )
 
     def tell(self) -> None:
@@ -116,6 +120,8 @@ class Run:
     def close(self) -> None:
         """Close the files. Blocks."""
         self.reader.close()
+        if isinstance(self.values, FromInput):
+            self.values.let_go()
         if self.checkpoint is not None:
             self.checkpoint.close()
         elif self.owns_journal and isinstance(self.journal, FileJournal):

@@ -5,6 +5,7 @@ No I/O, no clock: `driver` makes steps of it, which the shells in `threads` and 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any, Callable, Final, Literal, Optional, Union
 from ..._core import retries
 from ..._core.randomness import private_random
 from ..._core.unrun import CONVICTED_AFTER as UNRUN_AFTER
-from ..._core.unrun import ItemConcurrency, is_unrun, left_alone, suspicions
+from ..._core.unrun import ItemConcurrency, is_unrun, left_alone, names_missing, suspicions
 from ...exceptions import (
     AuthenticationException,
     ConnectionException,
@@ -28,7 +29,7 @@ from ...exceptions import (
     ValidationException,
 )
 from ..options import BatchOptions, MaxErrors
-from ..rows import CANCELLED, ERROR, OK, REFUSED, SERVER, STOPPED, UNSENDABLE, Outcome, Row
+from ..rows import CANCELLED, ERROR, REFUSED, SERVER, STOPPED, UNSENDABLE, Outcome, Row
 from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
 from .throttle import LIMITER_PAUSE, MOST_ROWS, Throttle
 
@@ -38,6 +39,19 @@ unreachable: with their pauses about half a minute, in which a server that resta
 
 CONVICTED_AFTER = 2
 """Failures of a row that travels alone before it is taken for the cause, while others get through."""
+
+# What the server says of a task that has no program to run (contract, 4.2), as the failure of each item.
+_NO_PROGRAM = re.compile(r"Program generation failed\b|Version \d+ is a draft, as no example verifies it")
+
+_REQUIRED = re.compile(r"input\.([^\s:.\[]+): .* is a required property")
+"""What the input check says of an object that lacks a member."""
+
+TRIED_ALONE = 50
+"""Rows tried alone that all end by replies that cannot be written, or that break off, with no row of the run ok, after
+which the server counts as unreachable."""
+
+LONGEST_REFUSAL = 65 * 60.0
+"""Seconds without any reply but refusals of the rate limiter, after which a run ends: its longest window is an hour."""
 
 _OF_THE_RUN = {"task_id", "version", "timeout_ms", "max_concurrency"}
 
@@ -83,15 +97,21 @@ Step = Union[Send, Pull, Wait, Done]
 
 
 class Scheduler:
-    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`."""
+    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`.
+
+    `members` are those that the mapping makes of each row's input, where there is one.
+    """
 
     def __init__(
         self,
         options: BatchOptions,
         rng: Callable[[], float] = private_random.random,
         time_of_day: Callable[[], float] = time.time,
+        *,
+        members: frozenset[str] = frozenset(),
     ) -> None:
         self.options = options
+        self._members = members
         self.throttle = Throttle(options.max_in_flight, options.chunk_size)
         self.stopped: Optional[StopReason] = None
         self.error: Optional[LoopaiException] = None
@@ -109,6 +129,8 @@ class Scheduler:
         self._failed_at = float("-inf")
         self._answered_at: Optional[float] = None
         self._ran_at: Optional[float] = None
+        self._refused_since: Optional[float] = None
+        self._unwritten = 0
         self._items = ItemConcurrency("the server")
         self._resends = True
         # Ordered runs: what ended before an earlier row did.
@@ -167,15 +189,12 @@ class Scheduler:
     def _due(self, now: float) -> Optional[Chunk]:
         for place, chunk in enumerate(self._again):
             if chunk.not_before <= now:
-                return self._cut_to_time(self._again.pop(place), place)
+                due = self._again.pop(place)
+                while len(due) > self._rows_in_time():
+                    due, rest = due.halves()
+                    self._again.insert(place, rest)
+                return due
         return None
-
-    def _cut_to_time(self, chunk: Chunk, place: int) -> Chunk:
-        """The start of a chunk that lasts a few seconds; the rest goes back to its place."""
-        while len(chunk) > self._rows_in_time():
-            chunk, rest = chunk.halves()
-            self._again.insert(place, rest)
-        return chunk
 
     def _chunk_rows(self) -> int:
         """Rows for the next chunk."""
@@ -215,6 +234,7 @@ class Scheduler:
         """A chunk came back: with its results, or unsent."""
         self.in_flight -= 1
         if isinstance(answer, Replies):
+            self._refused_since = None
             self.throttle.weigh(answer.size, len(chunk))
             self._replied(chunk, answer, now)
             return
@@ -232,6 +252,15 @@ class Scheduler:
 
     def _replied(self, chunk: Chunk, replies: Replies, now: float) -> None:
         results = replies.results
+        if results and all(_names_missing(result) for result in results):
+            self._give_back(chunk)
+            self.stop(FATAL, NotFoundException(str(results[0]["error_message"])))
+            return
+        cause = _cause_of_all(results, self._members)
+        if cause is not None:
+            self._give_back(chunk)
+            self.stop(FATAL, cause)
+            return
         ran = [place for place, result in enumerate(results) if result["success"] or not _is_unrun(result)]
         one_at_a_time = chunk.concurrency == 1
         if one_at_a_time:
@@ -243,7 +272,10 @@ class Scheduler:
             self._answered_at = now
             self.throttle.succeeded()
         for place in ran:
-            self._end(chunk.numbers[place], outcome_of(chunk.rows[place], results[place], chunk.attempts))
+            self._end(
+                chunk.numbers[place],
+                outcome_of(chunk.rows[place], results[place], chunk.attempts, self.options.min_confidence),
+            )
         if len(ran) < len(results):
             self._unrun(chunk, results, ran, now)
         self._heed(replies, now)
@@ -301,18 +333,29 @@ class Scheduler:
         self.in_flight -= 1
         self.last_error = str(error)
         if isinstance(error, RateLimitException):
-            # Not the rows' doing: the same chunk goes out again, however often.
-            self.throttle.ration(chunk.sent_at, now)
+            # Not the rows' doing: the same chunk goes out again.
+            if self._refused_since is None:
+                self._refused_since = now
+            elif now - self._refused_since > LONGEST_REFUSAL:
+                self._give_back(chunk)
+                self.stop(UNREACHABLE, _refused_too_long(error))
+                return
+            self.throttle.refused(chunk.sent_at, now)
             self.throttle.pause(LIMITER_PAUSE if error.retry_after is None else error.retry_after, now)
             chunk.attempts -= 1
             self._again.insert(0, chunk)
             return
+        if error.status_code is not None:
+            self._refused_since = None
         if _ends_the_run(error):
             self._give_back(chunk)
             self.stop(UNREACHABLE if isinstance(error, ConnectionException) else FATAL, error)
             return
         if chunk.failed_at is None:
             chunk.failed_at = now
+        if error.broke_off:
+            self._cut(chunk, error, now)
+            return
         if _is_of_the_rows(error):
             self._failures = 0
             self._answered_at = now
@@ -327,6 +370,38 @@ class Scheduler:
             self._again.append(chunk)
         else:
             self._split_or_convict(chunk, error, now, alone=CONVICTED_AFTER)
+
+    def _cut(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
+        """A reply broke off: as where the server restarts, or where the reply is one that it cannot write."""
+        chunk.broken += 1
+        if chunk.broken > 1 and len(chunk) > 1:
+            self._again.extend(chunk.halves())
+            return
+        if len(chunk) == 1:
+            chunk.alone += 1
+            answered = self._answered_at is not None and chunk.cut_at is not None and self._answered_at >= chunk.cut_at
+            if chunk.alone > 1 and answered:
+                self._refuse(chunk, error)
+                return
+            if chunk.alone > 1:
+                # Nothing was answered whole since: the server is in trouble, not this row.
+                self._troubled(chunk, error, now)
+                if self._failures >= GIVE_UP_AFTER:
+                    self._give_back(chunk)
+                    self.stop(UNREACHABLE, error)
+                    return
+        chunk.cut_at = now
+        chunk.not_before = now + self._backoff(max(1, chunk.alone))
+        self._again.append(chunk)
+
+    def _refuse(self, chunk: Chunk, error: LoopaiException) -> None:
+        """End a row that is the cause of what went wrong."""
+        reason = f"{type(error).__name__}: {error.message}"
+        self._end(chunk.numbers[0], Outcome(chunk.rows[0], ERROR, None, reason, REFUSED, None, chunk.attempts))
+        if error.broke_off or _is_unwritten(error):
+            self._unwritten += 1
+            if self._unwritten >= TRIED_ALONE and self.errors == self.done == self._unwritten:
+                self.stop(UNREACHABLE, error)
 
     def _troubled(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
         """Slow down: network or server are in trouble, or this chunk makes them so."""
@@ -349,8 +424,7 @@ class Scheduler:
             self._answered_at is not None and chunk.failed_at is not None and self._answered_at >= chunk.failed_at
         )
         if chunk.alone >= alone and answered:
-            reason = f"{type(error).__name__}: {error.message}"
-            self._end(chunk.numbers[0], Outcome(chunk.rows[0], ERROR, None, reason, REFUSED, None, chunk.attempts))
+            self._refuse(chunk, error)
             return
         chunk.not_before = now + self._backoff(chunk.alone)
         self._again.append(chunk)
@@ -400,7 +474,7 @@ class Scheduler:
 
         Not with each chunk: requests go out first, so that they are under way while outcomes are kept, and what comes
         back meanwhile is kept at once. Rows that end unsent are what there may be too many of. Where one request is
-        under way at a time, nothing is to go on beside it.
+        under way at a time, nothing else is in progress.
         """
         if self.options.max_in_flight == 1:
             return len(self._out) >= self.throttle.rows
@@ -414,7 +488,7 @@ class Scheduler:
     def _end(self, number: int, outcome: Outcome) -> None:
         if outcome.status != CANCELLED:
             self.done += 1
-            if outcome.status != OK:
+            if not outcome.has_output:
                 self.errors += 1
                 self.last_error = outcome.error
                 self._count_errors()
@@ -440,6 +514,10 @@ def _is_unrun(result: Mapping[str, Any]) -> bool:
     return is_unrun(result["success"], result.get("execution_id"), result.get("code"), result.get("error_message"))
 
 
+def _names_missing(result: Mapping[str, Any]) -> bool:
+    return names_missing(result["success"], result.get("execution_id"), result.get("error_message"))
+
+
 def _ends_the_run(error: LoopaiException) -> bool:
     """Whether the next request would fail as this one did, whatever its rows."""
     if isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException)):
@@ -452,8 +530,39 @@ def _ends_the_run(error: LoopaiException) -> bool:
     return isinstance(error, ServerException) and error.status_code is not None and 300 <= error.status_code < 400
 
 
+def _cause_of_all(results: Sequence[Mapping[str, Any]], members: frozenset[str]) -> Optional[LoopaiException]:
+    """What would fail the next row as it failed every one of these, before any of them ran."""
+    texts = ["" if result["success"] else result.get("error_message") or "" for result in results]
+    if texts and all(map(_NO_PROGRAM.match, texts)):
+        return ExecutionException(texts[0])
+    # A member that the mapping does not make is missing from every row.
+    lacking = [_REQUIRED.match(text) for text in texts] if members else []
+    if not lacking or not all(found is not None and found.group(1) not in members for found in lacking):
+        return None
+    return ValidationException(f"{texts[0]}; the mapping makes {', '.join(sorted(members))}")
+
+
 def _is_of_the_rows(error: LoopaiException) -> bool:
     """Whether the server read the request, and what is in it is why there is no reply that can be taken."""
-    if isinstance(error, (ValidationException, ExecutionException, ReplyTooLargeException)):
+    if isinstance(error, (ValidationException, ExecutionException, ReplyTooLargeException)) or _is_unwritten(error):
         return True
     return error.status_code is not None and 400 <= error.status_code < 500 and error.status_code != 408
+
+
+def _is_unwritten(error: LoopaiException) -> bool:
+    """Whether the server ran what it was sent and could not write the reply: an output that JSON cannot carry."""
+    return isinstance(error, ServerException) and error.status_code == 500 and error.code == "INTERNAL_ERROR"
+
+
+def _refused_too_long(error: RateLimitException) -> RateLimitException:
+    hint = ""
+    if error.status_code == 500:
+        hint = ": a 500 without rate limit headers may also come from a proxy whose X-Real-IP is not an address"
+    minutes = LONGEST_REFUSAL / 60
+    return RateLimitException(
+        f"the server has refused every request for {minutes:.0f} minutes, longer than its longest window{hint}",
+        status_code=error.status_code,
+        code=error.code,
+        retry_after=error.retry_after,
+        request=error.request,
+    )

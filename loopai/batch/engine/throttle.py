@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..._core.unrun import REQUEST_SECONDS
 
 LIMITER_PAUSE = 60.0
-"""Seconds a run pauses where the server rations and does not say how long: its limiter counts by the minute."""
+"""Seconds a run pauses where a rate limited server does not say how long: its limiter counts by the minute."""
 
 LONGEST_PAUSE = 3600.0
 """Seconds of one pause that are obeyed; the limiter's longest window is an hour."""
@@ -14,7 +14,7 @@ LARGEST_CHUNK = 4_000_000
 """Bytes of one request that chunks grow towards: far below the 30,000,000 that the server reads."""
 
 LONGEST_REQUEST = 40.0
-"""Seconds that a request is to last at most where the server rations requests and runs rows one at a time."""
+"""Seconds that a request is to last at most where the server limits requests and runs rows one at a time."""
 
 MOST_ROWS = 10_000
 """Rows of one chunk, however small they are: the reply has to come within one timeout."""
@@ -31,7 +31,7 @@ class Throttle:
         self.most = most
         self.rows = rows
         self.paused_until = 0.0
-        self.rationed = 0
+        self.limited = 0
         self.seconds = REQUEST_SECONDS
         self._limit = float(most)
         self._cut_at = float("-inf")
@@ -53,14 +53,14 @@ class Throttle:
             self._cut_at = now
 
     def pause(self, seconds: float, now: float) -> float:
-        """Nothing is sent for so many seconds; give when the run goes on."""
+        """Nothing is sent for so many seconds; return when the run continues."""
         self.paused_until = max(self.paused_until, now + min(seconds, LONGEST_PAUSE))
         return self.paused_until
 
-    def ration(self, sent_at: float, now: float) -> None:
+    def refused(self, sent_at: float, now: float) -> None:
         """Requests are counted, rows are not: chunks get twice as large, once for all that were refused together."""
         if sent_at > self._cut_at:
-            self.rationed += 1
+            self.limited += 1
             self.rows = min(self.rows * 2, max(MOST_ROWS, self.rows))
             self.seconds = min(self.seconds * 2, LONGEST_REQUEST)
         self.failed(sent_at, now)

@@ -1,1 +1,1 @@
-"""Where rows are read from and outcomes written to: CSV, JSONL, Parquet."""
+"""Where rows are read from and outcomes written to: CSV, JSON, Parquet, Excel."""

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import math
-import zlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import IO, Any, Callable, Optional
-
-from pydantic_core import from_json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import IO, Any, Callable, NamedTuple, Optional
 
 from ...exceptions import ConfigurationError, OptionError
-from .source import BLOCK, LONGEST_LINE, FromInput, Input, Record, cut_off, too_long
+from .columns import REMEDY, named, numbered
+from .encoding import checked, encoding_of, not_in
+from .json import read_json
+from .packing import BLOCK, BREAKS_OFF, cut_off
+from .source import LONGEST_LINE, FromInput, Input, Record, too_long
 
 _SAMPLE = 65536
+_ROWS_COMPARED = 20
+"""Rows that are compared with the header, to tell a title from it."""
 _DELIMITERS = ",;\t|"
 _QUOTES = "\"'"
-_BREAKS_OFF = (EOFError, OSError, zlib.error)
+_BLANK = " \r\n\"'" + _DELIMITERS
+_NO_TEXT = re.compile("[\\x00-\\x08\\x0e-\\x19\\x1b-\\x1f]")
+_END_OF_FILE = "\x1a"  # as DOS marks it
+_SEPARATOR = re.compile(r"\"?sep=(.)\"?[ ,;]*\Z", re.IGNORECASE)
+"""How a file tells Excel its delimiter, in a line before the header."""
 
 
 def _number(text: str) -> float:
@@ -31,7 +40,7 @@ def _number(text: str) -> float:
 
 
 def _json(text: str) -> Any:
-    return from_json(text, allow_inf_nan=False)
+    return read_json(text.encode("utf-8", "surrogatepass"))
 
 
 def _integer(text: str) -> int:
@@ -56,25 +65,33 @@ _TYPES: dict[str, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file separates, quotes and escapes, by the names of Python's `csv`.
+    """How a CSV file separates, quotes and escapes, by the names of Python's `csv`, and where its rows begin.
 
     `None` for delimiter and quote character: found. `quotechar=""` is for a file that quotes nothing. A quote within
-    quotes is doubled, or follows `escapechar` where there is one.
+    quotes is doubled, or follows `escapechar` where there is one. `skip_lines` lines at the start are not read, nor
+    are lines that start with `comment`. With `no_header`, the first row is one, and columns are `column_1`, ….
     """
 
     delimiter: Optional[str] = None
     quotechar: Optional[str] = None
     escapechar: Optional[str] = None
+    skip_lines: int = 0
+    comment: Optional[str] = None
+    no_header: bool = False
 
     def check(self) -> None:
-        """Raise `ConfigurationError` for what is no dialect."""
-        for name, mark in asdict(self).items():
+        """Raise `ConfigurationError` for an invalid dialect."""
+        if self.comment is not None and (not self.comment.strip() or not self.comment.isprintable()):
+            raise OptionError("{comment} must be the characters that a comment starts with, not {mark!r}",
+                              mark=self.comment)  # fmt: skip
+        marks = (("delimiter", self.delimiter), ("quotechar", self.quotechar), ("escapechar", self.escapechar))
+        for name, mark in marks:
             empty = mark == "" and name == "quotechar"
             if mark is not None and not empty and (len(mark) != 1 or mark in "\r\n"):
                 tab = " (a tab is $'\\t' in a shell)" if name == "delimiter" else ""
                 raise OptionError(f"{{{name}}} must be one character, not {{mark!r}}{{tab}}", mark=mark, tab=tab)
-        marks = [mark for mark in (self.delimiter, self.quotechar, self.escapechar) if mark]
-        if len(set(marks)) < len(marks):
+        given = [mark for _, mark in marks if mark]
+        if len(set(given)) < len(given):
             raise OptionError("{delimiter}, {quotechar} and {escapechar} must differ")
 
     def found(self, head: str) -> Dialect:
@@ -90,7 +107,7 @@ class Dialect:
             return len(next(csv.reader([head], **Dialect(mark, quote, self.escapechar).options), []))
 
         marks = [mark for mark in _DELIMITERS if mark not in {quote, self.escapechar}]
-        return Dialect(self.delimiter or max(marks, key=columns), quote, self.escapechar)
+        return replace(self, delimiter=self.delimiter or max(marks, key=columns), quotechar=quote)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -108,38 +125,58 @@ _LINES_HELD = 1000
 
 
 class _Lines:
-    """The lines of a text for `csv.reader`: of one row, no more than `longest` bytes.
+    """The lines of a text for `csv.reader`: of one row, no more than `longest` bytes. Comments are left out.
 
     `csv` itself bounds fields only, for the whole process, and takes rows of any number of fields.
     """
 
-    def __init__(self, head: str, text: IO[str], longest: int, quote: Optional[str]) -> None:
-        self._head = head
-        self._quote = quote
+    def __init__(self, text: IO[str], longest: int, comment: Optional[str]) -> None:
+        self._head = ""
+        self._comment = comment
+        self.quote: Optional[str] = None
         self._quotes = 0
-        self._readline = text.readline
+        self._text = text
         self._longest = longest
         self._row: list[str] = []
         self._size = 0
-        self.skipped = 0
-        """Lines that `csv.reader` has not seen."""
+        self._ended = 0
+        """Lines whose end has been read."""
+        self.row_line = 1
+        """Where the row begins that is being read."""
 
     def begin_row(self) -> None:
         """What comes next belongs to another row."""
         self._size = self._quotes = 0
+        self.row_line = self._ended + 1
         self._row.clear()
+
+    def skip_lines(self, count: int) -> None:
+        """Leave out lines, whatever is in them."""
+        for _ in range(count):
+            self._read_to_end(self._readline(BLOCK))
+
+    def find_first(self, blank: str) -> str:
+        """Skip comments and lines of nothing but `blank`; give what was read of the next one, which is read again."""
+        self.begin_row()
+        while self._is_comment(head := self._readline(_SAMPLE)) or (head and not head.strip(blank)):
+            self._read_to_end(head)
+            self.begin_row()
+        self._head = head
+        return head
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._head or self._readline(self._longest + 1)
+        head, self._head = self._head, ""
+        # The first line may be longer than what was read of it.
+        line = head if head.endswith(("\n", "\r")) else head + self._readline(self._longest + 1)
+        while not self._row and self._is_comment(line):
+            self._read_to_end(line)
+            self.begin_row()
+            line = self._readline(self._longest + 1)
         if not line:
             raise StopIteration
-        if self._head:
-            # The first line may be longer than what was read of it to find its dialect.
-            rest = "" if line.endswith(("\n", "\r")) else self._readline(self._longest)
-            line, self._head = line + rest, ""
         if len(self._row) >= _LINES_HELD:
             self._quotes += self._quotes_in_row()
             self._row.clear()
@@ -149,18 +186,31 @@ class _Lines:
             raise _RowTooLong
         return line
 
+    def _readline(self, most: int) -> str:
+        line = self._text.readline(most)
+        if line.endswith(("\n", "\r")):
+            self._ended += 1
+        elif line.endswith(_END_OF_FILE) and len(line) < most:
+            return line.rstrip(_END_OF_FILE)
+        return line
+
+    def _is_comment(self, line: str) -> bool:
+        return self._comment is not None and line.startswith(self._comment)
+
+    def _read_to_end(self, line: str) -> None:
+        while line and not line.endswith(("\n", "\r")):
+            line = self._readline(BLOCK)
+
     def _quotes_in_row(self) -> int:
-        quote = self._quote
+        quote = self.quote
         return sum(line.count(quote) for line in self._row) if quote else 0
 
     def skip_row(self) -> None:
         """Skip the rest of a row that is too long: to the first line break that is not within quotes."""
-        quote, quotes = self._quote, self._quotes + self._quotes_in_row()
+        quote, quotes = self.quote, self._quotes + self._quotes_in_row()
         line = self._row[-1]
-        self.skipped += line.endswith(("\n", "\r"))
         while line and not (line.endswith(("\n", "\r")) and quotes % 2 == 0):
             line = self._readline(BLOCK)
-            self.skipped += line.endswith(("\n", "\r"))
             quotes += line.count(quote) if quote else 0
         self.begin_row()
 
@@ -168,13 +218,23 @@ class _Lines:
 _FOUND = Dialect()
 
 
+class _Begun(NamedTuple):
+    """A CSV whose header was read; `first` is a row that was read with it, and the line that it begins in."""
+
+    text: IO[str]
+    lines: _Lines
+    reader: Any
+    first: Optional[tuple[int, list[str]]]
+
+
 class CsvSource(FromInput):
     """CSV with a header line; how it separates and quotes is found unless `dialect` says so.
 
     Values are texts, unless `types` (column → `int`, `float`, `bool`, `json`, `str`) or the header itself
-    (`age:int`) says otherwise; an empty cell of a typed column is `None`. What is said to be UTF-8 and starts with
-    the byte order mark of UTF-16 is read as that. A row of more than `longest` bytes ends as an error.
-    Raises `ConfigurationError` for an unknown type or encoding, a header that names a column twice, or none.
+    (`age:int`) says otherwise; an empty cell of a typed column is `None`. What is said to be UTF-8 may be UTF-16 or
+    UTF-32 as well. A row of more than `longest` bytes fails. A column without a name is `column_3`.
+    Raises `ConfigurationError` for an unknown type or encoding, a header that names a column twice, or none, and for
+    one that no row below fits.
     """
 
     def __init__(
@@ -188,15 +248,11 @@ class CsvSource(FromInput):
         super().__init__(given)
         dialect.check()
         self._longest = longest
-        self._dialect = dialect
+        self._given = self._dialect = dialect
         self._types = dict(types or {})
-        self._encoding = "utf-8-sig" if is_utf8(encoding) else encoding
+        self._encoding = checked(encoding)
         self._header: Optional[list[str]] = None
-        self._opened: Optional[tuple[IO[str], _Lines, Any]] = None
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise OptionError("{encoding}: unknown encoding {value!r}", value=encoding) from None
+        self._opened: Optional[_Begun] = None
         for name, kind in self._types.items():
             if kind not in _TYPES:
                 raise OptionError(
@@ -216,74 +272,125 @@ class CsvSource(FromInput):
         if self._header is None:
             self._opened = self._open()
             if self.repeatable:
-                self._opened[0].close()
+                self._opened.text.close()
                 self._input.close()
                 self._opened = None
         return self._header
 
-    def _open(self) -> tuple[IO[str], _Lines, Any]:
+    def _open(self) -> _Begun:
+        # The module's only bound is the process's; its default of 131,072 refuses an ordinary e-mail.
+        if csv.field_size_limit() < LONGEST_LINE:
+            csv.field_size_limit(LONGEST_LINE)
+        if self._header is None:
+            head = self._input.head()
+            self._encoding = encoding_of(head, self._encoding)
+            self._compare(head.decode(self._encoding, "replace"))
         stream = self._input.open()
         try:
-            text = io.TextIOWrapper(stream, self._encoding_of(stream), errors="surrogateescape", newline="")
-            return text, *self._reader(text)
+            text = io.TextIOWrapper(stream, self._encoding, errors="surrogateescape", newline="")
+            begun, names = self._begin(text)
+            self._header = self._named(names, begun.lines.row_line)
         except BaseException:
             stream.close()
             self._input.close()
             raise
+        else:
+            return begun
 
-    def _encoding_of(self, stream: IO[bytes]) -> str:
-        if self._encoding == "utf-8-sig" and isinstance(stream, io.BufferedReader):
-            try:
-                # No UTF-8 has either of their bytes.
-                if stream.peek(2)[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
-                    self._encoding = "utf-16"
-            except _BREAKS_OFF as error:
-                raise self._no_first_line(error) from None
-        return self._encoding
-
-    def _no_first_line(self, error: Exception) -> ConfigurationError:
-        return ConfigurationError(f"{self.name}: its first line cannot be read: {error}")
-
-    def _reader(self, text: IO[str]) -> tuple[_Lines, Any]:
-        # The module's only bound is the process's; its default of 131,072 refuses an ordinary e-mail.
-        if csv.field_size_limit() < LONGEST_LINE:
-            csv.field_size_limit(LONGEST_LINE)
+    def _begin(self, text: IO[str]) -> tuple[_Begun, list[str]]:
+        """Find where rows begin and how they are written; give the names of the columns as the text has them."""
+        dialect = self._given
+        lines = _Lines(text, self._longest, dialect.comment)
         try:
-            head = text.readline(_SAMPLE)
-        except _BREAKS_OFF as error:
-            raise self._no_first_line(error) from None
+            lines.skip_lines(dialect.skip_lines)
+            head = lines.find_first("\r\n" if dialect.no_header else _BLANK)
+            told = _SEPARATOR.match(head.rstrip("\r\n"))
+            if told is not None:
+                next(lines)
+                dialect = dialect if dialect.delimiter else replace(dialect, delimiter=told.group(1))
+                head = lines.find_first("\r\n" if dialect.no_header else _BLANK)
+        except BREAKS_OFF as error:
+            raise ConfigurationError(f"{self.name}: its first line cannot be read: {error}") from None
         except UnicodeError:
-            raise OptionError(
-                "{name}: line 1 or one soon after is not {codec}; pass its {encoding}",
-                name=self.name,
-                codec=self._encoding.replace("-sig", ""),
-            ) from None
-        self._dialect = self._dialect.found(head)
-        lines = _Lines(head, text, self._longest, self._dialect.quotechar)
+            raise self._not_text(f"line {lines.row_line} or one soon after") from None
+        if _NO_TEXT.search(head) is not None:
+            raise ConfigurationError(f"{self.name}: line {lines.row_line} is not text: is it a CSV file?")
+        self._dialect = dialect.found(head)
+        lines.quote = self._dialect.quotechar
         reader = csv.reader(lines, strict=True, **self._dialect.options)
         try:
-            names = next(reader, [])
+            row = next(reader, [])
         except _RowTooLong:
-            raise ConfigurationError(f"{self.name}: {too_long(1, self._longest)}") from None
-        except (csv.Error, *_BREAKS_OFF) as error:
-            raise ConfigurationError(f"{self.name}: its first line is no CSV header: {error}") from None
-        self._header = self._typed(names)
-        return lines, reader
+            raise ConfigurationError(f"{self.name}: {too_long(lines.row_line, self._longest)}") from None
+        except (csv.Error, *BREAKS_OFF) as error:
+            raise ConfigurationError(f"{self.name}: its first line is not CSV header: {error}") from None
+        if dialect.no_header:
+            return _Begun(text, lines, reader, (lines.row_line, row)), numbered(len(row))
+        return _Begun(text, lines, reader, None), row
 
-    def _typed(self, names: Sequence[str]) -> list[str]:
-        header = []
-        for name in names:
-            column, colon, kind = name.strip().rpartition(":")
-            if colon and kind in _TYPES:
-                self._types.setdefault(column, kind)
-                header.append(column)
-            else:
-                header.append(name.strip())
-        if not any(header):
+    def _compare(self, sample: str) -> None:
+        """Refuse what looks like a header and is none: a title above it, or a line that is not delimited."""
+        text = io.StringIO(sample, newline="")
+        begun, names = self._begin(text)
+        if self._given.no_header:
+            return
+        width, rest = len(names), text.read()
+        told = ""
+        if width > 1:
+            widths = self._widths(rest, self._dialect)
+            if len(widths) > 1 and width not in widths:
+                told = f"{width} columns, and none of the rows below it has as many"
+        else:
+            for mark in self._given.delimiter or _DELIMITERS:
+                widths = self._widths(rest, replace(self._dialect, delimiter=mark))
+                wide = Counter(found for found in widths if found > 1).most_common(1)
+                most = wide[0][1] if wide else 0
+                # A sentence or two in a column of texts may hold a delimiter.
+                if most == len(widths) > 0 or (most > 1 and most * 2 >= len(widths)):
+                    told = f"1 column, and rows below it have {wide[0][0]}"
+                    break
+        if told:
+            raise OptionError(
+                "{name}: line {line} has {told}. " + REMEDY + "; pass {delimiter} if rows are split otherwise",
+                name=self.name, line=begun.lines.row_line, told=told,
+            )  # fmt: skip
+
+    def _widths(self, text: str, dialect: Dialect) -> list[int]:
+        """How many cells the first rows have that can be read."""
+        lines = _Lines(io.StringIO(text, newline=""), self._longest, dialect.comment)
+        widths = []
+        try:
+            for cells in islice(csv.reader(lines, strict=True, **dialect.options), _ROWS_COMPARED):
+                lines.begin_row()
+                if cells:
+                    widths.append(len(cells))
+        except (csv.Error, _RowTooLong):
+            pass  # that row's own error, when it is read
+        return widths
+
+    def _not_text(self, place: str) -> OptionError:
+        codec = self._encoding.replace("-sig", "")
+        hint = " (files of Excel are often cp1252)" if codec == "utf-8" else ""
+        return OptionError(
+            "{name}: {place} is not {codec}; pass its {encoding}{hint}",
+            name=self.name, place=place, codec=codec, hint=hint,
+        )  # fmt: skip
+
+    def _named(self, names: Sequence[str], line: int) -> list[str]:
+        if not any(name.strip() for name in names):
             raise ConfigurationError(f"{self.name} is empty: a CSV input starts with a line that names its columns")
-        twice = sorted(name for name, count in Counter(header).items() if count > 1)
-        if twice:
-            raise ConfigurationError(f"{self.name}: its header names the column {twice[0]!r} twice")
+        if not "".join(names).isascii() and not _is_text(names):
+            raise self._not_text(f"line {line}")
+        columns, kinds = [], []
+        for name in map(str.strip, names):
+            column, colon, kind = name.rpartition(":")
+            typed = bool(colon) and kind in _TYPES
+            columns.append(column if typed else name)
+            kinds.append(kind if typed else "")
+        header = named(columns, self.name, line)
+        for name, kind in zip(header, kinds):
+            if kind:
+                self._types.setdefault(name, kind)
         missing = sorted(self._types.keys() - set(header))
         if missing:
             raise OptionError(
@@ -293,69 +400,75 @@ class CsvSource(FromInput):
             )
         return header
 
-    def __iter__(self) -> Iterator[Record]:
-        """Read the rows in order."""
-        text, lines, reader = self._opened or self._open()
-        self._opened = None
-        return self._rows(text, lines, reader)
+    def let_go(self) -> None:
+        """See `FromInput`."""
+        if self._opened is not None:
+            self._opened.text.close()
+            self._opened = None
+        super().let_go()
 
-    def _rows(self, text: IO[str], lines: _Lines, reader: Any) -> Iterator[Record]:
-        header = self._header or []
-        typed = [(name, _TYPES[kind], kind) for name, kind in self._types.items() if kind != "str"]
-        width = len(header)
+    def __iter__(self) -> Iterator[Record]:
+        """Read the rows in order. The file is opened with the first row."""
+        begun = self._opened or self._open()
+        self._opened = None
+        lines = begun.lines
         try:
+            if begun.first is not None:
+                yield self._row(*begun.first)
             while True:
                 lines.begin_row()
-                line = reader.line_num + lines.skipped + 1
                 try:
-                    cells = next(reader)
+                    cells = next(begun.reader)
                 except StopIteration:
                     return
                 except _RowTooLong:
+                    line = lines.row_line
                     yield line, None, too_long(line, self._longest)
                     try:
                         lines.skip_row()
-                    except _BREAKS_OFF as error:
-                        yield line + 1, None, cut_off(error)
+                    except BREAKS_OFF as error:
+                        yield line + 1, None, f"line {line + 1}: {cut_off(error)}"
                         return
                     except UnicodeError:
-                        yield line + 1, None, f"{_not_in(f'line {line + 1}', self._encoding)}; what follows is not read"
+                        yield line + 1, None, f"{not_in(f'line {line + 1}', self._encoding)}; what follows is not read"
                         return
                     continue
                 except csv.Error as error:
-                    yield line, None, f"line {line} is no CSV: {error}"
+                    yield lines.row_line, None, f"line {lines.row_line} is not CSV: {error}"
                     continue
-                except _BREAKS_OFF as error:
-                    yield line, None, cut_off(error)
+                except BREAKS_OFF as error:
+                    yield lines.row_line, None, f"line {lines.row_line}: {cut_off(error)}"
                     return
                 except UnicodeError:
                     # Text is decoded in blocks. In one that has no text, nothing tells where a character begins.
-                    told = _not_in(f"line {line} or one soon after", self._encoding)
-                    yield line, None, f"{told}; what follows is not read"
+                    told = not_in(f"line {lines.row_line} or one soon after", self._encoding)
+                    yield lines.row_line, None, f"{told}; what follows is not read"
                     return
-                if len(cells) != width:
-                    if cells:
-                        yield line, None, self._misfit(cells, line, width)
-                    continue
-                columns: dict[str, Any] = dict(zip(header, cells))
-                problem = _convert(columns, typed, line) if typed else None
-                if problem is None and not "".join(cells).isascii():
-                    problem = _undecodable(cells, line, self._encoding)
-                yield (line, None, problem) if problem else (line, columns, None)
+                if cells and cells != [_END_OF_FILE]:
+                    yield self._row(lines.row_line, cells)
         finally:
-            text.close()
+            begun.text.close()
             self._input.close()
+
+    def _row(self, line: int, cells: list[str]) -> Record:
+        header = self._header or []
+        if len(cells) != len(header):
+            return line, None, self._misfit(cells, line, len(header))
+        columns: dict[str, Any] = dict(zip(header, cells))
+        problem = _convert(columns, self._converters, line) if self._types else None
+        if problem is None and not "".join(cells).isascii() and not _is_text(cells):
+            problem = not_in(f"line {line}", self._encoding)
+        return (line, None, problem) if problem else (line, columns, None)
+
+    @cached_property
+    def _converters(self) -> list[tuple[str, Callable[[str], Any], str]]:
+        return [(name, _TYPES[kind], kind) for name, kind in self._types.items() if kind != "str"]
 
     def _misfit(self, cells: Sequence[str], line: int, width: int) -> str:
         told = f"line {line} has {len(cells)} fields where the header has {width}"
         if self._dialect.quotechar == '"' and any(cell.startswith("'") for cell in cells):
             told += "; if ' quotes its fields, pass it as quotechar"
         return told
-
-
-def is_utf8(encoding: str) -> bool:
-    """Whether that is a name of UTF-8."""
-    return encoding.lower().replace("-", "").replace("_", "") == "utf8"
 
 
 def _convert(
@@ -370,13 +483,10 @@ def _convert(
     return None
 
 
-def _undecodable(cells: Sequence[str], line: int, encoding: str) -> Optional[str]:
+def _is_text(cells: Sequence[str]) -> bool:
+    """Whether all of it was text in the file's encoding."""
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
-        return _not_in(f"line {line}", encoding)
-    return None
-
-
-def _not_in(place: str, encoding: str) -> str:
-    return f"{place} is not {encoding.replace('-sig', '')}: pass the encoding of the file"
+        return False
+    return True

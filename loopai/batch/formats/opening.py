@@ -1,77 +1,76 @@
-"""Where rows are read from: the source that a path names, and JSONL. Mapping is not done here."""
+"""Where rows are read from: the source that a path, or the first bytes at it, name. Mapping is not done here."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Optional, Union
 
-from pydantic_core import from_json
-
-from ..._core.splitting import LineSplitter
 from ...exceptions import ConfigurationError, OptionError
-from .csv import CsvSource, Dialect, is_utf8
+from .csv import CsvSource, Dialect
+from .encoding import is_utf8
+from .json import JsonSource
+from .packing import ZippedFile, document_in, without_packing
 from .parquet import ParquetSource
-from .source import BLOCK, LONGEST_LINE, FromInput, Input, Record, Source, cut_off, too_long
+from .source import Input, Record, Source
+from .xlsx import XlsxSource
 
-__all__ = ["CsvSource", "JsonlSource", "ParquetSource", "Record", "Source", "format_of", "open_source"]
+__all__ = [
+    "FILE_SOURCES",
+    "CsvSource",
+    "FileSource",
+    "JsonSource",
+    "ParquetSource",
+    "Record",
+    "Source",
+    "XlsxSource",
+    "format_of",
+    "open_source",
+]
 
+FileSource = Union[JsonSource, CsvSource, ParquetSource, XlsxSource]
+FILE_SOURCES = (JsonSource, CsvSource, ParquetSource, XlsxSource)
 
-class JsonlSource(FromInput):
-    """One JSON object a line; blank lines are skipped, and a line of more than `longest` bytes ends as an error."""
+FORMATS = ("csv", "jsonl", "json", "parquet", "xlsx")
 
-    header: Optional[list[str]] = None
+_SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".xlsx": "xlsx",
+    ".xlsm": "xlsx",
+}
 
-    def __init__(self, given: Input, longest: int = LONGEST_LINE) -> None:
-        super().__init__(given)
-        self._longest = longest
+_OTHERS = {
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Excel workbook before 2007 (.xls), or an encrypted one",
+    b"%PDF-": "a PDF",
+    b"ARROW1": "a Feather or Arrow file",
+    b"Obj\x01": "an Avro file",
+    b"ORC": "an ORC file",
+    b"SQLite format 3\0": "a SQLite database",
+    b"<": "HTML or XML",
+    b"{\\rtf": "a rich text document",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"GIF8": "an image",
+}
+"""What files begin with that hold rows and are not read, whatever their names."""
 
-    def __iter__(self) -> Iterator[Record]:
-        """Read the rows in order."""
-        lines = LineSplitter(self._longest)
-        last = 0
-        file = self._input.open()
-        try:
-            while True:
-                try:
-                    block = file.read1(BLOCK)  # type: ignore[attr-defined]  # what `Input` opens is buffered
-                except (EOFError, OSError, zlib.error) as error:
-                    yield last + 1, None, cut_off(error)
-                    return
-                for last, line in lines.feed(block) if block else lines.finish():
-                    yield self._record(last, line)
-                if not block:
-                    return
-        finally:
-            self._input.close()
+_JSON = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"')
+"""What a JSON file of rows begins with, and no header."""
 
-    def _record(self, number: int, line: Optional[bytes]) -> Record:
-        if line is None:
-            return number, None, too_long(number, self._longest)
-        try:
-            columns = from_json(line, allow_inf_nan=False)
-        except ValueError as error:
-            return number, None, f"line {number} is no JSON: {_within_line(error)}"
-        if type(columns) is not dict:
-            kind = type(columns).__name__
-            return number, None, f"line {number} is a JSON {kind}: each line must be an object {{…}}"
-        return number, columns, None
-
-
-def _within_line(error: ValueError) -> str:
-    # The parser counts lines of its own, and its second begins after ours has ended.
-    return re.sub(r" at line \d+ column 0$", "", str(error)).replace(" at line 1 column", " at column")
+_TEXT = frozenset({"csv", "jsonl", "json"})
 
 
 def format_of(path: Union[str, os.PathLike[str]]) -> Optional[str]:
-    """`csv`, `jsonl` or `parquet` by the file's name, gzipped or not; `None` for another name."""
-    name = Path(path).name.lower()
-    suffix = Path(name[:-3] if name.endswith(".gz") else name).suffix
-    return {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}.get(suffix)
+    """`csv`, `jsonl`, `json`, `parquet` or `xlsx` by the file's name, compressed or not; `None` for another name."""
+    return _SUFFIXES.get(Path(without_packing(Path(path).name.lower())).suffix)
 
 
 def open_source(
@@ -83,36 +82,91 @@ def open_source(
     escapechar: Optional[str] = None,
     types: Optional[Mapping[str, str]] = None,
     encoding: str = "utf-8",
+    skip_lines: int = 0,
+    comment: Optional[str] = None,
+    no_header: bool = False,
+    sheet: Optional[str] = None,
     stdin: Optional[IO[bytes]] = None,
-) -> Union[JsonlSource, CsvSource, ParquetSource]:
-    """The source that `path` names; `-` is standard input, JSONL unless `format` says otherwise.
+) -> FileSource:
+    """The source that `path` names; `-` is standard input, JSONL unless `format` or its first bytes say otherwise.
 
-    Raises `ConfigurationError` for a file that is missing or of no known format.
+    Raises `ConfigurationError` for a file that is missing, cannot be read or is of no known format.
     """
+    given, kind = _named(path, stdin)
+    kind = format or kind
+    if format is not None and format not in FORMATS:
+        raise OptionError("{format} must be one of {known}, not {value!r}", known=", ".join(FORMATS), value=format)
+    found = _found(given)
+    if found is not None and found != kind:
+        if format is not None:
+            raise OptionError("{format}: {name} is {found}, not {value}", name=given.name, found=found, value=format)
+        kind = found
+    if found is None and kind in {"parquet", "xlsx"}:
+        article = "a Parquet file" if kind == "parquet" else "an Excel workbook (.xlsx)"
+        raise ConfigurationError(f"{given.name} is not {article}")
+    if format is None and kind == "csv" and _JSON.match(given.head()):
+        raise OptionError("{name} looks like JSON, not CSV: pass {format} json, or csv if it is", name=given.name)
+    if kind is None:
+        raise OptionError("cannot infer the format from {path!r}; pass {format}", path=os.fspath(path))
+    dialect = Dialect(delimiter, quotechar, escapechar, skip_lines, comment, no_header)
+    _check_options(kind, dialect, types, encoding, sheet)
+    if kind == "csv":
+        return CsvSource(given, dialect, types, encoding)
+    if kind == "parquet":
+        return ParquetSource(given)
+    if kind == "xlsx":
+        return XlsxSource(given, sheet, dialect)
+    source = JsonSource(given, encoding)
+    source.check()
+    return source
+
+
+def _named(path: Union[str, os.PathLike[str]], stdin: Optional[IO[bytes]]) -> tuple[Input, Optional[str]]:
+    """The input, and its format as far as its name tells."""
     if str(path) == "-":
         # A reader of our own: the interpreter waits at exit for whoever reads sys.stdin.
         stream = stdin if stdin is not None else open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
-        given = Input(None, stream)
-        kind = format or "jsonl"
-    else:
-        if not os.path.exists(path):
-            raise ConfigurationError(f"file not found: {os.fspath(path)}")
-        if os.path.isdir(path):
-            raise ConfigurationError(f"{os.fspath(path)} is a folder; name a file, or - for standard input")
-        given = Input(path, None)
-        kind = format or format_of(path) or ""
-    if kind == "csv":
-        return CsvSource(given, Dialect(delimiter, quotechar, escapechar), types, encoding)
-    if types or not is_utf8(encoding) or not delimiter is quotechar is escapechar is None:
-        raise OptionError(
-            "{types}, {encoding}, {delimiter}, {quotechar} and {escapechar} are for CSV: JSONL and Parquet have types "
-            "of their own, and JSONL is UTF-8"
-        )
-    if kind == "jsonl":
-        return JsonlSource(given)
-    if kind == "parquet":
-        return ParquetSource(given)
-    known = "csv, jsonl, parquet"
-    if format:
-        raise OptionError("{format} must be one of {known}, not {value!r}", known=known, value=format)
-    raise OptionError("cannot infer the format from {path!r}; pass {format}", path=os.fspath(path))
+        return Input(None, stream), "jsonl"
+    if not os.path.exists(path):
+        raise ConfigurationError(f"file not found: {os.fspath(path)}")
+    if os.path.isdir(path):
+        raise ConfigurationError(f"{os.fspath(path)} is a folder; name a file, or - for standard input")
+    given = Input(path, None)
+    kind = format_of(path)
+    if kind is None and given.is_zip():
+        # `mails.zip` says nothing; what is in it has a name of its own.
+        member = ZippedFile(Path(path))
+        kind = None if document_in(member.names) is not None else format_of(member.name)
+    return given, kind
+
+
+def _found(given: Input) -> Optional[str]:
+    """The format that the first bytes tell; `None` for text. Raises `ConfigurationError` for one that is not read."""
+    head = given.head()
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"PK\x03\x04") and given.path is not None:
+        told = document_in(ZippedFile(given.path).names)
+        if told == "xlsx":
+            return told
+        raise ConfigurationError(f"{given.name} is {told}: save it as .xlsx or CSV")
+    told = next((told for magic, told in _OTHERS.items() if head.startswith(magic)), None)
+    if told is not None:
+        raise ConfigurationError(f"{given.name} is {told}: save it as CSV, JSONL or .xlsx")
+    return None
+
+
+def _check_options(
+    kind: str, dialect: Dialect, types: Optional[Mapping[str, str]], encoding: str, sheet: Optional[str]
+) -> None:
+    """See that the options are ones of the format. Raises `OptionError`."""
+    if kind != "csv" and (types or not dialect.delimiter is dialect.quotechar is dialect.escapechar is None):
+        raise OptionError("{types}, {delimiter}, {quotechar} and {escapechar} are for CSV")
+    if kind not in {"csv", "xlsx"} and (dialect.skip_lines or dialect.no_header):
+        raise OptionError("{skip_lines} and {no_header} are for CSV and .xlsx")
+    if kind != "csv" and dialect.comment is not None:
+        raise OptionError("{comment} is for CSV")
+    if kind not in _TEXT and not is_utf8(encoding):
+        raise OptionError("{encoding} is for CSV and JSON")
+    if kind != "xlsx" and sheet is not None:
+        raise OptionError("{sheet} is for .xlsx")

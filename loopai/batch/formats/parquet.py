@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
 from pydantic_core import from_json, to_json
 
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, OptionError, OutputError
 from ..durability import replace_file
-from .sinks import ADDED, ERROR, LATENCY, OUTPUT, STATUS
-from .source import FromInput, Input, Record, cut_off, is_gzip
+from ..rows import DOUBTFUL, OK
+from .arrow import ArrowValues, Unsupported, array_of, errors_of, pyarrow, sample_of
+from .packing import cut_off
+from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS
+from .source import FromInput, Input, Record
 
 _PARQUET_ROWS = 1000
 
 _GROUP = 5000
 """Rows of a row group: what is held in memory while the file is written."""
-
-
-def pyarrow() -> Any:
-    """The library. Raises `ConfigurationError` where it is missing."""
-    try:
-        import pyarrow.compute
-        import pyarrow.parquet
-    except ImportError:
-        raise ConfigurationError("reading and writing Parquet needs pyarrow: pip install pyarrow") from None
-    return pyarrow
 
 
 class ParquetSource(FromInput):
@@ -41,7 +36,7 @@ class ParquetSource(FromInput):
         self._pyarrow = pyarrow()
         self._seekable: Any = given.path
         self._rows = self._read = 0
-        if given.path is None or is_gzip(given.path):
+        if given.path is None or given.packed or not given.repeatable:
             # Parquet is read from its end.
             self._seekable = tempfile.TemporaryFile(prefix="loopai-parquet-")  # noqa: SIM115  # lives with the source
             shutil.copyfileobj(given.open(), self._seekable)
@@ -52,6 +47,10 @@ class ParquetSource(FromInput):
         self.schema = file.schema_arrow
         self._rows = file.metadata.num_rows
         self.header: Optional[list[str]] = list(self.schema.names)
+        twice = _twice(self._pyarrow, self.schema, "")
+        if twice is not None:
+            raise ConfigurationError(f"{self.name} has the column {twice!r} twice: rename one")
+        self._values = ArrowValues(self._pyarrow, self.schema)
 
     def _file(self) -> Any:
         try:
@@ -67,39 +66,87 @@ class ParquetSource(FromInput):
             try:
                 batch = next(batches, None)
             except (self._pyarrow.ArrowInvalid, OSError) as error:
-                yield self._read + 1, None, cut_off(error)
+                yield self._read + 1, None, f"row {self._read + 1}: {cut_off(error)}"
                 return
             if batch is None:
                 return
-            for columns in batch.to_pylist():
+            for columns, problem in self._values.rows(batch):
                 self._read += 1
-                yield self._read, columns, None
+                yield self._read, columns, problem and f"row {self._read}: {problem}"
 
     def fraction(self) -> Optional[float]:
         """How much of the file has been read, by rows."""
         return self._read / self._rows if self._rows else None
 
 
-def write_parquet(spool: Path, path: Union[str, os.PathLike[str]], schema: Any = None) -> None:
+def _twice(arrow: Any, fields: Any, within: str) -> Optional[str]:
+    """A name that stands twice among columns, or the members of one, with its path."""
+    names = Counter(field.name for field in fields)
+    found = next((str(name) for name, count in names.items() if count > 1), None)
+    if found is not None:
+        return f"{within}{found}"
+    structs = ((field, within + field.name) for field in fields if arrow.types.is_struct(field.type))
+    return next((told for field, path in structs if (told := _twice(arrow, field.type, f"{path}."))), None)
+
+
+def check_types(schema: Any) -> None:
+    """See that each column of an input can be written as it was read. Raises `OptionError`, which names the first."""
+    arrow = pyarrow()
+    for field in schema:
+        try:
+            made = array_of(arrow, [sample_of(arrow, field.type), None], field.type)
+            table = arrow.table([made], arrow.schema([(field.name, field.type)]))
+            rows = ArrowValues(arrow, table.schema).rows(table.to_batches()[0])
+            values = [from_json(_spooled((row or {}).get(field.name))) for row, _ in rows]
+            if not array_of(arrow, values, field.type).equals(made):
+                raise Unsupported("its values do not come back as they were")
+            arrow.parquet.write_table(table, io.BytesIO())
+        except errors_of(arrow) as error:
+            raise OptionError(
+                "{output}: the column {column!r} of type {kind} cannot be written to Parquet ({problem}); "
+                "write .jsonl or .csv",
+                column=field.name, kind=str(field.type), problem=error,
+            ) from None  # fmt: skip
+
+
+def _spooled(value: Any) -> bytes:
+    # As `JsonlSink` writes them for a Parquet output.
+    return to_json(value, inf_nan_mode="constants", bytes_mode="base64")
+
+
+def write_parquet(
+    spool: Path, path: Union[str, os.PathLike[str]], schema: Any = None, header: Sequence[str] = ()
+) -> None:
     """Make the Parquet file of the JSON lines in `spool`: whole under its name, or not there at all.
 
     Columns have the types of `schema` (the input's, where that was Parquet), otherwise those that all their values
-    share; what shares none is JSON text. `loopai_output` is JSON text.
+    share; what shares none is JSON text. `loopai_output` is JSON text. Columns of `header` are there without any row.
+    Raises `OutputError`, which says where the rows are.
     """
     arrow = pyarrow()
-    fields = _fields(arrow, spool, schema)
+    fields = _fields(arrow, spool, schema, header)
     made = arrow.schema([*fields, (STATUS, arrow.string()), (OUTPUT, arrow.string()), (ERROR, arrow.string()),
-                         (LATENCY, arrow.float64())])  # fmt: skip
+                         (LATENCY, arrow.float64()), (CONFIDENCE, arrow.float64())])  # fmt: skip
     part = Path(f"{os.fspath(path)}.part")
-    with arrow.parquet.ParquetWriter(part, made) as writer:
-        for rows in _groups(spool):
-            columns = [_column(arrow, [row.get(name) for row in rows], kind) for name, kind in fields]
-            columns.append(arrow.array([row[STATUS] for row in rows], arrow.string()))
-            outputs = [to_json(row[OUTPUT]).decode() if row[STATUS] == "ok" else None for row in rows]
-            columns.append(arrow.array(outputs, arrow.string()))
-            columns.append(arrow.array([row[ERROR] for row in rows], arrow.string()))
-            columns.append(arrow.array([row[LATENCY] for row in rows], arrow.float64()))
-            writer.write_table(arrow.table(columns, schema=made))
+    try:
+        with arrow.parquet.ParquetWriter(part, made) as writer:
+            for rows in _groups(spool):
+                columns = [_column(arrow, rows, name, kind) for name, kind in fields]
+                columns.append(arrow.array([row[STATUS] for row in rows], arrow.string()))
+                outputs = [to_json(row[OUTPUT]).decode() if row[STATUS] in {OK, DOUBTFUL} else None for row in rows]
+                columns.append(arrow.array(outputs, arrow.string()))
+                columns.append(arrow.array([row[ERROR] for row in rows], arrow.string()))
+                columns.append(arrow.array([row[LATENCY] for row in rows], arrow.float64()))
+                columns.append(arrow.array([row[CONFIDENCE] for row in rows], arrow.float64()))
+                writer.write_table(arrow.table(columns, schema=made))
+    except errors_of(arrow) as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise
+        raise OutputError(
+            "{path} cannot be made: {problem}. All rows with their results are in {spool}, as JSONL",
+            path=os.fspath(path), problem=error, spool=str(spool),
+        ) from error  # fmt: skip
     replace_file(part, Path(path))
 
 
@@ -115,42 +162,42 @@ def _groups(spool: Path) -> Iterator[list[dict[str, Any]]]:
         yield rows
 
 
-def _fields(arrow: Any, spool: Path, schema: Any) -> list[tuple[str, Any]]:
+def _fields(arrow: Any, spool: Path, schema: Any, header: Sequence[str]) -> list[tuple[str, Any]]:
     given = {field.name: field.type for field in schema} if schema is not None else {}
-    seen: dict[str, set[type]] = {}
+    seen: dict[str, set[str]] = {name: set() for name in (*given, *header) if name not in ADDED}
     for rows in _groups(spool):
         for row in rows:
             for name, value in row.items():
-                if name not in ADDED:
-                    seen.setdefault(name, set()).add(type(value))
-    names = [name for name in given if name in seen] + [name for name in seen if name not in given]
-    return [(name, given[name] if name in given else _type(arrow, seen[name])) for name in names]
+                if name not in ADDED and name not in given:
+                    seen.setdefault(name, set()).add(_sort_of(value))
+    return [(name, given[name] if name in given else _type(arrow, sorts)) for name, sorts in seen.items()]
 
 
-def _type(arrow: Any, kinds: set[type]) -> Any:
-    kinds = kinds - {type(None)}
-    if kinds == {bool}:
+def _sort_of(value: Any) -> str:
+    """What a value of JSON is to Arrow: whole numbers are in a float's reach, or in 64 bits, or in neither."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if -(2**53) <= value <= 2**53:
+            return "int"
+        return "long" if -(2**63) <= value < 2**63 else "text"
+    if value is None:
+        return "null"
+    return type(value).__name__ if isinstance(value, (bool, float)) else "text"
+
+
+def _type(arrow: Any, sorts: set[str]) -> Any:
+    sorts = sorts - {"null"}
+    if sorts == {"bool"}:
         return arrow.bool_()
-    if kinds == {int}:
+    if sorts and sorts <= {"int", "long"}:
         return arrow.int64()
-    if kinds and kinds <= {int, float}:
-        return arrow.float64()
-    return arrow.string()
+    return arrow.float64() if sorts and sorts <= {"int", "float"} else arrow.string()
 
 
-def _column(arrow: Any, values: Sequence[Any], kind: Any) -> Any:
-    types = arrow.types
-    if types.is_string(kind) or types.is_large_string(kind):
-        return arrow.array([value if value is None or isinstance(value, str) else to_json(value).decode()
-                            for value in values], kind)  # fmt: skip
-    if types.is_binary(kind) or types.is_large_binary(kind):
-        import base64
-
-        return arrow.array([None if value is None else base64.urlsafe_b64decode(value) for value in values], kind)
-    if types.is_temporal(kind) or types.is_decimal(kind):
-        # JSON has them as texts.
-        return arrow.array([None if value is None else str(value) for value in values], arrow.string()).cast(kind)
+def _column(arrow: Any, rows: Sequence[dict[str, Any]], name: str, kind: Any) -> Any:
+    values = [row.get(name) for row in rows]
+    if arrow.types.is_string(kind):
+        values = [value if value is None or isinstance(value, str) else to_json(value).decode() for value in values]
     try:
-        return arrow.array(values, kind)
-    except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError) as error:
-        raise ConfigurationError(f"a column of type {kind} cannot be written: {error}; write JSONL") from None
+        return array_of(arrow, values, kind)
+    except errors_of(arrow) as error:
+        raise Unsupported(f"column {name!r} of type {kind}: {error}") from None

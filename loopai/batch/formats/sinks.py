@@ -7,9 +7,10 @@ import csv
 import errno
 import io
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Optional, Protocol, Union
+from typing import IO, Any, Literal, Optional, Protocol, Union
 
 from pydantic_core import from_json, to_json
 
@@ -17,14 +18,15 @@ from ..._core.encoding import python_of
 from ...exceptions import ConfigurationError, OptionError, OutputError
 from ..durability import sync_file
 from ..gil import ROWS_AT_ONCE, release_gil
-from ..rows import OK, Outcome
+from ..rows import Outcome
 
 STATUS = "loopai_status"
 OUTPUT = "loopai_output"
 ERROR = "loopai_error"
 LATENCY = "loopai_latency_ms"
+CONFIDENCE = "loopai_confidence"
 KEY = "loopai_key"
-ADDED = (STATUS, OUTPUT, ERROR, LATENCY)
+ADDED = (STATUS, OUTPUT, ERROR, LATENCY, CONFIDENCE)
 
 _PLAIN_CELLS = frozenset({str, int, float, bool, type(None), dict, list})
 
@@ -64,7 +66,22 @@ def columns_of(outcome: Outcome) -> dict[str, Any]:
     made[OUTPUT] = outcome.output
     made[ERROR] = outcome.error
     made[LATENCY] = outcome.latency_ms
+    made[CONFIDENCE] = outcome.confidence
     return made
+
+
+def check_writable(option: str, path: Path) -> None:
+    """See that a file can be written, before hours have gone by. Raises `OptionError`, which names the option."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise OptionError(f"{{{option}}}: {{path}} is a folder; name a file in it", path=path)
+    if not folder.is_dir():
+        raise OptionError(f"{{{option}}}: folder not found: {{folder}}", folder=path.parent)
+    # What is there and no file is written where it is; a file is replaced, or has others beside it.
+    special = path.exists() and not path.is_file()
+    for place in (path,) if special else (folder, path):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise OptionError(f"{{{option}}}: no permission to write {{place}}", place=place)
 
 
 class _File:
@@ -85,7 +102,7 @@ class _File:
             self._file = target
         self._ours = isinstance(target, (str, os.PathLike))
         # A stream of the caller's has a place of its own, which is not cut to.
-        self._seekable = self._ours and self._file.seekable()
+        self._seekable = self._ours and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         self.length = length or 0
         if self._seekable:
             size = os.fstat(self._file.fileno()).st_size
@@ -134,30 +151,41 @@ def _is_pipe(path: Union[str, os.PathLike[str]]) -> bool:
 
 
 class JsonlSink:
-    """One JSON object a line."""
+    """One JSON object a line. What is not a number is null; with `nan`, the name that Python's JSON has for it."""
 
-    def __init__(self, target: Union[str, os.PathLike[str], IO[bytes]], length: Optional[int] = None) -> None:
+    def __init__(
+        self, target: Union[str, os.PathLike[str], IO[bytes]], length: Optional[int] = None, *, nan: bool = False
+    ) -> None:
         self._file = _File(target, length)
+        self._nan: Literal["null", "constants"] = "constants" if nan else "null"
         self.name = self._file.name
 
     def write(self, outcomes: Sequence[Outcome]) -> int:
         """See `Sink`."""
-        lines = [
-            to_json(columns_of(outcome), inf_nan_mode="null", bytes_mode="base64", fallback=_as_json)
-            for outcome in outcomes
-        ]
+        lines = [self._line(columns_of(outcome)) for outcome in outcomes]
         return self._file.append(b"\n".join(lines) + b"\n") if lines else self._file.length
+
+    def _line(self, columns: dict[str, Any]) -> bytes:
+        try:
+            return to_json(columns, inf_nan_mode=self._nan, bytes_mode="base64", fallback=_as_json)
+        except ValueError:
+            return to_json(_as_text(columns), inf_nan_mode=self._nan, bytes_mode="base64", fallback=_as_json)
 
     def close(self) -> None:
         """See `Sink`."""
         self._file.close()
 
 
-class CsvSink:
-    """CSV: the row's columns, and four more; `loopai_output` is JSON.
+def delimiter_of(path: Union[str, os.PathLike[str]]) -> str:
+    """What separates the columns of a CSV output: a tab in one that is named `.tsv`."""
+    return "\t" if os.fspath(path).lower().endswith(".tsv") else ","
 
-    `header` names the columns; without it the first rows do. A later row with another column raises `OutputError`,
-    since a header that is written cannot grow.
+
+class CsvSink:
+    """CSV: the row's columns, and five more; `loopai_output` is JSON.
+
+    `header` names the columns; without it the first rows do. Without outcomes, a header alone is written. A later row
+    with another column raises `OutputError`, since a header that is written cannot grow.
     """
 
     def __init__(
@@ -171,16 +199,18 @@ class CsvSink:
         # The output of an earlier batch has columns of these names already: as in JSONL, ours take their place.
         self._names: Optional[list[str]] = None if header is None else [name for name in header if name not in ADDED]
         self._started = bool(length)
+        self._delimiter = delimiter_of(self.name)
         if self._started:
             with io.TextIOWrapper(self._file.read_from_start(), "utf-8", newline="") as file:
-                self._names = [name for name in next(csv.reader(file)) if name not in ADDED]
+                header = next(csv.reader(file, delimiter=self._delimiter))
+                self._names = [name for name in header if name not in ADDED]
 
     def write(self, outcomes: Sequence[Outcome]) -> int:
         """See `Sink`."""
-        if not outcomes:
+        if not outcomes and (self._started or self._names is None):
             return self._file.length
         text = io.StringIO(newline="")
-        writer = csv.writer(text)
+        writer = csv.writer(text, delimiter=self._delimiter)
         if self._names is None:
             named = dict.fromkeys(name for outcome in outcomes for name in outcome.row.columns or ())
             self._names = [name for name in named if name not in ADDED] or [KEY]
@@ -201,12 +231,12 @@ class CsvSink:
                     column=more,
                     name=self.name,
                 )
-            output = None if outcome.status != OK else to_json(outcome.output, inf_nan_mode="null").decode()
+            output = None if not outcome.has_output else to_json(outcome.output, inf_nan_mode="null").decode()
             writer.writerow([
                 *(_cell(own.get(name)) for name in names),
-                outcome.status, output, outcome.error, outcome.latency_ms,
+                outcome.status, output, outcome.error, outcome.latency_ms, outcome.confidence,
             ])  # fmt: skip
-        length = self._file.append(text.getvalue().encode("utf-8", "surrogatepass"))
+        length = self._file.append(text.getvalue().encode("utf-8", "replace"))
         self._started = True
         return length
 
@@ -223,20 +253,34 @@ def _as_json(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
 
 
+def _as_text(value: Any) -> Any:
+    """The value without halves of pairs, which Python's texts can hold, and which are no UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_as_text(name): _as_text(item) for name, item in value.items()}
+    return [_as_text(item) for item in value] if isinstance(value, list) else value
+
+
 def _cell(value: Any) -> Any:
+    """A column's value as CSV has it: a text that JSON has for it without its quotes, anything with members as JSON."""
     if type(value) not in _PLAIN_CELLS:
         value = python_of(value)
-    if isinstance(value, (dict, list)):
-        return to_json(value, inf_nan_mode="null", fallback=_as_json).decode()
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    try:
+        text = to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=_as_json)
+    except ValueError:
+        text = to_json(_as_text(value), inf_nan_mode="null", bytes_mode="base64", fallback=_as_json)
+    return from_json(text) if text.startswith(b'"') else text.decode()
 
 
 def read_back(path: Union[str, os.PathLike[str]], kind: str, length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """The rows in the first `length` bytes of an output, each as written (header apart) and as columns."""
     with open(path, "rb") as file:
-        lines = _csv_rows(file, length) if kind == "csv" else _json_rows(file, length)
+        lines = _csv_rows(file, length, delimiter_of(path)) if kind == "csv" else _json_rows(file, length)
         for number, line in enumerate(lines):
             if not number % ROWS_AT_ONCE:
                 release_gil()
@@ -249,15 +293,16 @@ def _json_rows(file: IO[bytes], length: int) -> Iterator[tuple[bytes, dict[str, 
         yield line, from_json(line)
 
 
-def _csv_rows(file: IO[bytes], length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    for line, cells in _csv_lines(file, length):
+def _csv_rows(file: IO[bytes], length: int, delimiter: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for line, cells in _csv_lines(file, length, delimiter):
         columns: dict[str, Any] = dict(cells)
         columns[OUTPUT] = from_json(columns[OUTPUT]) if columns.get(OUTPUT) else None
-        columns[LATENCY] = float(columns[LATENCY]) if columns.get(LATENCY) else None
+        for name in (LATENCY, CONFIDENCE):
+            columns[name] = float(columns[name]) if columns.get(name) else None
         yield line, columns
 
 
-def _csv_lines(file: IO[bytes], length: int) -> Iterator[tuple[bytes, Mapping[str, str]]]:
+def _csv_lines(file: IO[bytes], length: int, delimiter: str) -> Iterator[tuple[bytes, Mapping[str, str]]]:
     taken: list[bytes] = []
 
     def lines() -> Iterator[str]:
@@ -266,7 +311,7 @@ def _csv_lines(file: IO[bytes], length: int) -> Iterator[tuple[bytes, Mapping[st
             taken.append(line)
             yield line.decode("utf-8", "surrogatepass")
 
-    reader = csv.reader(lines())
+    reader = csv.reader(lines(), delimiter=delimiter)
     header = next(reader, [])
     taken.clear()
     for cells in reader:
@@ -277,7 +322,8 @@ def _csv_lines(file: IO[bytes], length: int) -> Iterator[tuple[bytes, Mapping[st
 def csv_header(path: Union[str, os.PathLike[str]]) -> bytes:
     """The header line of a CSV output as written, which a rewritten output starts with."""
     with open(path, "rb") as file:
-        reader = csv.reader(line.decode("utf-8", "surrogatepass") for line in file)
+        lines_of = (line.decode("utf-8", "surrogatepass") for line in file)
+        reader = csv.reader(lines_of, delimiter=delimiter_of(path))
         next(reader, None)
         lines = reader.line_num
     with open(path, "rb") as file:

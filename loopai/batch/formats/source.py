@@ -1,8 +1,7 @@
-"""A file or standard input as bytes, and what every source of rows is. Formats are in `sources`, `csvs`, `parquet`."""
+"""A file or standard input as bytes, and what every source of rows is. Formats are in modules of their own."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 from collections.abc import Iterator
@@ -12,6 +11,16 @@ from pathlib import Path
 from typing import IO, Any, Optional, Protocol, Union, cast
 
 from ...exceptions import ConfigurationError
+from .packing import (
+    BREAKS_OFF,
+    LAYERS,
+    LONGEST_MAGIC,
+    ZippedFile,
+    archive_of,
+    document_in,
+    packing_of,
+    unpacked,
+)
 
 Record = tuple[int, Optional[dict[str, Any]], Optional[str]]
 """Line number from 1, columns, and the reason where the columns could not be read."""
@@ -19,8 +28,8 @@ Record = tuple[int, Optional[dict[str, Any]], Optional[str]]
 LONGEST_LINE = 30_000_000
 """Bytes of one row that are read unless a source is told otherwise; the server takes no larger request."""
 
-BLOCK = 32_768
-"""Bytes read at a time where rows are cut out of what is read; whoever waits for a row is not kept long by one."""
+_HEAD = 8192
+"""Bytes of an input that are looked at to find its format; no more than one read of a file gives."""
 
 
 class Source(Protocol):
@@ -44,40 +53,108 @@ class Source(Protocol):
 
 
 class Input:
-    """A file or standard input as a stream of bytes, unpacked."""
+    """A file or standard input as a stream of bytes, unpacked. Raises `ConfigurationError` where it cannot be read."""
 
     def __init__(self, path: Union[str, os.PathLike[str], None], stream: Optional[IO[bytes]]) -> None:
         self.path = None if path is None else Path(path)
-        self.name = "standard input" if self.path is None else str(self.path)
+        self.name = getattr(stream, "called", "standard input") if self.path is None else str(self.path)
         self._stream = stream
         self._raw: Optional[IO[bytes]] = None
+        self._opened: Optional[io.BufferedReader] = None
         self._open: list[IO[bytes]] = []
         self._size = os.stat(self.path).st_size if self.path is not None else 0
         self.repeatable = self.path is not None and self.path.is_file()
+        self.packed = False
+        """Whether it was found to be packed, once it was opened."""
 
-    def open(self) -> IO[bytes]:
-        """The bytes from the start, buffered; gzip is recognised by its first bytes."""
+    def head(self) -> bytes:
+        """Some of the first bytes, unpacked: all of a small input. Blocks until there are any."""
+        opened = self.open()
+        try:
+            head = opened.peek(_HEAD)
+        except BREAKS_OFF as error:
+            self.close()
+            raise ConfigurationError(f"{self.name}: its first line cannot be read: {error}") from None
+        if self.repeatable:
+            self.close()
+            self._raw = None  # nothing has been read, as far as anybody is told
+        else:
+            self._opened = opened
+        return head
+
+    def open(self) -> io.BufferedReader:
+        """The bytes from the start, buffered; a packed file is recognised by its first bytes."""
+        if self._opened is not None:
+            opened, self._opened = self._opened, None
+            return opened
+        try:
+            return self._unpacked(self._buffered())
+        except BaseException:
+            self.close()
+            raise
+
+    def is_zip(self) -> bool:
+        """Whether the file itself is a zip archive."""
+        if self.path is None or not self.repeatable:
+            return False
+        raw = self._buffered()
+        try:
+            return packing_of(raw.peek(LONGEST_MAGIC)) == "zip"
+        except OSError as error:
+            raise ConfigurationError(f"{self.name} cannot be read: {error.strerror}") from None
+        finally:
+            self.close()
+
+    def _buffered(self) -> io.BufferedReader:
         if self.path is not None:
-            self._raw = open(self.path, "rb")  # noqa: SIM115  # closed by `close`
+            try:
+                self._raw = open(self.path, "rb")  # noqa: SIM115  # closed by `close`
+            except OSError as error:
+                raise ConfigurationError(f"{self.name} cannot be read: {error.strerror}") from None
             stream: IO[bytes] = self._raw
         elif self._stream is None:
-            raise ConfigurationError("standard input can be read only once")
+            raise ConfigurationError(f"{self.name} can be read only once")
         else:
             stream, self._stream = self._stream, None
-        buffered: io.BufferedReader = (
-            stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))
-        )
+        buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))
         self._open.append(buffered)
-        if buffered.peek(2)[:2] != b"\x1f\x8b":
-            return buffered
-        unpacked = gzip.GzipFile(fileobj=buffered)
-        self._open.append(cast("IO[bytes]", unpacked))
-        return io.BufferedReader(unpacked)
+        return buffered
+
+    def _unpacked(self, packed: io.BufferedReader) -> io.BufferedReader:
+        for layer in range(LAYERS + 1):
+            try:
+                head = packed.peek(LONGEST_MAGIC)
+            except BREAKS_OFF as error:
+                raise ConfigurationError(f"{self.name}: its first line cannot be read: {error}") from None
+            archive, packing = archive_of(head), packing_of(head)
+            if archive is not None:
+                raise ConfigurationError(f"{self.name} is {archive}: unpack it first")
+            if packing is None:
+                break
+            if layer == LAYERS:
+                raise ConfigurationError(f"{self.name} is packed more than twice: unpack it first")
+            if packing != "zip":
+                packed = unpacked(packed, packing)
+            elif self.path is None or not self.repeatable or layer:
+                raise ConfigurationError(f"{self.name} is a zip archive or a workbook, which is only read from a file")
+            elif document_in(ZippedFile(self.path).names) is not None:
+                break  # that of a format
+            else:
+                packed = ZippedFile(self.path).open()
+            self.packed = True
+            self._open.append(packed)
+        return packed
 
     def close(self) -> None:
         """Let go of what was opened."""
         while self._open:
             self._open.pop().close()
+
+    def let_go(self) -> None:
+        """Close what was opened to look at, and is not being read."""
+        if self._opened is not None:
+            self._opened = None
+            self.close()
 
     def fingerprint(self) -> dict[str, Any]:
         """See `Source`."""
@@ -109,6 +186,10 @@ class FromInput:
         """What makes other rows of the same bytes; `None` where nothing does."""
         return None
 
+    def let_go(self) -> None:
+        """Close what was opened to look at, and is not being read."""
+        self._input.let_go()
+
     def fingerprint(self) -> dict[str, Any]:
         """See `Source`."""
         return self._input.fingerprint()
@@ -121,14 +202,3 @@ class FromInput:
 def too_long(line: int, longest: int) -> str:
     """What is said of a row that is longer than a source reads."""
     return f"line {line} is longer than {longest:,} bytes"
-
-
-def cut_off(error: Exception) -> str:
-    """What is said where an input breaks off."""
-    return f"the input ends in the middle ({error}): what follows is not read"
-
-
-def is_gzip(path: Path) -> bool:
-    """Whether the file starts as gzip does."""
-    with open(path, "rb") as file:
-        return file.read(2) == b"\x1f\x8b"

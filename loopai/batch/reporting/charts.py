@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Optional
 
+from .one_line import counted
+
 _HEIGHT = 100.0
 
 _WIDEST = 9.0
@@ -159,7 +161,7 @@ def matrix(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) ->
             css = ("right" if other == place else "wrong") + ("" if count else " zero")
             # A square root, so that a few wrong rows among thousands can be seen.
             shade = round(math.sqrt(part) * 100)
-            title = f"expected {label}, predicted {shown[other]}: {count:,} rows, {part:.1%}"
+            title = f"expected {label}, predicted {shown[other]}: {counted(count, 'row')}, {part:.1%}"
             cells.append(f'<td class="{css}" style="--shade:{shade}%" title="{title}"><span>{count:,}</span></td>')
         rows.append(f'<tr><th scope="row" title="{label}"><span>{label}</span></th>{"".join(cells)}</tr>')
     return (

@@ -6,8 +6,8 @@ import contextlib
 import json
 from typing import Any, Optional, TextIO
 
-from ...exceptions import OptionError
-from .one_line import one_line
+from ...exceptions import ConfigurationError, OptionError
+from .one_line import counted, one_line
 from .snapshot import Snapshot
 from .statistics import Summary
 
@@ -25,14 +25,17 @@ BAR_CELLS = (8, 30)
 
 def progress_line(now: Snapshot) -> str:
     """All of it as one line for people."""
-    share = f" of {now.total:,}" if now.total is not None else ""
-    parts = [f"{now.done + now.skipped:,}{share} rows", f"{now.ok:,} ok", f"{now.errors:,} errors"]
+    rows = now.done + now.skipped
+    parts = [counted(rows, "row") if now.total is None else f"{rows:,} of {counted(now.total, 'row')}"]
+    parts += [f"{now.ok:,} ok", counted(now.errors, "error")]
+    if now.doubtful:
+        parts.insert(2, f"{now.doubtful:,} doubtful")
     if now.skipped:
         parts.append(f"{now.skipped:,} from before")
     parts.append(f"{now.rate:,.0f} rows/s")
     parts.append(f"{now.in_flight} in flight")
     if now.paused is not None:
-        parts.append(f"paused {now.paused:.0f} s (the server rations or rests)")
+        parts.append(f"paused {now.paused:.0f} s (rate limited, or the server is busy)")
     elif now.left is not None and now.fraction != 1.0:
         parts.append(f"{clock_time(now.left)} left")
     if now.last_error:
@@ -50,9 +53,10 @@ def beside_bar(now: Snapshot, room: int, fraction: Optional[float], estimate: bo
         left = f"{clock_time(now.left)} left"
     parts = [
         (0, "" if fraction is None else f"{fraction:>4.0%}"),
-        (3, f"{rows:,}/{now.total:,}" if now.total is not None else f"{rows:,} rows"),
+        (3, f"{rows:,}/{now.total:,}" if now.total is not None else counted(rows, "row")),
         (5, f"{now.ok:,} ok"),
-        (2, f"{now.errors:,} errors" if now.errors else ""),
+        (3, f"{now.doubtful:,} doubtful" if now.doubtful else ""),
+        (2, counted(now.errors, "error") if now.errors else ""),
         (4, f"{now.rate:,.0f} rows/s"),
         (6, f"{now.in_flight} in flight" if now.in_flight else ""),
         (1, left),
@@ -101,12 +105,19 @@ class Lines:
             self._file.flush()
 
 
-class Bar:
-    """A bar on a terminal, drawn by Rich: one line of whatever width there is, and below it the last error."""
+class ProgressBar:
+    """A watcher that draws a bar, on a terminal or in a notebook: `run_batch(…, watchers=[ProgressBar()])`.
 
-    def __init__(self, file: TextIO) -> None:
-        from rich.console import Console
-        from rich.live import Live
+    The bar takes one line of whatever width there is; below it stands the last error. `file` is where it is drawn,
+    standard output by default. Needs rich, and in a notebook ipywidgets; raises `ConfigurationError` without rich.
+    """
+
+    def __init__(self, file: Optional[TextIO] = None) -> None:
+        try:
+            from rich.console import Console
+            from rich.live import Live
+        except ImportError:
+            raise ConfigurationError("a progress bar needs rich: pip install rich") from None
 
         self._console = Console(file=file)
         self._now: Optional[Snapshot] = None
@@ -132,8 +143,8 @@ class Bar:
         self._live.stop()
 
     def _drawn(self) -> Any:
+        from rich import progress_bar
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
@@ -148,9 +159,9 @@ class Bar:
         fraction = self._end if over else now.fraction
         text = Text(beside_bar(now, width - length - 1, fraction, estimate=not over), no_wrap=True, overflow="crop")
         text.highlight_regex(r"[\d,]+ ok", "green")
-        text.highlight_regex(r"[\d,]+ errors", "red")
+        text.highlight_regex(r"[\d,]+ errors?", "red")
         text.highlight_regex(r"paused \d+ s", "yellow")
-        bar = ProgressBar(1.0, fraction or 0.0, length, pulse=fraction is None)
+        bar = progress_bar.ProgressBar(1.0, fraction or 0.0, length, pulse=fraction is None)
         line = Table.grid(padding=(0, 1))
         line.add_row(bar, text)
         if over or now.last_error is None:  # the summary has what went wrong
@@ -172,7 +183,7 @@ def watcher_for(kind: str, file: TextIO) -> list[Any]:
         return [Lines(file, JSON_EVERY, as_json=True)]
     if kind == "auto" and file.isatty():
         try:
-            return [Bar(file)]
-        except ImportError:  # the bar is Rich's; without it there are lines
+            return [ProgressBar(file)]
+        except ConfigurationError:  # the bar is Rich's; without it there are lines
             pass
     return [Lines(file, PLAIN_EVERY, as_json=False)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Callable, Optional
@@ -42,7 +43,8 @@ def storable(text: str) -> str:
 class Expectation:
     """`label` or `label=output.verdict`: the column with the right answer, and where the output has the program's.
 
-    A bare column is compared with the member of that name, with the only member, or with an output that is no object.
+    A bare column is compared with the member of that name, with the only member, or with an output that is not an
+    object.
     Raises `ConfigurationError` for a text that says neither.
     """
 
@@ -80,6 +82,17 @@ class Expectation:
             return label_of(self._read(output))
         except Unmapped:
             return NO_LABEL
+
+
+_Z = 1.959964
+"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
+
+
+def wilson(share: float, rows: int) -> tuple[float, float]:
+    """Return Wilson's interval of 95 % confidence for a share of `rows`, which holds for few rows, too."""
+    spread = _Z * math.sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2))
+    middle, scale = share + _Z**2 / (2 * rows), 1 + _Z**2 / rows
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
 class Quality:
@@ -128,12 +141,23 @@ class Quality:
         return sum(self.counts.values())
 
     @property
+    def wrong(self) -> int:
+        """Compared rows whose label is not the expected one."""
+        return sum(count for (expected, predicted), count in self.counts.items() if expected != predicted)
+
+    @property
     def accuracy(self) -> Optional[float]:
         """Share of the compared rows that are right, `None` where none was compared."""
         rows = self.rows
         # Two labels beyond those told apart are not known to be equal.
         right = sum(count for (expected, predicted), count in self.counts.items() if expected == predicted != OTHER)
         return right / rows if rows else None
+
+    @property
+    def interval(self) -> Optional[tuple[float, float]]:
+        """Where the accuracy lies with 95 % confidence, judging by this many rows; `None` where none was compared."""
+        accuracy = self.accuracy
+        return None if accuracy is None else wilson(accuracy, self.rows)
 
     @property
     def labels(self) -> list[str]:
@@ -165,6 +189,7 @@ class Quality:
             "rows": self.rows,
             "failed": self.failed,
             "accuracy": self.accuracy,
+            "interval": self.interval,
             "classes": self.classes(),
             "labels": self.labels,
             "confusion": self.matrix(),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from html import escape
 from math import log
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 from uuid import uuid4
 
-from ...exceptions import OptionError
-from ..formats.sinks import explain
+from ..formats.sinks import check_writable, explain
 from .charts import (
     columns,
     legend,
@@ -26,12 +26,13 @@ from .charts import (
     table,
     time_ticks,
 )
-from .one_line import one_line
+from .one_line import counted, one_line
 from .progress import clock_time
-from .quality import Quality
+from .quality import Quality, wilson
 from .snapshot import Snapshot
-from .statistics import Statistics, Summary
+from .statistics import ReportedRow, Statistics, Summary
 
+_SCORES = ("precision", "recall", "f1")
 _SERIES = (("ok", "ok"), ("errors", "bad"))
 
 _ENDED = {
@@ -61,7 +62,11 @@ def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary
     part = place.with_name(f"{place.name}.{uuid4().hex[:8]}.part")  # two may write the page of one run
     made = page(snapshot, summary, datetime.now().astimezone())
     try:
-        # Half of a pair, which JSON can hold, is no UTF-8.
+        if place.exists() and not place.is_file():
+            # A pipe or device is written to, never replaced.
+            place.write_text(made, encoding="utf-8", errors="replace")
+            return
+        # Half of a pair, which JSON can hold, is not UTF-8.
         part.write_text(made, encoding="utf-8", errors="replace")
         os.replace(part, place)
     except OSError as error:
@@ -72,18 +77,14 @@ def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary
 
 def check_report(path: Union[str, os.PathLike[str]]) -> None:
     """See that the page can be written, before hours have gone by. Raises `ConfigurationError`."""
-    place = Path(path)
-    if place.is_dir():
-        raise OptionError("{report}: {place} is a folder; name a file in it", place=place)
-    if not place.absolute().parent.is_dir():
-        raise OptionError("{report}: folder not found: {folder}", folder=place.parent)
+    check_writable("report", Path(path))
 
 
 def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:
     """Return the page as HTML."""
     state, css = _ENDED.get(summary.ended, (summary.ended, "stop"))
     tally = snapshot.statistics if snapshot.statistics is not None else Statistics(0.0)
-    title = f"{_shown(snapshot.name or snapshot.task)}: {tally.ok + tally.errors:,} rows"
+    title = f"{_shown(snapshot.name or snapshot.task)}: {counted(tally.rows, 'row')}"
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -98,6 +99,8 @@ def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:
         _latency(tally),
         _errors(tally),
         _quality(tally.quality),
+        _rows(tally),
+        _options(snapshot),
         "</div></main>",
         f"<footer>Task {escape(_shown(snapshot.task))}. Made by loopai; the page loads nothing.</footer>",
         "</body></html>",
@@ -122,6 +125,7 @@ def _outcome(tally: Statistics) -> str:
     """How the rows ended, as one bar."""
     ended = [
         (tally.ok, "ok", "ok"),
+        (tally.doubtful, "idle", "doubtful"),
         (tally.errors, "bad", "errors"),
         (tally.cancelled, "idle", "cancelled"),
     ]
@@ -132,23 +136,30 @@ def _outcome(tally: Statistics) -> str:
 
 
 def _tiles(tally: Statistics, summary: Summary) -> str:
-    rows = tally.ok + tally.errors
+    rows = tally.rows
     failed = f"{tally.errors / rows:.2%} of all" if tally.errors else "none"
     earlier = f"{summary.skipped:,} from an earlier run" if summary.skipped else "all in this run"
     tiles = [
         ("Rows", f"{rows:,}", earlier if rows else "none has ended"),
         ("Errors", f"{tally.errors:,}", failed),
+        *([("Doubtful", f"{tally.doubtful:,}", f"{tally.doubtful / rows:.2%} of all")] if tally.doubtful else []),
         ("Rows a second", number(summary.rows_per_second), f"in {_duration(summary.seconds)}"),
     ]
     p50, p95 = tally.latencies.percentile(0.5), tally.latencies.percentile(0.95)
     if p50 is not None and p95 is not None:
         tiles.append(("Median latency", milliseconds(p50), f"95% within {milliseconds(p95)}"))
     if tally.quality is not None and tally.quality.accuracy is not None:
-        tiles.insert(0, ("Accuracy", share(tally.quality.accuracy), f"over {tally.quality.rows:,} rows"))
+        tiles.insert(0, ("Accuracy", share(tally.quality.accuracy), _confidence(tally.quality)))
     if summary.cancelled:
         tiles.append(("Cancelled", f"{summary.cancelled:,}", "not run yet"))
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in tiles)
     return f'<dl class="tiles">{cells}</dl>'
+
+
+def _confidence(quality: Quality) -> str:
+    """Over how many rows, and how sure that is: of few rows a share says little."""
+    low, high = quality.interval or (0.0, 1.0)
+    return f"over {counted(quality.rows, 'row')}; 95% sure: {low:.1%} to {high:.1%}"
 
 
 def _duration(seconds: float) -> str:
@@ -200,7 +211,8 @@ def _latency(tally: Statistics) -> str:
         return (log(value) - log(low)) / (log(high) - log(low))
 
     made = [
-        (f"{milliseconds(start)} to {milliseconds(end)}: {rows:,} rows", (float(rows),)) for start, end, rows in bars
+        (f"{milliseconds(start)} to {milliseconds(end)}: {counted(rows, 'row')}", (float(rows),))
+        for start, end, rows in bars
     ]
     found = [("mean", latencies.mean)]
     found += [(name, latencies.percentile(part)) for name, part in (("median", 0.5), ("95%", 0.95), ("99%", 0.99))]
@@ -223,7 +235,7 @@ def _latency(tally: Statistics) -> str:
 
 def _errors(tally: Statistics) -> str:
     if not tally.kinds:
-        if not tally.ok:
+        if not tally.ok and not tally.doubtful:
             return _section("errors", "Errors", "No row has ended, so none has failed.")
         return _section(
             "errors", "Errors", "", '<p class="none"><i aria-hidden="true">✓</i>None: every row ended ok.</p>'
@@ -231,7 +243,7 @@ def _errors(tally: Statistics) -> str:
     largest = sorted(tally.kinds.items(), key=lambda item: -item[1])[:_MOST_KINDS]
     rows = [(_shown(kind), count, _example(tally, kind)) for kind, count in largest]
     more = len(tally.kinds) - len(largest)
-    told = "Rows by kind of error, largest first" + (f"; {more} smaller kinds are not shown" if more > 0 else "")
+    told = "Rows by kind of error, largest first" + (f"; and {more} more" if more > 0 else "")
     return _section("errors", "Errors by kind", told, ranking("Errors by kind", rows))
 
 
@@ -243,17 +255,63 @@ def _example(tally: Statistics, kind: str) -> str:
     return f"e.g. {_shown(key)}" if shown == _shown(kind) else f"e.g. {_shown(key)}: {shown}"
 
 
+def _recall(scores: Mapping[str, Any]) -> str:
+    if scores["recall"] is None:
+        return "–"
+    low, high = wilson(scores["recall"], scores["rows"])
+    return f"{low:.0%} to {high:.0%}"
+
+
+def _rows(tally: Statistics) -> str:
+    """The rows that were wrong or failed, each to be opened."""
+    if not tally.reported:
+        return ""
+    wrong = (
+        0
+        if tally.quality is None
+        else sum(count for (known, made), count in tally.quality.counts.items() if known != made)
+    )
+    total = max(len(tally.reported), wrong + tally.errors)
+    told = f"The first {len(tally.reported):,} of {total:,}" if total > len(tally.reported) else f"{total:,} in all"
+    return _section("rows", "Rows that were wrong or failed", told, "".join(map(_row, tally.reported)), wide=True)
+
+
+def _row(row: ReportedRow) -> str:
+    said = row.error if row.error is not None else f"{row.output}, expected {row.expected}"
+    cells = (("input", row.input), ("given", row.output), ("expected", row.expected), ("error", row.error))
+    facts = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in cells if text is not None)
+    return (
+        f"<details><summary><b>{escape(_shown(row.key))}</b> {escape(_shown(said))}</summary>"
+        f'<dl class="facts">{facts}</dl></details>'
+    )
+
+
+def _options(snapshot: Snapshot) -> str:
+    """What was run with which options; those that are not named had their defaults."""
+    if not snapshot.options:
+        return ""
+    facts = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(_shown(value))}</dd>" for name, value in snapshot.options.items()
+    )
+    return _section(
+        "options", "Options", "Those that differ from their defaults", f'<dl class="facts">{facts}</dl>', wide=True
+    )
+
+
 def _quality(quality: Union[Quality, None]) -> str:
     if quality is None:
         return ""
-    failed = f"{quality.failed:,} rows that failed are not in it." if quality.failed else ""
+    failed = f"Without {counted(quality.failed, 'row')} that failed." if quality.failed else ""
     if quality.accuracy is None:
         told = "No row has both an output and an expected label."
         return _section("quality", "Confusion matrix", f"{told} {failed}", wide=True)
     labels = [_shown(label) for label in quality.labels]
     counts = quality.matrix()
     lines = [
-        (label, [*(share(scores[name]) for name in ("precision", "recall", "f1")), f"{scores['rows']:,}"])
+        (
+            label,
+            [*(share(scores[name]) for name in ("precision", "recall", "f1")), _recall(scores), f"{scores['rows']:,}"],
+        )
         for label, scores in zip(labels, quality.classes().values())
     ]
     mistakes = [
@@ -263,9 +321,10 @@ def _quality(quality: Union[Quality, None]) -> str:
         if down != across and count
     ]
     mistakes.sort(key=lambda mistake: -mistake[1])
+    head = ["class", "precision", "recall", "F1", "recall, 95% sure", "rows"]
     parts = [
         matrix("Confusion matrix", labels, counts),
-        f"<div><h3>Classes</h3>{table('Classes', ['class', 'precision', 'recall', 'F1', 'rows'], lines)}</div>",
+        f"<div><h3>Classes</h3>{table('Classes', head, lines)}</div>",
     ]
     if len(labels) > 2 and mistakes:
         shown = ranking("Most frequent mistakes", mistakes[:_MOST_MISTAKES])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
 from .statistics import Statistics, Summary
@@ -12,10 +13,11 @@ from .statistics import Statistics, Summary
 class Snapshot:
     """A run's figures at one moment.
 
-    `ok` and `errors` count the rows of this run, `skipped` those that are passed over or were finished before. `total`
-    is the number of rows where it is known, `read` the share of the input that was read (0 to 1). `seconds` is the time
-    at work, `paused` the seconds left of a pause that the server asked for. `statistics` has latencies, kinds of
-    errors and accuracy, including rows of earlier runs.
+    `ok`, `doubtful` and `errors` count the rows of this run, `skipped` those that are passed over or were finished
+    before. `total` is the number of rows where it is known, `read` the share of the input that was read (0 to 1).
+    `seconds` is the time at work, `paused` the seconds left of a pause that the server asked for. `statistics` has
+    latencies, kinds of errors and accuracy, including rows of earlier runs. `options` are those that differ from their
+    defaults.
     """
 
     ok: int
@@ -31,11 +33,13 @@ class Snapshot:
     name: Optional[str] = None
     task: Optional[str] = None
     source: Optional[str] = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    doubtful: int = 0
 
     @property
     def done(self) -> int:
         """Rows that this run finished."""
-        return self.ok + self.errors
+        return self.ok + self.doubtful + self.errors
 
     @property
     def rate(self) -> float:
@@ -63,6 +67,7 @@ class Snapshot:
             "done": self.done,
             "total": self.total,
             "ok": self.ok,
+            "doubtful": self.doubtful,
             "errors": self.errors,
             "skipped": self.skipped,
             "rate": round(self.rate, 1),
@@ -75,7 +80,7 @@ class Snapshot:
 
 
 class Watcher(Protocol):
-    """Is called while a run goes on."""
+    """Is called while a run is in progress."""
 
     def update(self, snapshot: Snapshot) -> None:
         """Rows have ended, or about a second has passed."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Optional
 
+from pydantic_core import to_json
+
+from ...display import fields_table
 from ..formats.sinks import ERROR as ERROR_COLUMN
 from ..formats.sinks import LATENCY as LATENCY_COLUMN
 from ..formats.sinks import OUTPUT as OUTPUT_COLUMN
 from ..formats.sinks import STATUS as STATUS_COLUMN
-from ..rows import CANCELLED, ERROR, OK, Outcome
+from ..rows import CANCELLED, DOUBTFUL, ERROR, OK, Outcome
 from .quality import Expectation, Quality, storable
 
 MOST_KINDS = 40
@@ -24,7 +27,7 @@ BUCKETS = 60
 _STEP = math.log(1.05)
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(?:\.\d+)?")
 _REST = "other errors"
-_COUNTS = ("ok", "errors", "cancelled", "repeated")
+_COUNTS = ("ok", "errors", "cancelled", "repeated", "doubtful")
 _LONGEST = 500
 """Characters of an example in a dump; a server's error may quote the whole input."""
 
@@ -135,6 +138,38 @@ class Timeline:
         self.width *= 2
 
 
+MOST_ROWS = 200
+"""Rows that were wrong or failed, kept for the report; those after them are counted only."""
+
+MOST_DUMPED_ROWS = 50
+"""Those of them in a dump: a run of many parts has one for each part."""
+
+_LONGEST_CELL = 160
+"""Characters of each text of such a row."""
+
+
+@dataclass(frozen=True)
+class ReportedRow:
+    """A row that failed, or whose output is not the expected one: texts for the report, each of bounded length."""
+
+    key: str
+    input: str
+    output: Optional[str]
+    expected: Optional[str]
+    error: Optional[str]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return storable(value[:_LONGEST_CELL])
+    try:
+        text = to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=str).decode()
+    except ValueError:
+        # An input that could not be sent, as JSON cannot say it, is shown as Python does.
+        text = repr(value)
+    return storable(text[:_LONGEST_CELL])
+
+
 def kind_of(error: str) -> str:
     """An error without what differs from row to row: texts in quotes, ids and numbers."""
     return _VARYING.sub("…", error)[:120]
@@ -145,43 +180,55 @@ class Statistics:
 
     def __init__(self, started: float, expect: Optional[Expectation] = None) -> None:
         self.started = started
-        self.ok = self.errors = self.cancelled = self.repeated = 0
-        self.earlier_ok = self.earlier_errors = 0
+        self.ok = self.doubtful = self.errors = self.cancelled = self.repeated = 0
+        self.earlier_ok = self.earlier_doubtful = self.earlier_errors = 0
         self.latencies = Latencies()
         self.timeline = Timeline()
         self.kinds: dict[str, int] = {}
         self.examples: dict[str, tuple[str, str]] = {}
         self.last_error: Optional[str] = None
         self.quality = Quality() if expect is not None else None
+        self.reported: list[ReportedRow] = []
         self._expect = expect
 
     @property
     def done(self) -> int:
-        """Rows that ended in this run as ok or error."""
-        return self.ok + self.errors - self.earlier_ok - self.earlier_errors
+        """Rows that ended in this run as ok, doubtful or error."""
+        return self.rows - self.earlier_ok - self.earlier_doubtful - self.earlier_errors
+
+    @property
+    def rows(self) -> int:
+        """Rows that ended as ok, doubtful or error, those of earlier runs included."""
+        return self.ok + self.doubtful + self.errors
 
     def add(self, outcomes: Sequence[Outcome], now: float) -> None:
         """Count outcomes that are kept."""
-        ok = errors = 0
+        ok = doubtful = errors = 0
         latencies = self.latencies
         for outcome in outcomes:
             if outcome.status == OK:
                 ok += 1
+            elif outcome.status == DOUBTFUL:
+                doubtful += 1
             elif outcome.status == CANCELLED:
                 self.cancelled += 1
                 continue
             else:
                 errors += 1
                 self._error(outcome.key, outcome.error or "")
+                self._report(outcome, None)
             if outcome.attempts > 1:
                 self.repeated += 1
             if outcome.latency_ms is not None:
                 latencies.add(outcome.latency_ms)
             if self._expect is not None and outcome.row.columns is not None:
-                self._compare(outcome.row.columns, outcome.status, outcome.output)
+                wrong = self._compare(outcome.row.columns, outcome.status, outcome.output)
+                if wrong is not None:
+                    self._report(outcome, wrong)
         self.ok += ok
+        self.doubtful += doubtful
         self.errors += errors
-        self.timeline.add(now - self.started, ok, errors)
+        self.timeline.add(now - self.started, ok + doubtful, errors)
 
     def add_earlier(self, columns: Mapping[str, Any]) -> None:
         """Count a row that an earlier run wrote, as it stands in the output."""
@@ -189,6 +236,9 @@ class Statistics:
         if status == OK:
             self.ok += 1
             self.earlier_ok += 1
+        elif status == DOUBTFUL:
+            self.doubtful += 1
+            self.earlier_doubtful += 1
         else:
             self.errors += 1
             self.earlier_errors += 1
@@ -220,6 +270,7 @@ class Statistics:
         self.last_error = other.last_error if other.last_error is not None else self.last_error
         if self.quality is not None and other.quality is not None:
             self.quality.merge(other.quality)
+        self.reported = [*self.reported, *other.reported][:MOST_ROWS]
 
     def dump(self) -> dict[str, Any]:
         """As JSON has it, of bounded size; `load` reads it. What `add_earlier` counted counts as all else."""
@@ -234,6 +285,7 @@ class Statistics:
             },
             "last_error": None if self.last_error is None else storable(self.last_error[:_LONGEST]),
             "quality": None if self.quality is None else self.quality.dump(),
+            "reported": [asdict(row) for row in self.reported[:MOST_DUMPED_ROWS]],
         }
 
     @classmethod
@@ -241,13 +293,14 @@ class Statistics:
         """What `dump` gave."""
         made = cls(started)
         for name in _COUNTS:
-            setattr(made, name, dumped[name])
+            setattr(made, name, dumped.get(name, 0))
         made.latencies = Latencies.load(dumped["latencies"])
         made.timeline = Timeline.load(dumped["timeline"])
         made.kinds = dict(dumped["kinds"])
         made.examples = {kind: (key, error) for kind, (key, error) in dumped["examples"].items()}
         made.last_error = dumped["last_error"]
         made.quality = None if dumped["quality"] is None else Quality.load(dumped["quality"])
+        made.reported = [ReportedRow(**row) for row in dumped["reported"]]
         return made
 
     def _error(self, key: str, error: str) -> None:
@@ -262,16 +315,27 @@ class Statistics:
         self.kinds[kind] = self.kinds.get(kind, 0) + rows
         return kind
 
-    def _compare(self, columns: Mapping[str, Any], status: str, output: Any) -> None:
+    def _compare(self, columns: Mapping[str, Any], status: str, output: Any) -> Optional[str]:
+        """Compare an output with what was expected, and give that where they differ."""
         if self._expect is None or self.quality is None:
-            return
+            return None
         expected = self._expect.expected(columns)
         if expected is None:
-            return
+            return None
         if status == ERROR:
             self.quality.failed += 1
-        else:
-            self.quality.add(expected, self._expect.predicted(output))
+            return None
+        if status != OK:
+            return None
+        predicted = self._expect.predicted(output)
+        self.quality.add(expected, predicted)
+        return expected if expected != predicted else None
+
+    def _report(self, outcome: Outcome, expected: Optional[str]) -> None:
+        if len(self.reported) < MOST_ROWS:
+            output = None if outcome.status == ERROR else _text(outcome.output)
+            error = None if outcome.error is None else storable(outcome.error[:_LONGEST_CELL])
+            self.reported.append(ReportedRow(_text(outcome.key), _text(outcome.row.input), output, expected, error))
 
     def rate(self, now: float) -> float:
         """Rows ended a second, over the whole run."""
@@ -294,15 +358,15 @@ Ended = Literal[
 `fault` (a part failed again and again), and only those of FastAPI's batch router as `unreadable_upload`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """What a run came to.
 
-    `ended` is `finished`, `finished_before` (an earlier run left nothing to do), or why the run stopped:
-    `max_errors`, `unreachable`, `fatal_error` (the server refused the run: key, task, version), `interrupted`.
-    `skipped` rows had ended in an earlier run; `ok` and `errors` count this run's. `seconds` is the time of this run;
+    `ended` is `finished`, `finished_before` (an earlier run left nothing to do), or why the run stopped: `max_errors`,
+    `unreachable`, `fatal_error` (the server refused the run: key, task, version), `interrupted`. `skipped` rows had
+    ended in an earlier run; `ok`, `doubtful` and `errors` count this run's. `seconds` is the time of this run;
     latencies are the server's, in milliseconds; `errors_by_kind` is bounded. `quality` is there where an expected
-    column was named.
+    column was named; doubtful rows do not count in it.
     """
 
     ended: Ended
@@ -316,16 +380,27 @@ class Summary:
     errors_by_kind: Mapping[str, int] = field(default_factory=dict)
     last_error: Optional[str] = None
     quality: Optional[Mapping[str, Any]] = None
+    doubtful: int = 0
 
     @property
     def rows(self) -> int:
         """Rows that this run ended or cancelled."""
-        return self.ok + self.errors + self.cancelled
+        return self.ok + self.doubtful + self.errors + self.cancelled
 
     @property
     def rows_per_second(self) -> float:
         """Rows ended a second."""
-        return (self.ok + self.errors) / self.seconds if self.seconds > 0 else 0.0
+        return (self.ok + self.doubtful + self.errors) / self.seconds if self.seconds > 0 else 0.0
+
+    def __repr__(self) -> str:
+        counts = f"{self.ok:,} ok, {self.errors:,} failed"
+        counts += f", {self.cancelled:,} cancelled" if self.cancelled else ""
+        counts += f", {self.skipped:,} skipped" if self.skipped else ""
+        return f"<Summary {self.ended}: {counts}, {self.seconds:.3g} s>"
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        return fields_table("Summary", {name: value for name, value in self.to_dict().items() if value})
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data."""
@@ -333,6 +408,7 @@ class Summary:
             "ended": self.ended,
             "rows": self.rows,
             "ok": self.ok,
+            "doubtful": self.doubtful,
             "errors": self.errors,
             "cancelled": self.cancelled,
             "skipped": self.skipped,
@@ -352,6 +428,7 @@ def summary_of(tally: Statistics, ended: Ended, skipped: int, now: float) -> Sum
     return Summary(
         ended=ended,
         ok=tally.ok - tally.earlier_ok,
+        doubtful=tally.doubtful - tally.earlier_doubtful,
         errors=tally.errors - tally.earlier_errors,
         cancelled=tally.cancelled,
         skipped=skipped,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Optional, Union
@@ -11,16 +12,19 @@ from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError, JournalError, OptionError, OutputError
 from ..durability import flush_and_sync, sync_folder
+from ..formats.arrow import pyarrow
 from ..formats.opening import format_of, open_source
-from ..formats.parquet import pyarrow, write_parquet
-from ..formats.sinks import CsvSink, JsonlSink, Sink, csv_header, explain, read_back, spool_of
-from ..rows import CANCELLED, OK, Outcome
+from ..formats.packing import without_packing
+from ..formats.parquet import check_types, write_parquet
+from ..formats.sinks import CsvSink, JsonlSink, Sink, check_writable, csv_header, explain, read_back, spool_of
+from ..rows import CANCELLED, ERROR, Outcome
 from .journal import FileJournal
 
 NEW = "new"
 RESUME = "resume"
 RETRY_FAILED = "retry_failed"
 OVERWRITE = "overwrite"
+CONTINUE = "continue"
 
 
 def journal_of(output: Union[str, os.PathLike[str]]) -> Path:
@@ -67,24 +71,27 @@ class Checkpoint:
         by_line: bool = False,
         limit: Optional[int] = None,
     ) -> None:
+        if mode == CONTINUE:
+            mode = RESUME  # a file is one run: what is finished stays finished
         self.path = Path(target) if isinstance(target, (str, os.PathLike)) else None
-        self.kind = _kind(self.path, kind)
+        self.kind = check_output(self.path, kind, mode, journal)
+        if self.kind == "parquet" and schema is not None:
+            check_types(schema)
         self.name = "standard output" if self.path is None else str(self.path)
         self._schema = schema
+        self._header = header
         self._rows = spool_of(self.path) if self.path is not None and self.kind == "parquet" else self.path
-        # A pipe has no past to agree with.
-        self._is_file = self.path is not None and (self.path.is_file() or not self.path.exists())
-        place = journal if journal is not None else (journal_of(self.path) if self.path is not None else None)
+        self._is_file = self.path is not None and not is_special(self.path)
+        place = _journal_at(self.path, journal)
         self.journal: Optional[FileJournal] = None
+        # What a run began with that nothing came of blocks no later one.
+        self._began = [file for file in (place, self._rows) if file is not None and not file.exists()]
+        # What has gone through a pipe is no run to refuse another for.
+        self._passing = place if journal is None and place is not None and not self._is_file else None
         if place is not None:
-            self._refuse(Path(place), mode)
             given = {**facts, "output": self.kind}
             options = {"retry_failed": mode == RETRY_FAILED, "by_line": by_line}
             self.journal = FileJournal(place, given, overwrite=mode in {NEW, OVERWRITE}, **options)
-        elif mode in {RESUME, RETRY_FAILED}:
-            raise OptionError(
-                "{name} keeps nothing to resume from; write to a file, or pass {journal} FILE", name=self.name
-            )
         self._sink: Optional[Sink] = None
         self._limit = limit
         self.finished = self._finished_already(mode)
@@ -93,8 +100,7 @@ class Checkpoint:
                 self._agree(mode, by_line)
                 self._sink = self._open(target, header)
         except BaseException:
-            if self.journal is not None:
-                self.journal.close()
+            self.close()
             raise
 
     def _finished_already(self, mode: str) -> bool:
@@ -107,20 +113,6 @@ class Checkpoint:
     def resumed(self) -> bool:
         """Whether an earlier run is gone on with."""
         return self.journal is not None and self.journal.resumed
-
-    def _refuse(self, journal: Path, mode: str) -> None:
-        exists = self._is_file and self.path is not None and self.path.exists()
-        if mode == NEW and (exists or journal.exists()):
-            found = self.path if exists else journal
-            raise OptionError(
-                "{path} exists: continue with {resume}, repeat failed rows with {retry_failed}, "
-                "or start again with {overwrite}",
-                path=found,
-            )
-        if mode in {RESUME, RETRY_FAILED} and exists and not journal.exists():
-            raise OptionError(
-                "{path} has no journal beside it to resume from; start again with {overwrite}", path=self.path
-            )
 
     def _agree(self, mode: str, by_line: bool) -> None:
         """Bring the output to what the journal says."""
@@ -160,12 +152,12 @@ class Checkpoint:
                 found = next(statuses, None)
                 if found is None or found[1] != columns["loopai_status"]:
                     raise changed
-                if found[1] == OK:
+                if found[1] != ERROR:
                     length += file.write(line)
             if next(statuses, None) is not None:
                 raise changed
             flush_and_sync(file)
-        kept = journal.rewrite(((found, status) for found, status in journal.statuses() if status == OK), length)
+        kept = journal.rewrite(((found, status) for found, status in journal.statuses() if status != ERROR), length)
         # The journal first: from then on it says that the other output takes this one's place.
         os.replace(kept, journal.path)
         sync_folder(journal.path.parent)
@@ -178,7 +170,7 @@ class Checkpoint:
         part = Path(f"{rows}.part")
         with open(part, "wb") as file:
             for columns in self._parquet_rows(self.path):
-                file.write(to_json(columns, inf_nan_mode="null", bytes_mode="base64") + b"\n")
+                file.write(to_json(columns, inf_nan_mode="constants", bytes_mode="base64") + b"\n")
             flush_and_sync(file)
         os.replace(part, rows)
 
@@ -197,8 +189,7 @@ class Checkpoint:
         if self.kind == "csv":
             return CsvSink(target, length, header)
         if self.kind == "parquet":
-            pyarrow()  # said now, not after the last row
-            return JsonlSink(self._rows or target, length)
+            return JsonlSink(self._rows or target, length, nan=True)
         return JsonlSink(target, length)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
@@ -236,9 +227,10 @@ class Checkpoint:
         if self._sink is None:
             return
         try:
+            self._sink.write(())
             self._sink.close()
             if self.kind == "parquet" and self.path is not None and self._rows is not None:
-                write_parquet(self._rows, self.path, self._schema)
+                write_parquet(self._rows, self.path, self._schema, self._header or ())
             if self.journal is not None:
                 self.journal.finish({**facts, "limit": self._limit})
         except OSError as error:
@@ -247,11 +239,69 @@ class Checkpoint:
             self._rows.unlink()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files; those that this run began go where no row has ended."""
         if self._sink is not None:
             self._sink.close()
         if self.journal is not None:
+            journal = self.journal
+            done = [] if journal.finished is None or journal.errors or self._passing is None else [self._passing]
+            for file in self._began if journal.is_empty else done:
+                file.unlink(missing_ok=True)
             self.journal.close()
+
+
+def is_special(path: Path) -> bool:
+    """Whether a pipe or device is there, which has no past to agree with."""
+    return path.exists() and not path.is_file()
+
+
+def _journal_at(path: Optional[Path], journal: Union[str, os.PathLike[str], None]) -> Optional[Path]:
+    if journal is not None:
+        return Path(journal)
+    if path is None or (is_special(path) and not stat.S_ISFIFO(os.lstat(path).st_mode)):
+        return None  # neither a device nor what /dev/fd names has a place beside it
+    return journal_of(path)
+
+
+def check_output(
+    path: Optional[Path],
+    kind: Optional[str],
+    mode: str = NEW,
+    journal: Union[str, os.PathLike[str], None] = None,
+) -> str:
+    """The format of an output (`None` for a stream) that can be written as `mode` says. Nothing is made.
+
+    Raises `ConfigurationError`.
+    """
+    mode = RESUME if mode == CONTINUE else mode
+    kind = _kind(path, kind)
+    if kind == "parquet":
+        pyarrow()  # said now, not after the last row
+    place = _journal_at(path, journal)
+    for name, file in (("output", path), ("journal", place)):
+        if file is not None:
+            check_writable(name, file)
+    if place is not None:
+        _check_mode(path, place, mode)
+    elif mode in {RESUME, RETRY_FAILED}:
+        raise OptionError(
+            "{name} keeps nothing to resume from; write to a file, or pass {journal} FILE",
+            name="standard output" if path is None else str(path),
+        )
+    return kind
+
+
+def _check_mode(path: Optional[Path], journal: Path, mode: str) -> None:
+    """See that output and journal are there, or are not, as `mode` needs them."""
+    exists = path is not None and path.is_file()
+    if mode == NEW and (exists or journal.exists()):
+        raise OptionError(
+            "{path} exists: continue with {resume}, repeat failed rows with {retry_failed}, "
+            "or start again with {overwrite}",
+            path=path if exists else journal,
+        )
+    if mode in {RESUME, RETRY_FAILED} and exists and not journal.exists():
+        raise OptionError("{path} has no journal beside it to resume from; start again with {overwrite}", path=path)
 
 
 def _kind(path: Optional[Path], kind: Optional[str]) -> str:
@@ -259,14 +309,18 @@ def _kind(path: Optional[Path], kind: Optional[str]) -> str:
         raise OptionError("{output_format} must be one of csv, jsonl, parquet, not {kind!r}", kind=kind)
     if path is not None and path.is_dir():
         raise OptionError("{output}: {path} is a folder; name a file in it", path=path)
+    special = path is None or is_special(path)
+    if path is not None and not special and without_packing(path.name) != path.name:
+        raise OptionError("{output}: {path}: a compressed output cannot be resumed; gzip it afterwards",
+                          path=path)  # fmt: skip
     if kind is None:
-        kind = "jsonl" if path is None else format_of(path)
-    if path is not None and path.name.endswith(".gz"):
-        raise OptionError("{output}: {path}: a gzipped output cannot be resumed; gzip it afterwards", path=path)
+        kind = format_of(path) if path is not None else None
+        if kind is None and special:
+            kind = "jsonl"
     if kind is None:
-        if path is not None and path.exists() and not path.is_file():
-            return "jsonl"
         raise OptionError("cannot infer the format from {path!r}; pass {output_format}", path=str(path))
-    if kind == "parquet" and path is None:
+    if kind not in {"csv", "jsonl", "parquet"}:
+        raise OptionError("{output}: {path}: rows are written as .jsonl, .csv or .parquet", path=path)
+    if kind == "parquet" and special:
         raise OptionError("Parquet is written to a file, not to a pipe; pass {output} NAME.parquet")
     return kind

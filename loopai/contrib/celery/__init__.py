@@ -15,6 +15,7 @@ try:
 except ImportError:
     raise ConfigurationError("loopai.contrib.celery needs Celery: pip install celery") from None
 
-from .tasks import StartOptions, run_part, start_batch, watch_run
+from ..django.batches.options import QuerysetOptions
+from .tasks import carry_out_pending, run_part, start_batch, watch_run
 
-__all__ = ["StartOptions", "run_part", "start_batch", "watch_run"]
+__all__ = ["QuerysetOptions", "carry_out_pending", "run_part", "start_batch", "watch_run"]

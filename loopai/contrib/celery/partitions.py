@@ -37,9 +37,9 @@ def parts_of(run: BatchRun) -> Any:
 
 
 def first_parts(run: BatchRun, resolved: ResolvedPlan) -> list[BatchPart]:
-    """The parts of a run that begins or goes on: those that are left from before, or one for all that remains.
+    """The parts of a run that begins or is resumed: those that are left from before, or one for all that remains.
 
-    Call it in a transaction: of two who have one run go on, the second finds what the first has made.
+    Call it in a transaction: of two who resume one run, the second finds what the first has made.
     """
     # Locks the run.
     run.row().update(state=F("state"))
@@ -89,7 +89,7 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
 
 
 def release(part: BatchPart) -> None:
-    """Give a part back that was not done, for whoever goes on with the run."""
+    """Give a part back that was not done, for whoever resumes the run."""
     part.row().filter(owner=part.owner).update(owner="", lease_until=None)
 
 

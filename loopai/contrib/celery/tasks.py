@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from celery import current_app, shared_task
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
-from typing_extensions import TypedDict, Unpack
+from typing_extensions import Unpack
 
 from ..._core import retries
 from ..._core.hooks import CallInfo
@@ -28,7 +28,7 @@ from ...batch.engine.run import Run
 from ...batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
 from ...batch.engine.sender import Sender
 from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ...batch.options import QUERYSET, BatchOptions, MaxErrors, Mode, table
+from ...batch.options import BatchOptions, MaxErrors, Mode
 from ...batch.reporting.report import write_report
 from ...batch.reporting.snapshot import Snapshot
 from ...batch.reporting.statistics import Statistics, Summary, summary_of
@@ -44,16 +44,16 @@ from ...exceptions import (
 )
 from ...preparation import batch_sender
 from ...shell.edge import at_edge
-from ...shell.options import MODE_FLAGS
 from ..django import get_client
 from ..django.batches.leases import LEASE_SECONDS, owner_name
-from ..django.batches.options import CELERY, RunOptions
+from ..django.batches.options import CELERY, QuerysetOptions, RunOptions, refuse_unknown
 from ..django.batches.plan import Plan, plan_of
 from ..django.batches.queryset import KeyedRow
 from ..django.batches.recording import LeaseLost
 from ..django.batches.row_writer import RowWriter
 from ..django.batches.run_lookup import ResolvedPlan, open_run
 from ..django.batches.statistics import expectation_of, whole
+from ..django.enrichment.pending import carry_out
 from ..django.models import BatchPart, BatchRun
 from . import partitions
 from .monitor import FAULT, UNUSABLE, WATCH_SECONDS, ended_as
@@ -63,33 +63,8 @@ logger = logging.getLogger("loopai")
 BEGINNING_SECONDS = 2.0
 """Within these of its taking a run has its parts; who looks after it since before may see it without."""
 
-_OF_THE_COMMAND = ("dry_run", "engine", "progress", "json", "grace", "command")
-
-_OF_FILES = (
-    "input",
-    "output",
-    "output_format",
-    *(name for name, info in table(RunOptions) if QUERYSET not in info.where),
-)
-
 PATIENCE = 3
 """Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
-
-
-class StartOptions(TypedDict, total=False):
-    """Options of `start_batch` beside its own parameters; what they mean is in the table of `loopai_batch`."""
-
-    only_empty: bool
-    expect: Optional[str]
-    report: Optional[str]
-    limit: Optional[int]
-    chunk_size: int
-    max_in_flight: int
-    max_concurrency: int
-    max_errors: Union[int, str, None]
-    timeout_ms: Optional[int]
-    version: Optional[int]
-    edge: bool
 
 
 def start_batch(
@@ -98,41 +73,26 @@ def start_batch(
     *,
     save_to: Sequence[str] = (),
     mapping: Sequence[str] = (),
-    filters: Sequence[str] = (),
-    excludes: Sequence[str] = (),
     mode: Mode = "new",
     alias: str = "default",
     database: str = DEFAULT_DB_ALIAS,
-    **options: Unpack[StartOptions],
+    **options: Unpack[QuerysetOptions],
 ) -> Optional[BatchRun]:
     """Have Celery's workers run a queryset through a task, and give the run; its state is in the database.
 
     The arguments are the flags of `loopai_batch` by their names (`expect`, `report`, `only_empty`, `chunk_size`,
-    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"` or `"overwrite"`. The report is
+    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"`, `"overwrite"` or `"continue"`. The report is
     written by the worker that ends the run. Inside a transaction the workers are told once it is committed. Gives
     `None` where the run is finished already. Raises `ConfigurationError` for options that do not fit, and the
     `LoopaiException` where the server cannot be asked.
     """
-    for name in _OF_FILES:
-        if name in options:
-            raise ConfigurationError(
-                f"{name}: Celery runs a queryset and saves to its rows (queryset, save_to); run a file with "
-                "client.run_batch, or with the command `loopai batch`"
-            )
-    for name in _OF_THE_COMMAND:
-        if name in options:
-            raise ConfigurationError(f"start_batch has no option {name!r}: it is for the command loopai_batch")
-    for name in MODE_FLAGS:
-        if name in options:
-            raise ConfigurationError(f"start_batch has no option {name!r}; pass mode={name!r}")
+    refuse_unknown("start_batch", options)
     given = RunOptions(
         task=task,
         queryset=queryset,
         save_to=save_to,
         mapping=mapping,
         mode=mode,
-        filters=filters,
-        excludes=excludes,
         alias=alias,
         database=database,
         engine=CELERY,
@@ -180,20 +140,20 @@ def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
     except BrokerError as error:
         text = f"Celery's broker cannot be reached: {error}"
         run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), text)
-        raise ConfigurationError(f"{text}. Check broker_url, then go on with --resume") from error
+        raise ConfigurationError(f"{text}. Check broker_url, then continue with --resume") from error
     if not wanted:
         _settle(run)
 
 
 def go_on(run: BatchRun) -> None:
-    """Take up a run that was asked to go on. What is in the way is kept as the run's error."""
+    """Take up a run that is to be resumed. What is in the way is kept as the run's error."""
     if not run.acquire(partitions.WORKERS, timezone.now(), LEASE_SECONDS):
         return
     try:
         hand_over(run, ResolvedPlan(Plan.of(run), run.database))
     except ConfigurationError as error:
         run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
-        logger.warning("run %s does not go on: %s", run.pk, error)
+        logger.warning("run %s does not continue: %s", run.pk, error)
 
 
 def look_after(run: BatchRun, done_before: int) -> None:
@@ -204,7 +164,7 @@ def look_after(run: BatchRun, done_before: int) -> None:
         # It may be back at the next look, and its messages with it.
         logger.warning("run %s: Celery's broker cannot be reached: %s", run.pk, error)
     taken_now = run.heartbeat_at is not None and (timezone.now() - run.heartbeat_at).total_seconds() < BEGINNING_SECONDS
-    # One that goes on has no parts before it has some.
+    # One that is resumed has no parts before it has some.
     if not taken_now:
         partitions.settle(run)
 
@@ -253,9 +213,15 @@ def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_AL
         raise self.retry(countdown=seconds)
 
 
+@shared_task(name="loopai.carry_out_pending", ignore_result=True)
+def carry_out_pending(database: str = DEFAULT_DB_ALIAS) -> None:
+    """Carry out what `enrich` has put into the table of pending rows. The message says only that there is work."""
+    carry_out(database)
+
+
 @shared_task(name="loopai.watch_run", acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def watch_run(run_id: int, database: str, done_before: int) -> None:
-    """Look after a run every few seconds while it goes on."""
+    """Look after a run every few seconds while it is in progress."""
     run = BatchRun.objects.using(database).filter(pk=run_id, state=BatchRun.State.RUNNING).first()
     if run is None or run.owner != partitions.WORKERS:
         return
@@ -323,7 +289,7 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
     expectation = expectation_of(resolved.plan)
     writer = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, part, expectation)
     writer.write(outcomes, gone)
-    # Not where all of them ended well: a run that goes on may have too many from before, and repeat these.
+    # Not where all of them ended well: a resumed run may have too many from before, and repeat these.
     limit = resolved.plan.max_errors
     failed = any(outcome.status == ERROR for outcome in outcomes)
     if failed and isinstance(limit, MaxErrors) and limit.exceeded(run.errors, run.done):
@@ -331,7 +297,7 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
 
 
 class _Postponed(Exception):
-    """The server is away or rations: the part is tried again after so many seconds."""
+    """The server is away or rate limited: the part is tried again after so many seconds."""
 
     def __init__(self, seconds: float, counted: bool) -> None:
         super().__init__(seconds)
@@ -340,7 +306,7 @@ class _Postponed(Exception):
 
 
 class _Stopped(Exception):
-    """The run cannot go on; begins with the engine's word for why."""
+    """The run cannot continue; begins with the engine's word for why."""
 
 
 class _Lease:
@@ -364,7 +330,12 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
     """How the rows of a part ended. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
     plan = resolved.plan
     # One request at a time: the parts are what runs beside one another.
-    options = BatchOptions(chunk_size=plan.chunk_size, max_in_flight=1, max_concurrency=plan.max_concurrency)
+    options = BatchOptions(
+        chunk_size=plan.chunk_size,
+        max_in_flight=1,
+        max_concurrency=plan.max_concurrency,
+        min_confidence=plan.min_confidence,
+    )
     made = Run(
         call_of(plan.task_id, plan, plain=resolved.rows.plain),
         rows,

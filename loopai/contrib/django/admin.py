@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.translation import ngettext
 
 from .batches.recording import failures_of
-from .models import BatchFailure, BatchPart, BatchRun, HandledEvent
+from .models import BatchFailure, BatchPart, BatchRun, HandledEvent, PendingRow
 
 MOST_RUNS = 200
 """Runs that one request for progress may ask for; a page of the list has 100."""
@@ -64,7 +64,7 @@ class BatchRunAdmin(admin.ModelAdmin):
     fieldsets = (
         (None, {"fields": ("task", "source", "alias", "engine", "shown_command", "options")}),
         ("Where it is", {"fields": ("mark", "upper_key", "finished_ranges", "mode", "cancel_requested", "error")}),
-        ("Who is at it", {"fields": ("owner", "lease_until", "heartbeat_at")}),
+        ("Worker", {"fields": ("owner", "lease_until", "heartbeat_at")}),
         ("Times", {"fields": ("created_at", "started_at", "finished_at", "active_seconds")}),
     )
 
@@ -114,7 +114,7 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     @admin.display(description="command")
     def shown_command(self, run: BatchRun) -> str:
-        """The command, with what makes it go on where something is left."""
+        """The command, with what resumes it where something is left."""
         return run.command_line(*(() if run.state == BatchRun.State.FINISHED else ("--resume",))) or "-"
 
     @admin.action(description="Cancel selected runs", permissions=["change"])
@@ -124,7 +124,7 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     @admin.action(description="Resume selected runs", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:
-        """Have the runs go on."""
+        """Resume the runs."""
         self._ask_all(request, queryset, "resume")
 
     @admin.action(description="Retry failed rows of selected runs", permissions=["change"])
@@ -150,7 +150,7 @@ class BatchRunAdmin(admin.ModelAdmin):
         self.log_change(request, run, f"{asked.label} requested.")
         if asked.flag is not None and run.engine == BatchRun.Engine.INLINE:
             command = run.command_line(asked.flag)
-            text = f"{run} goes on once its command is called" + (f": {command}" if command else ".")
+            text = f"{run} continues once its command is called" + (f": {command}" if command else ".")
             messages.info(request, text)
         return True
 
@@ -253,3 +253,36 @@ class HandledEventAdmin(_ReadOnly):
 
     list_display = ("event_id", "event_type", "alias", "task_id", "sent_at", "received_at")
     list_filter = ("event_type", "alias")
+
+
+@admin.register(PendingRow)
+class PendingRowAdmin(_ReadOnly):
+    """Rows that `enrich` has work for, and those that failed, with their texts."""
+
+    list_display = ("key", "declaration", "state", "code", "short_message", "tries", "due_at")
+    list_filter = ("state", "declaration", "code")
+    search_fields = ("key", "message")
+    show_full_result_count = False
+    actions = ("retry",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PendingRow]:
+        """Those of the database that is written."""
+        queryset: QuerySet[PendingRow] = super().get_queryset(request).using(router.db_for_write(PendingRow))
+        return queryset
+
+    @admin.display(description="message")
+    def short_message(self, entry: PendingRow) -> str:
+        """The start of the message."""
+        text = entry.message
+        return text if len(text) <= 120 else f"{text[:119]}…"
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """Whether somebody may have rows run again: the model's own change permission, though nothing is edited."""
+        return request.user.has_perm("loopai.change_pendingrow")
+
+    @admin.action(description="Run selected rows again", permissions=["retry"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[PendingRow]) -> None:
+        """Have the rows run at once; `loopai_batch --pending` does."""
+        asked = queryset.order_by().update(state=PendingRow.State.PENDING, due_at=timezone.now(), tries=0)
+        text = ngettext("%d row is due again.", "%d rows are due again.", asked)
+        messages.success(request, text % asked)

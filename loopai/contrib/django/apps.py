@@ -19,10 +19,12 @@ class LoopaiConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks."""
         from .checks import TAG, check_settings, check_webhooks
+        from .enrichment.declarations import check_declarations
         from .signals import batch_requested
 
         checks.register(check_settings, TAG)
         checks.register(check_webhooks, TAG)
+        checks.register(check_declarations, TAG)
         batch_requested.connect(_resume_in_workers, dispatch_uid="loopai.resume_in_workers")
 
 

@@ -90,7 +90,7 @@ class _ClientRegistry:
         """The embedded server of an alias: one for both of its clients, which see the same tasks."""
         servers = self._made.servers
         if alias not in servers:
-            servers[alias] = open_transport(None if config.local is True else str(config.local))
+            servers[alias] = open_transport(None if config.local is True else str(config.local), config.language_model)
         return servers[alias]
 
     @contextmanager

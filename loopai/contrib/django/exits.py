@@ -18,7 +18,7 @@ USAGE = 2
 UNREACHABLE = 4
 """A server that does not answer."""
 DATABASE_FAILED = 5
-"""The database, or Celery's workers, failed again and again; `--resume` goes on."""
+"""The database, or Celery's workers, failed again and again; `--resume` continues."""
 
 
 def code_of(error: Exception) -> int:

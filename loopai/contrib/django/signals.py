@@ -1,4 +1,4 @@
-"""Signals: a webhook event that came, and a batch run that an admin asked to go on. Who sends them is elsewhere.
+"""Signals: a webhook event that came, and a batch run to be resumed, asked for in the admin. They are sent elsewhere.
 
 @receiver(canary_rollback)
 def on_rollback(sender, event, alias, **kwargs): ...
@@ -39,7 +39,7 @@ BY_TYPE = {
 """The signal of each event type."""
 
 batch_requested = Signal()
-"""A run was asked to go on, after the commit of the request. Gives `run` (`BatchRun`); `run.mode` says what is wanted.
+"""A run is to be resumed, after the commit of the request. Gives `run` (`BatchRun`); `run.mode` says what is wanted.
 Engines that start work by themselves listen; others find the request when their command is called."""
 
 assert tuple(BY_TYPE) == EVENT_TYPES  # noqa: S101  # one signal a type

@@ -1,5 +1,5 @@
 """Where Celery's `autodiscover_tasks` looks: the tasks themselves are in `loopai.contrib.celery`."""
 
-from ..celery import run_part, watch_run
+from ..celery import carry_out_pending, run_part, watch_run
 
-__all__ = ["run_part", "watch_run"]
+__all__ = ["carry_out_pending", "run_part", "watch_run"]

@@ -16,6 +16,7 @@ except ImportError as _error:
         f"loopai.contrib.fastapi needs {_error.name}: pip install fastapi pydantic-settings"
     ) from None
 
+from ...problems import Problem
 from .batches import batch_response, batch_router
 from .dependencies import (
     LoopaiDep,
@@ -26,16 +27,18 @@ from .dependencies import (
     get_sync_loopai_for,
 )
 from .disconnects import CancelOnDisconnectRoute, cancel_on_disconnect
+from .event_stores import DatabaseEventStore, EventStore, MemoryEventStore, RedisEventStore
 from .health import health_router
 from .lifespan import LoopaiLifespan, LoopaiState, install_loopai, loopai_lifespan
-from .problems import Problem, install_error_handlers
+from .problems import install_error_handlers
 from .settings import LoopaiSettings
-from .webhooks import EventStore, MemoryEventStore, WebhookEventDep, webhook_event, webhook_router
+from .webhooks import WebhookEventDep, webhook_event, webhook_router
 
 del _fastapi, _settings
 
 __all__ = [
     "CancelOnDisconnectRoute",
+    "DatabaseEventStore",
     "EventStore",
     "LoopaiDep",
     "LoopaiLifespan",
@@ -43,6 +46,7 @@ __all__ = [
     "LoopaiState",
     "MemoryEventStore",
     "Problem",
+    "RedisEventStore",
     "SyncLoopaiDep",
     "WebhookEventDep",
     "batch_response",

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from pydantic import WithJsonSchema
 
 from ...batch.mapping import InputMapping
-from .batch_events import BatchEvents
+from .batch_events import events_with
 from .events import MEDIA_TYPE
 from .problems import RETRY_AFTER, ProblemRoute, documented_problem
 from .uploads import Limits
@@ -71,11 +71,11 @@ data: {"key":"7","status":"ok","output":{"label":"spam"},"latency_ms":0.41}
 """
 
 
-def responses(limits: Limits) -> dict[Union[int, str], dict[str, Any]]:
-    """Each status with what comes with it."""
+def responses(limits: Limits, output: Optional[Any]) -> dict[Union[int, str], dict[str, Any]]:
+    """Each status with what comes with it; `output` is the type of what the program gives."""
     return {
         200: {
-            "model": BatchEvents,
+            "model": events_with(output),
             "description": "The events of the run, as they come",
             "content": {
                 MEDIA_TYPE: {"example": _EXAMPLE},

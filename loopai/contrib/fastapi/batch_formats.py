@@ -9,9 +9,9 @@ from typing import Any, Callable, Protocol
 
 from pydantic_core import to_json
 
+from ...problems import Problem
 from .batch_events import BatchProgress, BatchResult
 from .events import HEARTBEAT, MEDIA_TYPE, event
-from .problems import Problem
 
 NDJSON, CSV = "application/x-ndjson", "text/csv"
 
@@ -29,7 +29,7 @@ class Format(Protocol):
         """How far the run is."""
 
     def error(self, problem: Problem, ended: str) -> bytes:
-        """The run cannot go on."""
+        """The run cannot continue."""
 
     def summary(self, summary: Mapping[str, Any]) -> bytes:
         """The run is over."""
@@ -96,7 +96,7 @@ class Csv:
 
     def __init__(self, keep: Iterable[str]) -> None:
         self._keep = tuple(keep)
-        own = ("key", "status", "output", "error", "code", "latency_ms", "line")
+        own = ("key", "status", "output", "error", "code", "latency_ms", "confidence", "line")
         self._header: tuple[str, ...] = (*own, *(f"columns.{name}" for name in self._keep))
         self._explained = False
 
@@ -110,6 +110,7 @@ class Csv:
             result.get("error"),
             result.get("code"),
             result.get("latency_ms"),
+            result.get("confidence"),
             result.get("line"),
             *(_cell(columns.get(name)) for name in self._keep),
         )

@@ -8,12 +8,13 @@ from typing import Optional
 from starlette.types import Message, Receive, Scope, Send
 
 from ...client import LoopaiClient
+from ...problems import Problem
 from .batch_document import Events
 from .batch_formats import format_for
 from .batch_runs import Asked, Options, Places, UploadRun
 from .events import HEADERS
 from .lifespan import STATE_KEY, LoopaiState
-from .problems import Problem, problem_response
+from .problems import problem_response
 from .uploads import Gone, Upload, UploadError
 
 BUSY_FOR = 5
@@ -104,6 +105,7 @@ async def _receive(receive: Receive, run: UploadRun, idle_timeout: Optional[floa
     """Write the body into the upload; ends when the client is gone."""
     upload = run.upload
     waiting = asyncio.ensure_future(receive())
+    writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     try:
         while True:
             left = _left(run, idle_timeout)
@@ -118,10 +120,20 @@ async def _receive(receive: Receive, run: UploadRun, idle_timeout: Optional[floa
             if message["type"] == "http.disconnect":
                 return
             run.received()
-            await upload.write_part(message.get("body", b""), message.get("more_body", False))
+            part, more = message.get("body", b""), message.get("more_body", False)
+            writing = asyncio.ensure_future(upload.write_part(part, more))
+            # Received while the part waits for room: what comes next may be that the client is gone.
             waiting = asyncio.ensure_future(receive())
+            await asyncio.wait({writing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not _gone(waiting):
+                await writing
     finally:
         waiting.cancel()
+        writing.cancel()
+
+
+def _gone(waiting: "asyncio.Future[Message]") -> bool:
+    return waiting.done() and waiting.exception() is None and waiting.result()["type"] == "http.disconnect"
 
 
 def _left(run: UploadRun, idle_timeout: Optional[float]) -> Optional[float]:

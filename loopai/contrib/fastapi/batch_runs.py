@@ -30,14 +30,15 @@ from ...client import LoopaiClient
 from ...exceptions import (
     AuthenticationException,
     ConfigurationError,
+    ExecutionException,
     LoopaiException,
     NotFoundException,
     NotSupportedException,
 )
+from ...problems import Problem, problem_of
 from .batch_events import BatchProgress, BatchResult
 from .batch_formats import Format
 from .events import Outbox
-from .problems import Problem, problem_of
 from .uploads import ROWS_AT_ONCE, WEIGHT_AT_ONCE, Gone, Limits, Rows, Upload, UploadError
 
 UNREADABLE_UPLOAD: Final = "unreadable_upload"
@@ -62,8 +63,10 @@ class Options:
     keep: tuple[str, ...]
     expect: Optional[Expectation]
     run: Mapping[str, Any]
+    encoding: str
     limits: Limits
     max_rows: int
+    max_runs: int
     progress_every: float
     heartbeat_every: float
     idle_timeout: Optional[float]
@@ -188,7 +191,9 @@ class UploadRun:
             try:
                 await self._results()
             except LoopaiException as error:
-                refused = isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException))
+                refused = isinstance(
+                    error, (AuthenticationException, ExecutionException, NotFoundException, NotSupportedException)
+                )
                 ended = FATAL if refused else UNREACHABLE
                 problem, headers = problem_of(error)
                 self._log(error)
@@ -244,7 +249,7 @@ class UploadRun:
             await rows.aclose()
 
     def _check_output(self, outcome: Outcome) -> None:
-        if self.options.output is None or not outcome.ok:
+        if self.options.output is None or not outcome.has_output:
             return
         try:
             self.options.output.validate_python(outcome.output)
@@ -257,12 +262,14 @@ class UploadRun:
             "key": outcome.key,
             "status": outcome.status,
         }
-        if outcome.ok:
+        if outcome.has_output:
             result["output"] = outcome.output
         else:
             result["error"], result["code"] = outcome.error, outcome.code
         if outcome.latency_ms is not None:
             result["latency_ms"] = outcome.latency_ms
+        if outcome.confidence is not None:
+            result["confidence"] = outcome.confidence
         if outcome.row.line is not None:
             result["line"] = outcome.row.line
         columns = outcome.row.columns
@@ -278,6 +285,7 @@ class UploadRun:
             "read": self._read,
             "done": statistics.done,
             "ok": statistics.ok,
+            "doubtful": statistics.doubtful,
             "errors": statistics.errors,
             "cancelled": statistics.cancelled,
             "seconds": round(now - statistics.started, 3),

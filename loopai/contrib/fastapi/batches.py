@@ -5,7 +5,7 @@
 import codecs
 from collections.abc import Iterable
 from enum import Enum
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -26,37 +26,51 @@ from .lifespan import LOOKED_UP
 from .problems import RefusedRequest, problem_response
 from .uploads import Limits, kind_of, media_type_of
 
-LARGEST_UPLOAD = 1_000_000_000
-"""Bytes; an upload is neither held in memory nor kept, so this bounds a client's patience and not the server's."""
 
-LARGEST_UNPACKED = 1_000_000_000
-"""Bytes that an upload may unpack to."""
+class UploadOptions(BatchRequestOptions, total=False):
+    """What `batch_router` and `batch_response` take beside the task. `DEFAULTS` holds what each is otherwise."""
 
-LONGEST_ROW = 1_000_000
-"""Bytes of one row; a longer one ends as an error of its own."""
+    input: Any
+    output: Any
+    keep: Iterable[str]
+    encoding: str
+    max_rows: int
+    max_bytes: int
+    max_unpacked_bytes: int
+    max_row_bytes: int
+    max_ratio: float
+    max_runs: int
+    progress_every: float
+    heartbeat_every: float
+    idle_timeout: Optional[float]
 
-RATIO = 200.0
-"""How many times its size an upload may unpack to, once it has unpacked to 10 MB: repetitive CSV stays far below."""
 
-MOST_ROWS = 1_000_000
-"""Rows of one upload; a small file can unpack to any number."""
-
-MOST_RUNS = 8
-"""Batches that one process runs at a time: each has up to `max_in_flight` requests and a thread."""
-
-PROGRESS_EVERY = 0.5
-"""Seconds between progress events while rows end: what a page shows moves steadily."""
-
-HEARTBEAT_EVERY = 15.0
-"""Seconds without an event after which a heartbeat is sent; proxies give up after a minute (nginx's default)."""
-
-IDLE_TIMEOUT = 60.0
-"""Seconds that a client may send nothing, or take nothing once its upload is over, while nothing runs for it."""
+DEFAULTS: UploadOptions = {
+    "input": None,
+    "output": None,
+    "keep": (),
+    "encoding": "utf-8",
+    # A small file can unpack to any number of rows.
+    "max_rows": 1_000_000,
+    # An upload is neither held in memory nor kept, so this bounds a client's patience and not the server's.
+    "max_bytes": 1_000_000_000,
+    "max_unpacked_bytes": 1_000_000_000,
+    "max_row_bytes": 1_000_000,
+    # Repetitive CSV stays far below.
+    "max_ratio": 200.0,
+    # Of one process: each has up to `max_in_flight` requests and a thread.
+    "max_runs": 8,
+    # What a page shows moves steadily.
+    "progress_every": 0.5,
+    # Proxies give up after a minute (nginx's default).
+    "heartbeat_every": 15.0,
+    "idle_timeout": 60.0,
+}
 
 Format = Literal["csv", "jsonl", "json"]
 
-_OF_THE_STREAM = frozenset(name for name, info in table(BatchOptions) if STREAM in info.where) - {"mapping"}
-"""Options that the run itself obeys; rows are made here, with the mapping."""
+_OF_THE_STREAM = frozenset(name for name, info in table(BatchOptions) if STREAM in info.where)
+"""Options that the run itself obeys. Rows are made here; by the mapping the run knows what no row has."""
 
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip"})
 
@@ -79,36 +93,26 @@ def _encoding(name: str) -> str:
     return found
 
 
-def _options(
-    task: Union[str, UUID],
-    *,
-    input: Optional[Any],  # noqa: A002  # the name that `bind` gives it
-    output: Optional[Any],
-    keep: Iterable[str],
-    max_rows: int,
-    max_bytes: int,
-    max_unpacked_bytes: int,
-    max_row_bytes: int,
-    max_ratio: float,
-    progress_every: float,
-    heartbeat_every: float,
-    idle_timeout: Optional[float],
-    given: BatchRequestOptions,
-) -> Options:
-    batch = options_in(REQUEST, given)
+def _options(task: Union[str, UUID], given: UploadOptions) -> Options:
+    """What is the same for each batch of a route. Raises `ConfigurationError`."""
+    own = cast("UploadOptions", {name: given.get(name, default) for name, default in DEFAULTS.items()})
+    shared = {name: value for name, value in given.items() if name not in DEFAULTS}
+    batch = options_in(REQUEST, shared)
     return Options(
-        str(task),
-        None if input is None else TypeAdapter(input),
-        None if output is None else TypeAdapter(output),
-        InputMapping(batch.mapping),
-        tuple(keep),
-        None if batch.expect is None else Expectation(batch.expect),
-        {name: value for name, value in given.items() if name in _OF_THE_STREAM},
-        Limits(max_bytes, max_unpacked_bytes, max_row_bytes, max_ratio),
-        max_rows,
-        progress_every,
-        heartbeat_every,
-        idle_timeout,
+        task=str(task),
+        input=None if own["input"] is None else TypeAdapter(own["input"]),
+        output=None if own["output"] is None else TypeAdapter(own["output"]),
+        mapping=InputMapping(batch.mapping),
+        keep=tuple(own["keep"]),
+        expect=None if batch.expect is None else Expectation(batch.expect),
+        run={name: value for name, value in shared.items() if name in _OF_THE_STREAM},
+        encoding=_encoding(own["encoding"]),
+        limits=Limits(own["max_bytes"], own["max_unpacked_bytes"], own["max_row_bytes"], own["max_ratio"]),
+        max_rows=own["max_rows"],
+        max_runs=own["max_runs"],
+        progress_every=own["progress_every"],
+        heartbeat_every=own["heartbeat_every"],
+        idle_timeout=own["idle_timeout"],
     )
 
 
@@ -121,7 +125,7 @@ def _response(
     key: Optional[str],
     first: int,
     format: Optional[Format],  # noqa: A002  # the query's name
-    encoding: str,
+    encoding: Optional[str] = None,
 ) -> Response:
     content_type = request.headers.get("content-type", "")
     media_type = media_type_of(content_type)
@@ -135,31 +139,22 @@ def _response(
     if kind is None and media_type != "multipart/form-data":
         remedy = "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv"
         raise RefusedRequest(415, "Unsupported media type", remedy)
-    asked = Asked(kind, content_type, length, key, first, encoding)
+    try:
+        chosen = options.encoding if encoding is None else _encoding(encoding)
+    except ConfigurationError as error:
+        raise RefusedRequest(422, "Not valid", str(error)) from None
+    asked = Asked(kind, content_type, length, key, first, chosen)
     return BatchResponse(client, options, asked, places, request.headers.get("accept", ""))
 
 
 def batch_router(
     task: Union[str, UUID],
     *,
-    input: Optional[Any] = None,  # noqa: A002  # the name that `bind` gives it
-    output: Optional[Any] = None,
-    keep: Iterable[str] = (),
     alias: str = "default",
     path: str = "/batch",
     name: str = "batch",
     tags: Iterable[Union[str, Enum]] = ("batch",),
-    encoding: str = "utf-8",
-    max_rows: int = MOST_ROWS,
-    max_bytes: int = LARGEST_UPLOAD,
-    max_unpacked_bytes: int = LARGEST_UNPACKED,
-    max_row_bytes: int = LONGEST_ROW,
-    max_ratio: float = RATIO,
-    max_runs: int = MOST_RUNS,
-    progress_every: float = PROGRESS_EVERY,
-    heartbeat_every: float = HEARTBEAT_EVERY,
-    idle_timeout: Optional[float] = IDLE_TIMEOUT,
-    **options: Unpack[BatchRequestOptions],
+    **options: Unpack[UploadOptions],
 ) -> APIRouter:
     """Return a router whose one POST runs the rows of its body through `task` and sends each result as its row ends.
 
@@ -186,31 +181,16 @@ def batch_router(
     `name` and `tags` are those of the route. Answers 408, 413, 415 and 422 for an upload that cannot be read, and 503
     while `max_runs` batches are running. Raises `ConfigurationError` for options that do not fit.
     """
-    shared = _options(
-        task,
-        input=input,
-        output=output,
-        keep=keep,
-        max_rows=max_rows,
-        max_bytes=max_bytes,
-        max_unpacked_bytes=max_unpacked_bytes,
-        max_row_bytes=max_row_bytes,
-        max_ratio=max_ratio,
-        progress_every=progress_every,
-        heartbeat_every=heartbeat_every,
-        idle_timeout=idle_timeout,
-        given=options,
-    )
-    default_encoding = _encoding(encoding)
-    places = Places(max_runs)
+    shared = _options(task, options)
+    places = Places(shared.max_runs)
     router = APIRouter(tags=list(tags), route_class=BatchRoute)
-    row = row_of(input, shared.mapping)
+    row = row_of(options.get("input"), shared.mapping)
 
     @router.post(
         path,
         name=name,
         response_class=Events,
-        responses=responses(shared.limits),
+        responses=responses(shared.limits, options.get("output")),
         openapi_extra={"requestBody": BODY},
     )
     async def batch(
@@ -228,14 +208,10 @@ def batch_router(
     ) -> Response:
         """Run rows through the task; events come while they run, results in the order in which rows end.
 
-        `result` for each row, `progress`, `error` where the run cannot go on, and `summary` at the end. To go on
+        `result` for each row, `progress`, `error` where the run cannot continue, and `summary` at the end. To continue
         after a run that broke off, post the rows whose results have not come.
         """
-        try:
-            chosen = default_encoding if encoding is None else _encoding(encoding)
-        except ConfigurationError as error:
-            raise RefusedRequest(422, "Not valid", str(error)) from None
-        return _response(client, request, shared, places, key=key, first=first, format=format, encoding=chosen)
+        return _response(client, request, shared, places, key=key, first=first, format=format, encoding=encoding)
 
     setattr(batch, LOOKED_UP, (alias, shared.task))
     return router
@@ -253,20 +229,7 @@ def batch_response(
     key: Optional[str] = None,
     first: int = 1,
     format: Optional[Format] = None,  # noqa: A002  # the query's name
-    encoding: str = "utf-8",
-    input: Optional[Any] = None,  # noqa: A002  # the name that `bind` gives it
-    output: Optional[Any] = None,
-    keep: Iterable[str] = (),
-    max_rows: int = MOST_ROWS,
-    max_bytes: int = LARGEST_UPLOAD,
-    max_unpacked_bytes: int = LARGEST_UNPACKED,
-    max_row_bytes: int = LONGEST_ROW,
-    max_ratio: float = RATIO,
-    max_runs: int = MOST_RUNS,
-    progress_every: float = PROGRESS_EVERY,
-    heartbeat_every: float = HEARTBEAT_EVERY,
-    idle_timeout: Optional[float] = IDLE_TIMEOUT,
-    **options: Unpack[BatchRequestOptions],
+    **options: Unpack[UploadOptions],
 ) -> Response:
     """Return the response that runs the rows of `request`'s body, for a route of your own (also of plain Starlette).
 
@@ -274,25 +237,10 @@ def batch_response(
     of `batch_router`; `max_runs` counts all such responses of one application. It refuses with problem documents,
     as the router does. Raises `ConfigurationError` for options that do not fit.
     """
-    shared = _options(
-        task,
-        input=input,
-        output=output,
-        keep=keep,
-        max_rows=max_rows,
-        max_bytes=max_bytes,
-        max_unpacked_bytes=max_unpacked_bytes,
-        max_row_bytes=max_row_bytes,
-        max_ratio=max_ratio,
-        progress_every=progress_every,
-        heartbeat_every=heartbeat_every,
-        idle_timeout=idle_timeout,
-        given=options,
-    )
-    places = _places.setdefault(request.scope["app"], Places(max_runs))
-    places.most = max_runs
-    chosen = _encoding(encoding)
+    shared = _options(task, options)
+    places = _places.setdefault(request.scope["app"], Places(shared.max_runs))
+    places.most = shared.max_runs
     try:
-        return _response(client, request, shared, places, key=key, first=first, format=format, encoding=chosen)
+        return _response(client, request, shared, places, key=key, first=first, format=format)
     except RefusedRequest as refusal:
         return problem_response(refusal.problem)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from functools import wraps
+from types import SimpleNamespace
 from typing import Any, Callable, TypeVar, get_type_hints
 
 from fastapi import Request, Response
@@ -36,10 +38,8 @@ def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
             "cannot be cancelled"
         )
 
-    signature, hints = inspect.signature(endpoint), get_type_hints(endpoint, include_extras=True)
-    parameters = [
-        each.replace(annotation=hints.get(name, each.annotation)) for name, each in signature.parameters.items()
-    ]
+    signature = _signature_of(endpoint)
+    parameters = list(signature.parameters.values())
     # FastAPI hands the request to one parameter only: that of the route, if it has one.
     of_the_route = [each.name for each in parameters if _is_request(each.annotation)]
     if not of_the_route:
@@ -55,10 +55,29 @@ def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
         return await _until_disconnect(request, endpoint(**arguments))
 
     # FastAPI reads what to hand in from the signature.
-    watched.__signature__ = signature.replace(  # type: ignore[attr-defined]  # functions take attributes
-        parameters=parameters, return_annotation=hints.get("return", signature.return_annotation)
-    )
+    watched.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # a function
     return watched  # type: ignore[return-value]  # called as the endpoint is, by FastAPI
+
+
+def _signature_of(endpoint: Callable[..., Any]) -> inspect.Signature:
+    """The signature with its annotations evaluated; those that only type checkers know stay, as FastAPI leaves them."""
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        signature = inspect.signature(endpoint, annotation_format=Format.FORWARDREF)
+    else:
+        signature = inspect.signature(endpoint)
+    names = getattr(inspect.unwrap(endpoint), "__globals__", {})
+
+    def evaluated(annotation: Any) -> Any:
+        alone = SimpleNamespace(__annotations__={"it": annotation})
+        try:
+            return get_type_hints(alone, names, include_extras=True)["it"]
+        except (NameError, TypeError):  # imported under TYPE_CHECKING, or subscripted as only newer Pythons can
+            return annotation
+
+    parameters = [each.replace(annotation=evaluated(each.annotation)) for each in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=evaluated(signature.return_annotation))
 
 
 def _is_request(annotation: Any) -> bool:

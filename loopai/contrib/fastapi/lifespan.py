@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from threading import Lock
 from types import MappingProxyType
 from typing import Any, Callable, Optional, Union
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from fastapi import routing
@@ -17,7 +19,13 @@ from fastapi import routing
 from ..._core.hooks import CallInfo, Hooks
 from ...batch.engine.stopping import Stop
 from ...client import LoopaiClient, SyncLoopaiClient
-from ...exceptions import ConfigurationError
+from ...exceptions import (
+    ConfigurationError,
+    ConnectionException,
+    RateLimitException,
+    ServerException,
+    TimeoutException,
+)
 from ...testing import FakeLoopai
 from .settings import CLOSE_GRACE, LoopaiSettings
 from .shutdown import on_signal
@@ -29,10 +37,15 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Optional[Mapping[str, Any
 Source = Union[LoopaiSettings, LoopaiClient, FakeLoopai, None]
 
 CHECK = "loopai_check"
-"""Attribute of a route's function: a check at start-up, called with the state and the aliases that are overridden."""
+"""Attribute of a route's function or dependency: a check at start-up, called with the state."""
 
 LOOKED_UP = "loopai_task"
-"""Attribute of a route's function: alias and task that it runs, asked for at start-up where settings say so."""
+"""Attribute of a route's function: alias and task that it runs, looked for at start-up."""
+
+LOOK_UP_SECONDS = 5.0
+"""Seconds that a start waits for the server to know a task's name."""
+
+logger = logging.getLogger("loopai.fastapi")
 
 
 class _InFlight(Hooks):
@@ -87,6 +100,7 @@ class LoopaiState:
         self._clients: dict[str, LoopaiClient] = {}
         self._sync: dict[str, SyncLoopaiClient] = {}
         self._in_flight: dict[str, _InFlight] = {}
+        self._fakes: set[str] = set()
         self._batches: set[Stop] = set()
         self._stopping = False
         for alias, source in sources.items():
@@ -94,6 +108,7 @@ class LoopaiState:
                 self._clients[alias] = source
                 continue
             if isinstance(source, FakeLoopai):
+                self._fakes.add(alias)
                 self._clients[alias], self._sync[alias] = source.async_client(), source.client()
                 continue
             settings = self._settings[alias] = source if source is not None else LoopaiSettings()
@@ -168,10 +183,20 @@ class LoopaiState:
                 await self._clients[alias].get_live()
 
     async def check_task(self, alias: str, task: str) -> None:
-        """Ask the server for a task, where settings say so; raises what the call raises."""
+        """Ask the server for a task: whatever it is where settings say so, else for a name that only a server knows.
+
+        Raises what the call raises. Without `check_on_startup` a server that does not answer is logged only.
+        """
         client, settings = self.client(alias), self._settings.get(alias)
         if settings is not None and settings.check_on_startup:
             await client.get_task(task)
+            return
+        if alias in self._fakes or task in client.config.tasks or _is_id(task):
+            return
+        try:
+            await client.with_options(max_retries=0, deadline=LOOK_UP_SECONDS).get_task(task)
+        except (ConnectionException, RateLimitException, ServerException, TimeoutException) as error:
+            logger.warning("task %r cannot be looked up yet: %s", task, error)
 
     async def close(self) -> None:
         """Close the clients made here, each after its calls in flight or its grace, whichever ends first."""
@@ -294,9 +319,8 @@ def routes_of(app: Any) -> Iterable[Any]:
 
 def _check_routes(app: Any, state: LoopaiState) -> None:
     """Check what routes of ours need: an error at start-up is found before the first request."""
-    overridden = overridden_in(app)
     for check in _noted(app, CHECK):
-        check(state, overridden)
+        check(state)
 
 
 async def _check_tasks(app: Any, state: LoopaiState) -> None:
@@ -308,10 +332,32 @@ async def _check_tasks(app: Any, state: LoopaiState) -> None:
 
 
 def _noted(app: Any, attribute: str) -> Iterator[Any]:
+    """The attribute of the routes' functions, and of the dependencies that they use."""
     for route in routes_of(app) if hasattr(app, "routes") else ():
-        noted = getattr(getattr(route, "endpoint", None), attribute, None)
-        if noted is not None:
-            yield noted
+        for call in _calls_of(route):
+            noted = getattr(call, attribute, None)
+            if noted is not None:
+                yield noted
+
+
+def _calls_of(route: Any) -> Iterator[Any]:
+    dependant = getattr(route, "dependant", None)
+    if dependant is None:
+        yield getattr(route, "endpoint", None)
+        return
+    waiting = [dependant]
+    while waiting:
+        found = waiting.pop()
+        yield found.call
+        waiting.extend(found.dependencies)
+
+
+def _is_id(task: str) -> bool:
+    try:
+        UUID(task)
+    except ValueError:
+        return False
+    return True
 
 
 _fakes: WeakKeyDictionary[Any, dict[str, FakeLoopai]] = WeakKeyDictionary()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Coroutine, Mapping
 from typing import Any, Callable, Optional, Union
 
@@ -12,44 +11,18 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.websockets import WebSocketState
 
-from ...exceptions import (
-    ConflictException,
-    ConnectionException,
-    ExecutionException,
-    LoopaiException,
-    NotFoundException,
-    RateLimitException,
-    TimeoutException,
-    ValidationException,
-)
+from ...exceptions import LoopaiException, ValidationException
+from ...problems import KINDS, MEDIA_TYPE, Problem, problem_of
 from .dependencies import get_loopai
 from .lifespan import routes_of
-
-MEDIA_TYPE = "application/problem+json"
-
-RATIONED_FOR = 60
-"""Seconds to wait where a server rations without saying for how long: its limiter counts by the minute."""
 
 TRY_AGAIN_LATER, INTERNAL_ERROR = 1013, 1011
 """Codes that a websocket is closed with (RFC 6455 and its registry)."""
 
 logger = logging.getLogger("loopai.fastapi")
-
-
-class Problem(BaseModel):
-    """A problem document (RFC 9457). `errors` maps fields to texts where the input was refused."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: Optional[str] = Field(default=None, description="The Loopai server's code")
-    trace_id: Optional[str] = Field(default=None, description="The Loopai server's trace id, for its logs")
-    errors: Optional[dict[str, list[str]]] = None
 
 
 def problem_response(problem: Problem, headers: Optional[Mapping[str, str]] = None) -> JSONResponse:
@@ -100,42 +73,6 @@ def documented_problem(description: str) -> dict[str, Any]:
 
 RETRY_AFTER = {"Retry-After": {"description": "In seconds", "schema": {"type": "integer"}}}
 """What the OpenAPI document says of the header."""
-
-
-# The most particular class first. What a server said to our client is for its user where the request was at fault;
-# where the server or the way to it was, it may name hosts and internals, and a text of our own stands for it.
-_KINDS: tuple[tuple[type[LoopaiException], int, str, Optional[str]], ...] = (
-    (NotFoundException, 404, "Not found", None),
-    (ConflictException, 409, "Conflict", None),
-    (ValidationException, 422, "Not valid", None),
-    (RateLimitException, 429, "Too many requests", "Requests are rationed upstream: try again later."),
-    (TimeoutException, 504, "Upstream timed out", "The Loopai server did not answer in time."),
-    (ConnectionException, 503, "Upstream unreachable", "The Loopai server could not be reached."),
-    (ExecutionException, 502, "Execution failed", "The task's program failed on this input, or could not be run."),
-    (LoopaiException, 502, "Upstream failed", "The Loopai server did not do what it was asked."),
-)
-
-
-def problem_of(error: LoopaiException) -> tuple[Problem, dict[str, str]]:
-    """The document and the headers that `error` becomes."""
-    status, title, detail = next(
-        (status, title, detail) for kind, status, title, detail in _KINDS if isinstance(error, kind)
-    )
-    headers = {}
-    retry_after = getattr(error, "retry_after", None)
-    if retry_after is None and status == 429:
-        retry_after = RATIONED_FOR
-    if retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
-    problem = Problem(
-        title=title,
-        status=status,
-        detail=detail or error.message,
-        code=error.code,
-        trace_id=error.trace_id,
-        errors=error.errors if isinstance(error, ValidationException) else None,
-    )
-    return problem, headers
 
 
 async def _answer(connection: Union[Request, WebSocket], error: Exception) -> Optional[JSONResponse]:
@@ -197,7 +134,7 @@ def _document(app: FastAPI, schema: dict[str, Any]) -> None:
         operations = schema.get("paths", {}).get(route.path_format, {})  # without those that are left out of it
         for method in route.methods or ():
             responses = operations.get(method.lower(), {}).get("responses", {})
-            for _, status, title, _ in _KINDS:
+            for _, status, title, _ in KINDS:
                 answer = responses.setdefault(str(status), {"description": title})
                 answer.setdefault("content", {}).update(content)
 

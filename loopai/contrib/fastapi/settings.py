@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ...config import OPTIONS
 from ...exceptions import ConfigurationError
+from ...language_model import MOST_EXAMPLES, Unverified
 
 CLOSE_GRACE = 10.0
 """Seconds that calls in flight and open batches have at shutdown."""
@@ -45,10 +46,10 @@ class LoopaiSettings(BaseSettings):
 
     Times are in seconds, `None` (or `none` in the environment) is without bound. `tasks` reads `name=id,name=id` and
     `webhook_secrets` reads `new,old` from the environment. Two are the lifespan's own: `check_on_startup` asks the
-    server once whether it lives, and for the task of each batch router, and fails the start where one is missing;
-    `close_grace` bounds the wait for calls in
-    flight at shutdown. Settings of another alias read variables of their own with `_env_prefix="LOOPAI_OTHER_"`, as
-    Django's aliases do; without it they share these, secrets apart: a server is never sent another's key.
+    server once whether it lives, and for the task of each batch router, and fails the start if it does not answer;
+    `close_grace` bounds the wait for calls in flight at shutdown. Settings of another alias read variables of their own
+    with `_env_prefix="LOOPAI_OTHER_"`, as Django's aliases do; without it they share these, secrets apart: a server is
+    never sent another's key.
 
     Raises `ConfigurationError` naming the argument or variable that is wrong.
     """
@@ -84,6 +85,16 @@ class LoopaiSettings(BaseSettings):
     headers: Annotated[Any, _by_table("headers")] = Field(default_factory=dict, repr=False)
     telemetry: Annotated[bool, _by_table("telemetry")] = False
     local: Annotated[Union[bool, str], _by_table("local")] = False
+    llm_model: Annotated[Optional[str], _by_table("llm_model")] = None
+    llm_base_url: Annotated[Optional[str], _by_table("llm_base_url")] = None
+    llm_api_key: Annotated[Optional[SecretStr], _by_table("llm_api_key")] = None
+    llm_examples: Annotated[int, _by_table("llm_examples")] = MOST_EXAMPLES
+    llm_redact: Annotated[Optional[str], _by_table("llm_redact")] = None
+    llm_max_tokens: Annotated[int, _by_table("llm_max_tokens")] = 100_000
+    llm_seconds: Annotated[float, _by_table("llm_seconds")] = 120.0
+    llm_max_cost: Annotated[Optional[float], _by_table("llm_max_cost")] = None
+    llm_prices: Annotated[Optional[tuple[float, float]], NoDecode, _by_table("llm_prices")] = None
+    llm_unverified: Annotated[Unverified, _by_table("llm_unverified")] = "active"
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_secrets)] = ()
     webhook_tolerance: Annotated[Optional[float], _by_table("webhook_tolerance")] = 3600.0
     check_on_startup: bool = False
@@ -136,6 +147,8 @@ class LoopaiSettings(BaseSettings):
         given = {name: getattr(self, name) for name in _TABLE}
         if isinstance(self.api_key, SecretStr):
             given["api_key"] = self.api_key.get_secret_value()
+        if self.llm_api_key is not None:
+            given["llm_api_key"] = self.llm_api_key.get_secret_value()
         given["webhook_secrets"] = [secret.get_secret_value() for secret in self.webhook_secrets]
         if alias != "default":
             given.update({name: _TABLE[name].default for name in self._of_the_environment})

@@ -6,17 +6,17 @@ import gzip
 import importlib.util
 import io
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Optional, Union, cast
 
-from pydantic_core import from_json
-
-from ..._core.splitting import ArraySplitter, NotAnArray
-from ...batch.formats.opening import CsvSource, JsonlSource, format_of
-from ...batch.formats.source import BLOCK, Input, Record
+from ..._core.splitting import NotAnArray
+from ...batch.formats.csv import CsvSource
+from ...batch.formats.json import JsonSource, elements
+from ...batch.formats.opening import format_of
+from ...batch.formats.packing import BLOCK, BREAKS_OFF, LAYERS, LONGEST_MAGIC, archive_of, packing_of
+from ...batch.formats.source import Input, Record
 from ...exceptions import ConfigurationError
 
 READ_AHEAD = 262_144
@@ -31,11 +31,8 @@ WEIGHT_AT_ONCE = 1_000_000
 RATIO_FROM = 10_000_000
 """Bytes unpacked from which the ratio counts: smaller files may repeat themselves as they like."""
 
-_TO_TELL_GZIP = 2
-"""Bytes that the first read gives at least, where there are so many: gzip is told by them."""
-
-_LAYERS = 2
-"""How often an upload may be gzipped: a file that is, sent with a content encoding that is."""
+_FIRST_READ = LONGEST_MAGIC
+"""Bytes that the first read gives at least, where there are so many: compression is told by them."""
 
 _LONGEST_BOUNDARY = 200
 """Bytes; RFC 2046 allows 70, and the parser's own limit depends on its version."""
@@ -91,7 +88,7 @@ class Upload(io.RawIOBase):
         self._changed = threading.Condition()
         self._room = asyncio.Event()
         self._error: Optional[Exception] = None
-        self._least = _TO_TELL_GZIP
+        self._least = _FIRST_READ
         self.over = False
         self.received = 0
         self.taken = 0
@@ -158,10 +155,8 @@ class Upload(io.RawIOBase):
 
 def kind_of(media_type: str, name: str) -> Optional[str]:
     """`csv`, `jsonl` or `json` by a file's name or a media type; `None` for others."""
-    if name.lower().removesuffix(".gz").endswith(".json"):
-        return "json"
     by_name = format_of(name)
-    return by_name if by_name in {"csv", "jsonl"} else _BY_MEDIA_TYPE.get(media_type)
+    return by_name if by_name in {"csv", "jsonl", "json"} else _BY_MEDIA_TYPE.get(media_type)
 
 
 class Rows:
@@ -198,31 +193,38 @@ class Rows:
         longest = self._limits.max_row_bytes
         try:
             if kind == "json":
-                yield from _elements(buffered, longest)
+                yield from elements(buffered, longest)
             elif kind == "jsonl":
-                yield from JsonlSource(Input(None, buffered), longest)
+                yield from JsonSource(Input(None, buffered), longest=longest)
             else:
                 yield from CsvSource(Input(None, buffered), encoding=self._encoding, longest=longest)
+        except NotAnArray:
+            raise UploadError(_NO_ARRAY) from None
         except ConfigurationError as error:
             raise UploadError(str(error).replace("standard input", "the upload")) from None
 
     def _unpack(self, stream: io.RawIOBase) -> IO[bytes]:
         """The bytes of the file, however it was packed, counted."""
         packed: IO[bytes] = io.BufferedReader(stream)
-        for _ in range(_LAYERS):
-            if not _is_gzip(packed):
+        for _ in range(LAYERS):
+            if _packing(packed) != "gzip":
                 break
             packed = Unpacked(gzip.GzipFile(fileobj=packed), self._upload, self._limits).buffered()
-        if _is_gzip(packed):
+        packing = _packing(packed)
+        if packing == "gzip":
             raise UploadError("the upload is gzipped more than twice")
+        if packing is not None:
+            raise UploadError(f"the upload is {packing}: send the file itself, or gzipped", 415)
         # Once more where it is packed, which costs a copy: the last one weighs what rows are made of.
         self._unpacked = Unpacked(packed, self._upload, self._limits)
         return self._unpacked.buffered()
 
 
-def _is_gzip(stream: IO[bytes]) -> bool:
-    start: bytes = stream.peek(2)[:2]  # type: ignore[attr-defined]  # a buffered reader
-    return start == b"\x1f\x8b"
+def _packing(stream: IO[bytes]) -> Optional[str]:
+    start: bytes = stream.peek(LONGEST_MAGIC)  # type: ignore[attr-defined]  # a buffered reader
+    if start.startswith(b"PK\x03\x04"):
+        return "a zip archive or an Excel workbook"
+    return packing_of(start) or archive_of(start)
 
 
 class Unpacked(io.RawIOBase):
@@ -252,7 +254,7 @@ class Unpacked(io.RawIOBase):
         self._upload.check()
         try:
             data: bytes = self._packed.read1(len(buffer))
-        except (EOFError, OSError, zlib.error) as error:
+        except BREAKS_OFF as error:
             raise UploadError(f"the upload ends in the middle or is damaged: {error}") from None
         size = len(data)
         buffer[:size] = data
@@ -281,30 +283,6 @@ def media_type_of(content_type: str) -> str:
 _NO_ARRAY = "the body is not a JSON array of rows, or it ends in the middle of one: [{…}, {…}]"
 
 
-def _elements(stream: IO[bytes], longest: int) -> Iterator[Record]:
-    """The elements of a JSON array, one at a time, whatever the array's length."""
-    elements = ArraySplitter(longest)
-    try:
-        while block := stream.read1(BLOCK):  # type: ignore[attr-defined]  # a buffered reader
-            for number, element in elements.feed(block):
-                yield _element(number, element, longest)
-        elements.finish()
-    except NotAnArray:
-        raise UploadError(_NO_ARRAY) from None
-
-
-def _element(number: int, element: Optional[bytes], longest: int) -> Record:
-    if element is None:
-        return number, None, f"row {number} is longer than {longest:,} bytes"
-    try:
-        row = from_json(element, allow_inf_nan=False)
-    except ValueError as error:
-        return number, None, f"row {number} is not JSON: {error}"
-    if type(row) is not dict:
-        return number, None, f"row {number} is a JSON {type(row).__name__}: each row must be an object {{…}}"
-    return number, row, None
-
-
 class FilePart(io.RawIOBase):
     """The first file of a `multipart/form-data` body, read while it comes."""
 
@@ -329,7 +307,7 @@ class FilePart(io.RawIOBase):
         self._wanted = False
         self._found = self._over = False
         self._bytes = b""
-        self._least = _TO_TELL_GZIP
+        self._least = _FIRST_READ
         self._unfit = FormParserError
         try:
             self._parser = MultipartParser(

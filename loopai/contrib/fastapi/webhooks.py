@@ -4,8 +4,7 @@
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
 import inspect
 from collections.abc import Awaitable, Iterable
-from typing import Annotated, Any, Callable, Literal, Optional, Protocol, Union
-from uuid import UUID
+from typing import Annotated, Any, Callable, Optional, Union
 
 from anyio import CancelScope
 from fastapi import APIRouter, Depends, Request, Response
@@ -16,57 +15,14 @@ from ...exceptions import ConfigurationError
 from ...models import WebhookEvent
 from ...webhooks import TOLERANCE, WebhookError, parse_event
 from .dependencies import loopai_state
+from .event_stores import EventStore, MemoryEventStore
 from .lifespan import CHECK, STATE_KEY, LoopaiState
 from .problems import RETRY_AFTER, ProblemRoute, RefusedRequest, documented_problem
 
 LARGEST_DELIVERY = 1_000_000
 """Bytes; the server's events are some hundred, and their `data` a program's input at most."""
 
-REMEMBERED = 10_000
-"""Event ids that a process remembers: at some events a second, longer than any server repeats a delivery."""
-
 Secrets = Union[str, Iterable[str], None]
-
-
-class EventStore(Protocol):
-    """Which events were handled. Several processes need one store among them (a database row, a Redis key)."""
-
-    async def claim(self, event_id: UUID) -> Literal["ours", "handling", "handled"]:
-        """Take the event for handling: `"ours"`, unless another delivery of it is being handled, or was.
-
-        A claim that was neither finished nor released belongs to a process that died: let it lapse after a while.
-        """
-
-    async def finish(self, event_id: UUID) -> None:
-        """The event was handled: no delivery of it is ours again."""
-
-    async def release(self, event_id: UUID) -> None:
-        """Handling the event failed: the next delivery of it is ours."""
-
-
-class MemoryEventStore:
-    """Remembers the latest `size` events of this process."""
-
-    def __init__(self, size: int = REMEMBERED) -> None:
-        self._size = size
-        self._taken: dict[UUID, Literal["handling", "handled"]] = {}
-
-    async def claim(self, event_id: UUID) -> Literal["ours", "handling", "handled"]:
-        """Take the event; see `EventStore`."""
-        if event_id in self._taken:
-            return self._taken[event_id]
-        self._taken[event_id] = "handling"
-        if len(self._taken) > self._size:
-            del self._taken[next(iter(self._taken))]
-        return "ours"
-
-    async def finish(self, event_id: UUID) -> None:
-        """It was handled; see `EventStore`."""
-        self._taken[event_id] = "handled"
-
-    async def release(self, event_id: UUID) -> None:
-        """Give it back; see `EventStore`."""
-        self._taken.pop(event_id, None)
 
 
 def _too_large(limit: int) -> RefusedRequest:
@@ -97,7 +53,7 @@ def webhook_event(
 
     Without `secrets` those of `LoopaiSettings.webhook_secrets` count. An event older than `tolerance` seconds is
     refused, one hour unless `LoopaiSettings.webhook_tolerance` says otherwise; None takes any. Answers 400 to what is
-    not signed by one of the secrets, is of another time, or is no event, and 413 to what is larger than `max_bytes`;
+    not signed by one of the secrets, is of another time, or is not an event, and 413 above `max_bytes`;
     the answer does not say why. Recognising repeated deliveries by `event.id` is up to the route; `webhook_router`
     does it.
     """
@@ -114,6 +70,8 @@ def webhook_event(
             # The sender learns nothing: a forger would learn what to mend.
             raise RefusedRequest(400, "Bad request", "The delivery is not accepted.") from None
 
+    if given is None:
+        setattr(verified_event, CHECK, lambda state: _secrets_of(state, alias))
     return verified_event
 
 
@@ -194,6 +152,4 @@ def webhook_router(
         with CancelScope(shield=True):
             await events.finish(event.id)
 
-    if secrets is None:
-        setattr(receive, CHECK, lambda state, overridden: _secrets_of(state, alias))
     return router

@@ -25,7 +25,7 @@ try:
 
     from .features import Table
     from .models import ModelSpec, fit
-    from .selection import choose
+    from .selection import Selected, choose
 except ModuleNotFoundError as error:
     raise _missing(error) from error
 
@@ -37,7 +37,7 @@ class Learner:
         self._fields = fields
         self._table = Table(inputs, fields)
         self._random_state = random_state
-        self._chosen: dict[str, tuple[ModelSpec, float]] = {}
+        self._chosen: dict[str, Selected] = {}
 
     def part(self, target: OutputTarget, rows: Sequence[int], function: str) -> Part | None:
         """Return the part that `rows` teach. The kind of model is chosen at the first call for a function.
@@ -63,12 +63,14 @@ class Learner:
         with threadpool_limits(limits=1):
             if function not in self._chosen:
                 self._chosen[function] = choose(self._table, answers, len(target.labels), places, self._random_state)
-            candidate, shift = self._chosen[function]
+            chosen = self._chosen[function]
+            candidate = chosen.spec
             fitted = fit(candidate, self._table, places, answers[places], len(target.labels), self._random_state)
             model = fitted.model()
-            if shift and len(model.start) == 1:
-                model = replace(model, start=(model.start[0] + shift,))
-            learnt = Learnt(target, model, _method(candidate, target), tuple(self._fields))
+            if chosen.shift and len(model.start) == 1:
+                model = replace(model, start=(model.start[0] + chosen.shift,))
+            method, fields = _method(candidate, target), tuple(self._fields)
+            learnt = Learnt(target, model, method, fields, chosen.scale, one_each=fitted.one_each)
         return write_part(learnt, function, rule=candidate.family == "tree")
 
 

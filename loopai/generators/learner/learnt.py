@@ -9,7 +9,7 @@ from .fields import Field
 from .targets import OutputTarget
 
 Row = tuple[float, ...]  # one weight for an amount or for two answers, else one for each answer
-Node: TypeAlias = "float | tuple[str, float, Node, Node]"  # a leaf, or (column, limit, at most, above)
+Node: TypeAlias = "float | LabelLeaf | tuple[str, float, Node, Node]"  # a leaf, or (column, limit, at most, above)
 
 # How much a word counts that stands in a text once, twice, …: 1 + ln(n), the usual damping of repetitions. A table,
 # because logarithms may differ in the last digit between machines; beyond its end a word counts no more.
@@ -17,6 +17,14 @@ TIMES = (
     0.0, 1.0, 1.693, 2.099, 2.386, 2.609, 2.792, 2.946, 3.079, 3.197, 3.303,
     3.398, 3.485, 3.565, 3.639, 3.708, 3.773, 3.833, 3.89, 3.944, 3.996,
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LabelLeaf:
+    """The end of a branch that chooses a label, with the share of examples there that have it (one of each added)."""
+
+    label: int
+    certainty: float
 
 
 @dataclass(frozen=True)
@@ -95,3 +103,7 @@ class Learnt:
     model: LinearModel | TreeModel
     method: str
     fields: tuple[Field, ...]
+    scale: float = 1.0
+    """What sums are multiplied by, so that certainties are as often right as they say."""
+    one_each: bool = False
+    """Whether each label has a model of its own, against the others."""

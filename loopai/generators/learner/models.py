@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .features import Array, Encoder, Recipe, Table
-from .learnt import LinearModel, Node, TreeModel
+from .learnt import LabelLeaf, LinearModel, Node, TreeModel
 from .small import MOST_ROWS, SmallLogistic
 
 _ITERATIONS = 2000  # enough for scaled columns; what is not quite there by then answers the same
@@ -33,6 +33,10 @@ class ModelSpec:
 
 class Fit(Protocol):
     """A fitted candidate."""
+
+    @property
+    def one_each(self) -> bool:
+        """Whether each label has a model of its own, against the others."""
 
     def predict(self, rows: Array) -> Array:
         """Each answer's probability, one row an example, or the amounts."""
@@ -107,6 +111,11 @@ class _Linear:
             warnings.filterwarnings("ignore", "(?s).*converge", module="sklearn")
             self._estimator.fit(matrix, answers)
 
+    @property
+    def one_each(self) -> bool:
+        """Whether each label has a model of its own; scikit-learn's own has one for all."""
+        return isinstance(self._estimator, (_OneEach, SmallLogistic))
+
     def predict(self, rows: Array) -> Array:
         matrix = self._encoder.matrix(rows)
         return (
@@ -119,6 +128,8 @@ class _Linear:
 
 
 class _Trees:
+    one_each = False
+
     def __init__(
         self,
         candidate: ModelSpec,
@@ -171,7 +182,13 @@ class _Trees:
             value = tree.value[place]
             if self._summed:
                 return float(value[0][0]) * _LEARNING_RATE
-            return float(np.argmax(value[0])) if self._labels else float(value[0][0])
+            if not self._labels:
+                return float(value[0][0])
+            # Shares or counts, by the version of scikit-learn.
+            shares = value[0] / max(value[0].sum(), _TINY)
+            count, label = int(tree.n_node_samples[place]), int(np.argmax(shares))
+            certainty = (float(shares[label]) * count + 1) / (count + self._labels)
+            return LabelLeaf(label, round(certainty, 4))
         column = int(tree.feature[place])
         limit = _shortest(float(tree.threshold[place]), matrix[:, column])
         # Only the rows of a branch limit how round its numbers may be; a sum of trees parts all rows alike.
@@ -182,6 +199,8 @@ class _Trees:
 
 class _Histogram:
     """Boosted trees over binned columns: as good as `_Trees` and many times as fast on thousands of rows."""
+
+    one_each = False
 
     def __init__(
         self, candidate: ModelSpec, encoder: Encoder, rows: Array, answers: Array, labels: int, random_state: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,14 +24,27 @@ _MOST_NUMBERS = 50_000  # weights of words in a program, over all answers: about
 _SHORT_TEXT = 300  # characters on average: longer ones take Monty too long to cut into trigrams
 _MOST_BOOSTING = 6_000_000  # rows × columns × answers × rounds: about 2 s a fit
 _MOST_EXACT_LEAVES = 12
+_SCALES = (1.0, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.4, 2.0, 2.8, 4.0)
 _TINY = 1e-12
 _RARE_SHARE, _FEWEST_RARE = 0.1, 4  # below this share a label is rare; fewer rows say nothing about a limit
 
 
-def choose(table: Table, answers: Array, labels: int, places: Array, random_state: int) -> tuple[ModelSpec, float]:
+@dataclass(frozen=True)
+class Selected:
+    """The kind of model chosen.
+
+    `shift` is added to the sums, so that a rare label is not overlooked; `scale` makes certainties true (see `Learnt`).
+    """
+
+    spec: ModelSpec
+    shift: float = 0.0
+    scale: float = 1.0
+
+
+def choose(table: Table, answers: Array, labels: int, places: Array, random_state: int) -> Selected:
     """Return the candidate whose answers for held-back rows are best; a simpler one where the difference is chance.
 
-    With it comes what to add to its sums, so that a rare label is not overlooked. Only the rows at `places` count.
+    Only the rows at `places` count.
     """
     rows = _sample(answers, labels, places, random_state)
     search = _Search(table, answers, labels, rows, random_state)
@@ -46,8 +59,8 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
                 best, errors = rival, search.errors(rival)
         exact = search.exact_tree()
         if exact is not None and float(search.errors(exact).mean()) <= float(errors.mean()):
-            return exact, 0.0
-    return best, search.shift(best)
+            return Selected(exact)
+    return Selected(best, search.shift(best), search.scale(best))
 
 
 class _Search:
@@ -152,6 +165,23 @@ class _Search:
             return 0.0  # the usual limit does as well
         limit = float(np.median(best))
         return limit if rare == 0 else -limit
+
+    def scale(self, candidate: ModelSpec) -> float:
+        """What to multiply the sums by, so that the certainties of held-back rows fit how often they are right."""
+        if not self.labels or candidate.family == "tree":
+            return 1.0
+        logs = np.log(np.maximum(self.predictions(candidate), _TINY))
+        truth = self.answers[self.rows].astype(int)
+        # That all of a few rows were right does not mean that the next one will be.
+        doubt = self.labels / (len(truth) + self.labels)
+
+        def loss(scale: float) -> float:
+            scaled = logs * scale
+            losses = np.log(np.exp(scaled).sum(axis=1, keepdims=True)) - scaled
+            own = losses[np.arange(len(truth)), truth]
+            return float(((1 - doubt) * own + doubt * losses.mean(axis=1)).mean())
+
+        return min(_SCALES, key=loss)
 
     def exact_tree(self) -> ModelSpec | None:
         """The smallest tree that is right on all rows, where there is one that is small."""

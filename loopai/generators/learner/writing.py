@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from ..literals import literal
-from ..parts import Part
-from . import reading
+from ..parts import Part, carried
+from . import certainty, reading
 from .fields import READERS, Field
 from .learnt import Learnt, LinearModel, TreeModel
 from .writing_linear import linear_source
@@ -39,7 +39,7 @@ def write_part(one: Learnt, function: str, *, rule: bool) -> Part:
         bodies.append(trees_source(one, one.model, function, prefix))
     else:
         bodies.append(linear_source(one, one.model, function, prefix))
-    blocks = [*_carried(one.fields, [one]), _read(one.fields), *bodies]
+    blocks = [*_carried(one.fields, [one]), *carried(certainty, bodies), _read(one.fields), *bodies]
     code = "\n\n".join(blocks)
     constants = [
         f'{constant} = re.compile(r"{pattern}")'
@@ -54,6 +54,7 @@ def write_part(one: Learnt, function: str, *, rule: bool) -> Part:
         f"{one.method}, reading {_read_fields(one.fields)}",
         float(len(code)),
         estimate=not one.target.is_class,
+        certain=one.target.is_class,
     )
 
 

@@ -6,6 +6,7 @@ from ..literals import comment, literal, rounded, row, table
 from .learnt import TIMES, Learnt, LinearModel, Row, Words, WordTerms
 from .reading import MEASURE_NAMES
 
+CERTAIN = ", and how certain it is"
 _WORD_DIGITS = 3  # of a word's weight: thousands of them add up, and their last digits cancel out
 
 
@@ -28,9 +29,11 @@ def linear_source(one: Learnt, model: LinearModel, function: str, prefix: str) -
 def answer_lines(one: Learnt, prefix: str, *, many: bool) -> list[str]:
     """From the score or scores to the answer."""
     if many:
-        return [f"    return {prefix}LABELS[scores.index(max(scores))]"]
+        certainty = f"certainty_of_{'each' if one.one_each else 'many'}(scores, {one.scale!r})"
+        return [f"    return {prefix}LABELS[scores.index(max(scores))], {certainty}"]
     if one.target.is_class:
-        return [f"    return {prefix}LABELS[1] if score > 0 else {prefix}LABELS[0]"]
+        certainty = f"certainty_of_two(score, {one.scale!r})"
+        return [f"    return {prefix}LABELS[1] if score > 0 else {prefix}LABELS[0], {certainty}"]
     return ["    return round(score)" if one.target.whole else "    return score"]
 
 
@@ -57,7 +60,7 @@ def _legend(one: Learnt) -> str:
 def _told(one: Learnt) -> str:
     if not one.target.is_class:
         return "The sum of what each field adds."
-    return "The answer for which most speaks."
+    return f"The answer for which most speaks{CERTAIN}."
 
 
 def _tables(model: LinearModel, prefix: str, one: Learnt) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ..literals import literal, rounded
-from .learnt import Columns, Learnt, Node, TreeModel
-from .writing_linear import answer_lines, labels_line, start_line
+from .learnt import Columns, LabelLeaf, Learnt, Node, TreeModel
+from .writing_linear import CERTAIN, answer_lines, labels_line, start_line
+
+_CERTAIN = ", and how certain it is (the share of examples there)"
 
 # The function that programs with several trees share.
 FOLLOW = '''def follow(tree, columns):
@@ -24,7 +26,7 @@ def trees_source(one: Learnt, model: TreeModel, function: str, prefix: str) -> s
         return "\n\n\n".join([_table(one, model, prefix), columns, _sum(one, model, function, prefix, look)])
     body = [
         f"def {function}(fields):",
-        '    """The answer at the end of the branch that fits."""',
+        f'    """The answer at the end of the branch that fits{_CERTAIN if one.target.is_class else ""}."""',
         f"    columns = {look}(fields)",
         *_branches(one, model.trees[0][0], 1),
     ]
@@ -61,7 +63,7 @@ def _sum(one: Learnt, model: TreeModel, function: str, prefix: str, look: str) -
     return "\n".join(
         [
             f"def {function}(fields):",
-            '    """What all trees together come to."""',
+            f'    """What all trees together come to{CERTAIN if one.target.is_class else ""}."""',
             f"    columns = {look}(fields)",
             *steps,
             *answer_lines(one, prefix, many=many),
@@ -96,14 +98,18 @@ def _columns(columns: Columns, used: set[str], look: str) -> str:
 def _node(tree: Node) -> str:
     if isinstance(tree, tuple):
         return f"({literal(tree[0])}, {tree[1]!r}, {_node(tree[2])}, {_node(tree[3])})"
-    return rounded(tree)
+    return rounded(_amount(tree))
+
+
+def _amount(leaf: float | LabelLeaf) -> float:
+    return float(leaf.label) if isinstance(leaf, LabelLeaf) else leaf
 
 
 def _branches(one: Learnt, tree: Node, depth: int) -> list[str]:
     pad = "    " * depth
+    if isinstance(tree, LabelLeaf):
+        return [f"{pad}return {literal(one.target.labels[tree.label])}, {tree.certainty!r}"]
     if not isinstance(tree, tuple):
-        if one.target.is_class:
-            return [f"{pad}return {literal(one.target.labels[int(tree)])}"]
         return [f"{pad}return {round(tree) if one.target.whole else rounded(tree, 7)}"]
     column, limit, below, above = tree
     return [

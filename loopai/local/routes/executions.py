@@ -150,10 +150,12 @@ def _result(result: RowResult) -> bytes:
         outcome = b'"error_message":' + to_json(result.reason)
         if result.code is not None:
             outcome += b',"code":' + to_json(result.code)
-    tail = {
+    tail: dict[str, Any] = {
         "latency_ms": number(result.latency_ms),
         "sampled_for_validation": execution is not None and execution.sampled,
     }
+    if execution is not None and execution.confidence is not None:
+        tail["confidence"] = number(execution.confidence)
     return b"".join((to_json(head)[:-1], b",", outcome, b",", to_json(tail)[1:]))
 
 

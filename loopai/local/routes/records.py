@@ -90,9 +90,16 @@ async def delete_executions(call: ActionCall) -> Response:
 def add(app: FastAPI) -> None:
     """Add these endpoints."""
     place = "/api/v1/tasks/{task_id}/executions"
-    route(app, "GET", place, list_executions, "executions", list[models.ExecutionResult], refusals={400}, query=PAGE)
+    route(app, "GET", place, list_executions, "executions", list[models.ExecutionRecord], refusals={400}, query=PAGE)
     path, lines = f"{place}/export", "application/x-ndjson"
     route(app, "GET", path, export_executions, "executions", None, refusals={400}, query=PAGE[2:], media_type=lines)
     route(
-        app, "DELETE", "/api/v1/executions", delete_executions, "executions", dict[str, int], refusals={400}, query=AGE
+        app,
+        "DELETE",
+        "/api/v1/executions",
+        delete_executions,
+        "executions",
+        models.DeletedExecutions,
+        refusals={400},
+        query=AGE,
     )

@@ -12,7 +12,7 @@ from ..calls import LARGEST_PAGE, ActionCall, action, guid_of
 from ..documentation import route
 from ..errors import ApiError, invalid
 from ..records import Artifact, TaskState
-from ..service import ProgramRefused, UnknownTask
+from ..service import ExecutionFailed, ProgramRefused, TooManyExamples, UnknownTask
 from ..store import NameTaken
 
 TASKS = "/api/v1/tasks"
@@ -125,6 +125,68 @@ async def push_program(call: ActionCall) -> Response:
         raise invalid([(refused.member, str(refused))]) from None
 
 
+@action("TASK_UPDATE_ERROR", "An error occurred while adding examples")
+async def add_examples(call: ActionCall) -> Response:
+    """Add examples to a task; one with the input of an earlier one replaces it. `generate` makes the next version."""
+    task_id, body = call.guid("task_id", "taskId"), await call.body(bodies.ADD_EXAMPLES)
+    try:
+        state = await call.work(lambda: call.site.service.add_examples(task_id, body["examples"]))
+    except UnknownTask:
+        raise _missing(task_id) from None
+    except TooManyExamples as error:
+        raise invalid([("Examples", str(error))]) from None
+    call.site.generation.forget(task_id)
+    return responses.json_of(state.wire())
+
+
+@action("TASK_DELETION_ERROR", "An error occurred while deleting the task")
+async def delete_task(call: ActionCall) -> Response:
+    """Delete a task with its examples, programs and executions."""
+    task_id = call.guid("task_id", "taskId")
+    if not await call.work(lambda: call.site.service.delete_task(task_id)):
+        raise _missing(task_id)
+    call.site.generation.forget(task_id)
+    return Response(status_code=204)
+
+
+@action("EXECUTION_ERROR", "No program could be made")
+async def generate(call: ActionCall) -> Response:
+    """Make the next version of a task's program from its examples; it becomes active where it is better.
+
+    500 `EXECUTION_ERROR` where no program can be made.
+    """
+    task_id = call.guid("task_id", "taskId")
+    await call.body(bodies.NOTHING)
+    if await call.work(lambda: call.site.store.task(task_id)) is None:
+        raise _missing(task_id)
+    try:
+        made = await call.site.generation.next_version(task_id)
+    except ExecutionFailed as error:
+        raise ApiError(500, "EXECUTION_ERROR", str(error)) from None
+    return responses.json_of(made.wire(), 201)
+
+
+@action("ARTIFACT_UPDATE_ERROR", "An error occurred while activating the program")
+async def activate(call: ActionCall) -> Response:
+    """Make a version the active one; later active versions are retired."""
+    return await _with_status(call, "active")
+
+
+@action("ARTIFACT_UPDATE_ERROR", "An error occurred while retiring the program")
+async def retire(call: ActionCall) -> Response:
+    """Take a version out of use; the highest other active version runs."""
+    return await _with_status(call, "deprecated")
+
+
+async def _with_status(call: ActionCall, status: str) -> Response:
+    task_id, version = call.guid("task_id", "taskId"), call.integer("version", "version")
+    await call.body(bodies.NOTHING)
+    found = await call.work(lambda: call.site.service.set_status(task_id, version, status))
+    if found is None:
+        raise ApiError(404, "ARTIFACT_NOT_FOUND", f"Artifact version {version} for task {task_id} not found")
+    return responses.json_of(found.wire())
+
+
 def add(app: FastAPI) -> None:
     """Add these endpoints."""
     task, program = models.Task, models.ProgramArtifact
@@ -138,4 +200,10 @@ def add(app: FastAPI) -> None:
     push = {400, 404, 415}
     place = f"{TASK}/artifacts"
     route(app, "POST", place, push_program, "programs", program, 201, body=bodies.PUSH_PROGRAM, refusals=push)
+    route(app, "POST", f"{TASK}/examples", add_examples, "tasks", task, body=bodies.ADD_EXAMPLES, refusals=push)
+    route(app, "POST", f"{TASK}/generate", generate, "programs", program, 201, body=bodies.NOTHING, refusals=push)
+    route(app, "DELETE", TASK, delete_task, "tasks", None, 204, refusals={400, 404})
+    for verb, run in (("activate", activate), ("retire", retire)):
+        where = f"{place}/{{version}}/{verb}"
+        route(app, "POST", where, run, "programs", program, body=bodies.NOTHING, refusals=push)
     route(app, "GET", f"{place}/{{version}}", get_artifact, "programs", program, refusals={400, 404})

@@ -156,7 +156,7 @@ async def judge(asked: Any, wire: Any) -> None:
     """A server's behaviour: knows the task, and finds the score of `mail 7` to be 7."""
     if asked.method == "GET":
         task = {"id": TASK, "name": "spam", "description": "", "input_schema": {}, "output_schema": {}}
-        await wire.answer(json.dumps({**task, "created_at": "2025-11-03T08:16:05Z"}).encode())
+        await wire.answer(json.dumps({**task, "created_at": "2025-11-03T08:16:05Z", "active_version": 1}).encode())
         return
     items = json.loads(asked.body)["items"]
     results = [

@@ -155,7 +155,7 @@ def test_what_may_be_asked_follows_the_state(admin_client: Client, run: BatchRun
     run.end("me", State.CANCELLED, timezone.now())
     assert buttons(page(admin_client, path)) == ["resume", "retry"]
     assert asked(admin_client, run, "retry")[1] == [
-        "<b>spam</b> over inbox.Message goes on once its command is called: "
+        "<b>spam</b> over inbox.Message continues once its command is called: "
         "manage.py loopai_batch spam --queryset inbox.Message --retry-failed",
         "1 run was asked: retry failed rows.",
     ]

@@ -17,6 +17,9 @@ from django.test import override_settings
 from loopai.config import OPTIONS
 from loopai.contrib.django import close_clients, get_async_client, get_client
 from loopai.contrib.django.conf import config_of
+from loopai.language_model import LanguageModel
+
+from .. import scripted_model
 
 
 def configured(**options: Any) -> Any:
@@ -69,6 +72,16 @@ def test_every_option_is_a_key() -> None:
         "WEBHOOK_TOLERANCE": 60,
         "TELEMETRY": False,
         "LOCAL": False,
+        "LLM_MODEL": "gpt-test",
+        "LLM_BASE_URL": "http://localhost:11434/v1",
+        "LLM_API_KEY": "llm-key",
+        "LLM_EXAMPLES": 5,
+        "LLM_REDACT": "app.privacy:redacted",
+        "LLM_MAX_TOKENS": 5000,
+        "LLM_SECONDS": 20,
+        "LLM_MAX_COST": 0.5,
+        "LLM_PRICES": (0.4, 1.6),
+        "LLM_UNVERIFIED": "draft",
     }
     assert set(given) == {option.django for option in OPTIONS}
     with configured(**given):
@@ -78,6 +91,18 @@ def test_every_option_is_a_key() -> None:
     assert (config.raise_on_error, config.retry_unknown, config.retry_waits) == (False, False, False)
     assert (config.verify, config.trust_env, dict(config.headers)) == (False, False, {"x-team": "ml"})
     assert config.webhook_secrets == ("new", "old")
+    assert config.language_model == LanguageModel(
+        "gpt-test",
+        "http://localhost:11434/v1",
+        "llm-key",
+        examples=5,
+        redact="app.privacy:redacted",
+        max_tokens=5000,
+        seconds=20,
+        max_cost=0.5,
+        prices=(0.4, 1.6),
+        unverified="draft",
+    )
     assert list(config.tasks) == ["spam"]
 
 
@@ -265,3 +290,18 @@ def test_an_address_in_the_settings_beats_a_local_environment(monkeypatch: pytes
         assert config_of("other").base_url == "http://embedded"
         if sys.version_info >= (3, 10):  # the embedded server needs it
             assert get_client("other").base_url == "http://embedded"
+
+
+def test_an_alias_has_a_language_model(tmp_path: Path) -> None:
+    """Its embedded server asks the alias's model for a program of a task without examples."""
+    pytest.importorskip("openai")
+    pytest.importorskip("pydantic_monty")
+    program = 'def main(input):\n    return "spam" if "free" in input else "not_spam"\n'
+    with (
+        scripted_model.scripted(scripted_model.block(program)) as model,
+        configured(LOCAL=tmp_path, LLM_MODEL="gpt-x", LLM_BASE_URL=model.base_url, LLM_API_KEY=scripted_model.KEY),
+    ):
+        client = get_client("other")
+        task = client.create_task("t", "Is it spam?", {"type": "string"}, {"enum": ["spam", "not_spam"]})
+        assert client.execute(task.id, "free money").output == "spam"
+    assert model.headers[0]["authorization"] == f"Bearer {scripted_model.KEY}"

@@ -7,12 +7,14 @@ import threading
 import warnings
 from typing import Any, Callable
 
+import pytest
 from django.test import Client, RequestFactory, override_settings
 from mailsite.views import acheck
 
 TASK = {"spam": "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"}
 
 
+@pytest.mark.slow
 def test_1000_calls_leave_no_socket_thread_or_warning(server: Any, sockets: Callable[[], int]) -> None:
     """Each request has a loop of its own, and its connection ends with it."""
     threads = threading.active_count()

@@ -10,6 +10,8 @@ import pytest
 
 from .sites import Site, copy_of, judge, site
 
+pytestmark = pytest.mark.slow
+
 KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow), pytest.param("mariadb", marks=pytest.mark.slow)]
 WORDS = (
     "loopai_batch", "spam", "--queryset", "inbox.Mail", "--map", "subject=subject", "--save-to", "score",

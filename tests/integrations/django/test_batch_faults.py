@@ -16,6 +16,8 @@ from loopai.contrib.django.batches.database import TRIES, Database
 
 from .sites import Site, judge, site
 
+pytestmark = pytest.mark.slow
+
 WORDS = (
     "loopai_batch", "spam", "--queryset", "inbox.Mail", "--map", "subject=subject", "--save-to", "score",
     "--chunk-size", "20", "--progress", "none",
@@ -149,7 +151,7 @@ def test_a_busy_sqlite_database_is_tried_again(make_server: Callable[..., Any], 
 
 
 def test_a_fault_that_stays_ends_the_run_with_exit_code_5(make_server: Callable[..., Any], tmp_path: Path) -> None:
-    """Said in words; the run is not left running without an error, and `--resume` goes on."""
+    """Said in words; the run is not left running without an error, and `--resume` continues."""
     server = make_server()
     other: list[sqlite3.Connection] = []
 

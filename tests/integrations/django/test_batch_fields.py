@@ -20,7 +20,7 @@ from loopai.contrib.django.batches.queryset import QuerysetRows
 from loopai.contrib.django.batches.targets import Target
 from loopai.contrib.django.models import BatchRun
 from loopai.exceptions import ConfigurationError
-from loopai.testing import FakeLoopai
+from loopai.testing import Certain, FakeLoopai
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -322,3 +322,14 @@ def test_a_mapping_that_no_input_fits_is_refused(loopai_fake: FakeLoopai) -> Non
     assert "--map makes text, and the task's input has body" in told
     assert task.inputs == []
     assert BatchRun.objects.count() == 0
+
+
+def test_doubtful_outputs_are_not_saved(loopai_fake: FakeLoopai) -> None:
+    """They are failures of their own kind, with the output; how certain the others are can be saved."""
+    loopai_fake.task("spam").computes(lambda given: Certain("spam", 0.95 if given["text"] == "sure" else 0.55))
+    for text in ("sure", "unsure"):
+        Entry.everything.create(text=text, data={}, price=1, day=date(2020, 1, 2), rank=1)
+    batch(*ENTRIES, "--save-to", "share=confidence", "--min-confidence", "0.8", code=1)
+    assert [entry.share for entry in Entry.everything.order_by("pk")] == [0.95, None]
+    failure = BatchRun.objects.get().failures.get()
+    assert (failure.code, failure.message) == ("doubtful", 'confidence 0.550: "spam"')

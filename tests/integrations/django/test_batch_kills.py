@@ -15,6 +15,8 @@ import pytest
 
 from .sites import judge, site
 
+pytestmark = pytest.mark.slow
+
 DATABASES = ["sqlite", "postgresql", "mariadb"]
 WORDS = (
     "loopai_batch", "spam", "--queryset", "inbox.Mail", "--map", "subject=subject", "--save-to", "score",

@@ -143,11 +143,11 @@ def test_null_is_written_where_the_field_takes_it(loopai_fake: FakeLoopai) -> No
 
 UNFIT: list[tuple[str, Any, str]] = [
     ("label", {"label": "neither"}, "not a valid choice"),
-    ("label", {"label": {"a": 1}}, "is no text"),
-    ("label", {"label": True}, "is no text"),
+    ("label", {"label": {"a": 1}}, "is not a text"),
+    ("label", {"label": True}, "is not a text"),
     ("label", {"label": None}, "null"),
     ("label", {"other": "spam"}, "the output has no 'label'"),
-    ("score", {"score": 3.7}, "no whole number"),
+    ("score", {"score": 3.7}, "not a whole number"),
     ("score", {"score": "many"}, "must be an integer"),
     ("share", {"share": 1234567.5}, "no more than"),
     ("category", {"category": 999_999}, "instance with id"),
@@ -215,7 +215,7 @@ def test_a_row_deleted_meanwhile_does_not_come_back(loopai_fake: FakeLoopai) -> 
     meanwhile(loopai_fake, lambda: Mail.objects.filter(subject="mail 4").delete())
     ended = batch(*MAILS, "--save-to", "label")
     assert ended.code == 0, ended.told
-    assert "1 rows were deleted" in ended.told
+    assert "1 row was deleted" in ended.told
     assert Mail.objects.count() == 9
     run = BatchRun.objects.get()
     assert (run.ok, run.skipped, run.done) == (9, 1, 10)
@@ -519,3 +519,34 @@ def test_a_connection_that_was_dropped_during_a_pause_is_replaced() -> None:
     now[0] = IDLE_SECONDS + 1
     database.freshen()
     assert Mail.objects.count() == 0
+
+
+def test_continue_resumes_what_is_unfinished_and_starts_a_new_run_otherwise(spam: Any, loopai_fake: FakeLoopai) -> None:
+    """For cron: after an interrupted run the rest, after a finished one what came since."""
+    mails(20)
+    words = (*MAILS, "--save-to", "label", "--only-empty", "--continue", "--chunk-size", "5", "--max-in-flight", "1")
+    loopai_fake.task("spam").fails("down")
+    assert batch(*words, "--max-errors", "7").code == 3
+    loopai_fake.task("spam").returns({"label": "ham"})
+    assert batch(*words).code == 1
+    assert list(BatchRun.objects.values_list("state", flat=True)) == ["finished"]
+    Mail.objects.create(subject="mail 20")
+    ended = batch(*words)
+    assert (ended.code, "Nothing to resume" in ended.told) == (0, False)
+    assert not Mail.objects.filter(label="").exists()
+    assert call_command("loopai_batch", "spam", *words[:-5], continue_=True, stderr=io.StringIO()) is None
+    assert [run.total for run in BatchRun.objects.order_by("pk")] == [20, 11, 0]
+
+
+@pytest.mark.parametrize(("target", "output"), [("share", None), ("judged_at", 5), ("score", []), ("judged_at", True)])
+def test_no_error_names_a_type_of_python(loopai_fake: FakeLoopai, target: str, output: Any) -> None:
+    """What does not fit is told in JSON's words and the field's."""
+    mails(1)
+    Mail._meta.get_field("share").null = target != "share"
+    loopai_fake.task("spam").returns({target: output})
+    try:
+        ended = batch(*MAILS, "--save-to", target)
+    finally:
+        Mail._meta.get_field("share").null = True
+    assert ended.code == 1
+    assert not any(name in ended.told for name in ("NoneType", "'int'", "'list'", "'bool'", "argument"))

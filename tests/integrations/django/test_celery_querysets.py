@@ -24,7 +24,7 @@ from inbox.models import Mail, MailManager, Message
 from loopai.batch.engine.stopping import Stop
 from loopai.batch.options import QUERYSET, table
 from loopai.batch.rows import OK, Outcome
-from loopai.contrib.celery import StartOptions, partitions, run_part, start_batch
+from loopai.contrib.celery import QuerysetOptions, partitions, run_part, start_batch
 from loopai.contrib.celery.monitor import follow
 from loopai.contrib.celery.tasks import look_after
 from loopai.contrib.django.batches.leases import owner_name
@@ -110,13 +110,40 @@ def test_a_reply_that_is_too_large_is_its_rows_error(loopai_fake: FakeLoopai, en
     )
     mails(20)
     with override_settings(LOOPAI={"default": {"MAX_REPLY_BYTES": 8_000}}):
-        assert "19 ok, 1 errors" in batch(*MAILS, "--save-to", "label=output.label", *engine, code=1)
+        assert "19 ok, 1 error in" in batch(*MAILS, "--save-to", "label=output.label", *engine, code=1)
     run = BatchRun.objects.get()
     assert (run.state, run.ok, run.errors) == ("finished", 19, 1)
     (failure,) = run.failures.all()
     assert failure.code == "refused"
     assert "larger than 8,000 bytes" in failure.message
-    assert len(loopai_fake.requests) <= 10
+    assert len(loopai_fake.requests) <= 11
+
+
+@pytest.mark.parametrize("engine", [QUICK, CELERY])
+def test_a_program_that_cannot_be_made_stops_the_run(loopai_fake: FakeLoopai, engine: tuple[str, ...]) -> None:
+    """With exit code 2 and the reason, its rows unfinished: `--resume` takes them once there is one."""
+    task = loopai_fake.task("spam")
+    task.fails("Program generation failed: There are no examples to learn from")
+    mails(60)
+    words = (*MAILS, "--save-to", "label=output.label", *engine)
+    assert "There are no examples to learn from" in batch(*words, code=2)
+    run = BatchRun.objects.get()
+    assert (run.state, run.ok, run.errors, run.failures.count()) == ("stopped", 0, 0, 0)
+    task.returns({"label": "ham"})
+    assert "60 ok, 0 errors" in batch(*words, "--resume")
+
+
+@pytest.mark.parametrize("engine", [QUICK, CELERY])
+def test_a_dry_run_checks_rows_against_the_input_schema(loopai_fake: FakeLoopai, engine: tuple[str, ...]) -> None:
+    """The first that does not fit is shown with why, and the exit code is 1."""
+    pytest.importorskip("jsonschema_rs")
+    task = loopai_fake.task("spam")
+    task.record["input_schema"] = {"type": "object", "properties": {"text": {"maxLength": 6}}}
+    mails(20)
+    told = batch(*MAILS, "--save-to", "label", "--dry-run", *engine, code=1)
+    assert 'mail 10"} does not fit: input.text:' in told
+    assert "Checked the first 20 rows against the task's input schema: 11 cannot be read or do not fit." in told
+    assert task.inputs == []
 
 
 def test_failed_rows_are_repeated(spam: Any) -> None:
@@ -126,7 +153,7 @@ def test_failed_rows_are_repeated(spam: Any) -> None:
     batch(*words, code=1)
     spam.computes(lambda mail: judge(mail) if mail["text"] == "mail 9" else {"label": "ham"})
     before = len(spam.inputs)
-    assert "5 ok, 1 errors" in batch(*words, "--retry-failed", code=1)
+    assert "5 ok, 1 error," in batch(*words, "--retry-failed", code=1)
     assert [mail["text"] for mail in spam.inputs[before:]] == [f"mail {n}" for n in range(9, 61, 9)]
     spam.computes(lambda mail: {"label": "spam"})
     batch(*words, "--retry-failed")
@@ -167,7 +194,7 @@ def test_files_are_refused(
 @pytest.mark.parametrize("name", ["engine", "dry_run", "output", "key", "resume"])
 def test_what_start_batch_does_not_take_is_named(name: str) -> None:
     """An option of the command or of files is an error that names it, as it is one for a type checker."""
-    assert name not in get_type_hints(StartOptions)
+    assert name not in get_type_hints(QuerysetOptions)
     options: Any = {name: True}
     with pytest.raises(ConfigurationError, match=name):
         start_batch("spam", "inbox.Mail", save_to=["verdict=label"], **options)
@@ -178,7 +205,7 @@ def test_start_batch_has_the_options_of_the_table() -> None:
     own = {item for item in inspect.signature(start_batch).parameters if item != "options"}
     of_the_command = {"output", "output_format", "dry_run", "engine", "progress", "grace"}
     options = {name for name, info in table(RunOptions) if QUERYSET in info.where} - own - of_the_command
-    described = get_type_hints(StartOptions)
+    described = get_type_hints(QuerysetOptions)
     assert described.keys() == options
     written = get_type_hints(RunOptions)
     assert {name for name in options if described[name] != written[name]} == {"max_errors"}
@@ -200,10 +227,13 @@ def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
     [
         ({"dry_run": True}, "start_batch has no option 'dry_run': it is for the command"),
         ({"overwrite": True}, "pass mode='overwrite'"),
-        ({"mode": "retry-failed"}, "mode must be one of new, resume, retry_failed, overwrite, not 'retry-failed'"),
-        ({"output": "judged.csv"}, "output: Celery runs a queryset and saves to its rows"),
-        ({"input": "mails.csv"}, "input: Celery runs a queryset and saves to its rows"),
-        ({"key": "id"}, "key: Celery runs a queryset and saves to its rows"),
+        (
+            {"mode": "retry-failed"},
+            "mode must be one of new, resume, retry_failed, overwrite, continue, not 'retry-failed'",
+        ),
+        ({"output": "judged.csv"}, "output: start_batch runs a queryset and saves to its rows"),
+        ({"input": "mails.csv"}, "input: start_batch runs a queryset and saves to its rows"),
+        ({"key": "id"}, "key: start_batch runs a queryset and saves to its rows"),
     ],
 )
 def test_start_batch_refuses_what_it_would_not_heed(spam: Any, options: dict[str, Any], told: str) -> None:
@@ -352,10 +382,10 @@ def test_rows_that_are_gone_are_told_by_workers_too(spam: Any) -> None:
         return judge(mail)
 
     spam.computes(once)
-    assert "1 rows were deleted meanwhile: skipped." in batch(*words, code=1)
+    assert "1 row was deleted meanwhile: skipped." in batch(*words, code=1)
     Mail.objects.get(subject="mail 9").delete()
     spam.returns({"label": "ham"})
-    assert "1 rows were deleted meanwhile: skipped." in batch(*words, "--retry-failed")
+    assert "1 row was deleted meanwhile: skipped." in batch(*words, "--retry-failed")
     run = BatchRun.objects.get()
     assert (run.ok, run.errors, run.skipped) == (38, 0, 2)
 
@@ -425,6 +455,7 @@ def faults() -> Iterator[list[Exception]]:
     MailManager.faults.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [RuntimeError("the disk is full"), SoftTimeLimitExceeded()])
 def test_a_part_that_fails_again_and_again_stops_the_run(spam: Any, faults: list[Exception], fault: Exception) -> None:
     """After three tries, with its error and exit code 5; what remains is not tried, and `--resume` loses no row."""

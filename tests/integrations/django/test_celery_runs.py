@@ -15,6 +15,8 @@ import pytest
 from .brokers import BROKERS, queued, rows_sent
 from .sites import judge, site
 
+pytestmark = pytest.mark.slow
+
 WORDS = (
     "loopai_batch", "spam", "--queryset", "inbox.Mail", "--map", "subject=subject", "--save-to", "score",
     "--engine", "celery", "--progress", "none",

@@ -59,6 +59,7 @@ def test_a_key_in_plain_text_is_warned_of_with_debug_off(monkeypatch: pytest.Mon
     """Not while DEBUG is on, and not where the environment gave it; the warning does not repeat the key."""
     message = found(API_KEY="sesame")["loopai.W002"]
     assert "API_KEY in plain text" in message.msg
+    assert "LLM_API_KEY in plain text" in found(LLM_API_KEY="sesame")["loopai.W002"].msg
     assert "LOOPAI_API_KEY" in message.hint
     assert "sesame" not in f"{message.msg} {message.hint}"
     assert "WEBHOOK_SECRETS" in found(WEBHOOK_SECRETS=["sesame"])["loopai.W002"].msg
@@ -98,7 +99,7 @@ def test_the_webhook_view_needs_secrets() -> None:
     """Included in the URLs, and no alias with secrets: it would refuse everything."""
     with override_settings(LOOPAI={"default": {"BASE_URL": "https://loopai.test"}}):
         [message] = run_checks(tags=["loopai"])
-    assert (message.id, "WEBHOOK_SECRETS" in message.hint) == ("loopai.E005", True)
+    assert (message.id, "WEBHOOK_SECRETS" in message.hint) == ("loopai.W005", True)
 
 
 # The network

@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any, Callable
 from uuid import uuid4
 
@@ -223,6 +224,34 @@ def test_an_oversized_body_that_does_not_say_so_is_not_read_whole(path: str, hea
 def test_only_post_is_taken(path: str, method: str, client: Client) -> None:
     """Anything else is answered 405."""
     assert getattr(client, method)(path).status_code == 405
+
+
+AGES = [
+    # The setting of the alias; how many seconds ago the event was, or a date as written; the status.
+    ({}, 3500, 204),
+    ({}, 3700, 400),
+    ({}, -200, 204),
+    ({}, -400, 400),
+    ({"WEBHOOK_TOLERANCE": 60}, 30, 204),
+    ({"WEBHOOK_TOLERANCE": 60}, 90, 400),
+    ({"WEBHOOK_TOLERANCE": None}, 10_000_000, 204),
+    ({}, "0001-01-01T00:00:00+14:00", 400),
+    ({}, "9999-12-31T23:59:59-14:00", 400),
+]
+
+
+@pytest.mark.parametrize(("setting", "age", "status"), AGES)
+def test_an_event_of_another_time_is_refused(
+    setting: dict[str, Any], age: Any, status: int, post: Any, heard: list[Any]
+) -> None:
+    """By the setting of the alias whose secret signed it, one hour unless it says otherwise."""
+    now = datetime.now(timezone.utc)
+    moment = age if isinstance(age, str) else now - timedelta(seconds=age)
+    aliases = {"default": {"WEBHOOK_SECRETS": ["s"], **setting}, "other": {"WEBHOOK_SECRETS": ["o"]}}
+    with override_settings(LOOPAI=aliases):
+        assert post(PATHS[0], signed_webhook(secret="s", timestamp=moment)).status_code == status
+    assert bool(heard) == (status == 204)
+    assert HandledEvent.objects.exists() == (status == 204)
 
 
 @override_settings(LOOPAI={"default": {}})

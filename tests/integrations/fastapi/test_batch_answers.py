@@ -5,20 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
-import socket
-import subprocess
-import sys
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, UploadFile
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from loopai.contrib.fastapi import LoopaiDep, LoopaiLifespan, batch_response, batch_router, get_loopai
+from loopai.contrib.fastapi import (
+    LoopaiDep,
+    LoopaiLifespan,
+    SyncLoopaiDep,
+    batch_response,
+    batch_router,
+    get_loopai,
+    get_sync_loopai,
+    install_error_handlers,
+    install_loopai,
+)
 from loopai.contrib.fastapi.testing import override_loopai
 
 ROWS = [{"id": "a", "text": "one"}, {"id": "b", "text": ""}]
@@ -143,16 +151,59 @@ def test_a_route_of_one_s_own(app) -> None:
     assert ('"upper":"ONE"' in reply.text, "event: summary" in reply.text) == (True, True)
 
 
-def test_plain_starlette(loopai_fake) -> None:
-    """The lifespan, the client and batches work without FastAPI's routes."""
+def test_an_upload_s_file_in_a_route_of_one_s_own(app) -> None:
+    """Of which a client of either kind reads the rows."""
+
+    @app.post("/count")
+    async def count(upload: UploadFile, ai: LoopaiDep):
+        return [each.output async for each in ai.batch_stream("echo", upload.file, format="csv")]
+
+    @app.post("/count-in-thread")
+    def count_in_thread(upload: UploadFile, ai: SyncLoopaiDep):
+        return [each.output for each in ai.batch_stream("echo", upload.file, format="csv")]
+
+    for path in ("/count", "/count-in-thread"):
+        reply = TestClient(app).post(path, files={"upload": ("a.csv", b"text\na\nb\n", "text/csv")})
+        assert sorted(each["upper"] for each in reply.json()) == ["A", "B"]
+
+
+@pytest.mark.parametrize("added", ["as the lifespan", "later"])
+def test_plain_starlette(loopai_fake, added) -> None:
+    """The lifespan, both clients, batches and problem documents work without FastAPI's routes."""
     loopai_fake.task("echo").computes(lambda given: given)
+    loopai_fake.task("absent").raises(404)
 
     async def batch(request):
-        return batch_response(await get_loopai(request), "echo", request)
+        return batch_response(await get_loopai(request), "echo", request, max_bytes=100)
 
-    app = Starlette(routes=[Route("/batch", batch, methods=["POST"])], lifespan=LoopaiLifespan(loopai_fake))
+    async def check(request):
+        result = await (await get_loopai(request)).execute(request.path_params["task"], "in a loop")
+        return JSONResponse(result.output)
+
+    async def check_in_thread(request):
+        client = await get_sync_loopai(request)
+        return JSONResponse((await run_in_threadpool(client.execute, "echo", "in a thread")).output)
+
+    routes = [
+        Route("/batch", batch, methods=["POST"]),
+        Route("/check/{task}", check),
+        Route("/check-in-thread", check_in_thread),
+    ]
+    if added == "later":
+        app = Starlette(routes=routes)
+        install_loopai(app, loopai_fake)
+    else:
+        app = Starlette(routes=routes, lifespan=LoopaiLifespan(loopai_fake))
+    install_error_handlers(app)
     with TestClient(app) as client:
         assert "event: summary" in client.post("/batch", json=ROWS).text
+        assert client.get("/check/echo").json() == "in a loop"
+        assert client.get("/check-in-thread").json() == "in a thread"
+        refused = client.post("/batch", json=ROWS * 10)
+        absent = client.get("/check/absent")
+    for reply, status in ((refused, 413), (absent, 404)):
+        assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json")
+        assert reply.json()["status"] == status
 
 
 def test_two_routers_of_one_application_have_names_of_their_own(app) -> None:
@@ -162,48 +213,3 @@ def test_two_routers_of_one_application_have_names_of_their_own(app) -> None:
     paths = app.openapi()["paths"]
     assert {paths[f"/{name}"]["post"]["tags"][0] for name in ("spam", "tone")} == {"spam", "tone"}
     assert app.url_path_for("tone") == "/tone"
-
-
-SHUTDOWN = """
-import asyncio, socket, uvicorn
-from fastapi import FastAPI
-from loopai.contrib.fastapi import LoopaiLifespan, LoopaiSettings, batch_router
-
-class Upstream:
-    async def asend(self, request):
-        await asyncio.Event().wait()
-    async def aclose(self):
-        pass
-
-app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(transport=Upstream(), close_grace=1)))
-app.include_router(batch_router("7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60", heartbeat_every=0.2))
-listening = socket.socket()
-listening.bind(("127.0.0.1", 0))
-listening.listen()
-print(listening.getsockname()[1], flush=True)
-uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
-"""
-
-
-@pytest.mark.slow
-def test_a_shutdown_ends_an_open_batch_with_a_summary() -> None:
-    """The rows that had not ended are cancelled, and the server ends."""
-    with subprocess.Popen([sys.executable, "-c", SHUTDOWN], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-                body = b'[{"a": 1}]'
-                head = f"POST /batch?format=json HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
-                client.sendall(head.encode() + body)
-                text = b""
-                while b"heartbeat" not in text:
-                    text += client.recv(65536)
-                process.send_signal(signal.SIGTERM)
-                while part := client.recv(65536):
-                    text += part
-            process.wait(20)
-        except BaseException:
-            process.kill()
-            raise
-    assert b'"ended":"interrupted"' in text

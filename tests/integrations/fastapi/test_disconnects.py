@@ -8,7 +8,7 @@ import logging
 import socket
 import struct
 import threading
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import httpx
 import pytest
@@ -26,6 +26,9 @@ from loopai.contrib.fastapi import (
     SyncLoopaiDep,
     cancel_on_disconnect,
 )
+
+if TYPE_CHECKING:
+    from decimal import Decimal as Report
 
 
 class Mail(BaseModel):
@@ -274,6 +277,25 @@ def test_the_decorator_keeps_what_fastapi_reads_of_a_route(server, task, told) -
     plain.post("/check")(check)
     app.post("/check")(cancel_on_disconnect(check))
     assert app.openapi() == plain.openapi()
+
+
+def report(text: str) -> Report:
+    return {"text": text}
+
+
+def test_types_that_only_a_type_checker_knows(serve) -> None:
+    """What FastAPI leaves alone in a plain route is left alone here; the other types are read."""
+    app, plain = FastAPI(), FastAPI()
+
+    async def check(mail: Mail, found: Annotated[dict, Depends(report)], times: int = 1) -> Report:
+        return {"text": mail.text, "found": found["text"], "times": times}
+
+    plain.post("/check", response_model=dict)(check)
+    app.post("/check", response_model=dict)(cancel_on_disconnect(check))
+    assert app.openapi() == plain.openapi()
+    for each in (app, plain):
+        reply = httpx.post(f"{serve(each).url}/check?text=b&times=2", json={"text": "a"})
+        assert reply.json() == {"text": "a", "found": "b", "times": 2}
 
 
 def test_a_def_route_cannot_be_watched() -> None:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import signal
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Annotated
+from uuid import uuid4
 
 import pytest
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.testclient import TestClient
 
 from loopai import ConfigurationError, ConnectionException, LoopaiClient, NotFoundException, SyncLoopaiClient
+from loopai.batch import Stop
 from loopai.contrib.fastapi import (
     LoopaiDep,
     LoopaiLifespan,
     LoopaiSettings,
     SyncLoopaiDep,
+    WebhookEventDep,
     batch_router,
     get_loopai,
     health_router,
@@ -437,14 +444,15 @@ def test_routers_that_cannot_work_fail_the_start(router, told) -> None:
         pass
 
 
-def with_batches(settings, **lifespan) -> FastAPI:
-    """An application whose one router runs the task `spam`."""
+def with_batches(settings, task="spam", **lifespan) -> FastAPI:
+    """An application whose one router runs a task."""
     app = FastAPI(lifespan=LoopaiLifespan(settings, **lifespan))
-    app.include_router(batch_router("spam"))
+    app.include_router(batch_router(task))
     return app
 
 
-def test_the_tasks_of_batch_routers_are_asked_for_at_startup_only_on_request(tmp_path) -> None:
+@pytest.mark.parametrize("every", [False, True])
+def test_the_task_names_of_batch_routers_are_checked_at_startup(tmp_path, every) -> None:
     """A name that the server does not know fails the start; one that the lifespan inside makes does not."""
     pytest.importorskip("pydantic_monty", reason="the embedded server runs programs in it")
 
@@ -454,31 +462,76 @@ def test_the_tasks_of_batch_routers_are_asked_for_at_startup_only_on_request(tmp
             await client.create_task("spam", description="-", input_schema={}, output_schema={})
         yield
 
-    settings = LoopaiSettings(local=str(tmp_path), check_on_startup=True)
+    settings = LoopaiSettings(local=str(tmp_path), check_on_startup=every)
     with pytest.raises(NotFoundException, match="spam"), TestClient(with_batches(settings)):
         raise AssertionError("started")
-    with TestClient(with_batches(settings.model_copy(update={"check_on_startup": False}))):
-        pass
     with TestClient(with_batches(settings, inner=making)):
         pass
     with TestClient(with_batches(settings)):
         pass
 
 
-def test_a_server_that_cannot_look_up_names_fails_the_start(server) -> None:
-    """With what to do; under an override nobody is asked."""
+@pytest.mark.parametrize("every", [False, True])
+def test_a_server_that_cannot_look_up_names_fails_the_start(server, every) -> None:
+    """With what to do; under an override, and for a name that the client itself knows, nobody is asked."""
 
     async def no_names(asked, wire) -> None:
         alive = b'{"status":"alive","timestamp":"2025-11-03T08:16:05Z"}'
         await (wire.answer(alive) if asked.target.endswith("live") else wire.answer(b"", "404 Not Found"))
 
     server.behaviour = no_names
-    app = with_batches(LoopaiSettings(base_url=server.url, max_retries=0, check_on_startup=True))
+    settings = LoopaiSettings(base_url=server.url, max_retries=0, check_on_startup=every)
+    app = with_batches(settings)
     with pytest.raises(ConfigurationError, match="LOOPAI_TASKS"), TestClient(app):
         raise AssertionError("started")
     asked = len(server.asked)
     with override_loopai(app, FakeLoopai()), TestClient(app):
-        assert not [request for request in server.asked[asked:] if "task" in request.target]
+        pass
+    known = settings.model_copy(update={"tasks": {"spam": str(uuid4())}, "check_on_startup": False})
+    with TestClient(with_batches(known)), TestClient(with_batches(FakeLoopai())):
+        pass
+    assert not [request for request in server.asked[asked:] if "task" in request.target]
+
+
+def test_a_task_s_id_is_asked_for_at_startup_only_on_request(server) -> None:
+    """It is spelled right, and nothing but the run needs the server."""
+
+    async def no_tasks(asked, wire) -> None:
+        alive = b'{"status":"alive","timestamp":"2025-11-03T08:16:05Z"}'
+        missing = b'{"code":"TASK_NOT_FOUND","message":"Task not found"}'
+        await (wire.answer(alive) if asked.target.endswith("live") else wire.answer(missing, "404 Not Found"))
+
+    server.behaviour = no_tasks
+    settings = LoopaiSettings(base_url=server.url, max_retries=0)
+    task = uuid4()
+    with TestClient(with_batches(settings, task)):
+        assert server.asked == []
+    asking = settings.model_copy(update={"check_on_startup": True})
+    with pytest.raises(NotFoundException), TestClient(with_batches(asking, task)):
+        raise AssertionError("started")
+
+
+def test_a_server_that_does_not_answer_yet_does_not_keep_an_application_from_starting(caplog) -> None:
+    """The name cannot be looked up: the log says so, and the first request looks."""
+    with TestClient(with_batches(LoopaiSettings(base_url="http://127.0.0.1:9"))):
+        pass
+    assert "task 'spam' cannot be looked up yet" in caplog.text
+
+
+def about(event: WebhookEventDep) -> str:
+    return event.event_type
+
+
+def test_secrets_of_a_dependency_are_checked_at_startup() -> None:
+    """As those of `webhook_router` are, wherever the dependency stands."""
+    app = FastAPI(lifespan=loopai_lifespan)
+
+    @app.post("/deep")
+    async def deep(told: Annotated[str, Depends(about)]) -> str:
+        return told
+
+    with pytest.raises(ConfigurationError, match="LOOPAI_WEBHOOK_SECRETS"), TestClient(app):
+        raise AssertionError("started")
 
 
 def test_an_override_reaches_middleware(loopai_fake) -> None:
@@ -497,3 +550,46 @@ def test_an_override_reaches_middleware(loopai_fake) -> None:
     with override_loopai(app, loopai_fake):
         reply = TestClient(app).head("/health/live")
         assert (reply.status_code, reply.headers["x-found"]) == (200, "from middleware")
+
+
+@pytest.fixture
+def handled() -> Iterator[list[str]]:
+    """What the server's own handler of SIGTERM was told."""
+    told: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append("server"))
+    yield told
+    signal.signal(signal.SIGTERM, before)
+
+
+async def test_the_server_s_signal_handler_is_chained_and_restored(settings, handled) -> None:
+    """Batches are stopped, the server's handler runs all the same, and afterwards it is as it was."""
+    theirs = signal.getsignal(signal.SIGTERM)
+    app = FastAPI(lifespan=LoopaiLifespan(settings))
+    stop = Stop(0.0)
+    async with app.router.lifespan_context(app) as state:
+        state["loopai"].add_batch(stop)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0)
+        assert (stop.requested, handled) == (True, ["server"])
+    assert signal.getsignal(signal.SIGTERM) is theirs
+
+
+async def test_a_signal_handler_that_was_set_since_stays(settings, handled) -> None:
+    """It is not ours to remove."""
+    app = FastAPI(lifespan=LoopaiLifespan(settings))
+    async with app.router.lifespan_context(app):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_a_server_in_a_thread_keeps_its_signal_handlers(settings, handled) -> None:
+    """Python sets them in the main thread only."""
+    theirs = signal.getsignal(signal.SIGTERM)
+
+    async def run() -> bool:
+        app = FastAPI(lifespan=LoopaiLifespan(settings))
+        async with app.router.lifespan_context(app):
+            return signal.getsignal(signal.SIGTERM) is theirs
+
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(asyncio.run, run()).result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import Annotated
 from uuid import uuid4
 
@@ -296,6 +297,33 @@ def test_secrets_of_the_settings(taken) -> None:
         assert client.post("/eu", **signed_webhook(secret="eu").as_httpx()).status_code == 204
         assert client.post("/eu", **signed_webhook(secret="old").as_httpx()).status_code == 400
     assert len(taken) == 2
+
+
+AGES = [
+    # Options of the router; those of the settings; how many seconds ago the event was, or a date; the status.
+    ({}, {}, 3500, 204),
+    ({}, {}, 3700, 400),
+    ({}, {}, -200, 204),
+    ({}, {}, -400, 400),
+    ({"tolerance": 60}, {}, 90, 400),
+    ({"tolerance": 60}, {"webhook_tolerance": None}, 90, 400),
+    ({"tolerance": None}, {"webhook_tolerance": 60}, 10_000_000, 204),
+    ({}, {"webhook_tolerance": 60}, 90, 400),
+    ({}, {"webhook_tolerance": None}, 10_000_000, 204),
+    ({}, {}, "0001-01-01T00:00:00+14:00", 400),
+    ({}, {}, "9999-12-31T23:59:59-14:00", 400),
+]
+
+
+@pytest.mark.parametrize(("options", "configured", "age", "status"), AGES)
+def test_an_event_of_another_time_is_refused(taken, options, configured, age, status) -> None:
+    """By the router's tolerance or that of the settings, one hour unless they say otherwise."""
+    moment = age if isinstance(age, str) else datetime.now(timezone.utc) - timedelta(seconds=age)
+    app = FastAPI(lifespan=LoopaiLifespan(LoopaiSettings(webhook_secrets=["s"], **configured)))
+    app.include_router(webhook_router(on_event=taken.append, **options))
+    with TestClient(app) as client:
+        assert client.post(PATH, **signed_webhook(secret="s", timestamp=moment).as_httpx()).status_code == status
+    assert bool(taken) == (status == 204)
 
 
 def test_no_secret_is_an_error_of_the_configuration(taken) -> None:

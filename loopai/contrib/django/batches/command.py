@@ -18,17 +18,17 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.run import Run
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
+from ....batch.reporting.one_line import counted
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.checkpoint import Checkpoint
 from ....batch.resume.prescan import Prescan
 from ....preparation import batch_sender
-from ....shell.command import ALL_OK, PLANNED, BatchCommand, CommandResult
+from ....shell.command import ALL_OK, CHECKED, BatchCommand, CommandResult
 from ..models import BatchRun
-from .inline import carry_out
-from .leases import owner_name
-from .options import CELERY, INLINE, RunOptions
+from .inline import carry_out, open_inline
+from .options import CELERY, RunOptions
 from .plan import Plan, header_of, plan_of
 from .queryset import QuerysetRows
 from .run_lookup import ResolvedPlan, open_run
@@ -71,7 +71,7 @@ class RunCommand(BatchCommand):
         for text in plan.save_to:
             name, sign, path = text.partition("=")
             self.say(f"{rows.model._meta.label}.{name} = {path if sign else f'output.{name}, or the whole output'}")
-        code = self.show(rows.walk(rows.queryset, PLANNED, None))
+        code = self.show(rows.walk(rows.queryset, CHECKED, None), plan.task_id)
         self.say("Nothing was sent or written (--dry-run).")
         return code
 
@@ -79,17 +79,14 @@ class RunCommand(BatchCommand):
 
     def into_rows(self, resolved: ResolvedPlan, mode: str) -> int:
         """Carry the run out in this process."""
-        options, owner = self.options, owner_name()
-        run = open_run(
-            resolved, mode, INLINE, owner, self.say, database=options.database, command=list(options.command)
-        )
+        options = self.options
+        run = open_inline(resolved, mode, self.say, options.command)
         if run is None:
             return ALL_OK
-        run.parts.using(run.database).all().delete()  # of another engine; what remains is told by the run itself
 
         def work_on(stop: Stop) -> CommandResult:
             made, summary = carry_out(
-                run, resolved, self.client, owner, stop=stop, watchers=self.watchers(), expect=options.expect
+                run, resolved, self.client, run.owner, stop=stop, watchers=self.watchers(), expect=options.expect
             )
             ending = self.ending(run, summary, made.snapshot(), missed=made.missed, cancelled=run.cancel_requested)
             ending.error = made.scheduler.error
@@ -123,14 +120,15 @@ class RunCommand(BatchCommand):
                 ending.stopped, ending.code = f"Stopped: {run.error}.", CODES[summary.ended]
             return ending
 
-        return self.carry_out(work_on, go_on="The run goes on in Celery's workers: cancel it in the admin.")
+        return self.carry_out(work_on, go_on="The run continues in Celery's workers: cancel it in the admin.")
 
     def ending(
         self, run: BatchRun, summary: Summary, snapshot: Snapshot, *, missed: int, cancelled: bool
     ) -> CommandResult:
         """How a run that the database knows has ended."""
         filled = " or filled" if self.options.only_empty else ""
-        notes = [f"{missed:,} rows were deleted{filled} meanwhile: skipped."] if missed else []
+        were = "was" if missed == 1 else "were"
+        notes = [f"{counted(missed, 'row')} {were} deleted{filled} meanwhile: skipped."] if missed else []
         facts: dict[str, Any] = {"gone_or_filled": missed}
         versions = run.options.get("versions") or ()
         if len(versions) > 1:

@@ -26,11 +26,12 @@ from ....batch.rows import UNFIT, Outcome
 from ....preparation import batch_sender
 from ..models import BatchRun
 from .database import Database
-from .leases import BEAT_SECONDS, LEASE_SECONDS
+from .leases import BEAT_SECONDS, LEASE_SECONDS, owner_name
+from .options import INLINE
 from .queryset import KeyedRow
 from .recording import LeaseLost, failures_of, record_retried
 from .row_writer import RowWriter
-from .run_lookup import ResolvedPlan
+from .run_lookup import ResolvedPlan, Say, open_run
 
 if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
@@ -60,7 +61,7 @@ class RowsRun(Run):
 
 
 class _Heart:
-    """Prolongs the lease while the run goes on, and passes a cancellation on."""
+    """Prolongs the lease while the run is in progress, and passes a cancellation on."""
 
     def __init__(self, run: BatchRun, owner: str, stop: Stop, database: Database, clock: Callable[[], float]) -> None:
         self._run = run
@@ -83,6 +84,15 @@ class _Heart:
 
     def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         """See `Watcher`."""
+
+
+def open_inline(resolved: ResolvedPlan, mode: str, say: Say, command: Sequence[str] = ()) -> Optional[BatchRun]:
+    """The run, owned by this process; `None` where it is finished already. Raises as `open_run`."""
+    database = resolved.plan.database
+    run = open_run(resolved, mode, INLINE, owner_name(), say, database=database, command=list(command))
+    if run is not None:
+        run.parts.using(run.database).all().delete()  # of another engine; what remains is told by the run itself
+    return run
 
 
 def carry_out(

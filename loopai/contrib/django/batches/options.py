@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from django.db.models import QuerySet
+from typing_extensions import TypedDict
 
-from ....batch.options import QUERYSET, RESULTS, ROWS, one_of, option
-from ....shell.options import COMMANDS, CommandOptions
+from ....batch.options import QUERYSET, RESULTS, ROWS, one_of, option, table
+from ....exceptions import ConfigurationError
+from ....shell.options import COMMANDS, MODE_FLAGS, CommandOptions, mode_argument
 
 INLINE = "inline"
 CELERY = "celery"
@@ -55,3 +57,49 @@ class RunOptions(CommandOptions):
     alias: str = option("default", "Alias in the LOOPAI setting (default).", metavar="NAME", where=COMMANDS)
     database: str = option("default", "Database with the rows (default).", metavar="NAME", where=COMMANDS)
     command: Sequence[str] = ()
+
+
+class QuerysetOptions(TypedDict, total=False):
+    """Options of `start_batch` and `run_queryset` beside their own parameters, as in the table of `loopai_batch`."""
+
+    filters: Sequence[str]
+    excludes: Sequence[str]
+    only_empty: bool
+    expect: Optional[str]
+    report: Optional[str]
+    limit: Optional[int]
+    chunk_size: int
+    max_in_flight: int
+    max_concurrency: int
+    max_errors: Union[int, str, None]
+    min_confidence: Optional[float]
+    timeout_ms: Optional[int]
+    version: Optional[int]
+    edge: bool
+
+
+_OF_THE_COMMAND = ("dry_run", "engine", "progress", "json", "grace", "command")
+
+_OF_FILES = (
+    "input",
+    "output",
+    "output_format",
+    *(name for name, info in table(RunOptions) if QUERYSET not in info.where),
+)
+
+
+def refuse_unknown(function: str, names: Iterable[str]) -> None:
+    """Raise `ConfigurationError` for an option that is not one of code that runs a queryset."""
+    given = set(names)
+    for name in _OF_FILES:
+        if name in given:
+            raise ConfigurationError(
+                f"{name}: {function} runs a queryset and saves to its rows (queryset, save_to); run a file with "
+                "client.run_batch, or with the command `loopai batch`"
+            )
+    for name in _OF_THE_COMMAND:
+        if name in given:
+            raise ConfigurationError(f"{function} has no option {name!r}: it is for the command loopai_batch")
+    for mode in MODE_FLAGS:
+        if given & {mode, mode_argument(mode)}:
+            raise ConfigurationError(f"{function} has no option {mode!r}; pass mode={mode!r}")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from django.db.models import QuerySet
 
+from ...._core.missing import active_version
 from ....batch.mapping import InputMapping
 from ....batch.options import QUERYSET, BatchOptions, MaxErrors, table
 from ....batch.reporting.quality import Expectation
 from ....batch.reporting.report import check_report
 from ....exceptions import OptionError
 from ....shell.command import find_task
+from .. import keys
 from ..models import BatchRun
 from .options import CELERY, RunOptions
 from .queryset import columns_of, model_of, name_of
@@ -102,20 +104,6 @@ KEPT = (*OF_RUNS, *(item.name for item in fields(Plan) if item.name not in Batch
 """What of a plan its run keeps."""
 
 
-def _refuse_foreign(mapping: Iterable[str], input_schema: Any) -> None:
-    """Raise `ConfigurationError` where the task's input has none of the members that the mapping makes."""
-    named = input_schema.get("properties") if isinstance(input_schema, Mapping) else None
-    members = [text.partition("=")[0].rstrip(":").strip().split(".")[0] for text in mapping]
-    if isinstance(named, Mapping) and named and all(members) and not set(members) & set(named):
-        raise OptionError(
-            "{mapping} makes {made}, and the task's input has {wanted}: every row would fail. Pass {mapping} "
-            "{first}=FIELD",
-            made=", ".join(members),
-            wanted=", ".join(map(str, named)),
-            first=next(iter(named)),
-        )
-
-
 def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable[str]) -> tuple[str, ...]:
     """The mapping where none was given: the columns that the task's input schema names, read-only members apart.
 
@@ -162,6 +150,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         )
     queryset = name_of("" if options.queryset is None else options.queryset, options.database)
     model = model_of(queryset)  # said before the server is asked
+    keys.check(model)
     task = find_task(client, options.task)
     mapping = tuple(options.mapping or ())
     if not mapping:
@@ -169,7 +158,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         if options.expect:
             without.append(Expectation(options.expect).column)
         mapping = default_mapping(task.input_schema, columns_of(model), without)
-    _refuse_foreign(mapping, task.input_schema)
+    InputMapping(mapping).check_schema(task.input_schema)
     shared = {name: getattr(options, name) for name in OF_RUNS}
     return Plan(
         **{**shared, "mapping": mapping},
@@ -182,7 +171,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         only_empty=options.only_empty,
         alias=options.alias,
         database=options.database,
-        active_version=task.active_version if options.version is None else None,
+        active_version=active_version(client.list_artifacts(task.id)) if options.version is None else None,
         report=None if options.report is None else os.path.abspath(options.report),
         edge=options.edge,
     )

@@ -14,6 +14,7 @@ from django.apps import apps
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
 from django.db import models, transaction
 from django.db.models import QuerySet
+from django.db.models.query import ModelIterable
 
 from ....batch.mapping import InputMapping, Unmapped, nearest
 from ....batch.rows import UNMAPPED, UNREADABLE, Row
@@ -226,6 +227,8 @@ def name_of(queryset: Union[str, QuerySet[Any]], database: str) -> str:
     if isinstance(queryset, str):
         return queryset
     _refuse_unpaged(queryset, queryset.model._meta.label)
+    if isinstance(queryset, InstancesQuerySet):
+        return f"{queryset.model._meta.label}:<instances {queryset.nonce}>"
     try:
         sql, params = queryset.using(database).query.sql_with_params()
     except EmptyResultSet:
@@ -234,8 +237,34 @@ def name_of(queryset: Union[str, QuerySet[Any]], database: str) -> str:
     return f"{queryset.model._meta.label}:<QuerySet {digest}>"
 
 
+class InstancesQuerySet(QuerySet[Any]):
+    """The rows of given instances. The `nonce` tells one set of them from every other."""
+
+    nonce = ""
+
+    @classmethod
+    def of(cls, model: type[models.Model], pks: Iterable[Any], using: str, nonce: str) -> InstancesQuerySet:
+        """Return the rows with these keys."""
+        made = cls(model=model, using=using)
+        made.nonce = nonce
+        return made.filter(pk__in=list(pks))
+
+    def _clone(self) -> Any:
+        made = super()._clone()
+        made.nonce = self.nonce
+        return made
+
+
 def _refuse_unpaged(queryset: QuerySet[Any], named: str) -> None:
-    query = queryset.query
+    query: Any = queryset.query
+    if query.values_select or not issubclass(queryset._iterable_class, ModelIterable):
+        raise ConfigurationError(
+            f"--queryset: {named} gives values, not instances: leave out values(), values_list() or dates()"
+        )
+    if query.select_for_update:
+        raise ConfigurationError(
+            f"--queryset: {named} locks its rows: leave out select_for_update(), as no transaction is open meanwhile"
+        )
     if query.combinator or query.is_sliced or query.distinct_fields:
         raise ConfigurationError(f"--queryset: {named} is sliced, combined or distinct by fields: it cannot be paged")
 
@@ -244,7 +273,7 @@ def _queryset(named: Union[str, QuerySet[Any]], database: str) -> tuple[type[mod
     """The concrete model and the rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`."""
     if isinstance(named, QuerySet):
         given: Any = named.model._meta.concrete_model
-        return given, named.using(database)
+        return given, named.using(database).prefetch_related(None)
     model = model_of(named)
     _, colon, path = named.partition(":")
     manager_name, dot, method = path.rpartition(".")
@@ -268,7 +297,7 @@ def _queryset(named: Union[str, QuerySet[Any]], database: str) -> tuple[type[mod
             raise ConfigurationError(f"--queryset: {method!r} gives no queryset of {model._meta.label}")
     _refuse_unpaged(found, named)
     concrete: Any = model._meta.concrete_model
-    return concrete, found.using(database)
+    return concrete, found.using(database).prefetch_related(None)
 
 
 def _lookup(queryset: QuerySet[Any], path: str) -> tuple[str, int]:

@@ -7,9 +7,10 @@ from typing import Any, Optional
 
 from django.db import connections, transaction
 from django.db.models import F
+from pydantic_core import to_json
 
 from ....batch.reporting.quality import Expectation
-from ....batch.rows import CANCELLED, ERROR, OK, UNFIT, Outcome
+from ....batch.rows import CANCELLED, DOUBTFUL, ERROR, OK, UNCERTAIN, UNFIT, Code, Outcome
 from ..models import BatchPart, BatchRun
 from .bulk_update import Change, empty, update
 from .database import is_of_a_row
@@ -21,7 +22,107 @@ from .targets import Target, Unfit
 Pair = tuple[Outcome, Change]
 
 
-class RowWriter:
+class OutcomeWriter:
+    """Writes outcomes into rows, and finds the row that the database refuses. What is recorded of them is a subclass's.
+
+    `_kept` of a subclass opens the transaction, and calls `_cleaned` and `_write`.
+    """
+
+    def __init__(self, rows: QuerysetRows, targets: Sequence[Target], only_empty: bool, using: str) -> None:
+        self._rows = rows
+        self._targets = targets
+        self._only_empty = only_empty
+        self._using = using
+        self._divides = False
+
+    def _kept(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
+        """Write and record in one transaction; return how many rows were gone, or filled, meanwhile."""
+        raise NotImplementedError
+
+    def _read_again(self) -> None:
+        """Read anew what the transaction that was rolled back had changed here."""
+
+    def _once(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
+        try:
+            return self._kept(ended, gone)
+        except Exception as error:
+            if self._divides or not is_of_a_row(error):
+                raise
+        # Rare, and it aborted the transaction: once more, to find the row that is refused.
+        self._divides = True
+        for target in self._targets:
+            target.forget()
+        self._read_again()
+        return self._kept(ended, gone)
+
+    def _cleaned(self, outcomes: Sequence[Outcome]) -> list[Pair]:
+        pairs: list[Pair] = []
+        for outcome in outcomes:
+            if outcome.status == DOUBTFUL:
+                _spoil(outcome, f"confidence {outcome.confidence:.3f}: {to_json(outcome.output).decode()}", UNCERTAIN)
+            if outcome.status != OK:
+                continue
+            try:
+                values = [target.value(outcome) for target in self._targets]
+            except Unfit as error:
+                _spoil(outcome, str(error))
+            else:
+                pairs.append((outcome, (_row(outcome).pk, values)))
+        return pairs
+
+    def _write(self, pairs: Sequence[Pair]) -> int:
+        return self._divided(pairs) if self._divides else self._written(pairs)
+
+    def _written(self, pairs: Sequence[Pair]) -> int:
+        if not pairs:
+            return 0
+        changes = [change for _, change in pairs]
+        fields = [target.field for target in self._targets]
+        guarded = self._only_empty
+        if guarded and len({field.model for field in fields}) > 1:
+            # Each table's UPDATE sees its own fields only.
+            there = self._there([pk for pk, _ in changes])
+            changes, guarded = [change for change in changes if change[0] in there], False
+        if not changes:
+            return len(pairs)
+        missed = len(pairs) - update(self._using, self._rows.model, fields, changes, guarded)
+        self._check_constraints()
+        return missed
+
+    def _check_constraints(self) -> None:
+        """Have deferred constraints fail here, where the row at fault is looked for or no commit follows."""
+        connection: Any = connections[self._using]
+        if connection.vendor != "postgresql":
+            return
+        if self._divides:
+            with connection.cursor() as cursor:
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        elif len(connection.savepoint_ids) > 0:
+            connection.check_constraints()
+
+    def _divided(self, pairs: Sequence[Pair]) -> int:
+        """As `_written`, halving what the database refuses until one row is left to blame."""
+        try:
+            with transaction.atomic(using=self._using):
+                return self._written(pairs)
+        except Exception as error:
+            if not is_of_a_row(error):
+                raise
+            if len(pairs) == 1:
+                _spoil(pairs[0][0], f"the database refused the row: {error}".strip())
+                return 0
+            middle = len(pairs) // 2
+            return self._divided(pairs[:middle]) + self._divided(pairs[middle:])
+
+    def _there(self, pks: Sequence[Any], skip_locked: bool = False) -> set[Any]:
+        """Which of these rows are there (with `only_empty`: and empty), locked until the transaction ends."""
+        rows: Any = self._rows.model._base_manager.using(self._using).filter(pk__in=list(pks))
+        for target in self._targets if self._only_empty else ():
+            rows = rows.filter(empty(target.field))
+        return set(rows.select_for_update(skip_locked=skip_locked).values_list("pk", flat=True))
+
+
+class RowWriter(OutcomeWriter):
     """Writes the outcomes of one run, or of one part of it that was handed to a worker (`by`).
 
     What a part comes to is counted beside, and compared with what is expected.
@@ -36,20 +137,17 @@ class RowWriter:
         by: By,
         expectation: Optional[Expectation] = None,
     ) -> None:
+        super().__init__(rows, targets, only_empty, run.database)
         self.run = run
-        self._rows = rows
-        self._targets = targets
-        self._only_empty = only_empty
         self._by = by
         self._expectation = expectation
-        self._divides = False
 
     def write(self, outcomes: Sequence[Outcome], gone: Collection[str] = ()) -> int:
         """Write what is ok and record all; return how many rows were gone, or filled, meanwhile.
 
-        `gone` are keys of failed rows that are no longer there. What does not fit becomes an error in `outcomes`;
-        cancelled rows are left as they are. A fault of the database that passes is tried again. Raises `LeaseLost`,
-        with nothing written, where the run or part is somebody else's by now.
+        `gone` are keys of failed rows that are no longer there. What does not fit, or is doubtful, becomes an error
+        in `outcomes`; cancelled rows are left as they are. A fault of the database that passes is tried again. Raises
+        `LeaseLost`, with nothing written, where the run or part is somebody else's by now.
         """
         ended = [outcome for outcome in outcomes if outcome.status != CANCELLED]
         before: Any = True if isinstance(self._by, BatchPart) else self._recorded()
@@ -69,31 +167,8 @@ class RowWriter:
         run = self.run
         return run.mark, run.finished_ranges, run.ok, run.errors, run.skipped
 
-    def _once(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
-        try:
-            return self._kept(ended, gone)
-        except Exception as error:
-            if self._divides or not is_of_a_row(error):
-                raise
-        # Rare, and it aborted the transaction: once more, to find the row that is refused.
-        self._divides = True
-        for target in self._targets:
-            target.forget()
+    def _read_again(self) -> None:
         self.run.refresh_from_db()
-        return self._kept(ended, gone)
-
-    def _cleaned(self, outcomes: Sequence[Outcome]) -> list[Pair]:
-        pairs: list[Pair] = []
-        for outcome in outcomes:
-            if outcome.status != OK:
-                continue
-            try:
-                values = [target.value(outcome) for target in self._targets]
-            except Unfit as error:
-                _spoil(outcome, str(error))
-            else:
-                pairs.append((outcome, (_row(outcome).pk, values)))
-        return pairs
 
     def _kept(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
         """Write and record in one transaction."""
@@ -113,57 +188,6 @@ class RowWriter:
                 self._record(ended, missed_first)
                 missed += missed_first
         return missed
-
-    def _write(self, pairs: Sequence[Pair]) -> int:
-        return self._divided(pairs) if self._divides else self._written(pairs)
-
-    def _written(self, pairs: Sequence[Pair]) -> int:
-        if not pairs:
-            return 0
-        changes = [change for _, change in pairs]
-        fields = [target.field for target in self._targets]
-        guarded = self._only_empty
-        if guarded and len({field.model for field in fields}) > 1:
-            # Each table's UPDATE sees its own fields only.
-            there = self._there([pk for pk, _ in changes])
-            changes, guarded = [change for change in changes if change[0] in there], False
-        if not changes:
-            return len(pairs)
-        missed = len(pairs) - update(self.run.database, self._rows.model, fields, changes, guarded)
-        self._check_constraints()
-        return missed
-
-    def _check_constraints(self) -> None:
-        """Have deferred constraints fail here, where the row at fault is looked for or no commit follows."""
-        connection: Any = connections[self.run.database]
-        if connection.vendor != "postgresql":
-            return
-        if self._divides:
-            with connection.cursor() as cursor:
-                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        elif len(connection.savepoint_ids) > 0:
-            connection.check_constraints()
-
-    def _divided(self, pairs: Sequence[Pair]) -> int:
-        """As `_written`, halving what the database refuses until one row is left to blame."""
-        try:
-            with transaction.atomic(using=self.run.database):
-                return self._written(pairs)
-        except Exception as error:
-            if not is_of_a_row(error):
-                raise
-            if len(pairs) == 1:
-                _spoil(pairs[0][0], f"the database refused the row: {error}".strip())
-                return 0
-            middle = len(pairs) // 2
-            return self._divided(pairs[:middle]) + self._divided(pairs[middle:])
-
-    def _there(self, pks: Sequence[Any]) -> set[Any]:
-        """Which of these rows are there (with `only_empty`: and empty), locked until the transaction ends."""
-        rows: Any = self._rows.model._base_manager.using(self.run.database).filter(pk__in=list(pks))
-        for target in self._targets if self._only_empty else ():
-            rows = rows.filter(empty(target.field))
-        return set(rows.select_for_update().values_list("pk", flat=True))
 
     def _record(self, ended: Sequence[Outcome], missed: int) -> None:
         by = self._by
@@ -208,8 +232,8 @@ def _row(outcome: Outcome) -> KeyedRow:
     return row
 
 
-def _spoil(outcome: Outcome, reason: str) -> None:
-    outcome.status, outcome.output, outcome.error, outcome.code = ERROR, None, reason, UNFIT
+def _spoil(outcome: Outcome, reason: str, code: Code = UNFIT) -> None:
+    outcome.status, outcome.output, outcome.error, outcome.code = ERROR, None, reason, code
 
 
 def _spans(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:

@@ -10,7 +10,8 @@ from django.db import DatabaseError, connections, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from ....batch.resume.checkpoint import OVERWRITE, RESUME, RETRY_FAILED
+from ....batch.reporting.one_line import counted
+from ....batch.resume.checkpoint import CONTINUE, OVERWRITE, RESUME, RETRY_FAILED
 from ....exceptions import ConfigurationError
 from ..models import BatchRun
 from .bulk_update import empty
@@ -50,13 +51,15 @@ def open_run(
     """The run, owned by `owner`; `None` where it is finished already, which is said.
 
     Raises `ConfigurationError` where an earlier run is unfinished and `mode` does not say what becomes of it, or
-    somebody is at it.
+    a worker has it.
     """
     plan = resolved.plan
     earlier: Optional[BatchRun] = BatchRun.objects.db_manager(database).latest_of(plan.fingerprint)
-    goes_on = mode in {RESUME, RETRY_FAILED}
-    if earlier is not None and (goes_on or earlier.state != BatchRun.State.FINISHED):
+    if earlier is not None and (mode in {RESUME, RETRY_FAILED} or earlier.state != BatchRun.State.FINISHED):
         wait_until_free(earlier, say)  # it may finish meanwhile
+    goes_on = mode in {RESUME, RETRY_FAILED}
+    if mode == CONTINUE and earlier is not None and earlier.state != BatchRun.State.FINISHED:
+        mode, goes_on = RESUME, True
     if earlier is not None and goes_on:
         return _resume(earlier, resolved, mode, engine, owner, say, command)
     if goes_on:
@@ -65,8 +68,8 @@ def open_run(
     elif earlier is not None and earlier.state != BatchRun.State.FINISHED:
         if mode != OVERWRITE:
             raise ConfigurationError(
-                f"run {earlier.pk} over the same rows ended early ({earlier.done:,} rows done): go on with --resume, "
-                "repeat what failed with --retry-failed, or start again with --overwrite"
+                f"run {earlier.pk} over the same rows ended early ({counted(earlier.done, 'row')} done): continue with "
+                "--resume, repeat what failed with --retry-failed, or start again with --overwrite"
             )
         earlier.row().filter(state=earlier.state).update(state=BatchRun.State.CANCELLED, owner="", lease_until=None)
     return _begin(resolved, engine, owner, database, command)

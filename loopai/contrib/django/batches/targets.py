@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from copy import copy
 from decimal import Decimal
@@ -15,7 +16,7 @@ from ....batch.mapping import Unmapped, nearest, path_reader
 from ....batch.rows import Outcome
 from ....exceptions import ConfigurationError
 
-RESULT = ("output", "latency_ms", "execution_id", "attempts")
+RESULT = ("output", "latency_ms", "execution_id", "attempts", "confidence")
 """What a path may begin with: the members of a result."""
 
 MOST_KNOWN = 1000
@@ -30,7 +31,7 @@ class Target:
     """A field, and where in the result its value is.
 
     `label=output.verdict.label` and `ms=latency_ms` name the place; a bare `label` is the output's member of that
-    name, or the whole output where that is no object. Raises `ConfigurationError` for any other text.
+    name, or the whole output where that is not an object. Raises `ConfigurationError` for any other text.
     """
 
     def __init__(self, text: str, model: type[models.Model], using: str) -> None:
@@ -80,8 +81,9 @@ class Target:
             cleaned = self._existing(value) if field.is_relation else field.clean(_digits(field, value), None)
         except ValidationError as error:
             raise Unfit(f"{field.name}: {' '.join(error.messages)}") from None
-        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise Unfit(f"{field.name}: {error}") from None
+        except (TypeError, ValueError, AttributeError, ArithmeticError):
+            # Their texts are Python's own, and name its types.
+            raise Unfit(f"{field.name}: {_shown(value)} does not fit the field ({field.description})") from None
         if known is not None and len(self._known) < MOST_KNOWN:
             self._known[known] = cleaned
         return cleaned
@@ -131,6 +133,7 @@ def _result(outcome: Outcome) -> dict[str, Any]:
         "latency_ms": outcome.latency_ms,
         "execution_id": outcome.execution_id,
         "attempts": outcome.attempts,
+        "confidence": outcome.confidence,
     }
 
 
@@ -138,23 +141,28 @@ def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
     """What `clean` would make fit and nobody meant: `{"a": 1}` as a text, 3.7 as 3."""
     if isinstance(field, (models.CharField, models.TextField)):
         if isinstance(value, (dict, list, bool)):
-            raise Unfit(f"{name}: {value!r:.100} is no text")
+            raise Unfit(f"{name}: {_shown(value)} is not a text")
         if isinstance(value, str):
             if "\0" in value:
                 raise Unfit(f"{name}: the text holds a NUL character, which databases refuse")
             try:
                 value.encode()
             except UnicodeEncodeError as error:
-                raise Unfit(f"{name}: the text is no valid Unicode ({error.reason})") from None
+                raise Unfit(f"{name}: the text is not valid Unicode ({error.reason})") from None
     elif isinstance(field, (models.FloatField, models.DecimalField)):
         if isinstance(value, bool):
-            raise Unfit(f"{name}: {value!r} is not a number")
+            raise Unfit(f"{name}: {_shown(value)} is not a number")
         if isinstance(value, (str, float)) and _is_no_number(value):
-            raise Unfit(f"{name}: {value!r} is not a finite number")
+            raise Unfit(f"{name}: {_shown(value)} is not a finite number")
     elif isinstance(field, models.IntegerField) and (
         isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())
     ):
-        raise Unfit(f"{name}: {value!r} is no whole number")
+        raise Unfit(f"{name}: {_shown(value)} is not a whole number")
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON has it."""
+    return json.dumps(value, ensure_ascii=False, default=str)[:100]
 
 
 def _is_no_number(value: Any) -> bool:
@@ -201,5 +209,5 @@ def targets_of(texts: Iterable[str], model: type[models.Model], only_empty: bool
     for target in targets if only_empty else ():
         field = target.field
         if not field.null and not isinstance(field, (models.CharField, models.TextField)):
-            raise ConfigurationError(f"--only-empty: {field.name!r} is never empty: it is no text and takes no NULL")
+            raise ConfigurationError(f"--only-empty: {field.name!r} is never empty: it is not a text and takes no NULL")
     return targets

@@ -84,7 +84,7 @@ class BatchPart(models.Model):
         return f"({self.after or 'start'}, {self.upto}]"
 
     def acquire(self, owner: str, now: datetime, lease_seconds: float) -> bool:
-        """Take the part. `False` where another worker is at it, or it is finished."""
+        """Take the part. `False` where another worker has it, or it is finished."""
         lease = now + timedelta(seconds=lease_seconds)
         free = self.row().free(now)
         # MySQL assigns from left to right: `lost` looks at the owner of before.

@@ -22,20 +22,24 @@ from ....batch.reporting.snapshot import Snapshot
 from .. import keys
 from ..signals import batch_requested
 
-_MODE_FLAGS = frozenset({"--resume", "--retry-failed", "--overwrite"})
+_MODE_FLAGS = frozenset({"--resume", "--retry-failed", "--overwrite", "--continue"})
+
+
+_REPORTED = ("mapping", "filters", "excludes", "save_to", "only_empty", "version", "active_version", "expect", "limit")
+"""The options of a run that its report shows."""
 
 
 class BatchRunManager(models.Manager):
     """Runs by what they do."""
 
     def latest_of(self, fingerprint: str) -> Optional[BatchRun]:
-        """The newest run of that fingerprint: what `--resume` goes on with."""
+        """The newest run of that fingerprint: what `--resume` continues."""
         latest: Optional[BatchRun] = self.filter(fingerprint=fingerprint).order_by("-pk").first()
         return latest
 
 
 class BatchRun(models.Model):
-    """One run of a task over rows: what, how far, who is at it."""
+    """One run of a task over rows: what, how far, which worker has it."""
 
     class State(models.TextChoices):
         """Where a run is. `RUNNING` without a lease that holds was killed."""
@@ -125,10 +129,19 @@ class BatchRun(models.Model):
             name=self.task,
             task=self.options.get("task_id"),
             source=self.source,
+            options=self._reported(),
         )
 
+    def _reported(self) -> dict[str, str]:
+        """The options of the run, as its report shows them."""
+        given = {name: self.options.get(name) for name in _REPORTED}
+        texts = {
+            name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in given.items() if value
+        }
+        return {name: text for name, text in texts.items() if text}
+
     def is_live(self, now: Optional[datetime] = None) -> bool:
-        """Whether somebody is at it."""
+        """Whether a worker has it."""
         held = self.lease_until is not None and self.lease_until >= (now or timezone.now())
         return self.state == self.State.RUNNING and held
 
@@ -137,14 +150,14 @@ class BatchRun(models.Model):
         return self.state == self.State.RUNNING and not self.is_live(now)
 
     def command_line(self, *flags: str) -> str:
-        """The command to type so that the run goes on as `flags` say (`--resume`); empty where none started it."""
+        """The command to type that continues the run as `flags` say (`--resume`); empty where none started it."""
         words = [word for word in self.command if word not in _MODE_FLAGS]
         return shlex.join([*words, *flags]) if words else ""
 
     # What people ask for
 
     def request_cancel(self, now: Optional[datetime] = None) -> bool:
-        """Have the run cancelled: by its owner after the chunks under way, or here where nobody is at it.
+        """Have the run cancelled: by its owner after the chunks under way, or here where no worker has it.
 
         `False` if there is nothing to cancel.
         """
@@ -157,11 +170,11 @@ class BatchRun(models.Model):
         return self._change(idle, state=self.State.CANCELLED, finished_at=now, owner="", lease_until=None)
 
     def request_resume(self, now: Optional[datetime] = None) -> bool:
-        """Have the run go on where it stopped. `False` if it is finished, or somebody is at it."""
+        """Resume the run where it stopped. `False` if it is finished, or a worker has it."""
         return self._request(self.Mode.RESUME, self._ended_early(now or timezone.now()))
 
     def request_retry(self, now: Optional[datetime] = None) -> bool:
-        """Have the failed rows repeated, then what remains. `False` if none failed, or somebody is at it."""
+        """Have the failed rows repeated, then what remains. `False` if none failed, or a worker has it."""
         ended = Q(state=self.State.FINISHED) | self._ended_early(now or timezone.now())
         return self._request(self.Mode.RETRY_FAILED, ended & Q(errors__gt=0))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from .....batch.options import FILE, QUERYSET, table
 from .....exceptions import (
@@ -22,12 +22,13 @@ from .....exceptions import (
 from .....option_names import in_shell, spelled
 from .....shell.command import run_command
 from .....shell.edge import at_edge
-from .....shell.options import COMMANDS, MODE_FLAGS, flags_of, options_of
+from .....shell.options import COMMANDS, MODE_ARGUMENTS, flags_of, options_of
 from ...batches.command import RunCommand
 from ...batches.database import missing_table
 from ...batches.options import CELERY, RunOptions
 from ...batches.recording import LeaseLost
 from ...clients import get_client
+from ...enrichment.command import PendingCommand
 from ...exits import DATABASE_FAILED, FAILED, UNREACHABLE, USAGE
 from ...flags import add_flags
 
@@ -47,12 +48,18 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options, those of the table."""
-        parser.add_argument("task", help="the task's name or id")
+        parser.add_argument("task", nargs="?", help="the task's name or id")
         parser.add_argument(
             "input", nargs="?", metavar="INPUT", help="a .csv, .jsonl or .parquet file, also gzipped, or - for stdin"
         )
-        parser.add_argument("--json", action="store_true", help="write the summary as JSON")
+        parser.add_argument("--json", action="store_true", help="write everything on stderr as JSON lines")
         add_flags(parser, flags_of(RunOptions))
+        pending = parser.add_argument_group("Rows that enrich has work for")
+        pending.add_argument(
+            "--pending", nargs="?", const=True, metavar="NAME",
+            help="Run the rows that were saved with work to do; with --retry-failed, also those that failed.",
+        )  # fmt: skip
+        pending.add_argument("--watch", action="store_true", help="Go on until Ctrl-C or SIGTERM.")
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Also remembers what was typed: the admin shows it."""
@@ -96,7 +103,13 @@ class Command(BaseCommand):
             ) from error
 
     def _run(self, parsed: dict[str, Any]) -> int:
-        known = {*MODE_FLAGS, *RunOptions.__dataclass_fields__}
+        if parsed.get("pending"):
+            return self._carry_out_pending(parsed)
+        if parsed.get("watch"):
+            raise OptionError("{watch} needs {pending}")
+        if parsed.get("task") is None:
+            raise OptionError("name a task, or pass {pending}")
+        known = {*MODE_ARGUMENTS, *RunOptions.__dataclass_fields__}
         given = {name: value for name, value in parsed.items() if name in known}
         for name, info in table(RunOptions):
             if info.repeated and isinstance(given.get(name), str):
@@ -116,6 +129,20 @@ class Command(BaseCommand):
         if options.edge:
             client = at_edge(client)
         return RunCommand(options, client, self._voice()).run()
+
+    def _carry_out_pending(self, parsed: dict[str, Any]) -> int:
+        known = {*MODE_ARGUMENTS, *RunOptions.__dataclass_fields__} - {"database", "retry_failed", "json"}
+        for name in sorted(known):
+            if parsed.get(name) not in (None, False, [], ()):
+                raise OptionError(f"{{pending}} takes no {{{name}}}: declarations say what is run")
+        using = parsed.get("database") or DEFAULT_DB_ALIAS
+        if using not in connections:
+            raise ConfigurationError(f"DATABASES has no {using!r}; it has {', '.join(connections)}")
+        name = parsed["pending"]
+        return PendingCommand(
+            using, name if isinstance(name, str) else None, self._voice(), as_json=bool(parsed["json"]),
+            retry_failed=bool(parsed.get("retry_failed")), watch=bool(parsed.get("watch")),
+        ).run()  # fmt: skip
 
     def _voice(self) -> Any:
         # Django's wrapper ends each write with a new line, and a bar is many writes.

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from loopai import SyncLoopaiClient
-from loopai.config import OPTIONS
 
 pytest.importorskip("pydantic_monty", reason="README's code runs on the embedded server, which needs Python 3.10")
 from loopai import local
@@ -49,10 +48,9 @@ def blocks() -> list[Block]:
 
 BLOCKS = blocks()
 PYTHON = [block for block in BLOCKS if block.language == "python"]
-TESTS = [block for block in PYTHON if re.search(r"^(async )?def test_", block.code, re.MULTILINE)]
 # A file of a site is named by its first line; these are run where the guides are, in a site.
 FILES = [block for block in PYTHON if re.match(r"# [\w/]+\.py\n", block.code)]
-SNIPPETS = [block for block in PYTHON if block not in TESTS and block not in FILES]
+SNIPPETS = [block for block in PYTHON if block not in FILES]
 COMMANDS = [
     (block.section, line[2:])
     for block in BLOCKS
@@ -82,10 +80,6 @@ def spam(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOPAI_TASKS", f"spam={known['spam']}")
 
 
-def shown(found: list[Block]) -> list[object]:
-    return [pytest.param(block, id=f"line-{block.line}") for block in found]
-
-
 @pytest.mark.usefixtures("spam")
 @pytest.mark.parametrize("section", list(dict.fromkeys(block.section for block in SNIPPETS)))
 def test_a_sections_python_runs_from_top_to_bottom(
@@ -101,15 +95,6 @@ def test_a_sections_python_runs_from_top_to_bottom(
             exec(compile(source, "README.md", "exec", dont_inherit=True), namespace)
 
 
-@pytest.mark.parametrize("block", shown(TESTS))
-def test_a_test_that_is_shown_passes(block: Block, tmp_path: Path) -> None:
-    """A test in README passes as a file of its own, under the pytest plugin that comes with loopai."""
-    (tmp_path / "test_shown.py").write_text(block.code, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:django", "test_shown.py"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert run.returncode == 0, run.stdout + run.stderr
-
-
 @pytest.mark.parametrize(("section", "command"), [pair for pair in COMMANDS if pair[1].startswith("make")])
 def test_a_make_verb_that_is_shown_exists(section: str, command: str) -> None:
     """`make` knows each verb that README names."""
@@ -118,6 +103,7 @@ def test_a_make_verb_that_is_shown_exists(section: str, command: str) -> None:
     assert set(words) <= set(verbs), f"{section}: {command}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("spam")
 def test_the_shells_commands_run(server: str, tmp_path: Path) -> None:
     """The `loopai` commands of README, in its order, each end with exit code 0."""
@@ -134,13 +120,6 @@ def test_the_shells_commands_run(server: str, tmp_path: Path) -> None:
             shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         assert run.returncode == 0, f"{command}\n{run.stdout}{run.stderr}"
-
-
-def test_the_table_of_options_is_the_one_in_the_code() -> None:
-    """README names every option, in the code's order, with its environment variable."""
-    table = README.partition("| argument | environment |")[2].partition("\n\n")[0]
-    rows = re.findall(r"^\| `(\w+)` \| `(LOOPAI_\w+)` \|", table, re.MULTILINE)
-    assert rows == [(option.argument, option.environment) for option in OPTIONS]
 
 
 @pytest.mark.slow

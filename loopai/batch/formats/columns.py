@@ -1,0 +1,42 @@
+"""Names of columns, of the cells of a header as people leave them. Where the header stands is not found here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ...exceptions import OptionError
+
+REMEDY = (
+    "Pass {skip_lines} N if the header stands below, {comment} if what stands above it are comments, or "
+    "{no_header} where there is none"
+)
+
+
+def numbered(width: int) -> list[str]:
+    """The names of columns without a header."""
+    return [f"column_{number}" for number in range(1, width + 1)]
+
+
+def named(cells: Sequence[str], source: str, line: int) -> list[str]:
+    """The names: a cell without one is `column_3`. Raises `OptionError` for a name that stands twice, and a title."""
+    unnamed = sum(1 for cell in cells if not cell)
+    if unnamed > 1 and unnamed == len(cells) - 1:
+        raise OptionError(
+            "{name}: line {line} names only one of its {width} columns. " + REMEDY,
+            name=source, line=line, width=len(cells),
+        )  # fmt: skip
+    taken = set(cells)
+    names = []
+    for cell, free in zip(cells, numbered(len(cells))):
+        while not cell and free in taken:
+            free += "_"  # noqa: PLW2901  # until it is free
+        names.append(cell or free)
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise OptionError(
+            "{name}: its header names the column {column!r} twice. Rename one, or pass {no_header} and "
+            "{skip_lines} {line}: columns are then column_1, column_2, …",
+            name=source, column=twice[0], line=line,
+        )  # fmt: skip
+    return names

@@ -1,0 +1,167 @@
+"""Rows of JSON: one object a line, or the elements of one array. The first byte tells which."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator
+from typing import IO, Any, Optional
+
+from pydantic_core import from_json
+
+from ..._core.splitting import BYTE_ORDER_MARK, ArraySplitter, LineSplitter, NotAnArray
+from ..._core.texts import json_kind
+from ...exceptions import ConfigurationError, OptionError
+from .encoding import AsUtf8, checked, encoding_of, is_utf8, not_in
+from .packing import BLOCK, BREAKS_OFF, cut_off
+from .source import LONGEST_LINE, FromInput, Input, Record
+
+_BLANKS = b" \t\r\n"
+_END_OF_FILE = b"\x1a"  # as DOS marks it
+
+# What may be a number beyond those of JSON's readers, which make it infinite.
+_MAYBE_HUGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{309}")
+
+
+def read_json(text: bytes) -> Any:
+    """The value. Raises `ValueError` for what is not JSON, and for a number that is too large."""
+    value = from_json(text, allow_inf_nan=False)
+    if _MAYBE_HUGE.search(text) is not None and _has_infinity(value):
+        raise ValueError("a number in it is too large: write it as text")
+    return value
+
+
+def _has_infinity(value: Any) -> bool:
+    rest = [value]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            rest.extend(value.values())
+        elif isinstance(value, list):
+            rest.extend(value)
+        elif isinstance(value, float) and math.isinf(value):
+            return True
+    return False
+
+
+def elements(stream: IO[bytes], longest: int) -> Iterator[Record]:
+    """The elements of a JSON array, one at a time, whatever the array's length. Raises `NotAnArray`."""
+    splitter = ArraySplitter(longest)
+    while block := stream.read1(BLOCK):  # type: ignore[attr-defined]  # a buffered reader
+        for number, element in splitter.feed(block):
+            yield _record(f"row {number}", number, element, longest)
+    splitter.finish()
+
+
+def _record(place: str, number: int, text: Optional[bytes], longest: int) -> Record:
+    if text is None:
+        return number, None, f"{place} is longer than {longest:,} bytes"
+    try:
+        columns = read_json(text)
+    except ValueError as error:
+        if "invalid unicode code point" in str(error):
+            return number, None, not_in(place, "utf-8")
+        return number, None, f"{place} is not JSON: {_within_line(error)}"
+    if type(columns) is not dict:
+        kind = json_kind(columns)
+        return number, None, f"{place} is {kind}: each row must be an object {{…}}"
+    return number, columns, None
+
+
+def _within_line(error: ValueError) -> str:
+    # The parser counts lines of its own, and its second begins after ours has ended.
+    return re.sub(r" at line \d+ column 0$", "", str(error)).replace(" at line 1 column", " at column")
+
+
+class JsonSource(FromInput):
+    """One JSON object a line, blank lines skipped, or one array of objects; the first byte tells which.
+
+    A row of more than `longest` bytes fails. What is said to be UTF-8 may be UTF-16 or UTF-32 as well.
+    Raises `ConfigurationError` for what is neither lines nor an array.
+    """
+
+    header: Optional[list[str]] = None
+
+    def __init__(self, given: Input, encoding: str = "utf-8", longest: int = LONGEST_LINE) -> None:
+        super().__init__(given)
+        self._longest = longest
+        self._given_encoding = checked(encoding)
+        self._encoding = self._given_encoding
+        self._is_array: Optional[bool] = None
+
+    @property
+    def reading(self) -> Optional[dict[str, Any]]:
+        """See `FromInput`."""
+        return None if is_utf8(self._given_encoding) else {"encoding": self._given_encoding}
+
+    def check(self) -> None:
+        """See that there are rows of JSON, as far as the first bytes tell. Raises `ConfigurationError`."""
+        head = self._input.head()
+        self._encoding = encoding_of(head, self._given_encoding)
+        if not is_utf8(self._encoding):
+            head = head.decode(self._encoding, "ignore").encode()
+        start = head.removeprefix(BYTE_ORDER_MARK).lstrip(_BLANKS).rstrip(_END_OF_FILE)
+        self._is_array = start.startswith(b"[")
+        if not start or self._is_array:
+            return
+        if not start.startswith(b"{"):
+            first = start.decode("utf-8", "replace")[:1]
+            raise OptionError(
+                "{name} starts with {first!r}: JSON rows are one object {{…}} a line, or an array of objects. "
+                "Pass {format} if it is another format",
+                name=self.name,
+                first=first,
+            )
+        line, _, rest = start.partition(b"\n")
+        following = rest.lstrip(_BLANKS)
+        if following and not following.startswith(b"{") and _is_cut(line):
+            raise ConfigurationError(
+                f"{self.name} holds one object over several lines: JSON rows are one object {{…}} a line, "
+                "or an array of objects"
+            )
+
+    def __iter__(self) -> Iterator[Record]:
+        """Read the rows in order."""
+        if self._is_array is None:
+            self.check()
+        file: IO[bytes] = self._input.open()
+        if not is_utf8(self._encoding):
+            file = io.BufferedReader(AsUtf8(file, self._encoding), BLOCK)
+        rows = elements(file, self._longest) if self._is_array else self._lines(file)
+        last = 0
+        try:
+            for record in rows:
+                last = record[0]
+                yield record
+        except NotAnArray:
+            yield last + 1, None, f"after row {last}, the array ends in the middle, or something else follows it"
+        except BREAKS_OFF as error:
+            yield last + 1, None, f"{'row' if self._is_array else 'line'} {last + 1}: {cut_off(error)}"
+        except UnicodeError:
+            yield last + 1, None, f"{not_in(f'what follows line or row {last}', self._encoding)}; it is not read"
+        finally:
+            self._input.close()
+
+    def _lines(self, file: IO[bytes]) -> Iterator[Record]:
+        splitter = LineSplitter(self._longest)
+        while block := file.read1(BLOCK):  # type: ignore[attr-defined]  # a buffered reader
+            for number, line in splitter.feed(block):
+                if line is None or line.strip() != _END_OF_FILE:
+                    yield self._line(number, line)
+        for number, line in splitter.finish():
+            last = None if line is None else line.rstrip(_END_OF_FILE)
+            if last != b"":
+                yield self._line(number, last)
+
+    def _line(self, number: int, line: Optional[bytes]) -> Record:
+        return _record(f"line {number}", number, line, self._longest)
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether JSON ends in the middle with this line."""
+    try:
+        from_json(line)
+    except ValueError as error:
+        return str(error).startswith("EOF")
+    return False

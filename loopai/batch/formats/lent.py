@@ -1,0 +1,50 @@
+"""An open file of the caller's as a source of rows. It is read from where it stands, and stays open."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from typing import Any, Optional
+
+from ..._core.rowsets import refused
+
+
+class LentFile(io.RawIOBase):
+    """The bytes of a file that somebody else opened, and closes."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        name = getattr(file, "name", None)
+        self.path = name if isinstance(name, str) else None
+        """The path that the file says it has, for its format."""
+        self.called = self.path or f"the {type(file).__name__}"
+        """Its name in errors."""
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See `io.RawIOBase`."""
+        data: bytes = self._file.read(len(buffer)) or b""
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def lent_file(rows: object) -> Optional[LentFile]:
+    """The file that `rows` is; `None` if it is none. Raises `ValidationException` for one without bytes to read."""
+    read = getattr(rows, "read", None)
+    if not callable(read) or isinstance(rows, type):
+        return None
+    kind = type(rows).__name__
+    if inspect.iscoroutinefunction(read):
+        raise refused(
+            "rows", f"must be a file that is read without await, not a {kind}: for an upload pass upload.file"
+        )
+    try:
+        nothing = read(0)
+    except (OSError, TypeError, ValueError) as error:
+        raise refused("rows", f"is a {kind} that cannot be read: {error}") from None
+    if not isinstance(nothing, bytes):
+        raise refused("rows", f"must be a file opened in binary mode, not a {kind}: open(path, 'rb')")
+    return LentFile(rows)

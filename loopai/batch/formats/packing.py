@@ -1,0 +1,308 @@
+"""Compressed files: recognised by their first bytes, and unpacked as they are read. Rows are not known here."""
+
+from __future__ import annotations
+
+import bz2
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO, Any, Callable, Optional
+
+from ...exceptions import ConfigurationError
+
+BLOCK = 32_768
+"""Bytes read at a time where rows are cut out of what is read; whoever waits for a row is not kept long by one."""
+
+LONGEST_MAGIC = 10
+"""Bytes that tell every packing."""
+
+LAYERS = 2
+"""How often a file may be packed: `mails.csv.gz` in `mails.zip`."""
+
+BREAKS_OFF = (EOFError, OSError, zlib.error, lzma.LZMAError)
+"""What reading raises where packed bytes end in the middle or are damaged."""
+
+_XZ_MEMORY = 1 << 28
+"""Bytes of memory for unpacking xz; `xz -9` needs a quarter of it."""
+
+_ZSTD_WINDOW = 1 << 27
+"""Bytes of a window of zstd that are unpacked; what `zstd` itself unpacks without being told to."""
+
+_ZSTD_STEP = 512
+"""Packed bytes unpacked at a time: they are at most some 20 MB, as `zstandard` bounds no step by itself."""
+
+_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
+
+_ARCHIVES = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"\x04\x22\x4d\x18": "packed with lz4",
+    b"\x1f\x9d": "packed with compress",
+    b"\x5d\x00\x00": "packed with lzma",
+}
+
+
+class TrailingData(OSError):
+    """Something else stands behind the end of packed bytes."""
+
+
+def packing_of(head: bytes) -> Optional[str]:
+    """`gzip`, `bzip2`, `xz`, `zstd` or `zip` by the first bytes; `None` for others."""
+    if head[:2] == b"\x1f\x8b":
+        return "gzip"
+    if head[:3] == b"BZh" and head[4:10] in {b"1AY&SY", b"\x17rE8P\x90"}:
+        return "bzip2"
+    if head[:6] == b"\xfd7zXZ\x00":
+        return "xz"
+    # A frame, or one that holds nothing and is skipped.
+    if head[:4] == b"\x28\xb5\x2f\xfd" or (head[1:4] == b"\x2a\x4d\x18" and head[:1] and head[0] >> 4 == 5):
+        return "zstd"
+    return "zip" if head[:4] in {b"PK\x03\x04", b"PK\x05\x06"} else None
+
+
+def archive_of(head: bytes) -> Optional[str]:
+    """What a packed file is that is not read here, in words; `None` for others."""
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    return next((told for magic, told in _ARCHIVES.items() if head.startswith(magic)), None)
+
+
+def without_packing(name: str) -> str:
+    """A file's name without the suffixes of its packings."""
+    for _ in range(LAYERS):
+        suffix = next((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), "")
+        name = name[: len(name) - len(suffix)]
+    return name
+
+
+def unpacked(packed: IO[bytes], packing: str) -> io.BufferedReader:
+    """The bytes that `packed` unpacks to. Raises `ConfigurationError` where a library is missing."""
+    makes: dict[str, Callable[[], Any]] = {
+        "gzip": _Gzip,
+        "bzip2": bz2.BZ2Decompressor,
+        "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY),
+    }
+    make = makes[packing] if packing in makes else _zstd()
+    return io.BufferedReader(_Unpacked(packed, packing, make), BLOCK)
+
+
+def document_in(names: Collection[str]) -> Optional[str]:
+    """`xlsx`, or another document's name in words, where these are the names of files in one; `None` for others."""
+    if "xl/workbook.xml" in names:
+        return "xlsx"
+    if "xl/workbook.bin" in names:
+        return "a binary Excel workbook (.xlsb)"
+    if "mimetype" in names:
+        return "an OpenDocument file (.ods)"
+    return "an Office document" if "[Content_Types].xml" in names else None
+
+
+def cut_off(error: Exception) -> str:
+    """What is said where an input breaks off."""
+    if isinstance(error, TrailingData):
+        return "something else follows the end of the compressed data, which is not read: remove it"
+    return f"the input ends in the middle ({error}): what follows is not read"
+
+
+class _Gzip:
+    """A decompressor of `zlib` as those of the other modules are."""
+
+    def __init__(self) -> None:
+        self._made = zlib.decompressobj(wbits=31)
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        return self._made.decompress(self._made.unconsumed_tail + data, most)
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._made.unconsumed_tail
+
+    @property
+    def eof(self) -> bool:
+        return self._made.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._made.unused_data
+
+
+class _WholeSteps:
+    """A decompressor of `zstandard` as those of the standard library are."""
+
+    needs_input = True
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def decompress(self, data: bytes, most: int = -1) -> bytes:
+        unpacked: bytes = self._made.decompress(data)
+        return unpacked
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._made.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._made.unused_data)
+
+
+def _zstd() -> Callable[[], Any]:
+    try:
+        from compression.zstd import (  # type: ignore[import-not-found,unused-ignore]  # from Python 3.14 on
+            DecompressionParameter,
+            ZstdDecompressor,
+        )
+    except ImportError:
+        pass
+    else:
+        options = {DecompressionParameter.window_log_max: _ZSTD_WINDOW.bit_length() - 1}
+        return lambda: ZstdDecompressor(options=options)
+    try:
+        import zstandard
+    except ImportError:
+        raise ConfigurationError("reading zstd needs zstandard: pip install zstandard") from None
+    made = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    return lambda: _WholeSteps(made.decompressobj())
+
+
+class _Unpacked(io.RawIOBase):
+    """What streams of one packing, one or several on end, unpack to.
+
+    Raises an error of `BREAKS_OFF` where one ends in the middle or is damaged, and `TrailingData`. The readers of the
+    standard library take what follows for padding or lose what comes before, and have no limit on memory.
+    """
+
+    def __init__(self, packed: IO[bytes], packing: str, make: Callable[[], Any]) -> None:
+        self._packed: Any = packed
+        self._packing = packing
+        self._make = make
+        self._stream = make()
+        self._rest = self._held = b""
+        self._over = False
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See `io.RawIOBase`."""
+        while not self._held and not self._over:
+            try:
+                self._held = self._step(len(buffer))
+            except BREAKS_OFF:
+                raise
+            except Exception as error:
+                # `zstandard` and `compression.zstd` each have a class of this name, which needs them to be imported.
+                if type(error).__name__ != "ZstdError":
+                    raise
+                raise OSError(str(error)) from None
+        count = min(len(buffer), len(self._held))
+        buffer[:count] = self._held[:count]
+        self._held = self._held[count:]
+        return count
+
+    def _step(self, most: int) -> bytes:
+        """What the next packed bytes unpack to, which may be nothing."""
+        if self._stream.eof:
+            self._begin_next()
+            return b""
+        data = b""
+        if self._stream.needs_input:
+            data = self._rest or self._read()
+            if not data:
+                raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            step = _ZSTD_STEP if isinstance(self._stream, _WholeSteps) else len(data)
+            data, self._rest = data[:step], data[step:]
+        made: bytes = self._stream.decompress(data, most)
+        return made
+
+    def _begin_next(self) -> None:
+        """Begin with the stream that follows the one that has ended, if one does. Raises `TrailingData`."""
+        rest = self._stream.unused_data + self._rest or self._read()
+        # As tapes and some servers pad them.
+        while rest and not rest.strip(b"\0"):
+            rest = self._read()
+        rest = rest.lstrip(b"\0")
+        if not rest:
+            self._over = True
+            return
+        while len(rest) < LONGEST_MAGIC and (more := self._read()):
+            rest += more
+        if packing_of(rest) != self._packing:
+            raise TrailingData
+        self._stream, self._rest = self._make(), rest
+
+    def _read(self) -> bytes:
+        data: bytes = self._packed.read1(BLOCK)
+        return data
+
+
+class ZippedFile:
+    """The one file in a zip archive at a path. Raises `ConfigurationError` for an archive of none or several.
+
+    `names` are all that are in it, those that macOS adds apart.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                found = [info for info in archive.infolist() if not info.is_dir()]
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+            raise ConfigurationError(f"{path} cannot be read: {error}") from None
+        self._files = [info for info in found if not info.filename.startswith("__MACOSX/")]
+        self.names = [info.filename for info in self._files]
+        self.size = sum(info.file_size for info in self._files)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        if len(self._files) != 1:
+            named = ", ".join(self.names[:3]) + (", …" if len(self.names) > 3 else "")
+            told = f"holds {len(self.names)} files ({named})" if self.names else "is an empty archive"
+            raise ConfigurationError(f"{self._path} {told}: unpack it, and name the file that has the rows")
+        return self.names[0]
+
+    def open(self) -> io.BufferedReader:
+        """The file's bytes."""
+        name = self.name
+        if self._files[0].flag_bits & 1:
+            raise ConfigurationError(f"{self._path} is encrypted: unpack it first")
+        try:
+            return io.BufferedReader(_Closing(zipfile.ZipFile(self._path), name), BLOCK)
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+            raise ConfigurationError(f"{self._path} cannot be read: {error}") from None
+
+
+class _Closing(io.RawIOBase):
+    """A file in an archive, which is closed with it."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._archive = archive
+        try:
+            self._file: Any = archive.open(name)
+        except BaseException:
+            archive.close()
+            raise
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See `io.RawIOBase`."""
+        try:
+            data = self._file.read1(len(buffer))
+        except zipfile.BadZipFile as error:
+            raise OSError(str(error)) from None
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close both."""
+        self._archive.close()
+        super().close()

@@ -1,0 +1,171 @@
+"""`run_queryset` and `arun_queryset`: a batch over a queryset, from code. What a run does is `inline`'s."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Optional, Union, cast
+from uuid import uuid4
+
+from asgiref.sync import sync_to_async
+from django.db import connections, models, router
+from django.db.models import QuerySet
+from django.db.models.query import RawQuerySet
+from typing_extensions import Unpack
+
+from ....batch.engine.scheduler import INTERRUPTED
+from ....batch.engine.stopping import Stop
+from ....batch.options import Mode
+from ....batch.reporting.report import write_report
+from ....batch.reporting.snapshot import Watcher
+from ....exceptions import ConfigurationError, LoopaiException
+from ....shell.edge import at_edge
+from ..clients import get_client
+from ..conf import DEFAULT_ALIAS
+from ..models import BatchRun
+from .inline import carry_out, open_inline
+from .options import QuerysetOptions, RunOptions, refuse_unknown
+from .plan import plan_of
+from .queryset import InstancesQuerySet, model_of
+from .recording import LeaseLost
+from .run_lookup import ResolvedPlan
+
+logger = logging.getLogger("loopai")
+
+MOST_INSTANCES = 10_000
+"""Instances of one run: their keys stand in every query for its rows."""
+
+Mapped = Union[Iterable[str], Mapping[str, str], None]
+
+
+class BatchStopped(LoopaiException):
+    """A run ended before all of its rows did. `run` is the `BatchRun`; `mode="resume"` continues it.
+
+    `__cause__` is what stopped it, where that was an error of the server or of the connection.
+    """
+
+    def __init__(self, message: str, run: Optional[BatchRun] = None) -> None:
+        super().__init__(message)
+        self.run = cast("BatchRun", run)
+
+
+def run_queryset(
+    queryset: Union[QuerySet[Any], Iterable[models.Model], str],
+    task: str,
+    *,
+    save_to: Sequence[str],
+    mapping: Mapped = None,
+    mode: Mode = "new",
+    alias: str = DEFAULT_ALIAS,
+    database: Optional[str] = None,
+    stop: Optional[Stop] = None,
+    watchers: Sequence[Watcher] = (),
+    **options: Unpack[QuerysetOptions],
+) -> BatchRun:
+    """Run the rows of a queryset through a task in this process, write the results to them, and return the `BatchRun`.
+
+    `queryset` is any unsliced QuerySet, its name as `loopai_batch` takes it (`"mail.Message:unread"`), or an iterable
+    of saved instances, which is always a new run and leaves the instances themselves as they are. The other arguments
+    are the flags of `loopai_batch`. Rows and run are in the database of `.using()`, else in `database`, else in the one
+    that the router writes to. `stop` ends the run when it is called, `watchers` are called during the run. With
+    `mode="resume"` a run that is finished already is returned as it is.
+
+    Failed rows are counted in `run.errors`. Raises `BatchStopped` where the run ended early, `ConfigurationError` for
+    what cannot be run, and the `LoopaiException` or `DatabaseError` that kept the run from starting.
+    """
+    refuse_unknown("run_queryset", options)
+    named, given, using = _rows_of(queryset, database, mode)
+    if using not in connections:
+        raise ConfigurationError(f"DATABASES has no {using!r}; it has {', '.join(connections)}")
+    parts = [f"{to}={path}" for to, path in mapping.items()] if isinstance(mapping, Mapping) else list(mapping or ())
+    client = get_client(alias)
+    made = RunOptions(
+        task=task, queryset=named if given is None else given, save_to=list(save_to), mapping=parts, mode=mode,
+        alias=alias, database=using, **options,
+    )  # fmt: skip
+    plan = plan_of(made, client)
+    resolved = ResolvedPlan(plan, using, given)
+    run = open_inline(resolved, mode, logger.info)
+    if run is None:
+        finished = BatchRun.objects.db_manager(using).latest_of(plan.fingerprint)
+        return cast("BatchRun", finished)
+    if made.edge:
+        client = at_edge(client)
+    try:
+        ended, summary = carry_out(run, resolved, client, run.owner, stop=stop, watchers=watchers, expect=made.expect)
+    except LeaseLost as error:
+        raise BatchStopped(f"{error}: nothing more was written here", run) from error
+    if made.report is not None:
+        write_report(made.report, ended.snapshot(), summary)
+    if run.state != BatchRun.State.FINISHED:
+        why = run.error or ("cancelled" if run.cancel_requested else INTERRUPTED)
+        raise BatchStopped(
+            f"run {run.pk} ended before its rows did ({why}): run it again with mode='resume' to continue", run
+        ) from ended.scheduler.error
+    return run
+
+
+async def arun_queryset(
+    queryset: Union[QuerySet[Any], Iterable[models.Model], str],
+    task: str,
+    *,
+    save_to: Sequence[str],
+    mapping: Mapped = None,
+    mode: Mode = "new",
+    alias: str = DEFAULT_ALIAS,
+    database: Optional[str] = None,
+    stop: Optional[Stop] = None,
+    watchers: Sequence[Watcher] = (),
+    **options: Unpack[QuerysetOptions],
+) -> BatchRun:
+    """As `run_queryset`, from async code; the work is done in a thread.
+
+    Where the caller is cancelled, the run is stopped, and its end waited for, at most for the grace of `stop` (30
+    seconds): what has come back is written, and `mode="resume"` continues.
+    """
+    stop = stop or Stop()
+    work = partial(
+        run_queryset, queryset, task, save_to=save_to, mapping=mapping, mode=mode, alias=alias, database=database,
+        stop=stop, watchers=watchers, **options,
+    )  # fmt: skip
+    running = asyncio.ensure_future(sync_to_async(work)())
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stop()
+        while not running.done():
+            with suppress(asyncio.CancelledError):  # cancelled again: the run's end is still near
+                await asyncio.wait([running])
+        if not running.cancelled() and running.exception() is not None:
+            logger.info("a run over a queryset was cancelled: %s", running.exception())
+        raise
+
+
+def _rows_of(
+    given: Union[QuerySet[Any], Iterable[models.Model], str], database: Optional[str], mode: str
+) -> tuple[str, Optional[QuerySet[Any]], str]:
+    """What names the rows, the QuerySet of them where there is one, and their database."""
+    if isinstance(given, str):
+        return given, None, database or router.db_for_write(model_of(given))
+    if isinstance(given, RawQuerySet):
+        raise ConfigurationError("queryset: a raw query cannot be paged; pass a QuerySet, or a list of its instances")
+    if isinstance(given, QuerySet):
+        return "", given, given._db or database or router.db_for_write(given.model)
+    if isinstance(given, (models.Model, models.Manager)) or not isinstance(given, Iterable):
+        raise ConfigurationError("queryset must be a QuerySet, the name of one, or an iterable of instances")
+    if mode != "new":
+        raise ConfigurationError(f"mode {mode!r}: instances are always a new run; pass a QuerySet to resume it")
+    rows = list(given)
+    kinds = {type(row)._meta.concrete_model for row in rows if isinstance(row, models.Model)}
+    if len(kinds) != 1 or not all(isinstance(row, models.Model) for row in rows):
+        raise ConfigurationError("queryset: an iterable must hold instances of one model, at least one")
+    if any(row.pk is None or row._state.adding for row in rows):
+        raise ConfigurationError("queryset: an instance is not saved yet; save it first")
+    if len(rows) > MOST_INSTANCES:
+        raise ConfigurationError(f"queryset: more than {MOST_INSTANCES:,} instances; pass a QuerySet of them")
+    (model,) = kinds
+    using = database or router.db_for_write(cast("Any", model), instance=rows[0])
+    return "", InstancesQuerySet.of(cast("Any", model), [row.pk for row in rows], using, str(uuid4())), using

@@ -1,0 +1,334 @@
+"""Entries carried out: rows read anew, run as one call of the batch engine, written while they are what was read.
+
+No transaction is open while a request is under way. Who calls this, and when, is `saving` and `pending`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from django.db import connections, transaction
+
+from ...._core.hooks import CallInfo
+from ...._core.operations import Operation
+from ....batch.api import call_of
+from ....batch.engine import threads
+from ....batch.engine.driver import Driver
+from ....batch.engine.reader import Reader, from_values
+from ....batch.engine.run import Run
+from ....batch.engine.scheduler import Scheduler
+from ....batch.engine.sender import Sender
+from ....batch.engine.stopping import Stop
+from ....batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
+from ....batch.reporting.quality import storable
+from ....batch.reporting.snapshot import Snapshot
+from ....batch.reporting.statistics import Statistics, Summary
+from ....batch.rows import CANCELLED, ERROR, Outcome
+from ....exceptions import ConnectionException, LoopaiException, RateLimitException, ServerException
+from ....preparation import batch_sender
+from ....shell.command import find_task
+from ..batches.bulk_update import empty
+from ..batches.leases import BEAT_SECONDS, LEASE_SECONDS
+from ..batches.queryset import KeyedRow
+from ..batches.row_writer import OutcomeWriter
+from ..batches.run_lookup import ResolvedPlan
+from ..models import PendingRow
+from ..models.parts import LONGEST_MESSAGE
+from . import outbox
+from .declarations import Declaration, after
+
+if TYPE_CHECKING:
+    from ....client import SyncLoopaiClient
+
+logger = logging.getLogger("loopai")
+
+PATIENCE = 3
+"""Attempts after which a request that fails is split: one of its rows may be what fails it."""
+
+BUSY_SECONDS = 1.0
+"""Seconds until a row is tried again that another transaction had locked."""
+
+
+@dataclass
+class Carried:
+    """What became of entries: their numbers, what was written by entry and column, and what postponed the rest.
+
+    `late` says that the time was up.
+    """
+
+    done: int = 0
+    failed: int = 0
+    postponed: int = 0
+    written: dict[str, dict[str, Any]] = field(default_factory=dict)
+    error: Optional[LoopaiException] = None
+    late: bool = False
+
+    def add(self, other: Carried) -> None:
+        """Count another's, too."""
+        self.done += other.done
+        self.failed += other.failed
+        self.postponed += other.postponed
+        self.error = other.error or self.error
+
+
+class KnownTasks:
+    """The tasks of declarations, as the server of this client has them; looked up once for each."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, str, Optional[int]]] = {}
+
+    def get(self, declaration: Declaration, client: SyncLoopaiClient, timeout: Optional[float] = None) -> Any:
+        """The id of a declaration's task and its active version. Raises `LoopaiException` and `ConfigurationError`."""
+        known = self._known.get(declaration.name)
+        # A test's stand-in, or changed settings, are another client. A task without a program may have one by now.
+        if known is not None and known[0] is client and (declaration.version or known[2]) is not None:
+            return known[1:]
+        asked = client if timeout is None else client.with_options(timeout=timeout, deadline=timeout, max_retries=0)
+        task = find_task(asked, declaration.task)
+        self._known[declaration.name] = client, str(task.id), task.active_version
+        return str(task.id), task.active_version
+
+    def forget(self, declaration: Declaration) -> None:
+        """Look the task up anew: its program may be another."""
+        self._known.pop(declaration.name, None)
+
+
+known_tasks = KnownTasks()
+
+
+def carry(
+    declaration: Declaration,
+    using: str,
+    owner: str,
+    taken: Sequence[PendingRow],
+    client: SyncLoopaiClient,
+    stop: Stop,
+    *,
+    until: Optional[float] = None,
+    clock: Callable[[], float] = monotonic,
+) -> Carried:
+    """Carry out entries that `owner` has taken; none of them is its owner's afterwards.
+
+    Nothing is waited for beyond `until`, which `clock` tells. Raises what the database raises; the lease then runs out.
+    """
+    ids = [entry.pk for entry in taken]
+    try:
+        task_id, version = known_tasks.get(declaration, client, None if until is None else until - clock())
+    except LoopaiException as error:
+        known_tasks.forget(declaration)
+        outbox.postpone(using, owner, ids, str(error))
+        return Carried(postponed=len(taken), error=error, late=until is not None and clock() >= until)
+    except Exception:
+        outbox.release(using, owner, ids, seconds=60.0)
+        raise
+    plan = declaration.plan(task_id, version, using)
+    resolved = ResolvedPlan(plan, using, declaration.model._base_manager.all())
+    entries = {entry.key: entry for entry in taken}
+    rows = []
+    found: dict[str, Any] = {}
+    for values in resolved.rows.by_key(entries).values():
+        found[outbox.key_of(declaration, values[0])] = values
+    for number, key in enumerate(sorted(found), 1):
+        rows.append(resolved.rows.row(found[key], number, None))
+    outcomes, failure, late = _executed(declaration, resolved, rows, client, using, owner, stop, taken, until, clock)
+    writer = _EntryWriter(declaration, resolved, using, owner, entries, declaration.version or version)
+    ended = [outcome for outcome in outcomes if outcome.status != CANCELLED]
+    writer.write(ended, [key for key in entries if key not in found])
+    carried = writer.carried
+    carried.error, carried.late = failure, late
+    carried.postponed += len(outcomes) - len(ended)
+    if isinstance(failure, RateLimitException):
+        pause = LIMITER_PAUSE if failure.retry_after is None else min(failure.retry_after, LONGEST_PAUSE)
+        outbox.release(using, owner, ids, seconds=pause)
+    elif failure is not None and not late:
+        known_tasks.forget(declaration)
+        outbox.postpone(using, owner, ids, str(failure))
+    elif carried.done + carried.failed < len(taken):
+        outbox.release(using, owner, ids, seconds=BUSY_SECONDS if writer.busy else 0.0)
+    return carried
+
+
+def _executed(
+    declaration: Declaration,
+    resolved: ResolvedPlan,
+    rows: Sequence[KeyedRow],
+    client: SyncLoopaiClient,
+    using: str,
+    owner: str,
+    stop: Stop,
+    taken: Sequence[PendingRow],
+    until: Optional[float],
+    clock: Callable[[], float],
+) -> tuple[list[Outcome], Optional[LoopaiException], bool]:
+    """How the rows ended, what kept the rest from it, and whether that was the time."""
+    if not rows:
+        return [], None, False
+    ends = Stop(grace=0.0)
+    forget = stop.on_request(ends)
+    timer: Optional[threading.Timer] = None
+    if until is not None:
+        left = until - clock()
+        client = client.with_options(timeout=max(left, 0.001))
+        timer = threading.Timer(max(left, 0.0), ends)
+        timer.daemon = True
+        timer.start()
+    sender = _StoppingSender(batch_sender(client), ends, splits=min(entry.tries for entry in taken) >= PATIENCE)
+    made = Run(
+        call_of(resolved.plan.task_id, resolved.plan, plain=resolved.rows.plain),
+        rows,
+        Reader(from_values(None)),
+        Scheduler(resolved.plan),
+        Statistics(0.0),
+        watchers=[_Lease(using, owner, [entry.pk for entry in taken])],
+    )
+    try:
+        outcomes = list(threads.perform(Driver(lambda _: made, sender, ends, emits=True, raises=False)))
+    finally:
+        forget()
+        if timer is not None:
+            timer.cancel()
+    late = until is not None and clock() >= until
+    return outcomes, sender.error or made.scheduler.error, late
+
+
+class _StoppingSender:
+    """A sender that repeats nothing: what may go better later is for a later attempt.
+
+    With `splits`, a request that the server cannot answer is split until the row that is the cause stands alone.
+    """
+
+    def __init__(self, sender: Sender, stop: Stop, *, splits: bool) -> None:
+        self._sender = sender
+        self._stop = stop
+        self._splits = splits
+        self.items, self.resends = sender.items, sender.resends
+        self.end = sender.end
+        self.error: Optional[LoopaiException] = None
+
+    def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
+        """See `Sender`."""
+        send = self._sender.begin(batch)
+
+        def once(operation: Operation[Any]) -> Any:
+            try:
+                return send(operation)
+            except (ConnectionException, ServerException, RateLimitException) as error:
+                splits = self._splits and isinstance(error, ServerException) and error.status_code != 503
+                if not splits:
+                    self.error = error
+                    self._stop()
+                raise
+
+        return once
+
+
+class _Lease:
+    """Prolongs the lease of the entries while their request is under way."""
+
+    def __init__(self, using: str, owner: str, ids: Sequence[str]) -> None:
+        self._using = using
+        self._owner = owner
+        self._ids = ids
+        self._next = monotonic() + BEAT_SECONDS
+
+    def update(self, snapshot: Snapshot) -> None:
+        """See `Watcher`."""
+        if monotonic() >= self._next:
+            self._next = monotonic() + BEAT_SECONDS
+            outbox.beat(self._using, self._owner, self._ids, LEASE_SECONDS)
+
+    def finish(self, snapshot: Snapshot, summary: Summary) -> None:
+        """See `Watcher`."""
+
+
+class _EntryWriter(OutcomeWriter):
+    """Writes outcomes into their rows, and takes their entries out of the outbox.
+
+    A row is written if its entry is still this owner's and of the revision that was read. Rows and entries that another
+    transaction has locked are left to it, so that no save waits for us in a circle.
+    """
+
+    def __init__(
+        self,
+        declaration: Declaration,
+        resolved: ResolvedPlan,
+        using: str,
+        owner: str,
+        entries: dict[str, PendingRow],
+        version: Optional[int],
+    ) -> None:
+        super().__init__(resolved.rows, resolved.targets, declaration.only_empty, using)
+        self._declaration = declaration
+        self._owner = owner
+        self._entries = entries
+        self._version = version
+        self.carried = Carried()
+        self.busy: set[str] = set()
+
+    def write(self, ended: Sequence[Outcome], gone: Collection[str]) -> None:
+        """Write what is ok, keep what failed; `gone` are keys of rows that are not there, or have no work any more."""
+        if ended or gone:
+            self._rows.database.attempt(lambda: self._once(ended, gone))
+
+    def _entry(self, outcome: Outcome) -> PendingRow:
+        row: Any = outcome.row
+        return self._entries[outbox.key_of(self._declaration, row.pk)]
+
+    def _kept(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
+        self.carried = carried = Carried()
+        using, owner = self._using, self._owner
+        connection: Any = connections[using]
+        skip: bool = connection.features.has_select_for_update_skip_locked
+        pairs = self._cleaned(ended)
+        held = outbox.held(using, owner, [entry.pk for entry in self._entries.values()])
+        with transaction.atomic(using=using):
+            if connection.vendor == "sqlite":
+                # It refuses to write after a read, where another process wrote in between.
+                held.update(owner=owner)
+            there = self._there([change[0] for _, change in pairs], skip_locked=skip)
+            revisions = dict(held.select_for_update(skip_locked=skip).values_list("pk", "revision"))
+            mine = {entry.pk for entry in self._entries.values() if revisions.get(entry.pk) == entry.revision}
+            wanted = [pair for pair in pairs if pair[1][0] in there and self._entry(pair[0]).pk in mine]
+            self._write(wanted)
+            written = [pair for pair in wanted if pair[0].status != ERROR]
+            for outcome, (_, values) in written:
+                made = {target.field.attname: value for target, value in zip(self._targets, values)}
+                carried.written[self._entry(outcome).pk] = made
+            self.busy = busy = self._busy([pair for pair in pairs if pair[1][0] not in there])
+            done = {self._entries[key].pk for key in gone}
+            for outcome in ended:
+                entry = self._entry(outcome)
+                if outcome.status == ERROR:
+                    self._fail(entry, outcome, mine)
+                elif entry.pk not in busy:
+                    done.add(entry.pk)
+            carried.done = len(done & mine)
+            outbox.remove(using, owner, done & mine)
+            others = [other for other in after(self._declaration) if not callable(other.when)]
+            if written and others:
+                outbox.put([(other, change[0]) for other in others for _, change in written], using)
+        return 0
+
+    def _busy(self, pairs: Sequence[Any]) -> set[str]:
+        """The entries of rows that are still there with their work to do: another transaction has them locked."""
+        if not pairs:
+            return set()
+        rows: Any = self._rows.model._base_manager.using(self._using).filter(pk__in=[change[0] for _, change in pairs])
+        for target in self._targets if self._only_empty else ():
+            rows = rows.filter(empty(target.field))
+        there = set(rows.values_list("pk", flat=True))
+        return {self._entry(outcome).pk for outcome, change in pairs if change[0] in there}
+
+    def _fail(self, entry: PendingRow, outcome: Outcome, mine: Collection[str]) -> None:
+        if entry.pk not in mine:
+            return
+        self.carried.failed += 1
+        outbox.held(self._using, self._owner, [entry.pk]).update(
+            state=PendingRow.State.FAILED, code=outcome.code or "", version=self._version, owner="", lease_until=None,
+            message=storable((outcome.error or "")[:LONGEST_MESSAGE]),
+        )  # fmt: skip

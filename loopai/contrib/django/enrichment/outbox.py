@@ -1,0 +1,217 @@
+"""The table of entries: put in, taken under a lease, given back. What is done with a row is in `carrying`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from random import sample
+from typing import Any, Optional
+
+from django.db import connections, models, transaction
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import MD5, Cast, Concat, Replace
+from django.utils import timezone
+
+from ....batch.reporting.quality import storable
+from .. import keys
+from ..batches.bulk_update import empty
+from ..batches.queryset import name_of
+from ..models import PendingRow
+from ..models.parts import LONGEST_MESSAGE
+from .declarations import Declaration, before
+
+AT_ONCE = 100
+"""Entries that are carried out with one call."""
+
+PAUSES = (1, 5, 15, 60)
+"""Minutes until an entry that did not get through is tried again; the last one from then on."""
+
+State = PendingRow.State
+
+_FIELDS = [
+    PendingRow._meta.get_field(name)
+    for name in ("id", "declaration", "key", "revision", "state", "due_at", "tries", "owner", "code", "message",
+                 "created_at")
+]  # fmt: skip
+_RENEWED = ("state", "due_at", "tries", "owner", "code", "message")
+"""What a save sets anew in an entry that is there: whoever holds it has lost it."""
+
+
+def key_of(declaration: Declaration, pk: Any) -> str:
+    """The key of a row as its entry has it: UUIDs without hyphens, as some databases keep them."""
+    text = keys.to_text(declaration.model, pk)
+    return text.replace("-", "") if _is_uuid(declaration) else text
+
+
+def id_of(declaration: Declaration, key: str) -> str:
+    """The id of a row's entry: a digest, as a collation may take two keys for one."""
+    return hashlib.md5(f"{declaration.name}:{key}".encode(), usedforsecurity=False).hexdigest()
+
+
+def _is_uuid(declaration: Declaration) -> bool:
+    field: Any = declaration.model._meta.pk
+    while field.is_relation:
+        field = field.target_field
+    return isinstance(field, models.UUIDField)
+
+
+def entries(using: str) -> Any:
+    """All entries of a database; never those that a router would read elsewhere."""
+    return PendingRow.objects.using(using).order_by()
+
+
+def put(wanted: Iterable[tuple[Declaration, Any]], using: str) -> list[str]:
+    """Put in entries for declarations and keys of rows, or raise their revisions; gives their ids in that order.
+
+    Part of the caller's transaction.
+    """
+    connection: Any = connections[using]
+    now = timezone.now()
+    made = []
+    for declaration, pk in wanted:
+        key = key_of(declaration, pk)
+        entry_id = id_of(declaration, key)
+        made.append(PendingRow(id=entry_id, declaration=declaration.name, key=key, due_at=now, created_at=now))
+    # By id: two that put in several at once then wait for each other in one direction only.
+    ordered = sorted(made, key=lambda entry: entry.id)
+    values = ", ".join([f"({', '.join(['%s'] * len(_FIELDS))})"] * len(made))
+    params = [
+        field.get_db_prep_save(getattr(entry, field.attname), connection) for entry in ordered for field in _FIELDS
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_insert(connection, f"VALUES {values}"), params)
+    return [entry.id for entry in made]
+
+
+def put_all(declaration: Declaration, queryset: QuerySet[Any], using: str) -> int:
+    """Put in the entries of all rows of a queryset, with one statement; gives their number."""
+    name_of(queryset, using)  # refuses what has no rows of its own
+    model: Any = declaration.model
+    rows = model._base_manager.using(using).filter(pk__in=queryset.using(using).order_by().values("pk")).order_by()
+    for target in declaration.targets if declaration.only_empty else ():
+        rows = rows.filter(empty(target))
+    key: Any = Cast("pk", models.TextField())
+    if _is_uuid(declaration):
+        key = Replace(key, Value("-"), Value(""), output_field=models.TextField())
+    now = timezone.now()
+    selected = {
+        "id": MD5(Concat(Value(f"{declaration.name}:"), key, output_field=models.TextField())),
+        "key": key,
+        "declaration": declaration.name, "revision": 1, "state": str(State.PENDING), "due_at": now, "tries": 0,
+        "owner": "", "code": "", "message": "", "created_at": now,
+    }  # fmt: skip
+    columns = {
+        f"loopai_{field.name}": selected[field.name] if field.name in {"id", "key"}
+        else Cast(Value(selected[field.name], output_field=field), output_field=field)
+        for field in _FIELDS
+    }  # fmt: skip
+    connection: Any = connections[using]
+    sql, params = (
+        rows.values_list(*(columns[f"loopai_{field.name}"] for field in _FIELDS)).query.get_compiler(using).as_sql()
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(_insert(connection, sql), params)
+    return int(rows.count())
+
+
+def _insert(connection: Any, source: str) -> str:
+    quote = connection.ops.quote_name
+    table = quote(PendingRow._meta.db_table)
+    columns = {field.name: quote(field.column) for field in _FIELDS}
+    if connection.vendor == "mysql":
+        renewed = [f"{columns[name]} = VALUES({columns[name]})" for name in _RENEWED]
+        clash = f"ON DUPLICATE KEY UPDATE {columns['revision']} = {table}.{columns['revision']} + 1"
+    else:
+        renewed = [f"{columns[name]} = excluded.{columns[name]}" for name in _RENEWED]
+        clash = f"ON CONFLICT ({columns['id']}) DO UPDATE SET {columns['revision']} = {table}.{columns['revision']} + 1"
+    statement = f"INSERT INTO {table} ({', '.join(columns.values())}) {source}"  # names are the model's, quoted
+    return f"{statement} {', '.join([clash, *renewed])}"
+
+
+def _nobodys(now: datetime) -> Q:
+    return Q(owner="") | Q(lease_until__isnull=True) | Q(lease_until__lt=now)
+
+
+def _free(using: str, declaration: Declaration, now: datetime) -> Any:
+    """The entries that may be taken: due, nobody's, and not of a row that an earlier declaration has work for."""
+    found = entries(using).filter(
+        _nobodys(now),
+        declaration=declaration.name,
+        state=State.PENDING,
+        due_at__lte=now,
+    )
+    for other in before(declaration):
+        waiting = entries(using).filter(declaration=other.name, state=State.PENDING, key=OuterRef("key"))
+        found = found.filter(~Exists(waiting))
+    return found
+
+
+def take(
+    using: str, declaration: Declaration, owner: str, lease_seconds: float, ids: Optional[Sequence[str]] = None
+) -> list[PendingRow]:
+    """Take at most `AT_ONCE` entries, of these ids where given; nobody else gets them before the lease is out."""
+    now = timezone.now()
+    free = _free(using, declaration, now)
+    lease = {"owner": owner, "lease_until": now + timedelta(seconds=lease_seconds)}
+    if ids is not None:
+        wanted = free.filter(pk__in=list(ids))
+        if before(declaration):  # MySQL updates no table that the condition reads
+            ids = list(wanted.values_list("pk", flat=True))
+            wanted = entries(using).filter(_nobodys(now), pk__in=ids)
+        wanted.update(**lease)
+    elif connections[using].features.has_select_for_update_skip_locked:
+        with transaction.atomic(using=using):
+            locked = free.order_by("due_at").select_for_update(skip_locked=True)
+            ids = list(locked.values_list("pk", flat=True)[:AT_ONCE])
+            if ids:
+                entries(using).filter(pk__in=ids).update(**lease)
+    else:
+        # Of several that look at one moment, each takes other ones.
+        near = list(free.order_by("due_at").values_list("pk", flat=True)[: AT_ONCE * 10])
+        ids = near if len(near) <= AT_ONCE else sample(near, AT_ONCE)
+        if ids:
+            entries(using).filter(_nobodys(now), pk__in=ids).update(**lease)
+    return list(held(using, owner, ids).order_by("pk")) if ids else []
+
+
+def held(using: str, owner: str, ids: Iterable[str]) -> Any:
+    """Those of these entries that are still `owner`'s."""
+    return entries(using).filter(pk__in=list(ids), owner=owner)
+
+
+def remove(using: str, owner: str, ids: Iterable[str]) -> None:
+    """Take out what is still `owner`'s: it is done."""
+    mine = held(using, owner, ids)
+    mine._raw_delete(using)  # one statement: nothing refers to an entry, and no signal is sent for one
+
+
+def beat(using: str, owner: str, ids: Iterable[str], lease_seconds: float) -> None:
+    """Prolong the lease of what is still `owner`'s."""
+    held(using, owner, ids).update(lease_until=timezone.now() + timedelta(seconds=lease_seconds))
+
+
+def release(using: str, owner: str, ids: Iterable[str], *, seconds: float = 0.0) -> None:
+    """Give back what is still `owner`'s, to be taken again in so many seconds; it does not count as an attempt."""
+    due = timezone.now() + timedelta(seconds=seconds)
+    held(using, owner, ids).update(owner="", lease_until=None, due_at=due)
+
+
+def postpone(using: str, owner: str, ids: Iterable[str], message: str) -> None:
+    """Give back what did not get through: it is tried again in a minute, then in five, and so on."""
+    now, mine = timezone.now(), held(using, owner, ids)
+    for tries, minutes in enumerate(PAUSES):
+        # The last pause holds for all tries from there on; those of less are given back by then.
+        (mine.filter(tries=tries) if minutes != PAUSES[-1] else mine).update(
+            owner="", lease_until=None, tries=F("tries") + 1, due_at=now + timedelta(minutes=minutes),
+            message=storable(message[:LONGEST_MESSAGE]),
+        )  # fmt: skip
+
+
+def retry_failed(using: str, declaration: Declaration, *, other_than: Optional[int] = None) -> int:
+    """Have failed entries run again: all, or those that failed on another version of the program than that one."""
+    failed = entries(using).filter(declaration=declaration.name, state=State.FAILED)
+    if other_than is not None:
+        failed = failed.exclude(version=other_than).exclude(version__isnull=True)
+    found: int = failed.update(state=State.PENDING, due_at=timezone.now(), tries=0, owner="", lease_until=None)
+    return found

@@ -1,0 +1,253 @@
+"""What a save does: its entry, and after the commit whatever the declaration's engine says."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from time import monotonic
+from typing import Any, Optional
+
+from django.db import connections, models, transaction
+from django.db.models.signals import post_save
+from django.utils.module_loading import import_string
+
+from ....batch.engine.stopping import Stop
+from ..batches.database import Database
+from ..batches.leases import LEASE_SECONDS, owner_name
+from ..clients import get_client
+from . import outbox
+from .carrying import carry, known_tasks
+from .declarations import CELERY, INLINE, TASKS, Declaration, declared
+
+logger = logging.getLogger("loopai")
+
+MOST_INLINE = 100
+"""Rows of one commit that are carried out inline."""
+
+ENDS_IN_A_ROW = 2
+"""Commits whose inline work ran out of time, after which the process leaves inline work alone for a while."""
+
+PAUSE_SECONDS = 30.0
+"""That while."""
+
+SHORTEST = 0.01
+"""Seconds that must be left for a request to be sent."""
+
+
+class _Saved:
+    """A row that was saved: its entry, and the instance with the values that its targets had."""
+
+    def __init__(self, declaration: Declaration, entry: str, instance: models.Model) -> None:
+        self.declaration = declaration
+        self.entry = entry
+        self.instance = instance
+        self.values = {target.attname: instance.__dict__.get(target.attname) for target in declaration.targets}
+
+
+class _Commit:
+    """What one commit causes. Savepoints may take callbacks away: the first that is called does the work of all."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self.saved: dict[str, _Saved] = {}
+        self.engines: set[str] = set()
+
+    def done(self) -> None:
+        """After the commit. Raises nothing."""
+        saved, self.saved = list(self.saved.values()), {}
+        engines, self.engines = self.engines, set()
+        try:
+            for engine in engines:
+                _start(engine, self.using, saved)
+        except Exception:  # a row was saved, whatever becomes of its work; the entries are there
+            logger.exception("rows were saved, and are left to `loopai_batch --pending`")
+
+
+_commits = threading.local()
+
+
+def _commit_of(using: str) -> _Commit:
+    # Alive as long as a callback of its transaction is: one that is rolled back takes it along.
+    known: dict[str, Any] = _commits.__dict__
+    found = known.get(using)
+    commit: Optional[_Commit] = None if found is None else found()
+    if commit is None:
+        commit = _Commit(using)
+        known[using] = weakref.ref(commit)
+    return commit
+
+
+def notify(using: str, saved: Iterable[_Saved]) -> None:
+    """Have the engines of what was saved told after the commit. Raises where nobody can know of it."""
+    commit = _commit_of(using)
+    for one in saved:
+        engine = one.declaration.engine
+        if engine is not None:
+            commit.engines.add(engine)
+        if engine == INLINE and (one.entry in commit.saved or len(commit.saved) < MOST_INLINE):
+            commit.saved[one.entry] = one
+    if commit.engines:
+        transaction.on_commit(commit.done, using=using)
+
+
+def notify_of_many(using: str, engine: Optional[str]) -> None:
+    """Have an engine other than the inline one told after the commit."""
+    if engine not in {None, INLINE}:
+        commit = _commit_of(using)
+        commit.engines.add(str(engine))
+        transaction.on_commit(commit.done, using=using)
+
+
+class _Watch:
+    """What decides whether a save is worth an entry of one declaration."""
+
+    def __init__(self, declaration: Declaration) -> None:
+        self.declaration = declaration
+        fields = declaration.model._meta.concrete_fields
+        self._sources = {name for field in fields if field.name in declaration.sources or field.attname in
+                         declaration.sources for name in (field.name, field.attname)}  # fmt: skip
+        self._targets = [target.attname for target in declaration.targets] if declaration.only_empty else []
+
+    def wants(self, instance: Any, created: bool, update_fields: Any) -> bool:
+        if update_fields is not None and self._sources.isdisjoint(update_fields):
+            return False
+        values = instance.__dict__
+        for name in self._targets:
+            # What is deferred is looked at when the row is read.
+            if values.get(name) not in (None, ""):
+                return False
+        when = self.declaration.when
+        try:
+            return not callable(when) or bool(when(instance, created))
+        except Exception:  # the user's own; a save does not fail for it
+            logger.exception(
+                "enrich %s: `when` failed for row %r, which is left alone", self.declaration.name, instance.pk
+            )
+            return False
+
+
+_watches: dict[Any, list[_Watch]] = {}
+
+
+def watch(declaration: Declaration, model: type[models.Model]) -> None:
+    """Look at each save of a model."""
+    known = _watches.setdefault(model, [])
+    known.append(_Watch(declaration))
+    # One receiver for all declarations: their entries are put in before any of them is carried out.
+    post_save.connect(_receive, sender=model, weak=False, dispatch_uid="loopai.enrich")
+
+
+def unwatch(declaration: Declaration, model: type[models.Model]) -> None:
+    """Look no more."""
+    left = [one for one in _watches.pop(model, ()) if one.declaration is not declaration]
+    if left:
+        _watches[model] = left
+    else:
+        post_save.disconnect(sender=model, dispatch_uid="loopai.enrich")
+
+
+def _receive(sender: Any, instance: Any, created: bool, raw: bool, using: str, update_fields: Any, **_: Any) -> None:
+    if raw:
+        return
+    wanted = [one.declaration for one in _watches[sender] if one.wants(instance, created, update_fields)]
+    if wanted:
+        _save(wanted, instance, using)
+
+
+def _save(wanted: list[Declaration], instance: models.Model, using: str) -> None:
+    connection: Any = connections[using]
+    names = ", ".join(one.name for one in wanted)
+    nested = connection.in_atomic_block or not connection.get_autocommit()
+
+    def put() -> list[str]:
+        # An error must not end the saver's transaction; without one, the statement is its own.
+        with transaction.atomic(using=using) if nested else nullcontext():
+            return outbox.put([(one, instance.pk) for one in wanted], using)
+
+    try:
+        ids = Database(using).attempt(put)
+    except Exception:
+        if connection.needs_rollback:
+            raise  # the database gave the saver's transaction up, and the save with it: not to be hidden
+        logger.exception("enrich %s: row %r was saved without its entry", names, instance.pk)
+        return
+    try:
+        notify(using, [_Saved(one, entry, instance) for one, entry in zip(wanted, ids)])
+    except transaction.TransactionManagementError:  # autocommit is off: nobody says when the commit is
+        logger.warning("enrich %s: autocommit is off: left to `loopai_batch --pending`", names)
+
+
+def _start(engine: str, using: str, saved: list[_Saved]) -> None:
+    if engine == INLINE:
+        _inline.work(using, saved)
+    elif engine == CELERY:
+        # By its name: the task carries out what is saved here.
+        import_string("loopai.contrib.celery.tasks.carry_out_pending").delay(using)
+    elif engine == TASKS:
+        import_string("loopai.contrib.django.enrichment.background.carry_out_pending").enqueue(using)
+
+
+class _Inline:
+    """Work in the saver's thread, bounded in time, and left alone where it ran out of it twice in a row."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._ends = 0
+        self._paused_until = float("-inf")
+
+    def work(self, using: str, saved: list[_Saved]) -> None:
+        """Carry out the entries of one commit."""
+        began = self._clock()
+        if began < self._paused_until or not saved:
+            return
+        late = False
+        for declaration in declared():
+            mine = {one.entry: one for one in saved if one.declaration.name == declaration.name}
+            until = began + declaration.within
+            if not mine or until - self._clock() < SHORTEST:
+                continue
+            late = self._carry(declaration, using, mine, until) or late
+        self._ends = self._ends + 1 if late else 0
+        if self._ends >= ENDS_IN_A_ROW:
+            self._ends = 0
+            self._paused_until = self._clock() + PAUSE_SECONDS
+            logger.warning(
+                "enrich: inline work ran out of time twice; for %.0f s it is left to `loopai_batch --pending`",
+                PAUSE_SECONDS,
+            )
+
+    def _carry(self, declaration: Declaration, using: str, mine: dict[str, _Saved], until: float) -> bool:
+        """Gives whether the time was up."""
+        client = get_client(declaration.alias)
+        began = self._clock()
+        try:
+            _, version = known_tasks.get(declaration, client, until - began)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the entries wait for who has more time
+            logger.warning("enrich %s: rows are left to `loopai_batch --pending`: %s", declaration.name, error)
+            return self._clock() >= until
+        if version is None and declaration.version is None:
+            return False  # its first execution makes the program, which takes as long as it takes
+        owner = owner_name()
+        taken = outbox.take(using, declaration, owner, LEASE_SECONDS, list(mine))
+        if not taken:
+            return False
+        carried = carry(declaration, using, owner, taken, client, Stop(0.0), until=until, clock=self._clock)
+        for entry, values in carried.written.items():
+            _show(mine[entry], values)
+        if carried.error is not None:
+            logger.warning("enrich %s: rows are left for later: %s", declaration.name, carried.error)
+        return carried.late
+
+
+def _show(saved: _Saved, values: dict[str, Any]) -> None:
+    """Set what was written on the instance, where its attributes are as they were: a second `save()` keeps it."""
+    now = saved.instance.__dict__
+    for name, value in values.items():
+        if name in now and now[name] == saved.values.get(name):
+            setattr(saved.instance, name, value)
+
+
+_inline = _Inline()

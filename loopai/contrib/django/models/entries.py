@@ -1,0 +1,47 @@
+"""`PendingRow`: the outbox of `enrich`. Who puts entries in and carries them out is in `enrichment`."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class PendingRow(models.Model):
+    """A row that a declaration of `enrich` has work for, written in the transaction that saved the row.
+
+    It is deleted in the transaction that writes the row's results. A save of the row meanwhile raises `revision` and
+    takes the entry from whoever holds it, so that nothing made of the old row is written.
+    """
+
+    class State(models.TextChoices):
+        """Whether somebody is to run the row. One that failed waits for a save, a new program or a person."""
+
+        PENDING = "pending", "pending"
+        FAILED = "failed", "failed"
+
+    LONGEST_NAME = 100
+    """Characters of a declaration's name."""
+
+    # One unique index, of declaration and key: with a second one, concurrent saves would deadlock on MariaDB.
+    id = models.CharField(primary_key=True, max_length=32, editable=False)
+    declaration = models.CharField(max_length=LONGEST_NAME, help_text="Name of the declaration of enrich.")
+    key = models.TextField(help_text="Primary key of the row.")
+    revision = models.BigIntegerField(default=1, help_text="Raised by each save of the row.")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
+    due_at = models.DateTimeField(help_text="Not to be run before.")
+    tries = models.PositiveIntegerField(default=0, help_text="Attempts since the last save that did not get through.")
+    owner = models.CharField(max_length=200, blank=True, default="")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    code = models.CharField(max_length=50, blank=True, default="")
+    message = models.TextField(blank=True, default="", help_text="Why the last attempt failed.")
+    version = models.PositiveIntegerField(null=True, blank=True, help_text="Version of the program that failed.")
+    created_at = models.DateTimeField(help_text="When the row was first saved with this work to do.")
+
+    class Meta:
+        """What Django asks."""
+
+        ordering = ["due_at"]
+        verbose_name = "pending row"
+        indexes = [models.Index(fields=["declaration", "state", "due_at"], name="loopai_pending_due")]
+
+    def __str__(self) -> str:
+        return f"{self.declaration}: {self.key}"

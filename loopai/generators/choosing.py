@@ -1,0 +1,52 @@
+"""Which generator is asked: the local ones first, then the model or service that was set. The better is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..exceptions import ConfigurationError
+from .composing import generate
+from .seam import Budget, Candidate, Failure, Generator, Previous, Refusal, TaskDescription
+
+
+def generate_with(
+    asked: Generator | None,
+    task: TaskDescription,
+    examples: Sequence[Any],
+    previous: Previous | None = None,
+    failures: Sequence[Failure] = (),
+    budget: Budget | None = None,
+) -> Candidate | Refusal:
+    """Return the best program for a task.
+
+    `asked`, a language model or a service, is asked where the local generators' program does not fit all examples or
+    scores below the task's accuracy target. What they can do alone needs nobody, costs nothing and sends nothing.
+    Raises `ConfigurationError` where a library is missing.
+    """
+    if asked is None:
+        return generate(task, examples, previous, failures, budget)
+    try:
+        local = generate(task, examples, previous, failures, budget)
+    except ConfigurationError as error:  # without scikit-learn the other may do
+        local = Refusal(str(error))
+    if isinstance(local, Candidate) and local.fits_examples and local.confidence_score >= task.accuracy_target:
+        return local
+    other = asked.generate(task, examples, previous, failures)
+    if isinstance(local, Refusal):
+        if isinstance(other, Refusal) and examples:
+            return Refusal(f"{other.reason} Without it: {local.reason}", local.questions)
+        return other
+    if isinstance(other, Refusal):
+        return replace(local, notes=(*local.notes, f"No other program was made: {other.reason}"))
+    return _better(local, other)
+
+
+def _better(local: Candidate, other: Candidate) -> Candidate:
+    """The program with more exact answers, of equals the shorter; what is verified beats what is not."""
+    if not other.verified:
+        return local
+    if other.confidence_score != local.confidence_score:
+        return other if other.confidence_score > local.confidence_score else local
+    return min(local, other, key=lambda candidate: len(candidate.code))

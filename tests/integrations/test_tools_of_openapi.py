@@ -1,0 +1,118 @@
+"""Clients that generators make of the server's OpenAPI document are ones that one would use as they come."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from loopai import local
+
+pytestmark = pytest.mark.slow
+if sys.version_info < (3, 10):
+    pytest.skip("the embedded server needs Python 3.10", allow_module_level=True)
+
+SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+# What a user of a generated client writes; the address and a folder with the client are its arguments.
+USE = """
+import sys
+
+sys.path.insert(0, sys.argv[2])
+from made import Client
+from made.api.executions import delete_executions, execute, list_executions
+from made.api.programs import list_artifacts, push_program
+from made.api.tasks import create_task, get_task_by_name
+from made.models import CreateTaskRequest, ErrorResponse, ExecuteRequest, ExecutionResultStatus, PushProgramRequest
+
+client = Client(base_url=sys.argv[1])
+schema = {"type": "object"}
+wanted = CreateTaskRequest(name="t", description="d", input_schema=schema, output_schema=True)
+task = create_task.sync(client=client, body=wanted)
+code = "def main(input):\\n    return len(input['text'])\\n"
+pushed = push_program.sync(task.id, client=client, body=PushProgramRequest(code=code))
+assert pushed.version == 1
+done = execute.sync(task.id, client=client, body=ExecuteRequest(task_id=task.id, input_={"text": "four"}))
+assert (done.status, done.output) == (ExecutionResultStatus.SUCCESS, 4), done
+assert done.executed_at.year > 2000
+assert list_artifacts.sync(task.id, client=client)[0].code == code
+assert get_task_by_name.sync("t", client=client).id == task.id
+assert [record.input_ for record in list_executions.sync(task.id, client=client)] == [{"text": "four"}]
+assert delete_executions.sync(client=client, older_than_days=0).deleted == 1
+missing = get_task_by_name.sync("nobody", client=client)
+assert isinstance(missing, ErrorResponse) and missing.code == "TASK_NOT_FOUND", missing
+"""
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    with local.running() as server:
+        yield server.base_url
+
+
+@pytest.fixture
+def document(served: str, tmp_path: Path) -> Path:
+    path = tmp_path / "openapi.json"
+    path.write_text(httpx.get(f"{served}/openapi.json").text, encoding="utf-8")
+    return path
+
+
+def run(*command: str) -> str:
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def needs(module: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+
+
+def test_openapi_python_client(served: str, document: Path, tmp_path: Path) -> None:
+    """Methods have our names, replies are typed, statuses are enumerations, and errors are values."""
+    needs("openapi_python_client")
+    said = run(
+        "-m", "openapi_python_client", "generate", "--path", str(document), "--output-path", str(tmp_path / "made"),
+        "--meta", "none",
+    )  # fmt: skip
+    # JSON lines are beyond it: that reply alone has no type.
+    assert all("/executions/export" in line for line in said.splitlines() if "WARNING" in line), said
+    (tmp_path / "use.py").write_text(USE, encoding="utf-8")
+    run(str(tmp_path / "use.py"), served, str(tmp_path))
+
+
+def test_datamodel_code_generator(served: str, document: Path, tmp_path: Path) -> None:
+    """Each component is a model that reads what the server says."""
+    needs("datamodel_code_generator")
+    made = tmp_path / "models_made.py"
+    run(
+        "-m", "datamodel_code_generator", "--input", str(document), "--output", str(made),
+        "--output-model-type", "pydantic_v2.BaseModel", "--input-file-type", "openapi",
+    )  # fmt: skip
+    spec = importlib.util.spec_from_file_location("models_made", made)
+    assert spec is not None
+    assert spec.loader is not None
+    models: Any = importlib.util.module_from_spec(spec)
+    sys.modules["models_made"] = models
+    try:
+        spec.loader.exec_module(models)
+        body = models.CreateTaskRequest(name="models", description="d", input_schema=SCHEMA, output_schema=True)
+        sent = json.loads(body.model_dump_json(exclude_unset=True))
+        task = models.Task.model_validate(httpx.post(f"{served}/api/v1/tasks", json=sent).json())
+        code = {"code": "def main(input):\n    return input['text']\n"}
+        pushed = httpx.post(f"{served}/api/v1/tasks/{task.id}/artifacts", json=code).json()
+        assert models.ProgramArtifact.model_validate(pushed).status.value == "active"
+        run_body = {"task_id": str(task.id), "input": {"text": "x"}}
+        reply = httpx.post(f"{served}/api/v1/tasks/{task.id}/execute", json=run_body).json()
+        result = models.ExecutionResult.model_validate(reply)
+        assert (result.status.value, result.output) == ("success", "x")
+        listed = httpx.get(f"{served}/api/v1/tasks/{task.id}/executions").json()
+        assert models.ExecutionRecord.model_validate(listed[0]).input == {"text": "x"}
+    finally:
+        del sys.modules["models_made"]
