@@ -28,7 +28,6 @@ from ._core.rowsets import Missing
 from ._core.unrun import ItemConcurrency
 from ._core.wire import Headers, Request
 from ._version import __version__
-from .coalescing import LARGEST_GROUP
 from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
 from .exceptions import ConfigurationError, ServerException, ValidationException
 from .options import CallOptions, RequestOptions
