@@ -115,6 +115,9 @@ def tasks() -> dict[str, RecordedTask]:
         if line.file == "programs":
             task_id = _path_id(line)
             found[task_id] = RecordedTask(task_id, f"of-{task_id[:8]}", line.note)
+        if line.name == "generate.fails":
+            task_id = _path_id(line)
+            found.setdefault(task_id, RecordedTask(task_id, f"of-{task_id[:8]}", None))
         if line.name == "batch.lone_surrogate":
             task_id = json.loads(line.body or b"")["task_id"]
             code = 'function main(input){return input.bad ? "\\ud800" : input.n}'

@@ -67,17 +67,20 @@ class StandIn:
         self.generations: Counter[str] = Counter()
         self.executions: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
+        self.sent_after_first: Counter[str] = Counter()
         self.sent_one_at_a_time: Counter[str] = Counter()
         self.down = False
         self.dies_at: Optional[int] = None
         self.artifacts: dict[str, list[int]] = {TASK: [1] if active else []}
         self.schema: Any = {"type": "object"}
         self.between: Callable[[Request], None] = lambda _: None
+        self.first_failure: Optional[int] = None
         self._fails = fails
         self._random = random.Random(seed)
         self._stale: dict[str, dict[str, Any]] = {}
         self._windows: dict[str, tuple[float, int]] = {}
         self._generating: Counter[str] = Counter()
+        self._failing = False
         self._lock = threading.RLock()
 
     # The clock
@@ -104,7 +107,7 @@ class StandIn:
         if refused is not None:
             return refused
         self.between(request)
-        return self._finish(request, started)
+        return self._out(self._finish(request, started))
 
     async def asend(self, request: Request) -> Answer:
         """See `AsyncTransport`."""
@@ -113,7 +116,12 @@ class StandIn:
             await asyncio.sleep(0)
         if refused is not None:
             return refused
-        return self._finish(request, started)
+        return self._out(self._finish(request, started))
+
+    def _out(self, answer: Answer) -> Answer:
+        if self._failing and self.first_failure is None:
+            self.first_failure = len(self.requests)
+        return answer
 
     def close(self) -> None:
         """Do nothing."""
@@ -140,6 +148,8 @@ class StandIn:
                     self.sent[name] += 1
                     if body.get("max_concurrency") == 1:
                         self.sent_one_at_a_time[name] += 1
+                    if self.first_failure is not None:
+                        self.sent_after_first[name] += 1
             return self.now, None
 
     def _finish(self, request: Request, started: float) -> Answer:
@@ -258,6 +268,7 @@ class StandIn:
             result = self._item(task, item, together, missing)
             results.append({"id": item["id"], **result, "sampled_for_validation": False})
         ran = sum("execution_id" in result for result in results)
+        self._failing = self._failing or (ran < len(results) and together)
         seconds = ran * self.item_ms / 1000 / min(concurrency, len(items) or 1)
         self.now = max(self.now, started + seconds)
         if self.dies_at is not None and len(self.requests) >= self.dies_at:
@@ -302,7 +313,7 @@ class StandIn:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def _answer(self) -> None:
+            def do_POST(self) -> None:  # the names that http.server wants
                 content = self.rfile.read(int(self.headers.get("content-length") or 0))
                 request = Request(self.command, self.path, dict(self.headers), content)
                 answer = outer.timed(request)
@@ -317,7 +328,8 @@ class StandIn:
                 self.end_headers()
                 self.wfile.write(answer.content)
 
-            do_GET = do_POST = _answer  # noqa: N815  # the names of the library
+            def do_GET(self) -> None:
+                self.do_POST()
 
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""

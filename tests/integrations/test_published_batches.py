@@ -179,6 +179,7 @@ def test_a_thousand_rows_over_a_socket(kind: type) -> None:
     assert statuses(outcomes) == {"ok": 1000}
     assert all(outcome.output == {"of": outcome.row.input} for outcome in outcomes)
     assert len(server.requests) <= 25
+    assert max(server.sent_after_first.values()) == 1
     assert max(server.sent_one_at_a_time.values()) == 1
 
 

@@ -195,7 +195,7 @@ def test_an_unprogrammed_task_fails_the_test_whatever_the_code_catches(fake: Fak
 
 
 async def test_a_task_that_the_server_does_not_have(fake: FakeLoopai) -> None:
-    """`is_unknown` gives the server's own answers: 404, 500 EXECUTION_ERROR, failed rows, no artifacts."""
+    """`is_unknown` gives the server's own answers: 404, failed rows with a code, no artifacts."""
     fake.task("gone").is_unknown()
     async with fake.async_client() as client:
         with pytest.raises(NotFoundException) as missing:
@@ -205,7 +205,7 @@ async def test_a_task_that_the_server_does_not_have(fake: FakeLoopai) -> None:
             await client.execute("gone", 1)
         batch = await client.batch_execute("gone", [1])
         assert "not found" in str(batch.results[0].error_message)
-        assert batch.results[0].execution_id is None
+        assert (batch.results[0].execution_id, batch.results[0].code) == (None, "TASK_NOT_FOUND")
         assert await client.list_artifacts("gone") == []
         with pytest.raises(NotFoundException, match="not found"):
             await client.push_program("gone", "def main(input): return 1")

@@ -139,8 +139,9 @@ class Driver:
         scheduler, clock = self.run.scheduler, self.run.clock
         grace = _Grace(scheduler, self.stop)
         while True:
-            # Before anything is sent: a reply may say that less is to be.
-            self._settle()
+            # Before anything is sent: a reply may say that less is to be. Outcomes wait until requests are in flight.
+            if not scheduler.ready:
+                self._settle()
             now = clock()
             left = grace.left(now)
             if left == 0.0 and self._in_flight:
