@@ -7,6 +7,7 @@ import gzip
 import json
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -61,7 +62,8 @@ def main() -> None:
         settings = LoopaiSettings(base_url=server.base_url, tasks={"spam": task_id}, local=False)
         app = create_app(LoopaiLifespan(settings))
         config = uvicorn.Config(app, access_log=False, timeout_graceful_shutdown=5)
-        uvicorn.Server(config).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":

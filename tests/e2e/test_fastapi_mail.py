@@ -37,7 +37,7 @@ def url() -> Iterator[str]:
         told = ""
         for line in process.stdout:
             told += line
-            found = re.search(r"running on (http://\S+)", line)
+            found = re.search(r"Open (http://\S+)/", line)
             if found:
                 break
         else:
