@@ -194,7 +194,7 @@ async def test_a_program_says_how_certain_it_is(calls: Calls) -> None:
     assert [item.confidence for item in batch.results] == [0.5, None, 1.0]
 
 
-@pytest.mark.addition
+@pytest.mark.addition("records of executions")
 async def test_recorded_executions_are_listed_exported_and_deleted(calls: Calls, task: Any) -> None:
     """Newest first with their inputs, by status, a page at a time; the export has all, and age deletes."""
     for text in ("one", "two", "raise"):

@@ -66,6 +66,16 @@ def test_the_stranger_would_be_found(tmp_path: Path) -> None:
     offer_stranger(tmp_path)
     report = tmp_path / "report.json"
     offline = ("--no-index", "--find-links", str(tmp_path))
-    pip("install", "--dry-run", "--quiet", "--no-deps", "--report", str(report), *offline, "loopai")
+    pip(
+        "install",
+        "--dry-run",
+        "--quiet",
+        "--no-deps",
+        "--ignore-installed",
+        "--report",
+        str(report),
+        *offline,
+        "loopai",
+    )
     [taken] = json.loads(report.read_text())["install"]
     assert (taken["metadata"]["name"], taken["metadata"]["version"]) == ("loopai", "99.0")
