@@ -14,6 +14,9 @@ ARGS =
 PORT =
 
 BIN := .venv/bin
+# With bytecode, whatever the machine says: without it each of the many processes compiles the package anew.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile \
+	$(if $(SLOW),-m "slow or not slow")
 # How many processes run the tests: a file of tests is run by one of them.
 PROCESSES = 2
 
@@ -33,10 +36,16 @@ demo-serve: .venv/.demo ## Show them on a Django site, on an embedded server
 demo-fastapi: .venv/.demo ## Judge e-mails on a page, on an embedded server
 	@$(BIN)/python example_projects/fastapi_mail $(if $(PORT),--port $(PORT))
 
+# Coverage slows what it traces: it looks at the tests that the 95 % are for, and not at the others.
 test: .venv/.dev ## Run the tests on two processors, and check the coverage of the core
+ifneq ($(ARGS),)
+	$(PYTEST) $(ARGS)
+else
 	@$(BIN)/coverage erase
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --cov --cov-report= $(if $(SLOW),-m "slow or not slow") $(ARGS)
+	$(PYTEST) --cov --cov-report= tests/unit tests/contract
 	@$(BIN)/coverage report --fail-under=95
+	$(PYTEST) tests/integrations tests/e2e
+endif
 
 lint: .venv/.dev ## Check style, formatting, import contracts and references
 	$(BIN)/ruff check --quiet .
