@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import ASGIApp
 
 from .._version import __version__
 from ..programs import ProgramPool
@@ -102,7 +105,6 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        exception_handlers={HTTPException: _empty},
     )
     app.router.route_class = Action
     app.add_middleware(Middleware, settings=settings)
@@ -118,9 +120,18 @@ def create_app(settings: Settings) -> FastAPI:
         area.add(app)
     build = app.openapi
     app.openapi = lambda: document_of(app, build)  # type: ignore[method-assign]  # FastAPI's own way
+    # FastAPI's own layers around each call do nothing here that `Middleware` does not.
+    app.build_middleware_stack = lambda: _layers(app)  # type: ignore[method-assign]  # Starlette's own way
     # Routes are tried in their order: the actions before the pages of the documentation.
     app.router.routes.sort(key=lambda route: not isinstance(route, Action))
     return app
+
+
+def _layers(app: FastAPI) -> ASGIApp:
+    layers: ASGIApp = ExceptionMiddleware(AsyncExitStackMiddleware(app.router), {HTTPException: _empty})
+    for layer, args, kwargs in reversed(app.user_middleware):
+        layers = layer(layers, *args, **kwargs)
+    return layers
 
 
 async def _prune(site: Site) -> None:

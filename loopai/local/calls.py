@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -337,10 +337,7 @@ def failure(settings: Settings, code: str, message: str, reason: str) -> ApiErro
 
 def _utf8(content: bytes, content_type: str | None) -> bytes:
     """The body in UTF-8, which UTF-16 is turned into. Raises `BindingProblem` for any other encoding."""
-    charset = Message()
-    charset["content-type"] = content_type or ""
-    told = charset.get_param("charset")
-    encoding = told.lower() if isinstance(told, str) else "utf-8"
+    encoding = _charset(content_type or "")
     if encoding in {"utf-8", "utf8"}:
         return content.removeprefix(codecs.BOM_UTF8)
     if encoding not in {"utf-16", "utf-16le"}:
@@ -349,6 +346,14 @@ def _utf8(content: bytes, content_type: str | None) -> bytes:
         return content.decode("utf-16le").removeprefix("\ufeff").encode()
     except UnicodeError as error:
         raise unbindable("$", f"The body is not UTF-16: {error}.") from None
+
+
+@lru_cache(maxsize=256)
+def _charset(content_type: str) -> str:
+    message = Message()
+    message["content-type"] = content_type
+    charset = message.get_param("charset")
+    return charset.lower() if isinstance(charset, str) else "utf-8"
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import logging
 import re
 import time
-from collections.abc import MutableMapping
-from typing import Any
+from functools import lru_cache
 
-import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -161,12 +160,14 @@ class Middleware:
         return ApiError(401, "UNAUTHORIZED", message, headers={"WWW-Authenticate": "Bearer"})
 
 
+@lru_cache(maxsize=256)
 def _host_name(host: str) -> str | None:
     """The name in a Host header, in lower case, without the port; `None` where it is not valid."""
     found = _HOST.fullmatch(host)
     return None if found is None else (found["address"] or found["name"]).lower().rstrip(".")
 
 
+@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     # Browsers look up no addresses, so none can be made to lead elsewhere.
     try:
@@ -214,7 +215,7 @@ class _Body:
         self._held = 0
         self._complete = False
 
-    async def receive(self) -> MutableMapping[str, Any]:
+    async def receive(self) -> Message:
         """Receive the next message. Raises `ApiError`: 413 above the largest size, 408 when it takes too long, 503."""
         if self._complete:
             return await self._receive()
@@ -232,14 +233,13 @@ class _Body:
         self._held += size
         return message
 
-    async def _next(self) -> MutableMapping[str, Any]:
+    async def _next(self) -> Message:
         seconds = self._settings.request_seconds
         if self._give_up is None:
-            self._give_up = anyio.current_time() + seconds
+            self._give_up = time.monotonic() + seconds
         try:
-            with anyio.fail_after(self._give_up - anyio.current_time()):
-                message = await self._receive()
-        except TimeoutError:
+            message = await asyncio.wait_for(self._receive(), self._give_up - time.monotonic())
+        except asyncio.TimeoutError:
             text = f"The request body did not arrive within {seconds:g} s"
             raise ApiError(408, "REQUEST_TIMEOUT", text, headers={"Connection": "close"}) from None
         self._read += len(message.get("body", b""))

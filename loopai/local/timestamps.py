@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timezone
+from functools import lru_cache
 
 TICKS_A_SECOND = 10_000_000
 """The contract's dates have up to seven digits after the second."""
@@ -22,5 +23,10 @@ def days_ago(days: float) -> int:
 def iso8601(moment: int) -> str:
     """ISO 8601 in UTC, ending in `Z`; trailing zeros of the fraction are left out, and so is a fraction of zero."""
     seconds, fraction = divmod(moment, TICKS_A_SECOND)
-    text = datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+    text = _second(seconds)
     return f"{text}.{fraction:07d}".rstrip("0").rstrip(".") + "Z" if fraction else f"{text}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
