@@ -9,6 +9,7 @@ the keywords that hold no schemas. Nothing is ever fetched.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -102,6 +103,10 @@ class InputCheck:
             text = "cannot be checked against the task's schema within its limits: make the input or the schema smaller"
             return [("input", text)]
         return walk.report(self._root, value) or [("input", "does not fit the task's schema")]
+
+    def work(self, value: Any) -> float:
+        """Microseconds that a verdict takes at most; infinite where that is not known beforehand."""
+        return self._work(value) if self._whole is not None or self._root is None else math.inf
 
     def _work(self, value: Any) -> float:
         nodes, characters = _size(value, int(_MOST_WORK / (_VISIT * max(self._width, 1.0))) + 1)

@@ -345,6 +345,8 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
         watchers=[_Lease(run, part)],
     )
     client = get_client(plan.alias)
+    if plan.validate_inputs:
+        client = client.with_options(validate_inputs=True)
     sender = _PostponingSender(batch_sender(at_edge(client) if plan.edge else client), part.attempts)
     outcomes = list(threads.perform(Driver(lambda _: made, sender, emits=True, raises=False)))
     if made.scheduler.stopped is not None:

@@ -92,6 +92,8 @@ def run_queryset(
     if run is None:
         finished = BatchRun.objects.db_manager(using).latest_of(plan.fingerprint)
         return cast("BatchRun", finished)
+    if made.validate_inputs:
+        client = client.with_options(validate_inputs=True)
     if made.edge:
         client = at_edge(client)
     try:
