@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from .batch import Journal, Sink, Stop, Summary, Watcher
     from .batch.api import AsyncOutcomes, Mapped, Outcomes, Rows, SyncRows
     from .batch.engine.reader import Key as RowKey
-    from .batch.options import Mode
     from .edge import EdgeProgram, SyncEdgeProgram
+    from .modes import Mode
     from .transports import AsyncHttpClient, HttpClient
 
 T = TypeVar("T")

@@ -11,7 +11,8 @@ from typing_extensions import TypedDict
 
 from ....batch.options import QUERYSET, RESULTS, ROWS, one_of, option, table
 from ....exceptions import ConfigurationError
-from ....shell.options import COMMANDS, MODE_FLAGS, CommandOptions, mode_argument
+from ....modes import MODE_FLAGS
+from ....shell.options import COMMANDS, CommandOptions, mode_argument
 
 INLINE = "inline"
 CELERY = "celery"
