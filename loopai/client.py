@@ -31,6 +31,7 @@ from .config import NOT_GIVEN, Arguments, Cert, KeySource, Maybe, TransportName
 from .exceptions import ConfigurationError
 from .language_model import Redactor, Unverified
 from .options import ClientOptions, RequestOptions
+from .performers import LoopPerformer, ThreadPerformer
 from .preparation import Id, PreparedClient, batch_sender
 from .transports import AsyncTransport, Transport, open_async, open_sync
 
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from .batch import Journal, Sink, Stop, Summary, Watcher
     from .batch.api import AsyncOutcomes, Mapped, Outcomes, Rows, SyncRows
     from .batch.engine.reader import Key as RowKey
-    from .batch.options import Mode
     from .edge import EdgeProgram, SyncEdgeProgram
+    from .modes import Mode
     from .transports import AsyncHttpClient, HttpClient
 
 T = TypeVar("T")
@@ -102,6 +103,8 @@ class LoopaiClient(PreparedClient):
     - `coalesce`: send `execute` calls of the same moment as one batch request.
     - `tasks`: names for task ids.
     - `http_client`: an `httpx.AsyncClient` of yours, which you close yourself.
+    - `validate_inputs`: whether inputs are checked against their task's input schema before they are sent; needs
+      `jsonschema-rs`. One that does not fit is a `ValidationException`, or its item's or row's error, and is not sent.
     - `raise_on_error`: whether `execute` raises for a program that failed (True).
     - `retry_unknown`: whether `execute` and batches are repeated where the request may have arrived (True).
     - `retry_waits`: whether to pause between attempts (True); off in tests.
@@ -127,6 +130,8 @@ class LoopaiClient(PreparedClient):
     Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
     """
 
+    _performer = LoopPerformer()
+
     def __init__(
         self,
         base_url: Maybe[str] = NOT_GIVEN,
@@ -141,6 +146,7 @@ class LoopaiClient(PreparedClient):
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
         http_client: Optional[AsyncHttpClient] = None,
+        validate_inputs: Maybe[bool] = NOT_GIVEN,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
@@ -178,6 +184,7 @@ class LoopaiClient(PreparedClient):
                 "transport": transport,
                 "coalesce": coalesce,
                 "tasks": tasks,
+                "validate_inputs": validate_inputs,
                 "raise_on_error": raise_on_error,
                 "retry_unknown": retry_unknown,
                 "retry_waits": retry_waits,
@@ -930,6 +937,8 @@ class SyncLoopaiClient(PreparedClient):
     - `coalesce`: send `execute` calls of the same moment as one batch request.
     - `tasks`: names for task ids.
     - `http_client`: an `httpx.Client` of yours, which you close yourself.
+    - `validate_inputs`: whether inputs are checked against their task's input schema before they are sent; needs
+      `jsonschema-rs`. One that does not fit is a `ValidationException`, or its item's or row's error, and is not sent.
     - `raise_on_error`: whether `execute` raises for a program that failed (True).
     - `retry_unknown`: whether `execute` and batches are repeated where the request may have arrived (True).
     - `retry_waits`: whether to pause between attempts (True); off in tests.
@@ -955,6 +964,8 @@ class SyncLoopaiClient(PreparedClient):
     Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
     """
 
+    _performer = ThreadPerformer()
+
     def __init__(
         self,
         base_url: Maybe[str] = NOT_GIVEN,
@@ -969,6 +980,7 @@ class SyncLoopaiClient(PreparedClient):
         coalesce: Maybe[bool] = NOT_GIVEN,
         tasks: Maybe[Mapping[str, Id]] = NOT_GIVEN,
         http_client: Optional[HttpClient] = None,
+        validate_inputs: Maybe[bool] = NOT_GIVEN,
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         retry_unknown: Maybe[bool] = NOT_GIVEN,
         retry_waits: Maybe[bool] = NOT_GIVEN,
@@ -1006,6 +1018,7 @@ class SyncLoopaiClient(PreparedClient):
                 "transport": transport,
                 "coalesce": coalesce,
                 "tasks": tasks,
+                "validate_inputs": validate_inputs,
                 "raise_on_error": raise_on_error,
                 "retry_unknown": retry_unknown,
                 "retry_waits": retry_waits,

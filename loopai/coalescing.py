@@ -12,10 +12,11 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Callable, Generic, NamedTuple, Optional, TypeVar, Union
 
 from . import models
+from ._core.checking import InputsRefused
 from ._core.limits import MOST_CONCURRENCY
 from ._core.operations import Operation, execute_group
 from .exceptions import ConnectionException, LoopaiException, ReplyTooLargeException
@@ -30,6 +31,9 @@ GATHERING = 0.0005
 """Seconds a thread waits for others to join it, and only while others are calling already."""
 
 Results = models.ReplyList[models.ExecutionResult]
+Ended = Union[models.ExecutionResult, LoopaiException]
+"""What a call gives or raises."""
+
 W = TypeVar("W")
 
 
@@ -89,6 +93,15 @@ def _own_error(error: LoopaiException) -> LoopaiException:
     mine = copy.copy(error)
     mine.__cause__ = error.__cause__
     return mine
+
+
+def _fitting(inputs: list[JoinedInput], error: InputsRefused) -> list[JoinedInput]:
+    return [given for place, given in enumerate(inputs) if place not in error.refused]
+
+
+def _in_their_places(count: int, error: InputsRefused, others: Iterable[Ended]) -> list[Ended]:
+    rest = iter(others)
+    return [error.refused[place] if place in error.refused else next(rest) for place in range(count)]
 
 
 class _LoopGroup(_Group["asyncio.Future[models.ExecutionResult]"]):
@@ -164,10 +177,13 @@ class Coalescer:
                 else:
                     waiter.set_result(result)
 
-    async def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Union[models.ExecutionResult, LoopaiException]]:
+    async def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Ended]:
         """What each input gives or raises; those whose reply is too large are sent in halves."""
         try:
             results = await self._run(_operation(key, inputs))
+        except InputsRefused as error:
+            fitting = _fitting(inputs, error)
+            return _in_their_places(len(inputs), error, await self._each(key, fitting) if fitting else [])
         except ReplyTooLargeException as error:
             if len(inputs) == 1:
                 return [error]
@@ -183,7 +199,7 @@ class _ThreadGroup(_Group[None]):
     def __init__(self, key: Key) -> None:
         super().__init__(key)
         self.done = threading.Event()
-        self.results: Optional[list[Union[models.ExecutionResult, LoopaiException]]] = None
+        self.results: Optional[list[Ended]] = None
         self.error: Optional[BaseException] = None
 
 
@@ -255,10 +271,13 @@ class SyncCoalescer:
             self._close(group)
             group.done.set()
 
-    def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Union[models.ExecutionResult, LoopaiException]]:
+    def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Ended]:
         """As that of `Coalescer`."""
         try:
             results = self._run(_operation(key, inputs))
+        except InputsRefused as error:
+            fitting = _fitting(inputs, error)
+            return _in_their_places(len(inputs), error, self._each(key, fitting) if fitting else [])
         except ReplyTooLargeException as error:
             if len(inputs) == 1:
                 return [error]

@@ -470,6 +470,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("transport", "httpx", _transport, "name of a transport, or an object that is one"),
     Option("coalesce", False, _flag, "whether execute calls of the same moment travel as one batch"),
     Option("tasks", MappingProxyType({}), _tasks, "names for task ids"),
+    Option("validate_inputs", False, _flag, "whether inputs are checked by their task's schema before they are sent"),
     Option("raise_on_error", True, _flag, "whether execute raises for a program that failed"),
     Option("retry_unknown", True, _flag, "whether execute repeats where the request may have arrived"),
     Option("retry_waits", True, _flag, "whether to pause between attempts; off in tests"),
@@ -519,6 +520,7 @@ class Config:
     transport: Any
     coalesce: bool
     tasks: Mapping[str, str]
+    validate_inputs: bool
     raise_on_error: bool
     retry_unknown: bool
     retry_waits: bool

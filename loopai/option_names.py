@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from .modes import MODES
+
 OptionNames = Callable[[str], str]
 """From an option's name to how its user writes it. The modes `resume`, `retry_failed`, … are names too."""
 
-_MODES = frozenset({"new", "resume", "retry_failed", "overwrite", "continue"})
 _FLAGS = {
     "mapping": "--map",
     "version": "--task-version",
@@ -20,7 +21,7 @@ _FLAGS = {
 
 def in_python(name: str) -> str:
     """The parameter, or the mode as it is passed: `key`, `mode="resume"`."""
-    return f'mode="{name}"' if name in _MODES else name
+    return f'mode="{name}"' if name in MODES else name
 
 
 def in_shell(name: str) -> str:

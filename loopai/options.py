@@ -30,6 +30,7 @@ class CallOptions(TypedDict, total=False):
     deadline: Maybe[Optional[float]]
     coalesce: Maybe[bool]
     tasks: Maybe[Mapping[str, Union[str, UUID]]]
+    validate_inputs: Maybe[bool]
     raise_on_error: Maybe[bool]
     retry_unknown: Maybe[bool]
     retry_waits: Maybe[bool]

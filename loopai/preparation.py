@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing_extensions import Self, Unpack
 
 from . import models
 from ._core import operations
+from ._core.checking import Check, InputSchemas, Performer, checked
 from ._core.flow import Policy, Steps, call
 from ._core.hooks import CallInfo, Hooks, observed
 from ._core.limits import MOST_CONCURRENCY
@@ -45,6 +47,8 @@ _OF_CONNECTIONS = frozenset(
 class PreparedClient(ABC):
     """What both clients are made of, and what needs no I/O."""
 
+    _performer: Performer
+
     def __init__(self, arguments: Arguments, hooks: Sequence[Hooks], brought: Any) -> None:
         if brought is not None:
             given = [name for name in ("transport", "local") if arguments.get(name, NOT_GIVEN) is not NOT_GIVEN]
@@ -64,11 +68,14 @@ class PreparedClient(ABC):
         self._names = Names()
         self._items = ItemConcurrency(config.base_url)
         self._look_ups = LookUps()
+        self._schemas = InputSchemas(_made_ready)
         if self._owns_transport and not config.local:
             _warn_once(config)
         self._configure(config)
 
     def _configure(self, config: Config) -> None:
+        if config.validate_inputs:
+            _input_check()
         self._config = config
         headers = {
             "accept": "application/json",
@@ -197,11 +204,32 @@ class PreparedClient(ABC):
         return copy
 
     def _steps(self, operation: Operation[T]) -> Steps[T]:
+        if self._config.validate_inputs and operation.pure:
+            return self._checked(operation)
+        return self._sent(operation, self._policy)
+
+    def _checked(self, operation: Operation[T]) -> Steps[T]:
+        """The steps of an execution: the schema of its task, where it is not known, and then what fits it."""
+        policy, began = self._policy, self._policy.clock()
+
+        def fetch(task: Operation[models.Task]) -> Steps[models.Task]:
+            return self._sent(task, replace(policy, max_retries=0), began)
+
+        check = yield from self._schemas.check_of(str(operation.task_id), policy, fetch, self._performer)
+
+        def send(fitting: Operation[T]) -> Steps[T]:
+            return self._sent(fitting, policy, began)
+
+        if check is None:
+            return (yield from send(operation))
+        return (yield from checked(operation, check, self._performer, send))
+
+    def _sent(self, operation: Operation[T], policy: Policy, began: Optional[float] = None) -> Steps[T]:
         if operation.parts is None:
-            flow = call(operation, self._policy)
+            flow = call(operation, policy, began)
         else:
-            flow = whole(operation, operation.parts, self._policy, self._items)
-        flow = explained(flow, operation, self._policy, self._look_ups)
+            flow = whole(operation, operation.parts, policy, self._items, began)
+        flow = explained(flow, operation, policy, self._look_ups, began)
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
     def _look_up(self, name: str) -> Steps[str]:
@@ -272,6 +300,23 @@ def _merged(headers: Mapping[str, str], more: Mapping[str, str]) -> dict[str, st
     """The headers with more of them, which replace those of the same name."""
     names = {str(name).lower() for name in more}
     return {**{name: text for name, text in headers.items() if name.lower() not in names}, **more}
+
+
+def _input_check() -> Callable[[Any], Check]:
+    """What makes a schema ready. Raises `ConfigurationError` where its library is not installed."""
+    if sys.version_info < (3, 10):
+        raise ConfigurationError(
+            "validate_inputs needs Python 3.10 or newer, and jsonschema-rs there: pip install jsonschema-rs"
+        )
+    try:
+        from .programs.input_check import InputCheck
+    except ImportError:
+        raise ConfigurationError("validate_inputs needs jsonschema-rs: pip install jsonschema-rs") from None
+    return InputCheck
+
+
+def _made_ready(schema: Any) -> Check:
+    return _input_check()(schema)
 
 
 _warned: set[str] = set()

@@ -45,7 +45,7 @@ class Operation(Generic[T]):
     `limited` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
     to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
     in the body, and no error shows it should it come back. `again` makes the same operation for another task id.
-    `parts` says how a batch is sent in several requests.
+    `parts` says how a batch is sent in several requests. `apart` marks items of which each is somebody's own.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Operation(Generic[T]):
     again: Optional[Callable[[str], Operation[T]]] = field(default=None, repr=False)
     callers: Sequence[Mapping[Any, Any]] = ()
     parts: Optional[BatchParts[T]] = field(default=None, repr=False)
+    apart: bool = False
 
 
 @dataclass
@@ -323,6 +324,7 @@ def execute_group(
             limited=True,
             task_id=task_id,
             version=version,
+            apart=True,
         )
     forced = b',"force_validation":true' if force_validation else b""
     items = [b'{"id":"%d","input":%b%b}' % (n, content, forced) for n, content in enumerate(contents)]
@@ -353,7 +355,7 @@ def execute_group(
     ids, most = [str(place) for place in range(len(items))], len(items)
     whole = make(range(most), most)
     parts: BatchParts[Any] = BatchParts(ids, most, whole, make, given)
-    made: Operation[Any] = replace(whole, parts=parts)
+    made: Operation[Any] = replace(whole, parts=parts, apart=True)
     made.read = lambda reply: given(whole.read(reply))
     return made
 

@@ -16,9 +16,18 @@ from .unrun import CONVICTED_AFTER, ItemConcurrency, is_unrun, left_alone, suspi
 T = TypeVar("T")
 
 
-def whole(operation: Operation[T], parts: BatchParts[T], policy: Policy, items: ItemConcurrency) -> Steps[T]:
-    """Make the call of a batch: send again what the server failed to run, and return one reply. Raises as `call`."""
-    batch = _Batch(operation.name, parts, policy, items)
+def whole(
+    operation: Operation[T],
+    parts: BatchParts[T],
+    policy: Policy,
+    items: ItemConcurrency,
+    began: Optional[float] = None,
+) -> Steps[T]:
+    """Make the call of a batch: send again what the server failed to run, and return one reply. Raises as `call`.
+
+    `began` is as for `call`.
+    """
+    batch = _Batch(operation.name, parts, policy, items, policy.clock() if began is None else began)
     yield from batch.run()
     return parts.given(batch.joined())
 
@@ -31,6 +40,7 @@ class _Batch:
     parts: BatchParts[Any]
     policy: Policy
     items: ItemConcurrency
+    began: float
     results: dict[int, BatchExecuteResult] = field(default_factory=dict)
     replies: list[BatchExecuteResponse] = field(default_factory=list)
     suspects: dict[int, int] = field(default_factory=dict)
@@ -38,7 +48,6 @@ class _Batch:
     paused: float = 0.0
 
     def run(self) -> Steps[None]:
-        self.began = self.policy.clock()
         resends = self.policy.retry_unknown and self.policy.max_retries != 0
         pending = list(range(self.parts.size))
         while pending or not self.replies:

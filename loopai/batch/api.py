@@ -21,6 +21,7 @@ from typing import IO, Any, Callable, Optional, Union, cast
 
 from .._core.rowsets import Missing, cells_of, check_rows, raw_rows, row_of
 from ..exceptions import OptionError
+from ..modes import RETRY_FAILED
 from .engine import event_loop, threads
 from .engine.chunks import BatchCall
 from .engine.driver import Driver
@@ -244,7 +245,7 @@ def prepare(
         journal = FileJournal(
             path,
             {"task": str(task_id), TASK_NAMES: sorted(names)},
-            retry_failed=options.mode == "retry_failed",
+            retry_failed=options.mode == RETRY_FAILED,
             by_line=options.allow_duplicates,
         )
     else:

@@ -10,13 +10,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike
-from typing import Any, Callable, Literal, Optional, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 
 from typing_extensions import TypedDict
 
 from .._core.limits import LONGEST_TIMEOUT_MS, MOST_CONCURRENCY, PROGRAM_TIMEOUT_MS
 from .._core.rowsets import Missing
 from ..exceptions import OptionError
+from ..modes import MODES, NEW, SKIPPING, Mode
 from .engine.reader import Key
 from .engine.stopping import Stop
 from .formats.sinks import Sink
@@ -24,8 +25,6 @@ from .reporting.snapshot import Watcher
 from .resume.journal import Journal
 
 Path = Union[str, "PathLike[str]"]
-Mode = Literal["new", "resume", "retry_failed", "overwrite", "continue"]
-MODES: tuple[Mode, ...] = ("new", "resume", "retry_failed", "overwrite", "continue")
 
 ENOUGH_FOR_A_SHARE = 100
 """Rows that must have ended before a percentage of `max_errors` counts: of the first few, one is too many."""
@@ -250,7 +249,7 @@ class BatchOptions:
     )
     force_validation: bool = option(False, "Have the server validate every result.", where=_FILES)
     mode: Mode = option(
-        "new",
+        NEW,
         "What to do with an earlier run: resume it, retry_failed (resume, and repeat failed rows), overwrite it, or "
         "continue (resume it if it is unfinished).",
         read=one_of(*MODES),
@@ -348,7 +347,7 @@ class BatchOptions:
     @property
     def resumes(self) -> bool:
         """Whether rows that have ended are skipped."""
-        return self.mode in {"resume", "retry_failed", "continue"}
+        return self.mode in SKIPPING
 
 
 class BatchRequestOptions(TypedDict, total=False):

@@ -27,8 +27,12 @@ METAVARS: Final[Mapping[str, str]] = {
     "deadline": "SECONDS",
     "max_retries": "N",
     "local": "DIR",
+    "validate_inputs": "",
 }
-"""The client's options that are flags here, and what their values are called; the environment has them all."""
+"""The client's options that are flags here, and what their values are called; one without a value is a switch.
+
+The environment has them all.
+"""
 
 
 COMPLETION_SECONDS = 1.0
@@ -66,12 +70,13 @@ def _flags() -> dict[str, Any]:
             said = f"{option.help[0].upper()}{option.help[1:]} ({option.environment})."
             flag = typer.Option(
                 f"--{option.argument.replace('_', '-')}",
-                metavar=METAVARS[option.argument],
+                metavar=METAVARS[option.argument] or None,
                 help=said,
                 show_default=False,
                 rich_help_panel="Server",
             )
-            flags[option.argument] = Annotated[Optional[str], flag]
+            kind: Any = Optional[str] if METAVARS[option.argument] else Optional[bool]
+            flags[option.argument] = Annotated[kind, flag]
     return flags
 
 
@@ -82,7 +87,7 @@ FLAGS: Final[Mapping[str, Any]] = _flags()
 class Session:
     """How one command was told to reach the server, and to speak."""
 
-    arguments: dict[str, str] = field(default_factory=dict, repr=False)
+    arguments: dict[str, Any] = field(default_factory=dict, repr=False)
     as_json: bool = False
 
     @contextmanager
@@ -95,7 +100,7 @@ class Session:
         from ..client import SyncLoopaiClient
         from ..exceptions import ConnectionException
 
-        with SyncLoopaiClient(**self.arguments) as client:  # type: ignore[arg-type]  # the table reads texts, too
+        with SyncLoopaiClient(**self.arguments) as client:
             unsaid = {name: value for name, value in defaults.items() if client.config.sources[name] == "default"}
             try:
                 yield client.with_options(**unsaid) if unsaid else client
@@ -106,7 +111,7 @@ class Session:
                 raise Failed(told, UNREACHABLE) from None
 
 
-def flags_given(context: typer.Context) -> dict[str, str]:
+def flags_given(context: typer.Context) -> dict[str, Any]:
     """The client's options among the flags before the command's name."""
     before = context.find_root().params
     return {name: before[name] for name in FLAGS if before.get(name) is not None}

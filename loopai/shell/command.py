@@ -23,7 +23,7 @@ from ..batch.formats.sinks import NOTHING_KEPT
 from ..batch.reporting.one_line import counted, one_line
 from ..batch.reporting.progress import ProgressBar, watcher_for
 from ..batch.reporting.report import check_report, write_report
-from ..batch.resume.checkpoint import CONTINUE, check_apart, check_output
+from ..batch.resume.checkpoint import check_apart, check_output
 from ..batch.resume.prescan import prescan
 from ..batch.rows import Row
 from ..exceptions import (
@@ -35,6 +35,7 @@ from ..exceptions import (
     OutputError,
     ServerException,
 )
+from ..modes import CONTINUE
 from ..option_names import in_shell, spell, spelled
 from ..preparation import batch_sender
 from .exit_codes import (

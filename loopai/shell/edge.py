@@ -26,8 +26,9 @@ def at_edge(client: SyncLoopaiClient) -> SyncLoopaiClient:
     """
     program_pool()
     options = {option.argument: getattr(client.config, option.argument) for option in OPTIONS}
-    # Its hooks are the client's, those of telemetry among them; the embedded server is reached through the client.
-    options.update(transport=EdgeTransport(client), local=False, telemetry=False)
+    # Its hooks are the client's, those of telemetry among them; the embedded server is reached through the client. A
+    # program at the edge checks its inputs itself.
+    options.update(transport=EdgeTransport(client), local=False, telemetry=False, validate_inputs=False)
     return SyncLoopaiClient(**options, hooks=client.hooks)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Optional, TypeVar
 from ..batch.options import AGAIN, FILE, QUERYSET, RESULTS, BatchOptions, OptionInfo, one_of, option, seconds, table
 from ..batch.reporting.progress import KINDS
 from ..exceptions import OptionError
+from ..modes import MODE_FLAGS
 
 COMMANDS = frozenset({FILE, QUERYSET})
 
@@ -50,15 +51,6 @@ class CommandOptions(BatchOptions):
         where=COMMANDS,
     )
     json: bool = False
-
-
-MODE_FLAGS: Mapping[str, str] = {
-    "resume": "Continue an earlier run.",
-    "retry_failed": "Continue, and repeat the rows that failed.",
-    "overwrite": "Start again, over an output that exists.",
-    "continue": "Continue the last run if it is unfinished, otherwise start a new one; for cron.",
-}
-"""How a command says `mode`, with the help of each."""
 
 
 def mode_argument(mode: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Callable, Optional
 from pydantic_core import from_json, to_json
 from typing_extensions import Self
 
+from .._core.schemas import schema_of
 from .._core.wire import Answer, NoReply, Reply
 
 _CODES = {
@@ -197,6 +198,11 @@ class FakeTask(Faulty):
 
     def __repr__(self) -> str:
         return f"<FakeTask {self.name!r}>"
+
+    def takes(self, input_schema: Any) -> Self:
+        """Let the task have this input schema (JSON or a pydantic model), by which `validate_inputs` checks."""
+        self.record["input_schema"] = schema_of(input_schema, "input_schema", "serialization")
+        return self
 
     def returns(self, output: Any) -> Self:
         """Let the program give `output` for each input: any JSON value, or a pydantic model."""

@@ -73,6 +73,28 @@ def test_what_goes_wrong_is_one_line(command: Command, arguments: list[str], cod
     assert done.err.count("\n") == 1
 
 
+def test_inputs_are_checked_before_they_are_sent(command: Command, tmp_path: Path) -> None:
+    """On a server that does not: the flag stands before or after the command's name, and holds for a file's rows."""
+    from loopai import SyncLoopaiClient, local
+
+    with local.running(check_inputs=False) as server, SyncLoopaiClient(server.base_url) as client:
+        task = client.create_task("loose", "d", {"required": ["text"]}, {})
+        client.push_program(task.id, "def main(input):\n    return 1\n")
+        given = ["loose", "--input", "{}", "--base-url", server.base_url]
+        assert command("execute", *given).code == 0
+        for arguments in (["--validate-inputs", "execute", *given], ["execute", *given, "--validate-inputs"]):
+            done = command(*arguments)
+            assert (done.code, done.out) == (1, "")
+            assert 'input.text: "text" is a required property' in done.err
+        rows = tmp_path / "rows.jsonl"
+        rows.write_text('{"text": "a"}\n{}\n')
+        output = tmp_path / "out.jsonl"
+        asked = ["batch", "loose", str(rows), "--output", str(output), "--validate-inputs"]
+        assert command(*asked, "--base-url", server.base_url).code == 1
+        assert sorted('"error"' in line for line in output.read_text().splitlines()) == [False, True]
+        assert len(client.list_executions(task.id)) == 2
+
+
 def test_no_server_is_exit_code_4(command: Command, nobody: str, silent: str) -> None:
     """Nobody there and nobody answering are the same to a script."""
     done = command("execute", "words", "--input", INPUT, "--base-url", nobody, "--max-retries", "0")

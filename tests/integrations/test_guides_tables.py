@@ -12,6 +12,7 @@ import pytest
 from loopai import exceptions
 from loopai.batch import rows
 from loopai.batch.reporting import statistics
+from loopai.cli.session import METAVARS
 from loopai.config import OPTIONS
 from loopai.contrib.django.exits import DATABASE_FAILED
 from loopai.models import EVENT_TYPES
@@ -71,6 +72,7 @@ def test_why_runs_end() -> None:
 def test_flags_that_are_named_exist(name: str) -> None:
     """A flag in a guide is one of the command that the guide is about, or of another that it shows."""
     known = {name for flag in flags_of(CommandOptions) for name in flag.flags} | {"--json"}
+    known |= {f"--{name.replace('_', '-')}" for name in METAVARS}  # the client's
     if name == "django":
         # Read as text: the module needs Django's settings.
         source = (ROOT / "loopai" / "contrib" / "django" / "batches" / "options.py").read_text(encoding="utf-8")

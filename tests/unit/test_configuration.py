@@ -48,6 +48,7 @@ VALUES: dict[str, tuple[str, Any, Any, Any]] = {
     "transport": ("HTTPX2", "httpx2", "pyreqwest", "pyreqwest"),
     "coalesce": ("on", True, False, False),
     "tasks": (f"spam={TASK}, ham = {OTHER},", {"spam": TASK, "ham": OTHER}, {"x": TASK.upper()}, {"x": TASK}),
+    "validate_inputs": ("on", True, False, False),
     "raise_on_error": ("no", False, True, True),
     "retry_unknown": ("0", False, True, True),
     "retry_waits": ("off", False, True, True),

@@ -17,7 +17,7 @@ from ..._core.operations import Operation
 from ..._core.wire import Reply
 from ...exceptions import ValidationException
 from ...models import BatchExecuteResult, ReplyInfo
-from ..rows import DOUBTFUL, ERROR, OK, PROGRAM, Outcome, Row, Status
+from ..rows import DOUBTFUL, ERROR, OK, PROGRAM, UNSENDABLE, Code, Outcome, Row, Status
 from .throttle import LARGEST_CHUNK
 
 _NUMBERS = frozenset({int, float})
@@ -121,9 +121,10 @@ class TooLarge:
 
 @dataclass(frozen=True)
 class Unsendable:
-    """A chunk that was not sent, as JSON cannot say the rows at these places, for these reasons."""
+    """A chunk that was not sent, as the rows at these places end unsent, as errors of one kind, for these reasons."""
 
     problems: Mapping[int, str]
+    code: Code = UNSENDABLE
 
 
 Answer = Union[Replies, TooLarge, Unsendable]
@@ -168,6 +169,7 @@ def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarg
         task_id=call.task_id,
         version=call.version,
         items=len(ids),
+        apart=True,
         again=lambda task_id: _made_again(chunk, replace(call, task_id=task_id)),
     )
 

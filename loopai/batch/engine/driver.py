@@ -50,12 +50,7 @@ class Emit:
     keep: Optional[Callable[[Sequence[Outcome]], None]]
 
 
-@dataclass(frozen=True)
-class Tick:
-    """Call the watchers."""
-
-
-Step = Union[Send, Pull, Wait, Abandon, Block, Emit, Tick]
+Step = Union[Send, Pull, Wait, Abandon, Block, Emit]
 
 
 @dataclass(frozen=True)
@@ -196,7 +191,7 @@ class Driver:
             yield Emit(outcomes, run.record if run.journal is not None else None)
         else:
             yield Block(lambda: run.keep(outcomes))
-            yield Tick()
+            run.tell()
 
     def _wait(self, seconds: Optional[float]) -> Generator[Step, Any, bool]:
         """Wait until something happens, at most `seconds`. Return whether anything has."""
@@ -205,7 +200,7 @@ class Driver:
             came: bool = yield Wait(most)
             if self._settle() or came:
                 return True
-            yield Tick()
+            self.run.tell()
             if seconds is not None:
                 seconds -= most
                 if seconds <= 0:

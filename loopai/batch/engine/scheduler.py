@@ -29,7 +29,7 @@ from ...exceptions import (
     ValidationException,
 )
 from ..options import BatchOptions, MaxErrors
-from ..rows import CANCELLED, ERROR, REFUSED, SERVER, STOPPED, UNSENDABLE, Outcome, Row
+from ..rows import CANCELLED, ERROR, REFUSED, SERVER, STOPPED, Outcome, Row
 from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
 from .throttle import LIMITER_PAUSE, MOST_ROWS, Throttle
 
@@ -243,9 +243,14 @@ class Scheduler:
             self.throttle.weigh(answer.size, len(chunk))
             self._again[:0] = chunk.halves()
             return
+        cause = _cause_of_all([answer.problems.get(place, "") for place in range(len(chunk))], self._members)
+        if cause is not None:
+            self._give_back(chunk)
+            self.stop(FATAL, cause)
+            return
         good = [place for place in range(len(chunk)) if place not in answer.problems]
         for place, problem in answer.problems.items():
-            self._end(chunk.numbers[place], Outcome(chunk.rows[place], ERROR, None, problem, UNSENDABLE))
+            self._end(chunk.numbers[place], Outcome(chunk.rows[place], ERROR, None, problem, answer.code))
         if good:
             rows, numbers = [chunk.rows[place] for place in good], [chunk.numbers[place] for place in good]
             self._again.insert(0, Chunk(rows, numbers, chunk.attempts))
@@ -256,7 +261,8 @@ class Scheduler:
             self._give_back(chunk)
             self.stop(FATAL, NotFoundException(str(results[0]["error_message"])))
             return
-        cause = _cause_of_all(results, self._members)
+        texts = ["" if result["success"] else result.get("error_message") or "" for result in results]
+        cause = _cause_of_all(texts, self._members)
         if cause is not None:
             self._give_back(chunk)
             self.stop(FATAL, cause)
@@ -530,9 +536,8 @@ def _ends_the_run(error: LoopaiException) -> bool:
     return isinstance(error, ServerException) and error.status_code is not None and 300 <= error.status_code < 400
 
 
-def _cause_of_all(results: Sequence[Mapping[str, Any]], members: frozenset[str]) -> Optional[LoopaiException]:
-    """What would fail the next row as it failed every one of these, before any of them ran."""
-    texts = ["" if result["success"] else result.get("error_message") or "" for result in results]
+def _cause_of_all(texts: Sequence[str], members: frozenset[str]) -> Optional[LoopaiException]:
+    """What would fail the next row as it failed every one of these, by their errors, before any of them ran."""
     if texts and all(map(_NO_PROGRAM.match, texts)):
         return ExecutionException(texts[0])
     # A member that the mapping does not make is missing from every row.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Protocol
 
+from ..._core.checking import InputsRefused, text_of
 from ..._core.hooks import CallInfo
 from ..._core.operations import Operation
 from ..._core.unrun import ItemConcurrency
+from ..rows import PROGRAM
 from .chunks import Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
 
 
@@ -43,7 +45,10 @@ class Requests:
         operation = prepared(chunk, self._call)
         if isinstance(operation, (TooLarge, Unsendable)):
             return operation
-        reply: Answer = self._send(operation)
+        try:
+            reply: Answer = self._send(operation)
+        except InputsRefused as error:
+            return _refused(error)
         return reply
 
     async def asend(self, chunk: Chunk) -> Answer:
@@ -51,9 +56,17 @@ class Requests:
         operation = prepared(chunk, self._call)
         if isinstance(operation, (TooLarge, Unsendable)):
             return operation
-        reply: Answer = await self._send(operation)
+        try:
+            reply: Answer = await self._send(operation)
+        except InputsRefused as error:
+            return _refused(error)
         return reply
 
     def end(self, error: Optional[BaseException]) -> None:
         """Tell the client's hooks that the run is over."""
         self._sender.end(error)
+
+
+def _refused(error: InputsRefused) -> Unsendable:
+    """Rows that end as those that the embedded server's check refuses."""
+    return Unsendable({place: text_of(refusal) for place, refusal in error.refused.items()}, PROGRAM)

@@ -11,6 +11,7 @@ from typing import IO, Any, Optional, Union
 from pydantic_core import from_json, to_json
 
 from ...exceptions import ConfigurationError, JournalError, OptionError, OutputError
+from ...modes import CONTINUE, NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ..durability import flush_and_sync, sync_folder
 from ..formats.arrow import pyarrow
 from ..formats.opening import format_of, open_source
@@ -19,12 +20,6 @@ from ..formats.parquet import check_types, write_parquet
 from ..formats.sinks import CsvSink, JsonlSink, Sink, check_writable, csv_header, explain, read_back, spool_of
 from ..rows import CANCELLED, ERROR, Outcome
 from .journal import FileJournal
-
-NEW = "new"
-RESUME = "resume"
-RETRY_FAILED = "retry_failed"
-OVERWRITE = "overwrite"
-CONTINUE = "continue"
 
 
 def journal_of(output: Union[str, os.PathLike[str]]) -> Path:

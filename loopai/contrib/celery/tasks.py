@@ -28,7 +28,7 @@ from ...batch.engine.run import Run
 from ...batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
 from ...batch.engine.sender import Sender
 from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ...batch.options import BatchOptions, MaxErrors, Mode
+from ...batch.options import BatchOptions, MaxErrors
 from ...batch.reporting.report import write_report
 from ...batch.reporting.snapshot import Snapshot
 from ...batch.reporting.statistics import Statistics, Summary, summary_of
@@ -42,6 +42,7 @@ from ...exceptions import (
     ReplyTooLargeException,
     ServerException,
 )
+from ...modes import NEW, Mode
 from ...preparation import batch_sender
 from ...shell.edge import at_edge
 from ..django import get_client
@@ -73,7 +74,7 @@ def start_batch(
     *,
     save_to: Sequence[str] = (),
     mapping: Sequence[str] = (),
-    mode: Mode = "new",
+    mode: Mode = NEW,
     alias: str = "default",
     database: str = DEFAULT_DB_ALIAS,
     **options: Unpack[QuerysetOptions],
@@ -345,6 +346,8 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
         watchers=[_Lease(run, part)],
     )
     client = get_client(plan.alias)
+    if plan.validate_inputs:
+        client = client.with_options(validate_inputs=True)
     sender = _PostponingSender(batch_sender(at_edge(client) if plan.edge else client), part.attempts)
     outcomes = list(threads.perform(Driver(lambda _: made, sender, emits=True, raises=False)))
     if made.scheduler.stopped is not None:

@@ -74,6 +74,7 @@ class LoopaiSettings(BaseSettings):
     transport: Annotated[Any, _by_table("transport")] = "httpx"
     coalesce: Annotated[bool, _by_table("coalesce")] = False
     tasks: Annotated[Any, NoDecode, _by_table("tasks")] = Field(default_factory=dict)
+    validate_inputs: Annotated[bool, _by_table("validate_inputs")] = False
     raise_on_error: Annotated[bool, _by_table("raise_on_error")] = True
     retry_unknown: Annotated[bool, _by_table("retry_unknown")] = True
     retry_waits: Annotated[bool, _by_table("retry_waits")] = True

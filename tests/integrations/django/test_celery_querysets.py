@@ -652,6 +652,20 @@ def test_start_batch_in_a_transaction(spam: Any) -> None:
     assert (run.state, run.ok) == ("finished", 1)
 
 
+@pytest.mark.parametrize("engine", ["inline", "celery"])
+def test_inputs_are_checked_where_the_rows_are(loopai_fake: FakeLoopai, engine: str) -> None:
+    """In this process or in the workers: what does not fit is the row's error, and is not sent."""
+    pytest.importorskip("jsonschema_rs")
+    task = loopai_fake.task("spam").takes({"properties": {"text": {"maxLength": 6}}}).returns({"label": "ham"})
+    Mail.objects.bulk_create(Mail(subject=f"mail {turn}") for turn in range(8, 12))
+    batch(*MAILS, "--save-to", "label=output.label", "--validate-inputs", "--engine", engine, *QUICK, code=1)
+    assert sorted(value["text"] for value in task.inputs) == ["mail 8", "mail 9"]
+    failures = BatchFailure.objects.order_by("key")
+    assert {(failure.code, failure.message) for failure in failures} == {
+        ("program", f'input.text: "mail {turn}" is longer than 6 characters') for turn in (10, 11)
+    }
+
+
 PROGRAMS = {
     "python": "def main(input):\n    return {'label': 'spam' if input['text'].endswith('1') else 'ham'}\n",
     "typescript": (

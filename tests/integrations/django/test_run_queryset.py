@@ -42,6 +42,19 @@ def test_the_run_is_given_and_the_rows_are_written(loopai_fake: FakeLoopai) -> N
     assert BatchRun.objects.get() == run
 
 
+def test_inputs_are_checked_where_that_is_wanted(loopai_fake: FakeLoopai) -> None:
+    """By this run alone; an alias has `VALIDATE_INPUTS` for all."""
+    pytest.importorskip("jsonschema_rs")
+    task = loopai_fake.task("spam").takes({"required": ["text"]}).returns({"label": "ham"})
+    mails(3)
+    run = run_queryset(Mail.objects.all(), "spam", mapping=["body=subject"], save_to=["label"])
+    assert (run.ok, run.errors) == (3, 0)
+    options: Any = {"mapping": ["body=subject"], "save_to": ["label"], "validate_inputs": True}
+    run = run_queryset(Mail.objects.all(), "spam", **options)
+    assert (run.ok, run.errors) == (0, 3)
+    assert task.call_count == 3
+
+
 def test_any_queryset_can_be_run(loopai_fake: FakeLoopai) -> None:
     """Annotations, joins that repeat rows, prefetches, other managers, proxies, a name, converted keys."""
     category = Category.objects.create(name="work")

@@ -53,6 +53,22 @@ def named(events: list[Event], name: str) -> list[Event]:
     return [event for event in events if event.name == name]
 
 
+def test_the_clients_option_holds_for_uploads(loopai_fake, monkeypatch):
+    """A row that does not fit the task's schema is an event like any other, and is not sent."""
+    pytest.importorskip("jsonschema_rs")
+    monkeypatch.setenv("LOOPAI_VALIDATE_INPUTS", "true")
+    assert LoopaiSettings().validate_inputs is True
+    task = loopai_fake.task("echo").takes({"required": ["text"]}).returns("x")
+    app = FastAPI()
+    app.include_router(batch_router("echo"))
+    with override_loopai(app, loopai_fake):
+        reply = TestClient(app).post("/batch", json=[{"text": "a"}, {"texts": "b"}])
+    results = {event.data["key"]: event.data for event in named(events_of(reply.text), "result")}
+    assert results["1"]["status"] == "ok"
+    assert (results["2"]["status"], results["2"]["error"]) == ("error", 'input.text: "text" is a required property')
+    assert task.inputs == [{"text": "a"}]
+
+
 @pytest.fixture
 def client(loopai_fake):
     """An application whose task puts texts into capitals."""

@@ -18,10 +18,10 @@ from typing_extensions import Unpack
 
 from ....batch.engine.scheduler import INTERRUPTED
 from ....batch.engine.stopping import Stop
-from ....batch.options import Mode
 from ....batch.reporting.report import write_report
 from ....batch.reporting.snapshot import Watcher
 from ....exceptions import ConfigurationError, LoopaiException
+from ....modes import NEW, Mode
 from ....shell.edge import at_edge
 from ..clients import get_client
 from ..conf import DEFAULT_ALIAS
@@ -58,7 +58,7 @@ def run_queryset(
     *,
     save_to: Sequence[str],
     mapping: Mapped = None,
-    mode: Mode = "new",
+    mode: Mode = NEW,
     alias: str = DEFAULT_ALIAS,
     database: Optional[str] = None,
     stop: Optional[Stop] = None,
@@ -92,6 +92,8 @@ def run_queryset(
     if run is None:
         finished = BatchRun.objects.db_manager(using).latest_of(plan.fingerprint)
         return cast("BatchRun", finished)
+    if made.validate_inputs:
+        client = client.with_options(validate_inputs=True)
     if made.edge:
         client = at_edge(client)
     try:
@@ -114,7 +116,7 @@ async def arun_queryset(
     *,
     save_to: Sequence[str],
     mapping: Mapped = None,
-    mode: Mode = "new",
+    mode: Mode = NEW,
     alias: str = DEFAULT_ALIAS,
     database: Optional[str] = None,
     stop: Optional[Stop] = None,
@@ -156,7 +158,7 @@ def _rows_of(
         return "", given, given._db or database or router.db_for_write(given.model)
     if isinstance(given, (models.Model, models.Manager)) or not isinstance(given, Iterable):
         raise ConfigurationError("queryset must be a QuerySet, the name of one, or an iterable of instances")
-    if mode != "new":
+    if mode != NEW:
         raise ConfigurationError(f"mode {mode!r}: instances are always a new run; pass a QuerySet to resume it")
     rows = list(given)
     kinds = {type(row)._meta.concrete_model for row in rows if isinstance(row, models.Model)}

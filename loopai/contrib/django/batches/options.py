@@ -11,7 +11,8 @@ from typing_extensions import TypedDict
 
 from ....batch.options import QUERYSET, RESULTS, ROWS, one_of, option, table
 from ....exceptions import ConfigurationError
-from ....shell.options import COMMANDS, MODE_FLAGS, CommandOptions, mode_argument
+from ....modes import MODE_FLAGS
+from ....shell.options import COMMANDS, CommandOptions, mode_argument
 
 INLINE = "inline"
 CELERY = "celery"
@@ -56,6 +57,9 @@ class RunOptions(CommandOptions):
     )
     alias: str = option("default", "Alias in the LOOPAI setting (default).", metavar="NAME", where=COMMANDS)
     database: str = option("default", "Database with the rows (default).", metavar="NAME", where=COMMANDS)
+    validate_inputs: bool = option(
+        False, "Check inputs by their task's schema before they are sent; what does not fit is not.", where=COMMANDS
+    )
     command: Sequence[str] = ()
 
 
@@ -76,6 +80,7 @@ class QuerysetOptions(TypedDict, total=False):
     timeout_ms: Optional[int]
     version: Optional[int]
     edge: bool
+    validate_inputs: bool
 
 
 _OF_THE_COMMAND = ("dry_run", "engine", "progress", "json", "grace", "command")

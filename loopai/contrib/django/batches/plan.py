@@ -32,7 +32,7 @@ class Plan(BatchOptions):
     `queryset` is `app.Model`, `app.Model:method` or `app.Model:manager.method`; `filters` and `excludes` are texts
     `field=value`, `save_to` those of `Target`. `task_id` is the server's id, `task` what the user called it. `report`
     is where workers write the page about the run; `active_version` is what the rows run on where no `version` is named;
-    with `edge` the process that has the rows runs the task's program.
+    with `edge` the process that has the rows runs the task's program, with `validate_inputs` it checks inputs itself.
     """
 
     task: str = ""
@@ -47,6 +47,7 @@ class Plan(BatchOptions):
     active_version: Optional[int] = None
     report: Optional[str] = None
     edge: bool = False
+    validate_inputs: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,6 +175,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
         active_version=active_version(client.list_artifacts(task.id)) if options.version is None else None,
         report=None if options.report is None else os.path.abspath(options.report),
         edge=options.edge,
+        validate_inputs=options.validate_inputs,
     )
 
 

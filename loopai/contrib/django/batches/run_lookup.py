@@ -11,8 +11,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from ....batch.reporting.one_line import counted
-from ....batch.resume.checkpoint import CONTINUE, OVERWRITE, RESUME, RETRY_FAILED
 from ....exceptions import ConfigurationError
+from ....modes import CONTINUE, OVERWRITE, RESUME, RETRY_FAILED
 from ..models import BatchRun
 from .bulk_update import empty
 from .leases import LEASE_SECONDS, wait_until_free

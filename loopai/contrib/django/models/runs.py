@@ -17,12 +17,14 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from .... import modes
 from ....batch.reporting.quality import storable
 from ....batch.reporting.snapshot import Snapshot
+from ....option_names import in_shell
 from .. import keys
 from ..signals import batch_requested
 
-_MODE_FLAGS = frozenset({"--resume", "--retry-failed", "--overwrite", "--continue"})
+_MODE_FLAGS = frozenset(map(in_shell, modes.MODE_FLAGS))
 
 
 _REPORTED = ("mapping", "filters", "excludes", "save_to", "only_empty", "version", "active_version", "expect", "limit")
@@ -55,8 +57,8 @@ class BatchRun(models.Model):
         """What whoever takes the run next is to do. `RETRY_FAILED`: the failed rows, then what remains."""
 
         RUN = "run", "run"
-        RESUME = "resume", "resume"
-        RETRY_FAILED = "retry_failed", "retry failed rows"
+        RESUME = modes.RESUME, "resume"
+        RETRY_FAILED = modes.RETRY_FAILED, "retry failed rows"
 
     class Engine(models.TextChoices):
         """What carries the run out."""

@@ -116,6 +116,8 @@ class Command(BaseCommand):
                 given[name] = [given[name]]  # `call_command` may give one text
         options = options_of(RunOptions, {**given, "command": self._command})
         client = get_client(options.alias)
+        if options.validate_inputs:
+            client = client.with_options(validate_inputs=True)
         if options.queryset is None:
             _refuse(parsed, QUERYSET, "{%s} needs {queryset}: a file has no rows to write to or filter")
             if options.engine == CELERY:

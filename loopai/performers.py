@@ -1,0 +1,36 @@
+"""How each client waits, and works, beside the requests of a call; what for is decided in `_core`."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future, wait
+from typing import Any, Callable, Optional
+
+
+class LoopPerformer:
+    """As in an event loop: returns awaitables. See `loopai._core.checking.Performer`."""
+
+    async def waited(self, flight: Future[None], seconds: Optional[float]) -> bool:
+        """See `Performer`."""
+        over = asyncio.wrap_future(flight)
+        try:
+            await asyncio.wait({over}, timeout=seconds)
+            return over.done()
+        finally:
+            over.cancel()
+
+    async def aside(self, work: Callable[[], Any]) -> Any:
+        """See `Performer`."""
+        return await asyncio.to_thread(work)
+
+
+class ThreadPerformer:
+    """As in the calling thread. See `loopai._core.checking.Performer`."""
+
+    def waited(self, flight: Future[None], seconds: Optional[float]) -> bool:
+        """See `Performer`."""
+        return bool(wait([flight], seconds).done)
+
+    def aside(self, work: Callable[[], Any]) -> Any:
+        """See `Performer`."""
+        return work()
