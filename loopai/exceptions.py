@@ -16,7 +16,8 @@ LoopaiException                 anything a call can raise
 ConfigurationError              wrong settings; not a LoopaiException, so that `except LoopaiException` cannot hide it
 └── OptionError                 an option of a batch is wrong; names it as the caller writes it
     ├── DuplicateKeys           two rows of a batch's input have the same key
-    └── JournalError            the journal belongs to another run, is in use, or cannot be continued
+    └── JournalError            the journal belongs to another run, or cannot be continued
+        └── RunInProgress       another process is carrying out the same run
 
 OutputError                     a batch's output, journal or report cannot be written (a full disk, a closed pipe)
 
@@ -46,6 +47,7 @@ __all__ = [
     "OutputError",
     "RateLimitException",
     "ReplyTooLargeException",
+    "RunInProgress",
     "ServerException",
     "TimeoutException",
     "ValidationException",
@@ -90,6 +92,10 @@ class DuplicateKeys(OptionError):
 
 class JournalError(OptionError):
     """The journal belongs to another run, is in use, or cannot be continued; the message names the difference."""
+
+
+class RunInProgress(JournalError):
+    """Another process is carrying out the same run: it uses the journal, or has the `BatchRun` over these rows."""
 
 
 class OutputError(_Spelled, Exception):

@@ -170,6 +170,7 @@ def _types(value: Any) -> dict[str, str]:
 
 
 _FILES = frozenset({STREAM, RUN, FILE})
+_TEXTS = _FILES | {REQUEST}
 
 
 @dataclass(frozen=True)
@@ -281,27 +282,27 @@ class BatchOptions:
         group=FORMATS,
     )
     delimiter: Optional[str] = option(
-        None, "Delimiter of a CSV file (default: detected).", metavar="CHAR", where=_FILES, group=FORMATS
+        None, "Delimiter of a CSV file (default: detected).", metavar="CHAR", where=_TEXTS, group=FORMATS
     )
     quotechar: Optional[str] = option(
-        None, "Quote character of a CSV file (default: detected); '' for none.", metavar="CHAR", where=_FILES,
+        None, "Quote character of a CSV file (default: detected); '' for none.", metavar="CHAR", where=_TEXTS,
         group=FORMATS,
     )  # fmt: skip
     escapechar: Optional[str] = option(
-        None, "Escape character of a CSV file that does not double its quotes.", metavar="CHAR", where=_FILES,
+        None, "Escape character of a CSV file that does not double its quotes.", metavar="CHAR", where=_TEXTS,
         group=FORMATS,
     )  # fmt: skip
     encoding: str = option(
-        "utf-8", "Encoding of a CSV or JSON file (utf-8).", metavar="NAME", where=_FILES, group=FORMATS
+        "utf-8", "Encoding of a CSV or JSON file (utf-8).", metavar="NAME", where=_TEXTS, group=FORMATS
     )
     skip_lines: int = option(
-        0, "Lines before the header that are not read (0).", read=whole(0), metavar="N", where=_FILES, group=FORMATS
+        0, "Lines before the header that are not read (0).", read=whole(0), metavar="N", where=_TEXTS, group=FORMATS
     )
     comment: Optional[str] = option(
-        None, "Characters that a comment line of a CSV file starts with.", metavar="TEXT", where=_FILES, group=FORMATS
+        None, "Characters that a comment line of a CSV file starts with.", metavar="TEXT", where=_TEXTS, group=FORMATS
     )
     no_header: bool = option(
-        False, "The first line is a row; columns are column_1, column_2, ….", where=_FILES, group=FORMATS
+        False, "The first line is a row; columns are column_1, column_2, ….", where=_TEXTS, group=FORMATS
     )
     sheet: Optional[str] = option(
         None, "Sheet of an Excel workbook (default: its only one).", metavar="NAME", where=_FILES, group=FORMATS
@@ -312,7 +313,7 @@ class BatchOptions:
         read=_types,
         metavar="COLUMN=TYPE",
         flags=("--type",),
-        where=_FILES,
+        where=_TEXTS,
         group=FORMATS,
         repeated=True,
     )
@@ -362,6 +363,14 @@ class BatchRequestOptions(TypedDict, total=False):
     min_confidence: Optional[float]
     timeout_ms: Optional[int]
     version: Optional[int]
+    delimiter: Optional[str]
+    quotechar: Optional[str]
+    escapechar: Optional[str]
+    encoding: str
+    skip_lines: int
+    comment: Optional[str]
+    no_header: bool
+    types: Union[Mapping[str, str], Iterable[str], None]
 
 
 def table(options: type) -> Iterator[tuple[str, OptionInfo]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Optional
 
@@ -68,12 +69,14 @@ app.command(cls=PlainCommand)(doctor)
 def run(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command that the arguments name, and give the exit code; what fails is told in one line."""
     command = typer.main.get_command(app)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    # What cannot be parsed does not say how to answer.
+    as_json = "--json" in given
     try:
-        given = None if arguments is None else list(arguments)
-        code = command.main(args=given, prog_name="loopai", standalone_mode=False)
+        code = command.main(args=list(given), prog_name="loopai", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except UsageError as error:
-        output.complain(usage_line(error))
+        output.complain(usage_line(error), USAGE, as_json=as_json)
         return USAGE
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
@@ -81,5 +84,5 @@ def run(arguments: Optional[Sequence[str]] = None) -> int:
         code = exit_code_of(error)
         from ..option_names import in_shell, spelled
 
-        output.complain(spelled(error, in_shell))
+        output.complain(spelled(error, in_shell), code, as_json=as_json)
         return code

@@ -41,7 +41,7 @@ def doctor(session: Session) -> int:
     else:
         _show(options, dotenv, server, versions)
     for problem in problems:
-        output.complain(problem)
+        output.complain(problem, code, as_json=session.as_json)
     return code
 
 

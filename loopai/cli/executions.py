@@ -64,5 +64,5 @@ def execute(
         )
     if result.succeeded:
         return OK
-    output.complain(f"the program failed: {result.error_message or result.status}")
+    output.complain(f"the program failed: {result.error_message or result.status}", FAILED, as_json=session.as_json)
     return FAILED

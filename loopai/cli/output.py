@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Optional, TextIO
 
-from ..shell.text import shown, to_json
+from ..shell.text import failure, shown, to_json
 from .failures import Failed
 
 if TYPE_CHECKING:
@@ -46,8 +46,11 @@ def tell(*parts: RenderableType) -> None:
     _print(sys.stderr, parts)
 
 
-def complain(text: str) -> None:
-    """Write to stderr, in one line, what went wrong."""
+def complain(text: str, code: int, *, as_json: bool = False) -> None:
+    """Write to stderr, in one line, what went wrong; as JSON with the exit code."""
+    if as_json:
+        _write(sys.stderr, failure(code, text, as_json=True) + "\n")
+        return
     from rich.text import Text
 
     _print(sys.stderr, [Text.assemble(("loopai: ", "bold red"), " ".join(shown(text).split()))])

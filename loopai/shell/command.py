@@ -33,6 +33,7 @@ from ..exceptions import (
     NotFoundException,
     OptionError,
     OutputError,
+    RunInProgress,
     ServerException,
 )
 from ..modes import CONTINUE
@@ -52,7 +53,7 @@ from .exit_codes import (
 )
 from .interrupts import Interrupts, interrupts
 from .options import CommandOptions
-from .text import no_server
+from .text import failure, message_line, no_server
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
@@ -103,7 +104,10 @@ def run_command(
             from .edge import at_edge
 
             command.client = at_edge(client)
-        return command.run(stdin, stdout)
+        try:
+            return command.run(stdin, stdout)
+        except RunInProgress as error:
+            return command.in_progress(error)
     except (ConfigurationError, OutputError) as error:
         return command.fail(USAGE, spelled(error, in_shell))
     except LoopaiException as error:
@@ -113,13 +117,9 @@ def run_command(
 
 def refuse(error: OptionError, as_json: bool, stderr: Optional[TextIO] = None) -> int:
     """Tell what is wrong with options before there is a command of them, and give its exit code."""
-    text = _failure(USAGE, spelled(error, in_shell), as_json)
+    text = failure(USAGE, spelled(error, in_shell), as_json=as_json)
     print(text, file=stderr or sys.stderr, flush=True)  # the command's own voice
     return USAGE
-
-
-def _failure(code: int, text: str, as_json: bool) -> str:
-    return json.dumps({"error": text, "exit_code": code}, ensure_ascii=False) if as_json else f"loopai: {text}"
 
 
 class BatchCommand:
@@ -147,7 +147,7 @@ class BatchCommand:
 
     def say(self, text: str) -> None:
         """Tell people; with `--json`, the line is an object with the text as its `message`."""
-        self._write(json.dumps({"message": text}, ensure_ascii=False) if self._shared.json else text)
+        self._write(message_line(text) if self._shared.json else text)
 
     def _write(self, line: str) -> None:
         # Rows continue where nobody hears of them any more, as after `2>&1 | head`.
@@ -156,8 +156,18 @@ class BatchCommand:
 
     def fail(self, code: int, text: str) -> int:
         """Tell an error, and give its exit code."""
-        self._write(_failure(code, text, self._shared.json))
+        self._write(failure(code, text, as_json=self._shared.json))
         return code
+
+    def in_progress(self, error: RunInProgress) -> int:
+        """Give the exit code where another process carries the run out: for `--continue` there is nothing to do.
+
+        Raises the error otherwise.
+        """
+        if self._shared.mode != CONTINUE:
+            raise error
+        self.say(f"Nothing was started: {spelled(error, in_shell)}.")
+        return ALL_OK
 
     def watchers(self, progress: Optional[str] = None) -> list[Any]:
         """What shows how the run goes, as `--progress` (or `progress`) says; `carry_out` puts it away."""

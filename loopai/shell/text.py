@@ -27,7 +27,22 @@ def json_text(value: Any) -> str:
 
 def to_json(value: Any, *, ascii_only: bool = True) -> str:
     """Return a value as JSON; models as the server sent them."""
-    text = json.dumps(_plain(value), ensure_ascii=ascii_only, indent=2)
+    return _written_out(json.dumps(_plain(value), ensure_ascii=ascii_only, indent=2))
+
+
+def message_line(text: str) -> str:
+    """Return a message as the JSON line of a command with `--json`."""
+    return _written_out(json.dumps({"message": text}, ensure_ascii=False))
+
+
+def failure(code: int, text: str, *, as_json: bool) -> str:
+    """Return what a command that failed says in one line: with `--json` an object, else its name and the text."""
+    if not as_json:
+        return f"loopai: {text}"
+    return _written_out(json.dumps({"error": text, "exit_code": code}, ensure_ascii=False))
+
+
+def _written_out(text: str) -> str:
     # Within the texts of JSON, where alone such signs stand, this says the same.
     return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 

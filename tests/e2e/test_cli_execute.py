@@ -47,8 +47,9 @@ def test_a_program_that_fails_is_exit_code_1(command: Command) -> None:
     done = command("execute", "words", "--input", '{"text": "boom"}', "--json")
     assert done.code == 1
     assert json.loads(done.out)["status"] == "error"
-    assert done.err.startswith("loopai: the program failed: ")
-    assert "bang and a second line" in done.err
+    told = json.loads(done.err)
+    assert told["error"].startswith("the program failed: ")
+    assert ("bang and a second line" in " ".join(told["error"].split()), told["exit_code"]) == (True, 1)
     assert done.err.count("\n") == 1
 
 
@@ -187,7 +188,7 @@ def test_a_full_disk_is_told(cli_server: str) -> None:
     asked = f"{' '.join(_shell())} --json health --base-url {cli_server} > /dev/full"
     done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == "loopai: the output could not be written: No space left on device\n"
+    assert json.loads(done.stderr)["error"] == "the output could not be written: No space left on device"
 
 
 def test_an_output_that_is_closed_is_no_failure(cli_server: str) -> None:

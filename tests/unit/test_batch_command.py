@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from loopai import SyncLoopaiClient
+from loopai import FileJournal, RunInProgress, SyncLoopaiClient
 from loopai.batch.api import prepare
 from loopai.batch.engine.chunks import outcome_of
 from loopai.batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS
@@ -520,6 +520,25 @@ def test_continue_starts_resumes_and_ends_with_0(client: SyncLoopaiClient, fake:
         f"{options['output']} is finished already: nothing was sent.",
     )
     assert fake.task("parity").call_count == 10
+
+
+def test_continue_leaves_a_run_in_progress_alone(client: SyncLoopaiClient, fake: FakeLoopai, tmp_path: Path) -> None:
+    """For cron: the next call of a long run is nobody's error; every other mode is refused."""
+    output = tmp_path / "out.jsonl"
+    options = {"input": _input(tmp_path, 10), "output": str(output), "key": "id"}
+    holder = FileJournal(f"{output}.journal", {})
+    try:
+        told = Ran(client, **options, continue_=True)
+        assert (told.code, "another run is using" in told.said, "Nothing was started" in told.said) == (0, True, True)
+        as_json = Ran(client, **options, continue_=True, json=True)
+        assert (as_json.code, list(json.loads(as_json.said))) == (0, ["message"])
+        assert Ran(client, **options, resume=True).code == 2
+        with pytest.raises(RunInProgress, match="another run is using"):
+            client.run_batch("parity", tmp_path / "in.csv", output, key="id", mode="continue")
+    finally:
+        holder.close()
+    assert fake.task("parity").call_count == 0
+    assert not output.exists()
 
 
 def _summary(latency: float, kinds: dict[str, int]) -> Summary:

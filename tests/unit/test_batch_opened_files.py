@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import json
+import os
 import tempfile
+import zipfile
 from typing import Any, Callable
 
 import pytest
@@ -58,6 +61,88 @@ def test_an_open_file_is_a_file(run: Run, make: Any, kind: str, data: bytes) -> 
     with make(data) as file:
         assert run(file, format=kind, key="id") == EXPECTED
         assert not file.closed
+
+
+def workbook() -> bytes:
+    made = pytest.importorskip("openpyxl").Workbook()
+    for row in (["id", "text"], ["1", "a"], ["2", "b"]):
+        made.active.append(row)
+    file = io.BytesIO()
+    made.save(file)
+    return file.getvalue()
+
+
+def parquet() -> bytes:
+    arrow = pytest.importorskip("pyarrow")
+    file = io.BytesIO()
+    pytest.importorskip("pyarrow.parquet").write_table(arrow.table({"id": ["1", "2"], "text": ["a", "b"]}), file)
+    return file.getvalue()
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("rows.csv", CSV)
+    return file.getvalue()
+
+
+def array() -> bytes:
+    return json.dumps([json.loads(line) for line in JSONL.splitlines()], indent=2).encode()
+
+
+def pipe(data: bytes) -> Any:
+    """A file that cannot be sought in."""
+    reading, writing = os.pipe()
+    with open(writing, "wb") as end:
+        end.write(data)
+    return open(reading, "rb")
+
+
+class Reader:
+    """What has no more than `read`, as a reply of a library has."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(min(size, 7))
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("make", [io.BytesIO, spooled, pipe, Reader])
+@pytest.mark.parametrize(
+    ("kind", "data"), [("xlsx", workbook), ("parquet", parquet), ("csv", zipped), ("json", array)],
+    ids=["xlsx", "parquet", "zip", "json"],
+)  # fmt: skip
+def test_an_open_file_of_any_format_is_a_file(run: Run, make: Any, kind: str, data: Callable[[], bytes]) -> None:
+    """Also where rows are read from the end of a file that cannot be sought in."""
+    with make(data()) as file:
+        assert run(file, format=kind, key="id") == EXPECTED
+        assert not file.closed
+
+
+def test_a_workbook_that_is_none_is_refused(run: Run) -> None:
+    """By what the caller calls it, not by a file of ours."""
+    for data in (CSV, workbook()[:300], zipped(), b""):
+        with pytest.raises(ConfigurationError, match="the BytesIO"):
+            run(io.BytesIO(data), format="xlsx")
+    with pytest.raises(ConfigurationError, match="format: the BytesIO is xlsx, not csv"):
+        run(io.BytesIO(workbook()), format="csv")
+
+
+def test_a_file_that_does_not_block_does_not_end_early(run: Run) -> None:
+    """What would seem to be its end is an error."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with open(writing, "wb"), open(reading, "rb", buffering=0) as file, pytest.raises(ConfigurationError) as caught:
+        run(file, format="csv")
+    assert "not opened for blocking reads" in str(caught.value)
 
 
 def test_a_file_s_name_says_its_format(run: Run, tmp_path: Any) -> None:

@@ -121,8 +121,7 @@ def test_a_router_names_the_parameter(name: str, fastapi: Any) -> None:
     assert "--" not in str(caught.value)
 
 
-# `encoding` is a parameter of the router itself.
-ELSEWHERE = [name for name, info in TABLE.items() if REQUEST not in info.where and name != "encoding"]
+ELSEWHERE = [name for name, info in TABLE.items() if REQUEST not in info.where]
 
 
 @pytest.mark.parametrize("name", ["chunk_sise", *ELSEWHERE])

@@ -63,6 +63,15 @@ _TYPES: dict[str, Callable[[str], Any]] = {
 }
 
 
+def check_types(types: Mapping[str, str]) -> None:
+    """Raise `OptionError` for an unknown type of a column."""
+    for name, kind in types.items():
+        if kind not in _TYPES:
+            raise OptionError(
+                "{types} {column}={kind}: a type is one of {known}", column=name, kind=kind, known=", ".join(_TYPES)
+            )
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How a CSV file separates, quotes and escapes, by the names of Python's `csv`, and where its rows begin.
@@ -153,7 +162,10 @@ class _Lines:
     def skip_lines(self, count: int) -> None:
         """Leave out lines, whatever is in them."""
         for _ in range(count):
-            self._read_to_end(self._readline(BLOCK))
+            line = self._readline(BLOCK)
+            if not line:
+                return
+            self._read_to_end(line)
 
     def find_first(self, blank: str) -> str:
         """Skip comments and lines of nothing but `blank`; give what was read of the next one, which is read again."""
@@ -253,11 +265,7 @@ class CsvSource(FromInput):
         self._encoding = checked(encoding)
         self._header: Optional[list[str]] = None
         self._opened: Optional[_Begun] = None
-        for name, kind in self._types.items():
-            if kind not in _TYPES:
-                raise OptionError(
-                    "{types} {column}={kind}: a type is one of {known}", column=name, kind=kind, known=", ".join(_TYPES)
-                )
+        check_types(self._types)
 
     @property
     def reading(self) -> dict[str, Any]:

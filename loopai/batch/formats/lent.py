@@ -26,7 +26,9 @@ class LentFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """See `io.RawIOBase`."""
-        data: bytes = self._file.read(len(buffer)) or b""
+        data: Optional[bytes] = self._file.read(len(buffer))
+        if data is None:
+            raise BlockingIOError("it is not opened for blocking reads")
         buffer[: len(data)] = data
         return len(data)
 

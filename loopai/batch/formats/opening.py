@@ -146,7 +146,7 @@ def _found(given: Input) -> Optional[str]:
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith(b"PK\x03\x04") and given.path is not None:
-        told = document_in(ZippedFile(given.path).names)
+        told = document_in(ZippedFile(given.path, given.name).names)
         if told == "xlsx":
             return told
         raise ConfigurationError(f"{given.name} is {told}: save it as .xlsx or CSV")

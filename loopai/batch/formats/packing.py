@@ -244,16 +244,17 @@ class _Unpacked(io.RawIOBase):
 class ZippedFile:
     """The one file in a zip archive at a path. Raises `ConfigurationError` for an archive of none or several.
 
-    `names` are all that are in it, those that macOS adds apart.
+    `names` are all that are in it, those that macOS adds apart. `called` is the archive's name in errors.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, called: Optional[str] = None) -> None:
         self._path = path
+        self._called = called or str(path)
         try:
             with zipfile.ZipFile(path) as archive:
                 found = [info for info in archive.infolist() if not info.is_dir()]
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-            raise ConfigurationError(f"{path} cannot be read: {error}") from None
+            raise ConfigurationError(f"{self._called} cannot be read: {error}") from None
         self._files = [info for info in found if not info.filename.startswith("__MACOSX/")]
         self.names = [info.filename for info in self._files]
         self.size = sum(info.file_size for info in self._files)
@@ -264,18 +265,18 @@ class ZippedFile:
         if len(self._files) != 1:
             named = ", ".join(self.names[:3]) + (", …" if len(self.names) > 3 else "")
             told = f"holds {len(self.names)} files ({named})" if self.names else "is an empty archive"
-            raise ConfigurationError(f"{self._path} {told}: unpack it, and name the file that has the rows")
+            raise ConfigurationError(f"{self._called} {told}: unpack it, and name the file that has the rows")
         return self.names[0]
 
     def open(self) -> io.BufferedReader:
         """The file's bytes."""
         name = self.name
         if self._files[0].flag_bits & 1:
-            raise ConfigurationError(f"{self._path} is encrypted: unpack it first")
+            raise ConfigurationError(f"{self._called} is encrypted: unpack it first")
         try:
             return io.BufferedReader(_Closing(zipfile.ZipFile(self._path), name), BLOCK)
         except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-            raise ConfigurationError(f"{self._path} cannot be read: {error}") from None
+            raise ConfigurationError(f"{self._called} cannot be read: {error}") from None
 
 
 class _Closing(io.RawIOBase):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from hashlib import blake2b
@@ -135,15 +138,27 @@ class Input:
                 raise ConfigurationError(f"{self.name} is packed more than twice: unpack it first")
             if packing != "zip":
                 packed = unpacked(packed, packing)
-            elif self.path is None or not self.repeatable or layer:
-                raise ConfigurationError(f"{self.name} is a zip archive or a workbook, which is only read from a file")
-            elif document_in(ZippedFile(self.path).names) is not None:
+            elif layer:
+                raise ConfigurationError(f"{self.name} is a packed zip archive or workbook: unpack it first")
+            elif self.path is None or not self.repeatable:
+                return self._unpacked(self._kept(packed))
+            elif document_in(ZippedFile(self.path, self.name).names) is not None:
                 break  # that of a format
             else:
-                packed = ZippedFile(self.path).open()
+                packed = ZippedFile(self.path, self.name).open()
             self.packed = True
             self._open.append(packed)
         return packed
+
+    def _kept(self, stream: IO[bytes]) -> io.BufferedReader:
+        """The bytes of a stream as a file, which lives as long as this: zip archives are read from their end."""
+        file = tempfile.NamedTemporaryFile(prefix="loopai-input-")  # noqa: SIM115  # see above
+        weakref.finalize(self, file.close)
+        shutil.copyfileobj(stream, file)
+        file.flush()
+        self.path, self._size, self.repeatable = Path(file.name), file.tell(), True
+        self.close()
+        return self._buffered()
 
     def close(self) -> None:
         """Let go of what was opened."""
@@ -164,7 +179,8 @@ class Input:
         with open(self.path, "rb") as file:
             for block in iter(partial(file.read, 1 << 20), b""):
                 found.update(block)
-        return {"name": self.path.name, "bytes": self._size, "digest": found.hexdigest()}
+        name = self.path.name if self.name == str(self.path) else self.name
+        return {"name": name, "bytes": self._size, "digest": found.hexdigest()}
 
     def fraction(self) -> Optional[float]:
         """See `Source`."""

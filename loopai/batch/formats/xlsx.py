@@ -37,8 +37,8 @@ class XlsxSource(FromInput):
         super().__init__(given)
         self._calamine = calamine()
         if given.path is None or given.packed:
-            raise ConfigurationError(f"{given.name}: .xlsx is read from a file, not packed or from a pipe")
-        size = ZippedFile(given.path).size
+            raise ConfigurationError(f"{given.name}: a packed .xlsx is not read: unpack it first")
+        size = ZippedFile(given.path, given.name).size
         if size > self.most_bytes:
             raise ConfigurationError(
                 f"{given.name} unpacks to {size:,} bytes, more than {self.most_bytes:,}: save it as CSV"

@@ -39,7 +39,7 @@ from ...problems import Problem, problem_of
 from .batch_events import BatchProgress, BatchResult
 from .batch_formats import Format
 from .events import Outbox
-from .uploads import ROWS_AT_ONCE, WEIGHT_AT_ONCE, Gone, Limits, Rows, Upload, UploadError
+from .uploads import ROWS_AT_ONCE, WEIGHT_AT_ONCE, Gone, Limits, Reading, Rows, Upload, UploadError
 
 UNREADABLE_UPLOAD: Final = "unreadable_upload"
 FAULT: Final = "fault"
@@ -63,7 +63,8 @@ class Options:
     keep: tuple[str, ...]
     expect: Optional[Expectation]
     run: Mapping[str, Any]
-    encoding: str
+    reading: Reading
+    formats: Mapping[str, Any]
     limits: Limits
     max_rows: int
     max_runs: int
@@ -81,7 +82,7 @@ class Asked:
     length: Optional[int]
     key: Optional[str]
     first: int
-    encoding: str
+    reading: Reading
 
 
 class Places:
@@ -296,7 +297,7 @@ class UploadRun:
         self.outbox.put(self.format.progress(progress))
 
     async def _rows(self) -> AsyncGenerator[Row, None]:
-        found = Rows(self.upload, self.asked.content_type, self.asked.kind, self.options.limits, self.asked.encoding)
+        found = Rows(self.upload, self.asked.content_type, self.asked.kind, self.options.limits, self.asked.reading)
         while True:
             # Before they are read: a row that waits takes as much memory as one that runs.
             await self._weights.room(WEIGHT_AT_ONCE)

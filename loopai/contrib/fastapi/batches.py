@@ -3,9 +3,11 @@
 # ruff: noqa: FA100  # see below
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
 import codecs
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from enum import Enum
-from typing import Annotated, Any, Literal, Optional, Union, cast
+from typing import Annotated, Any, Literal, Optional, Union, cast, get_type_hints
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -13,18 +15,19 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import TypeAdapter
 from typing_extensions import Unpack
 
+from ...batch.formats.csv import Dialect, check_types
 from ...batch.mapping import InputMapping
-from ...batch.options import REQUEST, STREAM, BatchOptions, BatchRequestOptions, options_in, table
+from ...batch.options import FORMATS, REQUEST, STREAM, BatchOptions, BatchRequestOptions, options_in, table
 from ...batch.reporting.quality import Expectation
 from ...client import LoopaiClient
-from ...exceptions import ConfigurationError
+from ...exceptions import OptionError
 from .batch_document import BODY, BatchRoute, Events, responses, row_of
 from .batch_responses import BatchResponse
 from .batch_runs import Asked, Options, Places
 from .dependencies import get_loopai_for
 from .lifespan import LOOKED_UP
 from .problems import RefusedRequest, problem_response
-from .uploads import Limits, kind_of, media_type_of
+from .uploads import Limits, Reading, kind_of, media_type_of
 
 
 class UploadOptions(BatchRequestOptions, total=False):
@@ -33,7 +36,6 @@ class UploadOptions(BatchRequestOptions, total=False):
     input: Any
     output: Any
     keep: Iterable[str]
-    encoding: str
     max_rows: int
     max_bytes: int
     max_unpacked_bytes: int
@@ -49,7 +51,6 @@ DEFAULTS: UploadOptions = {
     "input": None,
     "output": None,
     "keep": (),
-    "encoding": "utf-8",
     # A small file can unpack to any number of rows.
     "max_rows": 1_000_000,
     # An upload is neither held in memory nor kept, so this bounds a client's patience and not the server's.
@@ -69,7 +70,10 @@ DEFAULTS: UploadOptions = {
 
 Format = Literal["csv", "jsonl", "json"]
 
-_OF_THE_STREAM = frozenset(name for name, info in table(BatchOptions) if STREAM in info.where)
+_FORMATS = {name: info for name, info in table(BatchOptions) if REQUEST in info.where and info.group == FORMATS}
+"""Options of how an upload is read: of a router, and of each request's query."""
+
+_OF_THE_STREAM = frozenset(name for name, info in table(BatchOptions) if STREAM in info.where) - _FORMATS.keys()
 """Options that the run itself obeys. Rows are made here; by the mapping the run knows what no row has."""
 
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip"})
@@ -83,14 +87,44 @@ _ENCODINGS = frozenset({
 
 
 def _encoding(name: str) -> str:
-    """The encoding's name. Raises `ConfigurationError` for one that files are not in."""
+    """The encoding's name. Raises `OptionError` for one that files are not in."""
     try:
         found = codecs.lookup(name).name
     except (LookupError, ValueError):
         found = ""
     if found not in _ENCODINGS:
-        raise ConfigurationError(f"encoding {name!r} is unknown; use for example utf-8, utf-16, latin-1 or cp1252")
+        raise OptionError(
+            "{encoding} {value!r} is unknown; use for example utf-8, utf-16, latin-1 or cp1252", value=name
+        )
     return found
+
+
+def _reading(options: BatchOptions, asked: Iterable[str] = ()) -> Reading:
+    """How uploads are read. Raises `OptionError`."""
+    dialect = Dialect(**{item.name: getattr(options, item.name) for item in fields(Dialect)})
+    types = cast("Mapping[str, str]", options.types)
+    dialect.check()
+    check_types(types)
+    return Reading(_encoding(options.encoding), dialect, types, tuple(name for name in asked if name != "encoding"))
+
+
+def _reading_asked() -> Callable[..., dict[str, Any]]:
+    """A dependency that gives the options of the query that say how the upload is read, as the table names them."""
+
+    def asked(**query: Any) -> dict[str, Any]:
+        return {name: value for name, value in query.items() if value is not None}
+
+    types = get_type_hints(BatchOptions)
+    asked.__signature__ = inspect.Signature([  # type: ignore[attr-defined]  # what FastAPI reads
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[Optional[list[str] if info.repeated else types[name]], Query(description=info.help)],
+        )
+        for name, info in _FORMATS.items()
+    ])  # fmt: skip
+    return asked
 
 
 def _options(task: Union[str, UUID], given: UploadOptions) -> Options:
@@ -106,7 +140,8 @@ def _options(task: Union[str, UUID], given: UploadOptions) -> Options:
         keep=tuple(own["keep"]),
         expect=None if batch.expect is None else Expectation(batch.expect),
         run={name: value for name, value in shared.items() if name in _OF_THE_STREAM},
-        encoding=_encoding(own["encoding"]),
+        reading=_reading(batch),
+        formats={name: shared[name] for name in _FORMATS if name in shared},
         limits=Limits(own["max_bytes"], own["max_unpacked_bytes"], own["max_row_bytes"], own["max_ratio"]),
         max_rows=own["max_rows"],
         max_runs=own["max_runs"],
@@ -125,7 +160,7 @@ def _response(
     key: Optional[str],
     first: int,
     format: Optional[Format],  # noqa: A002  # the query's name
-    encoding: Optional[str] = None,
+    formats: Optional[Mapping[str, Any]] = None,
 ) -> Response:
     content_type = request.headers.get("content-type", "")
     media_type = media_type_of(content_type)
@@ -140,10 +175,10 @@ def _response(
         remedy = "Send JSON, JSONL or CSV, say so as Content-Type, or in the query: format=csv"
         raise RefusedRequest(415, "Unsupported media type", remedy)
     try:
-        chosen = options.encoding if encoding is None else _encoding(encoding)
-    except ConfigurationError as error:
+        reading = _reading(options_in(REQUEST, {**options.formats, **formats}), formats) if formats else options.reading
+    except OptionError as error:
         raise RefusedRequest(422, "Not valid", str(error)) from None
-    asked = Asked(kind, content_type, length, key, first, chosen)
+    asked = Asked(kind, content_type, length, key, first, reading)
     return BatchResponse(client, options, asked, places, request.headers.get("accept", ""))
 
 
@@ -163,7 +198,8 @@ def batch_router(
     pydantic models) what it and the program's output must be; `keep` names columns that come back with each result,
     and `expect` (`label`, or `label=output.verdict`) the column that has the right answer, for the accuracy. The other
     `options` are those of `batch_stream` (`chunk_size`, `max_errors`, `version`, …), and rows travel as there.
-    `encoding` is that of CSV files, unless the query names another.
+    `encoding`, `types` and the options of CSV (`delimiter`, `quotechar`, `escapechar`, `skip_lines`, `comment`,
+    `no_header`) say how uploads are read, unless the query says otherwise by the same names.
 
     Events: `result` for each row, whose id is the row's key; `progress` every `progress_every` seconds while rows end;
     a heartbeat after `heartbeat_every` seconds without any; `error` with a problem document where the run could not go
@@ -204,14 +240,14 @@ def batch_router(
         format: Annotated[  # noqa: A002  # the query's name
             Optional[Format], Query(description="What the body is written in, where its type does not say so")
         ] = None,
-        encoding: Annotated[Optional[str], Query(max_length=20, description="The encoding of a CSV file")] = None,
+        formats: Annotated[Optional[dict[str, Any]], Depends(_reading_asked())] = None,
     ) -> Response:
         """Run rows through the task; events come while they run, results in the order in which rows end.
 
         `result` for each row, `progress`, `error` where the run cannot continue, and `summary` at the end. To continue
         after a run that broke off, post the rows whose results have not come.
         """
-        return _response(client, request, shared, places, key=key, first=first, format=format, encoding=encoding)
+        return _response(client, request, shared, places, key=key, first=first, format=format, formats=formats)
 
     setattr(batch, LOOKED_UP, (alias, shared.task))
     return router

@@ -40,7 +40,10 @@ _HANDLED = "handled"
 
 
 class EventStore(Protocol):
-    """Which events were handled. Several processes need one store among them (a database, Redis)."""
+    """Which events were handled. Several processes need one store among them (a database, Redis).
+
+    Where it has `aclose()`, the application's Loopai lifespan awaits that at shutdown.
+    """
 
     async def claim(self, event_id: UUID) -> Claim:
         """Take the event for handling: `"ours"`, unless another delivery of it is being handled, or was.
@@ -110,6 +113,7 @@ class DatabaseEventStore:
             raise ConfigurationError("DatabaseEventStore needs SQLAlchemy: pip install sqlalchemy") from None
         _check_seconds(lapse, keep)
         self._sql = sqlalchemy
+        self._owned = isinstance(database, str)
         self._engine: Any = sqlalchemy.create_engine(database) if isinstance(database, str) else database
         self._table = sqlalchemy.Table(
             table,
@@ -150,11 +154,9 @@ class DatabaseEventStore:
         change = self._mine(self._table.delete(), event_id)
         await self._run(lambda connection: connection.execute(change))
 
-    async def close(self) -> None:
-        """Close the connections that wait in the engine's pool."""
-        if hasattr(self._engine, "sync_engine"):  # an asynchronous one
-            await self._engine.dispose()
-        else:
+    async def aclose(self) -> None:
+        """Close the connections, unless the engine is yours. The store can be used again."""
+        if self._owned:
             await run_in_threadpool(self._engine.dispose)
 
     async def _run(self, work: Callable[[Connection], T]) -> T:
@@ -259,8 +261,8 @@ class RedisEventStore:
         # A claim that lapsed may be another's by now.
         await self._client().eval(_RELEASE, 1, self._key(event_id), self._owner)
 
-    async def close(self) -> None:
-        """Close the connections of this event loop, unless the client is yours."""
+    async def aclose(self) -> None:
+        """Close the connections of this event loop, unless the client is yours. The store can be used again."""
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()

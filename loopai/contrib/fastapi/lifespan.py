@@ -42,6 +42,9 @@ CHECK = "loopai_check"
 LOOKED_UP = "loopai_task"
 """Attribute of a route's function: alias and task that it runs, looked for at start-up."""
 
+STORE = "loopai_store"
+"""Attribute of a route's function: a store of events, closed at shutdown."""
+
 LOOK_UP_SECONDS = 5.0
 """Seconds that a start waits for the server to know a task's name."""
 
@@ -286,6 +289,7 @@ class LoopaiLifespan:
                         yield {**(theirs or {}), STATE_KEY: state}
         finally:
             await state.close()
+            await _close_stores(app)
 
 
 def install_loopai(
@@ -329,6 +333,18 @@ async def _check_tasks(app: Any, state: LoopaiState) -> None:
     for alias, task in dict.fromkeys(_noted(app, LOOKED_UP)):
         if alias not in overridden:
             await state.check_task(alias, task)
+
+
+async def _close_stores(app: Any) -> None:
+    """Close the stores of routes of ours that have connections; one that cannot be closed keeps no other open."""
+    for store in {id(store): store for store in _noted(app, STORE)}.values():
+        close = getattr(store, "aclose", None)
+        if close is None:
+            continue
+        try:
+            await close()
+        except Exception:
+            logger.exception("an event store could not be closed")
 
 
 def _noted(app: Any, attribute: str) -> Iterator[Any]:

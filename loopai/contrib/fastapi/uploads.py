@@ -7,12 +7,13 @@ import importlib.util
 import io
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import IO, Any, Optional, Union, cast
 
 from ..._core.splitting import NotAnArray
-from ...batch.formats.csv import CsvSource
+from ...batch.formats.csv import CsvSource, Dialect
+from ...batch.formats.encoding import AsUtf8, encoding_of, is_utf8, not_in
 from ...batch.formats.json import JsonSource, elements
 from ...batch.formats.opening import format_of
 from ...batch.formats.packing import BLOCK, BREAKS_OFF, LAYERS, LONGEST_MAGIC, archive_of, packing_of
@@ -75,6 +76,16 @@ class Limits:
     max_unpacked_bytes: int
     max_row_bytes: int
     ratio: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the text of an upload is read. `asked` are the options of CSV that the request itself gave."""
+
+    encoding: str = "utf-8"
+    dialect: Dialect = field(default_factory=Dialect)
+    types: Mapping[str, str] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
 
 
 class Upload(io.RawIOBase):
@@ -163,13 +174,13 @@ class Rows:
     """The rows of an upload, for a thread to iterate. Raises `UploadError` for what has none, and `Gone`."""
 
     def __init__(
-        self, upload: Upload, content_type: str, kind: Optional[str], limits: Limits, encoding: str = "utf-8"
+        self, upload: Upload, content_type: str, kind: Optional[str], limits: Limits, reading: Optional[Reading] = None
     ) -> None:
         self._upload = upload
         self._content_type = content_type
         self._kind = kind
         self._limits = limits
-        self._encoding = encoding
+        self._reading = reading or Reading()
         self._unpacked: Optional[Unpacked] = None
         self._records = self._read()
 
@@ -189,17 +200,22 @@ class Rows:
             stream, kind = part, kind or part.kind()
         if kind is None:
             raise UploadError("unknown format: name the file .csv, .jsonl or .json, or pass format= in the query", 415)
+        reading = self._reading
+        if kind != "csv" and reading.asked:
+            raise UploadError(f"{', '.join(reading.asked)} in the query: for CSV only")
         buffered = self._unpack(stream)
         longest = self._limits.max_row_bytes
         try:
             if kind == "json":
-                yield from elements(buffered, longest)
+                yield from elements(_as_utf8(buffered, reading.encoding), longest)
             elif kind == "jsonl":
-                yield from JsonSource(Input(None, buffered), longest=longest)
+                yield from JsonSource(Input(None, buffered), reading.encoding, longest)
             else:
-                yield from CsvSource(Input(None, buffered), encoding=self._encoding, longest=longest)
+                yield from CsvSource(Input(None, buffered), reading.dialect, reading.types, reading.encoding, longest)
         except NotAnArray:
             raise UploadError(_NO_ARRAY) from None
+        except UnicodeError as error:
+            raise UploadError(not_in("the upload", getattr(error, "encoding", reading.encoding))) from None
         except ConfigurationError as error:
             raise UploadError(str(error).replace("standard input", "the upload")) from None
 
@@ -218,6 +234,11 @@ class Rows:
         # Once more where it is packed, which costs a copy: the last one weighs what rows are made of.
         self._unpacked = Unpacked(packed, self._upload, self._limits)
         return self._unpacked.buffered()
+
+
+def _as_utf8(stream: IO[bytes], encoding: str) -> IO[bytes]:
+    found = encoding_of(stream.peek(BLOCK), encoding)  # type: ignore[attr-defined]  # a buffered reader
+    return stream if is_utf8(found) else io.BufferedReader(AsUtf8(stream, found), BLOCK)
 
 
 def _packing(stream: IO[bytes]) -> Optional[str]:

@@ -16,7 +16,7 @@ from ...models import WebhookEvent
 from ...webhooks import TOLERANCE, WebhookError, parse_event
 from .dependencies import loopai_state
 from .event_stores import EventStore, MemoryEventStore
-from .lifespan import CHECK, STATE_KEY, LoopaiState
+from .lifespan import CHECK, STATE_KEY, STORE, LoopaiState
 from .problems import RETRY_AFTER, ProblemRoute, RefusedRequest, documented_problem
 
 LARGEST_DELIVERY = 1_000_000
@@ -117,7 +117,7 @@ def webhook_router(
     `on_event` is an async function, or another, which then runs in a thread. Where it raises, the event is given back
     and the server's next delivery is handled; a repetition that comes meanwhile is answered 409, so that the server
     comes again. Refusals are problem documents. `tolerance` is that of `webhook_event`. `store` remembers handled
-    events, by default in this process.
+    events, by default in this process; the application's Loopai lifespan closes it.
     """
     if on_event is None:
         raise ConfigurationError("webhook_router needs on_event, a function that takes the event")
@@ -152,4 +152,5 @@ def webhook_router(
         with CancelScope(shield=True):
             await events.finish(event.id)
 
+    setattr(receive, STORE, events)
     return router

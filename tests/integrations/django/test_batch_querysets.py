@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,7 +15,10 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from inbox.models import Category, Letter, Mail, Message, Note, Reminder
 
+from loopai import RunInProgress
+from loopai.contrib.django import run_queryset
 from loopai.contrib.django.batches.database import IDLE_SECONDS, Database
+from loopai.contrib.django.batches.leases import LEASE_SECONDS
 from loopai.contrib.django.models import BatchRun
 from loopai.testing import FakeLoopai
 
@@ -536,6 +540,43 @@ def test_continue_resumes_what_is_unfinished_and_starts_a_new_run_otherwise(spam
     assert not Mail.objects.filter(label="").exists()
     assert call_command("loopai_batch", "spam", *words[:-5], continue_=True, stderr=io.StringIO()) is None
     assert [run.total for run in BatchRun.objects.order_by("pk")] == [20, 11, 0]
+
+
+def test_continue_leaves_a_run_in_progress_alone(spam: Any) -> None:
+    """For cron: while another process carries the run out, there is nothing to do; every other mode is refused."""
+    mails(4)
+    words = (*MAILS, "--save-to", "label", "--only-empty")
+    assert batch(*words).code == 0
+    run = BatchRun.objects.get()
+
+    def alive() -> None:
+        until = datetime.now(timezone.utc) + timedelta(seconds=LEASE_SECONDS)
+        BatchRun.objects.filter(pk=run.pk).update(state="running", owner="elsewhere:1:abc", lease_until=until)
+
+    alive()
+    mails(1)
+    beating = threading.Event()
+
+    def beat() -> None:
+        try:
+            while not beating.wait(0.05):
+                alive()
+        finally:
+            connections.close_all()
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    try:
+        ended = batch(*words, "--continue", "--json")
+        assert (ended.code, "in progress" in json.loads(ended.told.splitlines()[-1])["message"]) == (0, True)
+        assert batch(*words, "--resume").code == 2
+        with pytest.raises(RunInProgress, match="is in progress"):
+            run_queryset("inbox.Mail", "spam", save_to=["label"], mapping=["subject=subject"], only_empty=True,
+                         mode="continue")  # fmt: skip
+    finally:
+        beating.set()
+        heart.join()
+    assert BatchRun.objects.count() == 1
 
 
 @pytest.mark.parametrize(("target", "output"), [("share", None), ("judged_at", 5), ("score", []), ("judged_at", True)])

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from django.core.management import call_command
+from django.core import checks
+from django.core.management import call_command, load_command_class
 from django.core.management.base import CommandError
 from django.test import override_settings
 from pydantic import BaseModel
@@ -34,7 +35,7 @@ def typed(*arguments: str) -> tuple[int, str]:
     except SystemExit as end:
         return int(end.code or 0), out.getvalue()
     except CommandError as error:
-        return error.returncode, out.getvalue() + str(error)
+        return error.returncode, out.getvalue() or str(error)
     return 0, out.getvalue()
 
 
@@ -233,3 +234,78 @@ def test_a_program_is_pushed_and_runs(tmp_path: Path) -> None:
         program.write_text("def other(input):\n    return 1\n")
         assert typed("loopai_tasks", "push", "words", str(program))[0] == 1
         assert typed("loopai_tasks", "push", "unknown", str(program))[0] == 1
+
+
+def in_shell(*words: str) -> int:
+    """The exit code of a command as typed."""
+    command = load_command_class("loopai.contrib.django", words[0])
+    try:
+        command.run_from_argv(["manage.py", *words])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "loopai_batch --json --nope",
+        "loopai_batch spam --json --map",
+        "loopai_batch --json",
+        "loopai_tasks list --json --nope",
+        "loopai_tasks nope --json",
+        "loopai_tasks create --json",
+        "loopai_prune --json",
+        "loopai_prune --json --older-than soon",
+        "loopai_health --json --timeout soon",
+    ],
+)
+@pytest.mark.django_db  # checks ask the database
+def test_with_json_wrong_usage_is_one_json_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a shell. Called from code, each is a `CommandError`, and nothing ends the process."""
+    assert in_shell(*words.split()) == 2
+    told = capsys.readouterr()
+    *_, error = map(json.loads, told.err.splitlines())
+    assert error["exit_code"] == 2
+    assert told.out == ""
+    with pytest.raises(CommandError) as caught:
+        call_command(*words.split())
+    assert str(caught.value).endswith(error["error"])
+
+
+def test_without_json_wrong_usage_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """As Django writes it."""
+    assert in_shell("loopai_prune", "--nope") == 2
+    assert capsys.readouterr().err.startswith("usage: ")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("severity", [checks.Warning, checks.Error])
+def test_with_json_what_checks_find_is_a_json_line(
+    severity: type[checks.CheckMessage], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A warning, and an error, which ends the command."""
+
+    def found(**_: Any) -> list[checks.CheckMessage]:
+        return [severity("a setting is odd", id="test.E001")]
+
+    checks.register(found)
+    try:
+        code = in_shell("loopai_prune", "--json", "--older-than", "soon")
+    finally:
+        checks.registry.registry.registered_checks.remove(found)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert "a setting is odd" in str(lines[0])
+    assert list(lines[-1]) == ["error", "exit_code"]
+    assert (len(lines), code) == ((2, 2) if severity is checks.Warning else (1, 1))
+
+
+def test_a_command_that_is_called_ends_no_process() -> None:
+    """Neither a worker nor a test: the exit code is the error's."""
+    ill = FakeLoopai()
+    ill.operation("get_health").replies({"status": "unhealthy"})
+    with override_settings(LOOPAI={"default": {"TRANSPORT": ill}}):
+        with pytest.raises(CommandError) as caught:
+            call_command("loopai_health", stdout=StringIO())
+        assert caught.value.returncode == 1
+        assert in_shell("loopai_health") == 1

@@ -105,6 +105,86 @@ def test_a_csv_file_of_another_encoding(app) -> None:
         assert client.post(f"/batch?format=csv&encoding={name}", content=b"text\na\n").status_code == 422
 
 
+# An option as the query has it, as a router has it, and a file that needs it.
+DIALECTS = {
+    "skip_lines=2": ({"skip_lines": 2}, "A report\nof 2026\ntext\na\nb\n"),
+    "comment=%23": ({"comment": "#"}, "# a report\ntext\na\n# between\nb\n"),
+    "no_header=true": ({"no_header": True}, "a\nb\n"),
+    "delimiter=~": ({"delimiter": "~"}, "id~text\n1~a\n2~b\n"),
+    "quotechar='": ({"quotechar": "'"}, "id,text\n1,'a'\n2,'b'\n"),
+    "escapechar=!": ({"escapechar": "!"}, 'id,text\n!"1,a\n2,b\n'),
+    "types=id=int": ({"types": ["id=int"]}, "id,text\n1,a\n2,b\n"),
+}
+
+
+@pytest.mark.parametrize("query", DIALECTS)
+def test_how_a_csv_file_is_written(loopai_fake, query) -> None:
+    """The query says it, or the router, by the names of the one table of options."""
+    loopai_fake.task("echo").computes(lambda given: given)
+    options, body = DIALECTS[query]
+    for own, asked in (({}, f"&{query}"), (options, "")):
+        app = FastAPI()
+        app.include_router(batch_router("echo", **own))
+        with override_loopai(app, loopai_fake):
+            reply = TestClient(app).post(
+                f"/batch?format=csv{asked}", content=body, headers={"accept": "application/x-ndjson"}
+            )
+        found = [each["output"] for each in map(json.loads, reply.text.splitlines()) if each["event"] == "result"]
+        assert sorted(output.get("text", output.get("column_1")) for output in found) == ["a", "b"]
+        assert ("id" not in found[0]) or {type(output["id"]) for output in found} == {int if "types" in query else str}
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["skip_lines=-1", "skip_lines=x", "comment=", "delimiter=ab", "no_header=maybe", "types=n", "types=n=number"],
+)
+def test_a_wrong_option_in_the_query_is_422(app, query) -> None:
+    """Before anything is run."""
+    app.include_router(batch_router("echo"))
+    reply = TestClient(app).post(f"/batch?format=csv&{query}", content=b"text\na\n")
+    assert reply.status_code == 422
+    assert query.partition("=")[0] in reply.text
+
+
+def test_skipping_more_lines_than_there_are_ends_at_once(app) -> None:
+    """Whatever number a request names."""
+    app.include_router(batch_router("echo"))
+    reply = TestClient(app).post(f"/batch?format=csv&skip_lines={10**18}", content=b"text\na\n")
+    assert (reply.status_code, "the upload is empty" in reply.text) == (422, True)
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_options_of_csv_do_not_pass_silently_with_another_format(app, kind) -> None:
+    """A router's own are for its CSV files only."""
+    app.include_router(batch_router("echo", skip_lines=1))
+    body = b'[{"text": "a"}]' if kind == "json" else b'{"text": "a"}'
+    client = TestClient(app)
+    assert '"upper":"A"' in client.post(f"/batch?format={kind}", content=body).text
+    reply = client.post(f"/batch?format={kind}&no_header=1", content=body)
+    assert (reply.status_code, "no_header in the query: for CSV only" in reply.text) == (422, True)
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_json_of_another_encoding(app, kind, encoding) -> None:
+    """Found by its first bytes, or named by the query."""
+    app.include_router(batch_router("echo"))
+    text = '[\n{"text": "ä"}, {"text": "b"}]' if kind == "json" else '{"text": "ä"}\n{"text": "b"}\n'
+    query = f"&encoding={encoding}" if encoding == "latin-1" else ""
+    reply = TestClient(app).post(f"/batch?format={kind}{query}", content=text.encode(encoding))
+    assert '"upper":"Ä"' in reply.text
+    assert '"upper":"B"' in reply.text
+
+
+def test_json_that_is_not_in_its_encoding(app) -> None:
+    """Is refused with a text that says so."""
+    app.include_router(batch_router("echo"))
+    body = b'[{"text": "a"}, {"text": "\xe4"}]'
+    reply = TestClient(app).post("/batch?format=json&encoding=ascii", content=body)
+    assert reply.status_code == 422
+    assert "the upload is not ascii" in reply.text
+
+
 @pytest.mark.parametrize("length", [71, 200, 201, 300, 5000])
 def test_a_form_boundary_of_any_length_is_answered(app, length) -> None:
     """Read, or refused with a status."""

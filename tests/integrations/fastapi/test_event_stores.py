@@ -18,8 +18,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from loopai import ConfigurationError
-from loopai.contrib.fastapi import DatabaseEventStore, RedisEventStore, webhook_router
-from loopai.testing import signed_webhook
+from loopai.contrib.fastapi import DatabaseEventStore, LoopaiLifespan, RedisEventStore, webhook_router
+from loopai.testing import FakeLoopai, signed_webhook
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 
@@ -103,8 +103,8 @@ async def test_claims_in_a_database(database) -> None:
     """An event is one process's at a time, until it is handled or given back."""
     first, second = DatabaseEventStore(database), DatabaseEventStore(database)
     await check_claims(first, second)
-    await first.close()
-    await second.close()
+    await first.aclose()
+    await second.aclose()
 
 
 @SLOW
@@ -131,7 +131,7 @@ async def test_claims_in_redis(redis_prefix) -> None:
     mine = Redis.from_url(REDIS, decode_responses=True)
     first, second = RedisEventStore(REDIS, prefix=redis_prefix), RedisEventStore(mine, prefix=redis_prefix)
     await check_claims(first, second)
-    await first.close()
+    await first.aclose()
     await mine.aclose()
 
 
@@ -158,7 +158,7 @@ async def test_a_claim_lapses_and_handled_events_are_removed(tmp_path) -> None:
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM loopai_webhook_events").scalar_one() == 3
     for each in (first, second):
-        await each.close()
+        await each.aclose()
     engine.dispose()
 
 
@@ -191,7 +191,7 @@ async def main():
         if await store.claim(event) == "ours":
             ours.append(number)
             await store.finish(event)
-    await store.close()
+    await store.aclose()
     print(json.dumps(ours))
 
 asyncio.run(main())
@@ -247,7 +247,47 @@ def test_applications_that_share_a_store_handle_a_delivery_once(tmp_path) -> Non
     assert [client.post(PATH, **delivery).status_code for client in (*clients, *clients)] == [500, 204, 204, 204]
     assert len(handled) == 2
     for store in stores:
-        asyncio.run(store.close())
+        asyncio.run(store.aclose())
+
+
+class Closes:
+    """A store of an application's own that has connections to close."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.closed = 0
+        self._error = error
+
+    async def claim(self, event_id: UUID) -> str:
+        return "ours"
+
+    async def finish(self, event_id: UUID) -> None: ...
+
+    async def release(self, event_id: UUID) -> None: ...
+
+    async def aclose(self) -> None:
+        self.closed += 1
+        if self._error is not None:
+            raise self._error
+
+
+def test_the_lifespan_closes_stores_at_shutdown(tmp_path, caplog) -> None:
+    """Each once, whatever another one does; a store without connections has nothing to close, and all work again."""
+    shared, broken = Closes(), Closes(OSError("gone"))
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'mine.sqlite3'}")
+    ours, theirs = DatabaseEventStore(f"sqlite:///{tmp_path / 'ours.sqlite3'}"), DatabaseEventStore(engine)
+    app = FastAPI(lifespan=LoopaiLifespan(FakeLoopai()))
+    for number, store in enumerate((broken, shared, shared, ours, theirs, None)):
+        app.include_router(webhook_router("secret", lambda event: None, path=f"/{number}", store=store))
+    for run in (1, 2):
+        with TestClient(app) as client:
+            for number in range(6):
+                delivery = signed_webhook(secret="secret").as_httpx()
+                assert client.post(f"/{number}", **delivery).status_code == 204
+            assert (ours._engine.pool.checkedin(), engine.pool.checkedin()) == (1, 1)
+        assert (shared.closed, broken.closed) == (run, run)
+        assert (ours._engine.pool.checkedin(), engine.pool.checkedin()) == (0, 1)
+    engine.dispose()
+    assert [record.exc_info[1].args for record in caplog.records if record.exc_info] == [("gone",), ("gone",)]
 
 
 def test_wrong_options_are_refused_where_they_are_written() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from .....batch.options import FILE, QUERYSET, table
@@ -31,9 +29,10 @@ from ...clients import get_client
 from ...enrichment.command import PendingCommand
 from ...exits import DATABASE_FAILED, FAILED, UNREACHABLE, USAGE
 from ...flags import add_flags
+from ...in_shell import ShellCommand
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     """Runs rows through a task."""
 
     help = (
@@ -44,7 +43,6 @@ class Command(BaseCommand):
         "130 / 143 interrupted or cancelled, resumable."
     )
     _command: tuple[str, ...] = ()
-    _in_shell = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options, those of the table."""
@@ -63,24 +61,13 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Also remembers what was typed: the admin shows it."""
-        self._command, self._in_shell = tuple(argv), True
+        self._command = tuple(argv)
         super().run_from_argv(argv)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run. Raises `CommandError` with the exit code as its `returncode`; in a shell it is the process's."""
-        try:
-            code = self._code(options)
-        except CommandError as error:
-            if not (options["json"] and self._in_shell):
-                raise
-            print(json.dumps({"error": str(error), "exit_code": error.returncode}), file=self._voice())
-            sys.exit(error.returncode)
-        if code and self._in_shell:
-            sys.exit(code)  # the command has said why
-        if code:
-            raise CommandError(
-                f"the batch ended with exit code {code}: {_ENDS.get(code, 'interrupted')}", returncode=code
-            )
+        code = self._code(options)
+        self.end(code, f"the batch ended with exit code {code}: {_ENDS.get(code, 'interrupted')}")
 
     def _code(self, options: dict[str, Any]) -> int:
         """Run, and give the exit code. Raises `CommandError` for what kept it from running to its end."""
@@ -122,7 +109,7 @@ class Command(BaseCommand):
             _refuse(parsed, QUERYSET, "{%s} needs {queryset}: a file has no rows to write to or filter")
             if options.engine == CELERY:
                 raise OptionError("{engine} celery takes {queryset} with {save_to}; run a file with {engine} inline")
-            return run_command(options, client, stderr=self._voice())
+            return run_command(options, client, stderr=self.voice)
         if options.input is not None:
             raise OptionError("rows come from {input} or from {queryset}: pass one of the two")
         _refuse(parsed, FILE, "{%s} is for files: a queryset has its fields and its primary key")
@@ -130,7 +117,7 @@ class Command(BaseCommand):
             raise ConfigurationError(f"DATABASES has no {options.database!r}; it has {', '.join(connections)}")
         if options.edge:
             client = at_edge(client)
-        return RunCommand(options, client, self._voice()).run()
+        return RunCommand(options, client, self.voice).run()
 
     def _carry_out_pending(self, parsed: dict[str, Any]) -> int:
         known = {*MODE_ARGUMENTS, *RunOptions.__dataclass_fields__} - {"database", "retry_failed", "json"}
@@ -142,13 +129,9 @@ class Command(BaseCommand):
             raise ConfigurationError(f"DATABASES has no {using!r}; it has {', '.join(connections)}")
         name = parsed["pending"]
         return PendingCommand(
-            using, name if isinstance(name, str) else None, self._voice(), as_json=bool(parsed["json"]),
+            using, name if isinstance(name, str) else None, self.voice, as_json=bool(parsed["json"]),
             retry_failed=bool(parsed.get("retry_failed")), watch=bool(parsed.get("watch")),
         ).run()  # fmt: skip
-
-    def _voice(self) -> Any:
-        # Django's wrapper ends each write with a new line, and a bar is many writes.
-        return getattr(self.stderr, "_out", self.stderr)
 
 
 _ENDS = {

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from .....exceptions import ConfigurationError, LoopaiException
 from ...clients import get_client
 from ...conf import aliases
 from ...exits import FAILED, UNREACHABLE, USAGE, code_of, told
+from ...in_shell import ShellCommand
 
 ANSWERS_WITHIN = 10.0
 """Seconds that each server has by default."""
@@ -20,7 +20,7 @@ ANSWERS_WITHIN = 10.0
 _GRAVEST_FIRST = (USAGE, UNREACHABLE, FAILED)
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     """Asks the server of each alias for its health."""
 
     help = (
@@ -53,8 +53,7 @@ class Command(BaseCommand):
                     self.stdout.write(f"    {facts['error']}")
         codes = {code for _, code in reports}
         gravest = next((code for code in _GRAVEST_FIRST if code in codes), 0)
-        if gravest:
-            sys.exit(gravest)
+        self.end(gravest, f"a server is not healthy (exit code {gravest})")
 
 
 def _asked(alias: str, seconds: float) -> tuple[dict[str, Any], int]:

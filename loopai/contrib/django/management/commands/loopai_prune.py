@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
 from .....exceptions import ConfigurationError
 from ...exits import told
+from ...in_shell import ShellCommand
 from ...pruning import Pruning, age_of
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     """Deletes what is old."""
 
     help = (

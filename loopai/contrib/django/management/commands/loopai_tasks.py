@@ -22,11 +22,12 @@ from ...clients import get_client
 from ...conf import DEFAULT_ALIAS
 from ...exits import told
 from ...flags import add_flags
+from ...in_shell import ShellCommand
 
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
-class Command(BaseCommand):
+class Command(ShellCommand):
     """Lists, creates and programs tasks."""
 
     help = (

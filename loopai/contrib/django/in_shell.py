@@ -1,0 +1,77 @@
+"""What the management commands share in a shell: only there they end the process, and with `--json` errors are JSON."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from typing import Any, TextIO, cast
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+
+from ...shell.text import failure, message_line
+from .exits import USAGE
+
+
+class ShellCommand(BaseCommand):
+    """A command that leaves the process to its caller: `sys.exit` is for a shell, `CommandError` for `call_command`."""
+
+    in_shell = False
+    """Whether it was typed, and not called."""
+    _as_json = _parsed = False
+    stderr: OutputWrapper
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """See Django."""
+        self.in_shell, self._as_json = True, "--json" in argv
+        try:
+            super().run_from_argv(argv)
+        except CommandError as error:
+            if not self._as_json or self._parsed:
+                raise  # with `--traceback`
+            self._exit_with(USAGE, re.sub("^Error: ", "", str(error)))
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """See Django. With `--json` usage errors are raised, so that they can be told as JSON."""
+        self._called_from_command_line = self.in_shell and not self._as_json
+        return super().create_parser(prog_name, subcommand, **kwargs)
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """See Django."""
+        self._as_json, self._parsed = bool(options.get("json")), True
+        try:
+            return super().execute(*args, **options)
+        except CommandError as error:
+            if not (self._as_json and self.in_shell) or options.get("traceback"):
+                raise
+            self._exit_with(error.returncode, str(error))
+
+    def check(self, *args: Any, **options: Any) -> None:
+        """See Django. With `--json` its warnings are a JSON line."""
+        if not self._as_json:
+            super().check(*args, **options)
+            return
+        stderr, written = self.stderr, io.StringIO()
+        self.stderr = OutputWrapper(written)
+        try:
+            super().check(*args, **options)
+        finally:
+            self.stderr = stderr
+        if written.getvalue():
+            print(message_line(written.getvalue().strip()), file=self.voice, flush=True)
+
+    def end(self, code: int, text: str) -> None:
+        """End with an exit code of which the command has said why. Raises `CommandError` where it was called."""
+        if code and self.in_shell:
+            sys.exit(code)
+        if code:
+            raise CommandError(text, returncode=code)
+
+    @property
+    def voice(self) -> TextIO:
+        """Where it speaks: Django's wrapper ends each write with a new line, and a progress bar is many writes."""
+        return cast("TextIO", getattr(self.stderr, "_out", self.stderr))
+
+    def _exit_with(self, code: int, text: str) -> None:
+        print(failure(code, text, as_json=True), file=self.voice, flush=True)
+        sys.exit(code)
