@@ -651,6 +651,7 @@ class LoopaiClient(PreparedClient):
         journal: Union[str, PathLike[str], Journal, None] = None,
         sink: Optional[Sink] = None,
         output_format: Optional[str] = None,
+        nested: bool = False,
         format: Optional[str] = None,  # noqa: A002  # as the flag is called
         delimiter: Optional[str] = None,
         quotechar: Optional[str] = None,
@@ -664,7 +665,7 @@ class LoopaiClient(PreparedClient):
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
     ) -> Summary:
-        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
+        """Run any number of rows into `output` (a JSONL, CSV, Parquet or Excel file) or `sink`, and return the summary.
 
         Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
         skips the rows that have ended, `"retry_failed"` only those that ended ok, `"continue"` is `"resume"` that
@@ -677,7 +678,8 @@ class LoopaiClient(PreparedClient):
         `chunk_size`, `max_in_flight`, `max_concurrency`, `max_errors`, `min_confidence`, `timeout_ms`, `ordered`,
         `stop` and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
         `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`; `output_format` is that of the
-        output where its name does not say it.
+        output where its name does not say it. CSV and Excel outputs have a column for each member of the task's output
+        schema, unless `nested` is true.
 
         Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
         `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
@@ -711,6 +713,7 @@ class LoopaiClient(PreparedClient):
                 journal=journal,
                 sink=sink,
                 output_format=output_format,
+                nested=nested,
                 format=format,
                 delimiter=delimiter,
                 quotechar=quotechar,
@@ -1470,6 +1473,7 @@ class SyncLoopaiClient(PreparedClient):
         journal: Union[str, PathLike[str], Journal, None] = None,
         sink: Optional[Sink] = None,
         output_format: Optional[str] = None,
+        nested: bool = False,
         format: Optional[str] = None,  # noqa: A002  # as the flag is called
         delimiter: Optional[str] = None,
         quotechar: Optional[str] = None,
@@ -1483,7 +1487,7 @@ class SyncLoopaiClient(PreparedClient):
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
     ) -> Summary:
-        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
+        """Run any number of rows into `output` (a JSONL, CSV, Parquet or Excel file) or `sink`, and return the summary.
 
         Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
         skips the rows that have ended, `"retry_failed"` only those that ended ok, `"continue"` is `"resume"` that
@@ -1496,7 +1500,8 @@ class SyncLoopaiClient(PreparedClient):
         `chunk_size`, `max_in_flight`, `max_concurrency`, `max_errors`, `min_confidence`, `timeout_ms`, `ordered`,
         `stop` and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
         `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`; `output_format` is that of the
-        output where its name does not say it.
+        output where its name does not say it. CSV and Excel outputs have a column for each member of the task's output
+        schema, unless `nested` is true.
 
         Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
         `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
@@ -1530,6 +1535,7 @@ class SyncLoopaiClient(PreparedClient):
                 journal=journal,
                 sink=sink,
                 output_format=output_format,
+                nested=nested,
                 format=format,
                 delimiter=delimiter,
                 quotechar=quotechar,
