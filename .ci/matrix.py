@@ -23,7 +23,7 @@ FASTAPI = "tests/integrations/fastapi"
 OLDEST_FASTAPI = [FASTAPI]
 TOOLS = ["-m", "slow", "tests/integrations/test_tools_of_agents.py"]
 # Snippets of the documentation are for the development environment, which has what they need.
-LEFT_OUT = ["--ignore=tests/unit/test_docs_run.py"]
+LEFT_OUT = ["--ignore=tests/integrations/test_docs_run.py"]
 # Below this the embedded server cannot run: the contract suite asks one on this Python, what needs it in process skips.
 SERVER_FROM = (3, 10)
 PORTS = {"postgresql": 5432, "mariadb": 3306}

@@ -1,9 +1,9 @@
-"""Loopai: tasks turned into small programs, run on each input in milliseconds.
+"""Loopai: turns tasks into small programs that run on each input in milliseconds.
 
-`LoopaiClient` (async) and `SyncLoopaiClient` reach a Loopai server; `LoopaiClient.local()` brings its own.
+`LoopaiClient` (async) and `SyncLoopaiClient` call a Loopai server; `LoopaiClient.local()` starts its own.
 
-Everything that the clients take, return and raise can be imported from here. Names are imported when they are first
-used, so that what needs one of them does not pay for all.
+Import everything that the clients take, return and raise from here. Each name is loaded when it is first used, so that
+`import loopai` stays fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`LoopaiClient` and `SyncLoopaiClient`: signatures, and the driver each. What a call does is in `_core`.
+"""`LoopaiClient` and `SyncLoopaiClient`: their methods, and how each performs a call. What a call does is in `_core`.
 
 To add an endpoint: one operation in `_core/operations.py`, one method in each class here, one test.
 """
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 class BoundTask(TypedTask[In, Out]):
-    """What `LoopaiClient.bind` gives: call it with an input, get an output."""
+    """A task bound by `LoopaiClient.bind`: call it with an input and get an output."""
 
     def __init__(self, client: LoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str) -> None:
         super().__init__(task_id, given, made, name)
@@ -61,7 +61,7 @@ class BoundTask(TypedTask[In, Out]):
 
     @property
     def function(self) -> Callable[..., Awaitable[Out]]:
-        """The task as a coroutine function, for what takes nothing else (before Python 3.12, a tool of an agent)."""
+        """The task as a coroutine function, for code that accepts nothing else (agents' tools before Python 3.12)."""
 
         async def run(value: In) -> Out:
             return await self(value)
@@ -78,8 +78,8 @@ class BoundTask(TypedTask[In, Out]):
     ) -> Out:
         """Run the task on `value`.
 
-        Raises `ValidationException` for an input that is not of the bound type, `ExecutionException` for a program
-        that failed or gave something else than the bound output, and what `execute` raises.
+        Raises `ValidationException` for an input that is not of the bound type, `ExecutionException` if the program
+        fails or its output is not of the bound type, and whatever `execute` raises.
         """
         sent = self._input(value)
         result = await self._client.execute(self.task_id, sent, version, timeout_ms, raise_on_error=True, **options)
@@ -89,45 +89,45 @@ class BoundTask(TypedTask[In, Out]):
 class LoopaiClient(PreparedClient):
     """The asynchronous client: `async with LoopaiClient(...) as client: await client.execute(...)`.
 
-    Parameters; each but `http_client` and `hooks` is also an environment variable (`LOOPAI_BASE_URL`, …), which the
-    argument beats:
+    Parameters. Each except `http_client` and `hooks` can also be set as an environment variable (`LOOPAI_BASE_URL`, …);
+    the argument takes precedence:
 
     - `base_url`: address of the server, by default `http://localhost:8080`.
-    - `api_key`: sent as bearer token; or a function that returns one before each attempt.
-    - `timeout`: seconds for one attempt (30), None for no limit.
-    - `max_retries`: attempts after the first (3), None for no limit.
-    - `deadline`: seconds for a whole call with its attempts and pauses, None for no limit.
-    - `max_connections`: connections, and so requests in flight, of a process (100).
-    - `max_reply_bytes`: largest reply in decoded bytes (64,000,000), None for no limit.
-    - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or an object that is a transport.
-    - `coalesce`: send `execute` calls of the same moment as one batch request.
+    - `api_key`: bearer token, or a function that returns one and is called before each attempt.
+    - `timeout`: time limit for one attempt, in seconds (30); None for no limit.
+    - `max_retries`: retries after the first attempt (3); None for no limit.
+    - `deadline`: time limit for a whole call with its retries and pauses, in seconds; None (default) for no limit.
+    - `max_connections`: most connections, and therefore most requests in flight, of a process (100).
+    - `max_reply_bytes`: largest reply, in decoded bytes (64,000,000); None for no limit.
+    - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or a transport object.
+    - `coalesce`: send `execute` calls made at the same moment as one batch request.
     - `tasks`: names for task ids.
-    - `http_client`: an `httpx.AsyncClient` of yours, which you close yourself.
-    - `validate_inputs`: whether inputs are checked against their task's input schema before they are sent; needs
-      `jsonschema-rs`. One that does not fit is a `ValidationException`, or its item's or row's error, and is not sent.
-    - `raise_on_error`: whether `execute` raises for a program that failed (True).
-    - `retry_unknown`: whether `execute` and batches are repeated where the request may have arrived (True).
-    - `retry_waits`: whether to pause between attempts (True); off in tests.
-    - `rate_limit`: most requests to send, as `"30/minute"`.
-    - `verify`: TLS verification: True, False, `"system"`, a file of certificates, or an `ssl.SSLContext`.
-    - `cert`: client certificate: a file, or `(certificate, key[, password])`.
-    - `proxy`: address of a proxy; beats the environment's.
-    - `trust_env`: whether proxies are taken from the environment (True).
-    - `headers`: sent with every request.
-    - `webhook_secrets`: what webhook deliveries are signed with, the newest first.
-    - `webhook_tolerance`: age in seconds that a webhook event may have (3,600), None for any.
-    - `telemetry`: make OpenTelemetry spans and metrics.
+    - `http_client`: your own `httpx.AsyncClient`; you close it yourself.
+    - `validate_inputs`: whether to check inputs against their task's input schema before they are sent; needs
+      `jsonschema-rs`. An input that does not fit is not sent: a `ValidationException`, or the error of its item or row.
+    - `raise_on_error`: whether `execute` raises if the program fails (True).
+    - `retry_unknown`: whether `execute` and batches are retried if the request may already have arrived (True).
+    - `retry_waits`: whether to pause between attempts (True); turn it off in tests.
+    - `rate_limit`: most requests to send, such as `"30/minute"`.
+    - `verify`: TLS verification: True, False, `"system"`, the path of a CA file, or an `ssl.SSLContext`.
+    - `cert`: client certificate: a path, or `(certificate, key[, password])`.
+    - `proxy`: address of a proxy; takes precedence over the environment's.
+    - `trust_env`: whether to use the environment's proxies (True).
+    - `headers`: headers sent with every request.
+    - `webhook_secrets`: secrets that webhook deliveries are signed with, newest first.
+    - `webhook_tolerance`: greatest age of a webhook event, in seconds (3,600); None for any.
+    - `telemetry`: record OpenTelemetry spans and metrics.
     - `local`: run on an embedded server in this process: True, or its data folder.
-    - `llm_model`: language model that writes programs for an embedded server; examples are sent to it. With it
-      `llm_base_url` and `llm_api_key` (its endpoint and key), `llm_examples` (most examples shown), `llm_redact` (a
-      function that changes each before), `llm_max_tokens`, `llm_seconds` and `llm_max_cost` (most of one generation),
-      `llm_prices` (dollars for a million tokens, read and written), `llm_unverified` (what a program without examples
-      becomes: `"active"` or `"draft"`).
-    - `hooks`: objects that are called on every call, attempt and retry.
+    - `llm_model`: language model that writes programs for an embedded server; examples are sent to it. Its options are
+      `llm_base_url` and `llm_api_key` (endpoint and key), `llm_examples` (most examples sent), `llm_redact` (a function
+      that changes each example before it is sent), `llm_max_tokens`, `llm_seconds` and `llm_max_cost` (limits for one
+      generation), `llm_prices` (dollars per million tokens, input and output), `llm_unverified` (status of a program
+      that no examples could check: `"active"` or `"draft"`).
+    - `hooks`: objects called on every call, attempt and retry.
 
-    One client serves any number of tasks, event loops and forked children.
+    Use one client for any number of tasks, event loops and forked children.
 
-    Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
+    Raises `ConfigurationError` for invalid options. Calls raise subclasses of `LoopaiException`.
     """
 
     _performer = LoopPerformer()
@@ -210,7 +210,7 @@ class LoopaiClient(PreparedClient):
                 "llm_unverified": llm_unverified,
             }
         )
-        # A traceback that shows variables shows those of this frame.
+        # Tracebacks that show variables would show the key of this frame.
         del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: AsyncTransport
@@ -227,16 +227,16 @@ class LoopaiClient(PreparedClient):
 
     @property
     def transport(self) -> AsyncTransport:
-        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        """The transport that sends requests. This client closes it, unless you passed it."""
         return self._transport
 
     @classmethod
     def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:
-        """A client on an embedded server in this process: the same calls, nothing else to run.
+        """Return a client on an embedded server in this process: the same calls, and no server to start.
 
-        `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
-        long as the process. `options` are those of the class. Raises `ConfigurationError` where what the server
-        needs is not installed.
+        `path` is the folder for its data; several processes may share one. Without it the data lives as long as the
+        process. `options` are those of the class. Raises `ConfigurationError` if the server's libraries are not
+        installed.
         """
         return cls(local=True if path is None else path, **options)
 
@@ -295,10 +295,10 @@ class LoopaiClient(PreparedClient):
         sampling_rate: Optional[float] = None,
         **options: Unpack[RequestOptions],
     ) -> models.Task:
-        """Create a task. A schema is a JSON schema or a pydantic model class; examples are
-        `{"input": …, "output": …}`. What is `None` takes the server's default.
+        """Create a task. A schema is a JSON schema or a pydantic model class. Examples are
+        `{"input": …, "output": …}`. Parameters that are `None` take the server's default.
 
-        Raises `ValidationException` (`.errors` by field) and `ConflictException` for a name that is taken.
+        Raises `ValidationException` (`.errors` by field), and `ConflictException` if the name is taken.
         """
         return await self._run(
             operations.create_task(
@@ -315,27 +315,27 @@ class LoopaiClient(PreparedClient):
         )
 
     async def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
-        """The task. Raises `NotFoundException`."""
+        """Return the task. Raises `NotFoundException`."""
         return await self._run(operations.get_task(self._task(task_id)), options)
 
     async def list_tasks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.Task]:
-        """All tasks, oldest first. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
+        """Return all tasks, oldest first. Embedded server only; elsewhere raises `NotSupportedException`."""
         return await self._run(operations.list_tasks(), options)
 
     async def get_task_by_name(self, name: str, **options: Unpack[RequestOptions]) -> models.Task:
-        """The task of that name. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
+        """Return the task of that name. Embedded server only; elsewhere raises `NotSupportedException`."""
         return await self._run(operations.get_task_by_name(name), options)
 
     async def list_artifacts(
         self, task_id: Id, **options: Unpack[RequestOptions]
     ) -> models.ReplyList[models.ProgramArtifact]:
-        """The task's programs by ascending version; empty for an unknown task."""
+        """Return the task's programs by ascending version; an empty list for an unknown task."""
         return await self._run(operations.list_artifacts(self._task(task_id)), options)
 
     async def get_artifact(
         self, task_id: Id, version: int, **options: Unpack[RequestOptions]
     ) -> models.ProgramArtifact:
-        """One version of the task's program. Raises `NotFoundException`."""
+        """Return one version of the task's program. Raises `NotFoundException`."""
         return await self._run(operations.get_artifact(self._task(task_id), version), options)
 
     async def push_program(
@@ -347,50 +347,50 @@ class LoopaiClient(PreparedClient):
         activate: bool = True,
         **options: Unpack[RequestOptions],
     ) -> models.ProgramArtifact:
-        """Add a program of your own as the task's next version; it becomes the active one unless `activate=False`.
+        """Add your own program as the task's next version. It becomes the active one unless `activate=False`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`. Raises `ValidationException` for
+        Embedded server only; elsewhere raises `NotSupportedException`. Raises `ValidationException` for
         code that does not load or defines no `main`.
         """
         return await self._run(operations.push_program(self._task(task_id), code, language, activate), options)
 
     async def activate(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
-        """Make a version the active one; later active versions are retired. Raises `NotFoundException`.
+        """Activate a version. Later active versions are retired. Raises `NotFoundException`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return await self._run(operations.activate(self._task(task_id), version), options)
 
     async def retire(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
-        """Take a version out of use; the highest other active version runs. Raises `NotFoundException`.
+        """Retire a version. The highest remaining active version runs instead. Raises `NotFoundException`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return await self._run(operations.retire(self._task(task_id), version), options)
 
     async def add_examples(
         self, task_id: Id, examples: Iterable[Any], **options: Unpack[RequestOptions]
     ) -> models.Task:
-        """Add examples (`{"input": …, "output": …}`) to a task; one with the same input replaces the earlier one.
+        """Add examples (`{"input": …, "output": …}`) to a task. One with the same input replaces the earlier one.
 
-        Active programs stay as they are; `generate` makes the next version. Raises `NotFoundException`. An addition of
-        the embedded server; elsewhere raises `NotSupportedException`.
+        Existing programs do not change; call `generate` to make the next version. Raises `NotFoundException`. Embedded
+        server only; elsewhere raises `NotSupportedException`.
         """
         return await self._run(operations.add_examples(self._task(task_id), examples), options)
 
     async def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
         """Make the next version of a task's program from its examples, and return it.
 
-        Its `status` is `active` where it is better than the active version, or the first; otherwise `draft`. Waits
-        until the program is made: up to 100 seconds more than `timeout`. Raises `ExecutionException` where no program
-        can be made, saying why. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Its `status` is `active` if it is the first or better than the active version, otherwise `draft`. Waits until
+        the program is made, up to 100 seconds longer than `timeout`. Raises `ExecutionException`, with the reason, if
+        no program can be made. Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return await self._run(operations.generate(self._task(task_id)), options)
 
     async def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
         """Delete a task with its examples, programs and executions. Raises `NotFoundException`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         await self._run(operations.delete_task(self._task(task_id)), options)
 
@@ -407,13 +407,14 @@ class LoopaiClient(PreparedClient):
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         **options: Unpack[RequestOptions],
     ) -> models.ExecutionResult:
-        """Run the task's active program, or `version` of it, on one input (any JSON value or pydantic model).
+        """Run the task's active program, or version `version`, on one input (any JSON value or a pydantic model).
 
-        `timeout_ms` bounds the program, in milliseconds (server's default 5000). Raises `ExecutionException` for a
-        program that failed, with the result on it; `raise_on_error=False` returns that result instead.
+        `timeout_ms` is the program's time limit, in milliseconds (the server's default is 5000). Raises
+        `ExecutionException`, which has the result, if the program fails; `raise_on_error=False` returns that result
+        instead.
 
-        With `coalesce=True` calls of the same moment travel as one batch request, whose slowest item delays them;
-        `program_id` and `executed_at` are then `None`, and a refused input is an `ExecutionException`.
+        With `coalesce=True`, calls made at the same moment are sent as one batch request and wait for its slowest item.
+        Then `program_id` and `executed_at` are `None`, and a rejected input raises `ExecutionException`.
         """
         task, raises = self._task(task_id), self._raises(raise_on_error)
         if options or not self._config.coalesce:
@@ -437,11 +438,11 @@ class LoopaiClient(PreparedClient):
         missing: Missing = "null",
         **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
-        """Run many inputs in one request; results come in their order, numbered "0", "1", ….
+        """Run many inputs in one request. Results have the order of the inputs and the ids "0", "1", ….
 
-        `inputs` are rows: any iterable, or a DataFrame or Series, whose missing values (NaN, `pd.NA`, NaT) are sent as
-        null, or refused with `missing="error"`. `max_concurrency` is the server's, 1–100. Never raises for an item that
-        failed: see `success` on each result. Raises `ValidationException` for a text or mapping in place of rows.
+        `inputs` is any iterable, or a DataFrame or Series, whose missing values (NaN, `pd.NA`, NaT) are sent as null,
+        or rejected with `missing="error"`. `max_concurrency` is how many items the server runs at a time, 1–100. Items
+        that fail do not raise: check `success` of each result. Raises `ValidationException` for a string or mapping.
         """
         task = self._task(task_id)
         request = operations.batch_of(task, inputs, max_concurrency, missing)
@@ -483,11 +484,11 @@ class LoopaiClient(PreparedClient):
         missing: Missing = "null",
         **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
-        """Run items with ids of your own, given as one request or by its parts; items as models, dicts or a DataFrame.
+        """Run items with your own ids. Pass one request or its parts; items are models, dicts or a DataFrame.
 
-        `missing` says what becomes of missing values in a DataFrame, as in `batch_execute`. `timeout_ms` bounds each
-        item, in milliseconds. Never raises for an item that failed; raises `ValidationException` naming item and field
-        for one that cannot be sent.
+        `missing` says how missing values of a DataFrame are sent, as in `batch_execute`. `timeout_ms` is the time limit
+        of each item, in milliseconds. Items that fail do not raise. Raises `ValidationException`, which names item and
+        field, for an item that cannot be sent.
         """
         parts = {
             "task_id": task_id,
@@ -504,22 +505,22 @@ class LoopaiClient(PreparedClient):
     ) -> models.BatchValidateResponse:
         """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`).
 
-        `items` are models, dicts, or a DataFrame, whose missing values `missing` treats as in `batch_execute`.
+        `items` are models, dicts, or a DataFrame; `missing` is as in `batch_execute`.
         """
         return await self._run(operations.batch_validate(self._task(task_id), items, missing), options)
 
     def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> BoundTask[In, Out]:  # noqa: A002  # fixed name
-        """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
+        """Return the task as a typed callable. The types may be pydantic models, `Literal[…]`, unions and others."""
         return BoundTask(self, self._task(task_id), input, output, self._name_of(task_id))
 
     async def load_program(
         self, task_id: Id, version: Optional[int] = None, *, refresh_interval: Optional[float] = 60.0
     ) -> EdgeProgram:
-        """The task's active program, or `version` of it, to run in this process: `program(input)`, `program.map(…)`.
+        """Load the task's active program, or version `version`, to run it in this process: `program(input)`.
 
-        A newer version is looked for every `refresh_interval` seconds (`None`: never) unless `version` is given.
-        Raises `NotSupportedException` for a program that is neither Python nor TypeScript, `ConfigurationError`
-        without the sandbox that its language needs.
+        `program.map(inputs)` runs many. Unless `version` is given, it checks for a newer version every
+        `refresh_interval` seconds (`None`: never). Raises `NotSupportedException` for a program that is neither Python
+        nor TypeScript, and `ConfigurationError` if the sandbox for its language is not installed.
         """
         from . import edge
 
@@ -567,32 +568,36 @@ class LoopaiClient(PreparedClient):
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> AsyncOutcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
+        """Run any number of rows and yield each row's outcome when it finishes: `ok`, `doubtful`, `error`, `cancelled`.
 
-        `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
-        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
-        error. Rows are pulled only as fast as
-        they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
-        server runs `max_concurrency` rows at a time.
+        `rows` is any iterable (with `LoopaiClient` also an asynchronous one), the path of a CSV, JSON, JSONL, Parquet
+        or Excel file, which may be compressed, or such a file opened in binary mode. A DataFrame (pandas, polars and
+        others) or Series is read row by row. Rows are read only as fast as they are sent.
 
-        `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
-        from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
-        `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
-        `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
-        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
-        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
-        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
-        is read where that is not detected. Calling `stop` ends the run early.
+        - `task_id`: the task's id or name.
+        - `key`: name of each row: a column, dotted for nested values, or a function of the row. Without it, rows are
+          numbered from 1.
+        - `mapping`: how the program's input is made of a row, such as `["text=body"]`. Default: the row.
+        - `allow_duplicates`: allow rows to share a key.
+        - `limit`: run at most this many rows.
+        - `missing`: how missing values of a DataFrame are sent: `"null"`, or `"error"`, which fails the row.
+        - `chunk_size`: rows per request.
+        - `max_in_flight`: requests in flight at a time.
+        - `max_concurrency`: rows of one request that the server runs at a time.
+        - `ordered`: yield outcomes in the order of the rows.
+        - `max_errors`: stop when more rows than this have failed: a count (20) or a share ("5%").
+        - `min_confidence`: mark rows as `doubtful` whose program is less certain than this (0 to 1).
+        - `timeout_ms`: time limit for a row's program, in milliseconds.
+        - `version`: version of the program; by default the active one.
+        - `force_validation`: have the server validate every result.
+        - `journal`: path of a file that records finished rows. A later call with the same journal skips them.
+        - `mode`: `"resume"` skips all finished rows, `"retry_failed"` runs those that failed again.
+        - `format`, `delimiter`, `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet`,
+          `types`: how a file is read, if that cannot be detected.
+        - `stop`: call it to end the run early.
 
-        `task_id` is the task's id or name, `version` a version of its program instead of the active one. With
-        `mode="resume"` (the default) finished rows are skipped. `allow_duplicates` lets rows share a key. `missing`
-        says what missing values of a DataFrame become: `"null"`, or `"error"`. `force_validation` has the server
-        validate every result.
-
-        A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
-        `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
+        A failed row does not raise. Raises `LoopaiException` if the server cannot be reached or rejects the run, and
+        `ConfigurationError` for invalid options, a key that occurs twice in a file, or a journal of another run.
         """
         from . import batch
 
@@ -658,6 +663,7 @@ class LoopaiClient(PreparedClient):
         journal: Union[str, PathLike[str], Journal, None] = None,
         sink: Optional[Sink] = None,
         output_format: Optional[str] = None,
+        nested: bool = False,
         format: Optional[str] = None,  # noqa: A002  # as the flag is called
         delimiter: Optional[str] = None,
         quotechar: Optional[str] = None,
@@ -671,23 +677,27 @@ class LoopaiClient(PreparedClient):
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
     ) -> Summary:
-        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
+        """Run any number of rows, write them to `output` or `sink`, and return the summary.
 
-        Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
-        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"continue"` is `"resume"` that
-        starts silently where there is nothing to resume, `"overwrite"` starts again, and `"new"` refuses. The journal
-        lies beside the output unless `journal` names another path. `expect` is the column with the right answers: the
-        summary then has accuracy and confusion matrix, and the column is not sent. `watchers` are called while the run
-        is in progress.
+        - `output`: a JSONL, CSV, Parquet or Excel file: a path, or a file opened in binary mode.
+        - `mode`: what to do if the output exists: `"new"` raises, `"resume"` skips all finished rows, `"retry_failed"`
+          runs those that failed again, `"overwrite"` starts again, and `"continue"` is `"resume"` for scheduled jobs:
+          it starts silently if there is nothing to resume.
+        - `journal`: path of the file that records finished rows; by default beside the output.
+        - `expect`: column with the right answers, which is not sent. The summary then has accuracy and a confusion
+          matrix.
+        - `output_format`: format of the output, if its name does not say it.
+        - `nested`: leave out the columns for the members of the task's output, which CSV and Excel have.
+        - `sink`: object that outcomes are written to, instead of `output`.
+        - `watchers`: objects that are called while the run is in progress.
 
         `task_id`, `rows`, `key`, `mapping`, `limit`, `missing`, `version`, `force_validation`, `allow_duplicates`,
         `chunk_size`, `max_in_flight`, `max_concurrency`, `max_errors`, `min_confidence`, `timeout_ms`, `ordered`,
-        `stop` and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
-        `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`; `output_format` is that of the
-        output where its name does not say it.
+        `stop`, and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
+        `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`.
 
-        Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
-        `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
+        Raises `ConfigurationError` before a row is sent, `OutputError` if the output cannot be written, and
+        `LoopaiException` if the server cannot be reached or rejects the run. After any of them, call again with
         `mode="resume"` to continue.
         """
         from . import batch
@@ -718,6 +728,7 @@ class LoopaiClient(PreparedClient):
                 journal=journal,
                 sink=sink,
                 output_format=output_format,
+                nested=nested,
                 format=format,
                 delimiter=delimiter,
                 quotechar=quotechar,
@@ -737,27 +748,27 @@ class LoopaiClient(PreparedClient):
     # Health
 
     async def get_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
-        """The server's word that it runs, with version and environment."""
+        """Return whether the server runs, with its version and environment."""
         return await self._run(operations.get_health(), options)
 
     async def get_detailed_health(self, **options: Unpack[RequestOptions]) -> models.DetailedHealthResponse:
-        """Health by component; a degraded server's answer (503) is a result."""
+        """Return health by component. The reply of a degraded server (503) is a result, not an error."""
         return await self._run(operations.get_detailed_health(), options)
 
     async def get_ready(self, **options: Unpack[RequestOptions]) -> models.ReadyResponse:
-        """Whether the server takes work; `not_ready` (503) is a result."""
+        """Return whether the server accepts work. `not_ready` (503) is a result, not an error."""
         return await self._run(operations.get_ready(), options)
 
     async def get_live(self, **options: Unpack[RequestOptions]) -> models.LiveResponse:
-        """The server's process answers."""
+        """Return whether the server's process answers."""
         return await self._run(operations.get_live(), options)
 
     async def get_plain_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
-        """`GET /health`, one word, made into a `HealthResponse`; what load balancers ask."""
+        """Call `GET /health`, the plain check of load balancers, and return a `HealthResponse`."""
         return await self._run(operations.get_plain_health(), options)
 
     async def get_metrics(self, **options: Unpack[RequestOptions]) -> models.ReplyText:
-        """The server's metrics as Prometheus text."""
+        """Return the server's metrics in Prometheus' text format."""
         return await self._run(operations.get_metrics(), options)
 
     # Validation, comparison, canaries
@@ -765,17 +776,17 @@ class LoopaiClient(PreparedClient):
     async def get_validation_summary(
         self, program_id: Id, **options: Unpack[RequestOptions]
     ) -> models.ValidationSummary:
-        """A program's validation statistics; zeros for an unknown program."""
+        """Return a program's validation statistics; zeros for an unknown program."""
         return await self._run(operations.get_validation_summary(id_of(program_id, "program_id")), options)
 
     async def get_recommendations(
         self, program_id: Id, **options: Unpack[RequestOptions]
     ) -> models.ImprovementRecommendation:
-        """Whether a program should be improved, and why."""
+        """Return whether a program should be improved, and why."""
         return await self._run(operations.get_recommendations(id_of(program_id, "program_id")), options)
 
     async def improve_program(self, program_id: Id, **options: Unpack[RequestOptions]) -> models.ImprovementResult:
-        """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
+        """Make a draft from the program's failures. Raises `ValidationException` if none is needed."""
         return await self._run(operations.improve_program(id_of(program_id, "program_id")), options)
 
     async def compare_programs(
@@ -793,23 +804,23 @@ class LoopaiClient(PreparedClient):
     async def start_canary(
         self, task_id: Id, new_program_id: Id, **options: Unpack[RequestOptions]
     ) -> models.CanaryDeployment:
-        """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
+        """Deploy a program to 5 percent of executions. Raises `ValidationException` if a canary is in progress."""
         return await self._run(
             operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id")), options
         )
 
     async def progress_canary(self, canary_id: Id, **options: Unpack[RequestOptions]) -> models.CanaryDeployment:
-        """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
+        """Move a canary to its next stage. The server may pause it or roll it back: check `status`."""
         return await self._run(operations.progress_canary(id_of(canary_id, "canary_id")), options)
 
     async def rollback_canary(
         self, canary_id: Id, reason: str, **options: Unpack[RequestOptions]
     ) -> models.CanaryDeployment:
-        """Take a canary back, in any state, for a `reason` of at most 500 characters."""
+        """Roll a canary back, in any state. `reason` has at most 500 characters."""
         return await self._run(operations.rollback_canary(id_of(canary_id, "canary_id"), reason), options)
 
     async def get_canary(self, task_id: Id, **options: Unpack[RequestOptions]) -> Optional[models.CanaryDeployment]:
-        """The task's canary in progress; `None` if there is none."""
+        """Return the task's canary in progress; `None` if there is none."""
         return await self._run(operations.get_canary(self._task(task_id)), options)
 
     # Webhooks
@@ -824,14 +835,14 @@ class LoopaiClient(PreparedClient):
         headers: Optional[Mapping[str, str]] = None,
         **options: Unpack[RequestOptions],
     ) -> models.WebhookSubscription:
-        """Have events delivered to `url`, signed with `secret`.
+        """Subscribe `url` to events, which are signed with `secret`.
 
-        `max_retries` is the server's total of attempts a delivery, `timeout_seconds` the bound of each.
+        `max_retries` is the total number of attempts per delivery, `timeout_seconds` the time limit of each.
 
-        Raises `ValidationException` for an unknown event type or an address that is none.
+        Raises `ValidationException` for an unknown event type or an invalid address.
         """
         operation = operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers)
-        del secret, headers  # a traceback that shows variables shows those of this frame
+        del secret, headers  # tracebacks that show variables would show this frame's
         return await self._run(operation, options)
 
     async def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[RequestOptions]) -> None:
@@ -846,46 +857,46 @@ class LoopaiClient(PreparedClient):
         status: Optional[str] = None,
         **options: Unpack[RequestOptions],
     ) -> models.ReplyList[models.ExecutionRecord]:
-        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+        """Return the task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
 
-        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
-        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        `status` is `"success"` or `"error"`, None for both. If there are more, pass the reply's header `x-next-cursor`
+        as `before` for the next page. Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return await self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
 
     async def export_executions(
         self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
     ) -> models.ReplyText:
-        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+        """Return all recorded executions of the task as JSON lines, newest first, at most `max_reply_bytes`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return await self._run(operations.export_executions(self._task(task_id), status), options)
 
     async def delete_executions(
         self, older_than_days: int, **options: Unpack[RequestOptions]
     ) -> models.DeletedExecutions:
-        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+        """Delete recorded executions of all tasks that are older than so many days (0: all), and return how many.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return await self._run(operations.delete_executions(older_than_days), options)
 
     async def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
-        """All subscriptions, in no order. The server gives their secrets in clear."""
+        """Return all subscriptions, in no order. The server returns their secrets in plain text."""
         return await self._run(operations.list_webhooks(), options)
 
     async def get_webhook_history(
         self, subscription_id: Id, limit: int = 100, **options: Unpack[RequestOptions]
     ) -> models.ReplyList[models.WebhookDelivery]:
-        """The latest attempts to deliver, newest first; empty for an unknown subscription."""
+        """Return the latest delivery attempts, newest first; an empty list for an unknown subscription."""
         return await self._run(
             operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit), options
         )
 
 
 class SyncBoundTask(TypedTask[In, Out]):
-    """What `SyncLoopaiClient.bind` gives: call it with an input, get an output."""
+    """A task bound by `SyncLoopaiClient.bind`: call it with an input and get an output."""
 
     def __init__(
         self, client: SyncLoopaiClient, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str
@@ -895,7 +906,7 @@ class SyncBoundTask(TypedTask[In, Out]):
 
     @property
     def function(self) -> Callable[..., Out]:
-        """The task as a function, for what takes nothing else."""
+        """The task as a plain function, for code that accepts nothing else."""
 
         def run(value: In) -> Out:
             return self(value)
@@ -912,8 +923,8 @@ class SyncBoundTask(TypedTask[In, Out]):
     ) -> Out:
         """Run the task on `value`.
 
-        Raises `ValidationException` for an input that is not of the bound type, `ExecutionException` for a program
-        that failed or gave something else than the bound output, and what `execute` raises.
+        Raises `ValidationException` for an input that is not of the bound type, `ExecutionException` if the program
+        fails or its output is not of the bound type, and whatever `execute` raises.
         """
         sent = self._input(value)
         result = self._client.execute(self.task_id, sent, version, timeout_ms, raise_on_error=True, **options)
@@ -923,45 +934,45 @@ class SyncBoundTask(TypedTask[In, Out]):
 class SyncLoopaiClient(PreparedClient):
     """The synchronous client: `with SyncLoopaiClient(...) as client: client.execute(...)`.
 
-    Parameters; each but `http_client` and `hooks` is also an environment variable (`LOOPAI_BASE_URL`, …), which the
-    argument beats:
+    Parameters. Each except `http_client` and `hooks` can also be set as an environment variable (`LOOPAI_BASE_URL`, …);
+    the argument takes precedence:
 
     - `base_url`: address of the server, by default `http://localhost:8080`.
-    - `api_key`: sent as bearer token; or a function that returns one before each attempt.
-    - `timeout`: seconds for one attempt (30), None for no limit.
-    - `max_retries`: attempts after the first (3), None for no limit.
-    - `deadline`: seconds for a whole call with its attempts and pauses, None for no limit.
-    - `max_connections`: connections, and so requests in flight, of a process (100).
-    - `max_reply_bytes`: largest reply in decoded bytes (64,000,000), None for no limit.
-    - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or an object that is a transport.
-    - `coalesce`: send `execute` calls of the same moment as one batch request.
+    - `api_key`: bearer token, or a function that returns one and is called before each attempt.
+    - `timeout`: time limit for one attempt, in seconds (30); None for no limit.
+    - `max_retries`: retries after the first attempt (3); None for no limit.
+    - `deadline`: time limit for a whole call with its retries and pauses, in seconds; None (default) for no limit.
+    - `max_connections`: most connections, and therefore most requests in flight, of a process (100).
+    - `max_reply_bytes`: largest reply, in decoded bytes (64,000,000); None for no limit.
+    - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or a transport object.
+    - `coalesce`: send `execute` calls made at the same moment as one batch request.
     - `tasks`: names for task ids.
-    - `http_client`: an `httpx.Client` of yours, which you close yourself.
-    - `validate_inputs`: whether inputs are checked against their task's input schema before they are sent; needs
-      `jsonschema-rs`. One that does not fit is a `ValidationException`, or its item's or row's error, and is not sent.
-    - `raise_on_error`: whether `execute` raises for a program that failed (True).
-    - `retry_unknown`: whether `execute` and batches are repeated where the request may have arrived (True).
-    - `retry_waits`: whether to pause between attempts (True); off in tests.
-    - `rate_limit`: most requests to send, as `"30/minute"`.
-    - `verify`: TLS verification: True, False, `"system"`, a file of certificates, or an `ssl.SSLContext`.
-    - `cert`: client certificate: a file, or `(certificate, key[, password])`.
-    - `proxy`: address of a proxy; beats the environment's.
-    - `trust_env`: whether proxies are taken from the environment (True).
-    - `headers`: sent with every request.
-    - `webhook_secrets`: what webhook deliveries are signed with, the newest first.
-    - `webhook_tolerance`: age in seconds that a webhook event may have (3,600), None for any.
-    - `telemetry`: make OpenTelemetry spans and metrics.
+    - `http_client`: your own `httpx.Client`; you close it yourself.
+    - `validate_inputs`: whether to check inputs against their task's input schema before they are sent; needs
+      `jsonschema-rs`. An input that does not fit is not sent: a `ValidationException`, or the error of its item or row.
+    - `raise_on_error`: whether `execute` raises if the program fails (True).
+    - `retry_unknown`: whether `execute` and batches are retried if the request may already have arrived (True).
+    - `retry_waits`: whether to pause between attempts (True); turn it off in tests.
+    - `rate_limit`: most requests to send, such as `"30/minute"`.
+    - `verify`: TLS verification: True, False, `"system"`, the path of a CA file, or an `ssl.SSLContext`.
+    - `cert`: client certificate: a path, or `(certificate, key[, password])`.
+    - `proxy`: address of a proxy; takes precedence over the environment's.
+    - `trust_env`: whether to use the environment's proxies (True).
+    - `headers`: headers sent with every request.
+    - `webhook_secrets`: secrets that webhook deliveries are signed with, newest first.
+    - `webhook_tolerance`: greatest age of a webhook event, in seconds (3,600); None for any.
+    - `telemetry`: record OpenTelemetry spans and metrics.
     - `local`: run on an embedded server in this process: True, or its data folder.
-    - `llm_model`: language model that writes programs for an embedded server; examples are sent to it. With it
-      `llm_base_url` and `llm_api_key` (its endpoint and key), `llm_examples` (most examples shown), `llm_redact` (a
-      function that changes each before), `llm_max_tokens`, `llm_seconds` and `llm_max_cost` (most of one generation),
-      `llm_prices` (dollars for a million tokens, read and written), `llm_unverified` (what a program without examples
-      becomes: `"active"` or `"draft"`).
-    - `hooks`: objects that are called on every call, attempt and retry.
+    - `llm_model`: language model that writes programs for an embedded server; examples are sent to it. Its options are
+      `llm_base_url` and `llm_api_key` (endpoint and key), `llm_examples` (most examples sent), `llm_redact` (a function
+      that changes each example before it is sent), `llm_max_tokens`, `llm_seconds` and `llm_max_cost` (limits for one
+      generation), `llm_prices` (dollars per million tokens, input and output), `llm_unverified` (status of a program
+      that no examples could check: `"active"` or `"draft"`).
+    - `hooks`: objects called on every call, attempt and retry.
 
-    One client serves any number of threads and forked children.
+    Use one client for any number of tasks, threads and forked children.
 
-    Raises `ConfigurationError` for options that are wrong. Calls raise the kinds of `LoopaiException`.
+    Raises `ConfigurationError` for invalid options. Calls raise subclasses of `LoopaiException`.
     """
 
     _performer = ThreadPerformer()
@@ -1044,7 +1055,7 @@ class SyncLoopaiClient(PreparedClient):
                 "llm_unverified": llm_unverified,
             }
         )
-        # A traceback that shows variables shows those of this frame.
+        # Tracebacks that show variables would show the key of this frame.
         del base_url, api_key, headers, webhook_secrets, cert, proxy, llm_api_key
         super().__init__(arguments, hooks, http_client)
         self._transport: Transport
@@ -1061,16 +1072,16 @@ class SyncLoopaiClient(PreparedClient):
 
     @property
     def transport(self) -> Transport:
-        """The transport that requests go over; this client closes it, unless it is an object of yours."""
+        """The transport that sends requests. This client closes it, unless you passed it."""
         return self._transport
 
     @classmethod
     def local(cls, path: Union[str, PathLike[str], None] = None, **options: Unpack[ClientOptions]) -> Self:
-        """A client on an embedded server in this process: the same calls, nothing else to run.
+        """Return a client on an embedded server in this process: the same calls, and no server to start.
 
-        `path` is the folder that keeps its data; several processes may share one. Without it the data lives as
-        long as the process. `options` are those of the class. Raises `ConfigurationError` where what the server
-        needs is not installed.
+        `path` is the folder for its data; several processes may share one. Without it the data lives as long as the
+        process. `options` are those of the class. Raises `ConfigurationError` if the server's libraries are not
+        installed.
         """
         return cls(local=True if path is None else path, **options)
 
@@ -1125,10 +1136,10 @@ class SyncLoopaiClient(PreparedClient):
         sampling_rate: Optional[float] = None,
         **options: Unpack[RequestOptions],
     ) -> models.Task:
-        """Create a task. A schema is a JSON schema or a pydantic model class; examples are
-        `{"input": …, "output": …}`. What is `None` takes the server's default.
+        """Create a task. A schema is a JSON schema or a pydantic model class. Examples are
+        `{"input": …, "output": …}`. Parameters that are `None` take the server's default.
 
-        Raises `ValidationException` (`.errors` by field) and `ConflictException` for a name that is taken.
+        Raises `ValidationException` (`.errors` by field), and `ConflictException` if the name is taken.
         """
         return self._run(
             operations.create_task(
@@ -1145,25 +1156,25 @@ class SyncLoopaiClient(PreparedClient):
         )
 
     def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
-        """The task. Raises `NotFoundException`."""
+        """Return the task. Raises `NotFoundException`."""
         return self._run(operations.get_task(self._task(task_id)), options)
 
     def list_tasks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.Task]:
-        """All tasks, oldest first. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
+        """Return all tasks, oldest first. Embedded server only; elsewhere raises `NotSupportedException`."""
         return self._run(operations.list_tasks(), options)
 
     def get_task_by_name(self, name: str, **options: Unpack[RequestOptions]) -> models.Task:
-        """The task of that name. An addition of the embedded server; elsewhere raises `NotSupportedException`."""
+        """Return the task of that name. Embedded server only; elsewhere raises `NotSupportedException`."""
         return self._run(operations.get_task_by_name(name), options)
 
     def list_artifacts(
         self, task_id: Id, **options: Unpack[RequestOptions]
     ) -> models.ReplyList[models.ProgramArtifact]:
-        """The task's programs by ascending version; empty for an unknown task."""
+        """Return the task's programs by ascending version; an empty list for an unknown task."""
         return self._run(operations.list_artifacts(self._task(task_id)), options)
 
     def get_artifact(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
-        """One version of the task's program. Raises `NotFoundException`."""
+        """Return one version of the task's program. Raises `NotFoundException`."""
         return self._run(operations.get_artifact(self._task(task_id), version), options)
 
     def push_program(
@@ -1175,48 +1186,48 @@ class SyncLoopaiClient(PreparedClient):
         activate: bool = True,
         **options: Unpack[RequestOptions],
     ) -> models.ProgramArtifact:
-        """Add a program of your own as the task's next version; it becomes the active one unless `activate=False`.
+        """Add your own program as the task's next version. It becomes the active one unless `activate=False`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`. Raises `ValidationException` for
+        Embedded server only; elsewhere raises `NotSupportedException`. Raises `ValidationException` for
         code that does not load or defines no `main`.
         """
         return self._run(operations.push_program(self._task(task_id), code, language, activate), options)
 
     def activate(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
-        """Make a version the active one; later active versions are retired. Raises `NotFoundException`.
+        """Activate a version. Later active versions are retired. Raises `NotFoundException`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return self._run(operations.activate(self._task(task_id), version), options)
 
     def retire(self, task_id: Id, version: int, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
-        """Take a version out of use; the highest other active version runs. Raises `NotFoundException`.
+        """Retire a version. The highest remaining active version runs instead. Raises `NotFoundException`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return self._run(operations.retire(self._task(task_id), version), options)
 
     def add_examples(self, task_id: Id, examples: Iterable[Any], **options: Unpack[RequestOptions]) -> models.Task:
-        """Add examples (`{"input": …, "output": …}`) to a task; one with the same input replaces the earlier one.
+        """Add examples (`{"input": …, "output": …}`) to a task. One with the same input replaces the earlier one.
 
-        Active programs stay as they are; `generate` makes the next version. Raises `NotFoundException`. An addition of
-        the embedded server; elsewhere raises `NotSupportedException`.
+        Existing programs do not change; call `generate` to make the next version. Raises `NotFoundException`. Embedded
+        server only; elsewhere raises `NotSupportedException`.
         """
         return self._run(operations.add_examples(self._task(task_id), examples), options)
 
     def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
         """Make the next version of a task's program from its examples, and return it.
 
-        Its `status` is `active` where it is better than the active version, or the first; otherwise `draft`. Waits
-        until the program is made: up to 100 seconds more than `timeout`. Raises `ExecutionException` where no program
-        can be made, saying why. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Its `status` is `active` if it is the first or better than the active version, otherwise `draft`. Waits until
+        the program is made, up to 100 seconds longer than `timeout`. Raises `ExecutionException`, with the reason, if
+        no program can be made. Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return self._run(operations.generate(self._task(task_id)), options)
 
     def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
         """Delete a task with its examples, programs and executions. Raises `NotFoundException`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         self._run(operations.delete_task(self._task(task_id)), options)
 
@@ -1233,13 +1244,14 @@ class SyncLoopaiClient(PreparedClient):
         raise_on_error: Maybe[bool] = NOT_GIVEN,
         **options: Unpack[RequestOptions],
     ) -> models.ExecutionResult:
-        """Run the task's active program, or `version` of it, on one input (any JSON value or pydantic model).
+        """Run the task's active program, or version `version`, on one input (any JSON value or a pydantic model).
 
-        `timeout_ms` bounds the program, in milliseconds (server's default 5000). Raises `ExecutionException` for a
-        program that failed, with the result on it; `raise_on_error=False` returns that result instead.
+        `timeout_ms` is the program's time limit, in milliseconds (the server's default is 5000). Raises
+        `ExecutionException`, which has the result, if the program fails; `raise_on_error=False` returns that result
+        instead.
 
-        With `coalesce=True` calls of the same moment travel as one batch request, whose slowest item delays them;
-        `program_id` and `executed_at` are then `None`, and a refused input is an `ExecutionException`.
+        With `coalesce=True`, calls made at the same moment are sent as one batch request and wait for its slowest item.
+        Then `program_id` and `executed_at` are `None`, and a rejected input raises `ExecutionException`.
         """
         task, raises = self._task(task_id), self._raises(raise_on_error)
         if options or not self._config.coalesce:
@@ -1262,11 +1274,11 @@ class SyncLoopaiClient(PreparedClient):
         missing: Missing = "null",
         **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
-        """Run many inputs in one request; results come in their order, numbered "0", "1", ….
+        """Run many inputs in one request. Results have the order of the inputs and the ids "0", "1", ….
 
-        `inputs` are rows: any iterable, or a DataFrame or Series, whose missing values (NaN, `pd.NA`, NaT) are sent as
-        null, or refused with `missing="error"`. `max_concurrency` is the server's, 1–100. Never raises for an item that
-        failed: see `success` on each result. Raises `ValidationException` for a text or mapping in place of rows.
+        `inputs` is any iterable, or a DataFrame or Series, whose missing values (NaN, `pd.NA`, NaT) are sent as null,
+        or rejected with `missing="error"`. `max_concurrency` is how many items the server runs at a time, 1–100. Items
+        that fail do not raise: check `success` of each result. Raises `ValidationException` for a string or mapping.
         """
         task = self._task(task_id)
         request = operations.batch_of(task, inputs, max_concurrency, missing)
@@ -1308,11 +1320,11 @@ class SyncLoopaiClient(PreparedClient):
         missing: Missing = "null",
         **options: Unpack[RequestOptions],
     ) -> models.BatchExecuteResponse:
-        """Run items with ids of your own, given as one request or by its parts; items as models, dicts or a DataFrame.
+        """Run items with your own ids. Pass one request or its parts; items are models, dicts or a DataFrame.
 
-        `missing` says what becomes of missing values in a DataFrame, as in `batch_execute`. `timeout_ms` bounds each
-        item, in milliseconds. Never raises for an item that failed; raises `ValidationException` naming item and field
-        for one that cannot be sent.
+        `missing` says how missing values of a DataFrame are sent, as in `batch_execute`. `timeout_ms` is the time limit
+        of each item, in milliseconds. Items that fail do not raise. Raises `ValidationException`, which names item and
+        field, for an item that cannot be sent.
         """
         parts = {
             "task_id": task_id,
@@ -1329,22 +1341,22 @@ class SyncLoopaiClient(PreparedClient):
     ) -> models.BatchValidateResponse:
         """Compare outputs with expected ones (`id`, `input`, `output`, `expected_output`).
 
-        `items` are models, dicts, or a DataFrame, whose missing values `missing` treats as in `batch_execute`.
+        `items` are models, dicts, or a DataFrame; `missing` is as in `batch_execute`.
         """
         return self._run(operations.batch_validate(self._task(task_id), items, missing), options)
 
     def bind(self, task_id: Id, *, input: TypeForm[In], output: TypeForm[Out]) -> SyncBoundTask[In, Out]:  # noqa: A002  # fixed name
-        """The task as a callable from `input` to `output`: pydantic models, `Literal[…]`, unions, any other types."""
+        """Return the task as a typed callable. The types may be pydantic models, `Literal[…]`, unions and others."""
         return SyncBoundTask(self, self._task(task_id), input, output, self._name_of(task_id))
 
     def load_program(
         self, task_id: Id, version: Optional[int] = None, *, refresh_interval: Optional[float] = 60.0
     ) -> SyncEdgeProgram:
-        """The task's active program, or `version` of it, to run in this process: `program(input)`, `program.map(…)`.
+        """Load the task's active program, or version `version`, to run it in this process: `program(input)`.
 
-        A newer version is looked for every `refresh_interval` seconds (`None`: never) unless `version` is given.
-        Raises `NotSupportedException` for a program that is neither Python nor TypeScript, `ConfigurationError`
-        without the sandbox that its language needs.
+        `program.map(inputs)` runs many. Unless `version` is given, it checks for a newer version every
+        `refresh_interval` seconds (`None`: never). Raises `NotSupportedException` for a program that is neither Python
+        nor TypeScript, and `ConfigurationError` if the sandbox for its language is not installed.
         """
         from . import edge
 
@@ -1392,32 +1404,36 @@ class SyncLoopaiClient(PreparedClient):
         types: Optional[Mapping[str, str]] = None,
         stop: Optional[Stop] = None,
     ) -> Outcomes:
-        """Run any number of rows, and give each one's outcome as it ends: `ok`, `doubtful`, `error` or `cancelled`.
+        """Run any number of rows and yield each row's outcome when it finishes: `ok`, `doubtful`, `error`, `cancelled`.
 
-        `rows` is any iterable (for `LoopaiClient` also an asynchronous one), or the path of a CSV, JSONL or Parquet
-        file, also gzipped, or such a file opened in binary mode. A DataFrame (pandas, polars, others by narwhals) or
-        Series is taken row by row; a missing value in it is sent as null, or with `missing="error"` ends its row as an
-        error. Rows are pulled only as fast as
-        they are sent, `chunk_size` to a request, with at most `max_in_flight` requests in flight, of each of which the
-        server runs `max_concurrency` rows at a time.
+        `rows` is any iterable (with `LoopaiClient` also an asynchronous one), the path of a CSV, JSON, JSONL, Parquet
+        or Excel file, which may be compressed, or such a file opened in binary mode. A DataFrame (pandas, polars and
+        others) or Series is read row by row. Rows are read only as fast as they are sent.
 
-        `key` names a row (a column, dotted if it lies deeper, or a function of the row); without it, rows are numbered
-        from 1. `mapping` (`["text=body"]`) makes the program's input of a row; without it the row is the input.
-        `journal` (a path) records which rows have ended: a later call with the same journal skips those, or with
-        `mode="retry_failed"` only those that ended ok. `max_errors` (20, or "5%") stops the run when more rows have
-        failed, `limit` after so many rows. With `min_confidence` (0 to 1), rows whose program is less certain end as
-        `doubtful`, with their output; programs that choose among labels say how certain they are. `timeout_ms` is how
-        many milliseconds a row's program may take. `ordered` keeps the order of the rows. `format`, `delimiter`,
-        `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet` and `types` say how a file
-        is read where that is not detected. Calling `stop` ends the run early.
+        - `task_id`: the task's id or name.
+        - `key`: name of each row: a column, dotted for nested values, or a function of the row. Without it, rows are
+          numbered from 1.
+        - `mapping`: how the program's input is made of a row, such as `["text=body"]`. Default: the row.
+        - `allow_duplicates`: allow rows to share a key.
+        - `limit`: run at most this many rows.
+        - `missing`: how missing values of a DataFrame are sent: `"null"`, or `"error"`, which fails the row.
+        - `chunk_size`: rows per request.
+        - `max_in_flight`: requests in flight at a time.
+        - `max_concurrency`: rows of one request that the server runs at a time.
+        - `ordered`: yield outcomes in the order of the rows.
+        - `max_errors`: stop when more rows than this have failed: a count (20) or a share ("5%").
+        - `min_confidence`: mark rows as `doubtful` whose program is less certain than this (0 to 1).
+        - `timeout_ms`: time limit for a row's program, in milliseconds.
+        - `version`: version of the program; by default the active one.
+        - `force_validation`: have the server validate every result.
+        - `journal`: path of a file that records finished rows. A later call with the same journal skips them.
+        - `mode`: `"resume"` skips all finished rows, `"retry_failed"` runs those that failed again.
+        - `format`, `delimiter`, `quotechar`, `escapechar`, `encoding`, `skip_lines`, `comment`, `no_header`, `sheet`,
+          `types`: how a file is read, if that cannot be detected.
+        - `stop`: call it to end the run early.
 
-        `task_id` is the task's id or name, `version` a version of its program instead of the active one. With
-        `mode="resume"` (the default) finished rows are skipped. `allow_duplicates` lets rows share a key. `missing`
-        says what missing values of a DataFrame become: `"null"`, or `"error"`. `force_validation` has the server
-        validate every result.
-
-        A row never raises. Raises the `LoopaiException` where the server cannot be reached or refuses the run, and
-        `ConfigurationError` for options that do not fit, keys that occur twice in a file, or a journal of another run.
+        A failed row does not raise. Raises `LoopaiException` if the server cannot be reached or rejects the run, and
+        `ConfigurationError` for invalid options, a key that occurs twice in a file, or a journal of another run.
         """
         from . import batch
 
@@ -1483,6 +1499,7 @@ class SyncLoopaiClient(PreparedClient):
         journal: Union[str, PathLike[str], Journal, None] = None,
         sink: Optional[Sink] = None,
         output_format: Optional[str] = None,
+        nested: bool = False,
         format: Optional[str] = None,  # noqa: A002  # as the flag is called
         delimiter: Optional[str] = None,
         quotechar: Optional[str] = None,
@@ -1496,23 +1513,27 @@ class SyncLoopaiClient(PreparedClient):
         stop: Optional[Stop] = None,
         watchers: Sequence[Watcher] = (),
     ) -> Summary:
-        """Run any number of rows into `output` (a JSONL, CSV or Parquet file) or `sink`, and return the summary.
+        """Run any number of rows, write them to `output` or `sink`, and return the summary.
 
-        Rows and options are those of `batch_stream`. `mode` says what to do with an output that exists: `"resume"`
-        skips the rows that have ended, `"retry_failed"` only those that ended ok, `"continue"` is `"resume"` that
-        starts silently where there is nothing to resume, `"overwrite"` starts again, and `"new"` refuses. The journal
-        lies beside the output unless `journal` names another path. `expect` is the column with the right answers: the
-        summary then has accuracy and confusion matrix, and the column is not sent. `watchers` are called while the run
-        is in progress.
+        - `output`: a JSONL, CSV, Parquet or Excel file: a path, or a file opened in binary mode.
+        - `mode`: what to do if the output exists: `"new"` raises, `"resume"` skips all finished rows, `"retry_failed"`
+          runs those that failed again, `"overwrite"` starts again, and `"continue"` is `"resume"` for scheduled jobs:
+          it starts silently if there is nothing to resume.
+        - `journal`: path of the file that records finished rows; by default beside the output.
+        - `expect`: column with the right answers, which is not sent. The summary then has accuracy and a confusion
+          matrix.
+        - `output_format`: format of the output, if its name does not say it.
+        - `nested`: leave out the columns for the members of the task's output, which CSV and Excel have.
+        - `sink`: object that outcomes are written to, instead of `output`.
+        - `watchers`: objects that are called while the run is in progress.
 
         `task_id`, `rows`, `key`, `mapping`, `limit`, `missing`, `version`, `force_validation`, `allow_duplicates`,
         `chunk_size`, `max_in_flight`, `max_concurrency`, `max_errors`, `min_confidence`, `timeout_ms`, `ordered`,
-        `stop` and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
-        `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`; `output_format` is that of the
-        output where its name does not say it.
+        `stop`, and what says how a file is read (`format`, `delimiter`, `quotechar`, `escapechar`, `encoding`,
+        `skip_lines`, `comment`, `no_header`, `sheet`, `types`) are as in `batch_stream`.
 
-        Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
-        `LoopaiException` where the server cannot be reached or refuses the run. After any of them, run it again with
+        Raises `ConfigurationError` before a row is sent, `OutputError` if the output cannot be written, and
+        `LoopaiException` if the server cannot be reached or rejects the run. After any of them, call again with
         `mode="resume"` to continue.
         """
         from . import batch
@@ -1543,6 +1564,7 @@ class SyncLoopaiClient(PreparedClient):
                 journal=journal,
                 sink=sink,
                 output_format=output_format,
+                nested=nested,
                 format=format,
                 delimiter=delimiter,
                 quotechar=quotechar,
@@ -1562,43 +1584,43 @@ class SyncLoopaiClient(PreparedClient):
     # Health
 
     def get_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
-        """The server's word that it runs, with version and environment."""
+        """Return whether the server runs, with its version and environment."""
         return self._run(operations.get_health(), options)
 
     def get_detailed_health(self, **options: Unpack[RequestOptions]) -> models.DetailedHealthResponse:
-        """Health by component; a degraded server's answer (503) is a result."""
+        """Return health by component. The reply of a degraded server (503) is a result, not an error."""
         return self._run(operations.get_detailed_health(), options)
 
     def get_ready(self, **options: Unpack[RequestOptions]) -> models.ReadyResponse:
-        """Whether the server takes work; `not_ready` (503) is a result."""
+        """Return whether the server accepts work. `not_ready` (503) is a result, not an error."""
         return self._run(operations.get_ready(), options)
 
     def get_live(self, **options: Unpack[RequestOptions]) -> models.LiveResponse:
-        """The server's process answers."""
+        """Return whether the server's process answers."""
         return self._run(operations.get_live(), options)
 
     def get_plain_health(self, **options: Unpack[RequestOptions]) -> models.HealthResponse:
-        """`GET /health`, one word, made into a `HealthResponse`; what load balancers ask."""
+        """Call `GET /health`, the plain check of load balancers, and return a `HealthResponse`."""
         return self._run(operations.get_plain_health(), options)
 
     def get_metrics(self, **options: Unpack[RequestOptions]) -> models.ReplyText:
-        """The server's metrics as Prometheus text."""
+        """Return the server's metrics in Prometheus' text format."""
         return self._run(operations.get_metrics(), options)
 
     # Validation, comparison, canaries
 
     def get_validation_summary(self, program_id: Id, **options: Unpack[RequestOptions]) -> models.ValidationSummary:
-        """A program's validation statistics; zeros for an unknown program."""
+        """Return a program's validation statistics; zeros for an unknown program."""
         return self._run(operations.get_validation_summary(id_of(program_id, "program_id")), options)
 
     def get_recommendations(
         self, program_id: Id, **options: Unpack[RequestOptions]
     ) -> models.ImprovementRecommendation:
-        """Whether a program should be improved, and why."""
+        """Return whether a program should be improved, and why."""
         return self._run(operations.get_recommendations(id_of(program_id, "program_id")), options)
 
     def improve_program(self, program_id: Id, **options: Unpack[RequestOptions]) -> models.ImprovementResult:
-        """Have a draft made from the program's failures. Raises `ValidationException` where none is needed."""
+        """Make a draft from the program's failures. Raises `ValidationException` if none is needed."""
         return self._run(operations.improve_program(id_of(program_id, "program_id")), options)
 
     def compare_programs(
@@ -1616,19 +1638,19 @@ class SyncLoopaiClient(PreparedClient):
     def start_canary(
         self, task_id: Id, new_program_id: Id, **options: Unpack[RequestOptions]
     ) -> models.CanaryDeployment:
-        """Bring a program in at 5 percent. Raises `ValidationException` where a canary is under way."""
+        """Deploy a program to 5 percent of executions. Raises `ValidationException` if a canary is in progress."""
         return self._run(operations.start_canary(self._task(task_id), id_of(new_program_id, "new_program_id")), options)
 
     def progress_canary(self, canary_id: Id, **options: Unpack[RequestOptions]) -> models.CanaryDeployment:
-        """Take a canary to its next stage, or have it paused or rolled back: read `status`."""
+        """Move a canary to its next stage. The server may pause it or roll it back: check `status`."""
         return self._run(operations.progress_canary(id_of(canary_id, "canary_id")), options)
 
     def rollback_canary(self, canary_id: Id, reason: str, **options: Unpack[RequestOptions]) -> models.CanaryDeployment:
-        """Take a canary back, in any state, for a `reason` of at most 500 characters."""
+        """Roll a canary back, in any state. `reason` has at most 500 characters."""
         return self._run(operations.rollback_canary(id_of(canary_id, "canary_id"), reason), options)
 
     def get_canary(self, task_id: Id, **options: Unpack[RequestOptions]) -> Optional[models.CanaryDeployment]:
-        """The task's canary in progress; `None` if there is none."""
+        """Return the task's canary in progress; `None` if there is none."""
         return self._run(operations.get_canary(self._task(task_id)), options)
 
     # Webhooks
@@ -1643,14 +1665,14 @@ class SyncLoopaiClient(PreparedClient):
         headers: Optional[Mapping[str, str]] = None,
         **options: Unpack[RequestOptions],
     ) -> models.WebhookSubscription:
-        """Have events delivered to `url`, signed with `secret`.
+        """Subscribe `url` to events, which are signed with `secret`.
 
-        `max_retries` is the server's total of attempts a delivery, `timeout_seconds` the bound of each.
+        `max_retries` is the total number of attempts per delivery, `timeout_seconds` the time limit of each.
 
-        Raises `ValidationException` for an unknown event type or an address that is none.
+        Raises `ValidationException` for an unknown event type or an invalid address.
         """
         operation = operations.subscribe_webhook(url, event_types, secret, max_retries, timeout_seconds, headers)
-        del secret, headers  # a traceback that shows variables shows those of this frame
+        del secret, headers  # tracebacks that show variables would show this frame's
         return self._run(operation, options)
 
     def unsubscribe_webhook(self, subscription_id: Id, **options: Unpack[RequestOptions]) -> None:
@@ -1665,47 +1687,47 @@ class SyncLoopaiClient(PreparedClient):
         status: Optional[str] = None,
         **options: Unpack[RequestOptions],
     ) -> models.ReplyList[models.ExecutionRecord]:
-        """The task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
+        """Return the task's recorded executions with their inputs, newest first, at most `limit` (1 to 1,000).
 
-        `status` is `"success"` or `"error"`, None for both. Where there are more, the reply's header `x-next-cursor` is
-        the next page's `before`. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        `status` is `"success"` or `"error"`, None for both. If there are more, pass the reply's header `x-next-cursor`
+        as `before` for the next page. Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return self._run(operations.list_executions(self._task(task_id), limit, before, status), options)
 
     def export_executions(
         self, task_id: Id, status: Optional[str] = None, **options: Unpack[RequestOptions]
     ) -> models.ReplyText:
-        """All of the task's recorded executions, newest first, a line of JSON each, at most `max_reply_bytes`.
+        """Return all recorded executions of the task as JSON lines, newest first, at most `max_reply_bytes`.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return self._run(operations.export_executions(self._task(task_id), status), options)
 
     def delete_executions(self, older_than_days: int, **options: Unpack[RequestOptions]) -> models.DeletedExecutions:
-        """Delete recorded executions of all tasks that are older; 0 for all. The reply says how many.
+        """Delete recorded executions of all tasks that are older than so many days (0: all), and return how many.
 
-        An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Embedded server only; elsewhere raises `NotSupportedException`.
         """
         return self._run(operations.delete_executions(older_than_days), options)
 
     def list_webhooks(self, **options: Unpack[RequestOptions]) -> models.ReplyList[models.WebhookSubscription]:
-        """All subscriptions, in no order. The server gives their secrets in clear."""
+        """Return all subscriptions, in no order. The server returns their secrets in plain text."""
         return self._run(operations.list_webhooks(), options)
 
     def get_webhook_history(
         self, subscription_id: Id, limit: int = 100, **options: Unpack[RequestOptions]
     ) -> models.ReplyList[models.WebhookDelivery]:
-        """The latest attempts to deliver, newest first; empty for an unknown subscription."""
+        """Return the latest delivery attempts, newest first; an empty list for an unknown subscription."""
         return self._run(operations.get_webhook_history(id_of(subscription_id, "subscription_id"), limit), options)
 
 
 def _at_once(given: Any) -> Any:
-    """What was given, of which nothing may have to be waited for."""
+    """Return the value. Raises `ConfigurationError` if it must be awaited."""
     if inspect.isawaitable(given):
         if inspect.iscoroutine(given):
             given.close()
         raise ConfigurationError(
-            "SyncLoopaiClient cannot wait for a coroutine: give it an api_key and hooks that are plain functions, or "
-            "use LoopaiClient"
+            "SyncLoopaiClient cannot await a coroutine: pass an api_key and hooks that are plain functions, or use "
+            "LoopaiClient"
         )
     return given

@@ -1,4 +1,4 @@
-"""One frozen, validated configuration, which arguments, environment and framework settings all become."""
+"""The configuration: frozen and validated, made of arguments, environment and framework settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class NotGiven(Enum):
-    """The type of `NOT_GIVEN`: an argument nobody gave, where `None` means something."""
+    """The type of `NOT_GIVEN`, which stands for an omitted argument where `None` has a meaning."""
 
     NOT_GIVEN = "NOT_GIVEN"
 
@@ -39,21 +39,21 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 Maybe = Union[T, NotGiven]
 
 TransportName = Literal["httpx", "httpx2", "pyreqwest"]
-"""The transports that are chosen by name; each is named for the library that it needs."""
+"""The transports that can be chosen by name. Each is named after the library it needs."""
 
 TRANSPORT_NAMES: Final[tuple[str, ...]] = get_args(TransportName)
 
 LONGEST_BOUND = 1e9
-"""Seconds (31 years); what waits for a lock or a socket takes little more than that."""
+"""Seconds (31 years). Locks and sockets accept little more than that."""
 
 EMBEDDED = "http://embedded"
-"""The address that stands for the embedded server in this process, where nothing listens."""
+"""The address that stands for the embedded server in this process. Nothing listens there."""
 
 LONGEST_HOST, LONGEST_LABEL = 253, 63
-"""Characters of a host's name and of each of its labels (RFC 1035)."""
+"""Most characters of a host name and of each of its labels (RFC 1035)."""
 
 _HOST_NAME = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?(?:/[a-z0-9/-]*)?|localhost(?::\d+)?")
-"""What is surely an address without its scheme, and no key."""
+"""Matches an address without its scheme; such a text cannot be a key."""
 
 _LABEL = re.compile(r"[0-9A-Za-z_-]+")
 
@@ -62,7 +62,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def _bare(value: Any) -> Any:
-    """A secret of pydantic's as its text, an address of pydantic's or httpx's likewise; anything else as it is."""
+    """Return the text of pydantic's secrets and of pydantic's and httpx's addresses; other values unchanged."""
     if callable(getattr(value, "get_secret_value", None)):
         return value.get_secret_value()
     if not isinstance(value, str) and hasattr(value, "scheme") and hasattr(value, "host"):
@@ -81,7 +81,7 @@ def _base_url(value: Any) -> str:
     if "@" in url:
         raise _UntoldError("must not carry a user or password, so no @: pass the key as api_key")
     if "://" not in url:
-        # What stands here may be the key, in the address's place.
+        # Not shown: it may be a key, passed in the wrong place.
         text = "must be an http:// or https:// address"
         if _HOST_NAME.fullmatch(url):
             raise ValueError(text)
@@ -91,7 +91,7 @@ def _base_url(value: Any) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:  # brackets without an address, a port that is none
+    except ValueError as error:  # brackets without an address, an invalid port
         raise ValueError(f"must be an http:// or https:// address: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or any(not letter.isprintable() for letter in url):
         raise ValueError("must be an http:// or https:// address")
@@ -102,7 +102,7 @@ def _base_url(value: Any) -> str:
 
 
 def _check_host(host: str) -> None:
-    """Raise `ValueError` for a host that no look-up and no transport takes: better here than at each call."""
+    """Raise `ValueError` for a host that cannot be looked up, so that it fails here and not at each call."""
     if "%" in host:
         raise ValueError("must not have a zone id (%…) in its host: use the address without it")
     if ":" in host:
@@ -122,11 +122,11 @@ def _check_host(host: str) -> None:
 
 
 class _UntoldError(ValueError):
-    """What is wrong with a value that must not be shown, as it holds a secret."""
+    """An error about a value that must not be shown because it holds a secret."""
 
 
 KeySource = Callable[[], Union[str, Awaitable[Optional[str]], None]]
-"""What gives the key of each attempt; only the asynchronous client waits for one that is a coroutine."""
+"""A function that returns the key for each attempt. Only the asynchronous client awaits coroutines."""
 
 
 def _api_key(value: Any) -> Union[str, KeySource, None]:
@@ -147,7 +147,7 @@ def _seconds(value: Any) -> Optional[float]:
         return None
     seconds = math.nan if isinstance(value, bool) else _number(float, value)
     if not 0 < seconds <= LONGEST_BOUND:
-        raise ValueError("must be a number of seconds above 0, or None for no bound")
+        raise ValueError("must be a number of seconds above 0, or None for no limit")
     return seconds
 
 
@@ -190,9 +190,9 @@ def _flag(value: Any) -> bool:
 
 
 def _pairs(value: Any, what: str, *, secret: bool = False) -> Any:
-    """A text of the environment as a mapping, `name=text,name=text` or a JSON object; anything else as it is.
+    """Parse a text of the environment, `name=text,name=text` or a JSON object, to a mapping; other values unchanged.
 
-    `what` is the text's kind, for errors; those of a `secret` option show no part of it.
+    `what` names the kind of text in errors. Errors about a `secret` option show no part of it.
     """
     if not isinstance(value, str):
         return value
@@ -248,12 +248,12 @@ def _headers(value: Any) -> Mapping[str, str]:
             raise ValueError(f"must not have {name.lower()!r}, which each call sets for itself")
         found[name] = text
     if len({name.lower() for name in found}) < len(found):
-        raise _UntoldError("must have each header once, whatever the case of its letters")
+        raise _UntoldError("must have each header once; upper and lower case are the same")
     return MappingProxyType(found)
 
 
 SYSTEM: Final = "system"
-"""What `verify` says for the authorities that the operating system trusts."""
+"""The value of `verify` that trusts the operating system's certificate authorities."""
 
 
 def _verify(value: Any) -> Union[bool, str, ssl.SSLContext]:
@@ -265,7 +265,7 @@ def _verify(value: Any) -> Union[bool, str, ssl.SSLContext]:
     if text.lower() in _TRUE | _FALSE:
         return _flag(text)
     if not os.path.exists(text):
-        raise ValueError("names a file of certificates that is not there")
+        raise ValueError("must be the path of a certificate file that exists")
     return str(text)
 
 
@@ -273,14 +273,14 @@ PROXY_SCHEMES: Final = frozenset({"http", "https", "socks5", "socks5h"})
 
 
 def read_proxy(address: str) -> SplitResult:
-    """Return the parts of a proxy's address. Raises `ValueError`, which shows no part of it but its scheme."""
+    """Return the parts of a proxy's address. Raises `ValueError`, which shows nothing but the scheme."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError:  # a port that is not a number
         raise _UntoldError("is not the address of a proxy") from None
     if parts.scheme in {"socks", "socks4", "socks4a"}:
-        raise _UntoldError(f"has the scheme {parts.scheme}://, which is not supported: write socks5:// or socks5h://")
+        raise _UntoldError(f"has the unsupported scheme {parts.scheme}://: write socks5:// or socks5h://")
     if parts.scheme not in PROXY_SCHEMES or not host or port == 0:
         raise _UntoldError("is not the address of a proxy")
     return parts
@@ -297,7 +297,7 @@ def _proxy(value: Any) -> Optional[str]:
 
 
 Cert = Union[str, tuple[str, ...]]
-"""A file with certificate and key, or the two, or the two and the key's password."""
+"""One file with certificate and key, or both files, or both and the key's password."""
 
 
 def _cert(value: Any) -> Optional[Cert]:
@@ -312,7 +312,7 @@ def _cert(value: Any) -> Optional[Cert]:
     paths = [os.fspath(part) for part in value[:2]]
     for path in paths:
         if not os.path.isfile(path):
-            raise _UntoldError(f"names a file that is not there: {path!r}")
+            raise _UntoldError(f"file not found: {path!r}")
     parts = (*map(str, paths), *map(str, map(_bare, value[2:])))
     return parts if len(parts) > 1 else parts[0]
 
@@ -336,7 +336,7 @@ def _rate_limit(value: Any) -> Optional[RateLimit]:
         return None
     seconds = _PERIODS.get(period)
     if not number.isdecimal() or int(number) < 1 or seconds is None:
-        raise ValueError("must read like '30/minute', with second, minute or hour")
+        raise ValueError("must look like '30/minute', with second, minute or hour")
     return RateLimit(int(number), seconds)
 
 
@@ -344,7 +344,7 @@ def _transport(value: Any) -> Any:
     if isinstance(value, str):
         return _text(value).lower()
     if type(value).__module__.partition(".")[0] == "httpx":
-        raise ValueError("is an object of httpx's own: pass an httpx client as http_client")
+        raise ValueError("is an httpx transport: pass an httpx client as http_client instead")
     if callable(getattr(value, "send", None)) or callable(getattr(value, "asend", None)):
         return value
     raise ValueError("must be the name of a transport, or an object with `send` or `asend`")
@@ -359,10 +359,10 @@ def _webhook_secrets(value: Any) -> tuple[str, ...]:
             raise _UntoldError('cannot be read as JSON: write ["new", "old"], or new,old') from None
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if isinstance(parts, (bytes, Mapping)):
-        raise _UntoldError("must be texts, the newest first, or read new,old")
+        raise _UntoldError("must be a list of texts, newest first, or new,old")
     secrets = [_bare(part) for part in parts]
     if not all(isinstance(secret, str) and secret for secret in secrets):
-        raise _UntoldError("must be texts that are not empty, the newest first, or read new,old")
+        raise _UntoldError("must be texts that are not empty, newest first, or new,old")
     return tuple(secrets)
 
 
@@ -461,45 +461,47 @@ class Option:
 
 OPTIONS: Final[tuple[Option, ...]] = (
     Option("base_url", "http://localhost:8080", _base_url, "address of the server"),
-    Option("api_key", None, _api_key, "sent as bearer token, or what gives one for each attempt", secret=True),
-    Option("timeout", 30.0, _seconds, "bound of one attempt in seconds, None for no bound"),
-    Option("max_retries", 3, _retries, "repetitions after the first attempt, None for no limit"),
-    Option("deadline", None, _seconds, "bound of a whole call in seconds, queue and pauses included"),
-    Option("max_connections", 100, _count, "connections, and so requests in flight, a process and loop"),
-    Option("max_reply_bytes", 64_000_000, _bytes, "most bytes of a reply, decoded, None for no limit"),
-    Option("transport", "httpx", _transport, "name of a transport, or an object that is one"),
-    Option("coalesce", False, _flag, "whether execute calls of the same moment travel as one batch"),
+    Option("api_key", None, _api_key, "bearer token, or a function that returns one for each attempt", secret=True),
+    Option("timeout", 30.0, _seconds, "time limit for one attempt, in seconds; None for no limit"),
+    Option("max_retries", 3, _retries, "retries after the first attempt; None for no limit"),
+    Option("deadline", None, _seconds, "time limit for a whole call, retries and pauses included, in seconds"),
+    Option("max_connections", 100, _count, "most connections, and so requests in flight, per process and event loop"),
+    Option("max_reply_bytes", 64_000_000, _bytes, "largest reply, in decoded bytes; None for no limit"),
+    Option("transport", "httpx", _transport, "name of a transport, or a transport object"),
+    Option("coalesce", False, _flag, "whether execute calls of the same moment are sent as one batch"),
     Option("tasks", MappingProxyType({}), _tasks, "names for task ids"),
-    Option("validate_inputs", False, _flag, "whether inputs are checked by their task's schema before they are sent"),
-    Option("raise_on_error", True, _flag, "whether execute raises for a program that failed"),
-    Option("retry_unknown", True, _flag, "whether execute repeats where the request may have arrived"),
-    Option("retry_waits", True, _flag, "whether to pause between attempts; off in tests"),
-    Option("rate_limit", None, _rate_limit, "most requests to send, as in '30/minute', None for no limit"),
-    Option("verify", True, _verify, "TLS: True, False, 'system', a file of certificates, or an SSLContext"),
-    Option("cert", None, _cert, "client certificate: file, or (certificate, key[, password])", secret=True),
-    Option("proxy", None, _proxy, "address of a proxy, before the environment's", secret=True),
-    Option("trust_env", True, _flag, "whether proxies are taken from the environment"),
+    Option("validate_inputs", False, _flag, "whether to check inputs by their task's schema before they are sent"),
+    Option("raise_on_error", True, _flag, "whether execute raises if the program fails"),
+    Option("retry_unknown", True, _flag, "whether execute retries if the request may already have arrived"),
+    Option("retry_waits", True, _flag, "whether to pause between attempts; turn it off in tests"),
+    Option("rate_limit", None, _rate_limit, "most requests to send, such as '30/minute'; None for no limit"),
+    Option("verify", True, _verify, "TLS: True, False, 'system', the path of a CA file, or an SSLContext"),
+    Option("cert", None, _cert, "client certificate: a path, or (certificate, key[, password])", secret=True),
+    Option("proxy", None, _proxy, "address of a proxy; takes precedence over the environment's", secret=True),
+    Option("trust_env", True, _flag, "whether to use the environment's proxies"),
     Option("headers", MappingProxyType({}), _headers, "headers sent with every request", secret=True),
     Option(
         "webhook_secrets",
         (),
         _webhook_secrets,
-        "what webhook deliveries are signed with, the newest first",
+        "secrets that webhook deliveries are signed with, newest first",
         secret=True,
     ),
-    Option("webhook_tolerance", 3600.0, _seconds, "age of a webhook event in seconds that is taken, None for any"),
-    Option("telemetry", False, _flag, "whether calls make OpenTelemetry spans and metrics"),
+    Option("webhook_tolerance", 3600.0, _seconds, "greatest age of a webhook event, in seconds; None for any"),
+    Option("telemetry", False, _flag, "whether calls record OpenTelemetry spans and metrics"),
     Option("local", False, _local, "run on an embedded server: True, or its data folder"),
     Option("llm_model", None, _optional_text, "language model that writes programs; examples are sent to it"),
-    Option("llm_base_url", None, _llm_base_url, "its OpenAI-compatible endpoint, None for OpenAI's own"),
+    Option("llm_base_url", None, _llm_base_url, "its OpenAI-compatible endpoint; None for OpenAI's own"),
     Option("llm_api_key", None, _llm_key, "key of that endpoint", secret=True),
-    Option("llm_examples", MOST_EXAMPLES, _llm_examples, "most examples of a task that the model is shown"),
-    Option("llm_redact", None, _redact, "function that changes each example before the model is shown it"),
-    Option("llm_max_tokens", 100_000, _count, "most tokens of one generation, read and written"),
+    Option("llm_examples", MOST_EXAMPLES, _llm_examples, "most examples of a task that are sent to the model"),
+    Option("llm_redact", None, _redact, "function that changes each example before it is sent to the model"),
+    Option("llm_max_tokens", 100_000, _count, "most tokens of one generation, input and output"),
     Option("llm_seconds", 120.0, _llm_seconds, "most seconds of one generation"),
-    Option("llm_max_cost", None, _dollars, "most dollars of one generation, None for no limit"),
-    Option("llm_prices", None, _prices, "dollars for a million tokens, read and written"),
-    Option("llm_unverified", "active", _unverified, "what a program without examples becomes: active or draft"),
+    Option("llm_max_cost", None, _dollars, "most dollars of one generation; None for no limit"),
+    Option("llm_prices", None, _prices, "dollars per million tokens, input and output"),
+    Option(
+        "llm_unverified", "active", _unverified, "status of a program that no examples could check: active or draft"
+    ),
 )
 """The one table of options: argument, environment variable and Django key of each."""
 
@@ -508,7 +510,7 @@ _BY_ARGUMENT = {option.argument: option for option in OPTIONS}
 
 @dataclass(frozen=True)
 class Config:
-    """What a client runs by. Made by `resolve`; `sources` says where each value came from."""
+    """The options of a client. Made by `resolve`; `sources` says where each value came from."""
 
     base_url: str
     api_key: Union[str, KeySource, None] = field(repr=False)
@@ -548,14 +550,14 @@ class Config:
 
     @property
     def language_model(self) -> Optional[LanguageModel]:
-        """The model that the embedded server asks for programs; None for none. Raises `ConfigurationError`."""
+        """Return the language model for the embedded server; None for none. Raises `ConfigurationError`."""
         if self.llm_model is None:
             return None
         names = [item.name for item in fields(LanguageModel) if item.name != "model"]
         return LanguageModel(self.llm_model, **{name: getattr(self, f"llm_{name}") for name in names})
 
     def changed(self, **arguments: Any) -> Config:
-        """A copy with these options, validated; raises `ConfigurationError`."""
+        """Return a validated copy with these options. Raises `ConfigurationError`."""
         known = {
             name: _read(_BY_ARGUMENT[_known(name)], value, name)
             for name, value in arguments.items()
@@ -566,7 +568,7 @@ class Config:
 
 
 class Arguments(dict[str, Any]):
-    """Arguments as they were given, by name; the repr shows no value, as one is the key."""
+    """Arguments by name. The repr shows no values, because one is the key."""
 
     def __repr__(self) -> str:
         return f"<arguments {', '.join(sorted(self))}>"
@@ -576,7 +578,7 @@ def resolve(
     arguments: Mapping[str, Any],
     environ: Optional[Mapping[str, str]] = None,
 ) -> Config:
-    """The configuration: argument before environment variable before default.
+    """Return the configuration: argument before environment variable before default.
 
     An argument that is `NOT_GIVEN` was not given; an environment variable that is empty is not set. Raises
     `ConfigurationError`, naming argument or variable.
@@ -586,7 +588,7 @@ def resolve(
     except ConfigurationError as error:
         wrong = error.with_traceback(None)
         wrong.__context__ = None
-    # Tracebacks may be shown with their locals: neither key nor environment is to be among them.
+    # Tracebacks may show local variables: keep key and environment out of them.
     del arguments, environ
     raise wrong
 
@@ -610,10 +612,10 @@ def _resolved(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Confi
 
 
 def _settle(values: dict[str, Any], sources: dict[str, str]) -> None:
-    """Decide once which server is asked: the embedded one, or that of `base_url`, `transport` or `http_client`.
+    """Decide once which server to call: the embedded one, or that of `base_url`, `transport` or `http_client`.
 
-    An argument beats the environment. Of equal sources `local` beats `base_url`, which it stands in for, and excludes
-    `transport`. What asks the embedded server says so: its address is none that another server may have.
+    An argument takes precedence over the environment. From the same source, `local` takes precedence over `base_url`
+    and excludes `transport`. For the embedded server, `base_url` is an address that no other server can have.
     """
     ranks = {name: {"default": 0, "argument": 2}.get(sources[name], 1) for name in ("base_url", "transport", "local")}
     if not values["local"]:
@@ -622,16 +624,16 @@ def _settle(values: dict[str, Any], sources: dict[str, str]) -> None:
         values["local"], sources["local"] = False, "default"
         return
     if ranks["local"] == ranks["transport"]:
-        raise ConfigurationError("local and transport exclude each other, as the embedded server is one: give one only")
+        raise ConfigurationError("local and transport exclude each other: pass one of them")
     for name in ("transport", "base_url"):
         values[name], sources[name] = _BY_ARGUMENT[name].default, "default"
     values["base_url"] = EMBEDDED
 
 
 def from_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The arguments that a settings mapping with capital keys (`BASE_URL`) stands for.
+    """Return the arguments of a settings mapping with upper-case keys (`BASE_URL`).
 
-    `where` names the mapping in errors (`LOOPAI['default']`). An unknown key is refused with the nearest right one.
+    `where` names the mapping in errors (`LOOPAI['default']`). The error for an unknown key suggests the nearest one.
     """
     by_key = {option.django: option.argument for option in OPTIONS}
     arguments = {}

@@ -1,27 +1,27 @@
-"""What goes wrong, as classes.
+"""The exceptions of the package.
 
-LoopaiException                 anything a call can raise
+LoopaiException                 base class of everything a call raises
 ├── ValidationException         400, 413, 415, 422, and input that cannot be sent: `.errors`
 ├── AuthenticationException     401, 403
 ├── NotFoundException           404
 ├── ConflictException           409
 ├── RateLimitException          429, and the limiter's 500: `.retry_after`
-├── ExecutionException          the program failed, or could not be run: `.execution_id`, `.result`
-├── ServerException             other 5xx, and replies that are not the server's
+├── ExecutionException          the program failed or could not run: `.execution_id`, `.result`
+├── ServerException             other 5xx, and replies that do not come from a Loopai server
 │   └── ReplyTooLargeException  a reply larger than `max_reply_bytes`
-├── NotSupportedException       the server lacks the operation
+├── NotSupportedException       the server does not have this operation
 └── ConnectionException         no reply: `.original_exception`
     └── TimeoutException        no reply in time
 
-ConfigurationError              wrong settings; not a LoopaiException, so that `except LoopaiException` cannot hide it
-└── OptionError                 an option of a batch is wrong; names it as the caller writes it
+ConfigurationError              invalid settings; not a LoopaiException, so that `except LoopaiException` cannot hide it
+└── OptionError                 an option of a batch is invalid; the message names it as you write it
     ├── DuplicateKeys           two rows of a batch's input have the same key
     └── JournalError            the journal belongs to another run, or cannot be continued
         └── RunInProgress       another process is carrying out the same run
 
 OutputError                     a batch's output, journal or report cannot be written (a full disk, a closed pipe)
 
-What `loopai.webhooks` raises for a delivery that is not genuine is drawn there.
+`loopai.webhooks` has its own tree, for deliveries that are not genuine.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ __all__ = [
 
 
 class ConfigurationError(Exception):
-    """A setting, argument or environment variable is wrong or missing; the message names it."""
+    """A setting, argument or environment variable is invalid or missing. The message names it."""
 
 
 class _Spelled:
-    """An error whose text names options: by parameter in `str(error)`, by flag in a shell.
+    """An error whose text names options: as parameters in `str(error)`, as flags in a shell.
 
     `template` is a format string: `{key}` is how the user writes the option `key`, unless `values` has that name.
     """
@@ -83,15 +83,15 @@ def _spelled_again(kind: type[_Spelled], template: str, values: dict[str, Any]) 
 
 
 class OptionError(_Spelled, ConfigurationError):
-    """An option of a batch is wrong, or does not fit the others; the message names it."""
+    """An option of a batch is invalid, or conflicts with another one. The message names it."""
 
 
 class DuplicateKeys(OptionError):
-    """Two rows of a batch's input have the same key; the message names keys and lines."""
+    """Two rows of a batch's input have the same key. The message names keys and lines."""
 
 
 class JournalError(OptionError):
-    """The journal belongs to another run, is in use, or cannot be continued; the message names the difference."""
+    """The journal belongs to another run, is in use, or cannot be continued. The message names the difference."""
 
 
 class RunInProgress(JournalError):
@@ -99,20 +99,24 @@ class RunInProgress(JournalError):
 
 
 class OutputError(_Spelled, Exception):
-    """A batch's output cannot be written; the message says why and how to continue the run."""
+    """A batch's output cannot be written. The message says why, and how to continue the run."""
 
 
 class LoopaiException(Exception):
-    """Base of everything a call raises.
+    """Base class of everything a call raises.
 
-    `message` is for people; `status_code` is the HTTP status, `None` where no reply came; `response` is
-    the decoded body, or the start of its text where it was not JSON; `code` and `trace_id` are the
-    server's, where it gave any; `request` says what was asked of whom (`POST http://…`); `request_id` is the reply's
-    `X-Request-Id`, or the trace id where it has none. None holds a key.
+    - `message`: text for people.
+    - `status_code`: the HTTP status; `None` if no reply came.
+    - `response`: the decoded body, or the start of its text if it is not JSON.
+    - `code`, `trace_id`: the server's own, if it sent any.
+    - `request`: the HTTP method and URL.
+    - `request_id`: the reply's `X-Request-Id`, or the trace id if it has none.
+
+    None of them contains a key.
     """
 
     broke_off: bool = False
-    """Whether a reply had begun and ended before it was whole."""
+    """Whether the connection broke in the middle of the reply."""
 
     def __init__(
         self,
@@ -173,10 +177,10 @@ def _rebuild(kind: type[LoopaiException], message: str, state: Mapping[str, Any]
 
 
 class ValidationException(LoopaiException):
-    """The request was refused as invalid, or could not be sent as it is.
+    """The server rejected the request as invalid, or it cannot be sent.
 
     `errors` maps Python field names (`latency_target_ms`, `items[0].id`, `input.subject`) to lists of texts,
-    whichever of the server's error shapes they came in.
+    whichever form the server's error has.
     """
 
     def __init__(
@@ -207,11 +211,11 @@ class NotFoundException(LoopaiException):
 
 
 class ConflictException(LoopaiException):
-    """409: it exists already, or its state does not allow this."""
+    """409: it already exists, or its state does not allow this."""
 
 
 class RateLimitException(LoopaiException):
-    """Rate limited. `retry_after` is the seconds the server asked to wait, `None` if it did not say."""
+    """Rate limited. `retry_after` is how many seconds to wait; `None` if the server does not say."""
 
     def __init__(
         self,
@@ -227,7 +231,7 @@ class RateLimitException(LoopaiException):
 
 
 class ExecutionException(LoopaiException):
-    """The program failed (`result` is the execution as the server reported it) or could not be run."""
+    """The program failed, or could not run. `result` is the execution as the server reported it."""
 
     def __init__(
         self,
@@ -244,9 +248,9 @@ class ExecutionException(LoopaiException):
 
 
 class ServerException(LoopaiException):
-    """The server failed (5xx), or something that is not a Loopai server answered.
+    """The server failed (5xx), or the reply does not come from a Loopai server.
 
-    `retry_after` is the seconds a 503 asked to wait, `None` if it did not say.
+    `retry_after` is how many seconds a 503 says to wait; `None` if it does not say.
     """
 
     def __init__(
@@ -263,21 +267,21 @@ class ServerException(LoopaiException):
 
 
 class ReplyTooLargeException(ServerException):
-    """The reply is larger than `max_reply_bytes`, and was not read further.
+    """The reply is larger than `max_reply_bytes`; reading stopped there.
 
-    In a batch and in a group of coalesced calls fewer inputs are sent together then, until the one at fault is alone.
+    Batches and coalesced calls then send fewer inputs per request, until the input that causes it is alone.
     """
 
 
 class NotSupportedException(LoopaiException):
-    """The server lacks this operation; the message names both."""
+    """The server does not have this operation. The message names both."""
 
 
 class ConnectionException(LoopaiException):
     """No reply came: the network or the server's process failed. `original_exception` is what the transport raised."""
 
     retryable: bool = True
-    """Whether another attempt may succeed; False where the server's certificate is not trusted."""
+    """Whether a retry may succeed; False if the server's certificate is not trusted."""
 
     def __init__(self, message: str, original_exception: Optional[BaseException] = None, **facts: Any) -> None:
         super().__init__(message, **facts)
@@ -302,10 +306,10 @@ class ConnectionException(LoopaiException):
 
 
 class TimeoutException(ConnectionException):
-    """No reply within `timeout` (one attempt) or `deadline` (the whole call); the message says how the time went."""
+    """No reply within `timeout` (one attempt) or `deadline` (the whole call). The message says where the time went."""
 
 
-# What the objects on a foreign exception raise when they are taken apart, and put together again.
+# What pickling and unpickling an exception of another library may raise.
 _UNPORTABLE = (
     pickle.PickleError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError,
     TypeError, ValueError,
@@ -313,7 +317,7 @@ _UNPORTABLE = (
 
 
 def _portable(error: Optional[BaseException]) -> Optional[BaseException]:
-    """The exception if it survives pickle, otherwise an `OSError` that says the same."""
+    """Return the exception if it can be pickled, otherwise an `OSError` with the same text."""
     if error is None:
         return None
     try:

@@ -1,8 +1,8 @@
 """Requests and replies of the server, as pydantic models.
 
-Every model reads snake_case and camelCase, keeps members it does not know as attributes, and dumps to JSON what
-the wire held: `model_dump(mode="json")` writes snake_case, leaves out what the sender left out, and gives dates
-back as they were written; `model_dump()` has every field. Naive dates are UTC.
+Every model accepts snake_case and camelCase, keeps unknown members as attributes, and dumps to JSON what
+the wire held: `model_dump(mode="json")` writes snake_case, omits what the sender omitted, and writes dates
+as they were received; `model_dump()` has every field. Naive dates are UTC.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHORT_LIST = 3
-"""Members of a list that are shown at a prompt; a longer one is counted."""
+"""Members of a list that its repr shows; of longer lists it gives the length."""
 
 
 class ReplyHeaders(Mapping[str, str]):
-    """A reply's headers, found by their names in any case; iterating gives them in lower case."""
+    """A reply's headers. Names are case-insensitive; iterating yields them in lower case."""
 
     __slots__ = ("_found",)
 
     def __init__(self, found: Mapping[str, str]) -> None:
-        # Names in lower case, as the transport seam has them; read from the reply when somebody asks.
+        # Names in lower case, as transports give them; read from the reply at the first access.
         self._found = found
 
     def __getitem__(self, name: str) -> str:
@@ -69,7 +69,7 @@ class ReplyHeaders(Mapping[str, str]):
 
 @dataclass
 class ReplyInfo:
-    """How a call was answered: the last reply's status and headers (in any case), and where the time went.
+    """How a call was answered: the last reply's status and headers, and where the time went.
 
     `elapsed` is the whole call in seconds: `queued` waiting for a connection, `paused` between attempts, the
     rest on the wire. `attempts` counts the last one too; a redirect that was followed belongs to its attempt.
@@ -84,12 +84,12 @@ class ReplyInfo:
 
     @property
     def request_id(self) -> Optional[str]:
-        """The reply's `X-Request-Id`, `None` where it has none."""
+        """The reply's `X-Request-Id`; `None` if it has none."""
         return self.headers.get("x-request-id") or None
 
 
 class WireTime(datetime):
-    """An aware `datetime` that remembers how the server wrote it (a seventh digit, no offset)."""
+    """An aware `datetime` that remembers the server's spelling (a seventh digit, no offset)."""
 
     wire: Optional[str] = None
 
@@ -115,9 +115,9 @@ def _write_time(value: datetime) -> str:
 Timestamp = Annotated[
     datetime, WrapValidator(_read_time), PlainSerializer(_write_time, return_type=str, when_used="json")
 ]
-"""A moment, always aware: what came without offset is UTC."""
+"""An aware datetime. A value without offset is UTC."""
 
-# The values of today's server. It may have others tomorrow: each field that reads one takes any text.
+# The values of today's server. Newer servers may send others, so each field accepts any text.
 ExecutionStatus = Literal["success", "error", "timeout"]
 ArtifactStatus = Literal["draft", "validated", "active", "deprecated", "failed"]
 SynthesisStrategy = Literal["rule", "ml", "hybrid", "dsl", "auto"]
@@ -154,7 +154,7 @@ class EventType(str):
 
 
 def event_type(value: Union[int, str]) -> EventType:
-    """The event type that `value` names: 0–5, `canaryRollback` or `CanaryRollback`. Raises `ValueError` otherwise."""
+    """Return the event type named by `value`: 0–5, `canaryRollback` or `CanaryRollback`. Raises `ValueError`."""
     name: Optional[str] = None
     if isinstance(value, int) and not isinstance(value, bool):
         name = EVENT_TYPES[value] if 0 <= value < len(EVENT_TYPES) else None
@@ -195,7 +195,7 @@ def _both_spellings(name: str) -> AliasChoices:
 
 
 class LoopaiModel(BaseModel):
-    """Base of all models: both spellings in, what was sent out, and the reply it came with."""
+    """Base class of all models: accepts both spellings, dumps what was sent, and keeps the reply it came with."""
 
     model_config = ConfigDict(
         alias_generator=AliasGenerator(validation_alias=_both_spellings),
@@ -204,14 +204,14 @@ class LoopaiModel(BaseModel):
         protected_namespaces=(),
         ser_json_inf_nan="constants",
     )
-    # A slot and not a private attribute: those cost every instance a microsecond, and would be compared.
+    # A slot, not a private attribute: that would cost each instance a microsecond, and be part of comparisons.
     __slots__ = ("_reply",)
 
     @property
     def reply(self) -> Optional[ReplyInfo]:
-        """Status, headers and timing of the reply this came with; `None` on its parts and on your own objects."""
+        """Status, headers and timing of the reply; `None` for nested objects and objects that you made."""
         try:
-            # Not `self._reply`: where the slot is empty, a server's member of that name would stand in for it.
+            # Not `self._reply`: if the slot is empty, that would read a member of the server with the same name.
             reply: Optional[ReplyInfo] = object.__getattribute__(self, "_reply")
         except AttributeError:
             return None
@@ -219,7 +219,7 @@ class LoopaiModel(BaseModel):
 
     @property
     def request_id(self) -> Optional[str]:
-        """The `X-Request-Id` of the reply this came with; `None` where it has none."""
+        """The `X-Request-Id` of the reply; `None` if it has none."""
         return None if self.reply is None else self.reply.request_id
 
     def __copy__(self) -> Self:
@@ -243,7 +243,7 @@ class LoopaiModel(BaseModel):
             object.__setattr__(self, "_reply", reply)
 
     def __repr_args__(self) -> Iterator[tuple[Optional[str], Any]]:
-        """Short at a prompt: no empty members, long values cut, long lists counted."""
+        """Keep the repr short: no empty members, long values cut, only the length of long lists."""
         for name, value in super().__repr_args__():
             if value is not None and value != []:
                 yield name, ShortText(value)
@@ -252,7 +252,7 @@ class LoopaiModel(BaseModel):
         """Return the table that a notebook shows."""
         return fields_table(type(self).__name__, {name: value for name, value in self if value is not None})
 
-    # Without a return type pydantic's JSON schema stays the model's own; with one it would be a bare object.
+    # With a return type, pydantic's JSON schema would be a plain object instead of the model's own.
     @model_serializer(mode="wrap", when_used="json")
     def _as_sent(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # see above
         given = self.model_fields_set
@@ -260,7 +260,7 @@ class LoopaiModel(BaseModel):
 
 
 class ReplyList(list[T], Generic[T]):
-    """A list that came as one reply; `reply` has its status, headers and timing."""
+    """A list from one reply; `reply` has its status, headers and timing."""
 
     reply: Optional[ReplyInfo] = None
 
@@ -280,18 +280,18 @@ class ReplyList(list[T], Generic[T]):
 
     @property
     def request_id(self) -> Optional[str]:
-        """The `X-Request-Id` of the reply; `None` where it has none."""
+        """The `X-Request-Id` of the reply; `None` if it has none."""
         return None if self.reply is None else self.reply.request_id
 
 
 class ReplyText(str):
-    """A text that came as one reply; `reply` has its status, headers and timing."""
+    """A text from one reply; `reply` has its status, headers and timing."""
 
     reply: Optional[ReplyInfo] = None
 
     @property
     def request_id(self) -> Optional[str]:
-        """The `X-Request-Id` of the reply; `None` where it has none."""
+        """The `X-Request-Id` of the reply; `None` if it has none."""
         return None if self.reply is None else self.reply.request_id
 
 
@@ -299,7 +299,7 @@ class ReplyText(str):
 
 
 class CreateTaskRequest(LoopaiModel):
-    """What `create_task` sends. `latency_target_ms` is in milliseconds; target and rate are shares from 0 to 1."""
+    """The body of `create_task`. `latency_target_ms` is in milliseconds; target and rate are shares from 0 to 1."""
 
     name: str
     description: str
@@ -312,7 +312,7 @@ class CreateTaskRequest(LoopaiModel):
 
 
 class Task(LoopaiModel):
-    """A task as the server keeps it. `active_version` is `None` while no program is active."""
+    """A task as the server stores it. `active_version` is `None` while no program is active."""
 
     id: UUID
     name: str
@@ -330,7 +330,7 @@ class Task(LoopaiModel):
 
 
 class ExecuteRequest(LoopaiModel):
-    """What `execute` sends. `timeout_ms` bounds the program, not the call."""
+    """The body of `execute`. `timeout_ms` is the time limit of the program, not of the call."""
 
     task_id: UUID
     version: Optional[int] = None
@@ -342,9 +342,9 @@ class ExecuteRequest(LoopaiModel):
 class ExecutionResult(LoopaiModel):
     """One run of a program. `status` is `success`, `error` or `timeout`; `output` is any JSON value.
 
-    `confidence` is how certain the program is of its output, from 0 to 1. Programs of the embedded server that choose
-    among labels say so; it is `None` elsewhere.
-    From a coalesced call, `program_id`, `version` and `executed_at` are `None`: a batch reply does not say.
+    `confidence` is how certain the program is of its output, from 0 to 1. Only programs of the embedded server that
+    choose among labels have it; it is `None` elsewhere.
+    After a coalesced call, `program_id`, `version` and `executed_at` are `None`: a batch reply does not have them.
     """
 
     execution_id: Optional[UUID] = Field(
@@ -364,12 +364,12 @@ class ExecutionResult(LoopaiModel):
 
     @property
     def id(self) -> Optional[UUID]:
-        """`execution_id` under the name that the earlier SDK gave it."""
+        """`execution_id`, under its name in SDK 0.1.0."""
         return self.execution_id
 
     @property
     def succeeded(self) -> bool:
-        """Whether the program gave an output."""
+        """Whether the program returned an output."""
         return self.status == "success"
 
 
@@ -380,13 +380,13 @@ class DeletedExecutions(LoopaiModel):
 
 
 class ExecutionRecord(ExecutionResult):
-    """An execution as the embedded server recorded it: the result, and the `input` that it came from."""
+    """An execution as the embedded server recorded it: the result and its `input`."""
 
     input: Any = None
 
 
 class ComplexityMetrics(LoopaiModel):
-    """What was measured of a program's source; `None` where it was not."""
+    """Measures of a program's source; `None` if not measured."""
 
     cyclomatic_complexity: Optional[int] = None
     lines_of_code: Optional[int] = None
@@ -394,7 +394,7 @@ class ComplexityMetrics(LoopaiModel):
 
 
 class GenerationUsage(LoopaiModel):
-    """What writing a program took of a language model: requests answered, and tokens read and written."""
+    """What a language model needed to write a program: requests, and input and output tokens."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -404,8 +404,8 @@ class GenerationUsage(LoopaiModel):
 class ProgramArtifact(LoopaiModel):
     """One version of a task's program. `deployment_percentage` is 100 after generation, a 0–1 share after a canary.
 
-    Of a program that a language model wrote, `verified` says whether examples that the model did not see judged it, and
-    `usage` what it took; `generation_cost` is in dollars. Both are `None` elsewhere.
+    For a program that a language model wrote, `verified` says whether it was checked with examples that the model did
+    not see, and `usage` what it needed; `generation_cost` is in dollars. They are `None` for other programs.
     """
 
     id: UUID
@@ -429,7 +429,7 @@ class ProgramArtifact(LoopaiModel):
 
 
 class GeneratorRequest(LoopaiModel):
-    """What a server asks a program generator (`POST /generate`)."""
+    """The request of a server to a program generator (`POST /generate`)."""
 
     task_id: UUID
     task_name: str
@@ -450,7 +450,7 @@ class GeneratorComplexity(LoopaiModel):
 
 
 class GeneratorResponse(LoopaiModel):
-    """What a program generator answers."""
+    """The reply of a program generator."""
 
     success: bool
     code: Optional[str] = None
@@ -465,7 +465,7 @@ class GeneratorResponse(LoopaiModel):
 
 
 class BatchExecuteItem(LoopaiModel):
-    """One row of a batch; `id` is yours and comes back on its result."""
+    """One row of a batch. You choose `id`; the result has it too."""
 
     id: str
     input: Any
@@ -473,7 +473,7 @@ class BatchExecuteItem(LoopaiModel):
 
 
 class BatchExecuteRequest(LoopaiModel):
-    """A batch as sent. `max_concurrency` is 1–100; `timeout_ms` bounds each item, in milliseconds."""
+    """The body of a batch. `max_concurrency` is 1–100; `timeout_ms` is the time limit of each item, in milliseconds."""
 
     task_id: Union[UUID, str]
     items: list[BatchExecuteItem]
@@ -484,9 +484,9 @@ class BatchExecuteRequest(LoopaiModel):
 
 
 class BatchExecuteResult(LoopaiModel):
-    """One row's outcome. `execution_id` is `None` where the row failed before it ran; `confidence` as on a result.
+    """One row's result. `execution_id` is `None` if the row failed before it ran; `confidence` is as on a result.
 
-    `code` says why such a row did not run. An addition of the embedded server: `VALIDATION_ERROR`, `SKIPPED`,
+    `code` says why such a row did not run (embedded server only): `VALIDATION_ERROR`, `SKIPPED`,
     `EXECUTION_ERROR` (no program), `TASK_NOT_FOUND`, `ARTIFACT_NOT_FOUND`.
     """
 
@@ -502,7 +502,7 @@ class BatchExecuteResult(LoopaiModel):
 
 
 class BatchExecuteResponse(LoopaiModel):
-    """A batch's outcome, row by row in the order sent. `version` is 0 where none was asked for."""
+    """The results of a batch, in the order of its rows. `version` is 0 if the request had none."""
 
     batch_id: UUID
     task_id: UUID
@@ -517,7 +517,7 @@ class BatchExecuteResponse(LoopaiModel):
     completed_at: Optional[Timestamp] = None
 
     def failures(self) -> Iterator[BatchExecuteResult]:
-        """The rows that failed, in the order sent."""
+        """The rows that failed, in the order of the request."""
         return (result for result in self.results if not result.success)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -545,7 +545,7 @@ class BatchExecuteResponse(LoopaiModel):
 
 
 class BatchValidateItem(LoopaiModel):
-    """An output beside the one that was expected."""
+    """An output and the expected one."""
 
     id: str
     input: Any
@@ -554,7 +554,7 @@ class BatchValidateItem(LoopaiModel):
 
 
 class BatchValidateRequest(LoopaiModel):
-    """What `batch_validate` sends."""
+    """The body of `batch_validate`."""
 
     task_id: Union[UUID, str]
     items: list[BatchValidateItem]
@@ -586,7 +586,7 @@ class BatchValidateResponse(LoopaiModel):
 
 
 class HealthResponse(LoopaiModel):
-    """The server's word that it runs. `environment` decides whether errors carry their reason."""
+    """Whether the server runs. `environment` decides whether errors include their reason."""
 
     status: Union[Literal["healthy", "degraded"], str]
     timestamp: Optional[Timestamp] = None
@@ -595,7 +595,7 @@ class HealthResponse(LoopaiModel):
 
 
 class ComponentHealth(LoopaiModel):
-    """One part of the server; `response_time` in milliseconds."""
+    """One component of the server; `response_time` is in milliseconds."""
 
     status: Union[Literal["healthy", "unhealthy"], str]
     response_time: Optional[float] = None
@@ -603,13 +603,13 @@ class ComponentHealth(LoopaiModel):
 
 
 class DetailedHealthResponse(HealthResponse):
-    """Health by component. A degraded server answers 503 with this same shape, which is a result, not an error."""
+    """Health by component. A degraded server replies 503 in the same form, which is a result, not an error."""
 
     components: dict[str, ComponentHealth] = Field(default_factory=dict)
 
 
 class ReadyResponse(LoopaiModel):
-    """Whether the server takes work; `not_ready` comes with 503 and is a result, not an error."""
+    """Whether the server accepts work. `not_ready` comes with 503, which is a result, not an error."""
 
     status: Union[Readiness, str]
     database: Optional[bool] = None
@@ -618,12 +618,12 @@ class ReadyResponse(LoopaiModel):
 
     @property
     def ready(self) -> bool:
-        """Whether `status` says so."""
+        """Whether `status` is `ready`."""
         return self.status == "ready"
 
 
 class LiveResponse(LoopaiModel):
-    """The server's process answers."""
+    """The reply of a live server."""
 
     status: Union[Literal["alive"], str]
 
@@ -653,7 +653,7 @@ class ValidationStatistics(LoopaiModel):
 
 
 class ValidationSummary(LoopaiModel):
-    """A program's validation statistics and what follows from them."""
+    """A program's validation statistics and its recommendation."""
 
     program_id: UUID
     statistics: ValidationStatistics
@@ -661,7 +661,7 @@ class ValidationSummary(LoopaiModel):
 
 
 class ImprovementResult(LoopaiModel):
-    """The draft that an improvement made."""
+    """The draft made by an improvement."""
 
     success: bool
     new_program_id: Optional[UUID] = None
@@ -670,7 +670,7 @@ class ImprovementResult(LoopaiModel):
 
 
 class ComparisonConfiguration(LoopaiModel):
-    """Thresholds of a comparison; a member left out takes the server's default."""
+    """Thresholds of a comparison. Omitted members take the server's default."""
 
     minimum_sample_size: int = 100
     required_confidence: float = 0.95
@@ -680,7 +680,7 @@ class ComparisonConfiguration(LoopaiModel):
 
 
 class CompareProgramsRequest(LoopaiModel):
-    """Which two programs to compare, and by which thresholds."""
+    """The body of `compare_programs`: two programs, and thresholds."""
 
     control_program_id: UUID
     treatment_program_id: UUID
@@ -688,7 +688,7 @@ class CompareProgramsRequest(LoopaiModel):
 
 
 class ProgramMetrics(LoopaiModel):
-    """One program's recent executions; latencies in milliseconds, rates as shares from 0 to 1."""
+    """Figures of one program's recent executions: latencies in milliseconds, rates as shares from 0 to 1."""
 
     average_latency_ms: float
     p50_latency_ms: float
@@ -726,14 +726,14 @@ class ComparisonResult(LoopaiModel):
 
 
 class StartCanaryRequest(LoopaiModel):
-    """Which draft to bring in beside a task's active program."""
+    """The body of `start_canary`: the draft to deploy beside a task's active program."""
 
     task_id: UUID
     new_program_id: UUID
 
 
 class RollbackCanaryRequest(LoopaiModel):
-    """Why a canary is rolled back; at most 500 characters."""
+    """The body of `rollback_canary`. `reason` has at most 500 characters."""
 
     reason: str
 
@@ -749,7 +749,7 @@ class CanaryStep(LoopaiModel):
 
 
 class CanaryDeployment(LoopaiModel):
-    """A new program brought in by stages. Stages and `status` (`InProgress`, `Paused`, …) are PascalCase."""
+    """A new program that is deployed in stages. Stages and `status` (`InProgress`, `Paused`, …) are PascalCase."""
 
     id: UUID
     task_id: UUID
@@ -768,7 +768,7 @@ class CanaryDeployment(LoopaiModel):
 
 
 class SubscribeRequest(LoopaiModel):
-    """A subscription as asked for. `max_retries` is the server's total number of attempts a delivery."""
+    """The body of `subscribe_webhook`. `max_retries` is the total number of attempts per delivery."""
 
     url: str
     event_types: list[EventTypeField]
@@ -779,17 +779,17 @@ class SubscribeRequest(LoopaiModel):
 
 
 class WebhookSubscription(SubscribeRequest):
-    """A subscription as the server keeps it. The server returns `secret` in clear; no repr shows it."""
+    """A subscription as the server stores it. The server returns `secret` in plain text; the repr hides it."""
 
     id: UUID
-    # A type that is newer than this version is kept as it was written.
+    # Types that this version does not know are kept as received.
     event_types: list[Annotated[Union[EventTypeField, int, str], Field(union_mode="left_to_right")]]
     is_active: bool = True
     created_at: Timestamp
 
 
 class WebhookDelivery(LoopaiModel):
-    """One attempt to deliver an event; `duration_ms` in milliseconds."""
+    """One attempt to deliver an event; `duration_ms` is in milliseconds."""
 
     id: UUID
     subscription_id: UUID
@@ -805,7 +805,7 @@ class WebhookDelivery(LoopaiModel):
 
 
 class WebhookEvent(LoopaiModel):
-    """An event as delivered. `event_type` compares equal to its camelCase name, however it was written."""
+    """An event as delivered. `event_type` equals its camelCase name, however the server wrote it."""
 
     id: UUID
     event_type: EventTypeField
@@ -821,14 +821,14 @@ class WebhookEvent(LoopaiModel):
 
 
 class ErrorDetail(LoopaiModel):
-    """One broken rule; `property_name` is the server's own name (`LatencyTargetMs`)."""
+    """One violated rule; `property_name` is the server's name (`LatencyTargetMs`)."""
 
     property_name: str
     error_message: str
 
 
 class ErrorResponse(LoopaiModel):
-    """The server's own error object. `details` is a text in Development, a list where validation failed."""
+    """The server's own error object. `details` is a text in Development, and a list if validation failed."""
 
     code: Optional[str] = None
     message: str
@@ -841,7 +841,7 @@ class ErrorResponse(LoopaiModel):
 
 
 class ProblemDetails(LoopaiModel):
-    """What model binding answers before an operation is reached (RFC 9457; `traceId` is camelCase on the wire)."""
+    """The error of model binding, before an operation is reached (RFC 9457; `traceId` is camelCase on the wire)."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -855,7 +855,7 @@ class ProblemDetails(LoopaiModel):
 
     @property
     def trace_id(self) -> Optional[str]:
-        """The trace id under the name that everything else gives it."""
+        """The trace id, under the name used everywhere else."""
         return self.traceId
 
 
@@ -864,7 +864,7 @@ _INSIDE_INPUT = re.compile(r"(?:^|\.)input(?=[.\[])", re.IGNORECASE)
 
 
 def python_name(server_name: str) -> str:
-    """The Python name of a field that the server names in C# or as a JSON path.
+    """Return the Python name of a field that the server names in C# or as a JSON path.
 
     `Items[0].LatencyMs` → `items[0].latency_ms`; `$.items[0].id` → `items[0].id`. The names in a JSON path are those
     that were sent, and below `input` they are the caller's own: both stay as they are.
@@ -876,8 +876,8 @@ def python_name(server_name: str) -> str:
     return _WORD.sub("_", server_name[:end]).lower() + server_name[end:]
 
 
-# Building a model at its first use keeps the import cheap. From here on pydantic must not defer anything: FastAPI makes
-# a type adapter of a route's body, and silences pydantic's warnings only while it makes it.
+# Models are built at first use, which keeps the import fast. From here on pydantic must not defer: FastAPI makes
+# a type adapter of a route's body, and silences pydantic's warnings only while it does.
 for _model in list(vars().values()):
     if isinstance(_model, type) and issubclass(_model, LoopaiModel):
         _model.model_config["defer_build"] = False

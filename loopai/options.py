@@ -1,4 +1,4 @@
-"""The clients' options as typed dictionaries, for functions that take them by name and pass them on.
+"""The clients' options as typed dictionaries, for functions that accept them by name and pass them on.
 
 What the options mean, and how they are checked, is in `config`.
 """
@@ -20,7 +20,7 @@ __all__ = ["CallOptions", "ClientOptions", "RequestOptions"]
 
 
 class CallOptions(TypedDict, total=False):
-    """Options of calls, which a copy of a client may change: what `with_options` takes."""
+    """Options that `with_options` accepts: those that a copy of a client may change."""
 
     api_key: Maybe[Union[str, KeySource, None]]
     max_reply_bytes: Maybe[Optional[int]]
@@ -40,7 +40,7 @@ class CallOptions(TypedDict, total=False):
 
 
 class ClientOptions(CallOptions, total=False):
-    """Options of a new client on a given server: all but `transport`, `local` and `http_client`, which choose it."""
+    """Options of a new client, without `transport`, `local` and `http_client`, which choose the server."""
 
     base_url: Maybe[str]
     max_connections: Maybe[int]
@@ -63,10 +63,10 @@ class ClientOptions(CallOptions, total=False):
 
 
 class RequestOptions(TypedDict, total=False):
-    """Options of one call, before those of its client.
+    """Options of one call. They take precedence over those of the client.
 
-    `timeout` bounds each attempt, in seconds. `extra_headers` are sent besides the client's own. `idempotency_key` is
-    the key under which a server that honours it runs a POST once.
+    `timeout` is the time limit of each attempt, in seconds. `extra_headers` are sent in addition. `idempotency_key` is
+    the key under which a server that supports it runs a POST once.
     """
 
     timeout: Optional[float]

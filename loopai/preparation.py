@@ -359,7 +359,7 @@ def batch_sender(client: PreparedClient) -> BatchSender:
     """What the batch engine sends a run's requests through: in one attempt each, seen by the client's hooks."""
     once = client.with_options(max_retries=0, deadline=None)
     resends = client.config.retry_unknown and client.max_retries != 0
-    return BatchSender(once._run, once._hear, client.hooks, client._items, resends=resends)
+    return BatchSender(once._run, once._hear, client.hooks, client._items, resends=resends, read=client._run)
 
 
 class BatchSender:
@@ -373,10 +373,12 @@ class BatchSender:
         items: ItemConcurrency,
         *,
         resends: bool,
+        read: Callable[[Operation[Any]], Any],
     ) -> None:
         self.items = items
         self.resends = resends
         self._send = send
+        self._read = read
         self._hear = hear
         self._hooks = hooks
 
@@ -390,6 +392,10 @@ class BatchSender:
         """See `Sender`."""
         for hook in self._hooks:
             hook.batch_ended(self._batch, error)
+
+    def read_task(self, task_id: str) -> Any:
+        """See `Sender`. Repeated as the client's own calls are."""
+        return self._read(operations.get_task(task_id))
 
 
 class _FreshConnections(Hooks):

@@ -1,6 +1,6 @@
-"""Webhook deliveries: signing, verifying and reading them. No framework, no network: views call these functions.
+"""Webhook deliveries: sign, verify and read them. No framework, no network: views call these functions.
 
-Of a delivery only the body is signed, so the body, byte for byte as it came, is what counts::
+Only the body of a delivery is signed, so pass the body exactly as it was received::
 
     >>> from loopai import webhooks
     >>> body = (
@@ -12,11 +12,11 @@ Of a delivery only the body is signed, so the body, byte for byte as it came, is
     >>> event.event_type == "canaryRollback"
     True
 
-WebhookError                the delivery is refused
-├── SignatureError          unsigned, signed with another secret, or changed on the way
-├── PayloadError            signed, and yet no event
-├── MismatchError           the unsigned headers say something else than the signed body
-└── StaleError              the event is older than the tolerance, or lies in the future
+WebhookError                the delivery is rejected
+├── SignatureError          unsigned, signed with another secret, or changed in transit
+├── PayloadError            signed correctly, but not an event
+├── MismatchError           the unsigned headers contradict the signed body
+└── StaleError              the event is older than the tolerance, or in the future
 """
 
 from __future__ import annotations
@@ -58,23 +58,23 @@ DELIVERY_ATTEMPT_HEADER = "X-Loopai-Delivery-Attempt"
 
 
 class WebhookError(Exception):
-    """A delivery is refused: answer 400 and change nothing. The message holds no secret and no signature."""
+    """The delivery is rejected: reply 400 and change nothing. The message contains no secret and no signature."""
 
 
 class SignatureError(WebhookError):
-    """No secret of ours signed this body."""
+    """None of the secrets signed this body."""
 
 
 class PayloadError(WebhookError):
-    """The signature is right and the body is not an event; the message names the member."""
+    """The signature is right, but the body is not an event. The message names the member."""
 
 
 class MismatchError(WebhookError):
-    """A header's event id or type is not the signed body's: an old delivery sent again as a new one looks like that."""
+    """A header's event id or type is not that of the signed body, as when an old delivery is replayed as a new one."""
 
 
 class StaleError(WebhookError):
-    """The event's signed time is too long ago, or too far ahead: an old delivery may have been sent again."""
+    """The event's signed time is too old, or too far in the future: the delivery may be a replay."""
 
 
 TOLERANCE = 3600.0
@@ -86,7 +86,7 @@ AHEAD = 300.0
 
 
 def sign(body: bytes, secret: str) -> str:
-    """The `X-Loopai-Signature` of a body: `sha256=` and the HMAC-SHA256 in lower-case hexadecimal.
+    """Return the `X-Loopai-Signature` of a body: `sha256=` and the HMAC-SHA256 in lower-case hexadecimal.
 
     Raises `TypeError` for a body that is not bytes, `ConfigurationError` for an empty secret.
     """
@@ -94,16 +94,16 @@ def sign(body: bytes, secret: str) -> str:
 
 
 def verify(body: bytes, signature: Optional[str], secrets: Union[str, Iterable[str]]) -> bool:
-    """Whether one of `secrets` signed `body`. Give several while you rotate: the new one and the old.
+    """Return whether one of `secrets` signed `body`. While you rotate secrets, pass the new and the old one.
 
-    The time taken tells neither which secret fitted nor how much of the signature did. Raises `TypeError` for a body
+    The comparison takes constant time. Raises `TypeError` for a body
     that is not bytes, `ConfigurationError` for no secret or an empty one.
     """
     raw, keys = _raw(body), _keys(secrets)
     given = (signature or "").encode("utf-8", "replace")
     genuine = False
     for key in keys:
-        # No early exit: it would tell by its time which secret fitted.
+        # No early exit: its time would reveal which secret matched.
         genuine |= hmac.compare_digest(_signature(raw, key).encode(), given)
     return genuine
 
@@ -116,23 +116,23 @@ def parse_event(
     tolerance: Optional[float] = TOLERANCE,
     clock: Callable[[], float] = time.time,
 ) -> models.WebhookEvent:
-    """Return the event that a delivery brings, once its signature and its time are verified.
+    """Verify a delivery's signature and time, and return its event.
 
-    `headers` may spell names in any case; event id and type may be missing from them, but not differ from the body. An
-    event is refused if it happened more than `tolerance` seconds ago, or is more than five minutes ahead of `clock`
-    (seconds since 1970); `tolerance=None` checks neither. Use `event.id` to recognise a repeated delivery. Raises
-    `SignatureError`, `PayloadError`, `MismatchError` or `StaleError`, and what `verify` raises.
+    Names in `headers` are case-insensitive. Event id and type may be missing there, but must not differ from the body.
+    An event is rejected if it happened more than `tolerance` seconds ago, or is more than five minutes ahead of `clock`
+    (seconds since 1970); `tolerance=None` checks neither. Use `event.id` to detect repeated deliveries. Raises
+    `SignatureError`, `PayloadError`, `MismatchError` or `StaleError`, and whatever `verify` raises.
     """
     signatures = _values(headers, SIGNATURE_HEADER)
-    # A header given twice is refused: which one counts would be up to the server in front of us.
+    # A repeated header is rejected: which of the two counts would depend on the web server.
     genuine = verify(body, signatures[0] if len(signatures) == 1 else None, secrets)
-    del secrets  # an error below is shown with this frame's variables by debug pages and error trackers
+    del secrets  # debug pages and error trackers would show this frame's variables
     if not signatures:
         raise SignatureError(f"the delivery has no {SIGNATURE_HEADER}: was the subscription made with a secret?")
     if not genuine:
         raise SignatureError(
             f"{SIGNATURE_HEADER} fits none of the secrets: these must be the subscription's, "
-            "and the body the bytes as they came"
+            "and the body the bytes exactly as received"
         )
     try:
         event = models.WebhookEvent.model_validate_json(body)
@@ -157,9 +157,9 @@ def _check_time(moment: datetime, tolerance: float, now: float) -> None:
     # Not `timestamp()`: at the ends of the calendar some platforms overflow.
     age = now - (moment - _EPOCH).total_seconds()
     if age > tolerance:
-        raise StaleError(f"the event is {age:,.0f} seconds old; at most {tolerance:,.0f} are taken")
+        raise StaleError(f"the event is {age:,.0f} seconds old; at most {tolerance:,.0f} are accepted")
     if age < -AHEAD:
-        raise StaleError(f"the event lies {-age:,.0f} seconds in the future: check this machine's clock")
+        raise StaleError(f"the event is {-age:,.0f} seconds in the future: check this machine's clock")
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -173,7 +173,7 @@ def _raw(body: bytes) -> bytes:
     if not isinstance(body, bytes):
         raise TypeError(
             f"pass the raw body as bytes, not {type(body).__name__}: request.body in Django, await request.body() in "
-            "FastAPI; decoded and written anew it has another signature"
+            "FastAPI; a body that was decoded and encoded again has another signature"
         )
     return body
 
@@ -208,5 +208,5 @@ def _is_type(text: str, kind: Union[str, int]) -> bool:
         pass
     if isinstance(kind, models.EventType):
         return False
-    # An event type of a newer server: nobody here knows which name its number has.
+    # An event type of a newer server: the name of its number is unknown here.
     return isinstance(kind, int) or text.lower() == kind.lower()

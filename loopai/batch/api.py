@@ -32,6 +32,7 @@ from .engine.sender import Sender
 from .formats.csv import CsvSource
 from .formats.lent import lent_file
 from .formats.opening import FILE_SOURCES, FileSource, JsonSource, format_of, open_source
+from .formats.xlsx_output import MOST_ROWS
 from .mapping import InputMapping
 from .options import BatchOptions, Path
 from .reporting.quality import Expectation
@@ -212,6 +213,11 @@ def prepare(
     check_apart(files_of(source, output, options.journal))
     mapping, expectation = mapping_of(source, options)
     scanned = _prescanned(source, output, options, abandoned)
+    if scanned is not None and scanned.rows > MOST_ROWS and output is not None and _kind_of(output, options) == "xlsx":
+        raise OptionError(
+            "an Excel sheet holds {most:,} rows, and the input has {rows:,}; pass {output} NAME.csv",
+            most=MOST_ROWS, rows=scanned.rows,
+        )  # fmt: skip
     values, clean = (source, None) if source is not None else _values(rows, options.missing)
     facts = {
         "task": str(task_id),
@@ -237,6 +243,7 @@ def prepare(
             schema=getattr(source, "schema", None),
             by_line=options.allow_duplicates,
             limit=options.limit,
+            nested=options.nested,
         )
         journal = checkpoint.journal
     elif path is None:

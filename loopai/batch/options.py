@@ -267,9 +267,15 @@ class BatchOptions:
     sink: Optional[Sink] = option(None, "Object that outcomes are written to.", where=frozenset({RUN}))
     output_format: Optional[str] = option(
         None,
-        "Format of the output: csv, jsonl or parquet (default: by its name).",
-        read=one_of("csv", "jsonl", "parquet", optional=True),
+        "Format of the output: csv, jsonl, parquet or xlsx (default: by its name).",
+        read=one_of("csv", "jsonl", "parquet", "xlsx", optional=True),
         metavar="FORMAT",
+        where=frozenset({RUN, FILE, QUERYSET}),
+        group=FORMATS,
+    )
+    nested: bool = option(
+        False,
+        "Write results as JSON only, without a column for each member (CSV and Excel).",
         where=frozenset({RUN, FILE, QUERYSET}),
         group=FORMATS,
     )

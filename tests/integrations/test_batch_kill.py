@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,13 +19,16 @@ pytest.importorskip("pydantic_monty")
 pytest.importorskip("uvicorn")
 
 from loopai import SyncLoopaiClient
+from loopai.batch.formats.opening import open_source
+from loopai.batch.formats.spool import spool_of
 from loopai.local import running
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, str]]:
     with running() as made, SyncLoopaiClient(made.base_url) as client:
-        task = client.create_task("kills", "Doubles", {"type": "object"}, {"type": "object"})
+        doubled = {"type": "object", "properties": {"twice": {"type": "integer"}}}
+        task = client.create_task("kills", "Doubles", {"type": "object"}, doubled)
         client.push_program(task.id, "def main(input):\n    return {'twice': input['n'] * 2}\n")
         yield made.base_url, str(task.id)
 
@@ -36,7 +40,8 @@ def _runner(server: tuple[str, str], given: Path, output: Path) -> subprocess.Po
     return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def _size(path: Path) -> int:
+def _size(output: Path) -> int:
+    path = spool_of(output) if output.suffix == ".xlsx" else output
     return path.stat().st_size if path.exists() else 0
 
 
@@ -72,16 +77,26 @@ def _kills(server: tuple[str, str], folder: Path, rows: int, kills: int, output:
     assert last.returncode == 0, said.decode()
     assert b"from before" in said
     found = {}
-    for line in output.read_text().splitlines():
-        row = json.loads(line)
+    for row in _rows(output):
         assert row["id"] not in found
         found[row["id"]] = row["loopai_output"]
+        if output.suffix != ".jsonl":
+            assert json.dumps(row["loopai_output"]["twice"]) == str(row["output.twice"])
     assert found == {f"k{n}": {"twice": n * 2} for n in range(rows)}
 
 
-def test_killed_twice_and_resumed(server: tuple[str, str], tmp_path: Path) -> None:
-    """The two kills fall anywhere."""
-    _kills(server, tmp_path, 2_000, 2, tmp_path / "out.jsonl")
+def _rows(output: Path) -> list[dict[str, Any]]:
+    """The rows of an output, with `loopai_output` as a value."""
+    if output.suffix == ".jsonl":
+        return [json.loads(line) for line in output.read_text().splitlines()]
+    rows = [columns for _, columns, _ in open_source(output) if columns is not None]
+    return [{**row, "loopai_output": json.loads(row["loopai_output"])} for row in rows]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.xlsx"])
+def test_killed_twice_and_resumed(server: tuple[str, str], tmp_path: Path, name: str) -> None:
+    """The two kills fall anywhere; columns of the output's members are those of an unbroken run."""
+    _kills(server, tmp_path, 2_000, 2, tmp_path / name)
 
 
 @pytest.mark.slow

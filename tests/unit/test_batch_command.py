@@ -124,7 +124,10 @@ def test_rows_go_to_stdout_and_come_from_stdin(client: SyncLoopaiClient) -> None
         ({"report": "nowhere/report.html"}, "--report: folder not found: nowhere"),
         ({"report": "."}, "--report: . is a folder; name a file in it"),
         ({"output": "."}, "--output: . is a folder; name a file in it"),
-        ({"output": "-", "output_format": "xml"}, "--output-format must be one of csv, jsonl, parquet, not 'xml'"),
+        (
+            {"output": "-", "output_format": "xml"},
+            "--output-format must be one of csv, jsonl, parquet, xlsx, not 'xml'",
+        ),
         ({"format": "xml"}, "--format must be one of csv, jsonl, json, parquet, xlsx, not 'xml'"),
         ({"delimiter": "\\t"}, "--delimiter must be one character"),
         ({"grace": -1}, "--grace must be a number of seconds from 0, not -1"),

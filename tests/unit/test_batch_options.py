@@ -133,7 +133,17 @@ def test_a_router_refuses_what_is_no_option_of_a_request(name: str, fastapi: Any
 
 def test_every_option_has_a_wrong_value_or_takes_anything() -> None:
     """A new option is tried in every face once its wrong value stands above."""
-    anything = {"allow_duplicates", "ordered", "force_validation", "no_header", "journal", "sink", "stop", "watchers"}
+    anything = {
+        "allow_duplicates",
+        "ordered",
+        "force_validation",
+        "nested",
+        "no_header",
+        "journal",
+        "sink",
+        "stop",
+        "watchers",
+    }
     assert WRONG.keys() | anything == TABLE.keys()
 
 

@@ -414,8 +414,8 @@ def test_a_report_to_a_pipe_does_not_replace_it(client: SyncLoopaiClient, given:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("out.json", "rows are written as .jsonl, .csv or .parquet"),
-        ("out.xlsx", "rows are written as .jsonl, .csv or .parquet"),
+        ("out.json", "rows are written as .jsonl, .csv, .parquet or .xlsx"),
+        ("out.xlsm", "rows are written as .jsonl, .csv, .parquet or .xlsx"),
         ("out.csv.zst", "compressed output cannot be resumed"),
         ("out.jsonl.bz2", "compressed output cannot be resumed"),
         ("out.zip", "compressed output cannot be resumed"),

@@ -105,7 +105,7 @@ async def test_a_key_that_is_waited_for(recorder: Any, example: Callable[[str], 
     recorder.give(200, example("health.response"))
     await LoopaiClient("http://x.test", key, transport=recorder).get_health()
     assert recorder.requests[0].headers["authorization"] == "Bearer k"
-    with pytest.raises(ConfigurationError, match="cannot wait for a coroutine"):
+    with pytest.raises(ConfigurationError, match="cannot await a coroutine"):
         SyncLoopaiClient("http://x.test", key, transport=recorder).get_health()
 
 

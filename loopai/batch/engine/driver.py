@@ -43,6 +43,11 @@ class Block:
 
 
 @dataclass(frozen=True)
+class ReadSchema:
+    """Return the task's output schema, which `requests` reads."""
+
+
+@dataclass(frozen=True)
 class Emit:
     """Hand outcomes to the caller one by one, then call `keep`, which blocks, with those that it took."""
 
@@ -50,7 +55,7 @@ class Emit:
     keep: Optional[Callable[[Sequence[Outcome]], None]]
 
 
-Step = Union[Send, Pull, Wait, Abandon, Block, Emit]
+Step = Union[Send, Pull, Wait, Abandon, Block, ReadSchema, Emit]
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,9 @@ class Driver:
             raise run.scheduler.error
 
     def _rows(self) -> Generator[Step, Any, None]:
-        scheduler, clock = self.run.scheduler, self.run.clock
+        scheduler, clock, checkpoint = self.run.scheduler, self.run.clock, self.run.checkpoint
+        if checkpoint is not None and checkpoint.wants_schema:
+            checkpoint.describe((yield ReadSchema()))
         grace = _Grace(scheduler, self.stop)
         while True:
             # Before anything is sent: a reply may say that less is to be. Outcomes wait until requests are in flight.

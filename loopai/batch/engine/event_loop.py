@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, TypeVar, Union
 from ..._loop import running_loop
 from ..rows import Outcome
 from .chunks import Answer, Chunk
-from .driver import Abandon, Block, Driver, Emit
+from .driver import Abandon, Block, Driver, Emit, ReadSchema
 from .row_sources import AsyncRows, CallerRows, ThreadRows
 from .scheduler import Pull, Send, Wait
 
@@ -160,6 +160,8 @@ async def perform(
                     answer = await wait(step.seconds)
                 elif isinstance(step, Block):
                     answer = await in_thread(step.work)
+                elif isinstance(step, ReadSchema):
+                    answer = await driver.requests.aoutput_schema()
                 elif isinstance(step, Abandon):
                     await _cancel(tasks)
                 elif isinstance(step, Emit):

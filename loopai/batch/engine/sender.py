@@ -31,6 +31,9 @@ class Sender(Protocol):
     def end(self, error: Optional[BaseException]) -> None:
         """Tell the hooks that the run is over; `error` is what ended it early."""
 
+    def read_task(self, task_id: str) -> Any:
+        """Return the task, an asynchronous client's sender an awaitable of it. Raises `LoopaiException`."""
+
 
 class Requests:
     """The requests of one run, over a client's `Sender`."""
@@ -61,6 +64,14 @@ class Requests:
         except InputsRefused as error:
             return _refused(error)
         return reply
+
+    def output_schema(self) -> Any:
+        """Return the task's output schema, through a synchronous client."""
+        return self._sender.read_task(self._call.task_id).output_schema
+
+    async def aoutput_schema(self) -> Any:
+        """Return the task's output schema, through an asynchronous client."""
+        return (await self._sender.read_task(self._call.task_id)).output_schema
 
     def end(self, error: Optional[BaseException]) -> None:
         """Tell the client's hooks that the run is over."""

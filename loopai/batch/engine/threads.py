@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional, Union
 
 from ..rows import Outcome
 from .chunks import Chunk
-from .driver import Block, Driver, Emit
+from .driver import Block, Driver, Emit, ReadSchema
 from .row_sources import CallerRows, ThreadRows
 from .scheduler import Pull, Send, Wait
 
@@ -112,6 +112,8 @@ def _performed(driver: Driver, sleep: Optional[Callable[[float], None]]) -> Gene
                 answer = wait(step.seconds)
             elif isinstance(step, Block):
                 answer = step.work()
+            elif isinstance(step, ReadSchema):
+                answer = driver.requests.output_schema()
             elif isinstance(step, Emit):
                 taken = 0
                 try:

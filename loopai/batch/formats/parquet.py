@@ -21,11 +21,9 @@ from .arrow import ArrowValues, Unsupported, array_of, errors_of, pyarrow, sampl
 from .packing import cut_off
 from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS
 from .source import FromInput, Input, Record
+from .spool import spooled
 
 _PARQUET_ROWS = 1000
-
-_GROUP = 5000
-"""Rows of a row group: what is held in memory while the file is written."""
 
 
 class ParquetSource(FromInput):
@@ -130,7 +128,7 @@ def write_parquet(
     part = Path(f"{os.fspath(path)}.part")
     try:
         with arrow.parquet.ParquetWriter(part, made) as writer:
-            for rows in _groups(spool):
+            for rows in spooled(spool):
                 columns = [_column(arrow, rows, name, kind) for name, kind in fields]
                 columns.append(arrow.array([row[STATUS] for row in rows], arrow.string()))
                 outputs = [to_json(row[OUTPUT]).decode() if row[STATUS] in {OK, DOUBTFUL} else None for row in rows]
@@ -150,22 +148,10 @@ def write_parquet(
     replace_file(part, Path(path))
 
 
-def _groups(spool: Path) -> Iterator[list[dict[str, Any]]]:
-    rows: list[dict[str, Any]] = []
-    with open(spool, "rb") as file:
-        for line in file:
-            rows.append(from_json(line))
-            if len(rows) >= _GROUP:
-                yield rows
-                rows = []
-    if rows:
-        yield rows
-
-
 def _fields(arrow: Any, spool: Path, schema: Any, header: Sequence[str]) -> list[tuple[str, Any]]:
     given = {field.name: field.type for field in schema} if schema is not None else {}
     seen: dict[str, set[str]] = {name: set() for name in (*given, *header) if name not in ADDED}
-    for rows in _groups(spool):
+    for rows in spooled(spool):
         for row in rows:
             for name, value in row.items():
                 if name not in ADDED and name not in given:

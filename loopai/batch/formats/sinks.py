@@ -1,4 +1,4 @@
-"""Where outcomes are written: JSONL, CSV and Parquet. A sink's length is what a journal records and resume cuts to."""
+"""Where outcomes are written: JSONL and CSV. A sink's length is what a journal records and resume cuts to."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ...exceptions import ConfigurationError, OptionError, OutputError
 from ..durability import sync_file
 from ..gil import ROWS_AT_ONCE, release_gil
 from ..rows import Outcome
+from .members import member_columns, member_of, member_values
 
 STATUS = "loopai_status"
 OUTPUT = "loopai_output"
@@ -182,7 +183,7 @@ def delimiter_of(path: Union[str, os.PathLike[str]]) -> str:
 
 
 class CsvSink:
-    """CSV: the row's columns, and five more; `loopai_output` is JSON.
+    """CSV: the row's columns, five more, of which `loopai_output` is JSON, and one for each of the output's `members`.
 
     `header` names the columns; without it the first rows do. Without outcomes, a header alone is written. A later row
     with another column raises `OutputError`, since a header that is written cannot grow.
@@ -193,21 +194,27 @@ class CsvSink:
         target: Union[str, os.PathLike[str], IO[bytes]],
         length: Optional[int] = None,
         header: Optional[Sequence[str]] = None,
+        members: Sequence[str] = (),
     ) -> None:
         self._file = _File(target, length)
         self.name = self._file.name
+        self.members = members
+        """The output's members with a column each. May be set until the header is written."""
         # The output of an earlier batch has columns of these names already: as in JSONL, ours take their place.
         self._names: Optional[list[str]] = None if header is None else [name for name in header if name not in ADDED]
-        self._started = bool(length)
+        self.started = bool(length)
+        """Whether the header is written."""
         self._delimiter = delimiter_of(self.name)
-        if self._started:
+        if self.started:
             with io.TextIOWrapper(self._file.read_from_start(), "utf-8", newline="") as file:
-                header = next(csv.reader(file, delimiter=self._delimiter))
-                self._names = [name for name in header if name not in ADDED]
+                written = next(csv.reader(file, delimiter=self._delimiter))
+            end = written.index(STATUS) if STATUS in written else len(written)
+            self._names = written[:end]
+            self.members = [member_of(name) for name in written[end + len(ADDED) :]]
 
     def write(self, outcomes: Sequence[Outcome]) -> int:
         """See `Sink`."""
-        if not outcomes and (self._started or self._names is None):
+        if not outcomes and (self.started or self._names is None):
             return self._file.length
         text = io.StringIO(newline="")
         writer = csv.writer(text, delimiter=self._delimiter)
@@ -215,8 +222,8 @@ class CsvSink:
             named = dict.fromkeys(name for outcome in outcomes for name in outcome.row.columns or ())
             self._names = [name for name in named if name not in ADDED] or [KEY]
         names = self._names
-        if not self._started:
-            writer.writerow([*names, *ADDED])
+        if not self.started:
+            writer.writerow([*names, *ADDED, *member_columns(self.members, names)])
         known = {*names, *ADDED}
         for outcome in outcomes:
             own = outcome.row.columns
@@ -235,9 +242,10 @@ class CsvSink:
             writer.writerow([
                 *(_cell(own.get(name)) for name in names),
                 outcome.status, output, outcome.error, outcome.latency_ms, outcome.confidence,
+                *map(_cell, member_values(outcome.output if outcome.has_output else None, self.members)),
             ])  # fmt: skip
         length = self._file.append(text.getvalue().encode("utf-8", "replace"))
-        self._started = True
+        self.started = True
         return length
 
     def close(self) -> None:
@@ -328,8 +336,3 @@ def csv_header(path: Union[str, os.PathLike[str]]) -> bytes:
         lines = reader.line_num
     with open(path, "rb") as file:
         return b"".join(file.readline() for _ in range(lines))
-
-
-def spool_of(path: Union[str, os.PathLike[str]]) -> Path:
-    """Where a Parquet output's rows stand as JSONL until all have ended; a Parquet file has no appendable form."""
-    return Path(f"{os.fspath(path)}.rows.jsonl")

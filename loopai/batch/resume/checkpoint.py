@@ -14,12 +14,26 @@ from ...exceptions import ConfigurationError, JournalError, OptionError, OutputE
 from ...modes import CONTINUE, NEW, OVERWRITE, RESUME, RETRY_FAILED
 from ..durability import flush_and_sync, sync_folder
 from ..formats.arrow import pyarrow
+from ..formats.members import member_of, members_of
 from ..formats.opening import format_of, open_source
 from ..formats.packing import without_packing
 from ..formats.parquet import check_types, write_parquet
-from ..formats.sinks import CsvSink, JsonlSink, Sink, check_writable, csv_header, explain, read_back, spool_of
+from ..formats.sinks import (
+    CONFIDENCE,
+    CsvSink,
+    JsonlSink,
+    Sink,
+    check_writable,
+    csv_header,
+    explain,
+    read_back,
+)
+from ..formats.spool import SPOOLED, spool_of
+from ..formats.xlsx_output import write_xlsx, xlsxwriter
 from ..rows import CANCELLED, ERROR, Outcome
 from .journal import FileJournal
+
+_FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 
 
 def journal_of(output: Union[str, os.PathLike[str]]) -> Path:
@@ -47,7 +61,9 @@ class Checkpoint:
 
     The journal records the output's length each time outcomes are kept, and opening cuts the output to it: rows that
     were written and not yet recorded run again. With `RETRY_FAILED`, rows that failed leave output and journal first.
-    `target` is a path, or a stream of bytes that is written as it comes. `kind` is `jsonl`, `csv` or `parquet`.
+    `target` is a path, or a stream of bytes that is written as it comes. `kind` is `jsonl`, `csv`, `parquet` or `xlsx`.
+    Unless `nested`, CSV and Excel have a column for each member of the task's output schema, which `describe` is given
+    where `wants_schema` says so.
 
     Raises `ConfigurationError` (`JournalError`) where the output exists and `mode` does not say what becomes of it,
     or is another run's.
@@ -65,6 +81,7 @@ class Checkpoint:
         schema: Any = None,
         by_line: bool = False,
         limit: Optional[int] = None,
+        nested: bool = False,
     ) -> None:
         if mode == CONTINUE:
             mode = RESUME  # a file is one run: what is finished stays finished
@@ -75,7 +92,9 @@ class Checkpoint:
         self.name = "standard output" if self.path is None else str(self.path)
         self._schema = schema
         self._header = header
-        self._rows = spool_of(self.path) if self.path is not None and self.kind == "parquet" else self.path
+        self._members: Sequence[str] = ()
+        self._nested = nested
+        self._rows = spool_of(self.path) if self.path is not None and self.kind in SPOOLED else self.path
         self._is_file = self.path is not None and not is_special(self.path)
         place = _journal_at(self.path, journal)
         self.journal: Optional[FileJournal] = None
@@ -105,6 +124,19 @@ class Checkpoint:
         return mode == RESUME or journal.errors == 0
 
     @property
+    def wants_schema(self) -> bool:
+        """Whether `describe` is to be called before the first row: the columns of the output's members are unknown."""
+        if self._nested or self._sink is None:
+            return False
+        return not self._sink.started if isinstance(self._sink, CsvSink) else self.kind == "xlsx" and not self._members
+
+    def describe(self, output_schema: Any) -> None:
+        """Take the task's output schema."""
+        self._members = members_of(output_schema)
+        if isinstance(self._sink, CsvSink):
+            self._sink.members = self._members
+
+    @property
     def resumed(self) -> bool:
         """Whether an earlier run is gone on with."""
         return self.journal is not None and self.journal.resumed
@@ -121,7 +153,7 @@ class Checkpoint:
             sync_folder(rows.parent)
         if not journal.resumed:
             return
-        if self.kind == "parquet" and not rows.exists():
+        if self.kind in SPOOLED and not rows.exists():
             self._spool_again(rows)
             journal.length = rows.stat().st_size
         if mode == RETRY_FAILED and journal.errors:
@@ -134,7 +166,7 @@ class Checkpoint:
 
     def _drop_failed(self, journal: FileJournal, rows: Path) -> None:
         made = self._next(journal.generation + 1)
-        kind = "jsonl" if self.kind == "parquet" else self.kind
+        kind = "jsonl" if self.kind in SPOOLED else self.kind
         statuses = journal.statuses()
         length = 0
         with open(made, "wb") as file:
@@ -164,7 +196,7 @@ class Checkpoint:
             raise self._gone()
         part = Path(f"{rows}.part")
         with open(part, "wb") as file:
-            for columns in self._parquet_rows(self.path):
+            for columns in self._made_rows(self.path):
                 file.write(to_json(columns, inf_nan_mode="constants", bytes_mode="base64") + b"\n")
             flush_and_sync(file)
         os.replace(part, rows)
@@ -172,19 +204,30 @@ class Checkpoint:
     def _gone(self) -> JournalError:
         return JournalError("{path} was removed, but not its journal; start again with {overwrite}", path=self.path)
 
-    def _parquet_rows(self, path: Path) -> Iterator[dict[str, Any]]:
-        for _, columns, problem in open_source(path, "parquet"):
+    def _made_rows(self, path: Path) -> Iterator[dict[str, Any]]:
+        """The rows of an output that was made as a whole, as they stood in its spool."""
+        source = open_source(path, self.kind)
+        names = list(source.header or ())
+        if CONFIDENCE not in names:
+            raise JournalError(
+                "{path} was changed: it differs from its journal; start again with {overwrite}", path=path
+            )
+        members = names[names.index(CONFIDENCE) + 1 :]
+        self._members = [member_of(name) for name in members]
+        for _, columns, problem in source:
             if columns is None:
                 raise JournalError("{path} cannot be read: {problem}", path=path, problem=problem)
             output = columns["loopai_output"]
+            for name in members:
+                del columns[name]
             yield {**columns, "loopai_output": None if output is None else from_json(output)}
 
     def _open(self, target: Union[str, os.PathLike[str], IO[bytes]], header: Optional[Sequence[str]]) -> Sink:
         length = self.journal.length if self.journal is not None and self._is_file else None
         if self.kind == "csv":
             return CsvSink(target, length, header)
-        if self.kind == "parquet":
-            return JsonlSink(self._rows or target, length, nan=True)
+        if self.kind in SPOOLED:
+            return JsonlSink(self._rows or target, length, nan=self.kind == "parquet")
         return JsonlSink(target, length)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
@@ -208,12 +251,12 @@ class Checkpoint:
         """The rows that earlier runs wrote, as columns; none for a pipe."""
         if self.journal is None or self._rows is None or not self._is_file or not self.resumed:
             return
-        if self.path is not None and self.kind == "parquet" and self.finished and self.path.exists():
-            yield from self._parquet_rows(self.path)
+        if self.path is not None and self.kind in SPOOLED and self.finished and self.path.exists():
+            yield from self._made_rows(self.path)
             return
         if not self._rows.exists():
             raise self._gone()
-        kind = "jsonl" if self.kind == "parquet" else self.kind
+        kind = "jsonl" if self.kind in SPOOLED else self.kind
         for _, columns in read_back(self._rows, kind, self.journal.length):
             yield columns
 
@@ -226,11 +269,13 @@ class Checkpoint:
             self._sink.close()
             if self.kind == "parquet" and self.path is not None and self._rows is not None:
                 write_parquet(self._rows, self.path, self._schema, self._header or ())
+            elif self.kind == "xlsx" and self.path is not None and self._rows is not None:
+                write_xlsx(self._rows, self.path, self._header or (), self._members)
             if self.journal is not None:
                 self.journal.finish({**facts, "limit": self._limit})
         except OSError as error:
             raise explain(error, self.name) from error
-        if self.kind == "parquet" and self._rows is not None:
+        if self.kind in SPOOLED and self._rows is not None:
             self._rows.unlink()
 
     def close(self) -> None:
@@ -272,6 +317,8 @@ def check_output(
     kind = _kind(path, kind)
     if kind == "parquet":
         pyarrow()  # said now, not after the last row
+    if kind == "xlsx":
+        xlsxwriter()
     place = _journal_at(path, journal)
     for name, file in (("output", path), ("journal", place)):
         if file is not None:
@@ -300,8 +347,8 @@ def _check_mode(path: Optional[Path], journal: Path, mode: str) -> None:
 
 
 def _kind(path: Optional[Path], kind: Optional[str]) -> str:
-    if kind not in {None, "csv", "jsonl", "parquet"}:
-        raise OptionError("{output_format} must be one of csv, jsonl, parquet, not {kind!r}", kind=kind)
+    if kind not in {None, *_FORMATS}:
+        raise OptionError("{output_format} must be one of csv, jsonl, parquet, xlsx, not {kind!r}", kind=kind)
     if path is not None and path.is_dir():
         raise OptionError("{output}: {path} is a folder; name a file in it", path=path)
     special = path is None or is_special(path)
@@ -314,8 +361,11 @@ def _kind(path: Optional[Path], kind: Optional[str]) -> str:
             kind = "jsonl"
     if kind is None:
         raise OptionError("cannot infer the format from {path!r}; pass {output_format}", path=str(path))
-    if kind not in {"csv", "jsonl", "parquet"}:
-        raise OptionError("{output}: {path}: rows are written as .jsonl, .csv or .parquet", path=path)
-    if kind == "parquet" and special:
-        raise OptionError("Parquet is written to a file, not to a pipe; pass {output} NAME.parquet")
+    if kind not in _FORMATS or (path is not None and path.suffix.lower() == ".xlsm"):
+        raise OptionError("{output}: {path}: rows are written as .jsonl, .csv, .parquet or .xlsx", path=path)
+    if kind in SPOOLED and special:
+        named = "Parquet" if kind == "parquet" else "An Excel workbook"
+        raise OptionError(
+            "{named} is written to a file, not to a pipe; pass {output} NAME.{kind}", named=named, kind=kind
+        )
     return kind

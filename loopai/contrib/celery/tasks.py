@@ -363,7 +363,7 @@ class _PostponingSender:
         self._sender = sender
         self._attempts = attempts
         self.items, self.resends = sender.items, sender.resends
-        self.end = sender.end
+        self.end, self.read_task = sender.end, sender.read_task
 
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
         """See `Sender`. What is returned raises `_Postponed` and `_Stopped`, too."""

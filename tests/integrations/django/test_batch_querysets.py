@@ -16,6 +16,7 @@ from django.db import connection, connections
 from inbox.models import Category, Letter, Mail, Message, Note, Reminder
 
 from loopai import RunInProgress
+from loopai.batch.formats.opening import open_source
 from loopai.contrib.django import run_queryset
 from loopai.contrib.django.batches.database import IDLE_SECONDS, Database
 from loopai.contrib.django.batches.leases import LEASE_SECONDS
@@ -465,6 +466,23 @@ def test_a_queryset_may_go_into_a_file(spam: Any, tmp_path: Path) -> None:
     assert "finished already" in batch(*words, "--resume").told
     assert batch(*words).code == 2
     assert set(labels().values()) == {""}
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.xlsx"])
+def test_a_file_for_people_has_a_column_for_each_member(loopai_fake: FakeLoopai, tmp_path: Path, name: str) -> None:
+    """Of the task's output, after what Loopai adds; `--nested` leaves them out."""
+    with loopai_fake.client() as client:
+        client.create_task("spam", "Judge", {}, {"properties": {"label": {}, "score": {}}})
+    loopai_fake.task("spam").returns({"score": 0.5, "label": "spam"})
+    mails(3)
+    rows = (*MAILS, "--output", str(tmp_path / name))
+    assert batch(*rows).code == 0
+    assert batch(*rows, "--resume").code == 0
+    found = [columns for _, columns, _ in open_source(tmp_path / name) if columns is not None]
+    assert [row["output.label"] for row in found] == ["spam"] * 3
+    assert list(found[0])[-2:] == ["output.label", "output.score"]
+    assert batch(*rows, "--nested", "--overwrite").code == 0
+    assert "output.label" not in (open_source(tmp_path / name).header or ())
 
 
 def test_a_file_is_run_as_on_the_command_line(spam: Any, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_what_start_batch_does_not_take_is_named(name: str) -> None:
 def test_start_batch_has_the_options_of_the_table() -> None:
     """By the names and types of `loopai_batch`: what a type checker accepts is accepted when it runs."""
     own = {item for item in inspect.signature(start_batch).parameters if item != "options"}
-    of_the_command = {"output", "output_format", "dry_run", "engine", "progress", "grace"}
+    of_the_command = {"output", "output_format", "nested", "dry_run", "engine", "progress", "grace"}
     options = {name for name, info in table(RunOptions) if QUERYSET in info.where} - own - of_the_command
     described = get_type_hints(QuerysetOptions)
     assert described.keys() == options

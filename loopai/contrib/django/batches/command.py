@@ -171,6 +171,7 @@ class RunCommand(BatchCommand):
             mode,
             header=header_of(plan),
             limit=plan.limit,
+            nested=options.nested,
         )
         try:
             if ledger.finished:

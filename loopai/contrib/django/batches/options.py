@@ -89,6 +89,7 @@ _OF_FILES = (
     "input",
     "output",
     "output_format",
+    "nested",
     *(name for name, info in table(RunOptions) if QUERYSET not in info.where),
 )
 

@@ -207,7 +207,7 @@ class _StoppingSender:
         self._stop = stop
         self._splits = splits
         self.items, self.resends = sender.items, sender.resends
-        self.end = sender.end
+        self.end, self.read_task = sender.end, sender.read_task
         self.error: Optional[LoopaiException] = None
 
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
