@@ -21,6 +21,15 @@ EVERYTHING = ["tests/unit", "tests/contract", "tests/integrations"]
 DJANGO = "tests/integrations/django"
 FASTAPI = "tests/integrations/fastapi"
 OLDEST_FASTAPI = [FASTAPI]
+# What reads and writes files, and what asks the database and Celery.
+LOWEST_BATCHES = [
+    "tests/unit/test_batch_files.py",
+    "tests/unit/test_batch_outputs.py",
+    "tests/unit/test_batch_opened_files.py",
+    f"{DJANGO}/test_batch_querysets.py",
+    f"{DJANGO}/test_celery_runs.py",
+    f"{DJANGO}/test_commands.py",
+]
 TOOLS = ["-m", "slow", "tests/integrations/test_tools_of_agents.py"]
 # Snippets of the documentation are for the development environment, which has what they need.
 LEFT_OUT = ["--ignore=tests/integrations/test_docs_run.py"]
@@ -114,6 +123,24 @@ ENVIRONMENTS = {
             "pytest-httpx==0.32.0",
             "trustme",
         ],
+    ),
+    # the lowest versions of what batches, Django and Celery need, and of the other transports
+    "3.11-lowest": Environment(
+        "3.11",
+        ["tests/unit", "tests/contract", DJANGO],
+        [
+            ".[celery,cli,dataframes,django,edge,excel,fast,httpx2,parquet,server,zstd,test]",
+            "celery==5.4.0",
+            "django==4.2",
+            "httpx2==2.4.0",
+            "narwhals==1.20.0",
+            "pyarrow==23.0.1",
+            "pydantic==2.7.0",
+            "pyreqwest==0.15.0",
+            "python-calamine==0.4.0",
+            "zstandard==0.22.0",
+        ],
+        smoke=LOWEST_BATCHES,
     ),
     # libraries whose tool a bound task is
     "tools": Environment("3.12", TOOLS, [".[test,test-tools]"], smoke=TOOLS),

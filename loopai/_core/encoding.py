@@ -117,7 +117,8 @@ _STARS = "a secret would be sent as stars: pass what its get_secret_value() give
 
 
 def _finite(value: Any, place: str) -> Any:
-    if not math.isfinite(value):
+    # `math` does not take a signalling NaN.
+    if (isinstance(value, Decimal) and value.is_snan()) or not math.isfinite(value):
         raise _FlawError(place, f"{str(value).lower()} is not a JSON number: pass None")
     return value
 
@@ -155,25 +156,48 @@ def _is_secret(value: Any) -> bool:
     return callable(getattr(value, "get_secret_value", None))
 
 
+_LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow"})
+
+
 def _of_a_library(value: Any, place: str = "") -> Any:
-    """What a value of numpy, pandas or polars is in Python's own types; any other value as it is."""
+    """What a value of numpy, pandas, polars or pyarrow is in Python's own types; any other value as it is."""
     library = type(value).__module__.partition(".")[0]
     if library == "numpy":
         return _of_numpy(value, place)
-    if library == "pandas" and type(value).__name__ in {"NAType", "NaTType"}:
+    if library not in _LIBRARIES:
+        return value
+    if hasattr(value, "columns"):
+        raise _FlawError(place, "is a DataFrame, which is many rows: pass it to batch_execute or batch_stream")
+    if library == "pandas":
+        return _of_pandas(value, place)
+    if hasattr(value, "as_py"):
+        try:
+            return value.as_py()
+        except (ArithmeticError, ValueError) as error:
+            raise _FlawError(place, str(error)) from None
+    # A column or a part of one; missing values in it are those of its DataFrame.
+    if type(value).__name__ == "Series":
+        return [None if is_missing(item) else item for item in value]
+    return list(value) if hasattr(value, "to_pylist") else value
+
+
+def _of_pandas(value: Any, place: str) -> Any:
+    kind = type(value).__name__
+    if kind in {"NAType", "NaTType"}:
         raise _FlawError(place, f"{value} is a missing value: pass None")
-    if library in {"pandas", "polars"}:
-        if hasattr(value, "columns"):
-            raise _FlawError(place, "is a DataFrame, which is many rows: pass it to batch_execute or batch_stream")
-        if type(value).__name__ == "Series":
-            # As a value it is one row or one list; its missing values are those of its DataFrame.
-            items = [None if is_missing(item) else item for item in value]
-            return dict(zip(value.index, items)) if library == "pandas" else items
+    if (kind == "Timestamp" and value.nanosecond) or (kind == "Timedelta" and value.nanoseconds):
+        return value.isoformat()  # the serialiser writes microseconds
+    if kind == "Period":
+        return str(value)
+    if hasattr(value, "tolist"):
+        # As a value it is one row or one list; its missing values are those of its DataFrame.
+        items = [None if is_missing(item) else item for item in value]
+        return dict(zip(value.index, items)) if kind == "Series" else items
     return value
 
 
 def python_of(value: Any) -> Any:
-    """A value of numpy, pandas or polars in Python's own types, `None` for one that is missing; any other as it is."""
+    """A value of a library of data in Python's own types, `None` for one that is missing; any other as it is."""
     try:
         return _of_a_library(value)
     except _FlawError:
@@ -196,14 +220,29 @@ def _leniently(value: Any) -> Any:
 def _of_numpy(value: Any, place: str) -> Any:
     if not hasattr(value, "tolist"):
         return value
-    if type(value).__name__ in {"datetime64", "timedelta64"} and is_missing(value):
-        raise _FlawError(place, "NaT is a missing value: pass None")
-    if type(value).__name__ == "datetime64" and not isinstance(value.item(), (date, datetime)):
-        value = value.astype("datetime64[us]")  # finer ones are bare integers in Python
-    if type(value).__name__ == "timedelta64" and not isinstance(value.item(), timedelta):
-        value = value.astype("timedelta64[us]")
+    names = value.dtype.names
+    if value.shape and (names or value.dtype.kind in "mM"):
+        return list(value)
+    if names:
+        return {name: value[name] for name in names}
+    if value.dtype.kind in "mM":
+        return _time_of_numpy(value[()], place)
     made = value.tolist()
     return float(made) if type(made).__module__ == "numpy" else made  # a long double has no other equal
+
+
+def _time_of_numpy(value: Any, place: str) -> Any:
+    """A `datetime64` or `timedelta64`; those that Python's types cannot hold are bare integers there."""
+    if is_missing(value):
+        raise _FlawError(place, "NaT is a missing value: pass None")
+    if isinstance(value.item(), (date, timedelta)):  # a datetime is a date
+        return value.item()
+    as_microseconds = value.astype(f"{type(value).__name__}[us]")
+    if as_microseconds == value and isinstance(as_microseconds.item(), (date, timedelta)):
+        return as_microseconds.item()
+    if type(value).__name__ == "datetime64":
+        return str(value)
+    raise _FlawError(place, "is finer than microseconds, or too long: pass it as text")
 
 
 def is_missing(value: Any) -> bool:
@@ -303,8 +342,10 @@ def _compare(value: Any, made: Any, place: str) -> None:
         for number, (item, sent) in enumerate(zip(value, made)):
             _compare(item, sent, f"{place}[{number}]")
     else:
-        if type(value).__module__.partition(".")[0] in {"numpy", "pandas", "polars"}:
-            _form(value, place)  # only to have its flaws named
+        if type(value).__module__.partition(".")[0] in _LIBRARIES:
+            form = _form(value, place)  # has its flaws named
+            if isinstance(form, str) and form != made:
+                raise _FlawError(place, f"would be sent as {made!r}: pass it as text")
         _check(made, place)
 
 

@@ -17,6 +17,9 @@ Missing = Literal["null", "error"]
 """What becomes of missing values (NaN, `pd.NA`, NaT) in DataFrames and Series: null, or an error naming their place."""
 
 _FRAMES = frozenset({"cudf", "dask", "geopandas", "modin", "narwhals", "pandas", "polars", "pyarrow"})
+_KINDS = frozenset(
+    {"DataFrame", "LazyFrame", "Series", "Table", "RecordBatch", "RecordBatchReader", "Array", "ChunkedArray"}
+)
 
 
 def rows_of(rows: Any, name: str, missing: Missing = "null") -> Iterator[Any]:
@@ -55,7 +58,7 @@ def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
         raise refused(
             name, f"must be rows, not a {kind}: for a single row pass [{name}], for its values list({name}.values())"
         )
-    if isinstance(rows, BaseModel):
+    if isinstance(rows, BaseModel) or (isinstance(rows, tuple) and hasattr(rows, "_fields")):
         raise refused(name, f"must be rows, not a {kind}: for a single row pass [{name}]")
     if callable(getattr(rows, "read", None)):
         raise refused(name, f"must be rows, not a {kind}: batch_stream and run_batch read files")
@@ -71,10 +74,7 @@ def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
 
 def is_frame(rows: Any) -> bool:
     """Whether `rows` is a DataFrame or Series of a library that has such."""
-    return any(
-        each.__module__.partition(".")[0] in _FRAMES and each.__name__ in {"DataFrame", "LazyFrame", "Series", "Table"}
-        for each in type(rows).__mro__
-    )
+    return any(each.__module__.partition(".")[0] in _FRAMES and each.__name__ in _KINDS for each in type(rows).__mro__)
 
 
 def frame_rows(rows: Any, name: str, missing: Missing) -> Optional[Iterator[Any]]:
@@ -110,22 +110,53 @@ def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
     except ImportError:
         raise ConfigurationError("rows of a DataFrame need narwhals: pip install narwhals") from None
     try:
-        frame: Any = narwhals.from_native(rows, allow_series=True)
+        frame: Any = narwhals.from_native(_arrow_table(rows), allow_series=True)
     except (TypeError, narwhals.exceptions.NarwhalsError) as error:
         raise refused(name, f"is a table that cannot be read: {' '.join(str(error).split())}") from None
     if isinstance(frame, narwhals.LazyFrame):
         frame = frame.collect()
     if isinstance(frame, narwhals.Series):
-        return iter(frame)
+        return _read(iter(frame), name)
     names = [str(column) for column in frame.columns]
     twice = next((column for place, column in enumerate(names) if column in names[:place]), None)
     if twice is not None:
         raise refused(name, f"has two columns {twice!r}: rename one")
-    return (dict(zip(names, cells)) for cells in frame.iter_rows(named=False))
+    return _read((dict(zip(names, cells)) for cells in frame.iter_rows(named=False)), name)
+
+
+def _arrow_table(rows: Any) -> Any:
+    """What pyarrow has of tables and columns as those that narwhals knows; anything else as it is."""
+    kinds = {each.__name__ for each in type(rows).__mro__ if each.__module__.partition(".")[0] == "pyarrow"}
+    if not kinds & _KINDS:
+        return rows
+    import pyarrow
+
+    if "RecordBatchReader" in kinds:
+        return rows.read_all()
+    if "RecordBatch" in kinds:
+        return pyarrow.Table.from_batches([rows])
+    return pyarrow.chunked_array([rows]) if "Array" in kinds else rows
+
+
+def _read(rows: Iterator[Any], name: str) -> Iterator[Any]:
+    """Raises `ValidationException` for a value that Python cannot hold, as a date in the year 20000."""
+    number = 0
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except BaseException as error:
+            # What polars raises where it knows no better is no `Exception`.
+            if not isinstance(error, (ArithmeticError, ValueError)) and type(error).__name__ != "PanicException":
+                raise
+            raise refused(name, f"cannot be read from row {number} on: {error}. Cast such a column to text") from None
+        number += 1
+        yield row
 
 
 def row_of(row: Any, place: str, missing: Missing) -> Any:
-    """Return one row: of `itertuples` and `iterrows` an object by their names, any other as it is.
+    """Return one row: of `itertuples`, `iterrows` and numpy's records an object by their names, any other as it is.
 
     Raises `ValidationException` with the place of a missing value where `missing` is `"error"`.
     """
@@ -134,6 +165,9 @@ def row_of(row: Any, place: str, missing: Missing) -> Any:
         return {column: _cell(cell, f"{place}.{column}", missing) for column, cell in zip(names, row)}
     if isinstance(row, tuple) and len(row) == 2 and _is_series(row[1]):
         row = row[1]  # as `iterrows` gives it, after its label
+    if type(row).__module__ == "numpy" and getattr(getattr(row, "dtype", None), "names", None):
+        # A record, as `to_records` gives it.
+        return {column: _cell(row[column], f"{place}.{column}", missing) for column in row.dtype.names}
     if _is_series(row):
         return {
             str(column): _cell(cell, f"{place}.{column}", missing) for column, cell in zip(row.index, row)

@@ -13,6 +13,7 @@ tomllib = pytest.importorskip("tomllib", reason="Python 3.11 reads TOML")
 
 ROOT = Path(__file__).parents[2]
 OF_TOOLS = {"all", "dev", "docs", "test", "test-tools"}
+LOWEST = ("3.10-oldest", "3.10-lowest", "3.11-lowest")
 REQUIREMENT = re.compile(r"([a-z0-9-]+)(?:\[[a-z,-]+\])?>=([\d.]+)")
 
 
@@ -47,11 +48,14 @@ def test_the_matrix_runs_the_lowest_versions(monkeypatch: pytest.MonkeyPatch) ->
     import matrix
 
     monkeypatch.delitem(sys.modules, "matrix")
-    packages = [text for name in ("3.10-oldest", "3.10-lowest") for text in matrix.ENVIRONMENTS[name].packages]
+    packages = [text for name in LOWEST for text in matrix.ENVIRONMENTS[name].packages]
     pinned = dict(re.findall(r"([a-z0-9-]+)==([\d.]+)", " ".join(packages)))
     ours = {name: version for name, version in pinned.items() if name in bounds()}
     server = [REQUIREMENT.match(text) for text in project()["optional-dependencies"]["server"]]
     assert {match[1] for match in server if match is not None} <= set(ours)
+    assert {"celery", "django", "httpx2", "narwhals", "pyarrow", "pyreqwest", "python-calamine", "zstandard"} <= set(
+        ours
+    )
     assert all(
         version.split(".")[: bound.count(".") + 1] == bound.split(".") and not version.removeprefix(bound).strip(".0")
         for name, version in ours.items()

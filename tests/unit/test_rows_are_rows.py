@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import UserDict, deque
 from types import MappingProxyType
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import pytest
 from pydantic import BaseModel
@@ -20,13 +20,19 @@ class Mail(BaseModel):
     text: str
 
 
+class Named(NamedTuple):
+    """A single row, as a mapping is: its cells would run as rows."""
+
+    text: str
+
+
 async def _rows() -> Any:
     yield 1
 
 
 NOT_ROWS = [
     "Free", b"Free", bytearray(b"x"), memoryview(b"x"), {"text": "Free", "id": 7}, MappingProxyType({"a": 1}),
-    UserDict(a=1), Mail(text="x"), 5, None, _rows(),
+    UserDict(a=1), Mail(text="x"), Named("x"), 5, None, _rows(),
 ]  # fmt: skip
 
 
@@ -107,6 +113,69 @@ def test_a_frame_of_polars(calls: Any, recorder: Any, example: Callable[[str], b
     assert sent(calls, recorder, example, frame["score"]) == [1.5, None]
     with pytest.raises(ValidationException, match="missing value"):
         calls("batch_execute", TASK, frame, missing="error")
+
+
+def _tables() -> dict[str, tuple[Any, Any]]:
+    arrow, numpy = pytest.importorskip("pyarrow"), pytest.importorskip("numpy")
+    table = arrow.table({"n": [1, 2], "s": [{"x": 1}, None]})
+    rows = [{"n": 1, "s": {"x": 1}}, {"n": 2, "s": None}]
+    (batch,) = table.to_batches()
+    records = numpy.array([(1, "a"), (2, "b")], dtype=[("n", int), ("t", "U1")])
+    return {
+        "table": (table, rows),
+        "batch": (batch, rows),
+        "reader": (arrow.RecordBatchReader.from_batches(table.schema, [batch]), rows),
+        "array": (arrow.array([1, None]), [1, None]),
+        "structs": (arrow.array([{"x": 1}]), [{"x": 1}]),
+        "chunks": (table["n"], [1, 2]),
+        "dictionary": (arrow.table({"t": arrow.array(["a", "b"]).dictionary_encode()}), [{"t": "a"}, {"t": "b"}]),
+        "nanoseconds": (
+            arrow.table({"t": arrow.array([1], arrow.timestamp("ns"))}),
+            [{"t": "1970-01-01T00:00:00.000000001"}],
+        ),
+        "records": (records, [{"n": 1, "t": "a"}, {"n": 2, "t": "b"}]),
+        "matrix": (numpy.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["table", "batch", "reader", "array", "structs", "chunks", "dictionary", "nanoseconds", "records", "matrix"],
+)
+def test_tables_of_arrow_and_records_of_numpy(
+    calls: Any, recorder: Any, example: Callable[[str], bytes], name: str
+) -> None:
+    """Row by row, each an object by its columns; a column is a series."""
+    rows, expected = _tables()[name]
+    assert sent(calls, recorder, example, rows) == expected
+
+
+def test_records_of_a_frame_have_its_missing_values(
+    calls: Any, recorder: Any, example: Callable[[str], bytes], pandas: Any
+) -> None:
+    """As its rows have."""
+    records = pandas.DataFrame({"a": [1, 2], "b": [1.5, math.nan]}).to_records(index=False)
+    assert sent(calls, recorder, example, records) == [{"a": 1, "b": 1.5}, {"a": 2, "b": None}]
+    with pytest.raises(ValidationException, match=r"inputs\[1\].b is a missing value"):
+        calls("batch_execute", TASK, records, missing="error")
+
+
+def _far_date_of_arrow() -> Any:
+    arrow = pytest.importorskip("pyarrow")
+    return arrow.table({"t": arrow.array([2**40], arrow.timestamp("s"))})
+
+
+def _far_date_of_polars() -> Any:
+    polars = pytest.importorskip("polars")
+    return polars.DataFrame({"t": polars.Series([10**7], dtype=polars.Int32).cast(polars.Date)})
+
+
+@pytest.mark.parametrize("make", [_far_date_of_arrow, _far_date_of_polars])
+def test_a_value_that_python_cannot_hold_is_refused(calls: Any, recorder: Any, make: Any) -> None:
+    """With what to do; nothing is sent."""
+    with pytest.raises(ValidationException, match=r"inputs cannot be read from row 0 on: .*Cast such a column to text"):
+        calls("batch_execute", TASK, make())
+    assert recorder.requests == []
 
 
 def test_items_of_a_frame(calls: Any, recorder: Any, example: Callable[[str], bytes], pandas: Any) -> None:

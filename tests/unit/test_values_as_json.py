@@ -277,3 +277,72 @@ def test_a_class_describes_its_own_instances() -> None:
                 client.execute(task.id, hold({"text": "x"}))
             assert "body" in task.output_schema["properties"]
             assert task.output_schema["required"] == ["body"]
+
+
+def _pandas_values() -> dict[str, tuple[Any, Any]]:
+    pandas, numpy = pytest.importorskip("pandas"), pytest.importorskip("numpy")
+    fine = pandas.Timestamp("2024-01-01T00:00:00.000000001")
+    return {
+        "a time in nanoseconds": (fine, "2024-01-01T00:00:00.000000001"),
+        "a duration in nanoseconds": (pandas.Timedelta(1, "ns"), "P0DT0H0M0.000000001S"),
+        "a period": (pandas.Period("2024-01"), "2024-01"),
+        "an index": (pandas.Index([1, 2]), [1, 2]),
+        "an index of times": (pandas.DatetimeIndex(["2024-01-01"]), ["2024-01-01T00:00:00"]),
+        "a categorical": (pandas.Categorical(["a", None]), ["a", None]),
+        "a nullable array": (pandas.array([1, None], dtype="Int64"), [1, None]),
+        "numpy's time": (numpy.datetime64("2024-01-01T00:00:00.000000001"), "2024-01-01T00:00:00.000000001"),
+        "numpy's year": (numpy.datetime64("20000-01-01"), "20000-01-01"),
+        "an array of times": (numpy.array(["2024-01-01"], dtype="datetime64[ns]"), ["2024-01-01T00:00:00"]),
+        "a matrix of days": (numpy.array([["2024-01-01"]], dtype="datetime64[D]"), [["2024-01-01"]]),
+        "an array of durations": (numpy.array([1], dtype="timedelta64[s]"), ["PT1S"]),
+        "a time alone": (numpy.array("2024-01-01", dtype="datetime64[ns]"), "2024-01-01T00:00:00"),
+        "a record": (numpy.array([(1, "x")], dtype=[("n", int), ("t", "U1")])[0], {"n": 1, "t": "x"}),
+        "records": (numpy.array([(1, "x")], dtype=[("n", int), ("t", "U1")]), [{"n": 1, "t": "x"}]),
+    }
+
+
+def _arrow_values() -> dict[str, tuple[Any, Any]]:
+    arrow = pytest.importorskip("pyarrow")
+    return {
+        "a scalar": (arrow.scalar(1), 1),
+        "null": (arrow.scalar(None), None),
+        "an array": (arrow.array([1, None]), [1, None]),
+        "chunks": (arrow.chunked_array([[1], [2]]), [1, 2]),
+        "a struct": (arrow.array([{"n": [1]}])[0], {"n": [1]}),
+    }
+
+
+@pytest.mark.parametrize("values", [_pandas_values, _arrow_values])
+def test_values_of_libraries_of_data_are_sent_as_they_are(values: Any) -> None:
+    """No digit of a time is lost, and no time is a bare number; in whatever container."""
+    for name, (value, expected) in values().items():
+        assert json.loads(encode(value)) == expected, name
+        assert json.loads(encode(Plain(value))) == {"score": expected}, name
+        assert json.loads(encode([{"a": value}])) == [{"a": expected}], name
+
+
+@pytest.mark.parametrize("values", [_pandas_values, _arrow_values])
+def test_a_model_that_would_lose_digits_of_a_time_is_refused(values: Any) -> None:
+    """pydantic writes microseconds."""
+    for name, (value, expected) in values().items():
+        if name in {"a time in nanoseconds", "a duration in nanoseconds"}:
+            with pytest.raises(ValidationException, match=r"score .*pass it as text"):
+                encode(Open(score=value))
+        else:
+            assert json.loads(encode(Open(score=value))) == {"score": expected}, name
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: pytest.importorskip("numpy").array([1], dtype="timedelta64[ns]"), r"input\[0\] .*finer than micro"),
+        (lambda: {"a": Decimal("sNaN")}, "input.a .*snan is not a JSON number"),
+        (lambda: pytest.importorskip("pyarrow").table({"a": [1]}), "input .*is a DataFrame"),
+        (lambda: pytest.importorskip("pyarrow").scalar(2**40, "timestamp[s]"), "input cannot be sent .*out of range"),
+        (lambda: [pytest.importorskip("numpy").array([(NAN,)], dtype=[("n", float)])], r"input\[0\]\[0\].n .*nan"),
+    ],
+)
+def test_values_of_libraries_that_json_cannot_say_are_named(make: Any, told: str) -> None:
+    """By their place."""
+    with pytest.raises(ValidationException, match=told):
+        encode(make(), "input")
