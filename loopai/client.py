@@ -19,10 +19,11 @@ from typing_extensions import Self, Unpack
 from . import models
 from ._core import operations
 from ._core.encoding import encode
-from ._core.flow import Given, Sleep, Wanted
+from ._core.flow import Given, Sleep, Steps, Wanted
 from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
 from ._core.rowsets import Missing
+from ._core.waiting import ON_PROGRESS
 from ._core.wire import Answer, Request
 from ._loop import running_loop
 from .bound import In, Out, TypedTask
@@ -254,7 +255,9 @@ class LoopaiClient(PreparedClient):
 
     async def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
         running_loop()
-        flow = self._flow(operation, options)
+        return await self._drive(self._flow(operation, options))
+
+    async def _drive(self, flow: Steps[T]) -> T:
         answer: Union[Answer, Given, None] = None
         try:
             while True:
@@ -286,26 +289,37 @@ class LoopaiClient(PreparedClient):
         accuracy_target: Optional[float] = None,
         latency_target_ms: Optional[int] = None,
         sampling_rate: Optional[float] = None,
+        *,
+        wait: bool = False,
+        on_progress: Optional[ON_PROGRESS] = None,
         **options: Unpack[RequestOptions],
     ) -> models.Task:
         """Create a task. A schema is a JSON schema or a pydantic model class; examples are
-        `{"input": …, "output": …}`. What is `None` takes the server's default.
+        `{"input": …, "output": …}`, an input without an output is a known input. What is `None` takes the server's
+        default.
 
-        Raises `ValidationException` (`.errors` by field) and `ConflictException` for a name that is taken.
+        The embedded server begins to make the program at once. With `wait=True` the call returns when it is made, or
+        could not be: the task's `generation` says which, with the score or the reason, and `warnings` and `questions`
+        what is in doubt. `on_progress` is then called with `generation` while it is running. The wait is bounded by
+        the client's `deadline`. The published server makes programs at the first execution: there `wait=True` raises
+        `NotSupportedException`, and no task is created.
+
+        Raises `ValidationException` (`.errors` by field) and `ConflictException` for a name that is taken, and
+        `TimeoutException` after the deadline; the task is created then.
         """
-        return await self._run(
-            operations.create_task(
-                name,
-                description,
-                input_schema,
-                output_schema,
-                examples,
-                accuracy_target,
-                latency_target_ms,
-                sampling_rate,
-            ),
-            options,
+        operation = operations.create_task(
+            name,
+            description,
+            input_schema,
+            output_schema,
+            examples,
+            accuracy_target,
+            latency_target_ms,
+            sampling_rate,
         )
+        if wait:
+            return await self._drive(self._waiting(operation, options, on_progress, ask_first=True))
+        return await self._run(operation, options)
 
     async def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
         """The task. Raises `NotFoundException`."""
@@ -371,14 +385,46 @@ class LoopaiClient(PreparedClient):
         """
         return await self._run(operations.add_examples(self._task(task_id), examples), options)
 
-    async def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+    @overload
+    async def generate(
+        self,
+        task_id: Id,
+        *,
+        wait: Literal[True] = True,
+        on_progress: Optional[ON_PROGRESS] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ProgramArtifact: ...
+
+    @overload
+    async def generate(
+        self, task_id: Id, *, wait: Literal[False], on_progress: None = None, **options: Unpack[RequestOptions]
+    ) -> models.Task: ...
+
+    async def generate(
+        self,
+        task_id: Id,
+        *,
+        wait: bool = True,
+        on_progress: Optional[ON_PROGRESS] = None,
+        **options: Unpack[RequestOptions],
+    ) -> Union[models.ProgramArtifact, models.Task]:
         """Make the next version of a task's program from its examples, and return it.
 
-        Its `status` is `active` where it is better than the active version, or the first; otherwise `draft`. Waits
-        until the program is made: up to 100 seconds more than `timeout`. Raises `ExecutionException` where no program
-        can be made, saying why. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Its `status` is `active` where it is better than the active version on the examples of now, or the first;
+        otherwise `draft`, and `notes` say why. A language model is told the active version and what it gets wrong.
+        Waits until the program is made: up to 300 seconds more than `timeout`, or, with `on_progress`, which is called
+        with the task's `generation` while it is running, as long as it takes within the client's `deadline`. With
+        `wait=False` the task is returned at once, and `get_task` says in `generation` what became of it.
+
+        Raises `ExecutionException` where no program can be made, saying why. An addition of the embedded server;
+        elsewhere raises `NotSupportedException`.
         """
-        return await self._run(operations.generate(self._task(task_id)), options)
+        task = self._task(task_id)
+        if not wait:
+            return await self._run(operations.start_generating(task), options)
+        if on_progress is not None:
+            return await self._drive(self._generating(task, options, on_progress))
+        return await self._run(operations.generate(task), options)
 
     async def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
         """Delete a task with its examples, programs and executions. Raises `NotFoundException`.
@@ -1079,7 +1125,9 @@ class SyncLoopaiClient(PreparedClient):
             self._transport.close()
 
     def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
-        flow = self._flow(operation, options)
+        return self._drive(self._flow(operation, options))
+
+    def _drive(self, flow: Steps[T]) -> T:
         answer: Union[Answer, Given, None] = None
         try:
             while True:
@@ -1110,26 +1158,37 @@ class SyncLoopaiClient(PreparedClient):
         accuracy_target: Optional[float] = None,
         latency_target_ms: Optional[int] = None,
         sampling_rate: Optional[float] = None,
+        *,
+        wait: bool = False,
+        on_progress: Optional[ON_PROGRESS] = None,
         **options: Unpack[RequestOptions],
     ) -> models.Task:
         """Create a task. A schema is a JSON schema or a pydantic model class; examples are
-        `{"input": …, "output": …}`. What is `None` takes the server's default.
+        `{"input": …, "output": …}`, an input without an output is a known input. What is `None` takes the server's
+        default.
 
-        Raises `ValidationException` (`.errors` by field) and `ConflictException` for a name that is taken.
+        The embedded server begins to make the program at once. With `wait=True` the call returns when it is made, or
+        could not be: the task's `generation` says which, with the score or the reason, and `warnings` and `questions`
+        what is in doubt. `on_progress` is then called with `generation` while it is running. The wait is bounded by
+        the client's `deadline`. The published server makes programs at the first execution: there `wait=True` raises
+        `NotSupportedException`, and no task is created.
+
+        Raises `ValidationException` (`.errors` by field) and `ConflictException` for a name that is taken, and
+        `TimeoutException` after the deadline; the task is created then.
         """
-        return self._run(
-            operations.create_task(
-                name,
-                description,
-                input_schema,
-                output_schema,
-                examples,
-                accuracy_target,
-                latency_target_ms,
-                sampling_rate,
-            ),
-            options,
+        operation = operations.create_task(
+            name,
+            description,
+            input_schema,
+            output_schema,
+            examples,
+            accuracy_target,
+            latency_target_ms,
+            sampling_rate,
         )
+        if wait:
+            return self._drive(self._waiting(operation, options, on_progress, ask_first=True))
+        return self._run(operation, options)
 
     def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
         """The task. Raises `NotFoundException`."""
@@ -1191,14 +1250,46 @@ class SyncLoopaiClient(PreparedClient):
         """
         return self._run(operations.add_examples(self._task(task_id), examples), options)
 
-    def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+    @overload
+    def generate(
+        self,
+        task_id: Id,
+        *,
+        wait: Literal[True] = True,
+        on_progress: Optional[ON_PROGRESS] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ProgramArtifact: ...
+
+    @overload
+    def generate(
+        self, task_id: Id, *, wait: Literal[False], on_progress: None = None, **options: Unpack[RequestOptions]
+    ) -> models.Task: ...
+
+    def generate(
+        self,
+        task_id: Id,
+        *,
+        wait: bool = True,
+        on_progress: Optional[ON_PROGRESS] = None,
+        **options: Unpack[RequestOptions],
+    ) -> Union[models.ProgramArtifact, models.Task]:
         """Make the next version of a task's program from its examples, and return it.
 
-        Its `status` is `active` where it is better than the active version, or the first; otherwise `draft`. Waits
-        until the program is made: up to 100 seconds more than `timeout`. Raises `ExecutionException` where no program
-        can be made, saying why. An addition of the embedded server; elsewhere raises `NotSupportedException`.
+        Its `status` is `active` where it is better than the active version on the examples of now, or the first;
+        otherwise `draft`, and `notes` say why. A language model is told the active version and what it gets wrong.
+        Waits until the program is made: up to 300 seconds more than `timeout`, or, with `on_progress`, which is called
+        with the task's `generation` while it is running, as long as it takes within the client's `deadline`. With
+        `wait=False` the task is returned at once, and `get_task` says in `generation` what became of it.
+
+        Raises `ExecutionException` where no program can be made, saying why. An addition of the embedded server;
+        elsewhere raises `NotSupportedException`.
         """
-        return self._run(operations.generate(self._task(task_id)), options)
+        task = self._task(task_id)
+        if not wait:
+            return self._run(operations.start_generating(task), options)
+        if on_progress is not None:
+            return self._drive(self._generating(task, options, on_progress))
+        return self._run(operations.generate(task), options)
 
     def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
         """Delete a task with its examples, programs and executions. Raises `NotFoundException`.

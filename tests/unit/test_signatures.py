@@ -131,6 +131,8 @@ def test_the_order_of_arguments_is_fixed() -> None:
             "accuracy_target",
             "latency_target_ms",
             "sampling_rate",
+            "wait",
+            "on_progress",
         ]
 
 
