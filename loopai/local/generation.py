@@ -52,9 +52,13 @@ class _Making:
 
 
 class Generation:
-    """Has tasks trained, a few at a time. For one event loop, which it never holds up."""
+    """Has tasks trained, a few at a time. For one event loop, which it never holds up.
 
-    def __init__(self, versions: Versions, trainer: Trainer) -> None:
+    `patience` is how many seconds an execution waits.
+    """
+
+    def __init__(self, versions: Versions, trainer: Trainer, patience: float = PATIENCE_SECONDS) -> None:
+        self._patience = patience
         self._versions = versions
         self._trainer = trainer
         # One thread for each that trains, and one to read what the others are to train on.
@@ -92,7 +96,7 @@ class Generation:
             raise ExecutionFailed(self._refusals[task_id])
         making = self._next.get(task_id) or self._first_of(task_id)
         # The caller may give up; those who wait for the same do not.
-        done, _ = await asyncio.wait({making.task}, timeout=PATIENCE_SECONDS)
+        done, _ = await asyncio.wait({making.task}, timeout=self._patience)
         if not done:
             now = making.progress
             raise StillGenerating(f"The task's program is still being made: {now.stage}, since {now.seconds:.0f} s")
