@@ -19,10 +19,11 @@ from typing_extensions import Self, Unpack
 from . import models
 from ._core import operations
 from ._core.encoding import encode
-from ._core.flow import Given, Sleep, Wanted
+from ._core.flow import Given, Sleep, Steps, Wanted
 from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
 from ._core.rowsets import Missing
+from ._core.waiting import ON_PROGRESS
 from ._core.wire import Answer, Request
 from ._loop import running_loop
 from .bound import In, Out, TypedTask
@@ -261,7 +262,9 @@ class LoopaiClient(PreparedClient):
 
     async def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
         running_loop()
-        flow = self._flow(operation, options)
+        return await self._drive(self._flow(operation, options))
+
+    async def _drive(self, flow: Steps[T]) -> T:
         answer: Union[Answer, Given, None] = None
         try:
             while True:
@@ -293,26 +296,37 @@ class LoopaiClient(PreparedClient):
         accuracy_target: Optional[float] = None,
         latency_target_ms: Optional[int] = None,
         sampling_rate: Optional[float] = None,
+        *,
+        wait: bool = False,
+        on_progress: Optional[ON_PROGRESS] = None,
         **options: Unpack[RequestOptions],
     ) -> models.Task:
         """Create a task. A schema is a JSON schema or a pydantic model class. Examples are
-        `{"input": …, "output": …}`. Parameters that are `None` take the server's default.
+        `{"input": …, "output": …}`; an input without an output is a known input. Parameters that are `None` take the
+        server's default.
 
-        Raises `ValidationException` (`.errors` by field), and `ConflictException` if the name is taken.
+        The embedded server begins to make the program at once. With `wait=True`, the call returns when the program is
+        made or could not be: the task's `generation` has the score or the reason, `warnings` and `questions` what is
+        in doubt. Meanwhile `on_progress` is called with `generation`. The client's `deadline` bounds the wait. The
+        published server makes programs at the first execution: there, `wait=True` raises `NotSupportedException` and
+        creates no task.
+
+        Raises `ValidationException` (`.errors` by field), `ConflictException` if the name is taken, and
+        `TimeoutException` after the deadline (the task then exists).
         """
-        return await self._run(
-            operations.create_task(
-                name,
-                description,
-                input_schema,
-                output_schema,
-                examples,
-                accuracy_target,
-                latency_target_ms,
-                sampling_rate,
-            ),
-            options,
+        operation = operations.create_task(
+            name,
+            description,
+            input_schema,
+            output_schema,
+            examples,
+            accuracy_target,
+            latency_target_ms,
+            sampling_rate,
         )
+        if wait:
+            return await self._drive(self._waiting(operation, options, on_progress, ask_first=True))
+        return await self._run(operation, options)
 
     async def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
         """Return the task. Raises `NotFoundException`."""
@@ -378,14 +392,46 @@ class LoopaiClient(PreparedClient):
         """
         return await self._run(operations.add_examples(self._task(task_id), examples), options)
 
-    async def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+    @overload
+    async def generate(
+        self,
+        task_id: Id,
+        *,
+        wait: Literal[True] = True,
+        on_progress: Optional[ON_PROGRESS] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ProgramArtifact: ...
+
+    @overload
+    async def generate(
+        self, task_id: Id, *, wait: Literal[False], on_progress: None = None, **options: Unpack[RequestOptions]
+    ) -> models.Task: ...
+
+    async def generate(
+        self,
+        task_id: Id,
+        *,
+        wait: bool = True,
+        on_progress: Optional[ON_PROGRESS] = None,
+        **options: Unpack[RequestOptions],
+    ) -> Union[models.ProgramArtifact, models.Task]:
         """Make the next version of a task's program from its examples, and return it.
 
-        Its `status` is `active` if it is the first or better than the active version, otherwise `draft`. Waits until
-        the program is made, up to 100 seconds longer than `timeout`. Raises `ExecutionException`, with the reason, if
-        no program can be made. Embedded server only; elsewhere raises `NotSupportedException`.
+        Its `status` is `active` if it is the first, or better than the active version on today's examples; otherwise
+        `draft`, and `notes` say why. A language model is given the active version and what it gets wrong. Waits until
+        the program is made: up to 300 seconds longer than `timeout`, or, with `on_progress`, which is called with the
+        task's `generation`, as long as the client's `deadline` allows. With `wait=False`, returns the task at once;
+        `get_task` then says in `generation` what became of it.
+
+        Raises `ExecutionException`, with the reason, if no program can be made. Embedded server only; elsewhere
+        raises `NotSupportedException`.
         """
-        return await self._run(operations.generate(self._task(task_id)), options)
+        task = self._task(task_id)
+        if not wait:
+            return await self._run(operations.start_generating(task), options)
+        if on_progress is not None:
+            return await self._drive(self._generating(task, options, on_progress))
+        return await self._run(operations.generate(task), options)
 
     async def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
         """Delete a task with its examples, programs and executions. Raises `NotFoundException`.
@@ -1103,7 +1149,9 @@ class SyncLoopaiClient(PreparedClient):
             self._transport.close()
 
     def _run(self, operation: Operation[T], options: Optional[RequestOptions] = None) -> T:
-        flow = self._flow(operation, options)
+        return self._drive(self._flow(operation, options))
+
+    def _drive(self, flow: Steps[T]) -> T:
         answer: Union[Answer, Given, None] = None
         try:
             while True:
@@ -1134,26 +1182,37 @@ class SyncLoopaiClient(PreparedClient):
         accuracy_target: Optional[float] = None,
         latency_target_ms: Optional[int] = None,
         sampling_rate: Optional[float] = None,
+        *,
+        wait: bool = False,
+        on_progress: Optional[ON_PROGRESS] = None,
         **options: Unpack[RequestOptions],
     ) -> models.Task:
         """Create a task. A schema is a JSON schema or a pydantic model class. Examples are
-        `{"input": …, "output": …}`. Parameters that are `None` take the server's default.
+        `{"input": …, "output": …}`; an input without an output is a known input. Parameters that are `None` take the
+        server's default.
 
-        Raises `ValidationException` (`.errors` by field), and `ConflictException` if the name is taken.
+        The embedded server begins to make the program at once. With `wait=True`, the call returns when the program is
+        made or could not be: the task's `generation` has the score or the reason, `warnings` and `questions` what is
+        in doubt. Meanwhile `on_progress` is called with `generation`. The client's `deadline` bounds the wait. The
+        published server makes programs at the first execution: there, `wait=True` raises `NotSupportedException` and
+        creates no task.
+
+        Raises `ValidationException` (`.errors` by field), `ConflictException` if the name is taken, and
+        `TimeoutException` after the deadline (the task then exists).
         """
-        return self._run(
-            operations.create_task(
-                name,
-                description,
-                input_schema,
-                output_schema,
-                examples,
-                accuracy_target,
-                latency_target_ms,
-                sampling_rate,
-            ),
-            options,
+        operation = operations.create_task(
+            name,
+            description,
+            input_schema,
+            output_schema,
+            examples,
+            accuracy_target,
+            latency_target_ms,
+            sampling_rate,
         )
+        if wait:
+            return self._drive(self._waiting(operation, options, on_progress, ask_first=True))
+        return self._run(operation, options)
 
     def get_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.Task:
         """Return the task. Raises `NotFoundException`."""
@@ -1215,14 +1274,46 @@ class SyncLoopaiClient(PreparedClient):
         """
         return self._run(operations.add_examples(self._task(task_id), examples), options)
 
-    def generate(self, task_id: Id, **options: Unpack[RequestOptions]) -> models.ProgramArtifact:
+    @overload
+    def generate(
+        self,
+        task_id: Id,
+        *,
+        wait: Literal[True] = True,
+        on_progress: Optional[ON_PROGRESS] = None,
+        **options: Unpack[RequestOptions],
+    ) -> models.ProgramArtifact: ...
+
+    @overload
+    def generate(
+        self, task_id: Id, *, wait: Literal[False], on_progress: None = None, **options: Unpack[RequestOptions]
+    ) -> models.Task: ...
+
+    def generate(
+        self,
+        task_id: Id,
+        *,
+        wait: bool = True,
+        on_progress: Optional[ON_PROGRESS] = None,
+        **options: Unpack[RequestOptions],
+    ) -> Union[models.ProgramArtifact, models.Task]:
         """Make the next version of a task's program from its examples, and return it.
 
-        Its `status` is `active` if it is the first or better than the active version, otherwise `draft`. Waits until
-        the program is made, up to 100 seconds longer than `timeout`. Raises `ExecutionException`, with the reason, if
-        no program can be made. Embedded server only; elsewhere raises `NotSupportedException`.
+        Its `status` is `active` if it is the first, or better than the active version on today's examples; otherwise
+        `draft`, and `notes` say why. A language model is given the active version and what it gets wrong. Waits until
+        the program is made: up to 300 seconds longer than `timeout`, or, with `on_progress`, which is called with the
+        task's `generation`, as long as the client's `deadline` allows. With `wait=False`, returns the task at once;
+        `get_task` then says in `generation` what became of it.
+
+        Raises `ExecutionException`, with the reason, if no program can be made. Embedded server only; elsewhere
+        raises `NotSupportedException`.
         """
-        return self._run(operations.generate(self._task(task_id)), options)
+        task = self._task(task_id)
+        if not wait:
+            return self._run(operations.start_generating(task), options)
+        if on_progress is not None:
+            return self._drive(self._generating(task, options, on_progress))
+        return self._run(operations.generate(task), options)
 
     def delete_task(self, task_id: Id, **options: Unpack[RequestOptions]) -> None:
         """Delete a task with its examples, programs and executions. Raises `NotFoundException`.

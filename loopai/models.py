@@ -119,6 +119,7 @@ Timestamp = Annotated[
 
 # The values of today's server. Newer servers may send others, so each field accepts any text.
 ExecutionStatus = Literal["success", "error", "timeout"]
+GenerationStatus = Literal["running", "made", "failed"]
 ArtifactStatus = Literal["draft", "validated", "active", "deprecated", "failed"]
 SynthesisStrategy = Literal["rule", "ml", "hybrid", "dsl", "auto"]
 Readiness = Literal["ready", "not_ready"]
@@ -311,8 +312,37 @@ class CreateTaskRequest(LoopaiModel):
     sampling_rate: float = 0.1
 
 
+class OpenQuestion(LoopaiModel):
+    """An input for which programs that fit all examples give different `answers`: add an example with its output."""
+
+    input: Any = None
+    answers: list[Any] = Field(default_factory=list)
+
+
+class GenerationState(LoopaiModel):
+    """What became of the last program that was to be made: `status` is `running`, `made` or `failed`.
+
+    While it is running, `stage` says what is being done, and `seconds` since when. Then either `reason` says why there
+    is no program, or `version`, `program_status` (`active` or `draft`) and `confidence_score` are those of the program.
+    """
+
+    status: Union[GenerationStatus, str]
+    stage: Optional[str] = None
+    seconds: Optional[float] = None
+    reason: Optional[str] = None
+    version: Optional[int] = None
+    program_status: Optional[Union[ArtifactStatus, str]] = None
+    confidence_score: Optional[float] = None
+
+
 class Task(LoopaiModel):
-    """A task as the server stores it. `active_version` is `None` while no program is active."""
+    """A task as the server stores it. `active_version` is `None` while no program is active.
+
+    The embedded server also says what is in doubt. `warnings` are sentences for people: a schema that checks nothing,
+    examples that teach no program, a score below `accuracy_target`. `questions` are the inputs whose output would
+    decide between programs that fit all examples. `generation` is what became of the newest program. Other servers
+    leave these out.
+    """
 
     id: UUID
     name: str
@@ -327,6 +357,9 @@ class Task(LoopaiModel):
     total_versions: int = 0
     created_at: Timestamp
     updated_at: Optional[Timestamp] = None
+    warnings: list[str] = Field(default_factory=list)
+    questions: list[OpenQuestion] = Field(default_factory=list)
+    generation: Optional[GenerationState] = None
 
 
 class ExecuteRequest(LoopaiModel):
@@ -406,6 +439,10 @@ class ProgramArtifact(LoopaiModel):
 
     For a program that a language model wrote, `verified` says whether it was checked with examples that the model did
     not see, and `usage` what it needed; `generation_cost` is in dollars. They are `None` for other programs.
+
+    For a program that the embedded server made, `estimate` says whether `confidence_score` is R², `notes` what people
+    should know (a score below the target, how it compares with the version before), and `questions` the inputs whose
+    output would decide between programs that fit all examples.
     """
 
     id: UUID
@@ -426,6 +463,9 @@ class ProgramArtifact(LoopaiModel):
     deployed_at: Optional[Timestamp] = None
     verified: Optional[bool] = None
     usage: Optional[GenerationUsage] = None
+    estimate: Optional[bool] = None
+    notes: list[str] = Field(default_factory=list)
+    questions: list[OpenQuestion] = Field(default_factory=list)
 
 
 class GeneratorRequest(LoopaiModel):

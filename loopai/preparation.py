@@ -28,6 +28,7 @@ from ._core.paces import Pace, pace_of
 from ._core.resending import whole
 from ._core.rowsets import Missing
 from ._core.unrun import ItemConcurrency
+from ._core.waiting import ON_PROGRESS, until_made, version_made
 from ._core.wire import Headers, Request
 from ._version import __version__
 from .config import NOT_GIVEN, Arguments, Config, Maybe, NotGiven, resolve
@@ -183,6 +184,39 @@ class PreparedClient(ABC):
         if type(operation.task_id) is str or not is_named(operation):
             return self._steps(operation)
         return by_name(operation, self._names, self._steps, self._look_up)
+
+    def _waiting(
+        self,
+        operation: Operation[models.Task],
+        options: RequestOptions,
+        on_progress: Optional[ON_PROGRESS],
+        *,
+        ask_first: bool = False,
+    ) -> Steps[models.Task]:
+        """Begin to make a program, and wait until it is made; with `ask_first` only where the server does."""
+
+        def begin(left: Optional[float]) -> Steps[models.Task]:
+            if ask_first:
+                yield from self._within(left)._flow(operations.can_wait(), looking)
+            return (yield from self._within(left)._flow(operation, options))
+
+        def look(task_id: str, left: Optional[float]) -> Steps[models.Task]:
+            return self._within(left)._flow(operations.get_task(task_id), looking)
+
+        looking = options.copy()
+        looking.pop("idempotency_key", None)
+        return until_made(begin, look, self._policy.deadline, self._policy.clock, on_progress)
+
+    def _generating(
+        self, task: str, options: RequestOptions, on_progress: ON_PROGRESS
+    ) -> Steps[models.ProgramArtifact]:
+        """Begin to make the next version, wait until it is made, and get it."""
+        made = yield from self._waiting(operations.start_generating(task), options, on_progress)
+        return (yield from self._flow(operations.get_artifact(str(made.id), version_made(made))))
+
+    def _within(self, left: Optional[float]) -> Self:
+        """A copy with so many seconds for a call; this client where there is no deadline."""
+        return self if left is None else self.with_options(deadline=left)
 
     def _with(self, options: RequestOptions) -> Self:
         """A copy for one call with options of its own. Raises `ConfigurationError`."""

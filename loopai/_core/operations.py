@@ -25,7 +25,7 @@ from .texts import json_kind, shortened
 from .unrun import names_missing
 from .wire import Reply
 
-GENERATION_SECONDS = 100.0
+GENERATION_SECONDS = 300.0
 """What an attempt may take longer where it waits for a program to be made."""
 
 T = TypeVar("T")
@@ -246,6 +246,20 @@ def generate(task_id: str) -> Operation[models.ProgramArtifact]:
     return Operation(
         "generate", "POST", path, read, b"{}", repeats=False, addition=True, seconds=GENERATION_SECONDS, task_id=task_id
     )
+
+
+@_of_task
+def start_generating(task_id: str) -> Operation[models.Task]:
+    path = _task_path(task_id, "/generate")
+    content = encode({"wait": False})
+    return Operation(
+        "generate", "POST", path, _model(models.Task), content, repeats=False, addition=True, task_id=task_id
+    )
+
+
+def can_wait() -> Operation[None]:
+    """Ask whether the server makes programs when tasks are created, which those that list tasks do."""
+    return Operation("create_task(wait=True)", "GET", "/api/v1/tasks?limit=1", _nothing, addition=True)
 
 
 @_of_task

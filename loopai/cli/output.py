@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Optional, TextIO
+from typing import TYPE_CHECKING, Any, Callable, Optional, TextIO
 
 from ..shell.text import failure, shown, to_json
 from .failures import Failed
@@ -107,21 +107,45 @@ def width() -> int:
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Say on a terminal what is waited for, while it lasts; nothing elsewhere, nor where it is quick."""
+def waiting(what: str) -> Iterator[Callable[[str], None]]:
+    """Say on a terminal what is waited for, while it lasts; nothing elsewhere, nor where it is quick.
+
+    Gives a function that tells the stage: from then on a bar with the time beside it.
+    """
     if sys.stderr is None or not sys.stderr.isatty():
-        yield
+        yield lambda stage: None
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        console=_console(sys.stderr),
+        transient=True,
+    )
     status = _console(sys.stderr).status(shown(what))
     patience = threading.Timer(PATIENCE, status.start)
     patience.daemon = True
     patience.start()
-    try:
-        yield
-    finally:
+
+    def stop() -> None:
         patience.cancel()
         patience.join()
         status.stop()
+
+    def tell(stage: str) -> None:
+        if not bar.tasks:
+            stop()
+            bar.add_task("", total=None)
+            bar.start()
+        bar.update(bar.tasks[0].id, description=shown(f"{what}: {stage}" if stage else what))
+
+    try:
+        yield tell
+    finally:
+        stop()
+        bar.stop()
 
 
 def _is_utf8(stream: Optional[TextIO]) -> bool:

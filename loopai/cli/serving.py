@@ -140,6 +140,10 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Keep programs that score below their task's accuracy target as drafts."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Run the embedded server until Ctrl-C or SIGTERM.
@@ -208,6 +212,7 @@ def serve(
             legacy=legacy,
             language_model=model,
             generator=generator,
+            strict=strict,
             on_bound=announce,
         )
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import typer
 
@@ -12,6 +12,9 @@ from . import output
 from .failures import OK
 from .help import PlainCommand, PlainGroup
 from .session import Session, parameters, with_flags
+
+if TYPE_CHECKING:
+    from ..models import Task
 
 app = typer.Typer(cls=PlainGroup, help="Create tasks, look at them and at their programs.")
 
@@ -29,10 +32,17 @@ def _command(name: str, verb: Verb) -> Callable[..., Any]:
         with session.client() as client:
             answer = verb.run(client, output, session.as_json, values)
         if name == "create" and not session.as_json:
-            output.tell(f"Run it with: loopai execute {shown(answer.name)} --input '…'")
+            output.tell(_next_step(answer))
         return OK
 
     return with_flags(parameters(verb.flags))(run)
+
+
+def _next_step(task: Task) -> str:
+    name = shown(task.name)
+    if task.generation is not None and task.generation.status == "failed":
+        return f"Add examples with: loopai tasks examples {name} FILE, then: loopai tasks generate {name}"
+    return f"Run it with: loopai execute {name} --input '…'"
 
 
 for _name, _verb in VERBS.items():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..exceptions import ConfigurationError
 from .composing import generate
 from .seam import Budget, Candidate, Failure, Generator, Previous, Refusal, TaskDescription
+
+SEARCHING = "looking for a program that the examples teach"
+ASKING = "asking for a program"
+"""The stages of making a program."""
 
 
 def generate_with(
@@ -18,21 +22,25 @@ def generate_with(
     previous: Previous | None = None,
     failures: Sequence[Failure] = (),
     budget: Budget | None = None,
+    tell: Callable[[str], None] = lambda stage: None,
 ) -> Candidate | Refusal:
     """Return the best program for a task.
 
     `asked`, a language model or a service, is asked where the local generators' program does not fit all examples or
     scores below the task's accuracy target. What they can do alone needs nobody, costs nothing and sends nothing.
-    Raises `ConfigurationError` where a library is missing.
+    `previous` is for it to improve: the local generators start anew, and whether the result replaces the version before
+    is the caller's to decide. `tell` is called with each stage. Raises `ConfigurationError` where a library is missing.
     """
+    tell(SEARCHING)
     if asked is None:
-        return generate(task, examples, previous, failures, budget)
+        return generate(task, examples, None, failures, budget)
     try:
-        local = generate(task, examples, previous, failures, budget)
+        local = generate(task, examples, None, failures, budget)
     except ConfigurationError as error:  # without scikit-learn the other may do
         local = Refusal(str(error))
     if isinstance(local, Candidate) and local.fits_examples and local.confidence_score >= task.accuracy_target:
         return local
+    tell(ASKING)
     other = asked.generate(task, examples, previous, failures)
     if isinstance(local, Refusal):
         if isinstance(other, Refusal) and examples:

@@ -12,7 +12,7 @@ from ..exceptions import ConfigurationError
 from ..programs import ProgramPool
 from .by_example import Made, make
 from .errors import CannotLearn
-from .examples import MIN_EXAMPLES, check_contradictions, check_labels, read_examples
+from .examples import MIN_EXAMPLES, check_contradictions, check_labels, read_examples, with_corrections
 from .judging import Judge, Maker, Verdict
 from .learner.fields import find_fields
 from .learner.targets import OutputTarget, target_of
@@ -68,9 +68,8 @@ def generate(
     """
     started = time.perf_counter()
     limits = budget or Budget()
-    corrected = [{"input": one.input, "output": one.expected} for one in failures if one.expected is not None]
     try:
-        inputs, outputs, known = read_examples([*list(examples)[: limits.examples], *corrected])
+        inputs, outputs, known = read_examples(with_corrections(list(examples)[: limits.examples], failures))
         with ProgramPool(processes=2) as pool:
             composer = _Composer(task, inputs, outputs, [*known, *task.known_inputs], pool, started + limits.seconds)
             made = composer.candidate(started)

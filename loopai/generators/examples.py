@@ -10,6 +10,7 @@ from typing import Any
 from .errors import CannotLearn
 from .learner.fields import Field
 from .learner.targets import MIN_EXAMPLES_A_LABEL, OutputTarget, rare_labels
+from .seam import Failure
 
 MIN_EXAMPLES = 6  # for a model: below, no part can be held back to measure what was learnt
 
@@ -40,6 +41,21 @@ def read_examples(examples: Sequence[Any]) -> tuple[list[Any], list[Any], list[A
         [example["output"] for example in complete],
         [example["input"] for example in examples if "output" not in example],
     )
+
+
+def with_corrections(examples: Sequence[Any], failures: Sequence[Failure]) -> list[Any]:
+    """Return the examples, and the failures that say what is right for an input that is in none of them."""
+    known = {_input_key(example["input"]) for example in examples if isinstance(example, dict) and "input" in example}
+    corrected = [
+        {"input": one.input, "output": one.expected}
+        for one in failures
+        if one.expected is not None and _input_key(one.input) not in known
+    ]
+    return [*examples, *corrected]
+
+
+def _input_key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def check_labels(target: OutputTarget) -> None:

@@ -36,10 +36,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Previous:
-    """The version before: its source and score. A generator that improves programs starts from it."""
+    """The version before: its source, its score, and whether a language model or a service wrote it.
+
+    A generator that improves programs starts from it.
+    """
 
     code: str
     confidence_score: float
+    by_model: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,10 +18,10 @@ from ..models import GeneratorResponse
 from ..programs import Program, ProgramPool, UnsupportedLanguage
 from ..programs.languages import language as known_language
 from .errors import CannotLearn
-from .examples import read_examples
+from .examples import read_examples, with_corrections
 from .samples import sample_inputs
 from .seam import Budget, Candidate, Failure, Previous, Refusal, TaskDescription, cyclomatic_complexity, lines_of_code
-from .whole import RUN_MS, Bench, Example, Sleep, split, task_line, with_head
+from .whole import RUN_MS, Bench, Example, Sleep, below_target, split, task_line, with_head
 
 ATTEMPT_SECONDS = 30.0
 PAUSES = (2.0, 4.0)
@@ -57,8 +57,7 @@ class ServiceGenerator:
         started = time.monotonic()
         limits = budget or Budget()
         deadline = started + limits.seconds
-        corrected = [{"input": one.input, "output": one.expected} for one in failures if one.expected is not None]
-        given = [*corrected, *list(examples)[: limits.examples]]
+        given = with_corrections(list(examples)[: limits.examples], failures)
         try:
             inputs, outputs, _ = read_examples(given) if given else ([], [], [])
             shown, held = split([Example(*pair) for pair in zip(inputs, outputs)], limits.examples)
@@ -171,9 +170,16 @@ class ServiceGenerator:
             cost=_cost(metadata),
             lines_of_code=lines_of_code(code, known_language(language).comment),
             cyclomatic_complexity=_complexity(reply, code, language),
-            notes=() if held else (said,),
+            notes=tuple(_notes(task, score, said, verified=bool(held))),
             verified=bool(held),
         )
+
+
+def _notes(task: TaskDescription, score: float, said: str, *, verified: bool) -> Iterator[str]:
+    if not verified:
+        yield said
+    elif score < task.accuracy_target:
+        yield below_target(score, task.accuracy_target)
 
 
 def _runs(pool: ProgramPool, language: str) -> bool:

@@ -73,13 +73,17 @@ class Trial:
     fault: Fault | None
 
 
-def split(examples: Sequence[Example], most: int, seed: int = 0) -> tuple[list[Example], list[Example]]:
+def split(
+    examples: Sequence[Example], most: int, seed: int = 0, failed: Sequence[Any] = ()
+) -> tuple[list[Example], list[Example]]:
     """Return the examples that may be shown, at most `most`, chosen over all answers, and those that never are.
 
     Of ten or more 30 % are held back, of three or more at least one; an input that is shown is never among them.
+    `failed` are inputs that the version before gets wrong: some of these are shown first, and as many held back as of
+    the others.
     """
     count = len(examples)
-    held_back = 0 if count < 3 else math.ceil(count * HELD_SHARE) if count >= FEW else max(1, round(count * HELD_SHARE))
+    held_back = _held_back(count)
     order = list(range(count))
     random.Random(seed).shuffle(order)  # noqa: S311 not a secret
     answers: dict[str, list[int]] = {}
@@ -87,18 +91,36 @@ def split(examples: Sequence[Example], most: int, seed: int = 0) -> tuple[list[E
         answers.setdefault(_key(examples[at].output), []).append(at)
     # One of each answer, then a second of each, and so on; the order in which answers take turns is drawn as well.
     turns = [at for row in _columns(list(answers.values())) for at in row]
-    chosen = set(turns[: min(most, count - held_back)])
+    wrong = {_key(value) for value in failed}
+    missed = [at for at in turns if _key(examples[at].input) in wrong]
+    may_be_shown = len(missed) - _held_back(len(missed))
+    kept = set(missed[may_be_shown:])
+    turns = [*missed[: min(MOST_CASES, may_be_shown)], *(at for at in turns if at not in kept), *kept]
+    chosen = set(list(dict.fromkeys(turns))[: min(most, count - held_back)])
     shown = [examples[at] for at in range(count) if at in chosen]
     known = {_key(one.input) for one in shown}
     held = [examples[at] for at in range(count) if at not in chosen and _key(examples[at].input) not in known]
     return shown, held[:: max(1, -(-len(held) // MOST_JUDGED))]
 
 
-class Bench:
-    """Runs whole programs of one task in the sandbox. `deadline` is a moment of `time.monotonic`."""
+def _held_back(count: int) -> int:
+    """How many of so many examples are held back."""
+    return 0 if count < 3 else math.ceil(count * HELD_SHARE) if count >= FEW else max(1, round(count * HELD_SHARE))
 
-    def __init__(self, pool: ProgramPool, task: TaskDescription, deadline: float, run_ms: int = RUN_MS) -> None:
+
+class Bench:
+    """Runs whole programs of one task in the sandbox, until `deadline` (`time.monotonic`) or until `ended` says so."""
+
+    def __init__(
+        self,
+        pool: ProgramPool,
+        task: TaskDescription,
+        deadline: float,
+        run_ms: int = RUN_MS,
+        ended: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._pool = pool
+        self._ended = ended
         self._deadline = deadline
         self._run_ms = run_ms
         try:
@@ -123,7 +145,7 @@ class Bench:
             return Trial(False, 0.0, 0.0, Fault("loads", reason))
         if not rows:
             return Trial(True, 1.0, 1.0, None)
-        outcomes = self._outcomes(program, [value for value, _ in rows])
+        outcomes = self.outcomes(program, [value for value, _ in rows])
         cases: dict[Kind, list[Case]] = {"raises": [], "schema": [], "wrong": []}
         for (value, example), outcome in zip(rows, outcomes):
             expected = None if example is None else example.output
@@ -141,8 +163,9 @@ class Bench:
         fault = next((Fault(kind, "", tuple(found[:MOST_CASES])) for kind, found in cases.items() if found), None)
         return Trial(True, 1 - len(cases["raises"]) / len(rows), 1 - failed / len(rows), fault)
 
-    def _outcomes(self, program: Program, inputs: Sequence[Any]) -> list[ProgramOutcome]:
-        until = min(self._deadline, time.monotonic() + TRIAL_SECONDS)
+    def outcomes(self, program: Program, inputs: Sequence[Any], seconds: float = TRIAL_SECONDS) -> list[ProgramOutcome]:
+        """Run a program on inputs; what has not run after `seconds` has the error `NOT_RUN`."""
+        until = min(self._deadline, time.monotonic() + seconds)
 
         def run(values: Sequence[Any]) -> list[ProgramOutcome]:
             return self._pool.run_many(
@@ -150,7 +173,7 @@ class Bench:
                 values,
                 timeout_ms=self._run_ms,
                 max_concurrency=2,
-                stop=lambda: NOT_RUN if time.monotonic() > until else None,
+                stop=lambda: NOT_RUN if time.monotonic() > until or self._ended() else None,
             )
 
         first = run(inputs[:2])
@@ -168,6 +191,11 @@ def with_head(code: str, language: str, told: Sequence[str]) -> str:
     lines = [line.strip().strip('"').rstrip() for text in told for line in docstring(text)]
     head = "\n".join(['"""' + lines[0], *(line for line in lines[1:] if line), '"""'])
     return f"{head}\n\n{_without_docstring(code)}"
+
+
+def below_target(score: float, target: float) -> str:
+    """Return the sentence that says so."""
+    return f"The score {score:.2f} is below the accuracy target {target:.2f}."
 
 
 def task_line(task: TaskDescription) -> str:

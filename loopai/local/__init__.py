@@ -66,6 +66,7 @@ def serve(
     legacy: bool = False,
     language_model: Optional[LanguageModel] = None,
     generator: Optional[str] = None,
+    strict: bool = False,
     on_bound: Optional[Callable[[str], None]] = None,
 ) -> None:
     """Serve over HTTP until SIGINT or SIGTERM.
@@ -79,8 +80,9 @@ def serve(
     `keep_days` for how long. `rate_limit`: requests a minute for each path and client address. `request_timeout`:
     seconds that a request may take to arrive. `legacy`: answer every caller as the SDKs 0.1.0 expect it; they are
     recognized by their User-Agent without it. `language_model`, or the service at the address `generator`, is asked for
-    the programs that cannot be made here; tasks and examples are sent there. `port` 0 takes a
-    free one: `on_bound` is called with the address once the server listens.
+    the programs that cannot be made here; tasks and examples are sent there. `strict=True` keeps a program that scores
+    below its task's accuracy target as a draft. `port` 0 takes a free one: `on_bound` is called with the address once
+    the server listens.
 
     Raises `ConfigurationError` on Python 3.9, where a library is missing or a setting cannot be used, and `OSError` for
     an address that is taken.
@@ -107,6 +109,7 @@ def serve(
         legacy=legacy,
         language_model=language_model,
         generator=generator,
+        strict=strict,
     )
 
 

@@ -34,6 +34,7 @@ from .service import Service
 from .settings import Settings
 from .store import Store
 from .trainer import Trainer
+from .versions import Versions
 
 logger = logging.getLogger("loopai.local")
 
@@ -77,9 +78,10 @@ def create_app(settings: Settings) -> FastAPI:
         )
         service = Service(store, programs, trainer, metrics, settings)
         threads = Threads(settings.workers)
-        generation = Generation(service, trainer)
+        versions = Versions(store, programs, trainer, settings, service.programs_changed)
+        generation = Generation(versions, trainer)
         metrics.watch(store)
-        site = Site(settings, store, service, metrics, Keys(store), generation, threads)
+        site = Site(settings, store, service, metrics, Keys(store), versions, generation, threads)
         app.state.site = site
         pruning = asyncio.create_task(_prune(site))
         try:

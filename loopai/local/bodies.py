@@ -79,6 +79,8 @@ BATCH_VALIDATE = Body(
 
 ADD_EXAMPLES = Body("AddExamplesRequest", Member("examples", ListOf()))
 
+GENERATE = Body("GenerateRequest", Member("wait", FLAG, default=True))
+
 NOTHING = Body("EmptyRequest")
 
 PUSH_PROGRAM = Body(

@@ -31,6 +31,7 @@ from .metrics import Metrics
 from .service import GONE, Abandoned, Overtaken, Seal, Service, StopFlag
 from .settings import MOST_BODY_BYTES, MOST_PARSED_BYTES, MOST_VALUES, Settings
 from .store import Store, Transaction
+from .versions import Versions
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -97,6 +98,7 @@ class Site:
     service: Service
     metrics: Metrics
     keys: Keys
+    versions: Versions
     generation: Generation
     threads: Threads
     combiner: Combiner = field(init=False)

@@ -176,10 +176,11 @@ DIFFERENCES: tuple[Difference, ...] = (
         members=("details", ".details"),
     ),
     Difference(
-        "`warnings` in the reply that creates a task",
+        "`warnings`, `questions` and `generation` of a task",
         "None",
-        "What will not work: a schema that checks nothing, examples that teach nothing",
-        "An addition.",
+        "What will not work (a schema that checks nothing, examples that teach nothing, a score below the target), the "
+        "inputs whose output would decide, and what became of the last program that was to be made",
+        "Additions.",
         (
             "task.create",
             "task.create.null_schema",
@@ -187,8 +188,17 @@ DIFFERENCES: tuple[Difference, ...] = (
             "task.create.emoji",
             "task.create.deep_30",
             "task.create.deep_31",
+            "generate.fails.get",
         ),
-        members=(".warnings",),
+        members=(".warnings", ".questions", ".generation"),
+    ),
+    Difference(
+        "When the first program is made",
+        "At the first execution",
+        "When the task is created, where it has examples; executions wait for it, and after 25 s are answered 503 with "
+        "`Retry-After`",
+        "The first execution then takes milliseconds.",
+        (),
     ),
     Difference(
         "`active_version` of a task",

@@ -60,11 +60,14 @@ _DATES = frozenset(
 
 # Members that a reply may lack; every other one is always there.
 _OPTIONAL: dict[str, frozenset[str]] = {
-    "Task": frozenset({"active_version", "examples", "warnings"}),
+    "Task": frozenset({"active_version", "examples", "warnings", "questions", "generation"}),
+    "GenerationState": frozenset({"stage", "seconds", "reason", "version", "program_status", "confidence_score"}),
     "ExecutionResult": frozenset({"output", "error_message", "memory_usage_mb", "confidence"}),
     "ExecutionRecord": frozenset({"output", "error_message", "memory_usage_mb", "confidence"}),
     "BatchExecuteResult": frozenset({"execution_id", "output", "error_message", "code", "confidence"}),
-    "ProgramArtifact": frozenset({"complexity_metrics", "deployed_at", "verified", "usage"}),
+    "ProgramArtifact": frozenset(
+        {"complexity_metrics", "deployed_at", "verified", "usage", "estimate", "notes", "questions"}
+    ),
     "ComplexityMetrics": frozenset({"cyclomatic_complexity", "lines_of_code", "estimated_latency_ms"}),
     "ComponentHealth": frozenset({"message"}),
     "ReadyResponse": frozenset({"error"}),
@@ -78,12 +81,25 @@ _ENUMS: dict[str, dict[str, tuple[str, ...]]] = {
         "status": ("draft", "validated", "active", "deprecated", "failed"),
         "synthesis_strategy": ("rule", "ml", "hybrid", "dsl", "auto"),
     },
+    "GenerationState": {"status": ("running", "made", "failed")},
     "HealthResponse": {"status": ("healthy",)},
     "DetailedHealthResponse": {"status": ("healthy", "degraded")},
     "ComponentHealth": {"status": ("healthy", "unhealthy")},
     "ReadyResponse": {"status": ("ready", "not_ready")},
     "LiveResponse": {"status": ("alive",)},
 }
+
+
+_BODIES = (
+    bodies.CREATE_TASK,
+    bodies.EXECUTE,
+    bodies.BATCH_EXECUTE,
+    bodies.BATCH_VALIDATE,
+    bodies.PUSH_PROGRAM,
+    bodies.ADD_EXAMPLES,
+    bodies.GENERATE,
+    bodies.NOTHING,
+)
 
 
 class Action(APIRoute):
@@ -117,7 +133,8 @@ def route(
 ) -> None:
     """Add an endpoint and document it. Nothing of the documentation is checked at run time."""
     responses: dict[int | str, dict[str, Any]] = {
-        code: {"model": other, "description": "Not ready"} for code, other in (also or {}).items()
+        code: {"model": other, "description": "Under way" if code == 202 else "Not ready"}
+        for code, other in (also or {}).items()
     }
     for code in refusals:
         kind: Any = models.ErrorResponse | models.ProblemDetails if code == 400 else models.ErrorResponse
@@ -196,7 +213,7 @@ def document_of(app: FastAPI, build: Callable[[], dict[str, Any]]) -> dict[str, 
             if len(reply.get("content", {})) > 1:
                 # FastAPI adds its own default to what was named.
                 del reply["content"]["application/json"]
-    for body in (bodies.CREATE_TASK, bodies.EXECUTE, bodies.BATCH_EXECUTE, bodies.BATCH_VALIDATE, bodies.PUSH_PROGRAM):
+    for body in _BODIES:
         _add_body(schemas, body.name, body.schema())
     document["components"]["securitySchemes"] = {"apiKey": {"type": "http", "scheme": "bearer"}}
     # With or without: a server may have no key.

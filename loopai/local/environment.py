@@ -40,6 +40,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "request_timeout": float,
     "legacy": _flag,
     "generator": str,
+    "strict": _flag,
 }
 
 

@@ -1,14 +1,18 @@
-"""A task's first program is made once, however many first executions ask for it at the same time."""
+"""When programs are made: a task's first one at once and only once, however many ask for it, and next ones in turn."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
-from .records import Artifact
-from .service import ExecutionFailed, Service
-from .trainer import Trainer
+from .records import Artifact, Progress
+from .service import Abandoned, ExecutionFailed
+from .trainer import Told, Trainer
+from .versions import Versions
 
 MOST_REFUSALS = 10_000
 """Tasks of which it is kept that their examples teach nothing."""
@@ -19,72 +23,176 @@ SMALL_JOB = 500_000
 SMALL_AT_A_TIME = 2
 LARGE_AT_A_TIME = 1
 
+PATIENCE_SECONDS = 25.0
+"""How long an execution waits for its program before it is told to come again: less than clients wait for a reply."""
+
+WAITING = "waiting for other programs to be made"
+"""The stage before the first one."""
+
+
+class StillGenerating(Abandoned):
+    """The program is not made yet, and nothing was executed: ask again."""
+
+
+class _Making:
+    """A program that is being made, by `task`. It is `outdated` once the examples have changed."""
+
+    def __init__(self, work: Callable[[Told], Coroutine[Any, Any, Artifact | None]]) -> None:
+        self.began = time.monotonic()
+        self.stage = WAITING
+        self.outdated = False
+        self.task = asyncio.create_task(work(self._tell))
+
+    def _tell(self, stage: str) -> None:
+        self.stage = stage
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.stage, time.monotonic() - self.began)
+
 
 class Generation:
-    """Has tasks trained, a few at a time. For one event loop, which it never holds up."""
+    """Has tasks trained, a few at a time. For one event loop, which it never holds up.
 
-    def __init__(self, service: Service, trainer: Trainer) -> None:
-        self._service = service
+    `patience` is how many seconds an execution waits.
+    """
+
+    def __init__(self, versions: Versions, trainer: Trainer, patience: float = PATIENCE_SECONDS) -> None:
+        self._patience = patience
+        self._versions = versions
         self._trainer = trainer
         # One thread for each that trains, and one to read what the others are to train on.
         self._threads = ThreadPoolExecutor(SMALL_AT_A_TIME + LARGE_AT_A_TIME + 1, thread_name_prefix="loopai-training")
         self._small = asyncio.Semaphore(SMALL_AT_A_TIME)
         self._large = asyncio.Semaphore(LARGE_AT_A_TIME)
-        self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._others: set[asyncio.Task[Artifact]] = set()
+        self._first: dict[str, _Making] = {}
+        self._next: dict[str, _Making] = {}
         self._refusals: dict[str, str] = {}
+        # Tasks that were created, and that nobody waits for yet: one after the other, behind those that are waited for.
+        self._created: dict[str, float] = {}
+        self._background: asyncio.Task[None] | None = None
+
+    def start(self, task_id: str) -> None:
+        """Begin to make the task's first program; nobody waits."""
+        self._created[task_id] = time.monotonic()
+        if self._background is None:
+            self._background = asyncio.create_task(self._make_created())
+
+    def withdraw(self, task_id: str) -> None:
+        """The task has a program by now: one that nobody waits for need not be made."""
+        self._created.pop(task_id, None)
+
+    def progress(self, task_id: str) -> Progress | None:
+        """What is being made for the task; `None` where nothing is."""
+        making = self._next.get(task_id) or self._first.get(task_id)
+        if making is not None:
+            return making.progress
+        began = self._created.get(task_id)
+        return None if began is None else Progress(WAITING, time.monotonic() - began)
 
     async def ensure(self, task_id: str) -> None:
-        """Wait until the task has an active program. Raises `ExecutionFailed`."""
+        """Wait until the task has an active program. Raises `ExecutionFailed`, `StillGenerating`."""
         if task_id in self._refusals:
             raise ExecutionFailed(self._refusals[task_id])
-        under_way = self._under_way.get(task_id)
-        if under_way is None:
-            under_way = self._under_way[task_id] = asyncio.create_task(self._generate(task_id))
-            under_way.add_done_callback(lambda done: self._finish(task_id, done))
+        making = self._next.get(task_id) or self._first_of(task_id)
         # The caller may give up; those who wait for the same do not.
-        await asyncio.shield(under_way)
+        done, _ = await asyncio.wait({making.task}, timeout=self._patience)
+        if not done:
+            now = making.progress
+            raise StillGenerating(f"The task's program is still being made: {now.stage}, since {now.seconds:.0f} s")
+        made = making.task.result()
+        if made is not None and made.status == "draft":
+            run = asyncio.get_running_loop().run_in_executor
+            raise ExecutionFailed(await run(self._threads, self._versions.why_draft, made))
 
     async def next_version(self, task_id: str) -> Artifact:
         """Make the task's next version from its examples. Raises `ExecutionFailed`."""
-        made = asyncio.create_task(self._next(task_id))
-        self._others.add(made)
-        made.add_done_callback(self._others.discard)
+        made = await asyncio.shield(self.start_next(task_id))
+        if made is None:
+            raise ExecutionFailed("No version was made")
+        return made
+
+    def start_next(self, task_id: str) -> asyncio.Task[Artifact | None]:
+        """Begin to make the task's next version; one that is being made from the same examples is the next one."""
         self._refusals.pop(task_id, None)
-        return await asyncio.shield(made)
+        if task_id in self._created:
+            self._first_of(task_id)
+        before = self._next.get(task_id) or self._first.get(task_id)
+        making = self._next[task_id] = _Making(partial(self._make_after, task_id, before))
+
+        def finish(done: asyncio.Task[Artifact | None]) -> None:
+            if self._next.get(task_id) is making:
+                del self._next[task_id]
+            if not done.cancelled():
+                done.exception()  # the task says so, where nobody waits
+
+        making.task.add_done_callback(finish)
+        return making.task
+
+    def reconsider(self, task_id: str) -> None:
+        """Another version is active, or none: why there was no program is asked anew."""
+        self._refusals.pop(task_id, None)
 
     def forget(self, task_id: str) -> None:
         """The task's examples have changed: what could not be learnt from the earlier ones may be learnt now."""
         self._refusals.pop(task_id, None)
+        for making in (self._first.get(task_id), self._next.get(task_id)):
+            if making is not None:
+                making.outdated = True
 
-    async def _next(self, task_id: str) -> Artifact:
+    def _first_of(self, task_id: str) -> _Making:
+        self._created.pop(task_id, None)
+        making = self._first.get(task_id)
+        if making is None:
+            making = self._first[task_id] = _Making(partial(self._make, task_id, self._make_first))
+            making.task.add_done_callback(lambda done: self._finish(task_id, done))
+        return making
+
+    async def _make_created(self) -> None:
+        while self._created:
+            task_id = next(iter(self._created))
+            await asyncio.wait({self._first_of(task_id).task})
+        self._background = None
+
+    async def _make_after(self, task_id: str, before: _Making | None, tell: Told) -> Artifact | None:
+        if before is not None:
+            await asyncio.wait({before.task})
+            made = None if before.outdated else before.task.result()
+            if made is not None:
+                return made
+        return await self._make(task_id, self._make_next, tell)
+
+    async def _make(self, task_id: str, make: Callable[[str, Told], Artifact | None], tell: Told) -> Artifact | None:
         run = asyncio.get_running_loop().run_in_executor
-        size = await run(self._threads, self._service.examples_size, task_id)
+        size = await run(self._threads, self._versions.examples_size, task_id)
         async with self._small if size <= SMALL_JOB else self._large:
-            job = await run(self._threads, partial(self._service.training_job, task_id, again=True))
-            return await run(self._threads, self._service.generate_next, task_id, job or b"")
+            return await run(self._threads, make, task_id, tell)
 
-    async def _generate(self, task_id: str) -> None:
-        run = asyncio.get_running_loop().run_in_executor
-        size = await run(self._threads, self._service.examples_size, task_id)
-        async with self._small if size <= SMALL_JOB else self._large:
-            job = await run(self._threads, self._service.training_job, task_id)
-            if job is not None:
-                await run(self._threads, self._service.generate, task_id, job)
+    def _make_first(self, task_id: str, tell: Told) -> Artifact | None:
+        job = self._versions.first_job(task_id)
+        return None if job is None else self._versions.make_first(task_id, job, tell)
 
-    def _finish(self, task_id: str, done: asyncio.Task[None]) -> None:
-        del self._under_way[task_id]
+    def _make_next(self, task_id: str, tell: Told) -> Artifact:
+        return self._versions.make_next(task_id, self._versions.next_job(task_id), tell)
+
+    def _finish(self, task_id: str, done: asyncio.Task[Artifact | None]) -> None:
+        outdated = self._first.pop(task_id).outdated
         if done.cancelled():
             return
         error = done.exception()
-        if isinstance(error, ExecutionFailed) and len(self._refusals) < MOST_REFUSALS:
+        if outdated or len(self._refusals) >= MOST_REFUSALS:
+            return
+        if isinstance(error, ExecutionFailed):
             self._refusals[task_id] = str(error)
 
     async def close(self) -> None:
         """Cut off the training under way; what waits is cancelled."""
         self._trainer.close()
-        under_way = [*self._under_way.values(), *self._others]
+        self._created.clear()
+        under_way = [making.task for making in (*self._first.values(), *self._next.values())]
         for task in under_way:
             task.cancel()
+        if self._background is not None:
+            self._background.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -29,7 +29,10 @@ def milliseconds(seconds: float) -> float | int:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task. Schemas and examples are JSON texts, kept as they were sent."""
+    """A task. Schemas and examples are JSON texts, kept as they were sent.
+
+    `refusal` is the JSON of why the last program could not be made, and of the questions that would decide.
+    """
 
     id: str
     name: str
@@ -42,16 +45,31 @@ class TaskRecord:
     sampling_rate: float
     created_at: int
     updated_at: int
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is being made for a task: the stage, in words, and the seconds since it began."""
+
+    stage: str
+    seconds: float
 
 
 @dataclass(frozen=True)
 class TaskState:
-    """A task and its programs: the highest active version, `None` if none is active, and how many there are."""
+    """A task and its programs: the highest active version, `None` if none is active, and how many there are.
+
+    `generation` is what became of the last program that was to be made, `questions` the inputs whose output would
+    decide between programs.
+    """
 
     task: TaskRecord
     active_version: int | None = None
     total_versions: int = 0
     warnings: Sequence[str] = ()
+    questions: Sequence[Any] = ()
+    generation: Mapping[str, Any] | None = None
 
     def wire(self) -> dict[str, Any]:
         """The contract's Task."""
@@ -75,6 +93,10 @@ class TaskState:
             del body["active_version"]
         if self.warnings:
             body["warnings"] = list(self.warnings)
+        if self.questions:
+            body["questions"] = list(self.questions)
+        if self.generation is not None:
+            body["generation"] = dict(self.generation)
         return body
 
     def summary(self) -> dict[str, Any]:
@@ -86,7 +108,11 @@ class TaskState:
 
 @dataclass(frozen=True)
 class NewArtifact:
-    """A program before it has a version. `usage` is the JSON of what a language model took to write it."""
+    """A program before it has a version.
+
+    `usage` is the JSON of what a language model took to write it, `notes` of what people should know of it, `questions`
+    of inputs whose output would decide between programs.
+    """
 
     task_id: str
     code: str
@@ -103,6 +129,9 @@ class NewArtifact:
     generation_time_sec: float = 0.0
     verified: bool | None = None
     usage: str | None = None
+    estimate: bool | None = None
+    notes: str | None = None
+    questions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +158,9 @@ class Artifact:
     deployed_at: int | None
     verified: bool | None = None
     usage: str | None = None
+    estimate: bool | None = None
+    notes: str | None = None
+    questions: str | None = None
 
     def wire(self) -> dict[str, Any]:
         """The contract's ProgramArtifact."""
@@ -157,6 +189,9 @@ class Artifact:
             "deployed_at": None if self.deployed_at is None else timestamps.iso8601(self.deployed_at),
             "verified": None if self.verified is None else bool(self.verified),
             "usage": None if self.usage is None else from_json(self.usage),
+            "estimate": None if self.estimate is None else bool(self.estimate),
+            "notes": None if self.notes is None else from_json(self.notes),
+            "questions": None if self.questions is None else from_json(self.questions),
         }
         return {name: value for name, value in body.items() if value is not None}
 

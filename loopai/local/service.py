@@ -17,7 +17,6 @@ from pydantic_core import from_json, to_json
 from .._core.limits import PROGRAM_TIMEOUT_MS
 from .._core.randomness import private_random
 from ..exceptions import ConfigurationError
-from ..generators.errors import CannotLearn
 from ..generators.seam import lines_of_code
 from ..programs import Program, ProgramOutcome, ProgramPool, UnsupportedLanguage
 from ..programs.input_check import InputCheck, SchemaTooLarge
@@ -25,7 +24,7 @@ from ..programs.languages import language as known_language
 from . import timestamps
 from .cache import LRUCache
 from .metrics import Metrics
-from .preflight import task_warnings
+from .preflight import NO_PROGRAM, task_warnings
 from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
 from .settings import LARGEST_CODE, Settings
 from .store import Store, Transaction
@@ -48,6 +47,9 @@ MOST_BYTES_CACHED = 50_000_000
 MOST_TOGETHER = 32
 TOGETHER_MS = 5.0
 """How long a group of executions may take; a caller's own program takes no longer for the others."""
+
+RUNNING = "running"
+"""The status of a generation that has begun."""
 
 GONE = "Skipped: nobody waits for this batch any more"
 ENDING = "Skipped: the server is ending"
@@ -199,8 +201,17 @@ class Service:
         sampling_rate: float,
         seal: Seal[TaskState],
     ) -> None:
-        """Raises `store.NameTaken`, and `SchemaTooLarge` for an input or output schema."""
+        """Its generation is `RUNNING` where a program can be made, which is for the caller to begin.
+
+        Raises `store.NameTaken`, and `SchemaTooLarge` for an input or output schema.
+        """
         warnings = task_warnings(input_schema, output_schema, examples, alone=self._settings.makes_alone)
+        refusal = next((text[len(NO_PROGRAM) + 2 :] for text in warnings if text.startswith(NO_PROGRAM)), None)
+        generation: dict[str, Any] | None = None
+        if refusal is not None:
+            generation = {"status": "failed", "reason": refusal}
+        elif examples or not self._settings.makes_alone:
+            generation = {"status": RUNNING, "stage": "has begun", "seconds": 0}
         moment = timestamps.now()
         task = TaskRecord(
             id=new_id(),
@@ -214,15 +225,13 @@ class Service:
             sampling_rate=sampling_rate,
             created_at=moment,
             updated_at=moment,
+            refusal=None if refusal is None else to_json({"reason": refusal, "questions": []}).decode(),
         )
         with self._store.transaction() as transaction:
             self._store.add_task(transaction, task)
-            seal(transaction, TaskState(task, warnings=warnings))
+            seal(transaction, TaskState(task, warnings=warnings, generation=generation))
         for warning in warnings:
             logger.warning("task %s: %s", name, warning)
-        if examples or not self._settings.makes_alone:
-            # Its imports take longer than most trainings.
-            self._trainer.prepare()
 
     def add_program(self, task_id: str, code: str, language: str, *, activate: bool, seal: Seal[Artifact]) -> None:
         """A program of the user's own as the task's next version; older versions stay as they are, the highest active
@@ -290,72 +299,9 @@ class Service:
         self._store.delete_executions_of(task_id)
         return found
 
-    def examples_size(self, task_id: str) -> int:
-        """Bytes of the task's examples; 0 for an unknown task."""
-        return self._store.examples_size(task_id)
-
-    def training_job(self, task_id: str, *, again: bool = False) -> bytes | None:
-        """What training the task's program takes, as JSON; `None` where one is active by now, unless `again`.
-
-        Raises `ExecutionFailed` where the task is unknown or has too many examples.
-        """
-        state = self._store.task(task_id)
-        if state is None:
-            raise ExecutionFailed(f"Task with ID {task_id} not found", "TASK_NOT_FOUND")
-        if state.active_version is not None and not again:
-            return None
-        drafts = [] if again else [one.version for one in self._store.artifacts(task_id) if _awaits_activation(one)]
-        if drafts:
-            raise ExecutionFailed(_unverified(drafts[-1]))
-        task = state.task
-        if len(task.examples) > LARGEST_EXAMPLES:
-            raise ExecutionFailed(f"Program generation failed: {too_large(len(task.examples))}")
-        parts = {
-            "id": to_json(task.id),
-            "name": to_json(task.name),
-            "description": to_json(task.description),
-            "accuracy_target": to_json(task.accuracy_target),
-            "input_schema": task.input_schema,
-            "output_schema": task.output_schema,
-            "examples": task.examples,
-        }
-        return b"{" + b",".join(to_json(name) + b":" + part for name, part in parts.items()) + b"}"
-
-    def generate(self, task_id: str, job: bytes) -> None:
-        """Make the task's first program, unless one is active by then. Raises `ExecutionFailed`."""
-        try:
-            trained = self._trainer.train(job)
-        except CannotLearn as error:
-            raise ExecutionFailed(f"Program generation failed: {error}") from error
-        new = NewArtifact(task_id=task_id, **{"status": "active", **trained})
-        draft = None
-        with self._store.transaction() as transaction:
-            # Another process on this folder may have been faster.
-            if self._store.active_program(task_id, transaction) is None:
-                made = self._store.add_artifact(transaction, new)
-                draft = made.version if made.status == "draft" else None
-        if draft is not None:
-            raise ExecutionFailed(_unverified(draft))
-
-    def generate_next(self, task_id: str, job: bytes) -> Artifact:
-        """Make the next version; it is active where it is better than the active one, or the first.
-
-        Raises `ExecutionFailed`.
-        """
-        try:
-            trained = self._trainer.train(job)
-        except CannotLearn as error:
-            raise ExecutionFailed(f"Program generation failed: {error}") from error
-        new = NewArtifact(task_id=task_id, **{"status": "active", **trained})
-        with self._store.transaction() as transaction:
-            if self._store.task_in(transaction, task_id) is None:
-                raise ExecutionFailed(f"Task with ID {task_id} not found", "TASK_NOT_FOUND")
-            active = [one for one in self._store.artifacts_in(transaction, task_id) if one.status == "active"]
-            if active and new.confidence_score <= active[-1].confidence_score:
-                new = replace(new, status="draft")
-            made = self._store.add_artifact(transaction, new)
+    def programs_changed(self, task_id: str) -> None:
+        """Another version may be active: it is looked up at the next execution."""
         self._programs_chosen.discard((task_id, None))
-        return made
 
     # Executions
 
@@ -593,18 +539,6 @@ class Service:
         except RuntimeError:
             self._raise_if_ending()
             raise
-
-
-def _awaits_activation(artifact: Artifact) -> bool:
-    """Whether it is a draft that a language model made, of which no example says whether it is right."""
-    return artifact.status == "draft" and artifact.llm_provider not in {"local", "user"}
-
-
-def _unverified(version: int) -> str:
-    return (
-        f"Version {version} is a draft, as no example verifies it: read it and activate it, or create the task with "
-        "examples"
-    )
 
 
 def _checked(schema: Any) -> InputCheck:

@@ -106,6 +106,7 @@ def settings_for(
     legacy: bool = False,
     language_model: LanguageModel | None = None,
     generator: str | None = None,
+    strict: bool = False,
 ) -> Settings:
     """Return the settings of a server on a socket. Raises `ConfigurationError` for those that cannot be."""
     if api_key_file is not None:
@@ -155,6 +156,7 @@ def settings_for(
         legacy=legacy,
         language_model=language_model,
         generator=generator,
+        strict=strict,
     )
 
 

@@ -43,7 +43,8 @@ class Settings:
     address; `None` is without limit. `workers` is how many requests are worked on at a time. `request_seconds` is how
     long a request may take to arrive, `batch_seconds` how long a batch may take up rows, and `training_seconds` and
     `training_memory_mb` bound the making of one program. `language_model`, or the service at the address `generator`,
-    is asked for programs that cannot be made here.
+    is asked for programs that cannot be made here. `strict` keeps programs that score below their task's accuracy
+    target as drafts.
     """
 
     data: Path | None = None
@@ -66,6 +67,7 @@ class Settings:
     training_memory_mb: int = 2048
     language_model: LanguageModel | None = None
     generator: str | None = field(default=None, repr=False)
+    strict: bool = False
 
     @property
     def makes_alone(self) -> bool:

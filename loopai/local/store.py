@@ -293,9 +293,13 @@ class Store:
         return 0 if row is None else int(row[0])
 
     def set_examples(self, transaction: Transaction, task_id: str, examples: bytes) -> None:
-        """Replace a task's examples."""
+        """Replace a task's examples; why there was no program from the earlier ones is forgotten."""
         values = {"task_id": task_id, "new_examples": examples, "moment": timestamps.now()}
         transaction.execute(tables.SET_EXAMPLES, values)
+
+    def set_refusal(self, transaction: Transaction, task_id: str, refusal: str | None) -> None:
+        """Keep why a task's program could not be made."""
+        transaction.execute(tables.SET_REFUSAL, {"task_id": task_id, "new_refusal": refusal})
 
     def task_in(self, transaction: Transaction, task_id: str) -> TaskState | None:
         """The task of that id, as a write transaction sees it."""
@@ -321,8 +325,11 @@ class Store:
         row = _first(transaction, tables.ARTIFACT, task_id=task_id, version=version)
         return None if row is None else Artifact(*row)
 
-    def add_artifact(self, transaction: Transaction, new: NewArtifact) -> Artifact:
-        """The program as its task's next version; deployed in full where its status is active."""
+    def add_artifact(self, transaction: Transaction, new: NewArtifact, made_from: bytes | None = None) -> Artifact:
+        """The program as its task's next version; deployed in full where its status is active.
+
+        `made_from` are the digests of the examples that it was made from.
+        """
         moment = timestamps.now()
         highest = _first(transaction, tables.HIGHEST_VERSION, task_id=new.task_id)[0]
         active = new.status == "active"
@@ -334,8 +341,14 @@ class Store:
             deployed_at=moment if active else None,
             **vars(new),
         )
-        transaction.execute(tables.INSERT_ARTIFACT, vars(artifact))
+        transaction.execute(tables.INSERT_ARTIFACT, {**vars(artifact), "made_from": made_from})
+        self.set_refusal(transaction, new.task_id, None)
         return artifact
+
+    def made_from(self, program_id: str) -> bytes:
+        """The digests of the examples that a program was made from; none for one that was pushed."""
+        row = self._row(tables.MADE_FROM, id=program_id)
+        return b"" if row is None or row[0] is None else bytes(row[0])
 
     def artifacts(self, task_id: str) -> list[Artifact]:
         """A task's programs by ascending version; none for an unknown task."""

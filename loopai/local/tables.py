@@ -13,7 +13,7 @@ from sqlalchemy.dialects import sqlite
 
 from .records import Artifact, Execution, TaskRecord
 
-SCHEMA = 4
+SCHEMA = 5
 """Number of the tables' shape, kept in the database's `user_version`; a database of a higher one is refused."""
 
 metadata = sa.MetaData()
@@ -32,6 +32,7 @@ tasks = sa.Table(
     sa.Column("sampling_rate", sa.Float, nullable=False),
     sa.Column("created_at", sa.Integer, nullable=False),
     sa.Column("updated_at", sa.Integer, nullable=False),
+    sa.Column("refusal", sa.Text),
 )
 
 artifacts = sa.Table(
@@ -57,6 +58,11 @@ artifacts = sa.Table(
     sa.Column("deployed_at", sa.Integer),
     sa.Column("verified", sa.Boolean),
     sa.Column("usage", sa.Text),
+    sa.Column("estimate", sa.Boolean),
+    sa.Column("notes", sa.Text),
+    sa.Column("questions", sa.Text),
+    # The digests of the examples that it was made from; read where versions are compared.
+    sa.Column("made_from", sa.LargeBinary),
     sa.UniqueConstraint("task_id", "version"),
 )
 
@@ -105,6 +111,13 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE artifacts ADD COLUMN usage TEXT",
     ),
     4: ("ALTER TABLE executions ADD COLUMN confidence FLOAT",),
+    5: (
+        "ALTER TABLE tasks ADD COLUMN refusal TEXT",
+        "ALTER TABLE artifacts ADD COLUMN estimate BOOLEAN",
+        "ALTER TABLE artifacts ADD COLUMN notes TEXT",
+        "ALTER TABLE artifacts ADD COLUMN questions TEXT",
+        "ALTER TABLE artifacts ADD COLUMN made_from BLOB",
+    ),
 }
 """What makes a database of the number before into one of this number."""
 
@@ -162,11 +175,17 @@ EXAMPLES_SIZE = _sql(sa.select(sa.func.length(tasks.c.examples)).where(tasks.c.i
 SET_EXAMPLES = _sql(
     tasks.update()
     .where(tasks.c.id == sa.bindparam("task_id"))
-    .values(examples=sa.bindparam("new_examples"), updated_at=sa.bindparam("moment"))
+    .values(examples=sa.bindparam("new_examples"), updated_at=sa.bindparam("moment"), refusal=sa.null())
+)
+SET_REFUSAL = _sql(
+    tasks.update().where(tasks.c.id == sa.bindparam("task_id")).values(refusal=sa.bindparam("new_refusal"))
 )
 DELETE_TASK = _sql(tasks.delete().where(tasks.c.id == sa.bindparam("task_id")))
 
-INSERT_ARTIFACT = _sql(artifacts.insert())
+INSERT_ARTIFACT = _sql(
+    artifacts.insert().values({name: sa.bindparam(name) for name in (*_names(Artifact), "made_from")})
+)
+MADE_FROM = _sql(sa.select(artifacts.c.made_from).where(artifacts.c.id == sa.bindparam("id")))
 SET_STATUS = _sql(
     artifacts.update()
     .where(_of_task, artifacts.c.version == sa.bindparam("of_version"))

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +29,9 @@ JUDGING_SECONDS = 60.0
 
 SPARE_SECONDS = 30.0
 """How long a process that was started ahead of its job waits for one."""
+
+Told = Callable[[str], None]
+"""Is told, from another thread, what a training is doing."""
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TEMP", "SYSTEMROOT")
 # For the language model or the generator, where one is asked: how to get there.
@@ -76,10 +80,15 @@ class Trainer:
             self._retirement.daemon = True
             self._retirement.start()
 
-    def train(self, job: bytes) -> dict[str, Any]:
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: then nothing that did not end well says anything about a task."""
+        return self._closed
+
+    def train(self, job: bytes, tell: Told | None = None) -> dict[str, Any]:
         """Return the program that is made of `job`, task and examples as JSON; the members of an artifact. Blocks.
 
-        Raises `CannotLearn`, also where a limit was met.
+        `tell` is called with each stage. Raises `CannotLearn`, also where a limit was met.
         """
         if self._asked and not self._told.is_set():
             self._told.set()
@@ -87,11 +96,11 @@ class Trainer:
         process = self._take()
         try:
             # The key goes this way, since neither the command line nor the environment is private.
-            reply = self._reply(process, job[:-1] + self._asked + b"}\n")
+            reply = self._reply(process, job[:-1] + self._asked + b"}\n", tell)
         finally:
             self._end(process)
         if "refused" in reply:
-            raise CannotLearn(reply["refused"])
+            raise CannotLearn(reply["refused"], reply.get("questions", ()))
         made: dict[str, Any] = reply["trained"]
         return made
 
@@ -136,19 +145,31 @@ class Trainer:
             self._running.add(process)
             return process
 
-    def _reply(self, process: subprocess.Popen[bytes], line: bytes) -> dict[str, Any]:
+    def _reply(self, process: subprocess.Popen[bytes], line: bytes, tell: Told | None) -> dict[str, Any]:
+        late = threading.Event()
+
+        def cut() -> None:
+            late.set()
+            process.kill()
+
+        limit = threading.Timer(self._seconds, cut)
+        limit.daemon = True
+        limit.start()
         try:
-            output, _ = process.communicate(line, timeout=self._seconds)
-        except subprocess.TimeoutExpired:
+            output = _last_line(process, line, tell)
+        finally:
+            limit.cancel()
+        if late.is_set():
             raise CannotLearn(
                 f"training took longer than {self._seconds:g} s: give fewer or shorter examples, or push a program of "
                 "your own"
-            ) from None
+            )
         try:
             reply: dict[str, Any] = json.loads(output)
         except ValueError:
             if self._closed:
                 raise CannotLearn("the server is ending") from None
+            process.wait()
             raise CannotLearn(
                 f"the training process ended without a reply (exit code {process.returncode}); it may take "
                 f"{self._memory_mb} MB: give fewer or shorter examples"
@@ -168,6 +189,24 @@ class Trainer:
             self._spare = None
         process.kill()
         _reap(process)
+
+
+def _last_line(process: subprocess.Popen[bytes], line: bytes, tell: Told | None) -> bytes:
+    """Send the job, tell of each stage, and return the reply; nothing where the process ended without one."""
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("the training process has no pipes")
+    try:
+        process.stdin.write(line)
+        process.stdin.close()
+    except OSError:  # it has ended; what it wrote before says why, if anything does
+        logger.debug("the training process took no job", exc_info=True)
+    for said in process.stdout:
+        stage = json.loads(said).get("stage") if said.startswith(b'{"stage"') else None
+        if stage is None:
+            return said
+        if tell is not None:
+            tell(stage)
+    return b""
 
 
 def _members(**members: Any) -> bytes:

@@ -1,7 +1,7 @@
 """Training in a process of its own: `python -m loopai.local.training MEGABYTES`, started by `loopai.local.trainer`.
 
-Reads one job as a line of JSON from standard input and writes one line of JSON to standard output. What training needs
-is imported before the job is there. The process ends with whoever started it.
+Reads one job as a line of JSON from standard input, and writes to standard output a line of JSON for each stage and one
+for the result. What training needs is imported before the job is there. The process ends with whoever started it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -55,16 +56,25 @@ def _asked(job: dict[str, Any]) -> Generator | None:
     return None
 
 
-def _made(job: dict[str, Any]) -> dict[str, Any]:
+def _made(job: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
     # Imported here, within the limits.
-    from ..generators import Refusal, TaskDescription
+    from ..generators import Failure, Previous, Refusal, TaskDescription
     from ..generators.choosing import generate_with
 
     asked = _asked(job)
     examples = job.pop("examples")
-    made = generate_with(asked, TaskDescription(**job), examples)
+    previous = job.pop("previous", None)
+    failures = [Failure(**one) for one in job.pop("failures", ())]
+    made = generate_with(
+        asked,
+        TaskDescription(**job),
+        examples,
+        None if previous is None else Previous(**previous),
+        failures,
+        tell=tell,
+    )
     if isinstance(made, Refusal):
-        return {"refused": made.reason}
+        return {"refused": made.reason, "questions": [asdict(one) for one in made.questions]}
     artifact = {
         "code": made.code,
         "language": made.language,
@@ -81,14 +91,20 @@ def _made(job: dict[str, Any]) -> dict[str, Any]:
         artifact["verified"] = made.verified
     if made.usage is not None:
         artifact["usage"] = json.dumps(asdict(made.usage))
+    if made.estimate:
+        artifact["estimate"] = True
+    if made.notes:
+        artifact["notes"] = json.dumps(made.notes)
+    if made.questions:
+        artifact["questions"] = json.dumps([asdict(one) for one in made.questions])
     if made.draft:
         artifact["status"] = "draft"
     return {"trained": artifact}
 
 
-def _reply(job: dict[str, Any]) -> dict[str, Any]:
+def _reply(job: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
     try:
-        return _made(job)
+        return _made(job, tell)
     except ConfigurationError as error:
         return {"refused": str(error)}
     except MemoryError:
@@ -107,10 +123,14 @@ def main() -> None:
     with contextlib.suppress(ImportError, ConfigurationError):  # the job itself reports it
         from .. import generators  # noqa: F401  # what takes long to import, before it is needed
         from ..generators import learner  # noqa: F401
+
+    def write(value: dict[str, Any]) -> None:
+        out.write(json.dumps(value) + "\n")
+        out.flush()
+
     line = sys.stdin.buffer.readline()
     if line:
-        out.write(json.dumps(_reply(json.loads(line))) + "\n")
-        out.flush()
+        write(_reply(json.loads(line), lambda stage: write({"stage": stage})))
     # Threads of the linear algebra need not be waited for.
     os._exit(0)
 

@@ -6,13 +6,14 @@ Both parsers are derived from `VERBS`. To add a verb or a flag: an entry there.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Final, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Final, Optional, Protocol, Union
 
 from ..batch.options import OptionInfo, whole
-from ..exceptions import OptionError
+from ..exceptions import ExecutionException, LoopaiException, OptionError
 from ..programs.languages import language_of_file
 from .inputs import STDIN, parsed, read_examples, read_schema, read_text
 from .options import Flag
@@ -20,14 +21,19 @@ from .text import json_text, shown
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
-    from ..models import ProgramArtifact, Task
+    from ..models import GenerationState, OpenQuestion, ProgramArtifact, Task
 
 NEEDED: Final = ("name", "description", "input_schema", "output_schema")
 MEMBERS: Final = (*NEEDED, "examples", "accuracy_target", "latency_target_ms", "sampling_rate")
 """What a task is made of: the parameters of the client's `create_task`."""
 
-ASSIGNED: Final = frozenset({"id", "active_version", "total_versions", "created_at", "updated_at"})
+ASSIGNED: Final = frozenset(
+    {"id", "active_version", "total_versions", "created_at", "updated_at", "warnings", "questions", "generation"}
+)
 """What the server gives a task: in a file that `get --json` wrote, and nothing to create one from."""
+
+_ALIKE = 60
+"""Characters by which an input is found in a warning, which cuts longer ones."""
 
 _NARROW = 90
 """Columns below which a list of tasks has no dates."""
@@ -44,18 +50,24 @@ class _Output(Protocol):
     def listing(self, columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Iterable[object]], /) -> Any: ...
     def state(self, word: str, good: bool, /) -> object: ...
     def width(self) -> int: ...  # in columns
-    def waiting(self, what: str, /) -> AbstractContextManager[None]: ...
+    def waiting(self, what: str, /) -> AbstractContextManager[Callable[[str], None]]: ...  # gives what tells the stage
 
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: its help, its flags, what it asks the client (`ask(client, **values)`), and how the answer is shown."""
+    """One verb: its help, its flags, what it asks the client (`ask(client, **values)`), and how the answer is shown.
+
+    With `tells` it is also given `tell`, which is called with each stage of what takes long. `failure` returns the
+    error that an answer is, which is raised once it is shown.
+    """
 
     help: str
     flags: tuple[Flag, ...]
     waiting: str
     ask: Callable[..., Any]
     show: Callable[[_Output, Any], None]
+    tells: bool = False
+    failure: Optional[Callable[[Any, Mapping[str, Any]], Optional[LoopaiException]]] = None
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the flags that a parser was given, texts read. Raises `OptionError`."""
@@ -70,12 +82,15 @@ class Verb:
 
     def run(self, client: SyncLoopaiClient, output: _Output, as_json: bool, values: Mapping[str, Any]) -> Any:
         """Ask, show the answer, and return it. Raises what the client raises, and `OptionError`."""
-        with output.waiting(self.waiting):
-            answer = self.ask(client, **values)
+        with output.waiting(self.waiting) as tell:
+            answer = self.ask(client, **values, **({"tell": tell} if self.tells else {}))
         if as_json:
             output.show_json(answer)
         else:
             self.show(output, answer)
+        failure = self.failure(answer, values) if self.failure is not None else None
+        if failure is not None:
+            raise failure
         return answer
 
 
@@ -127,12 +142,38 @@ def _task_file(name: str) -> dict[str, Any]:
     return members
 
 
-def _create(client: SyncLoopaiClient, file: Optional[dict[str, Any]], **given: Any) -> Task:
+def _create(
+    client: SyncLoopaiClient,
+    file: Optional[dict[str, Any]],
+    wait: bool,
+    tell: Callable[[str], None],
+    **given: Any,
+) -> Task:
     members = {**(file or {}), **{member: value for member, value in given.items() if value is not None}}
     missing = [f"{{{member}}}" for member in NEEDED if members.get(member) is None]
     if missing:
         raise OptionError(f"a task needs {', '.join(missing)}, or a {{file}} that has it")
-    return client.create_task(**members)
+    return client.create_task(**members, wait=wait, on_progress=_stages(tell))
+
+
+def _not_learnt(task: Task, values: Mapping[str, Any]) -> Optional[LoopaiException]:
+    """The error of a task that was waited for, and whose program could not be made."""
+    state = task.generation
+    if not values["wait"] or state is None or state.status != "failed":
+        return None
+    return ExecutionException(f"the task is created, and has no program: {state.reason}", code="EXECUTION_ERROR")
+
+
+def _generate(
+    client: SyncLoopaiClient, task: str, no_wait: bool, tell: Callable[[str], None]
+) -> Union[ProgramArtifact, Task]:
+    if no_wait:
+        return client.generate(task, wait=False)
+    return client.generate(task, on_progress=_stages(tell))
+
+
+def _stages(tell: Callable[[str], None]) -> Callable[[GenerationState], None]:
+    return lambda state: tell(state.stage or "")
 
 
 def _push(
@@ -161,11 +202,37 @@ def _show_diff(output: _Output, text: str) -> None:
         output.tell("The two versions are the same.")
 
 
-def _show_generated(output: _Output, program: ProgramArtifact) -> None:
-    rows = [("version", program.version), ("status", program.status), ("score", f"{program.confidence_score:.3f}")]
+def _show_generated(output: _Output, made: Union[ProgramArtifact, Task]) -> None:
+    from ..models import Task
+
+    if isinstance(made, Task):
+        output.tell("The program is being made. See what becomes of it with: get")
+        return
+    rows = [("version", made.version), ("status", made.status), ("score", _score(made.confidence_score, made.estimate))]
     output.show(output.facts(rows))
-    if program.status == "draft":
-        output.tell("It is not better than the active version, and stays a draft. Use it all the same with: activate")
+    _tell_doubts(output, made.notes, made.questions)
+    if made.status == "draft":
+        output.tell("The version stays a draft. Use it all the same with: activate")
+
+
+def _tell_doubts(output: _Output, warnings: Iterable[str], questions: Iterable[OpenQuestion]) -> None:
+    """Tell what people should know, and which inputs would decide; a question that a warning asks is not repeated."""
+    told = list(warnings)
+    for warning in told:
+        output.tell(f"Warning: {shown(warning)}")
+    for question in questions:
+        given = _one_line(question.input)
+        if not any(given[:_ALIKE] in warning for warning in told):
+            answers = " or ".join(map(_one_line, question.answers))
+            output.tell(f"Programs that fit all examples disagree: give the output for {shown(f'{given} ({answers})')}")
+
+
+def _one_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _score(score: float, estimate: Optional[bool]) -> str:
+    return f"{score:.3f}" + (" (R² of an estimate)" if estimate else "")
 
 
 def _show_gone(output: _Output, answer: None) -> None:
@@ -190,6 +257,7 @@ def _show_task(output: _Output, task: Task) -> None:
         ("id", task.id),
         ("description", task.description),
         ("version", _version(task)),
+        ("program", _program_state(task)),
         ("examples", f"{len(task.examples):,}"),
         ("input schema", json_text(task.input_schema)),
         ("output schema", json_text(task.output_schema)),
@@ -200,8 +268,20 @@ def _show_task(output: _Output, task: Task) -> None:
         ("changed", None if task.updated_at is None else _moment(task.updated_at)),
     ]
     output.show(output.facts(rows))
-    for warning in (task.model_extra or {}).get("warnings", ()):
-        output.tell(f"Warning: {shown(warning)}")
+    _tell_doubts(output, task.warnings, task.questions)
+
+
+def _program_state(task: Task) -> Optional[str]:
+    """What became of the last program that was to be made; `None` where the server does not say."""
+    state = task.generation
+    if state is None:
+        return None
+    if state.status == "running":
+        return f"is being made: {state.stage}"
+    if state.status == "failed":
+        return "could not be made"
+    score = "" if state.confidence_score is None else f", score {state.confidence_score:.3f}"
+    return f"version {state.version}, {state.program_status}{score}"
 
 
 def _show_pushed(output: _Output, program: ProgramArtifact) -> None:
@@ -213,7 +293,7 @@ def _show_artifacts(output: _Output, answer: Any) -> None:
         output.show_raw(answer.code)
         return
     if not answer:
-        output.tell("The task has no program yet: the first execution has one made from the task's examples.")
+        output.tell("The task has no program yet. See why with: get")
         return
     right = {"justify": "right"}
     columns: dict[str, dict[str, Any]] = {
@@ -273,10 +353,17 @@ VERBS: Final[Mapping[str, Verb]] = {
             _flag("accuracy_target", "From 0 to 1.", "SHARE", _share),
             _flag("latency_target_ms", "Milliseconds an execution may take.", "MS", whole(1)),
             _flag("sampling_rate", "Share of executions that is validated, from 0 to 1.", "SHARE", _share),
+            _flag(
+                "wait",
+                "Wait until the program is made; exit code 1 if it could not be. Only the embedded server supports "
+                "this.",
+            ),
         ),
         "Creating the task",
         _create,
         _show_task,
+        tells=True,
+        failure=_not_learnt,
     ),
     "push": Verb(
         "Add a program of your own as a task's next version: Python, or TypeScript (.ts, .js), with a function "
@@ -305,10 +392,11 @@ VERBS: Final[Mapping[str, Verb]] = {
     "generate": Verb(
         "Make the next version of a task's program from its examples; it becomes active where it is better. Only the "
         "embedded server supports this.",
-        (_TASK,),
+        (_TASK, _flag("no_wait", "Return at once; get says what became of it.")),
         "Making the program",
-        lambda client, task: client.generate(task),
+        _generate,
         _show_generated,
+        tells=True,
     ),
     "activate": Verb(
         "Make a version the active one. Only the embedded server supports this.",

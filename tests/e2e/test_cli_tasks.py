@@ -168,3 +168,51 @@ def test_text_of_the_server_does_not_command_the_terminal(command: Command, name
     done = command("tasks", "create", *flags(name)[:2], "--description", description, *flags(name)[4:])
     assert "\\x1b[31mred\\x07" in done.out
     assert "\x1b" not in done.out
+
+
+def written(path: Path, examples: list[tuple[Any, Any]]) -> str:
+    """A file of examples; one whose output is None is only an input."""
+    lines = [{"input": one} if other is None else {"input": one, "output": other} for one, other in examples]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path.name
+
+
+def test_a_task_is_waited_for_and_grows(command: Command, tmp_path: Path, name: str) -> None:
+    """`--wait` says how it went and what is in doubt; more examples make the next version, which is compared."""
+    names = [("Ann Bell", "Bell"), ("Carl Dunn", "Dunn"), ("Eva Fox", "Fox"), ("Ida von Jung", None)]
+    task = [
+        "--name",
+        name,
+        "--description",
+        "Last name",
+        "--input-schema",
+        '{"type": "string"}',
+        "--output-schema",
+        "{}",
+    ]
+    done = command("tasks", "create", *task, "--examples", written(tmp_path / "first", names), "--wait")
+    assert done.code == 0, done.err
+    assert "version 1, active, score 1.000" in done.out
+    assert 'give the output for "Ida von Jung"' in done.err
+    assert command("tasks", "examples", name, written(tmp_path / "more", [("Ida von Jung", "Jung")])).code == 0
+    done = command("tasks", "generate", name)
+    assert done.code == 0, done.err
+    assert "On the 4 examples of now" in done.err
+    assert command("tasks", "diff", name, "1", "2").code == 0
+    assert "is being made" in command("tasks", "generate", name, "--no-wait").err
+    assert command("tasks", "retire", name, "2").code == 0
+    assert "active" in command("tasks", "activate", name, "1").out
+    assert json.loads(command("tasks", "get", name, "--json").out)["active_version"] == 1
+    assert command("tasks", "delete", name).code == 0
+
+
+def test_a_task_that_cannot_be_learnt_is_exit_code_1(command: Command, tmp_path: Path, name: str) -> None:
+    """With `--wait` alone; the task is created in any case, and the next step is named."""
+    few = written(tmp_path / "few", [({"text": "a"}, "x")])
+    done = command("tasks", "create", *flags(name), "--examples", few, "--wait")
+    assert done.code == 1
+    assert "the task is created, and has no program: 1 example is too few" in done.err
+    done = command("tasks", "create", *flags(f"{name}-2"), "--examples", few)
+    assert done.code == 0
+    assert "could not be made" in done.out
+    assert f"loopai tasks examples {name}-2 FILE" in done.err

@@ -69,6 +69,7 @@ ASKED: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, str]] = [
     ("activate", ("spam", 2), {}, "POST", f"/api/v1/tasks/{TASK}/artifacts/2/activate", {}, "tasks.artifacts.get.response"),
     ("retire", (TASK, 2), {}, "POST", f"/api/v1/tasks/{TASK}/artifacts/2/retire", {}, "tasks.artifacts.get.response"),
     ("generate", ("spam",), {}, "POST", f"/api/v1/tasks/{TASK}/generate", {}, "tasks.artifacts.get.response"),
+    ("generate", (TASK,), {"wait": False}, "POST", f"/api/v1/tasks/{TASK}/generate", {"wait": False}, "tasks.get.response"),
     ("add_examples", (TASK, [{"input": 1, "output": 2}]), {}, "POST", f"/api/v1/tasks/{TASK}/examples",
      {"examples": [{"input": 1, "output": 2}]}, "tasks.get.response"),
     ("execute", (TASK, {"text": "x"}), {}, "POST", f"/api/v1/tasks/{TASK}/execute",

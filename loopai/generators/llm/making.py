@@ -12,7 +12,7 @@ from ...exceptions import ConfigurationError
 from ...language_model import LanguageModel, redactor_of
 from ...programs import Program, ProgramPool
 from ..errors import CannotLearn
-from ..examples import read_examples
+from ..examples import read_examples, with_corrections
 from ..samples import sample_inputs
 from ..seam import (
     Budget,
@@ -24,7 +24,7 @@ from ..seam import (
     cyclomatic_complexity,
     lines_of_code,
 )
-from ..whole import RUN_MS, TRIAL_SECONDS, Bench, Example, Sleep, Trial, split, task_line, with_head
+from ..whole import RUN_MS, TRIAL_SECONDS, Bench, Example, Sleep, Trial, below_target, split, task_line, with_head
 from .chat import Chat, ChatFailed
 from .prompt import LONGEST_CODE, SAMPLES, SYSTEM, code_of, first_message, repair_message
 
@@ -69,8 +69,7 @@ class ModelGenerator:
         """Return a program that the model wrote, or why there is none."""
         started = time.monotonic()
         limits = budget or Budget(seconds=self._model.seconds)
-        corrected = [{"input": one.input, "output": one.expected} for one in failures if one.expected is not None]
-        given = [*corrected, *list(examples)[: limits.examples]]
+        given = with_corrections(list(examples)[: limits.examples], failures)
         try:
             inputs, outputs, _ = read_examples(given) if _has_outputs(given) else ([], [], [])
             chat = Chat(self._model, min(limits.seconds, self._model.seconds), self._sleep)
@@ -78,7 +77,7 @@ class ModelGenerator:
             with ProgramPool(processes=2) as pool:
                 # What was written at the last moment is judged all the same.
                 bench = Bench(pool, task, started + limits.seconds + 2 * TRIAL_SECONDS, self._run_ms)
-                made = _Making(self._model, task, real, bench, chat).run(previous)
+                made = _Making(self._model, task, real, bench, chat, failures).run(previous)
         except (CannotLearn, ChatFailed, ConfigurationError) as error:
             return Refusal(str(error))
         return replace(made, generation_time_sec=round(time.monotonic() - started, 3))
@@ -88,17 +87,23 @@ class _Making:
     """One generation."""
 
     def __init__(
-        self, model: LanguageModel, task: TaskDescription, examples: list[Example], bench: Bench, chat: Chat
+        self,
+        model: LanguageModel,
+        task: TaskDescription,
+        examples: list[Example],
+        bench: Bench,
+        chat: Chat,
+        failures: Sequence[Failure] = (),
     ) -> None:
         self.model, self.task, self.bench, self.chat = model, task, bench, chat
         self.examples = examples
-        shown, self.held = split(examples, model.examples)
+        shown, self.held = split(examples, model.examples, failed=[one.input for one in failures])
         self.shown = shown if model.redact is None else _redacted(shown, model.redact)
         # Made from the schema alone, so that nothing of them is anybody's.
         self.inputs = [] if self.shown else sample_inputs(task.input_schema)
 
     def run(self, previous: Previous | None) -> Candidate:
-        source = None if previous is None else previous.code
+        source = None if previous is None or not self._may_show(previous) else previous.code
         fault = None if source is None else self._tried(source, self.inputs).fault
         ask = first_message(self.task, self.shown, source, fault, samples=not self.shown)
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": ask}]
@@ -129,6 +134,10 @@ class _Making:
                 {"role": "user", "content": repair},
             ]
         return self._candidate(best, reason)
+
+    def _may_show(self, previous: Previous) -> bool:
+        """Whether the source may be sent: one that no model wrote may hold what the examples say."""
+        return previous.by_model or (self.model.redact is None and self.model.examples > 0)
 
     def _attempt(self, code: str) -> tuple[_Attempt | None, Trial]:
         program, proposed = without_samples(code)
@@ -167,7 +176,7 @@ class _Making:
         code = with_head(best.code, "python", [task_line(self.task), source, said])
         notes = [said] if not self.held else []
         if score < self.task.accuracy_target and self.held:
-            notes.append(f"The score {score:.2f} is below the accuracy target {self.task.accuracy_target:.2f}.")
+            notes.append(below_target(score, self.task.accuracy_target))
         if best.trial.fault is not None and reason:
             notes.append(reason)
         everything = self.bench.try_on_examples(Program(code), self.examples) if count else None

@@ -12,7 +12,7 @@ from ..calls import LARGEST_PAGE, ActionCall, action, guid_of
 from ..documentation import route
 from ..errors import ApiError, invalid
 from ..records import Artifact, TaskState
-from ..service import ExecutionFailed, ProgramRefused, TooManyExamples, UnknownTask
+from ..service import RUNNING, ExecutionFailed, ProgramRefused, TooManyExamples, UnknownTask
 from ..store import NameTaken
 
 TASKS = "/api/v1/tasks"
@@ -35,27 +35,45 @@ async def create_task(call: ActionCall) -> Response:
     if broken:
         raise invalid(broken)
 
+    states: list[TaskState] = []
+
     def created(state: TaskState) -> Response:
+        states.append(state)
         return responses.json_of(state.wire(), 201, {"Location": f"{call.origin}/api/v1/Tasks/{state.task.id}"})
 
     try:
-        return await call.commit(
+        response = await call.commit(
             lambda seal: call.site.service.create_task(**task, seal=seal), created, task_id=task["name"]
         )
     except SchemaTooLarge as error:
         raise invalid([("InputSchema", f"Schemas are limited: {error}")]) from None
     except NameTaken:
         raise ApiError(409, "TASK_ALREADY_EXISTS", f"Task with name '{task['name']}' already exists") from None
+    for state in states:
+        if (state.generation or {}).get("status") == RUNNING:
+            call.site.generation.start(state.task.id)
+    return response
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
 async def get_task(call: ActionCall) -> Response:
-    """A task and its active version."""
+    """A task and its active version; with what could not be learnt, what is in doubt, and what is being made."""
     task_id = call.guid("task_id", "taskId")
-    state = await call.work(lambda: call.site.store.task(task_id))
+    return responses.json_of((await _told(call, task_id)).wire())
+
+
+async def _told(call: ActionCall, task_id: str) -> TaskState:
+    # Before the task is read: what is not under way any more has then been written.
+    progress = call.site.generation.progress(task_id)
+
+    def read() -> TaskState | None:
+        state = call.site.store.task(task_id)
+        return None if state is None else call.site.versions.told(state, progress)
+
+    state = await call.work(read)
     if state is None:
         raise _missing(task_id)
-    return responses.json_of(state.wire())
+    return state
 
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the tasks")
@@ -85,7 +103,7 @@ async def get_task_by_name(call: ActionCall) -> Response:
     state = await call.work(lambda: call.site.store.task_by_name(name))
     if state is None:
         raise ApiError(404, "TASK_NOT_FOUND", f"Task with name '{name}' not found")
-    return responses.json_of(state.wire())
+    return responses.json_of((await _told(call, state.task.id)).wire())
 
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving artifacts")
@@ -116,13 +134,16 @@ async def push_program(call: ActionCall) -> Response:
         return responses.json_of(artifact.wire(), 201, {"Location": place})
 
     try:
-        return await call.commit(
+        response = await call.commit(
             lambda seal: call.site.service.add_program(task_id, **program, seal=seal), created, task_id=task_id
         )
     except UnknownTask:
         raise _missing(task_id) from None
     except ProgramRefused as refused:
         raise invalid([(refused.member, str(refused))]) from None
+    if program["activate"]:
+        call.site.generation.withdraw(task_id)
+    return response
 
 
 @action("TASK_UPDATE_ERROR", "An error occurred while adding examples")
@@ -153,12 +174,15 @@ async def delete_task(call: ActionCall) -> Response:
 async def generate(call: ActionCall) -> Response:
     """Make the next version of a task's program from its examples; it becomes active where it is better.
 
-    500 `EXECUTION_ERROR` where no program can be made.
+    500 `EXECUTION_ERROR` where no program can be made. With `wait` false 202 and the task, which says what is being
+    made and what became of it.
     """
-    task_id = call.guid("task_id", "taskId")
-    await call.body(bodies.NOTHING)
+    task_id, body = call.guid("task_id", "taskId"), await call.body(bodies.GENERATE)
     if await call.work(lambda: call.site.store.task(task_id)) is None:
         raise _missing(task_id)
+    if not body["wait"]:
+        call.site.generation.start_next(task_id)
+        return responses.json_of((await _told(call, task_id)).wire(), 202)
     try:
         made = await call.site.generation.next_version(task_id)
     except ExecutionFailed as error:
@@ -184,6 +208,7 @@ async def _with_status(call: ActionCall, status: str) -> Response:
     found = await call.work(lambda: call.site.service.set_status(task_id, version, status))
     if found is None:
         raise ApiError(404, "ARTIFACT_NOT_FOUND", f"Artifact version {version} for task {task_id} not found")
+    call.site.generation.reconsider(task_id)
     return responses.json_of(found.wire())
 
 
@@ -201,7 +226,18 @@ def add(app: FastAPI) -> None:
     place = f"{TASK}/artifacts"
     route(app, "POST", place, push_program, "programs", program, 201, body=bodies.PUSH_PROGRAM, refusals=push)
     route(app, "POST", f"{TASK}/examples", add_examples, "tasks", task, body=bodies.ADD_EXAMPLES, refusals=push)
-    route(app, "POST", f"{TASK}/generate", generate, "programs", program, 201, body=bodies.NOTHING, refusals=push)
+    route(
+        app,
+        "POST",
+        f"{TASK}/generate",
+        generate,
+        "programs",
+        program,
+        201,
+        body=bodies.GENERATE,
+        refusals=push,
+        also={202: task},
+    )
     route(app, "DELETE", TASK, delete_task, "tasks", None, 204, refusals={400, 404})
     for verb, run in (("activate", activate), ("retire", retire)):
         where = f"{place}/{{version}}/{verb}"

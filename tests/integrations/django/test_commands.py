@@ -309,3 +309,21 @@ def test_a_command_that_is_called_ends_no_process() -> None:
             call_command("loopai_health", stdout=StringIO())
         assert caught.value.returncode == 1
         assert in_shell("loopai_health") == 1
+
+
+def test_a_task_is_waited_for(tmp_path: Path) -> None:
+    """`--wait` on `create`, `--no-wait` on `generate`; one that cannot be learnt is exit code 1."""
+    pytest.importorskip("pydantic_monty", reason="the embedded server needs Python 3.10")
+    rows = [("Ann Bell", "Bell"), ("Carl Dunn", "Dunn"), ("Eva Fox", "Fox")]
+    task: dict[str, Any] = {"name": "names", "description": "Last name", "input_schema": {}, "output_schema": {}}
+    task["examples"] = [{"input": whole, "output": last} for whole, last in rows]
+    (tmp_path / "task.json").write_text(json.dumps(task))
+    (tmp_path / "few.json").write_text(json.dumps({**task, "name": "few", "examples": task["examples"][:1]}))
+    with override_settings(LOOPAI={"default": {"LOCAL": True}}):
+        code, text = typed("loopai_tasks", "create", "--file", str(tmp_path / "task.json"), "--wait")
+        assert (code, "program: version 1, active, score 1.000" in text) == (0, True), text
+        code, text = typed("loopai_tasks", "create", "--file", str(tmp_path / "few.json"), "--wait")
+        assert (code, "has no program: 1 example is too few" in text) == (1, True), text
+        code, text = typed("loopai_tasks", "generate", "names")
+        assert (code, "status: draft" in text, "not better than version 1" in text) == (0, True, True), text
+        assert "is being made" in typed("loopai_tasks", "generate", "names", "--no-wait")[1]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils.module_loading import import_string
@@ -86,8 +86,8 @@ class _Plain:
     def width(self) -> int:
         return 10_000  # nothing is left out
 
-    def waiting(self, what: str) -> AbstractContextManager[None]:  # nothing is drawn
-        return nullcontext()
+    def waiting(self, what: str) -> AbstractContextManager[Callable[[str], None]]:  # nothing is drawn
+        return nullcontext(lambda stage: None)
 
 
 def _model(name: str, given: Any) -> Any:
