@@ -15,6 +15,7 @@ Piece = tuple[int, Optional[bytes]]
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+_BLANK = b" \t\r\n"
 _BLANKS = re.compile(rb"[ \t\r\n]*")
 _AT_TOP = re.compile(rb'["{}\[\],]')
 _DEEPER = re.compile(rb'["{}\[\]]')
@@ -82,6 +83,7 @@ class LineSplitter:
     """Rows of JSONL. Blank lines are skipped, and so is a byte order mark at the start."""
 
     def __init__(self, longest: int) -> None:
+        self._longest = longest
         self._held = _Held(longest)
         self._start = _Start()
         self._line = 1
@@ -91,7 +93,7 @@ class LineSplitter:
         data = self._start.passed(data)
         place = 0
         while place < len(data):
-            if not self._held:
+            if not self._held and data[place] in _BLANK:
                 blanks = _BLANKS.match(data, place)
                 begin = blanks.end() if blanks is not None else place
                 self._line += data.count(b"\n", place, begin)
@@ -100,8 +102,11 @@ class LineSplitter:
             if end < 0:
                 self._held.add(data[place:])
                 return
-            self._held.add(data[place:end])
-            yield self._line, self._held.take()
+            if self._held:
+                self._held.add(data[place:end])
+                yield self._line, self._held.take()
+            else:
+                yield self._line, data[place:end] if end - place <= self._longest else None
             self._line += 1
             place = end + 1
 

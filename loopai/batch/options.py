@@ -110,26 +110,23 @@ def whole(least: int, most: Optional[int] = None) -> Callable[[Any], int]:
     return read
 
 
-def share(value: Any) -> float:
-    """Read a number from 0 to 1, given as such or as text."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise ValueError("must be a number from 0 to 1")
-    return number
+def _number(most: float, what: str) -> Callable[[Any], float]:
+    """Reads a number from 0 to `most`, given as such or as text."""
+
+    def read(value: Any) -> float:
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not 0 <= number <= most:
+            raise ValueError(f"must be a number {what}")
+        return number
+
+    return read
 
 
-def seconds(value: Any) -> float:
-    """Read seconds from 0, given as a number or as text."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not number >= 0:
-        raise ValueError("must be a number of seconds from 0")
-    return number
+share = _number(1, "from 0 to 1")
+seconds = _number(math.inf, "of seconds from 0")
 
 
 class one_of:  # noqa: N801  # beside `whole` and `seconds`, which read values, too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Callable, Optional, Union
 
 from ...exceptions import ConfigurationError, ValidationException
@@ -116,12 +117,10 @@ class Reader:
 
     def make(self, values: Iterable[Any]) -> list[Row]:
         """The rows that `values` make, up to the limit."""
-        rows = []
-        for value in values:
-            if self.full:
-                break
-            self.number += 1
-            rows.append(self._make(value, self.number))
+        most = None if self._limit is None else max(0, self._limit - self.number)
+        make, start = self._make, self.number + 1
+        rows = [make(value, number) for number, value in enumerate(islice(values, most), start)]
+        self.number += len(rows)
         return rows
 
     @property

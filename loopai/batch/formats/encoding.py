@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import io
 from typing import IO, Any, Optional
 
 from ...exceptions import OptionError
 from .packing import BLOCK
+from .raw import MadeBytes
 
 _MARKS = (  # UTF-16's mark is the start of UTF-32's
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -70,29 +70,22 @@ def _is_text(head: bytes, encoding: str) -> bool:
         return False
 
 
-class AsUtf8(io.RawIOBase):
+class AsUtf8(MadeBytes):
     """A text's bytes as UTF-8. Raises `UnicodeDecodeError` for what is not text in its encoding."""
 
     def __init__(self, stream: IO[bytes], encoding: str) -> None:
         self._stream: Any = stream
         self._decoder = codecs.getincrementaldecoder(encoding)()
-        self._held = b""
         self._over = False
 
-    def readable(self) -> bool:
-        """See `io.RawIOBase`."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """See `io.RawIOBase`."""
-        while not self._held and not self._over:
+    def more(self, most: int) -> bytes:
+        """See `MadeBytes`."""
+        text = ""
+        while not text and not self._over:
             data = self._stream.read1(BLOCK)
             self._over = not data
-            self._held = self._decoder.decode(data, final=self._over).encode("utf-8", "surrogatepass")
-        count = min(len(buffer), len(self._held))
-        buffer[:count] = self._held[:count]
-        self._held = self._held[count:]
-        return count
+            text = self._decoder.decode(data, final=self._over)
+        return text.encode("utf-8", "surrogatepass")
 
 
 def not_in(place: str, encoding: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Iterator
 from typing import IO, Any, Optional
@@ -20,28 +19,28 @@ from .source import LONGEST_LINE, FromInput, Input, Record
 _BLANKS = b" \t\r\n"
 _END_OF_FILE = b"\x1a"  # as DOS marks it
 
-# What may be a number beyond those of JSON's readers, which make it infinite.
-_MAYBE_HUGE = re.compile(rb"[eE]\+?[0-9]{3}|[0-9]{309}")
+# What JSON's readers make of a number beyond theirs.
+_INFINITE = (float("inf"), float("-inf"))
 
 
 def read_json(text: bytes) -> Any:
     """The value. Raises `ValueError` for what is not JSON, and for a number that is too large."""
     value = from_json(text, allow_inf_nan=False)
-    if _MAYBE_HUGE.search(text) is not None and _has_infinity(value):
+    if _has_infinity(value):
         raise ValueError("a number in it is too large: write it as text")
     return value
 
 
 def _has_infinity(value: Any) -> bool:
-    rest = [value]
+    rest: list[Any] = [[value]]
     while rest:
-        value = rest.pop()
-        if isinstance(value, dict):
-            rest.extend(value.values())
-        elif isinstance(value, list):
-            rest.extend(value)
-        elif isinstance(value, float) and math.isinf(value):
-            return True
+        within = rest.pop()
+        for item in within.values() if type(within) is dict else within:
+            kind = type(item)
+            if kind is dict or kind is list:
+                rest.append(item)
+            elif kind is float and item in _INFINITE:
+                return True
     return False
 
 
@@ -50,23 +49,23 @@ def elements(stream: IO[bytes], longest: int) -> Iterator[Record]:
     splitter = ArraySplitter(longest)
     while block := stream.read1(BLOCK):  # type: ignore[attr-defined]  # a buffered reader
         for number, element in splitter.feed(block):
-            yield _record(f"row {number}", number, element, longest)
+            yield _record("row", number, element, longest)
     splitter.finish()
 
 
-def _record(place: str, number: int, text: Optional[bytes], longest: int) -> Record:
+def _record(unit: str, number: int, text: Optional[bytes], longest: int) -> Record:
     if text is None:
-        return number, None, f"{place} is longer than {longest:,} bytes"
+        return number, None, f"{unit} {number} is longer than {longest:,} bytes"
     try:
         columns = read_json(text)
+        if type(columns) is dict:
+            return number, columns, None
+        problem = f"is {json_kind(columns)}: each row must be an object {{…}}"
     except ValueError as error:
         if "invalid unicode code point" in str(error):
-            return number, None, not_in(place, "utf-8")
-        return number, None, f"{place} is not JSON: {_within_line(error)}"
-    if type(columns) is not dict:
-        kind = json_kind(columns)
-        return number, None, f"{place} is {kind}: each row must be an object {{…}}"
-    return number, columns, None
+            return number, None, not_in(f"{unit} {number}", "utf-8")
+        problem = f"is not JSON: {_within_line(error)}"
+    return number, None, f"{unit} {number} {problem}"
 
 
 def _within_line(error: ValueError) -> str:
@@ -147,7 +146,8 @@ class JsonSource(FromInput):
         splitter = LineSplitter(self._longest)
         while block := file.read1(BLOCK):  # type: ignore[attr-defined]  # a buffered reader
             for number, line in splitter.feed(block):
-                if line is None or line.strip() != _END_OF_FILE:
+                # No row starts with a blank.
+                if line is None or line[:1] != _END_OF_FILE or line.strip() != _END_OF_FILE:
                     yield self._line(number, line)
         for number, line in splitter.finish():
             last = None if line is None else line.rstrip(_END_OF_FILE)
@@ -155,7 +155,7 @@ class JsonSource(FromInput):
                 yield self._line(number, last)
 
     def _line(self, number: int, line: Optional[bytes]) -> Record:
-        return _record(f"line {number}", number, line, self._longest)
+        return _record("line", number, line, self._longest)
 
 
 def _is_cut(line: bytes) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import io
 from typing import Any, Optional
 
 from ..._core.rowsets import refused
+from .raw import MadeBytes
 
 
-class LentFile(io.RawIOBase):
+class LentFile(MadeBytes):
     """The bytes of a file that somebody else opened, and closes."""
 
     def __init__(self, file: Any) -> None:
@@ -20,17 +20,12 @@ class LentFile(io.RawIOBase):
         self.called = self.path or f"the {type(file).__name__}"
         """Its name in errors."""
 
-    def readable(self) -> bool:
-        """See `io.RawIOBase`."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """See `io.RawIOBase`."""
-        data: Optional[bytes] = self._file.read(len(buffer))
+    def more(self, most: int) -> bytes:
+        """See `MadeBytes`."""
+        data: Optional[bytes] = self._file.read(most)
         if data is None:
             raise BlockingIOError("it is not opened for blocking reads")
-        buffer[: len(data)] = data
-        return len(data)
+        return data
 
 
 def lent_file(rows: object) -> Optional[LentFile]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Callable, Optional
 
 from ...exceptions import ConfigurationError
+from .raw import MadeBytes
 
 BLOCK = 32_768
 """Bytes read at a time where rows are cut out of what is read; whoever waits for a row is not kept long by one."""
@@ -169,7 +170,7 @@ def _zstd() -> Callable[[], Any]:
     return lambda: _WholeSteps(made.decompressobj())
 
 
-class _Unpacked(io.RawIOBase):
+class _Unpacked(MadeBytes):
     """What streams of one packing, one or several on end, unpack to.
 
     Raises an error of `BREAKS_OFF` where one ends in the middle or is damaged, and `TrailingData`. The readers of the
@@ -181,18 +182,15 @@ class _Unpacked(io.RawIOBase):
         self._packing = packing
         self._make = make
         self._stream = make()
-        self._rest = self._held = b""
+        self._rest = b""
         self._over = False
 
-    def readable(self) -> bool:
-        """See `io.RawIOBase`."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """See `io.RawIOBase`."""
-        while not self._held and not self._over:
+    def more(self, most: int) -> bytes:
+        """See `MadeBytes`."""
+        made = b""
+        while not made and not self._over:
             try:
-                self._held = self._step(len(buffer))
+                made = self._step(most)
             except BREAKS_OFF:
                 raise
             except Exception as error:
@@ -200,10 +198,7 @@ class _Unpacked(io.RawIOBase):
                 if type(error).__name__ != "ZstdError":
                     raise
                 raise OSError(str(error)) from None
-        count = min(len(buffer), len(self._held))
-        buffer[:count] = self._held[:count]
-        self._held = self._held[count:]
-        return count
+        return made
 
     def _step(self, most: int) -> bytes:
         """What the next packed bytes unpack to, which may be nothing."""
@@ -279,7 +274,7 @@ class ZippedFile:
             raise ConfigurationError(f"{self._called} cannot be read: {error}") from None
 
 
-class _Closing(io.RawIOBase):
+class _Closing(MadeBytes):
     """A file in an archive, which is closed with it."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
@@ -290,18 +285,13 @@ class _Closing(io.RawIOBase):
             archive.close()
             raise
 
-    def readable(self) -> bool:
-        """See `io.RawIOBase`."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """See `io.RawIOBase`."""
+    def more(self, most: int) -> bytes:
+        """See `MadeBytes`."""
         try:
-            data = self._file.read1(len(buffer))
+            data: bytes = self._file.read1(most)
         except zipfile.BadZipFile as error:
             raise OSError(str(error)) from None
-        buffer[: len(data)] = data
-        return len(data)
+        return data
 
     def close(self) -> None:
         """Close both."""

@@ -32,7 +32,6 @@ from .quality import Quality, wilson
 from .snapshot import Snapshot
 from .statistics import ReportedRow, Statistics, Summary
 
-_SCORES = ("precision", "recall", "f1")
 _SERIES = (("ok", "ok"), ("errors", "bad"))
 
 _ENDED = {
