@@ -6,13 +6,12 @@ import io
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.core import serializers
 from django.core.checks import ERROR, run_checks
@@ -23,8 +22,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from inbox.models import Category, Entry, Letter, Mail, Note, Reminder, ShownEntry
 
-from loopai.contrib.django import enqueue, enrich, enrich_action
-from loopai.contrib.django.enrichment import declarations, enriching, outbox, saving
+from loopai.contrib.django import enqueue, enrich
+from loopai.contrib.django.enrichment import declarations, outbox, saving
 from loopai.contrib.django.enrichment.declarations import Declaration
 from loopai.contrib.django.models import BatchRun, PendingRow
 from loopai.exceptions import ConfigurationError
@@ -33,29 +32,6 @@ from loopai.testing import FakeLoopai, ProgramError
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Declare = Callable[..., Declaration]
-
-
-@pytest.fixture
-def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
-    """`enrich`, undone when the test ends."""
-    made: list[Declaration] = []
-    monkeypatch.setattr(saving, "_inline", saving._Inline())
-
-    def one(model: Any = Mail, task: str = "spam", **options: Any) -> Declaration:
-        given = {"mapping": ["subject=subject"], "save_to": ["label=output.label"], **options}
-        made.append(enrich(model, task, **given))
-        return made[-1]
-
-    yield one
-    for declaration in made:
-        enriching.forget(declaration)
-
-
-@pytest.fixture
-def spam(loopai_fake: FakeLoopai) -> Any:
-    task = loopai_fake.task("spam")
-    task.returns({"label": "ham", "score": 7})
-    return task
 
 
 def pending(*words: Any, **options: Any) -> tuple[int, str]:
@@ -698,33 +674,11 @@ def test_rows_locked_by_another_transaction_are_left_to_it(declare: Declare, spa
     assert (pending()[0], Mail.objects.get().label) == (0, "ham")
 
 
-class _Mails(admin.ModelAdmin):
-    actions = (enrich_action("spam:label"),)
-    list_filter = ("score",)
-
-
 def _act(client: Any, mails: list[Mail], **more: Any) -> list[str]:
     """The messages after the action on the changelist of mails."""
     given = {"action": "loopai_enrich_spam_label", "_selected_action": [mail.pk for mail in mails], **more}
     answer = client.post("/admin/inbox/mail/", given, follow=True)
     return [re.sub("<.*", "", str(message)).strip() for message in answer.context["messages"]]
-
-
-@pytest.fixture
-def mail_admin() -> Iterator[None]:
-    from importlib import reload
-
-    from django.conf import settings
-    from django.urls import clear_url_caches
-
-    admin.site.register(Mail, _Mails)
-    urls = __import__(settings.ROOT_URLCONF, fromlist=["urlpatterns"])
-    clear_url_caches()
-    reload(urls)
-    yield
-    admin.site.unregister(Mail)
-    clear_url_caches()
-    reload(urls)
 
 
 @pytest.mark.usefixtures("mail_admin")
