@@ -35,7 +35,7 @@ def test_rows_of_another_database(kind: str, make_server: Callable[..., Any], tm
     with site(kind, tmp_path, server.url) as made:
         made.environ["MAILSITE_OTHER"] = copy_of(made, tmp_path)
         made.environ["MAILSITE_ROUTER"] = "mailsite.routers.MailElsewhere"
-        made.environ["MAILSITE_ENRICH"] = json.dumps({"engine": "inline"})
+        made.environ["MAILSITE_ENRICH"] = json.dumps({"engine": "inline", "within": 60})
         found = made.python(
             f"{SCRIPT}\n"
             "mail = Mail.objects.create(subject='mail 7')\n"
@@ -67,7 +67,7 @@ def test_a_replica_is_not_asked(kind: str, make_server: Callable[..., Any], tmp_
     server = make_server(judge)
     with site(kind, tmp_path, server.url) as made:
         made.environ["MAILSITE_REPLICA"] = copy_of(made, tmp_path)
-        made.environ["MAILSITE_ENRICH"] = json.dumps({"engine": "inline"})
+        made.environ["MAILSITE_ENRICH"] = json.dumps({"engine": "inline", "within": 60})
         assert made.python(
             f"{SCRIPT}\n"
             "mail = Mail.objects.create(subject='mail 7')\n"
