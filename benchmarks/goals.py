@@ -16,3 +16,16 @@ class TimesLess(Goal):
 
     def __str__(self) -> str:
         return f"≤ 1/{1 / self.at_most:g} ×"
+
+
+@dataclass(frozen=True)
+class TimesAndMore(Goal):
+    """At most so many times the baseline, and so much more in the row's unit."""
+
+    more: float = 0.0
+
+    def met(self, figure: float, ratio: float) -> bool:
+        return figure <= self.at_most * figure / ratio + self.more
+
+    def __str__(self) -> str:
+        return f"≤ {self.at_most:g} × + {self.more:,g}"

@@ -146,12 +146,16 @@ class Quality:
         return sum(count for (expected, predicted), count in self.counts.items() if expected != predicted)
 
     @property
+    def right(self) -> int:
+        """Compared rows whose label is the expected one."""
+        # Two labels beyond those told apart are not known to be equal.
+        return sum(count for (expected, predicted), count in self.counts.items() if expected == predicted != OTHER)
+
+    @property
     def accuracy(self) -> Optional[float]:
         """Share of the compared rows that are right, `None` where none was compared."""
         rows = self.rows
-        # Two labels beyond those told apart are not known to be equal.
-        right = sum(count for (expected, predicted), count in self.counts.items() if expected == predicted != OTHER)
-        return right / rows if rows else None
+        return self.right / rows if rows else None
 
     @property
     def interval(self) -> Optional[tuple[float, float]]:

@@ -13,10 +13,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.template.loader import render_to_string
 from django.urls import path, reverse
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
+from ...batch.reporting.progress import clock_time
+from . import row_links
 from .batches.recording import failures_of
+from .enrichment.declarations import registry
 from .models import BatchFailure, BatchPart, BatchRun, HandledEvent, PendingRow
 
 MOST_RUNS = 200
@@ -25,8 +29,33 @@ MOST_RUNS = 200
 SHOWN_KINDS = 20
 """Kinds of errors that a run's page tells apart; the list of failed rows has them all."""
 
+LONGEST_SHOWN = 120
+"""Characters of a text in a list."""
 
-class _ReadOnly(admin.ModelAdmin):
+THINNEST = 1.5
+"""Per cent of a bar that failed rows take at least: a few of many are to be seen."""
+
+
+class _Page(admin.ModelAdmin):
+    """What all pages of ours have."""
+
+    change_list_template = "admin/loopai/change_list.html"
+    empty_text = ""
+    empty_command = ""
+
+    class Media:
+        """Static files: with a strict Content-Security-Policy there is nothing inline to allow."""
+
+        js = ("loopai/progress.js",)
+        css = {"all": ("loopai/progress.css",)}
+
+    def changelist_view(self, request: HttpRequest, extra_context: Optional[dict[str, Any]] = None) -> HttpResponse:
+        """The list; an empty one says how to get something."""
+        empty = {"loopai_empty": self.empty_text, "loopai_empty_command": self.empty_command}
+        return super().changelist_view(request, {**empty, **(extra_context or {})})
+
+
+class _ReadOnly(_Page):
     """Written by commands and views, not by hand; whoever may delete still may."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -34,6 +63,14 @@ class _ReadOnly(admin.ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+
+
+def _link(url: Optional[str], text: str) -> str:
+    return "–" if url is None else str(format_html('<a href="{}">{}</a>', url, text))
 
 
 class _Asked:
@@ -53,26 +90,29 @@ _ASKED = {
 
 
 @admin.register(BatchRun)
-class BatchRunAdmin(admin.ModelAdmin):
+class BatchRunAdmin(_Page):
     """Runs. The change permission allows to cancel, resume and retry; nothing is edited by hand."""
 
-    list_display = ("__str__", "shown_state", "progress", "created_at")
+    empty_text = "No run yet. A run takes the rows of a model through a task and saves the results to them. Start one:"
+    empty_command = "python manage.py loopai_batch TASK --queryset app.Model --save-to FIELD=output.MEMBER"
+    list_display = ("task", "source", "progress", "rows_a_second", "duration", "created_at")
     list_filter = ("state", "engine", "alias", "task")
     search_fields = ("task", "source")
     actions = ("cancel", "resume", "retry")
     change_form_template = "admin/loopai/batchrun/change_form.html"
+    # What a person asks is on the card above.
     fieldsets = (
-        (None, {"fields": ("task", "source", "alias", "engine", "shown_command", "options")}),
-        ("Where it is", {"fields": ("mark", "upper_key", "finished_ranges", "mode", "cancel_requested", "error")}),
-        ("Worker", {"fields": ("owner", "lease_until", "heartbeat_at")}),
-        ("Times", {"fields": ("created_at", "started_at", "finished_at", "active_seconds")}),
-    )
-
-    class Media:
-        """Static files: with a strict Content-Security-Policy there is nothing inline to allow."""
-
-        js = ("loopai/progress.js",)
-        css = {"all": ("loopai/progress.css",)}
+        (
+            "Internals",
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    "alias", "engine", "mode", "cancel_requested", "mark", "upper_key", "finished_ranges", "options",
+                    "owner", "lease_until", "heartbeat_at", "created_at", "started_at", "finished_at", "active_seconds",
+                ),
+            },
+        ),
+    )  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Runs are made by `loopai_batch`."""
@@ -94,12 +134,18 @@ class BatchRunAdmin(admin.ModelAdmin):
 
     # The list
 
-    @admin.display(description="state", ordering="state")
-    def shown_state(self, run: BatchRun) -> str:
-        """The state, and that nobody is at a run that should be running."""
-        return "stalled" if run.is_stalled() else str(run.get_state_display())
+    @admin.display(description="rows a second")
+    def rows_a_second(self, run: BatchRun) -> str:
+        """The speed, of time at work."""
+        rate = run.snapshot().rate
+        return number_format(rate, 1, force_grouping=True) if rate else "–"
 
-    @admin.display(description="progress")
+    @admin.display(description="duration", ordering="active_seconds")
+    def duration(self, run: BatchRun) -> str:
+        """The time at work."""
+        return clock_time(run.active_seconds)
+
+    @admin.display(description="outcome", ordering="state")
     def progress(self, run: BatchRun) -> str:
         """A bar that keeps itself up to date."""
         url = reverse("admin:loopai_batchrun_progress", current_app=self.admin_site.name)
@@ -111,11 +157,6 @@ class BatchRunAdmin(admin.ModelAdmin):
                 self._rendered("row", run),
             )
         )
-
-    @admin.display(description="command")
-    def shown_command(self, run: BatchRun) -> str:
-        """The command, with what resumes it where something is left."""
-        return run.command_line(*(() if run.state == BatchRun.State.FINISHED else ("--resume",))) or "-"
 
     @admin.action(description="Cancel selected runs", permissions=["change"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:
@@ -171,27 +212,31 @@ class BatchRunAdmin(admin.ModelAdmin):
             return HttpResponseRedirect(request.path)
         context = {
             "title": "Batch run",
-            "loopai_failures": reverse("admin:loopai_batchfailure_changelist", current_app=self.admin_site.name),
             "loopai_refresh": reverse("admin:loopai_batchrun_progress", current_app=self.admin_site.name),
             **(extra_context or {}),
         }
         if run is not None:
-            kinds = failures_of(run).order_by().values("code").annotate(rows=Count("pk")).order_by("-rows", "code")
             context["loopai_panel"] = self._rendered("panel", run)
-            context["loopai_kinds"] = kinds[:SHOWN_KINDS]
             context["loopai_asked"] = self._open_to(request, run)
+            context["loopai_commands"] = _commands(run)
         return super().change_view(request, object_id, form_url, context)
 
     def _open_to(self, request: HttpRequest, run: BatchRun) -> list[tuple[str, str]]:
         if not self.has_change_permission(request, run):
             return []
         going = run.is_live() or run.state == BatchRun.State.PENDING
+        # An inline run waits for its command, which the page shows: a button for it would do nothing.
+        by_workers = run.engine != BatchRun.Engine.INLINE and not going
         can = {
             "cancel": going and not run.cancel_requested,
-            "resume": not going and run.state != BatchRun.State.FINISHED,
-            "retry": not going and run.errors > 0,
+            "resume": by_workers and run.state != BatchRun.State.FINISHED,
+            "retry": by_workers and run.errors > 0,
         }
         return [(what, asked.label) for what, asked in _ASKED.items() if can[what]]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not for a run that a worker has: it is cancelled first."""
+        return super().has_delete_permission(request, obj) and not (isinstance(obj, BatchRun) and obj.is_live())
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What deleting takes along, as numbers: a run may have 100,000 failed rows, which the page would list."""
@@ -221,16 +266,61 @@ class BatchRunAdmin(admin.ModelAdmin):
     def _rendered(self, part: str, run: BatchRun) -> str:
         now = timezone.now()
         figures = run.snapshot()
-        context = {"run": run, "live": run.is_live(now), "stalled": run.is_stalled(now), "figures": figures}
-        context["percent"] = None if figures.fraction is None else f"{figures.fraction * 100:.1f}"
+        context: dict[str, Any] = {
+            "run": run, "live": run.is_live(now), "stalled": run.is_stalled(now), "figures": figures,
+            "percent": None if figures.fraction is None else f"{figures.fraction * 100:.1f}",
+            "bar": _bar(run),
+        }  # fmt: skip
+        if part == "panel":
+            kinds = failures_of(run).order_by().values("code").annotate(rows=Count("pk")).order_by("-rows", "code")
+            accuracy = run.accuracy
+            context.update(
+                duration=clock_time(run.active_seconds),
+                left=None if figures.left is None else clock_time(figures.left),
+                accuracy=None if accuracy is None else f"{accuracy:.1%}",
+                kinds=kinds[:SHOWN_KINDS],
+                options={name.replace("_", " "): text for name, text in figures.options.items()},
+                failures=reverse("admin:loopai_batchfailure_changelist", current_app=self.admin_site.name),
+                rows=row_links.list_url(self.admin_site, run.options.get("queryset") or run.source),
+            )
         return str(render_to_string(f"admin/loopai/batchrun/progress_{part}.html", context))
+
+
+def _bar(run: BatchRun) -> Optional[list[tuple[str, str, str]]]:
+    """The parts of a run's bar in per cent: kind, where it begins, how wide it is; `None` for a run of unknown size."""
+    if not run.total:
+        return None
+    parts, at = [], 0.0
+    for kind, rows in (("ok", run.ok), ("failed", run.errors), ("skipped", run.skipped)):
+        width = min(100.0 * rows / run.total, 100.0 - at)
+        if rows and kind == "failed":
+            width = max(width, THINNEST)
+        parts.append((kind, f"{min(at, 100.0 - width):.2f}", f"{width:.2f}"))
+        at += width
+    return [part for part in parts if float(part[2]) > 0]
+
+
+def _commands(run: BatchRun) -> list[tuple[str, str]]:
+    """What to type for a run, and what for; of an inline run also what its workers would be asked."""
+    inline, over = run.engine == BatchRun.Engine.INLINE, run.state == BatchRun.State.FINISHED
+    if run.is_live() or not run.command:
+        return [("Started by", run.command_line())] if run.command else []
+    found = []
+    if inline and not over:
+        found.append(("To resume it, run", run.command_line("--resume")))
+    if inline and run.errors:
+        found.append(("To repeat its failed rows, run", run.command_line("--retry-failed")))
+    return found or [("Started by", run.command_line())]
 
 
 @admin.register(BatchFailure)
 class BatchFailureAdmin(_ReadOnly):
     """Failed rows, by run and kind."""
 
-    list_display = ("key", "code", "short_message", "run", "created_at")
+    empty_text = "No row has failed. Rows that a run could not finish are listed here, with the reason."
+    list_display = ("key", "code", "short_message", "run_link", "row_link", "created_at")
+    readonly_fields = ("run_link", "row_link")
+    fields = ("key", "code", "message", "run_link", "row_link", "latency_ms", "created_at")
     list_filter = ("code",)
     list_select_related = ("run",)
     search_fields = ("key", "message")
@@ -239,8 +329,19 @@ class BatchFailureAdmin(_ReadOnly):
     @admin.display(description="message")
     def short_message(self, failure: BatchFailure) -> str:
         """The start of the message."""
-        text = failure.message
-        return text if len(text) <= 120 else f"{text[:119]}…"
+        return _short(failure.message)
+
+    @admin.display(description="run", ordering="run")
+    def run_link(self, failure: BatchFailure) -> str:
+        """The run's page."""
+        url = reverse("admin:loopai_batchrun_change", args=[failure.run_id], current_app=self.admin_site.name)
+        return _link(url, str(failure.run))
+
+    @admin.display(description="row")
+    def row_link(self, failure: BatchFailure) -> str:
+        """The row's own page."""
+        run = failure.run
+        return _link(row_links.row_url(self.admin_site, run.options.get("queryset") or run.source, failure.key), "Row")
 
     def lookup_allowed(self, lookup: str, value: Any, *request: HttpRequest) -> bool:
         """Also by run, as the run's page links here. Django 4.2 gives no request."""
@@ -249,17 +350,51 @@ class BatchFailureAdmin(_ReadOnly):
 
 @admin.register(HandledEvent)
 class HandledEventAdmin(_ReadOnly):
-    """Events that were handled."""
+    """Events that were handled, with what the server wrote."""
 
-    list_display = ("event_id", "event_type", "alias", "task_id", "sent_at", "received_at")
-    list_filter = ("event_type", "alias")
+    empty_text = (
+        "No delivery yet. Include loopai.contrib.django.urls, set WEBHOOK_SECRETS, and give the server this address:"
+    )
+    empty_command = "https://YOUR-HOST/loopai/webhook/"
+    list_display = ("event_type", "short_message", "severity", "task_id", "alias", "received_at")
+    list_filter = ("event_type", "severity", "alias")
+    search_fields = ("message",)
+    fields = (
+        "event_type",
+        "severity",
+        "message",
+        "shown_payload",
+        "task_id",
+        "alias",
+        "sent_at",
+        "received_at",
+        "event_id",
+    )
+    readonly_fields = ("shown_payload",)
+
+    @admin.display(description="message")
+    def short_message(self, event: HandledEvent) -> str:
+        """The start of the message."""
+        return _short(event.message) or "–"
+
+    @admin.display(description="payload")
+    def shown_payload(self, event: HandledEvent) -> str:
+        """The data, as JSON."""
+        return format_html('<pre class="loopai-payload">{}</pre>', event.payload) if event.payload else "–"
 
 
 @admin.register(PendingRow)
 class PendingRowAdmin(_ReadOnly):
     """Rows that `enrich` has work for, and those that failed, with their texts."""
 
-    list_display = ("key", "declaration", "state", "code", "short_message", "tries", "due_at")
+    empty_text = "No row waits, and none has failed. Rows that enrich() has work for are listed here until they run:"
+    empty_command = "python manage.py loopai_batch --pending"
+    list_display = ("key", "declaration", "state", "code", "short_message", "row_link", "tries", "due_at")
+    readonly_fields = ("row_link",)
+    fields = (
+        "key", "row_link", "declaration", "state", "code", "message", "tries", "due_at", "revision", "version", "owner",
+        "lease_until", "created_at",
+    )  # fmt: skip
     list_filter = ("state", "declaration", "code")
     search_fields = ("key", "message")
     show_full_result_count = False
@@ -273,8 +408,14 @@ class PendingRowAdmin(_ReadOnly):
     @admin.display(description="message")
     def short_message(self, entry: PendingRow) -> str:
         """The start of the message."""
-        text = entry.message
-        return text if len(text) <= 120 else f"{text[:119]}…"
+        return _short(entry.message)
+
+    @admin.display(description="row")
+    def row_link(self, entry: PendingRow) -> str:
+        """The row's own page."""
+        declaration = registry.get(entry.declaration)
+        label = "" if declaration is None else declaration.model._meta.label
+        return _link(row_links.row_url(self.admin_site, label, entry.key), "Row")
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """Whether somebody may have rows run again: the model's own change permission, though nothing is edited."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from django.db import IntegrityError, router, transaction
 
+from ...batch.reporting.quality import storable
 from ...models import WebhookEvent
 from ...webhooks import SIGNATURE_HEADER, WebhookError, parse_event, verify
 from .conf import aliases, config_of
@@ -39,6 +42,10 @@ def read(body: bytes, headers: Mapping[str, str]) -> tuple[WebhookEvent, str]:
     return event, alias
 
 
+def _as_text(data: Any) -> str:
+    return "" if data is None else storable(json.dumps(data, ensure_ascii=False, indent=2))
+
+
 def handle(event: WebhookEvent, alias: str) -> bool:
     """Record the event and send its signals, in one transaction; `False` for one that was handled before.
 
@@ -55,6 +62,9 @@ def handle(event: WebhookEvent, alias: str) -> bool:
                     event_type=kind[: HandledEvent.LONGEST_TYPE],
                     alias=alias,
                     task_id=event.task_id,
+                    severity="" if event.severity is None else str(event.severity)[: HandledEvent.LONGEST_SEVERITY],
+                    message=storable(event.message or ""),
+                    payload=_as_text(event.data),
                     sent_at=event.timestamp,
                 )
         except IntegrityError:

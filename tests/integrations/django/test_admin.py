@@ -83,10 +83,99 @@ def test_every_page_opens(admin_client: Client, run: BatchRun) -> None:
 def test_a_run_s_page_shows_where_it_is_and_what_failed(admin_client: Client, run: BatchRun) -> None:
     """Progress, failed rows by kind with the way to their list, and the command to go on with."""
     text = page(admin_client, f"{RUNS}{run.pk}/change/")
-    assert '<progress max="100" value="50.0">' in text
+    assert 'aria-label="50.0 %: 97 ok, 3 failed, 0 skipped"' in text
+    assert re.findall(r'class="loopai-bar-(\w+)" x="([\d.]+)" width="([\d.]+)"', text) == [
+        ("ok", "0.00", "48.50"),
+        ("failed", "48.50", "1.50"),
+    ]
     assert f'href="/admin/loopai/batchfailure/?run__id__exact={run.pk}&amp;code=program"' in text
-    assert "manage.py loopai_batch spam --queryset inbox.Message --resume" in text
+    assert '<code tabindex="0">manage.py loopai_batch spam --queryset inbox.Message</code>' in text
     assert 'name="_save"' not in text
+
+
+def test_a_run_s_card_has_what_a_person_asks(admin_client: Client, run: BatchRun) -> None:
+    """Task, rows, ok, failed, speed, accuracy, duration, and who started it; not what the engine keeps for itself."""
+    BatchRun.objects.update(
+        started_by="ada@desk", active_seconds=95, compared=80, correct=76, skipped=20, options={"save_to": ["label"]}
+    )
+    text = page(admin_client, f"{RUNS}{run.pk}/change/")
+    card = text[text.index('class="loopai-panel"') : text.index("<fieldset")]
+    shown = dict(re.findall(r"<dt>([^<]*)</dt><dd[^>]*>([^<]*)</dd>", card))
+    started = shown.pop("started")
+    assert started
+    assert shown == {
+        "rows": "120 of 200", "ok": "97", "failed": "3", "skipped": "20", "accuracy": "95.0%", "rows a second": "1.1",
+        "duration": "1:35", "left": "1:16", "started by": "ada@desk", "save to": "label",
+    }  # fmt: skip
+    assert "lease" not in card.lower()
+    assert re.search(r'<(details|fieldset)[^>]*class="[^"]*\b(collapse|module)\b', text)
+
+
+def test_few_failed_rows_of_many_are_seen_in_the_bar() -> None:
+    """It does not say that all is well; and no part of it sticks out."""
+    from loopai.contrib.django.admin import _bar
+
+    assert _bar(BatchRun(total=100_000, ok=99_999, errors=1)) == [("ok", "0.00", "100.00"), ("failed", "98.50", "1.50")]
+    assert _bar(BatchRun(total=10, errors=10)) == [("failed", "0.00", "100.00")]
+    assert _bar(BatchRun(total=None, ok=5)) is None
+
+
+def test_links_lead_from_a_run_to_its_rows_and_back(admin_client: Client, run: BatchRun, mail_admin: None) -> None:
+    """Run to rows and failed rows; a failed row to its run and to the row's own page; a pending row to the row."""
+    BatchRun.objects.update(source="inbox.Mail:unlabelled", options={"queryset": "inbox.Mail:unlabelled"})
+    assert '<a href="/admin/inbox/mail/">inbox.Mail:unlabelled</a>' in page(admin_client, f"{RUNS}{run.pk}/change/")
+    failures = page(admin_client, "/admin/loopai/batchfailure/", run__id__exact=run.pk)
+    assert failures.count(f'<a href="{RUNS}{run.pk}/change/">') == 3
+    assert '<a href="/admin/inbox/mail/2/change/">' in failures
+    failure = run.failures.get(key="2")
+    one = page(admin_client, f"/admin/loopai/batchfailure/{failure.pk}/change/")
+    assert f'<a href="{RUNS}{run.pk}/change/">' in one
+    assert '<a href="/admin/inbox/mail/2/change/">' in one
+
+
+@pytest.mark.parametrize("source", ["inbox.Message", "nothing.There", "inbox.Message:<QuerySet 12>"])
+def test_a_model_without_admin_pages_has_no_links(admin_client: Client, run: BatchRun, source: str) -> None:
+    """Nor has one that is not installed any more."""
+    BatchRun.objects.update(source=source, options={"queryset": source})
+    assert "/admin/inbox/" not in page(admin_client, f"{RUNS}{run.pk}/change/")
+    assert page(admin_client, "/admin/loopai/batchfailure/").count('field-row_link">–<') == 3
+
+
+def test_the_list_has_task_numbers_and_outcome(admin_client: Client, run: BatchRun) -> None:
+    """At a glance, without opening the run."""
+    text = page(admin_client, RUNS)
+    row = text[text.index('id="result_list"') :]
+    told = " ".join(re.sub(r"<[^>]+>", " ", row[: row.index("</table>")]).split())
+    assert "&lt;b&gt;spam&lt;/b&gt; inbox.Message running 50.0 % 97 ok 3 failed" in told
+
+
+@pytest.mark.parametrize(
+    ("path", "told", "command"),
+    [
+        (RUNS, "No run yet", "manage.py loopai_batch TASK"),
+        ("/admin/loopai/batchfailure/", "No row has failed", ""),
+        ("/admin/loopai/handledevent/", "No delivery yet", "/loopai/webhook/"),
+        ("/admin/loopai/pendingrow/", "No row waits", "manage.py loopai_batch --pending"),
+    ],
+)
+def test_an_empty_list_says_how_to_get_something(admin_client: Client, path: str, told: str, command: str) -> None:
+    """One that a search or a filter has emptied does not."""
+    text = page(admin_client, path)
+    assert told in text
+    assert command in text
+    assert told not in page(admin_client, path, q="nothing")
+
+
+def test_a_delivery_keeps_message_and_payload(admin_client: Client) -> None:
+    """As the server wrote them, escaped; the list has the message."""
+    told = {"message": "<b>Version 2</b> is better", "severity": "warning", "data": {"accuracy": 0.97, "note": "<i>\0"}}
+    admin_client.post("/loopai/webhook/", **signed_webhook("programImproved", secret="new secret", **told).as_django())
+    assert "&lt;b&gt;Version 2&lt;/b&gt; is better" in page(admin_client, "/admin/loopai/handledevent/")
+    text = page(admin_client, f"/admin/loopai/handledevent/{HandledEvent.objects.get().pk}/change/")
+    assert "&lt;b&gt;Version 2&lt;/b&gt; is better" in text
+    assert "&quot;accuracy&quot;: 0.97" in text
+    assert "warning" in text
+    assert "<i>" not in text
 
 
 def test_numbers_are_grouped_for_people_and_not_for_links(admin_client: Client, settings: Any) -> None:
@@ -102,10 +191,22 @@ def test_numbers_are_grouped_for_people_and_not_for_links(admin_client: Client, 
 
 
 def test_the_command_goes_on_where_something_is_left(admin_client: Client, run: BatchRun) -> None:
-    """It is shown with `--resume` until the run has finished."""
-    assert "inbox.Message --resume" in page(admin_client, f"{RUNS}{run.pk}/change/")
+    """An inline run has commands to copy in the place of buttons, once no worker has it; Celery's has the buttons."""
+    path = f"{RUNS}{run.pk}/change/"
+    assert "--resume" not in page(admin_client, path)
+    BatchRun.objects.filter(pk=run.pk).update(state=State.STOPPED)
+    text = page(admin_client, path)
+    assert "inbox.Message --resume</code>" in text
+    assert "inbox.Message --retry-failed</code>" in text
+    assert buttons(text) == []
     BatchRun.objects.filter(pk=run.pk).update(state=State.FINISHED)
-    assert "--resume" not in page(admin_client, f"{RUNS}{run.pk}/change/")
+    text = page(admin_client, path)
+    assert "--resume" not in text
+    assert "inbox.Message --retry-failed</code>" in text
+    BatchRun.objects.filter(pk=run.pk).update(state=State.STOPPED, engine="celery")
+    text = page(admin_client, path)
+    assert "--resume" not in text
+    assert buttons(text) == ["resume", "retry"]
 
 
 def test_a_strict_content_security_policy_has_nothing_to_forbid(admin_client: Client, run: BatchRun) -> None:
@@ -127,7 +228,8 @@ def test_progress_is_refreshed(admin_client: Client, run: BatchRun) -> None:
     told = answer.json()
     assert "no-store" in answer["Cache-Control"]
     assert (list(told["runs"]), told["live"]) == ([str(run.pk)], True)
-    assert 'value="75.0"' in told["runs"][str(run.pk)]
+    assert 'aria-label="75.0 %' in told["runs"][str(run.pk)]
+    assert "Failed rows by kind" in told["runs"][str(run.pk)]
     BatchRun.objects.update(error="<script>alert(1)</script>", state=State.STOPPED)
     told = admin_client.get(f"{RUNS}progress/", {"run": run.pk, "part": "panel"}).json()
     assert told["live"] is False
@@ -139,8 +241,10 @@ def test_a_killed_run_is_shown_as_stalled(admin_client: Client, run: BatchRun) -
     BatchRun.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert "stalled" in page(admin_client, RUNS)
     text = page(admin_client, f"{RUNS}{run.pk}/change/")
-    assert "stalled: its owner is silent" in text
-    assert buttons(text) == ["resume", "retry"]
+    assert "Its worker is silent" in text
+    assert "--resume</code>" in text
+    BatchRun.objects.update(engine="celery")
+    assert buttons(page(admin_client, f"{RUNS}{run.pk}/change/")) == ["resume", "retry"]
 
 
 def test_what_may_be_asked_follows_the_state(admin_client: Client, run: BatchRun) -> None:
@@ -153,7 +257,6 @@ def test_what_may_be_asked_follows_the_state(admin_client: Client, run: BatchRun
     assert (run.state, run.cancel_requested) == (State.RUNNING, True)
     assert buttons(page(admin_client, path)) == []
     run.end("me", State.CANCELLED, timezone.now())
-    assert buttons(page(admin_client, path)) == ["resume", "retry"]
     assert asked(admin_client, run, "retry")[1] == [
         "<b>spam</b> over inbox.Message continues once its command is called: "
         "manage.py loopai_batch spam --queryset inbox.Message --retry-failed",
@@ -219,8 +322,12 @@ def test_deleting_asks_with_numbers_and_spares_live_runs(admin_client: Client, r
         BatchFailure(run=run, digest=f"{key}", key=f"row {key}", code="program") for key in range(1000)
     )
     path = f"{RUNS}{run.pk}/delete/"
-    assert "is running" in page(admin_client, path)
+    assert admin_client.get(path).status_code == 403
+    assert f'href="{path}"' not in page(admin_client, f"{RUNS}{run.pk}/change/")
+    data = {"action": "delete_selected", "_selected_action": [run.pk]}
+    assert "is running" in admin_client.post(RUNS, data).content.decode()
     run.end("me", State.CANCELLED, timezone.now())
+    assert f'href="{path}"' in page(admin_client, f"{RUNS}{run.pk}/change/")
     text = page(admin_client, path)
     assert "1003" in text
     assert "row 500" not in text

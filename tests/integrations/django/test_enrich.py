@@ -6,24 +6,24 @@ import io
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.core import serializers
 from django.core.checks import ERROR, run_checks
 from django.core.management import CommandError, call_command
 from django.db import connection, models, transaction
 from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from inbox.models import Category, Entry, Letter, Mail, Note, Reminder, ShownEntry
 
-from loopai.contrib.django import enqueue, enrich, enrich_action
-from loopai.contrib.django.enrichment import declarations, enriching, outbox, saving
+from loopai.contrib.django import enqueue, enrich
+from loopai.contrib.django.enrichment import declarations, outbox, saving
 from loopai.contrib.django.enrichment.declarations import Declaration
 from loopai.contrib.django.models import BatchRun, PendingRow
 from loopai.exceptions import ConfigurationError
@@ -32,29 +32,6 @@ from loopai.testing import FakeLoopai, ProgramError
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Declare = Callable[..., Declaration]
-
-
-@pytest.fixture
-def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
-    """`enrich`, undone when the test ends."""
-    made: list[Declaration] = []
-    monkeypatch.setattr(saving, "_inline", saving._Inline())
-
-    def one(model: Any = Mail, task: str = "spam", **options: Any) -> Declaration:
-        given = {"mapping": ["subject=subject"], "save_to": ["label=output.label"], **options}
-        made.append(enrich(model, task, **given))
-        return made[-1]
-
-    yield one
-    for declaration in made:
-        enriching.forget(declaration)
-
-
-@pytest.fixture
-def spam(loopai_fake: FakeLoopai) -> Any:
-    task = loopai_fake.task("spam")
-    task.returns({"label": "ham", "score": 7})
-    return task
 
 
 def pending(*words: Any, **options: Any) -> tuple[int, str]:
@@ -201,6 +178,56 @@ def test_a_missing_table_is_no_error_of_a_save(declare: Declare, spam: Any, capl
         with connection.schema_editor() as editor:
             editor.create_model(PendingRow)
     assert "saved without its entry" in caplog.text
+
+
+def test_what_a_save_costs_the_database(declare: Declare, spam: Any) -> None:
+    """Without a transaction the saver takes its entry as it puts it in: no statement and no commit more for that."""
+    declare()
+    Mail.objects.create(subject="the task is looked up")
+    with CaptureQueriesContext(connection) as asked:
+        Mail.objects.create(subject="x")
+    verbs = [query["sql"].split()[0] for query in asked if query["sql"].split()[0] not in {"BEGIN", "COMMIT", "START"}]
+    taking = [] if outbox.can_take_at_once("default") else ["UPDATE", "SELECT"]
+    # SQLite refuses to write after a read, where another process wrote in between.
+    first = ["UPDATE"] if connection.vendor == "sqlite" else []
+    assert verbs == ["INSERT", "INSERT", *taking, "SELECT", *first, "SELECT", "SELECT", "UPDATE", "DELETE"]
+    assert (spam.call_count, left()) == (2, [])
+
+
+def test_an_entry_that_was_taken_at_once_is_anothers_once_the_row_is_saved_again(declare: Declare, spam: Any) -> None:
+    """While the request is under way it is leased; a save from elsewhere takes it, and its result is what stays."""
+    declare(when="always")
+    Mail.objects.create(subject="the task is looked up")
+    leases: list[Any] = []
+
+    def save_again() -> None:
+        leases.extend(PendingRow.objects.values_list("revision", "lease_until"))
+        spam.returns({"label": "spam"})
+        changed = Mail.objects.get(subject="old")
+        changed.subject = "new"
+        changed.save()
+
+    meanwhile(spam, save_again)
+    mail = Mail.objects.create(subject="old")
+    ((revision, lease_until),) = leases
+    assert (revision, lease_until > timezone.now()) == (1, True)
+    assert [given["subject"] for given in spam.inputs][1:] == ["old", "new"]
+    assert (Mail.objects.get(pk=mail.pk).label, mail.label, left()) == ("spam", "", [])
+
+
+def test_entries_taken_at_once_are_given_back_where_they_cannot_be_carried_out(declare: Declare, spam: Any) -> None:
+    """Whatever it is: a worker need not wait for the lease."""
+    one = declare()
+    Mail.objects.create(subject="the task is looked up")
+    saving._inline.work = lambda *_: None  # as if the process were killed
+    Mail.objects.create(subject="killed")
+    assert [entry.owner != "" for entry in PendingRow.objects.all()] == [True]
+    assert (pending()[0], len(left())) == (0, 1)
+    del saving._inline.work  # the class's own again
+    object.__setattr__(one, "within", 0.0)
+    Mail.objects.create(subject="no time")
+    assert [entry.owner != "" for entry in PendingRow.objects.order_by("created_at")] == [True, False]
+    assert (pending()[0], len(left())) == (0, 1)
 
 
 # What is refused
@@ -647,33 +674,11 @@ def test_rows_locked_by_another_transaction_are_left_to_it(declare: Declare, spa
     assert (pending()[0], Mail.objects.get().label) == (0, "ham")
 
 
-class _Mails(admin.ModelAdmin):
-    actions = (enrich_action("spam:label"),)
-    list_filter = ("score",)
-
-
 def _act(client: Any, mails: list[Mail], **more: Any) -> list[str]:
     """The messages after the action on the changelist of mails."""
     given = {"action": "loopai_enrich_spam_label", "_selected_action": [mail.pk for mail in mails], **more}
     answer = client.post("/admin/inbox/mail/", given, follow=True)
     return [re.sub("<.*", "", str(message)).strip() for message in answer.context["messages"]]
-
-
-@pytest.fixture
-def mail_admin() -> Iterator[None]:
-    from importlib import reload
-
-    from django.conf import settings
-    from django.urls import clear_url_caches
-
-    admin.site.register(Mail, _Mails)
-    urls = __import__(settings.ROOT_URLCONF, fromlist=["urlpatterns"])
-    clear_url_caches()
-    reload(urls)
-    yield
-    admin.site.unregister(Mail)
-    clear_url_caches()
-    reload(urls)
 
 
 @pytest.mark.usefixtures("mail_admin")

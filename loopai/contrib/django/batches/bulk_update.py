@@ -22,8 +22,10 @@ MOST_AT_ONCE = 1000
 
 def empty(field: Any) -> Q:
     """The rows in which a field holds nothing: NULL, or an empty text."""
-    found = Q(**{f"{field.name}__isnull": True}) if field.null else Q(pk__in=())
-    return found | Q(**{field.name: ""}) if isinstance(field, (models.CharField, models.TextField)) else found
+    found = Q(**{f"{field.name}__isnull": True}) if field.null else Q()
+    if isinstance(field, (models.CharField, models.TextField)):
+        found |= Q(**{field.name: ""})
+    return found or Q(pk__in=())
 
 
 def update(using: str, model: type[models.Model], fields: Sequence[Any], changes: Sequence[Change],

@@ -18,7 +18,7 @@ from ....batch.engine.run import Run
 from ....batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS, Scheduler
 from ....batch.engine.stopping import Stop
 from ....batch.options import MaxErrors
-from ....batch.reporting.quality import Expectation
+from ....batch.reporting.quality import Expectation, Quality
 from ....batch.reporting.snapshot import Snapshot, Watcher
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.prescan import Prescan
@@ -147,17 +147,24 @@ def carry_out(
         made.close()
     made.missed = made.reader.skipped - earlier
     state, error_text = _state(run, made, summary)
-    if not _end(run, owner, database, state, error_text):
+    if not _end(run, owner, database, state, error_text, made.statistics.quality):
         raise LeaseLost(f"run {run.pk} was taken over while it was carried out here")
     return made, summary
 
 
-def _end(run: BatchRun, owner: str, database: Database, state: Any, error: str) -> bool:
+def _end(
+    run: BatchRun, owner: str, database: Database, state: Any, error: str, quality: Optional[Quality] = None
+) -> bool:
+    compared = 0 if quality is None else quality.rows
+    correct = 0 if quality is None else quality.right
+
     def arrived() -> Optional[bool]:
         run.refresh_from_db()
         return True if run.state == state and not run.owner else None
 
-    return database.attempt(lambda: run.end(owner, state, timezone.now(), error), arrived)
+    return database.attempt(
+        lambda: run.end(owner, state, timezone.now(), error, compared=compared, correct=correct), arrived
+    )
 
 
 def _state(run: BatchRun, made: Run, summary: Summary) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 import time
@@ -25,6 +26,15 @@ _LOOK_SECONDS = 0.5
 def owner_name() -> str:
     """A name for this process: host and process, by which others on this host see that it was killed."""
     return f"{socket.gethostname()[:100]}:{os.getpid()}:{uuid4().hex[:12]}"
+
+
+def person() -> str:
+    """Who starts a run here: the system's user and the host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = ""
+    return f"{user or 'unknown'}@{socket.gethostname()}"[:200]
 
 
 def was_killed(owner: str) -> bool:

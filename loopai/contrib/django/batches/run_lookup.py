@@ -15,7 +15,7 @@ from ....exceptions import ConfigurationError, RunInProgress
 from ....modes import CONTINUE, OVERWRITE, RESUME, RETRY_FAILED
 from ..models import BatchRun
 from .bulk_update import empty
-from .leases import LEASE_SECONDS, wait_until_free
+from .leases import LEASE_SECONDS, person, wait_until_free
 from .plan import Plan
 from .queryset import QuerysetRows
 from .targets import Target, targets_of
@@ -200,6 +200,7 @@ def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, comma
         fingerprint=plan.fingerprint,
         options={**plan.kept(), "versions": [] if plan.active_version is None else [plan.active_version]},
         command=command,
+        started_by=person(),
         upper_key=upper,
         total=total,
     )

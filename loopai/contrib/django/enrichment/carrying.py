@@ -32,6 +32,7 @@ from ....batch.rows import CANCELLED, ERROR, Outcome
 from ....exceptions import ConnectionException, LoopaiException, RateLimitException, ServerException
 from ....preparation import batch_sender
 from ....shell.command import find_task
+from ....transports.watchdog import Chore, watchdog
 from ..batches.bulk_update import empty
 from ..batches.leases import BEAT_SECONDS, LEASE_SECONDS
 from ..batches.queryset import KeyedRow
@@ -84,14 +85,18 @@ class KnownTasks:
 
     def get(self, declaration: Declaration, client: SyncLoopaiClient, timeout: Optional[float] = None) -> Any:
         """The id of a declaration's task and its active version. Raises `LoopaiException` and `ConfigurationError`."""
-        known = self._known.get(declaration.name)
-        # A test's stand-in, or changed settings, are another client. A task without a program may have one by now.
-        if known is not None and known[0] is client and (declaration.version or known[2]) is not None:
-            return known[1:]
+        if self.is_ready(declaration, client):
+            return self._known[declaration.name][1:]
         asked = client if timeout is None else client.with_options(timeout=timeout, deadline=timeout, max_retries=0)
         task = find_task(asked, declaration.task)
         self._known[declaration.name] = client, str(task.id), task.active_version
         return str(task.id), task.active_version
+
+    def is_ready(self, declaration: Declaration, client: SyncLoopaiClient) -> bool:
+        """Whether the task is known, with a program, so that `get` asks nobody."""
+        known = self._known.get(declaration.name)
+        # A test's stand-in, or changed settings, are another client. A task without a program may have one by now.
+        return known is not None and known[0] is client and (declaration.version or known[2]) is not None
 
     def forget(self, declaration: Declaration) -> None:
         """Look the task up anew: its program may be another."""
@@ -99,6 +104,27 @@ class KnownTasks:
 
 
 known_tasks = KnownTasks()
+
+
+class _Plans(threading.local):
+    """The plans of declarations with their fields looked up, which is not done anew for each save of a thread."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], ResolvedPlan] = {}
+
+    def get(self, declaration: Declaration, task_id: str, version: Optional[int], using: str) -> ResolvedPlan:
+        """The plan of a declaration, with nothing that its targets have kept of earlier values."""
+        wanted = declaration.plan(task_id, version, using)
+        resolved = self._known.get((declaration.name, using))
+        if resolved is None or resolved.plan != wanted:
+            resolved = ResolvedPlan(wanted, using, declaration.model._base_manager.all())
+            self._known[declaration.name, using] = resolved
+        for target in resolved.targets:
+            target.forget()
+        return resolved
+
+
+_plans = _Plans()
 
 
 def carry(
@@ -126,8 +152,7 @@ def carry(
     except Exception:
         outbox.release(using, owner, ids, seconds=60.0)
         raise
-    plan = declaration.plan(task_id, version, using)
-    resolved = ResolvedPlan(plan, using, declaration.model._base_manager.all())
+    resolved = _plans.get(declaration, task_id, version, using)
     entries = {entry.key: entry for entry in taken}
     rows = []
     found: dict[str, Any] = {}
@@ -170,13 +195,11 @@ def _executed(
         return [], None, False
     ends = Stop(grace=0.0)
     forget = stop.on_request(ends)
-    timer: Optional[threading.Timer] = None
+    alarm = Chore(ends)  # rung by the thread that bounds every call: another one for each save would cost its start
     if until is not None:
         left = until - clock()
         client = client.with_options(timeout=max(left, 0.001))
-        timer = threading.Timer(max(left, 0.0), ends)
-        timer.daemon = True
-        timer.start()
+        watchdog.set(alarm, max(left, 0.0))
     sender = _StoppingSender(batch_sender(client), ends, splits=min(entry.tries for entry in taken) >= PATIENCE)
     made = Run(
         call_of(resolved.plan.task_id, resolved.plan, plain=resolved.rows.plain),
@@ -190,8 +213,7 @@ def _executed(
         outcomes = list(threads.perform(Driver(lambda _: made, sender, ends, emits=True, raises=False)))
     finally:
         forget()
-        if timer is not None:
-            timer.cancel()
+        watchdog.unset(alarm)
     late = until is not None and clock() >= until
     return outcomes, sender.error or made.scheduler.error, late
 
@@ -285,13 +307,13 @@ class _EntryWriter(OutcomeWriter):
         connection: Any = connections[using]
         skip: bool = connection.features.has_select_for_update_skip_locked
         pairs = self._cleaned(ended)
-        held = outbox.held(using, owner, [entry.pk for entry in self._entries.values()])
+        ids = [entry.pk for entry in self._entries.values()]
         with transaction.atomic(using=using):
             if connection.vendor == "sqlite":
                 # It refuses to write after a read, where another process wrote in between.
-                held.update(owner=owner)
+                outbox.held(using, owner, ids).update(owner=owner)
             there = self._there([change[0] for _, change in pairs], skip_locked=skip)
-            revisions = dict(held.select_for_update(skip_locked=skip).values_list("pk", "revision"))
+            revisions = outbox.locked(using, owner, ids)
             mine = {entry.pk for entry in self._entries.values() if revisions.get(entry.pk) == entry.revision}
             wanted = [pair for pair in pairs if pair[1][0] in there and self._entry(pair[0]).pk in mine]
             self._write(wanted)
@@ -308,7 +330,7 @@ class _EntryWriter(OutcomeWriter):
                 elif entry.pk not in busy:
                     done.add(entry.pk)
             carried.done = len(done & mine)
-            outbox.remove(using, owner, done & mine)
+            outbox.remove(using, owner, sorted(done & mine))
             others = [other for other in after(self._declaration) if not callable(other.when)]
             if written and others:
                 outbox.put([(other, change[0]) for other in others for _, change in written], using)

@@ -16,6 +16,7 @@ from django.utils import timezone
 from ....batch.reporting.quality import storable
 from .. import keys
 from ..batches.bulk_update import empty
+from ..batches.leases import LEASE_SECONDS
 from ..batches.queryset import name_of
 from ..models import PendingRow
 from ..models.parts import LONGEST_MESSAGE
@@ -31,11 +32,12 @@ State = PendingRow.State
 
 _FIELDS = [
     PendingRow._meta.get_field(name)
-    for name in ("id", "declaration", "key", "revision", "state", "due_at", "tries", "owner", "code", "message",
-                 "created_at")
+    for name in ("id", "declaration", "key", "revision", "state", "due_at", "tries", "owner", "lease_until", "code",
+                 "message", "created_at")
 ]  # fmt: skip
-_RENEWED = ("state", "due_at", "tries", "owner", "code", "message")
+_RENEWED = ("state", "due_at", "tries", "owner", "lease_until", "code", "message")
 """What a save sets anew in an entry that is there: whoever holds it has lost it."""
+_RETURNED = [PendingRow._meta.get_field(name).column for name in ("id", "revision")]
 
 
 def key_of(declaration: Declaration, pk: Any) -> str:
@@ -61,27 +63,42 @@ def entries(using: str) -> Any:
     return PendingRow.objects.using(using).order_by()
 
 
-def put(wanted: Iterable[tuple[Declaration, Any]], using: str) -> list[str]:
-    """Put in entries for declarations and keys of rows, or raise their revisions; gives their ids in that order.
+def put(wanted: Iterable[tuple[Declaration, Any]], using: str, owner: str = "") -> list[PendingRow]:
+    """Put in entries for declarations and keys of rows, or raise their revisions; gives them in that order.
 
-    Part of the caller's transaction.
+    Part of the caller's transaction. With `owner` they are taken at once, and their revisions are the database's; only
+    where `can_take_at_once`.
     """
     connection: Any = connections[using]
     now = timezone.now()
+    lease = {"owner": owner, "lease_until": now + timedelta(seconds=LEASE_SECONDS)} if owner else {}
     made = []
     for declaration, pk in wanted:
         key = key_of(declaration, pk)
         entry_id = id_of(declaration, key)
-        made.append(PendingRow(id=entry_id, declaration=declaration.name, key=key, due_at=now, created_at=now))
+        made.append(PendingRow(id=entry_id, declaration=declaration.name, key=key, due_at=now, created_at=now, **lease))
     # By id: two that put in several at once then wait for each other in one direction only.
     ordered = sorted(made, key=lambda entry: entry.id)
     values = ", ".join([f"({', '.join(['%s'] * len(_FIELDS))})"] * len(made))
     params = [
         field.get_db_prep_save(getattr(entry, field.attname), connection) for entry in ordered for field in _FIELDS
     ]
+    statement = _insert(connection, f"VALUES {values}")
     with connection.cursor() as cursor:
-        cursor.execute(_insert(connection, f"VALUES {values}"), params)
-    return [entry.id for entry in made]
+        if owner:
+            cursor.execute(f"{statement} RETURNING {', '.join(map(connection.ops.quote_name, _RETURNED))}", params)
+            revisions = dict(cursor.fetchall())
+            for entry in made:
+                entry.revision = revisions[entry.id]
+        else:
+            cursor.execute(statement, params)
+    return made
+
+
+def can_take_at_once(using: str) -> bool:
+    """Whether the database says what the INSERT of an entry came to: MySQL does not."""
+    features: Any = connections[using].features
+    return bool(features.can_return_columns_from_insert)
 
 
 def put_all(declaration: Declaration, queryset: QuerySet[Any], using: str) -> int:
@@ -99,7 +116,7 @@ def put_all(declaration: Declaration, queryset: QuerySet[Any], using: str) -> in
         "id": MD5(Concat(Value(f"{declaration.name}:"), key, output_field=models.TextField())),
         "key": key,
         "declaration": declaration.name, "revision": 1, "state": str(State.PENDING), "due_at": now, "tries": 0,
-        "owner": "", "code": "", "message": "", "created_at": now,
+        "owner": "", "lease_until": None, "code": "", "message": "", "created_at": now,
     }  # fmt: skip
     columns = {
         f"loopai_{field.name}": selected[field.name] if field.name in {"id", "key"}
@@ -180,10 +197,39 @@ def held(using: str, owner: str, ids: Iterable[str]) -> Any:
     return entries(using).filter(pk__in=list(ids), owner=owner)
 
 
-def remove(using: str, owner: str, ids: Iterable[str]) -> None:
+def locked(using: str, owner: str, ids: Sequence[str]) -> dict[str, int]:
+    """The revisions of what is still `owner`'s, locked until the transaction ends; without those that another one has.
+
+    In SQL, as `put` and `remove` are: each save of a row pays for what the ORM takes to make the statements.
+    """
+    connection: Any = connections[using]
+    features = connection.features
+    lock = ""
+    if features.has_select_for_update:
+        lock = connection.ops.for_update_sql(skip_locked=features.has_select_for_update_skip_locked)
+    columns = ", ".join(map(connection.ops.quote_name, _RETURNED))
+    where, params = _mine(connection, owner, ids)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {columns} FROM {where} {lock}", params)  # noqa: S608  # names are the model's, quoted
+        return dict(cursor.fetchall())
+
+
+def remove(using: str, owner: str, ids: Sequence[str]) -> None:
     """Take out what is still `owner`'s: it is done."""
-    mine = held(using, owner, ids)
-    mine._raw_delete(using)  # one statement: nothing refers to an entry, and no signal is sent for one
+    if not ids:
+        return
+    connection: Any = connections[using]
+    where, params = _mine(connection, owner, ids)
+    with connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {where}", params)  # noqa: S608  # names are the model's, quoted
+
+
+def _mine(connection: Any, owner: str, ids: Sequence[str]) -> tuple[str, list[str]]:
+    """The table, and the condition that `held` has, with its parameters."""
+    quote = connection.ops.quote_name
+    table, columns = quote(PendingRow._meta.db_table), {field.name: quote(field.column) for field in _FIELDS}
+    marks = ", ".join(["%s"] * len(ids))
+    return f"{table} WHERE {columns['owner']} = %s AND {columns['id']} IN ({marks})", [owner, *ids]
 
 
 def beat(using: str, owner: str, ids: Iterable[str], lease_seconds: float) -> None:

@@ -18,9 +18,10 @@ from ....batch.engine.stopping import Stop
 from ..batches.database import Database
 from ..batches.leases import LEASE_SECONDS, owner_name
 from ..clients import get_client
+from ..models import PendingRow
 from . import outbox
 from .carrying import carry, known_tasks
-from .declarations import CELERY, INLINE, TASKS, Declaration, declared
+from .declarations import CELERY, INLINE, TASKS, Declaration, before, declared
 
 logger = logging.getLogger("loopai")
 
@@ -40,7 +41,7 @@ SHORTEST = 0.01
 class _Saved:
     """A row that was saved: its entry, and the instance with the values that its targets had."""
 
-    def __init__(self, declaration: Declaration, entry: str, instance: models.Model) -> None:
+    def __init__(self, declaration: Declaration, entry: PendingRow, instance: models.Model) -> None:
         self.declaration = declaration
         self.entry = entry
         self.instance = instance
@@ -87,8 +88,8 @@ def notify(using: str, saved: Iterable[_Saved]) -> None:
         engine = one.declaration.engine
         if engine is not None:
             commit.engines.add(engine)
-        if engine == INLINE and (one.entry in commit.saved or len(commit.saved) < MOST_INLINE):
-            commit.saved[one.entry] = one
+        if engine == INLINE and (one.entry.pk in commit.saved or len(commit.saved) < MOST_INLINE):
+            commit.saved[one.entry.pk] = one
     if commit.engines:
         transaction.on_commit(commit.done, using=using)
 
@@ -162,20 +163,24 @@ def _save(wanted: list[Declaration], instance: models.Model, using: str) -> None
     names = ", ".join(one.name for one in wanted)
     nested = connection.in_atomic_block or not connection.get_autocommit()
 
-    def put() -> list[str]:
+    owner = ""
+
+    def put() -> list[PendingRow]:
         # An error must not end the saver's transaction; without one, the statement is its own.
         with transaction.atomic(using=using) if nested else nullcontext():
-            return outbox.put([(one, instance.pk) for one in wanted], using)
+            return outbox.put([(one, instance.pk) for one in wanted], using, owner)
 
     try:
-        ids = Database(using).attempt(put)
+        if not nested and _inline.is_ready(wanted) and outbox.can_take_at_once(using):
+            owner = owner_name()  # no commit has to be waited for: what is put in is taken by the same statement
+        entries = Database(using).attempt(put)
     except Exception:
         if connection.needs_rollback:
             raise  # the database gave the saver's transaction up, and the save with it: not to be hidden
         logger.exception("enrich %s: row %r was saved without its entry", names, instance.pk)
         return
     try:
-        notify(using, [_Saved(one, entry, instance) for one, entry in zip(wanted, ids)])
+        notify(using, [_Saved(one, entry, instance) for one, entry in zip(wanted, entries)])
     except transaction.TransactionManagementError:  # autocommit is off: nobody says when the commit is
         logger.warning("enrich %s: autocommit is off: left to `loopai_batch --pending`", names)
 
@@ -198,18 +203,32 @@ class _Inline:
         self._ends = 0
         self._paused_until = float("-inf")
 
+    def is_ready(self, wanted: list[Declaration]) -> bool:
+        """Whether all of these can be carried out at this moment, as far as is known without a request."""
+        return self._clock() >= self._paused_until and all(
+            one.engine == INLINE and not before(one) and known_tasks.is_ready(one, get_client(one.alias))
+            for one in wanted
+        )
+
     def work(self, using: str, saved: list[_Saved]) -> None:
-        """Carry out the entries of one commit."""
+        """Carry out the entries of one commit; give back those that were taken as they were put in, and cannot be."""
+        held = {one.entry.pk: one.entry for one in saved if one.entry.owner}
+        try:
+            if saved and self._clock() >= self._paused_until:
+                self._work(using, saved, held)
+        finally:
+            for entry in held.values():
+                outbox.release(using, entry.owner, [entry.pk])
+
+    def _work(self, using: str, saved: list[_Saved], held: dict[str, PendingRow]) -> None:
         began = self._clock()
-        if began < self._paused_until or not saved:
-            return
         late = False
         for declaration in declared():
-            mine = {one.entry: one for one in saved if one.declaration.name == declaration.name}
+            mine = {one.entry.pk: one for one in saved if one.declaration.name == declaration.name}
             until = began + declaration.within
             if not mine or until - self._clock() < SHORTEST:
                 continue
-            late = self._carry(declaration, using, mine, until) or late
+            late = self._carry(declaration, using, mine, held, until) or late
         self._ends = self._ends + 1 if late else 0
         if self._ends >= ENDS_IN_A_ROW:
             self._ends = 0
@@ -219,7 +238,14 @@ class _Inline:
                 PAUSE_SECONDS,
             )
 
-    def _carry(self, declaration: Declaration, using: str, mine: dict[str, _Saved], until: float) -> bool:
+    def _carry(
+        self,
+        declaration: Declaration,
+        using: str,
+        mine: dict[str, _Saved],
+        held: dict[str, PendingRow],
+        until: float,
+    ) -> bool:
         """Gives whether the time was up."""
         client = get_client(declaration.alias)
         began = self._clock()
@@ -230,10 +256,12 @@ class _Inline:
             return self._clock() >= until
         if version is None and declaration.version is None:
             return False  # its first execution makes the program, which takes as long as it takes
-        owner = owner_name()
-        taken = outbox.take(using, declaration, owner, LEASE_SECONDS, list(mine))
+        taken = [held.pop(entry) for entry in mine if entry in held]
+        if not taken:
+            taken = outbox.take(using, declaration, owner_name(), LEASE_SECONDS, list(mine))
         if not taken:
             return False
+        owner = taken[0].owner
         carried = carry(declaration, using, owner, taken, client, Stop(0.0), until=until, clock=self._clock)
         for entry, values in carried.written.items():
             _show(mine[entry], values)

@@ -89,6 +89,18 @@ class Migration(migrations.Migration):
                         blank=True, default=dict, help_text="What workers counted, but for rows that failed."
                     ),
                 ),
+                (
+                    "compared",
+                    models.PositiveBigIntegerField(default=0, help_text="Rows whose right answer is known (--expect)."),
+                ),
+                (
+                    "correct",
+                    models.PositiveBigIntegerField(default=0, help_text="Compared rows whose result is that answer."),
+                ),
+                (
+                    "started_by",
+                    models.CharField(blank=True, help_text="Who started it: user and host.", max_length=200),
+                ),
                 ("owner", models.CharField(blank=True, max_length=200)),
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
                 ("heartbeat_at", models.DateTimeField(blank=True, null=True)),
@@ -120,6 +132,9 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("task_id", models.UUIDField(blank=True, null=True)),
+                ("severity", models.CharField(blank=True, max_length=50)),
+                ("message", models.TextField(blank=True, help_text="What the server says happened.")),
+                ("payload", models.TextField(blank=True, help_text="The event's data, as JSON.")),
                 ("sent_at", models.DateTimeField(help_text="By the signed body.")),
                 ("received_at", models.DateTimeField(auto_now_add=True, db_index=True)),
             ],

@@ -8,16 +8,23 @@ from django.db import models
 class HandledEvent(models.Model):
     """An event that was handled once, and is not handled again.
 
-    The record holds nothing of the event's data. While it is there, a repetition of the delivery has no effect.
+    While the record is there, a repetition of the delivery has no effect. `loopai_prune` removes it, with what
+    the server wrote.
     """
 
     LONGEST_TYPE = 50
     """Characters of an event type that are recorded; a newer server's may be longer."""
 
+    LONGEST_SEVERITY = 50
+    """The same of a severity."""
+
     event_id = models.UUIDField(primary_key=True, help_text="The id inside the signed body.")
     event_type = models.CharField(max_length=LONGEST_TYPE)
     alias = models.CharField(max_length=100, help_text="Alias in the LOOPAI setting whose secret signed the event.")
     task_id = models.UUIDField(null=True, blank=True)
+    severity = models.CharField(max_length=LONGEST_SEVERITY, blank=True)
+    message = models.TextField(blank=True, help_text="What the server says happened.")
+    payload = models.TextField(blank=True, help_text="The event's data, as JSON.")
     sent_at = models.DateTimeField(help_text="By the signed body.")
     received_at = models.DateTimeField(auto_now_add=True, db_index=True)
 

@@ -18,7 +18,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from .... import modes
-from ....batch.reporting.quality import storable
+from ....batch.reporting.quality import Quality, storable
 from ....batch.reporting.snapshot import Snapshot
 from ....option_names import in_shell
 from .. import keys
@@ -87,7 +87,10 @@ class BatchRun(models.Model):
     errors = models.PositiveBigIntegerField(default=0)
     skipped = models.PositiveBigIntegerField(default=0)
     tally = models.JSONField(default=dict, blank=True, help_text="What workers counted, but for rows that failed.")
+    compared = models.PositiveBigIntegerField(default=0, help_text="Rows whose right answer is known (--expect).")
+    correct = models.PositiveBigIntegerField(default=0, help_text="Compared rows whose result is that answer.")
 
+    started_by = models.CharField(max_length=200, blank=True, help_text="Who started it: user and host.")
     owner = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
@@ -119,6 +122,14 @@ class BatchRun(models.Model):
     def done(self) -> int:
         """Rows that ended, whichever way."""
         return int(self.ok + self.errors + self.skipped)
+
+    @property
+    def accuracy(self) -> Optional[float]:
+        """Share of the rows compared with `--expect` that are right; `None` where none was. Failed rows are apart."""
+        counted = self.tally.get("quality")
+        if counted is not None:
+            return Quality.load(counted).accuracy
+        return self.correct / self.compared if self.compared else None
 
     def snapshot(self) -> Snapshot:
         """Return the run's figures: rows, speed (`rate`, rows a second), share done (`fraction`), seconds `left`."""
@@ -222,8 +233,13 @@ class BatchRun(models.Model):
             active_seconds=F("active_seconds") + self._since_beat(now),
         )
 
-    def end(self, owner: str, state: Any, now: datetime, error: str = "") -> bool:
-        """End as `state` and give the lease back. `False` if the run is not yours now."""
+    def end(
+        self, owner: str, state: Any, now: datetime, error: str = "", *, compared: int = 0, correct: int = 0
+    ) -> bool:
+        """End as `state` and give the lease back. `False` if the run is not yours now.
+
+        `compared` and `correct` are counts of rows that are added to the run's.
+        """
         done: dict[str, Any] = {"mode": self.Mode.RUN, "finished_ranges": []} if state == self.State.FINISHED else {}
         return self._change(
             Q(state=self.State.RUNNING, owner=owner),
@@ -233,6 +249,8 @@ class BatchRun(models.Model):
             owner="",
             lease_until=None,
             active_seconds=F("active_seconds") + self._since_beat(now),
+            compared=F("compared") + compared,
+            correct=F("correct") + correct,
             **done,
         )
 

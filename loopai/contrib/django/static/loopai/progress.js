@@ -1,4 +1,5 @@
-// Keeps the progress of batch runs up to date while one of them is live. Data comes as HTML that the server escaped.
+// Keeps the progress of batch runs up to date while one of them is live, and copies commands. Data comes as HTML that the
+// server escaped.
 (function () {
   "use strict";
 
@@ -53,6 +54,24 @@
     wasLive = live;
   }
 
+  // Without JavaScript there is no button: the command can be selected.
+  function offerCopies() {
+    for (const button of document.querySelectorAll("[data-loopai-copy]")) {
+      const code = button.parentElement.querySelector("code");
+      button.hidden = false;
+      button.addEventListener("click", async function () {
+        try {
+          await navigator.clipboard.writeText(code.textContent);
+          button.textContent = "Copied";
+        } catch (error) {
+          // Only pages over https may write to the clipboard: then it is selected, for the keyboard.
+          window.getSelection().selectAllChildren(code);
+        }
+      });
+    }
+  }
+
   let wasLive = false;
   document.addEventListener("DOMContentLoaded", turn);
+  document.addEventListener("DOMContentLoaded", offerCopies);
 })();

@@ -100,6 +100,8 @@ if os.environ.get("MAILSITE_REPLICA"):
     DATABASE_ROUTERS = ["mailsite.routers.PrimaryReplica"]
 if os.environ.get("MAILSITE_OTHER"):
     DATABASES["other"] = {**DATABASES["default"], "NAME": os.environ["MAILSITE_OTHER"]}
+if os.environ.get("MAILSITE_ROUTER"):
+    DATABASE_ROUTERS = [os.environ["MAILSITE_ROUTER"]]
 
 LOOPAI = {
     "default": {
