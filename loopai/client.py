@@ -10,6 +10,7 @@ import inspect
 import sys
 import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from concurrent.futures import wait
 from os import PathLike
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Callable, Literal, Optional, TypeVar, Union, overload
@@ -19,6 +20,7 @@ from typing_extensions import Self, Unpack
 from . import models
 from ._core import operations
 from ._core.encoding import encode
+from ._core.first_executions import Settled
 from ._core.flow import Given, Sleep, Wanted
 from ._core.hooks import Hooks
 from ._core.operations import Item, Operation, failed_program, id_of
@@ -273,6 +275,9 @@ class LoopaiClient(PreparedClient):
             return result
         finally:
             flow.close()
+
+    async def _wait(self, settled: Settled, seconds: Optional[float]) -> None:
+        await asyncio.wait({asyncio.wrap_future(settled)}, timeout=seconds)
 
     # Tasks and artifacts
 
@@ -1097,6 +1102,9 @@ class SyncLoopaiClient(PreparedClient):
             return result
         finally:
             flow.close()
+
+    def _wait(self, settled: Settled, seconds: Optional[float]) -> None:
+        wait([settled], seconds)
 
     # Tasks and artifacts
 

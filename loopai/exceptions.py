@@ -271,7 +271,8 @@ class ConnectionException(LoopaiException):
     """No reply came: the network or the server's process failed. `original_exception` is what the transport raised."""
 
     retryable: bool = True
-    """Whether another attempt may succeed; False where the server's certificate is not trusted."""
+    """Whether to try again; False where the server's certificate is not trusted, and where a first execution timed out.
+    """
 
     def __init__(self, message: str, original_exception: Optional[BaseException] = None, **facts: Any) -> None:
         super().__init__(message, **facts)

@@ -16,6 +16,7 @@ from typing_extensions import Self, Unpack
 
 from . import models
 from ._core import operations
+from ._core.first_executions import FirstExecutions, FirstTurn, Settled, one_first
 from ._core.flow import Policy, Steps, call
 from ._core.hooks import CallInfo, Hooks, observed
 from ._core.limits import MOST_CONCURRENCY
@@ -64,6 +65,7 @@ class PreparedClient(ABC):
         self._names = Names()
         self._items = ItemConcurrency(config.base_url)
         self._look_ups = LookUps()
+        self._firsts = FirstExecutions(needed=not getattr(config.transport, "has_programs", False))
         if self._owns_transport and not config.local:
             _warn_once(config)
         self._configure(config)
@@ -197,12 +199,27 @@ class PreparedClient(ABC):
         return copy
 
     def _steps(self, operation: Operation[T]) -> Steps[T]:
+        if self._firsts.may_be(operation):
+            return one_first(operation, self._policy, self._firsts, self._made, self._looked_up, self._wait)
+        return self._made(operation)
+
+    def _made(
+        self, operation: Operation[T], began: Optional[float] = None, turn: Optional[FirstTurn] = None
+    ) -> Steps[T]:
         if operation.parts is None:
-            flow = call(operation, self._policy)
+            flow = call(operation, self._policy, began)
         else:
-            flow = whole(operation, operation.parts, self._policy, self._items)
-        flow = explained(flow, operation, self._policy, self._look_ups)
+            flow = whole(operation, operation.parts, self._policy, self._items, began, turn)
+        flow = explained(flow, operation, self._policy, self._look_ups, began)
         return observed(flow, operation, self._hooks) if self._hooks else flow
+
+    def _looked_up(self, operation: Operation[T], policy: Policy, began: float) -> Steps[T]:
+        flow = call(operation, policy, began)
+        return observed(flow, operation, self._hooks) if self._hooks else flow
+
+    @abstractmethod
+    def _wait(self, settled: Settled, seconds: Optional[float]) -> Any:
+        """Wait until another call of this client has settled it, at most so many seconds; or return what waits."""
 
     def _look_up(self, name: str) -> Steps[str]:
         return look_up(name, self.base_url, list(self._config.tasks), self._steps)

@@ -44,13 +44,17 @@ class LookUps:
             self._known[key] = now + REMEMBERED_SECONDS, error
 
 
-def explained(flow: Steps[T], operation: Operation[T], policy: Policy, known: LookUps) -> Steps[T]:
+def explained(
+    flow: Steps[T], operation: Operation[T], policy: Policy, known: LookUps, began: Optional[float] = None
+) -> Steps[T]:
     """Make the call; where it fails as an execution of an unknown task does, find out whether that is why.
+
+    `began` is when the deadline began, where this is a part of a longer call.
 
     Raises `NotFoundException` for a task or version that the server does not have. If the look-up fails, or both are
     there, the original error stands.
     """
-    began = policy.clock()
+    began = policy.clock() if began is None else began
     try:
         return (yield from flow)
     except ExecutionException as error:

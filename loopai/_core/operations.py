@@ -45,7 +45,8 @@ class Operation(Generic[T]):
     `limited` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
     to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
     in the body, and no error shows it should it come back. `again` makes the same operation for another task id.
-    `parts` says how a batch is sent in several requests.
+    `parts` says how a batch is sent in several requests. `first` marks a first execution, for which a program may be
+    made: it is not repeated after a timeout. `only_item` gives, of a reply to one item, its members on the wire.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Operation(Generic[T]):
     again: Optional[Callable[[str], Operation[T]]] = field(default=None, repr=False)
     callers: Sequence[Mapping[Any, Any]] = ()
     parts: Optional[BatchParts[T]] = field(default=None, repr=False)
+    first: bool = False
+    only_item: Optional[Callable[[T], Mapping[str, Any]]] = field(default=None, repr=False)
 
 
 @dataclass

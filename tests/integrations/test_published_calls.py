@@ -45,7 +45,7 @@ def call(request: pytest.FixtureRequest) -> Both:
 
 
 def keys(server: StandIn) -> list[str]:
-    return [request.headers["idempotency-key"] for request in server.requests]
+    return [request.headers["idempotency-key"] for request in server.posts]
 
 
 def test_a_batch_is_one_reply_of_several(call: Both) -> None:
@@ -78,7 +78,7 @@ def test_nothing_goes_out_again_after_a_real_failure_that_stops(call: Both) -> N
     server = StandIn(fails=0.5)
     items = [{"id": str(number), "input": {"n": number, "error": "boom"}} for number in range(20)]
     found = call(server, "batch_execute_advanced", task_id=TASK, items=items, stop_on_first_error=True)
-    assert len(server.requests) == 1
+    assert len(server.posts) == 1
     assert {item.error_message == "boom" or "may have run" in item.error_message for item in found.results} == {True}
     assert found.failure_count == 20
 
@@ -88,7 +88,7 @@ def test_without_retries_an_item_is_sent_once(call: Both, options: dict[str, Any
     """And says that it may have run."""
     server = StandIn()
     found = call(server, "batch_execute", TASK, [{"n": number} for number in range(20)], client=options)
-    assert len(server.requests) == 1
+    assert len(server.posts) == 1
     failed = [item for item in found.results if not item.success]
     assert failed
     assert all("may have run" in item.error_message for item in failed)
@@ -102,7 +102,7 @@ def test_an_item_that_fails_alone_too_is_left(call: Both) -> None:
     found = call(server, "batch_execute", TASK, given)
     assert [item.success for item in found.results] == [number != 7 for number in range(20)]
     assert "failed again" in found.results[7].error_message
-    assert len(server.requests) <= 5
+    assert len(server.posts) <= 5
 
 
 def test_a_server_that_can_run_nothing_is_left_after_the_retries(call: Both) -> None:
@@ -110,7 +110,7 @@ def test_a_server_that_can_run_nothing_is_left_after_the_retries(call: Both) -> 
     server = StandIn()
     found = call(server, "batch_execute", TASK, [{"poison": number} for number in range(4)])
     assert found.failure_count == 4
-    assert len(server.requests) <= 6
+    assert len(server.posts) <= 6
 
 
 def test_one_deadline_holds_for_all_requests(call: Both) -> None:
@@ -180,7 +180,7 @@ async def test_a_coalesced_call_without_retries_says_that_it_may_have_run() -> N
     server = StandIn(limit=None, fails=1.0)
     async with LoopaiClient(URL, transport=server, coalesce=True, max_retries=0) as client:
         results = await asyncio.gather(*(client.execute(TASK, n) for n in range(5)), return_exceptions=True)
-    assert len(server.requests) == 1
+    assert len(server.posts) == 1
     assert all(isinstance(each, ExecutionException) and "may have run" in each.message for each in results)
 
 
@@ -192,7 +192,8 @@ def test_an_unknown_task_is_not_found(call: Both) -> None:
     server = StandIn(limit=None)
     with pytest.raises(NotFoundException, match=UNKNOWN):
         call(server, "execute", UNKNOWN, 1)
-    assert [request.method for request in server.requests] == ["POST", "GET"]
+    assert [request.method for request in server.requests] == ["GET", "POST", "GET"]
+    assert server.look_ups == 1
 
 
 def test_an_unknown_version_is_not_found(call: Both) -> None:
@@ -217,7 +218,7 @@ def test_an_answer_is_remembered_for_a_minute() -> None:
         for _ in range(3):
             with pytest.raises(NotFoundException):
                 client.with_options(timeout=5).execute(UNKNOWN, 1)
-    assert [request.method for request in server.requests] == ["POST", "GET", "POST", "POST"]
+    assert [request.method for request in server.requests] == ["GET", "POST", "GET", "POST", "POST"]
 
 
 async def test_coalesced_calls_of_an_unknown_task_are_not_found() -> None:

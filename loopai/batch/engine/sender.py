@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Protocol
 
+from ..._core.first_executions import OneItemFirst
 from ..._core.hooks import CallInfo
 from ..._core.operations import Operation
 from ..._core.unrun import ItemConcurrency
-from .chunks import Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
+from .chunks import AloneFirst, Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
 
 
 class Sender(Protocol):
@@ -23,7 +24,8 @@ class Sender(Protocol):
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
         """Tell the hooks that a run starts. Return what sends one request, in one attempt.
 
-        It returns the reply or raises `LoopaiException`; an asynchronous client's returns an awaitable of it.
+        It returns the reply or raises `LoopaiException`, or `OneItemFirst` where one row has to be sent alone first; an
+        asynchronous client's returns an awaitable of it.
         """
 
     def end(self, error: Optional[BaseException]) -> None:
@@ -43,7 +45,10 @@ class Requests:
         operation = prepared(chunk, self._call)
         if isinstance(operation, (TooLarge, Unsendable)):
             return operation
-        reply: Answer = self._send(operation)
+        try:
+            reply: Answer = self._send(operation)
+        except OneItemFirst:
+            return AloneFirst()
         return reply
 
     async def asend(self, chunk: Chunk) -> Answer:
@@ -51,7 +56,10 @@ class Requests:
         operation = prepared(chunk, self._call)
         if isinstance(operation, (TooLarge, Unsendable)):
             return operation
-        reply: Answer = await self._send(operation)
+        try:
+            reply: Answer = await self._send(operation)
+        except OneItemFirst:
+            return AloneFirst()
         return reply
 
     def end(self, error: Optional[BaseException]) -> None:
