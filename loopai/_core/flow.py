@@ -254,7 +254,7 @@ class _Call(Generic[T]):
             reason = str(error)
         if reason is not None:
             # Not in the handler: what was read, and a key in it, would stay on the exception as its context.
-            unreadable = replies.unreadable(reply, self.asked, reason, self.secrets())
+            unreadable = replies.unreadable(reply, self.asked, reason, self.secrets(), private=self.operation.private)
             if "EOF while parsing" in reason:
                 unreadable.broke_off = True
             raise unreadable
@@ -285,6 +285,7 @@ class _Call(Generic[T]):
                 sent=len(self.operation.content),
                 now=self.policy.time_of_day(),
                 secrets=self.secrets(),
+                private=self.operation.private,
             )
             if self.operation.addition and failure.code is None and _is_missing(failure):
                 message = f"{self.policy.base_url} has no {self.operation.name}: only the embedded server adds it"

@@ -165,10 +165,9 @@ class _Batch:
         """End the items that are still to be sent by the error of their request."""
         told = f"{type(error).__name__}: {error.message}"
         for place in self.pending:
-            unrun = self.results.get(place)
-            if unrun is not None:
-                told_of_both = left_alone(unrun.error_message, f"sending it again failed: {told}")
-                self.results[place] = self._failed(place, told_of_both, error.code)
+            if place in self.results:
+                self._leave([place], f"sending it again failed: {told}")
+                self.results[place].code = error.code
             else:
                 self.results[place] = self._failed(place, f"it did not run: {told}", error.code)
 

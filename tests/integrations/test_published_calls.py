@@ -10,8 +10,15 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from loopai import ExecutionException, LoopaiClient, NotFoundException, SyncLoopaiClient, TimeoutException
-from loopai._core.wire import Answer, Request
+from loopai import (
+    AuthenticationException,
+    ExecutionException,
+    LoopaiClient,
+    NotFoundException,
+    SyncLoopaiClient,
+    TimeoutException,
+)
+from loopai._core.wire import Answer, NoReply, Reply, Request
 
 from .standin import TASK, URL, StandIn
 
@@ -242,3 +249,77 @@ def test_the_active_version_comes_from_the_artifacts() -> None:
         server.artifacts[TASK] = [1, 2]
         assert program.refresh()
         assert program.version == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "text"),
+    [
+        (Reply(429, {}, b'{"code": "RATE_LIMIT_EXCEEDED", "message": "too many"}'), "RATE_LIMIT_EXCEEDED", "too many"),
+        (Reply(400, {}, b'{"code": "VALIDATION_ERROR", "message": "no"}'), "VALIDATION_ERROR", "no"),
+        (Reply(200, {}, b"<html>"), None, "not what a Loopai server sends"),
+        (NoReply(ConnectionRefusedError("refused"), arrived=False), None, "ConnectionException: no reply"),
+    ],
+)
+def test_what_came_back_survives_a_request_that_fails_later(
+    call: Both, fault: Answer, code: Optional[str], text: str
+) -> None:
+    """Items that ran are returned; those that could not be sent again end by that error, each by itself."""
+
+    class Failing(StandIn):
+        def _finish(self, request: Request, started: float) -> Answer:
+            return fault if len(self.posts) > 1 else super()._finish(request, started)
+
+    server = Failing(limit=None, fails=0.5)
+    given = [{"n": number} for number in range(20)]
+    found = call(server, "batch_execute", TASK, given, client={"max_retries": 1})
+    ran = [item for item in found.results if item.success]
+    failed = [item for item in found.results if not item.success]
+    assert ran
+    assert failed
+    assert [item.id for item in found.results] == [str(number) for number in range(20)]
+    assert all(item.output == {"of": given[int(item.id)]} for item in ran)
+    assert {item.code for item in failed} == {code}
+    assert all("may have run" in item.error_message and text in item.error_message for item in failed)
+    assert (found.success_count, found.failure_count) == (len(ran), len(failed))
+
+
+def test_a_deadline_that_ends_between_two_requests_keeps_what_came_back(call: Both) -> None:
+    """It is one deadline for all of them, and the error of the items that are left."""
+
+    class Slow(StandIn):
+        def _finish(self, request: Request, started: float) -> Answer:
+            if self.batches:
+                return NoReply(TimeoutError("late"), arrived=True, timed_out=True)
+            return super()._finish(request, started)
+
+    found = call(Slow(fails=0.5), "batch_execute", TASK, [{"n": n} for n in range(20)], client={"deadline": 20})
+    assert found.success_count > 0
+    assert all("TimeoutException" in item.error_message for item in found.results if not item.success)
+
+
+def test_where_nothing_came_back_the_error_is_raised(call: Both) -> None:
+    """No item of the first request ran, and the second fails."""
+
+    class Failing(StandIn):
+        def _finish(self, request: Request, started: float) -> Answer:
+            if len(self.posts) > 1:
+                return Reply(401, {}, b"{}")
+            return super()._finish(request, started)
+
+    with pytest.raises(AuthenticationException):
+        call(Failing(limit=None, fails=1.0), "batch_execute", TASK, [{"n": number} for number in range(20)])
+
+
+async def test_coalesced_calls_that_ran_keep_their_results() -> None:
+    """The others fail, as their item did."""
+
+    class Failing(StandIn):
+        def _finish(self, request: Request, started: float) -> Answer:
+            if len(self.posts) > 1:
+                return Reply(401, {}, b"{}")
+            return super()._finish(request, started)
+
+    server = Failing(limit=None, fails=0.5)
+    async with LoopaiClient(URL, transport=server, coalesce=True) as client:
+        results = await asyncio.gather(*(client.execute(TASK, n) for n in range(20)), return_exceptions=True)
+    assert {type(each).__name__ for each in results} == {"ExecutionResult", "ExecutionException"}
