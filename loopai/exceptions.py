@@ -281,7 +281,7 @@ class ConnectionException(LoopaiException):
     """No reply came: the network or the server's process failed. `original_exception` is what the transport raised."""
 
     retryable: bool = True
-    """Whether a retry may succeed; False if the server's certificate is not trusted."""
+    """Whether a retry may succeed; False for an untrusted certificate and for a first execution that timed out."""
 
     def __init__(self, message: str, original_exception: Optional[BaseException] = None, **facts: Any) -> None:
         super().__init__(message, **facts)

@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 class LoopPerformer:
     """As in an event loop: returns awaitables. See `loopai._core.checking.Performer`."""
 
-    async def waited(self, flight: Future[None], seconds: Optional[float]) -> bool:
+    async def waited(self, flight: Future[Any], seconds: Optional[float]) -> bool:
         """See `Performer`."""
         over = asyncio.wrap_future(flight)
         try:
@@ -27,7 +27,7 @@ class LoopPerformer:
 class ThreadPerformer:
     """As in the calling thread. See `loopai._core.checking.Performer`."""
 
-    def waited(self, flight: Future[None], seconds: Optional[float]) -> bool:
+    def waited(self, flight: Future[Any], seconds: Optional[float]) -> bool:
         """See `Performer`."""
         return bool(wait([flight], seconds).done)
 

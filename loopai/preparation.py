@@ -18,6 +18,7 @@ from typing_extensions import Self, Unpack
 from . import models
 from ._core import operations
 from ._core.checking import Check, InputSchemas, Performer, checked
+from ._core.first_executions import FirstExecutions, FirstTurn, one_first
 from ._core.flow import Policy, Steps, call
 from ._core.hooks import CallInfo, Hooks, observed
 from ._core.limits import MOST_CONCURRENCY
@@ -70,6 +71,7 @@ class PreparedClient(ABC):
         self._items = ItemConcurrency(config.base_url)
         self._look_ups = LookUps()
         self._schemas = InputSchemas(_made_ready)
+        self._firsts = FirstExecutions(needed=not getattr(config.transport, "has_programs", False))
         if self._owns_transport and not config.local:
             _warn_once(config)
         self._configure(config)
@@ -240,30 +242,42 @@ class PreparedClient(ABC):
     def _steps(self, operation: Operation[T]) -> Steps[T]:
         if self._config.validate_inputs and operation.pure:
             return self._checked(operation)
-        return self._sent(operation, self._policy)
+        return self._executed(operation, self._policy)
 
     def _checked(self, operation: Operation[T]) -> Steps[T]:
         """The steps of an execution: the schema of its task, where it is not known, and then what fits it."""
         policy, began = self._policy, self._policy.clock()
 
         def fetch(task: Operation[models.Task]) -> Steps[models.Task]:
-            return self._sent(task, replace(policy, max_retries=0), began)
+            return self._looked_up(task, replace(policy, max_retries=0), began)
 
         check = yield from self._schemas.check_of(str(operation.task_id), policy, fetch, self._performer)
 
         def send(fitting: Operation[T]) -> Steps[T]:
-            return self._sent(fitting, policy, began)
+            return self._executed(fitting, policy, began)
 
         if check is None:
             return (yield from send(operation))
         return (yield from checked(operation, check, self._performer, send))
 
-    def _sent(self, operation: Operation[T], policy: Policy, began: Optional[float] = None) -> Steps[T]:
+    def _executed(self, operation: Operation[T], policy: Policy, began: Optional[float] = None) -> Steps[T]:
+        """The steps of a call; an execution waits for the first of its task, or is the first."""
+        if self._firsts.may_be(operation):
+            return one_first(operation, policy, began, self._firsts, self._sent, self._looked_up, self._performer)
+        return self._sent(operation, policy, began)
+
+    def _sent(
+        self, operation: Operation[T], policy: Policy, began: Optional[float] = None, turn: Optional[FirstTurn] = None
+    ) -> Steps[T]:
         if operation.parts is None:
             flow = call(operation, policy, began)
         else:
-            flow = whole(operation, operation.parts, policy, self._items, began)
+            flow = whole(operation, operation.parts, policy, self._items, began, turn)
         flow = explained(flow, operation, policy, self._look_ups, began)
+        return observed(flow, operation, self._hooks) if self._hooks else flow
+
+    def _looked_up(self, operation: Operation[T], policy: Policy, began: float) -> Steps[T]:
+        flow = call(operation, policy, began)
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
     def _look_up(self, name: str) -> Steps[str]:

@@ -57,7 +57,7 @@ class Check(Protocol):
 class Performer(Protocol):
     """How a client waits and works beside its calls: an asynchronous one returns awaitables."""
 
-    def waited(self, flight: Future[None], seconds: Optional[float]) -> Any:
+    def waited(self, flight: Future[Any], seconds: Optional[float]) -> Any:
         """Wait until `flight` is over, at most `seconds`."""
 
     def aside(self, work: Callable[[], Any]) -> Any:

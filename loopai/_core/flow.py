@@ -254,7 +254,7 @@ class _Call(Generic[T]):
             reason = str(error)
         if reason is not None:
             # Not in the handler: what was read, and a key in it, would stay on the exception as its context.
-            unreadable = replies.unreadable(reply, self.asked, reason, self.secrets())
+            unreadable = replies.unreadable(reply, self.asked, reason, self.secrets(), private=self.operation.private)
             if "EOF while parsing" in reason:
                 unreadable.broke_off = True
             raise unreadable
@@ -285,14 +285,20 @@ class _Call(Generic[T]):
                 sent=len(self.operation.content),
                 now=self.policy.time_of_day(),
                 secrets=self.secrets(),
+                private=self.operation.private,
             )
             if self.operation.addition and failure.code is None and _is_missing(failure):
                 message = f"{self.policy.base_url} has no {self.operation.name}: only the embedded server adds it"
                 return NotSupportedException(message, status_code=answer.status, request=self.asked)
+            if self.operation.first and answer.status == 504:
+                return _late(failure)
             return failure
         cause = self.harmless(_without_frames(answer.error))
         if answer.timed_out:
-            return self.timed_out(cause)
+            late = self.timed_out(cause)
+            if self.operation.first and answer.arrived:
+                late.retryable = False
+            return late
         told = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
         message = f"no reply from {self.policy.base_url} ({told})"
         if answer.untrusted:
@@ -331,7 +337,11 @@ class _Call(Generic[T]):
         operation = self.operation
         unknown = operation.repeats and not (operation.pure and not self.policy.retry_unknown)
         if isinstance(answer, NoReply):
+            if answer.timed_out and answer.arrived and operation.first:
+                return False
             return not (answer.untrusted or answer.final) and (unknown or not answer.arrived)
+        if answer.status == 504 and operation.first:
+            return False
         # Refused before it was worked on: safe to send again, whatever it is.
         if isinstance(error, RateLimitException) or answer.status == 408:
             return True
@@ -398,6 +408,13 @@ def _without_frames(error: BaseException) -> BaseException:
         link.__traceback__ = None
         chain += [other for other in (link.__cause__, link.__context__) if other is not None and other not in chain]
     return error
+
+
+def _late(failure: LoopaiException) -> TimeoutException:
+    """The timeout of a proxy: behind it the server may still be making the program, and would make another."""
+    late = TimeoutException(failure.message)
+    late.__dict__.update(vars(failure), retryable=False, original_exception=None)
+    return late
 
 
 def _is_missing(error: LoopaiException) -> bool:

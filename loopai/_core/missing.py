@@ -49,6 +49,8 @@ def explained(
 ) -> Steps[T]:
     """Make the call; where it fails as an execution of an unknown task does, find out whether that is why.
 
+    `began` is when the deadline began, where this is a part of a longer call.
+
     Raises `NotFoundException` for a task or version that the server does not have. If the look-up fails, or both are
     there, the original error stands. `began` is as for `call`.
     """

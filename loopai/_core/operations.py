@@ -44,8 +44,11 @@ class Operation(Generic[T]):
     marks those that do so only because programs are pure, which `retry_unknown=False` holds back.
     `limited` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
     to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
-    in the body, and no error shows it should it come back. `again` makes the same operation for another task id.
-    `parts` says how a batch is sent in several requests. `apart` marks items of which each is somebody's own.
+    in the body, and no error shows it should it come back. `private` marks replies with secrets of the server's, of
+    which no error shows anything but the members of an error. `again` makes the same operation for another task id.
+    `parts` says how a batch is sent in several requests. `first` marks a first execution, for which a program may be
+    made: it is not repeated after a timeout. `only_item` gives, of a reply to one item, its members on the wire.
+    `apart` marks items of which each is somebody's own.
     """
 
     name: str
@@ -64,10 +67,13 @@ class Operation(Generic[T]):
     version: Optional[int] = None
     items: int = 1
     secret: Optional[str] = field(default=None, repr=False)
+    private: bool = False
     again: Optional[Callable[[str], Operation[T]]] = field(default=None, repr=False)
     callers: Sequence[Mapping[Any, Any]] = ()
     parts: Optional[BatchParts[T]] = field(default=None, repr=False)
     apart: bool = False
+    first: bool = False
+    only_item: Optional[Callable[[T], Mapping[str, Any]]] = field(default=None, repr=False)
 
 
 @dataclass
@@ -734,6 +740,7 @@ def subscribe_webhook(
         encode({key: value for key, value in body.items() if value is not None}),
         repeats=False,
         secret=secret,
+        private=True,
     )
 
 
@@ -743,7 +750,8 @@ def unsubscribe_webhook(subscription_id: str) -> Operation[None]:
 
 
 def list_webhooks() -> Operation[models.ReplyList[models.WebhookSubscription]]:
-    return Operation("list_webhooks", "GET", "/api/v1/webhooks", _models(models.WebhookSubscription))
+    read = _models(models.WebhookSubscription)
+    return Operation("list_webhooks", "GET", "/api/v1/webhooks", read, private=True)
 
 
 def get_webhook_history(subscription_id: str, limit: int) -> Operation[models.ReplyList[models.WebhookDelivery]]:

@@ -36,6 +36,11 @@ BODY_SHOWN = 500
 BODY_SEARCHED = 65_536
 """Bytes of such a body that are searched for secrets before its start is cut out; a header is never longer."""
 
+_OF_ERRORS = (
+    "code", "message", "details", "trace_id", "timestamp", "type", "title", "status", "detail", "errors", "traceId",
+)  # fmt: skip
+"""Members of the two kinds of error bodies."""
+
 _QUOTED = re.compile(r"'([^']+)'")
 
 
@@ -47,19 +52,21 @@ def start_of(content: bytes, secrets: Sequence[str] = ()) -> str:
 
 
 def failure(
-    reply: Reply, asked: str, *, limited: bool, sent: int, now: float, secrets: Sequence[str]
+    reply: Reply, asked: str, *, limited: bool, sent: int, now: float, secrets: Sequence[str], private: bool = False
 ) -> LoopaiException:
     """The exception that a reply with an error status stands for.
 
     `asked` says what was asked of whom. `limited` marks operations for which `INTERNAL_ERROR` means the rate
     limiter; `sent` is the request's size in bytes; `now` the time of day; `secrets` what a server or proxy may have
-    echoed.
+    echoed; of a `private` reply only the members of an error are kept.
     """
     text = start_of(reply.content, secrets)
     body: Any = text
     if not reply.cut:
         with contextlib.suppress(ValueError):  # HTML, nothing, half of something
             body = from_json(reply.content, allow_inf_nan=False)
+    if private:
+        body = {name: body[name] for name in _OF_ERRORS if name in body} if isinstance(body, dict) else None
     # What the reply is, it says in its own words: a key such as "code" must not make it another.
     code = _text(body.get("code")) if isinstance(body, dict) else None
     body = without(bounded(body), secrets)
@@ -72,7 +79,7 @@ def failure(
         "request": asked,
         "request_id": request_id_of(reply, secrets),
     }
-    message = _message(parts, reply, text)
+    message = _message(parts, reply, None if private else text)
     status = reply.status
     if status == 429:
         return RateLimitException(message, retry_after=retries.retry_after(reply.headers, now), **facts)
@@ -131,10 +138,14 @@ def too_large(reply: Reply, limit: int, asked: str, secrets: Sequence[str]) -> R
     )
 
 
-def unreadable(reply: Reply, asked: str, reason: str, secrets: Sequence[str]) -> ServerException:
-    """The exception for a reply that said yes and is not what the contract says."""
+def unreadable(
+    reply: Reply, asked: str, reason: str, secrets: Sequence[str], *, private: bool = False
+) -> ServerException:
+    """The exception for a reply that said yes and is not what the contract says; nothing of a `private` one is kept."""
     text, reason = start_of(reply.content, secrets), shortened(without(reason, secrets))
     shown = f"; it starts {text[:80]!r}" if text else "; its body is empty"
+    if private and text:
+        text, shown = "", "; its body is not shown, as it may hold secrets"
     return ServerException(
         f"the reply is not what a Loopai server sends: {reason}{shown}",
         status_code=reply.status,
@@ -144,7 +155,7 @@ def unreadable(reply: Reply, asked: str, reason: str, secrets: Sequence[str]) ->
     )
 
 
-def _message(parts: Mapping[str, Any], reply: Reply, text: str) -> str:
+def _message(parts: Mapping[str, Any], reply: Reply, text: Optional[str]) -> str:
     for name in ("message", "title", "detail"):
         message = _text(parts.get(name))
         if message:
@@ -154,7 +165,10 @@ def _message(parts: Mapping[str, Any], reply: Reply, text: str) -> str:
         return "not found, and not by a Loopai server's own words: is base_url right?"
     if reply.status in {405, 501}:
         return "the server does not have this operation"
-    return f"the server answered {reply.status}" + (f": {text[:80]!r}" if text else " with an empty body")
+    answered = f"the server answered {reply.status}"
+    if text is None:
+        return f"{answered}; its body is not shown, as it may hold secrets"
+    return answered + (f": {text[:80]!r}" if text else " with an empty body")
 
 
 def _errors(parts: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional, TypeVar
 
-from ..exceptions import TimeoutException
+from ..exceptions import LoopaiException, TimeoutException
 from ..models import BatchExecuteResponse, BatchExecuteResult, ReplyInfo
 from . import retries
+from .first_executions import FirstTurn, alone
 from .flow import Policy, Sleep, Steps, call
 from .operations import BatchParts, Operation
 from .unrun import CONVICTED_AFTER, ItemConcurrency, is_unrun, left_alone, suspicions
@@ -22,12 +23,14 @@ def whole(
     policy: Policy,
     items: ItemConcurrency,
     began: Optional[float] = None,
+    turn: Optional[FirstTurn] = None,
 ) -> Steps[T]:
     """Make the call of a batch: send again what the server failed to run, and return one reply. Raises as `call`.
 
-    `began` is as for `call`.
+    `began` is when the deadline began, where this is a part of a longer call. With a `turn` the task has no program:
+    one item goes alone first.
     """
-    batch = _Batch(operation.name, parts, policy, items, policy.clock() if began is None else began)
+    batch = _Batch(operation.name, parts, policy, items, policy.clock() if began is None else began, turn)
     yield from batch.run()
     return parts.given(batch.joined())
 
@@ -41,6 +44,8 @@ class _Batch:
     policy: Policy
     items: ItemConcurrency
     began: float
+    turn: Optional[FirstTurn] = None
+    pending: list[int] = field(default_factory=list)
     results: dict[int, BatchExecuteResult] = field(default_factory=dict)
     replies: list[BatchExecuteResponse] = field(default_factory=list)
     suspects: dict[int, int] = field(default_factory=dict)
@@ -48,43 +53,63 @@ class _Batch:
     paused: float = 0.0
 
     def run(self) -> Steps[None]:
+        """Send everything. Where a later request fails, keep what came back, and end the other items by its error."""
+        self.pending = list(range(self.parts.size))
+        try:
+            while self.pending or not self.replies:
+                yield from self._next()
+        except LoopaiException as error:
+            if all(map(_failed_to_run, self.results.values())):
+                raise
+            self._give_up(error)
+
+    def _next(self) -> Steps[None]:
+        """Send a request, and take note of what it gives."""
         resends = self.policy.retry_unknown and self.policy.max_retries != 0
-        pending = list(range(self.parts.size))
-        while pending or not self.replies:
-            concurrency = self.items.allowed(self.parts.concurrency)
-            places = pending[: self.items.most_items()] if self.items.one else pending
-            response = yield from call(self._request(places, concurrency), self._policy(), self.began)
-            self.replies.append(response)
-            if len(response.results) != len(places):
-                return  # ids of the server's own: as it is
-            self.results.update(zip(places, response.results))
-            unrun = [place for place, item in enumerate(response.results) if _failed_to_run(item)]
-            again = [places[place] for place in unrun]
-            if concurrency == 1:
-                self.items.ran(item.latency_ms for item in response.results if not _failed_to_run(item))
-            if unrun:
-                self.items.failed(str(response.results[unrun[0]].error_message))
-            pending = pending[len(places) :]
-            if self.parts.stop_on_first_error and self._has_failed():
-                self._leave(again, "nothing is sent after a failed item (stop_on_first_error)")
-                self._skip(pending)
+        concurrency = self.items.allowed(self.parts.concurrency)
+        places = self.pending[: self.items.most_items()] if self.items.one else self.pending
+        goes_first = self.turn is not None and not self.turn.is_over
+        if goes_first:
+            places = places[:1]
+        request = self._request(places, concurrency)
+        response = yield from call(alone(request) if goes_first else request, self._policy(), self.began)
+        self.replies.append(response)
+        if len(response.results) != len(places):
+            self.pending = []  # ids of the server's own: as it is
+            return
+        self.results.update(zip(places, response.results))
+        if self.turn is not None and goes_first and places:
+            self.turn.ended(vars(response.results[0]))
+            if self.turn.error is not None:
+                self._end_like(response.results[0])
                 return
-            if not resends:
-                self._leave(again, "it is not sent again (retry_unknown=False or max_retries=0)")
-                again = []
-            elif concurrency == 1:
-                again = self._innocent(places, unrun)
-            if again and len(unrun) == len(places) and concurrency == 1:
-                self.fruitless += 1
-                limit = self.policy.max_retries
-                if limit is not None and self.fruitless > limit:
-                    self._leave(again, f"it is not sent again (max_retries={limit})")
-                    self._skip(pending, "the server could run no item of the requests before")
-                    return
-                yield from self._pause(retries.backoff(self.fruitless, self.policy.random()))
-            elif len(unrun) < len(places):
-                self.fruitless = 0
-            pending = again + pending
+        unrun = [place for place, item in enumerate(response.results) if _failed_to_run(item)]
+        again = [places[place] for place in unrun]
+        if concurrency == 1:
+            self.items.ran(item.latency_ms for item in response.results if not _failed_to_run(item))
+        if unrun:
+            self.items.failed(str(response.results[unrun[0]].error_message))
+        rest = self.pending[len(places) :]
+        if self.parts.stop_on_first_error and self._has_failed():
+            self._leave(again, "nothing is sent after a failed item (stop_on_first_error)")
+            self._skip(rest)
+            return
+        if not resends:
+            self._leave(again, "it is not sent again (retry_unknown=False or max_retries=0)")
+            again = []
+        elif concurrency == 1:
+            again = self._innocent(places, unrun)
+        self.pending = again + rest
+        if again and len(unrun) == len(places) and concurrency == 1:
+            self.fruitless += 1
+            limit = self.policy.max_retries
+            if limit is not None and self.fruitless > limit:
+                self._leave(again, f"it is not sent again (max_retries={limit})")
+                self._skip(rest, "the server could run no item of the requests before")
+                return
+            yield from self._pause(retries.backoff(self.fruitless, self.policy.random()))
+        elif len(unrun) < len(places):
+            self.fruitless = 0
 
     def _request(self, places: Sequence[int], concurrency: int) -> Operation[BatchExecuteResponse]:
         if len(places) == self.parts.size and concurrency == self.parts.concurrency:
@@ -124,11 +149,30 @@ class _Batch:
             item.error_message = left_alone(item.error_message, why)
 
     def _skip(self, places: Sequence[int], why: str = "an item before it failed (stop_on_first_error)") -> None:
+        """Send nothing more: end what was not sent."""
         for place in places:
             if place not in self.results:
-                self.results[place] = BatchExecuteResult(
-                    id=self.parts.ids[place], success=False, error_message=f"not sent: {why}", code="SKIPPED"
-                )
+                self.results[place] = self._failed(place, f"not sent: {why}", "SKIPPED")
+        self.pending = []
+
+    def _end_like(self, first: BatchExecuteResult) -> None:
+        """End every item as the first one ended, for which the server had no program."""
+        for place in self.pending:
+            self.results[place] = self._failed(place, first.error_message or "", first.code)
+        self.pending = []
+
+    def _give_up(self, error: LoopaiException) -> None:
+        """End the items that are still to be sent by the error of their request."""
+        told = f"{type(error).__name__}: {error.message}"
+        for place in self.pending:
+            if place in self.results:
+                self._leave([place], f"sending it again failed: {told}")
+                self.results[place].code = error.code
+            else:
+                self.results[place] = self._failed(place, f"it did not run: {told}", error.code)
+
+    def _failed(self, place: int, message: str, code: Optional[str]) -> BatchExecuteResult:
+        return BatchExecuteResult(id=self.parts.ids[place], success=False, error_message=message, code=code)
 
     def _pause(self, seconds: float) -> Steps[None]:
         policy = self.policy

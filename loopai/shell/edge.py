@@ -35,6 +35,9 @@ def at_edge(client: SyncLoopaiClient) -> SyncLoopaiClient:
 class EdgeTransport:
     """A transport that runs batches here and passes everything else on to a client's own, which stays the client's."""
 
+    has_programs = True
+    """What runs here has been made before: no execution has the server make one."""
+
     def __init__(self, client: SyncLoopaiClient) -> None:
         self._client = client
         self._lock = threading.Lock()

@@ -20,14 +20,16 @@ Whatever makes its own client takes the fake as `transport`: `LoopaiClient(trans
     >>> fake.task("turns").returns_each(["first", ProgramError("no second")])
     <FakeTask 'turns'>
     >>> fake.rate_limits(times=2, retry_after=1)
-    <FakeLoopai tasks=3 requests=1>
+    <FakeLoopai tasks=3 requests=2>
     >>> with fake.client(raise_on_error=False) as client:
     ...     [result.output for result in client.batch_execute("count", [{"text": "a"}, {"text": "bc"}]).results]
     ...     [client.execute("turns", None).error_message for _ in range(2)]
     [1, 2]
     [None, 'no second']
     >>> len(fake.requests), len(fake.calls)
-    (6, 5)
+    (9, 5)
+
+Of these requests three list a task's artifacts, which a client does before its first execution of a task.
 
 The pytest plugin that comes with loopai has the fake as fixture `loopai_fake`.
 """

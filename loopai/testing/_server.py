@@ -30,6 +30,11 @@ Answered = tuple[int, Any]
 LATENCY_MS = 1.5
 """Milliseconds that each run is said to have taken: the fake measures nothing, so results compare equal."""
 
+_PROGRAMMED = """def main(input):
+    raise RuntimeError("a test said what this task gives: only the fake runs it")
+"""
+"""The code of a program that a test has programmed, for who runs it elsewhere."""
+
 _ROUTES = {
     "create_task": "POST /api/v1/tasks",
     "list_tasks": "GET /api/v1/tasks",
@@ -162,7 +167,11 @@ class FakeServer:
 
     def list_artifacts(self, task_id: str, body: Any) -> Answered:
         task = self._known(task_id)
-        return 200, [] if task is None else task.artifacts
+        if task is None:
+            return 200, []
+        # What a test has programmed is a program, as `get_task` says.
+        programmed = [self._artifact(task.id, 1, "python", _PROGRAMMED)] if task.programmed else []
+        return 200, task.artifacts or programmed
 
     def get_artifact(self, task_id: str, version: str, body: Any) -> Answered:
         _, artifacts = self.list_artifacts(task_id, body)
@@ -176,19 +185,21 @@ class FakeServer:
         if task is None:
             return self._found(None, f"ID {task_id}")
         version = len(task.artifacts) + 1
-        active = body.get("activate", True)
-        artifact = {
+        artifact = self._artifact(task_id, version, body["language"], body["code"], body.get("activate", True))
+        task.artifacts.append(artifact)
+        return 201, artifact
+
+    def _artifact(self, task_id: str, version: int, language: str, code: str, active: bool = True) -> dict[str, Any]:
+        return {
             "id": _program_id(task_id, version),
             "task_id": task_id,
             "version": version,
-            "language": body["language"],
-            "code": body["code"],
+            "language": language,
+            "code": code,
             "status": "active" if active else "draft",
             "deployment_percentage": 100 if active else 0,
             "created_at": self._now(),
         }
-        task.artifacts.append(artifact)
-        return 201, artifact
 
     # Executions
 

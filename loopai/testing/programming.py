@@ -103,7 +103,8 @@ class Faulty:
     """What can be made to fail: all of the server, an operation or a task.
 
     `times` counts requests; without it the fault lasts until `recovers()`. Faults come in the order programmed, and
-    whatever else is programmed follows them.
+    whatever else is programmed follows them. The list of a task's artifacts, which a client asks for before it executes
+    a task for the first time, meets only lasting faults and those of its own operation.
     """
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
@@ -155,12 +156,14 @@ class Faulty:
             self._faults.append((answer, times))
         return self
 
-    def next_fault(self) -> Optional[Answer]:
-        """What the next request meets instead of an answer, used up by asking."""
+    def next_fault(self, *, counts: bool = True) -> Optional[Answer]:
+        """What the next request meets instead of an answer, used up by asking; a lasting one if it does not count."""
         with self._lock:
             if not self._faults:
                 return None
             answer, times = self._faults[0]
+            if times is not None and not counts:
+                return None
             if times is not None:
                 self._faults[0:1] = [(answer, times - 1)] if times > 1 else []
             return answer()

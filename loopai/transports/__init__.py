@@ -26,7 +26,8 @@ class Transport(Protocol):
     """Sends requests for `SyncLoopaiClient`, from any thread.
 
     `send` gives a `Reply` for every response, whatever its status, and a `NoReply` where none came; it keeps the
-    request's `timeout` and `queue_timeout`. It may have `tasks`, a mapping of the task names that it knows to ids.
+    request's `timeout` and `queue_timeout`. It may have `tasks`, a mapping of the task names that it knows to ids, and
+    `has_programs = True` where every task has a program: then a client looks nothing up before a first execution.
     """
 
     def send(self, request: Request) -> Answer:

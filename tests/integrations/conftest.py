@@ -60,6 +60,21 @@ def result(output: Any) -> bytes:
     ).encode()
 
 
+def artifacts() -> bytes:
+    """The list of a task's artifacts, of which one is active."""
+    artifact = {
+        "id": str(uuid4()),
+        "task_id": TASK,
+        "version": 1,
+        "language": "python",
+        "code": "def main(input):\n    return input\n",
+        "status": "active",
+        "deployment_percentage": 100,
+        "created_at": "2025-11-03T08:16:05.9081726Z",
+    }
+    return json.dumps([artifact]).encode()
+
+
 class Wire:
     """The server's end of a connection."""
 
@@ -111,7 +126,10 @@ async def echo(asked: Asked, wire: Wire) -> None:
 
 @dataclass
 class RawServer:
-    """Runs on a thread of its own; `behaviour` answers each request and may be changed at any time."""
+    """Runs on a thread of its own; `behaviour` answers each request and may be changed at any time.
+
+    What a client looks up before a first execution is answered beside it, and not on record.
+    """
 
     behaviour: Behaviour = echo
     tls: Optional[ssl.SSLContext] = None
@@ -194,6 +212,9 @@ class RawServer:
         try:
             while not writer.is_closing():
                 asked = await self._read(reader)
+                if asked.method == "GET" and asked.target.endswith("/artifacts"):
+                    await wire.answer(artifacts())
+                    continue
                 with self._change():
                     self.asked.append(asked)
                     self.in_flight += 1

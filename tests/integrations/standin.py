@@ -44,7 +44,8 @@ class StandIn:
 
     `limit` is how many requests a minute one path to `/execute` has, `None` for no limiter. An input with the member
     `poison` fails with a database text when it is alone too; one with `surrogate` has an output that cannot be written;
-    one with `error` fails.
+    one with `error` fails. Without an `active` version the first executions each have a program made, which takes
+    `generation` seconds; with `generates=False` none can be made.
     """
 
     def __init__(
@@ -56,10 +57,12 @@ class StandIn:
         active: bool = True,
         seed: int = 7,
         generates: bool = True,
+        generation: float = 0.0,
     ) -> None:
         self.item_ms = item_ms
         self.limit = limit
         self.generates = generates
+        self.generation = generation
         self.now = 1000.0
         self.requests: list[Request] = []
         self.batches: list[dict[str, Any]] = []
@@ -82,6 +85,16 @@ class StandIn:
         self._generating: Counter[str] = Counter()
         self._failing = False
         self._lock = threading.RLock()
+
+    @property
+    def posts(self) -> list[Request]:
+        """The requests that execute."""
+        return [request for request in self.requests if request.method == "POST"]
+
+    @property
+    def look_ups(self) -> int:
+        """How often the artifacts were listed."""
+        return sum(urlsplit(request.url).path.endswith("/artifacts") for request in self.requests)
 
     # The clock
 
@@ -142,7 +155,7 @@ class StandIn:
             if path.endswith("/execute"):
                 task = body["task_id"].lower()
                 if task in self.artifacts and not self.artifacts[task] and body.get("version") is None:
-                    self._generating[task] += 1
+                    self._generating[task] += _together(body)
                 for item in body.get("items", [body]):
                     name = _named(item["input"])
                     self.sent[name] += 1
@@ -156,6 +169,15 @@ class StandIn:
         with self._lock:
             path = urlsplit(request.url).path
             body = json.loads(request.content) if request.content else None
+            if path.endswith("/execute") and self._generating[body["task_id"].lower()] and self.generation:
+                bound = request.timeout
+                if bound is not None and bound < self.generation:
+                    # Nobody waits for it any longer; it was paid for.
+                    self._generating[body["task_id"].lower()] -= _together(body)
+                    self.generations[body["task_id"].lower()] += _together(body)
+                    self.now = max(self.now, started + bound)
+                    return NoReply(TimeoutError("no reply in time"), arrived=True, timed_out=True)
+                self.now = max(self.now, started + self.generation)
             if path == "/api/v1/batch/execute":
                 return self._batch(body, started)
             found = re.fullmatch(r"/api/v1/tasks/([^/]+)(/.*)?", path)
@@ -206,8 +228,8 @@ class StandIn:
 
     # Executions
 
-    def _generate(self, task: str, version: Optional[int]) -> Optional[str]:
-        """Make the task's first program. Return why there is none to run."""
+    def _generate(self, task: str, version: Optional[int], together: int = 1) -> Optional[str]:
+        """Make the task's first program, for each of those that run together. Return why there is none to run."""
         if task not in self.artifacts:
             return f"Task with ID {task} not found"
         if version is not None:
@@ -215,15 +237,14 @@ class StandIn:
             return None if known else f"Program artifact version {version} for task {task} not found"
         if not self._generating[task]:
             return None
-        racing = self._generating[task] > 1
-        self._generating[task] -= 1
+        racing = self._generating[task] > together
+        self._generating[task] -= together
+        self.generations[task] += together
         if not self.generates:
             return "Program generation failed: cannot generate"
-        self.generations[task] += 1
-        fails = bool(self.artifacts[task]) and self._random.random() < 0.8
         if not self.artifacts[task]:
             self.artifacts[task].append(1)
-        elif racing or fails:
+        elif racing or self._random.random() < 0.8:
             return "An error occurred while saving the entity changes. See the inner exception for details."
         return None
 
@@ -261,7 +282,7 @@ class StandIn:
         task, items = body["task_id"].lower(), body["items"]
         concurrency = body.get("max_concurrency") or 10
         self.batches.append(body)
-        missing = self._generate(task, body.get("version"))
+        missing = self._generate(task, body.get("version"), _together(body))
         together = concurrency > 1 and len(items) > 1
         results = []
         for item in items:
@@ -356,6 +377,11 @@ class StandIn:
         if left > 0:
             threading.Event().wait(left)
         return self._out(answer)
+
+
+def _together(body: dict[str, Any]) -> int:
+    """How many executions of a request run at the same time."""
+    return min(body.get("max_concurrency") or 10, len(body["items"]) or 1) if "items" in body else 1
 
 
 def _named(given: Any) -> str:

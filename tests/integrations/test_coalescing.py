@@ -21,6 +21,8 @@ ID = "c2d3e4f5-0617-4283-9a4b-5c6d7e8f9012"
 class Recorder:
     """A transport that answers executions and batches by echo, and keeps what it was sent."""
 
+    has_programs = True
+
     def __init__(self, status: int = 200) -> None:
         self.status = status
         self.sent: list[dict[str, Any]] = []

@@ -145,7 +145,7 @@ def test_only_texts_of_the_server_count(collect: Run, text: str) -> None:
     server = StandIn(limit=None, fails=0.0)
     outcomes = collect(server, [{"error": text}, {"error": "boom"}])
     assert [outcome.code for outcome in outcomes] == ["program", "program"]
-    assert len(server.requests) == 1
+    assert len(server.posts) == 1
 
 
 def test_a_fake_s_failures_are_final() -> None:
@@ -156,7 +156,7 @@ def test_a_fake_s_failures_are_final() -> None:
         with pytest.raises(NotFoundException):
             list(client.batch_stream("t", rows(3)))
         assert client._items.one is False
-    assert len(fake.requests) == 1
+    assert [request.method for request in fake.requests] == ["GET", "POST"]
 
 
 @pytest.mark.slow
@@ -242,7 +242,7 @@ def test_a_call_with_an_output_that_cannot_be_written_is_not_repeated() -> None:
     with client_on(server, SyncLoopaiClient) as client, pytest.raises(ServerException) as caught:
         client.execute(TASK, {"surrogate": True})
     assert not isinstance(caught.value, RateLimitException)
-    assert len(server.requests) == 1
+    assert len(server.posts) == 1
 
 
 def test_a_run_on_an_unknown_task_ends_at_once(collect: Run) -> None:

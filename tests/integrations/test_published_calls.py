@@ -10,8 +10,15 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from loopai import ExecutionException, LoopaiClient, NotFoundException, SyncLoopaiClient, TimeoutException
-from loopai._core.wire import Answer, Request
+from loopai import (
+    AuthenticationException,
+    ExecutionException,
+    LoopaiClient,
+    NotFoundException,
+    SyncLoopaiClient,
+    TimeoutException,
+)
+from loopai._core.wire import Answer, NoReply, Reply, Request
 
 from .standin import TASK, URL, StandIn
 
@@ -45,7 +52,7 @@ def call(request: pytest.FixtureRequest) -> Both:
 
 
 def keys(server: StandIn) -> list[str]:
-    return [request.headers["idempotency-key"] for request in server.requests]
+    return [request.headers["idempotency-key"] for request in server.posts]
 
 
 def test_a_batch_is_one_reply_of_several(call: Both) -> None:
@@ -78,7 +85,7 @@ def test_nothing_goes_out_again_after_a_real_failure_that_stops(call: Both) -> N
     server = StandIn(fails=0.5)
     items = [{"id": str(number), "input": {"n": number, "error": "boom"}} for number in range(20)]
     found = call(server, "batch_execute_advanced", task_id=TASK, items=items, stop_on_first_error=True)
-    assert len(server.requests) == 1
+    assert len(server.posts) == 1
     assert {item.error_message == "boom" or "may have run" in item.error_message for item in found.results} == {True}
     assert found.failure_count == 20
 
@@ -88,7 +95,7 @@ def test_without_retries_an_item_is_sent_once(call: Both, options: dict[str, Any
     """And says that it may have run."""
     server = StandIn()
     found = call(server, "batch_execute", TASK, [{"n": number} for number in range(20)], client=options)
-    assert len(server.requests) == 1
+    assert len(server.posts) == 1
     failed = [item for item in found.results if not item.success]
     assert failed
     assert all("may have run" in item.error_message for item in failed)
@@ -102,7 +109,7 @@ def test_an_item_that_fails_alone_too_is_left(call: Both) -> None:
     found = call(server, "batch_execute", TASK, given)
     assert [item.success for item in found.results] == [number != 7 for number in range(20)]
     assert "failed again" in found.results[7].error_message
-    assert len(server.requests) <= 5
+    assert len(server.posts) <= 5
 
 
 def test_a_server_that_can_run_nothing_is_left_after_the_retries(call: Both) -> None:
@@ -110,7 +117,7 @@ def test_a_server_that_can_run_nothing_is_left_after_the_retries(call: Both) -> 
     server = StandIn()
     found = call(server, "batch_execute", TASK, [{"poison": number} for number in range(4)])
     assert found.failure_count == 4
-    assert len(server.requests) <= 6
+    assert len(server.posts) <= 6
 
 
 def test_one_deadline_holds_for_all_requests(call: Both) -> None:
@@ -180,7 +187,7 @@ async def test_a_coalesced_call_without_retries_says_that_it_may_have_run() -> N
     server = StandIn(limit=None, fails=1.0)
     async with LoopaiClient(URL, transport=server, coalesce=True, max_retries=0) as client:
         results = await asyncio.gather(*(client.execute(TASK, n) for n in range(5)), return_exceptions=True)
-    assert len(server.requests) == 1
+    assert len(server.posts) == 1
     assert all(isinstance(each, ExecutionException) and "may have run" in each.message for each in results)
 
 
@@ -192,7 +199,8 @@ def test_an_unknown_task_is_not_found(call: Both) -> None:
     server = StandIn(limit=None)
     with pytest.raises(NotFoundException, match=UNKNOWN):
         call(server, "execute", UNKNOWN, 1)
-    assert [request.method for request in server.requests] == ["POST", "GET"]
+    assert [request.method for request in server.requests] == ["GET", "POST", "GET"]
+    assert server.look_ups == 1
 
 
 def test_an_unknown_version_is_not_found(call: Both) -> None:
@@ -217,7 +225,7 @@ def test_an_answer_is_remembered_for_a_minute() -> None:
         for _ in range(3):
             with pytest.raises(NotFoundException):
                 client.with_options(timeout=5).execute(UNKNOWN, 1)
-    assert [request.method for request in server.requests] == ["POST", "GET", "POST", "POST"]
+    assert [request.method for request in server.requests] == ["GET", "POST", "GET", "POST", "POST"]
 
 
 async def test_coalesced_calls_of_an_unknown_task_are_not_found() -> None:
@@ -241,3 +249,77 @@ def test_the_active_version_comes_from_the_artifacts() -> None:
         server.artifacts[TASK] = [1, 2]
         assert program.refresh()
         assert program.version == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "text"),
+    [
+        (Reply(429, {}, b'{"code": "RATE_LIMIT_EXCEEDED", "message": "too many"}'), "RATE_LIMIT_EXCEEDED", "too many"),
+        (Reply(400, {}, b'{"code": "VALIDATION_ERROR", "message": "no"}'), "VALIDATION_ERROR", "no"),
+        (Reply(200, {}, b"<html>"), None, "not what a Loopai server sends"),
+        (NoReply(ConnectionRefusedError("refused"), arrived=False), None, "ConnectionException: no reply"),
+    ],
+)
+def test_what_came_back_survives_a_request_that_fails_later(
+    call: Both, fault: Answer, code: Optional[str], text: str
+) -> None:
+    """Items that ran are returned; those that could not be sent again end by that error, each by itself."""
+
+    class Failing(StandIn):
+        def _finish(self, request: Request, started: float) -> Answer:
+            return fault if len(self.posts) > 1 else super()._finish(request, started)
+
+    server = Failing(limit=None, fails=0.5)
+    given = [{"n": number} for number in range(20)]
+    found = call(server, "batch_execute", TASK, given, client={"max_retries": 1})
+    ran = [item for item in found.results if item.success]
+    failed = [item for item in found.results if not item.success]
+    assert ran
+    assert failed
+    assert [item.id for item in found.results] == [str(number) for number in range(20)]
+    assert all(item.output == {"of": given[int(item.id)]} for item in ran)
+    assert {item.code for item in failed} == {code}
+    assert all("may have run" in item.error_message and text in item.error_message for item in failed)
+    assert (found.success_count, found.failure_count) == (len(ran), len(failed))
+
+
+def test_a_deadline_that_ends_between_two_requests_keeps_what_came_back(call: Both) -> None:
+    """It is one deadline for all of them, and the error of the items that are left."""
+
+    class Slow(StandIn):
+        def _finish(self, request: Request, started: float) -> Answer:
+            if self.batches:
+                return NoReply(TimeoutError("late"), arrived=True, timed_out=True)
+            return super()._finish(request, started)
+
+    found = call(Slow(fails=0.5), "batch_execute", TASK, [{"n": n} for n in range(20)], client={"deadline": 20})
+    assert found.success_count > 0
+    assert all("TimeoutException" in item.error_message for item in found.results if not item.success)
+
+
+def test_where_nothing_came_back_the_error_is_raised(call: Both) -> None:
+    """No item of the first request ran, and the second fails."""
+
+    class Failing(StandIn):
+        def _finish(self, request: Request, started: float) -> Answer:
+            if len(self.posts) > 1:
+                return Reply(401, {}, b"{}")
+            return super()._finish(request, started)
+
+    with pytest.raises(AuthenticationException):
+        call(Failing(limit=None, fails=1.0), "batch_execute", TASK, [{"n": number} for number in range(20)])
+
+
+async def test_coalesced_calls_that_ran_keep_their_results() -> None:
+    """The others fail, as their item did."""
+
+    class Failing(StandIn):
+        def _finish(self, request: Request, started: float) -> Answer:
+            if len(self.posts) > 1:
+                return Reply(401, {}, b"{}")
+            return super()._finish(request, started)
+
+    server = Failing(limit=None, fails=0.5)
+    async with LoopaiClient(URL, transport=server, coalesce=True) as client:
+        results = await asyncio.gather(*(client.execute(TASK, n) for n in range(20)), return_exceptions=True)
+    assert {type(each).__name__ for each in results} == {"ExecutionResult", "ExecutionException"}

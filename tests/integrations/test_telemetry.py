@@ -30,6 +30,8 @@ RESULT = b'{"execution_id":"%b","task_id":"%b","status":"success","output":1}' %
 class Scripted:
     """A transport that gives the replies it was made with, in turn."""
 
+    has_programs = True
+
     def __init__(self, *replies: Reply) -> None:
         self.replies = list(replies)
         self.headers: list[dict[str, str]] = []

@@ -23,12 +23,14 @@ def library(request: pytest.FixtureRequest) -> Any:
 async def test_respx_mocks_our_client(task: str, body_of: Any) -> None:
     """A test of a user's that mocks httpx with respx reaches `LoopaiClient` and `SyncLoopaiClient` alike."""
     with respx.mock(base_url=BASE) as router:
+        listed = router.get(f"/api/v1/tasks/{task}/artifacts").respond(json=[])
         route = router.post(f"/api/v1/tasks/{task}/execute").respond(content=body_of("spam"))
         async with LoopaiClient(BASE) as client:
             assert (await client.execute(task, 1)).output == "spam"
         with SyncLoopaiClient(BASE) as client:
             assert client.execute(task, 2).output == "spam"
     assert [call.request.content.decode().count("task_id") for call in route.calls] == [1, 1]
+    assert listed.call_count == 2  # before the first execution of each client
 
 
 async def test_a_mocked_fault_counts_as_arrived_unless_it_is_of_connecting(task: str) -> None:
@@ -36,6 +38,7 @@ async def test_a_mocked_fault_counts_as_arrived_unless_it_is_of_connecting(task:
     options = {"max_retries": 2, "retry_waits": False, "retry_unknown": False}
     for fault, sent in ((httpx.ReadError, 1), (httpx.ReadTimeout, 1), (httpx.ConnectError, 3)):
         with respx.mock(base_url=BASE) as router:
+            router.get(f"/api/v1/tasks/{task}/artifacts").respond(404)
             route = router.post(f"/api/v1/tasks/{task}/execute").mock(side_effect=fault("broken"))
             async with LoopaiClient(BASE, **options) as client:
                 with pytest.raises(ConnectionException):
@@ -48,6 +51,7 @@ async def test_a_mocked_fault_counts_as_arrived_unless_it_is_of_connecting(task:
 
 async def test_pytest_httpx_mocks_our_client(httpx_mock: Any, task: str, body_of: Any) -> None:
     """A test of a user's that mocks httpx with pytest-httpx reaches both clients."""
+    httpx_mock.add_response(url=f"{BASE}/api/v1/tasks/{task}/artifacts", json=[], is_reusable=True)
     httpx_mock.add_response(url=f"{BASE}/api/v1/tasks/{task}/execute", content=body_of("ham"), is_reusable=True)
     async with LoopaiClient(BASE) as client:
         assert (await client.execute(task, 1)).output == "ham"
@@ -131,7 +135,7 @@ async def test_a_brought_clients_time_is_bounded_as_a_whole(
             client.execute(task, "x")
         began = time.monotonic()
         with pytest.raises(TimeoutException):
-            client.execute(task, "x")
+            client.execute(task, "x", version=1)  # on a connection of its own: no look-up before
         assert time.monotonic() - began < 1.2
 
 

@@ -62,7 +62,7 @@ def test_a_synchronous_test_programs_the_fake_and_gets_its_client(run) -> None:
             loopai_fake.rate_limits(retry_after=100)
             with pytest.raises(RateLimitException):
                 loopai_client.execute("spam", {})
-            assert len(loopai_fake.requests) == 4
+            assert len(loopai_fake.requests) == 1 + 4
         """
     ).assert_outcomes(passed=3)
 

@@ -44,6 +44,9 @@ def example() -> Callable[[str], bytes]:
 class Recorder:
     """A transport for both clients: keeps what was sent, gives back what it was told."""
 
+    has_programs = True
+    """No look-up before a first execution takes the first answer: those are tested on the stand-in and the fake."""
+
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.answers: list[Answer] = []

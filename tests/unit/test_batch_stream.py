@@ -75,7 +75,7 @@ def test_each_row_ends_with_its_own_result(fake: FakeLoopai, collect: Collect) -
     """Key, output or error, latency and attempts; a row that fails raises nothing."""
     found = {outcome.key: outcome for outcome in collect(_rows(250), key="n", chunk_size=100)}
     assert len(found) == 250
-    assert len(fake.requests) == 3
+    assert [request.method for request in fake.requests] == ["GET", "POST", "POST", "POST"]
     assert (found["7"].status, found["7"].output, found["7"].attempts) == ("ok", 14, 1)
     assert (found["13"].status, found["13"].error, found["13"].code) == ("error", "thirteen", "program")
     assert found["7"].latency_ms is not None

@@ -213,6 +213,57 @@ def test_webhook_secrets(calls: Any, recorder: Any, example: Callable[[str], byt
     assert WEBHOOK not in repr(vars(raised.value))
 
 
+SUBSCRIPTION = {
+    "id": TASK,
+    "url": "http://x",
+    "event_types": ["canaryRollback"],
+    "secret": WEBHOOK,
+    "headers": {"Authorization": f"Bearer {KEY}", "Cookie": COOKIE},
+    "created_at": "2026-11-28T23:14:34.2561689Z",
+}
+
+
+def spoilt(**members: Any) -> bytes:
+    return json.dumps([SUBSCRIPTION, {**SUBSCRIPTION, **members}]).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (200, spoilt(id=WEBHOOK)),
+        (200, spoilt(secret=[WEBHOOK])),
+        (200, spoilt(created_at=WEBHOOK)),
+        (200, spoilt(event_types=WEBHOOK)),
+        (200, spoilt(headers={"Cookie": [COOKIE]})),
+        (200, spoilt(headers=WEBHOOK)),
+        (200, json.dumps([[SUBSCRIPTION]]).encode()),
+        (200, spoilt()[: spoilt().index(WEBHOOK.encode()) + len(WEBHOOK)]),
+        (200, f"<html>{WEBHOOK} {KEY}</html>".encode()),
+        (500, spoilt()),
+        (500, json.dumps({**SUBSCRIPTION, "code": "INTERNAL_ERROR", "message": "An error occurred"}).encode()),
+        (502, b"bad gateway: " + spoilt()),
+        (404, spoilt()),
+        (429, spoilt()),
+    ],
+)
+@pytest.mark.parametrize("method", ["list_webhooks", "subscribe_webhook"])
+def test_secrets_that_only_the_reply_has(
+    calls: Any, recorder: Any, log: io.StringIO, method: str, status: int, content: bytes
+) -> None:
+    """A reply with subscriptions that cannot be read, or that is an error: nothing of it but the error is kept."""
+    recorder.give(status, content)
+    arguments = ("http://x", ["canaryRollback"]) if method == "subscribe_webhook" else ()
+    with pytest.raises(LoopaiException) as raised:
+        calls(method, *arguments, client=calls.client(max_retries=0))
+    assert_silent(told(raised.value))
+    assert_silent(log.getvalue() + "nothing else")
+    assert raised.value.status_code == status
+    if b"INTERNAL_ERROR" in content:
+        assert raised.value.response == {"code": "INTERNAL_ERROR", "message": "An error occurred"}
+    elif status in {200, 502}:
+        assert "may hold secrets" in raised.value.message
+
+
 def test_a_client_and_its_configuration() -> None:
     """The key can be read where it is asked for, and nowhere else."""
     client = SyncLoopaiClient("http://loopai.test/", KEY, headers={"x-team-token": COOKIE}, transport=_Nothing())

@@ -31,6 +31,7 @@ class Server:
         self.names = names
         self.here = set(names.values())
         self.looks_up = True
+        self.has_programs = True
         self.asked: list[str] = []
 
     def send(self, request: Request) -> Answer:

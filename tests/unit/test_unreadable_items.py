@@ -32,6 +32,8 @@ SPOILT = {
 class Answering:
     """A transport whose batches come back with the second item spoilt."""
 
+    has_programs = True
+
     def __init__(self, spoilt: str, place: int = 1) -> None:
         self.spoilt = spoilt
 

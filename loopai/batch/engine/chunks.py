@@ -77,8 +77,12 @@ class Chunk:
             half.failed_at, half.suspect, half.broken = self.failed_at, self.suspect, self.broken
         return first, second
 
-    def part(self, places: Sequence[int], now: float) -> Chunk:
-        """Some of the rows, which failed, as a chunk that remembers the attempts and when they first failed."""
+    def parted(self) -> tuple[Chunk, Chunk]:
+        """The first row, and the others."""
+        return self.part([0], self.failed_at), self.part(range(1, len(self.rows)), self.failed_at)
+
+    def part(self, places: Sequence[int], now: Optional[float]) -> Chunk:
+        """Some of the rows as a chunk that remembers the attempts, and when they first failed: now, if not before."""
         made = Chunk([self.rows[place] for place in places], [self.numbers[place] for place in places], self.attempts)
         made.failed_at = now if self.failed_at is None else self.failed_at
         made.suspect = self.suspect
@@ -127,7 +131,12 @@ class Unsendable:
     code: Code = UNSENDABLE
 
 
-Answer = Union[Replies, TooLarge, Unsendable]
+@dataclass(frozen=True)
+class AloneFirst:
+    """A chunk that was not sent, as the task has no program: one row goes alone first."""
+
+
+Answer = Union[Replies, TooLarge, Unsendable, AloneFirst]
 
 
 def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarge, Unsendable]:
@@ -170,8 +179,13 @@ def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarg
         version=call.version,
         items=len(ids),
         apart=True,
+        only_item=_only_item if len(ids) == 1 else None,
         again=lambda task_id: _made_again(chunk, replace(call, task_id=task_id)),
     )
+
+
+def _only_item(replies: Replies) -> Mapping[str, Any]:
+    return replies.results[0]
 
 
 def _made_again(chunk: Chunk, call: BatchCall) -> Operation[Replies]:

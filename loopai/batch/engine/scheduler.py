@@ -30,7 +30,7 @@ from ...exceptions import (
 )
 from ..options import BatchOptions, MaxErrors
 from ..rows import CANCELLED, ERROR, REFUSED, SERVER, STOPPED, Outcome, Row
-from .chunks import Answer, Chunk, Replies, TooLarge, outcome_of
+from .chunks import AloneFirst, Answer, Chunk, Replies, TooLarge, outcome_of
 from .throttle import LIMITER_PAUSE, MOST_ROWS, Throttle
 
 GIVE_UP_AFTER = 8
@@ -131,6 +131,7 @@ class Scheduler:
         self._ran_at: Optional[float] = None
         self._refused_since: Optional[float] = None
         self._unwritten = 0
+        self._alone_first = False
         self._items = ItemConcurrency("the server")
         self._resends = True
         # Ordered runs: what ended before an earlier row did.
@@ -166,6 +167,8 @@ class Scheduler:
         pause = self.throttle.paused_until - now
         if pause > 0:
             return Wait(pause)
+        if self._alone_first and (self._again or self.in_flight):
+            return self._one_alone(now)
         if self.in_flight < self.throttle.limit:
             again = self._due(now)
             if again is not None:
@@ -180,6 +183,19 @@ class Scheduler:
         if self._again:
             return Wait(self._soonest(now))
         return Done()
+
+    def _one_alone(self, now: float) -> Step:
+        """Send one row while nothing else is under way: for it the server makes the task's program."""
+        if self.in_flight:
+            return Wait(None)
+        left = self._again[0].not_before - now
+        if left > 0:
+            return Wait(left)
+        one = self._again.pop(0)
+        if len(one) > 1:
+            one, rest = one.parted()
+            self._again.insert(0, rest)
+        return self._send(one, now)
 
     def flush(self, now: float) -> Step:
         """What to do where a pull has brought nothing for a while: send what there is, if nothing is under way."""
@@ -235,10 +251,15 @@ class Scheduler:
         self.in_flight -= 1
         if isinstance(answer, Replies):
             self._refused_since = None
+            self._alone_first = False
             self.throttle.weigh(answer.size, len(chunk))
             self._replied(chunk, answer, now)
             return
         chunk.attempts -= 1
+        if isinstance(answer, AloneFirst):
+            self._alone_first = True
+            self._again.append(chunk)
+            return
         if isinstance(answer, TooLarge):
             self.throttle.weigh(answer.size, len(chunk))
             self._again[:0] = chunk.halves()
@@ -344,7 +365,7 @@ class Scheduler:
                 self._refused_since = now
             elif now - self._refused_since > LONGEST_REFUSAL:
                 self._give_back(chunk)
-                self.stop(UNREACHABLE, _refused_too_long(error))
+                self.stop(UNREACHABLE, refused_too_long(error))
                 return
             self.throttle.refused(chunk.sent_at, now)
             self.throttle.pause(LIMITER_PAUSE if error.retry_after is None else error.retry_after, now)
@@ -559,7 +580,8 @@ def _is_unwritten(error: LoopaiException) -> bool:
     return isinstance(error, ServerException) and error.status_code == 500 and error.code == "INTERNAL_ERROR"
 
 
-def _refused_too_long(error: RateLimitException) -> RateLimitException:
+def refused_too_long(error: RateLimitException) -> RateLimitException:
+    """What ends a run that the limiter has refused for longer than its longest window."""
     hint = ""
     if error.status_code == 500:
         hint = ": a 500 without rate limit headers may also come from a proxy whose X-Real-IP is not an address"

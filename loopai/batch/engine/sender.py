@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Callable, Optional, Protocol
 
 from ..._core.checking import InputsRefused, text_of
+from ..._core.first_executions import OneItemFirst
 from ..._core.hooks import CallInfo
 from ..._core.operations import Operation
 from ..._core.unrun import ItemConcurrency
 from ..rows import PROGRAM
-from .chunks import Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
+from .chunks import AloneFirst, Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
 
 
 class Sender(Protocol):
@@ -25,7 +26,8 @@ class Sender(Protocol):
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
         """Tell the hooks that a run starts. Return what sends one request, in one attempt.
 
-        It returns the reply or raises `LoopaiException`; an asynchronous client's returns an awaitable of it.
+        It returns the reply or raises `LoopaiException`, or `OneItemFirst` where one row has to be sent alone first; an
+        asynchronous client's returns an awaitable of it.
         """
 
     def end(self, error: Optional[BaseException]) -> None:
@@ -52,6 +54,8 @@ class Requests:
             reply: Answer = self._send(operation)
         except InputsRefused as error:
             return _refused(error)
+        except OneItemFirst:
+            return AloneFirst()
         return reply
 
     async def asend(self, chunk: Chunk) -> Answer:
@@ -63,6 +67,8 @@ class Requests:
             reply: Answer = await self._send(operation)
         except InputsRefused as error:
             return _refused(error)
+        except OneItemFirst:
+            return AloneFirst()
         return reply
 
     def output_schema(self) -> Any:

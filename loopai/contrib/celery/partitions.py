@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from ...batch.reporting.quality import storable
 from ..django.batches.leases import BEAT_SECONDS, LEASE_SECONDS, was_killed
+from ..django.batches.plan import Plan
 from ..django.batches.queryset import KeyedRow
 from ..django.batches.recording import LeaseLost, failures_of
 from ..django.batches.run_lookup import ResolvedPlan
@@ -42,7 +43,7 @@ def first_parts(run: BatchRun, resolved: ResolvedPlan) -> list[BatchPart]:
     Call it in a transaction: of two who resume one run, the second finds what the first has made.
     """
     # Locks the run.
-    run.row().update(state=F("state"))
+    run.row().update(refused_since=None)
     parts = parts_of(run)
     retries = run.mode == BatchRun.Mode.RETRY_FAILED
     if retries:
@@ -134,15 +135,49 @@ def rows_of(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> tuple[lis
     return rows[:size], [], len(rows) > size
 
 
-def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> list[BatchPart]:
-    """Make small parts of a large one, and one of the rest. Raises `LeaseLost`."""
-    size = resolved.plan.chunk_size
+def one_row_first(run: BatchRun, plan: Plan) -> bool:
+    """Whether one row of the run goes alone: for it the server makes the task's program. Then none has ended yet."""
+    has_program = plan.version is not None or plan.active_version is not None or plan.edge
+    return not has_program and run.done == 0
+
+
+def is_first(run: BatchRun, part: BatchPart) -> bool:
+    """Whether this is the part whose row goes alone."""
+    first: Optional[BatchPart] = parts_of(run).first()
+    return first is not None and first.pk == part.pk
+
+
+def held_back(run: BatchRun) -> list[int]:
+    """The parts that waited for the row that went alone."""
+    return list(parts_of(run).free(timezone.now()).values_list("pk", flat=True)[:PARTS_AT_ONCE])
+
+
+def refused_since(run: BatchRun) -> float:
+    """Return for how many seconds the rate limiter has refused every request of the run, this one included."""
+    now = timezone.now()
+    run.row().filter(refused_since=None).update(refused_since=now)
+    run.refresh_from_db(fields=["refused_since"])
+    return 0.0 if run.refused_since is None else (now - run.refused_since).total_seconds()
+
+
+def was_answered(run: BatchRun) -> None:
+    """A request of the run was answered by more than a refusal."""
+    if run.refused_since is not None:
+        run.row().update(refused_since=None)
+
+
+def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, *, alone: bool = False) -> list[BatchPart]:
+    """Make small parts of a large one, and one of the rest; with `alone` one of a row, and the rest.
+
+    Raises `LeaseLost`.
+    """
+    size, most = (1, 1) if alone else (resolved.plan.chunk_size, PARTS_AT_ONCE)
     if part.failed:
-        ends = [str(failure) for failure in _failures(run, part)[: PARTS_AT_ONCE * size + 1]]
+        ends = [str(failure) for failure in _failures(run, part)[: most * size + 1]]
         bounds = ends[:-1][size - 1 :: size]
     else:
         # The last part is up to the end of this one, whichever keys come there meanwhile.
-        bounds = resolved.rows.bounds(run, part.after, part.upto, size, PARTS_AT_ONCE)
+        bounds = resolved.rows.bounds(run, part.after, part.upto, size, most)
     ranges = list(zip([part.after, *bounds], [*bounds, part.upto]))
     with transaction.atomic(using=run.database):
         if not part.give_back():

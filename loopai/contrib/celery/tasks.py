@@ -25,7 +25,14 @@ from ...batch.engine import threads
 from ...batch.engine.driver import Driver
 from ...batch.engine.reader import Reader, from_values
 from ...batch.engine.run import Run
-from ...batch.engine.scheduler import GIVE_UP_AFTER, TOO_MANY_ERRORS, UNREACHABLE, Scheduler
+from ...batch.engine.scheduler import (
+    GIVE_UP_AFTER,
+    LONGEST_REFUSAL,
+    TOO_MANY_ERRORS,
+    UNREACHABLE,
+    Scheduler,
+    refused_too_long,
+)
 from ...batch.engine.sender import Sender
 from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
 from ...batch.options import BatchOptions, MaxErrors
@@ -63,6 +70,9 @@ logger = logging.getLogger("loopai")
 
 BEGINNING_SECONDS = 2.0
 """Within these of its taking a run has its parts; who looks after it since before may see it without."""
+
+ALONE_SECONDS = 5.0
+"""After these a part is tried again that was handed out although one row goes alone first."""
 
 PATIENCE = 3
 """Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
@@ -255,6 +265,10 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
         else:
             _take_part(run, part)
     except _Postponed as postponed:
+        refused = postponed.__cause__
+        if isinstance(refused, RateLimitException) and partitions.refused_since(run) > LONGEST_REFUSAL:
+            _stop(run, part, f"{UNREACHABLE}: {refused_too_long(refused)}")
+            return None
         partitions.postpone(run, part, postponed.seconds, postponed.counted)
         return postponed.seconds
     except (ConfigurationError, ImproperlyConfigured) as error:
@@ -281,10 +295,13 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
 def _take_part(run: BatchRun, part: BatchPart) -> None:
     """Split a part, or execute its rows and keep what comes of them."""
     resolved = ResolvedPlan(Plan.of(run), run.database)
+    alone = partitions.one_row_first(run, resolved.plan)
+    if alone and not partitions.is_first(run, part):
+        raise _Postponed(ALONE_SECONDS, counted=False)
     rows, gone, more = partitions.rows_of(run, part, resolved)
-    if more:
-        made = partitions.split(run, part, resolved)
-        _publish(run, (one.pk for one in made))
+    if more or (alone and len(rows) > 1):
+        made = partitions.split(run, part, resolved, alone=alone)
+        _publish(run, (one.pk for one in made[: 1 if alone else None]))
         return
     outcomes = _executed(run, part, resolved, rows)
     expectation = expectation_of(resolved.plan)
@@ -295,6 +312,8 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
     failed = any(outcome.status == ERROR for outcome in outcomes)
     if failed and isinstance(limit, MaxErrors) and limit.exceeded(run.errors, run.done):
         raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {resolved.plan.max_errors} allows")
+    if alone:
+        _publish(run, partitions.held_back(run))
 
 
 class _Postponed(Exception):
@@ -349,7 +368,11 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
     if plan.validate_inputs:
         client = client.with_options(validate_inputs=True)
     sender = _PostponingSender(batch_sender(at_edge(client) if plan.edge else client), part.attempts)
-    outcomes = list(threads.perform(Driver(lambda _: made, sender, emits=True, raises=False)))
+    try:
+        outcomes = list(threads.perform(Driver(lambda _: made, sender, emits=True, raises=False)))
+    finally:
+        if sender.answered:
+            partitions.was_answered(run)
     if made.scheduler.stopped is not None:
         raise _Stopped(f"{made.scheduler.stopped}: {made.scheduler.error}")
     # Nothing stops a part but what was just raised.
@@ -357,11 +380,15 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
 
 
 class _PostponingSender:
-    """A sender that repeats nothing: what may go better later is Celery's to repeat, after the server's own pause."""
+    """A sender that repeats nothing: what may go better later is Celery's to repeat, after the server's own pause.
+
+    `answered` says whether there was a reply that was no refusal of the rate limiter.
+    """
 
     def __init__(self, sender: Sender, attempts: int) -> None:
         self._sender = sender
         self._attempts = attempts
+        self.answered = False
         self.items, self.resends = sender.items, sender.resends
         self.end, self.read_task = sender.end, sender.read_task
 
@@ -372,12 +399,13 @@ class _PostponingSender:
 
         def once(operation: Operation[Any]) -> Any:
             try:
-                return send(operation)
+                reply = send(operation)
             except RateLimitException as error:
                 pause = LIMITER_PAUSE if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE)
                 # Not all at one moment, when the pause is over.
                 raise _Postponed(pause + private_random.random(), counted=False) from error
             except (ConnectionException, ServerException) as error:
+                self.answered = self.answered or error.status_code is not None
                 if _is_final(error):
                     raise
                 if attempts >= GIVE_UP_AFTER and isinstance(error, ConnectionException):
@@ -387,6 +415,8 @@ class _PostponingSender:
                 asked = getattr(error, "retry_after", None)
                 pause = retries.backoff(attempts, private_random.random()) if asked is None else asked
                 raise _Postponed(max(1.0, min(pause, LONGEST_PAUSE)), counted=True) from error
+            self.answered = True
+            return reply
 
         return once
 

@@ -94,6 +94,9 @@ class BatchRun(models.Model):
     owner = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
+    refused_since = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when the rate limiter refuses all that workers send."
+    )
 
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)

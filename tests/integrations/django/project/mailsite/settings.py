@@ -106,7 +106,7 @@ if os.environ.get("MAILSITE_ROUTER"):
 LOOPAI = {
     "default": {
         "BASE_URL": os.environ.get("MAILSITE_UPSTREAM", "http://upstream.test"),
-        "MAX_RETRIES": 0,
+        "MAX_RETRIES": int(os.environ.get("MAILSITE_MAX_RETRIES", "0")),
         "TASKS": {"spam": "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"},
         "WEBHOOK_SECRETS": ["new secret", "old secret"],
     },
