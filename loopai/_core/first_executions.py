@@ -25,11 +25,14 @@ from ..exceptions import (
 from .checking import Performer
 from .flow import Policy, Steps, Wanted
 from .missing import active_version
-from .operations import GENERATION_SECONDS, Operation, list_artifacts
+from .operations import Operation, list_artifacts
 from .texts import shortened
 from .unrun import is_unrun, names_missing
 
 T = TypeVar("T")
+
+FIRST_SECONDS = 100.0
+"""How much longer a first execution may take: the published server waits up to 96 seconds for a program."""
 
 MOST_REMEMBERED = 10_000
 """Tasks that one client remembers; a site has tens of them."""
@@ -249,4 +252,4 @@ def _first(
 
 def alone(operation: Operation[T]) -> Operation[T]:
     """Return the operation as a first execution, which has the time to make a program."""
-    return replace(operation, first=True, seconds=operation.seconds + GENERATION_SECONDS)
+    return replace(operation, first=True, seconds=operation.seconds + FIRST_SECONDS)

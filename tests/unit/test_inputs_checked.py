@@ -66,7 +66,9 @@ class Face:
         return asyncio.run(listed())
 
     def sent(self, method: str) -> list[Request]:
-        return [request for request in self.fake.requests if request.method == method]
+        """Requests, without the look-up before a first execution."""
+        made = [request for request in self.fake.requests if not request.url.endswith("/artifacts")]
+        return [request for request in made if request.method == method]
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -217,7 +219,7 @@ def test_the_deadline_holds_for_the_fetch_and_the_call(face: Face) -> None:
     answer = face.fake.send
 
     def slow(request: Request) -> Answer:
-        now[0] += 3 if request.method == "GET" else 0
+        now[0] += 3 if request.method == "GET" and not request.url.endswith("/artifacts") else 0
         return answer(request)
 
     face.fake.send = slow  # type: ignore[method-assign]  # a transport like any other
