@@ -43,6 +43,12 @@ def _of_alias(alias: str) -> Iterator[checks.CheckMessage]:
             id="loopai.W001",
         )
     yield from _of_transport(where, config)
+    if config.validate_inputs and importlib.util.find_spec("jsonschema_rs") is None:
+        yield checks.Error(
+            f"{where} has VALIDATE_INPUTS, whose library is not installed.",
+            hint="pip install jsonschema-rs (on Python 3.10 or newer)",
+            id="loopai.E008",
+        )
     if not settings.DEBUG:
         yield from _of_production(alias, where, config)
 

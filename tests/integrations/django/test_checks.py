@@ -55,6 +55,14 @@ def test_a_transport_whose_library_is_missing_is_named(monkeypatch: pytest.Monke
     assert found["loopai.E004"] == "pip install pyreqwest"
 
 
+def test_the_missing_library_of_checked_inputs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a transport."""
+    monkeypatch.setitem(sys.modules, "jsonschema_rs", None)
+    with override_settings(LOOPAI={"default": {"VALIDATE_INPUTS": True}}, ROOT_URLCONF=__name__):
+        found = {message.id: message.hint for message in run_checks(tags=["loopai"])}
+    assert "pip install jsonschema-rs" in str(found["loopai.E008"])
+
+
 def test_a_key_in_plain_text_is_warned_of_with_debug_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not while DEBUG is on, and not where the environment gave it; the warning does not repeat the key."""
     message = found(API_KEY="sesame")["loopai.W002"]
