@@ -11,12 +11,14 @@ from types import ModuleType
 from .literals import docstring
 
 IMPORTS = {
+    "datetime": "import datetime",
     "math": "import math",
     "re": "import re",
     "Counter": "from collections import Counter",
     "Decimal": "from decimal import Decimal",
 }
 _USED = {
+    "datetime": r"\bdatetime\.",
     "math": r"\bmath\.",
     "re": r"\bre\.(?:compile|findall|finditer|search|sub|fullmatch|split|escape)\(",
     "Counter": r"\bCounter\(",

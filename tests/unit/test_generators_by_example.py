@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -132,6 +133,92 @@ def test_three_examples_give_a_program_that_is_right_on_others(rows: list[tuple[
     assert candidate.fits_examples
     assert candidate.synthesis_strategy in ("dsl", "rule")
     assert (candidate.provider, candidate.cost) == ("local", 0.0)
+
+
+def day(text: str) -> datetime.date:
+    return datetime.date.fromisoformat(text)
+
+
+def later(text: str, **more: float) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text) + datetime.timedelta(**more)
+
+
+MONTHS = ["Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August", "September", "Oktober", "November",
+          "Dezember"]  # fmt: skip
+ROMAN = {"4": "IV", "19": "XIX", "42": "XLII", "1999": "MCMXCIX", "8": "VIII", "500": "D"}
+DAYS = ["2015-03-14", "2016-12-01", "2019-07-22", "1999-10-31", "2020-02-29", "2003-01-05", "2024-11-09"]
+MOMENTS = ["2015-03-14T15:47:21", "2016-12-01T08:05:09", "2019-07-22T00:30:00", "1999-10-31T23:59:59"]
+ZONED = ["2015-03-14T15:47:21+02:00", "2016-12-01T08:05:09-05:00", "2019-07-22T00:30:00+01:00",
+         "1999-10-31T23:59:59-08:00"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("formula", "inputs"),
+    [
+        (lambda text: (day(text) + datetime.timedelta(days=1)).isoformat(), DAYS),
+        (lambda text: f"{day(text) + datetime.timedelta(days=14):%d/%m/%Y}", DAYS),
+        (lambda text: (day(text) - datetime.timedelta(days=day(text).weekday())).isoformat(), DAYS),
+        (
+            lambda text: (
+                (day(text).replace(day=28) + datetime.timedelta(4)).replace(day=1) - datetime.timedelta(1)
+            ).isoformat(),
+            DAYS,
+        ),
+        (lambda text: "{}-W{:02d}".format(*day(text).isocalendar()), DAYS),
+        (lambda text: f"{day(text):%Y%j}", DAYS),
+        (lambda text: f"{day(text).day}. {MONTHS[day(text).month - 1]} {day(text).year}", DAYS),
+        (lambda text: f"{later(text, hours=2):%Y-%m-%dT%H:%M:%S}", MOMENTS),
+        (lambda text: f"{later(text, hours=-5):%H:%M}", MOMENTS),
+        (lambda text: f"{later(text).astimezone(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}", ZONED),
+        (
+            lambda text: f"{datetime.datetime.fromtimestamp(int(text), datetime.timezone.utc):%Y-%m-%d}",
+            ["1426291200", "1480550400", "1563753600", "1941241600"],
+        ),
+        (lambda n: f"{n // 3600:02d}:{n // 60 % 60:02d}:{n % 60:02d}", [3725, 59, 7325, 86399, 600]),
+        (lambda text: f"{int(text) // 60}h {int(text) % 60}m", ["125", "61", "90", "600", "59"]),
+        (
+            lambda text: sum(int(part) * unit for part, unit in zip(text.split(":"), (3600, 60, 1))),
+            ["01:01:01", "00:00:59", "02:02:05", "23:59:59"],
+        ),
+        (
+            lambda row: (day(row["to"]) - day(row["from"])).days,
+            [{"from": DAYS[0], "to": "2015-03-20"}, {"from": DAYS[1], "to": "2017-01-01"},
+             {"from": DAYS[2], "to": DAYS[2]}, {"from": DAYS[4], "to": "2020-03-01"}],
+        ),
+        (ROMAN.__getitem__, list(ROMAN)),
+        (lambda text: f"{int(text):x}", ["255", "16", "4096", "10", "31"]),
+        (lambda text: text.replace(".", "").replace(",", "."), ["1.234,57", "0,44", "98.765,43", "12,50", "1.000,01"]),
+        (lambda text: str(-(-int(text) // 10) * 10), ["37", "51", "88", "100", "43"]),
+        (lambda row: row["a"] + row["b"] + row["c"], [{"a": a, "b": b, "c": c} for a, b, c in
+                                                      ((3, 9, 1), (10, 1, 5), (7, 100, 2), (2, 0, 9))]),
+        (lambda row: f"{row['a'] * 100 / row['b']:.1f}%", [{"a": a, "b": b} for a, b in
+                                                           ((30, 120), (1, 8), (7, 100), (2, 5), (13, 52))]),
+        (lambda text: f"{text[:2]}{int(text[2:]) + 1}", ["A-1", "A-9", "B-41", "C-99", "D-7"]),
+        (lambda text: text.replace("_", " "), ["first_name", "date_of_birth", "id", "zip_code_ext"]),
+        (
+            lambda text: " ".join(text[at : at + 4] for at in range(0, 16, 4)),
+            ["4111111111111111", "5500000000000004", "3400123412341234", "6011000990139424"],
+        ),
+        (lambda text: text.partition("(")[2].rstrip(")") or "N/A", ["x (12)", "y", "zz (7)", "w", "q (100)"]),
+    ],
+    ids=[
+        "next day", "in two weeks", "Monday of the week", "end of the month", "ISO week", "day of the year",
+        "German month", "two hours later", "time of another zone", "UTC", "seconds since 1970", "seconds", "minutes",
+        "in seconds", "days between", "Roman", "hexadecimal", "German number", "rounded up", "sum of columns",
+        "share", "next number", "marks of some", "adjacent slices", "not available",
+    ],
+)  # fmt: skip
+def test_three_examples_are_enough_for_a_known_kind(formula: Any, inputs: list[Any], pool: ProgramPool) -> None:
+    """Dates are moved over the ends of months, units converted, columns added: right on all rows not shown."""
+    candidate = made([(value, formula(value)) for value in inputs[:3]])
+    assert ran(pool, candidate.code, inputs[3:]) == [formula(value) for value in inputs[3:]]
+
+
+def test_a_result_without_an_end_is_an_error_where_no_example_says_how_it_is_rounded(pool: ProgramPool) -> None:
+    """Of three examples that come out even, none says what to do with -17.777…"""
+    candidate = made([({"f": f}, c) for f, c in ((32, 0.0), (212, 100.0), (98.6, 37.0))])
+    assert ran(pool, candidate.code, [{"f": 77}]) == [25.0]
+    assert "no example says how" in str(ran(pool, candidate.code, [{"f": 0}])[0])
 
 
 @pytest.mark.parametrize(

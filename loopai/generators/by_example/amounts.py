@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -17,7 +18,16 @@ _MOST_FEATURES = 10
 _MOST_TERMS = 3
 _MOST_TRIED = 400
 _STEPS = ("0.01", "0.05", "0.1", "0.25", "0.5", "1", "2", "5", "10", "15", "20", "25", "50", "60", "100", "500", "1000")
+_DATE = "[0-9]{1,4}([/.-])[0-9]{1,2}\\1[0-9]{1,4}(?:[T ][0-9:.]+( ?[AP]M)?)?$"
+_SHOWN = "(?<![0-9A-Za-z])-?[0-9]+(?:,[0-9]{3})*(?:[.][0-9]+)?|(?<=[0-9A-Za-z])[0-9]+"
+_MOST_COMPUTED = 3
+_SMALL = "part_of_date"  # few values, in which a few examples fit any line
+_BASES = (60, 100, 10, 12, 24, 1000, 7, 3600, 16, 1024)
+_LADDERS = ((60, 1), (3600, 60, 1), (86400, 3600, 60, 1), (12, 1), (24, 1), (1440, 60, 1), (16, 1), (100, 1), (7, 1),
+            (1000, 1), (14, 1), (3, 1))  # fmt: skip
+_FEWEST_DISTINCT = 3
 _NOISE = 9  # decimals beyond these are the rounding of binary floating point
+_FEW_OPERANDS = 2
 _NICE = 3  # significant digits of a coefficient that people would write
 
 
@@ -32,46 +42,85 @@ def amount(
     if noisy:
         # 0.1 * 3 is 0.30000000000000004: what was meant has fewer decimals.
         wanted = [number.quantize(Decimal(1).scaleb(-_NOISE)) for number in wanted]
-    decimals = max(0, *(-int(number.normalize().as_tuple().exponent) for number in wanted))
-    whole = all(isinstance(output, int) for output in outputs)
-    features = [*extra, *_features(columns)][: _MOST_FEATURES * 2]
-    found: Expression | None = None
-    for candidates in (_direct(features, wanted), _combined(features, wanted, decimals)):
-        for one in candidates:
-            if one is not None and (found is None or one.cost < found.cost):
-                found = one
-        if found is not None:
-            break
+    found = _arithmetic(columns, wanted, extra)
     if found is None:
         return None
-    if noisy:
-        in_floats = _in_floats(found)
-        if in_floats is not None and list(in_floats.values) == list(outputs):
-            return in_floats
-    if whole:
+    if all(isinstance(output, int) for output in outputs):
         return applied("int({0})", int, (found,), 0.0)
+    if noisy:
+        for in_floats in _in_floats(found):
+            if list(in_floats.values) == list(outputs):
+                return in_floats
+    elif any("/" in one.template for one in found.walk()):
+        found = applied("with_an_end({0})", run.with_an_end, (found,), 0.0) or found
     return applied("float({0})", float, (found,), 0.0)
 
 
-def _in_floats(found: Expression) -> Expression | None:
+def _arithmetic(
+    columns: Sequence[Expression], wanted: Sequence[Decimal], extra: Sequence[Expression]
+) -> Expression | None:
+    decimals = max(0, *(-int(number.normalize().as_tuple().exponent) for number in wanted))
+    features = [*extra, *_features(columns)][: _MOST_FEATURES * 2]
+    scaled = [one for one in features if one.named != _SMALL][:_MOST_FEATURES]
+    for candidates in (
+        _direct(features, wanted),
+        _summed(scaled, wanted),
+        _combined(scaled, wanted, decimals),
+    ):
+        found = min((one for one in candidates if one is not None), key=lambda one: one.cost, default=None)
+        if found is not None:
+            return found
+    return None
+
+
+def computed_expressions(columns: Sequence[Expression], outputs: Sequence[str]) -> Iterator[Expression | None]:
+    """Yield the numbers in the outputs, where arithmetic gives them, written as the outputs write them."""
+    found = [re.findall(_SHOWN, output) for output in outputs]
+    if len(set(map(len, found))) != 1 or len(found[0]) > _MOST_COMPUTED:
+        return
+    for place in range(len(found[0])):
+        texts = [one[place] for one in found]
+        thousands = "," if any("," in text for text in texts) else ""
+        plain = [text.replace(",", "") for text in texts]
+        if len(set(plain)) < _FEWEST_DISTINCT - 1 or any(re.match("0[0-9]", text) for text in plain):
+            continue
+        number = _arithmetic(columns, [Decimal(text) for text in plain], ())
+        if number is None:
+            continue
+        sizes = {len(text.partition(".")[2]) for text in plain}
+        if sizes == {0} and not thousands:
+            yield applied("str(int({0}))", lambda n: str(int(n)), (number,), 1.0)
+            continue
+        decimals = sizes.pop() if len(sizes) == 1 else -1
+        yield applied(
+            f'written(Decimal({{0}}), {decimals}, {quoted(thousands)}, ".")',
+            lambda n, d=decimals, t=thousands: run.written(Decimal(n), d, t, "."),
+            (number,),
+            1.0,
+        )
+
+
+def _in_floats(found: Expression) -> list[Expression]:
     """Return the same arithmetic in binary floating point, as whoever made the outputs computed them."""
-    if not found.operands or found.template.startswith(("numbers_in", "number_in", "to_step", "sum", "max", "min")):
-        return None
-    operands = tuple(_in_floats(one) or applied("float({0})", float, (one,), 0.0) for one in found.operands)
-    if any(one is None for one in operands):
-        return None
-    template = re.sub(r'Decimal\("([0-9.]+)"\)', r"\1", found.template)
-    names = [f"operand_{place}" for place in range(len(operands))]
-    source = template.format(*names)
-    if not re.fullmatch(r"[a-z_0-9. ()*/+-]+", source):
-        return None
-    compute = eval(f"lambda {', '.join(names)}: {source}", {"__builtins__": {}})  # noqa: S307 our own arithmetic
-    return applied(template, compute, tuple(one for one in operands if one is not None), 0.0)
+    operands = []
+    for operand in found.operands if found.in_floats else ():
+        inner = [*_in_floats(operand), applied("float({0})", float, (operand,), 0.0)]
+        operands.append(next(one for one in inner if one is not None))
+    made = (applied(template, function, tuple(operands), 0.0) for template, function in found.in_floats)
+    return [one for one in made if one is not None]
 
 
 def _features(columns: Sequence[Expression]) -> Iterator[Expression]:
     for column in columns:
         texts = [value for value in column.values if value is not None]
+        if texts and all(re.fullmatch("[IVXLCDM]+", text) for text in texts):
+            one = applied("from_roman({0})", run.from_roman, (column,), 0.5)
+            if one is not None and None not in one.values:
+                yield one
+        times = _times(column, texts)
+        if times:
+            yield from times
+            continue
         number = applied('number_in({0}, ".")', lambda text: run.number_in(text, "."), (column,), 0.2, "number")
         if number is not None and None not in number.values:
             yield number
@@ -101,6 +150,47 @@ def _features(columns: Sequence[Expression]) -> Iterator[Expression]:
             yield from (one for one in _counts(column, columns, texts) if one is not None)
 
 
+def _times(column: Expression, texts: Sequence[str]) -> list[Expression]:
+    """Return what dates and times count: days, years, minutes."""
+    made: list[Expression | None] = []
+    times = None
+    if all(re.search("[0-9]:[0-9]{2}", text) for text in texts):
+        times = applied("time_in({0})", run.time_in, (column,), 0.3, "time")
+    for order in ("mdy", "dmy") if all(re.match(_DATE, text) for text in texts) else ():
+        # Dates that begin with the year are read alike in both orders.
+        date = applied(
+            f"date_in({{0}}, {quoted(order)})", lambda text, o=order: run.date_in(text, o), (column,), 0.3, "date"
+        )
+        if date is None or None in date.values:
+            continue
+        days = applied("days_since({0}, (1970, 1, 1))", lambda d: run.days_since(d, (1970, 1, 1)), (date,), 0.3)
+        if days is not None and times is not None:
+            times = applied("{0} * 86400 + {1}", lambda d, t: d * 86400 + t, (days, times), 0.1, "moment")
+        made += [
+            days,
+            applied("{0}[0]", lambda d: d[0], (date,), 0.4),
+            applied("{0}[1]", lambda d: d[1], (date,), 0.4, _SMALL),
+            applied("{0}[2]", lambda d: d[2], (date,), 0.4, _SMALL),
+            applied(
+                "(days_since({0}, ({0}[0], 1, 1)) + 1)",
+                lambda d: run.days_since(d, (d[0], 1, 1)) + 1,
+                (date,),
+                0.6,
+                _SMALL,
+            ),
+            applied("iso_week({0})[1]", lambda d: run.iso_week(d)[1], (date,), 0.6, _SMALL),
+            applied("day_of_week({0})", run.day_of_week, (date,), 0.6, _SMALL),
+        ]
+        break
+    if times is not None:
+        made += [
+            applied("{0} // 60", lambda t: t // 60, (times,), 0.2),
+            times,
+            applied("Decimal({0}) / 3600", lambda t: Decimal(t) / 3600, (times,), 0.3),
+        ]
+    return [one for one in made if one is not None and None not in one.values]
+
+
 def _counts(column: Expression, columns: Sequence[Expression], texts: Sequence[str]) -> Iterator[Expression | None]:
     yield applied("len({0})", len, (column,), 1.2)
     yield applied("len({0}.split())", lambda text: len(text.split()), (column,), 1.2)
@@ -116,6 +206,35 @@ def _direct(features: Sequence[Expression], wanted: Sequence[Decimal]) -> Iterat
         if _exact(feature.values, wanted):
             yield feature
         yield from _stepped(feature, wanted)
+        yield from _bases(feature, wanted)
+
+
+def _bases(feature: Expression, wanted: Sequence[Decimal]) -> Iterator[Expression | None]:
+    """Yield quotients and remainders: hours of minutes, dozens of pieces."""
+    if len(set(wanted)) < _FEWEST_DISTINCT or not all(
+        isinstance(value, (int, Decimal)) and value >= 0 and value == int(value) for value in feature.values
+    ):
+        return
+    for base in _BASES:
+        for sign, function in (("//", operator.floordiv), ("%", operator.mod)):
+            one = applied(f"int({{0}}) {sign} {base}", lambda n, f=function, b=base: f(int(n), b), (feature,), 1.6)
+            if one is not None and _exact(one.values, wanted):
+                yield one
+
+
+def _summed(features: Sequence[Expression], wanted: Sequence[Decimal]) -> Iterator[Expression | None]:
+    """Yield sums and differences, and what is counted in units of several sizes: hours, minutes and seconds."""
+    numbers = [one for one in features if not one.template.startswith(("len", "{0}.count"))]
+    groups = [group for size in (2, 3) for group in itertools.combinations(numbers, size)]
+    for group in [*groups, *([tuple(numbers)] if len(numbers) > _MOST_TERMS else [])]:
+        rows = list(zip(*(one.values for one in group)))
+        size = len(group)
+        choices = (
+            [signs for signs in itertools.product((1, -1), repeat=size) if 1 in signs] if size <= _MOST_TERMS else []
+        )
+        for weights in [*choices, (1,) * size, *(ladder for ladder in _LADDERS if len(ladder) == size)]:
+            if all(sum(map(operator.mul, weights, row)) == number for row, number in zip(rows, wanted)):
+                yield _written(group, [Fraction(weight) for weight in weights], 0, rounds=False, offset=False)
 
 
 def _combined(features: Sequence[Expression], wanted: Sequence[Decimal], decimals: int) -> Iterator[Expression | None]:
@@ -124,7 +243,13 @@ def _combined(features: Sequence[Expression], wanted: Sequence[Decimal], decimal
         terms.append(_mul(one, other))
         for first, second in ((one, other), (other, one)):
             if all(second.values):
-                ratio = applied("({0} / {1})", lambda a, b: Decimal(a) / Decimal(b), (first, second), 0.8)
+                ratio = applied(
+                    "(Decimal({0}) / {1})" if isinstance(first.values[0], int) else "({0} / {1})",
+                    lambda a, b: Decimal(a) / b,
+                    (first, second),
+                    0.8,
+                    in_floats=(("({0} / {1})", operator.truediv),),
+                )
                 if ratio is not None:
                     terms.append(ratio)
     if len(features) >= 3:
@@ -143,12 +268,10 @@ def _combined(features: Sequence[Expression], wanted: Sequence[Decimal], decimal
                 found = _linear(group, wanted, decimals, offset=offset)
                 best = best or found is not None
                 yield found
-    if len(features) > _MOST_TERMS and all(one.path is None for one in features):
-        yield _linear(tuple(features), wanted, decimals, offset=False, units=True)
 
 
 def _mul(one: Expression, other: Expression) -> Expression:
-    found = applied("{0} * {1}", lambda a, b: Decimal(a) * Decimal(b), (one, other), 0.4)
+    found = applied("{0} * {1}", operator.mul, (one, other), 0.4, in_floats=(("{0} * {1}", operator.mul),))
     if found is None:
         raise ValueError("the product of two numbers is a number")
     return found
@@ -174,17 +297,14 @@ def _stepped(feature: Expression, wanted: Sequence[Decimal]) -> Iterator[Express
 
 
 def _linear(
-    group: tuple[Expression, ...], wanted: Sequence[Decimal], decimals: int, *, offset: bool, units: bool = False
+    group: tuple[Expression, ...], wanted: Sequence[Decimal], decimals: int, *, offset: bool
 ) -> Expression | None:
     rows = [
         [Fraction(value) for value in row] + ([Fraction(1)] if offset else [])
         for row in zip(*(g.values for g in group))
     ]
     targets = [Fraction(number) for number in wanted]
-    if units:
-        weights: list[Fraction] | None = [Fraction(1)] * len(group)
-    else:
-        weights = _solve(rows, targets)
+    weights = _solve(rows, targets)
     if weights is None or any(weight == 0 for weight in weights):
         return None
     half = Fraction(1, 2 * 10**decimals)
@@ -214,10 +334,17 @@ def _checked(
         if abs(sum((w * x for w, x in zip(weights, row)), Fraction(0)) - target) > slack:
             return None
     free = sum(1 for weight in weights if abs(weight) != 1)
-    if free > len(wanted) - 2 and (free > len(wanted) - 1 or not all(map(_is_nice, weights))):
+    if free > len(wanted) - 1 or (free > len(wanted) - 2 and not _is_plausible(group, weights)):
         return None
     found = _written(group, weights, decimals, rounds=bool(slack), offset=offset)
     return found if found is not None and _exact(found.values, wanted) else None
+
+
+def _is_plausible(group: Sequence[Expression], weights: Sequence[Fraction]) -> bool:
+    """Return whether so few examples are enough for these weights: those of one number, or of plain ones."""
+    plain = all(len(one.operands) < _FEW_OPERANDS for one in group)
+    digits = _NICE if len(group) == 1 else _NICE - 1
+    return plain and all(_is_nice(weight, digits) for weight in weights)
 
 
 def _solve(rows: Sequence[Sequence[Fraction]], targets: Sequence[Fraction]) -> list[Fraction] | None:
@@ -297,9 +424,9 @@ def _digits(number: Fraction) -> str:
     return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
 
-def _is_nice(number: Fraction) -> bool:
+def _is_nice(number: Fraction, digits: int) -> bool:
     if _is_decimal(number):
-        return len(_digits(abs(number)).replace(".", "").strip("0")) <= _NICE
+        return len(_digits(abs(number)).replace(".", "").strip("0")) <= digits
     return number.denominator <= 100 and abs(number.numerator) <= 1000
 
 
@@ -341,4 +468,44 @@ def _written(
         )
         return run.to_step(total, step, "nearest") if rounds else total
 
-    return applied(source, compute, group, cost)
+    floats = () if rounds else tuple(_float_forms(weights, offset=offset))
+    return applied(source, compute, group, cost, in_floats=floats)
+
+
+def _float_forms(weights: Sequence[Fraction], *, offset: bool) -> Iterator[tuple[str, Callable[..., float]]]:
+    """Yield the sum as people write it in floating point: 1.8 * x + 32, and x * 9 / 5 + 32."""
+    for as_fraction in (False, True):
+        shown, functions = [], []
+        for place, weight in enumerate(weights):
+            source, function = _float_term(
+                abs(weight), place, as_fraction, constant=offset and place == len(weights) - 1
+            )
+            shown.append(f"{'-' if weight < 0 else '+'} {source}")
+            functions.append((weight < 0, function))
+        source = " ".join(shown).removeprefix("+ ")
+
+        def compute(*values: float, steps: Sequence[tuple[bool, Callable[[float], float]]] = tuple(functions)) -> float:
+            total = 0.0
+            for (negative, function), value in zip(steps, [*values, 1.0]):
+                total += -function(value) if negative else function(value)
+            return total
+
+        yield source, compute
+
+
+def _float_term(
+    size: Fraction, place: int, as_fraction: bool, *, constant: bool
+) -> tuple[str, Callable[[float], float]]:
+    above, below = size.numerator, size.denominator
+    factor = f"{{{place}}}"
+    if constant:
+        number = above / below
+        return repr(number), lambda _: number
+    if size == 1:
+        return factor, lambda x: x
+    if below == 1:
+        return f"{factor} * {above}", lambda x: x * above
+    if as_fraction or not _is_decimal(size):
+        return f"{factor} * {above} / {below}", lambda x: x * above / below
+    number = float(_digits(size))
+    return f"{factor} * {number!r}", lambda x: x * number

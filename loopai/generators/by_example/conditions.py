@@ -13,6 +13,7 @@ from .search import Found, concatenate
 _MOST_PARTITIONS = 40
 _MOST_ROWS = 12
 _MOST_ALONE = 2.0  # cost of a program that one example alone shows: little more than the input as it is
+_BLANKS = {"n/a", "na", "none", "null", "nil", "unknown", "missing", "-", "--", "?", "nan", "not available", "tbd"}
 _SHAPES = (
     ("[0-9]", 1.0),
     ("[A-Za-z]", 1.2),
@@ -101,7 +102,10 @@ def branches(columns: Sequence[Expression], pool: Sequence[Expression], outputs:
         found = [one for one in (concatenate(pool, outputs, group) for group in groups) if one is not None]
         if len(found) < 2:
             continue
-        if any(len(group) == 1 and one.cost > _MOST_ALONE for group, one in zip(groups, found)):
+        if any(
+            len(group) == 1 and one.cost > _MOST_ALONE and outputs[group[0]].lower() not in _BLANKS
+            for group, one in zip(groups, found)
+        ):
             continue
         cost = condition.cost + found[0].cost + found[1].cost
         if best is None or cost < best[0]:

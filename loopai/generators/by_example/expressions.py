@@ -26,6 +26,7 @@ class Expression:
     values: tuple[Any, ...]
     path: Path | None = None
     named: str = ""  # a derived value that programs keep in a variable of this name
+    in_floats: tuple[tuple[str, Callable[..., Any]], ...] = ()  # templates and functions of it in floating point
     cache: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def evaluate(self, value: Any) -> Any:
@@ -76,7 +77,12 @@ def leaf(path: Path, function: Callable[[Any, Path], Any], inputs: Sequence[Any]
 
 
 def applied(
-    template: str, function: Callable[..., Any], operands: tuple[Expression, ...], cost: float, named: str = ""
+    template: str,
+    function: Callable[..., Any],
+    operands: tuple[Expression, ...],
+    cost: float,
+    named: str = "",
+    in_floats: tuple[tuple[str, Callable[..., Any]], ...] = (),
 ) -> Expression | None:
     """Return `function` of the operands, or None where it applies to no example."""
     values: list[Any] = []
@@ -91,5 +97,5 @@ def applied(
     if all(value is None for value in values):
         return None
     return Expression(
-        template, function, operands, cost + sum(one.cost for one in operands), tuple(values), None, named
+        template, function, operands, cost + sum(one.cost for one in operands), tuple(values), None, named, in_floats
     )

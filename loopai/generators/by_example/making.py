@@ -5,20 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from ..parts import Part, carried
 from ..values import same
 from . import runtime as run
-from .amounts import amount
+from .amounts import amount, computed_expressions
 from .conditions import branches, flags
 from .expressions import Expression, applied, leaf
-from .moments import moment_expressions
-from .numbers import number_expressions
-from .search import Found, concatenate, rivals
+from .moments import coherent, moment_expressions
+from .numbers import number_expressions, rounded_up
+from .search import Found, concatenate, constant_cost, rivals
 from .sequences import lists_of, sequence_conditions, sequence_numbers
-from .texts import text_pool
+from .texts import adjacent, text_pool
 
 _MOST_COLUMNS = 12
 _SEARCHED = 12  # examples that a search sees; the others check what it found
@@ -26,6 +25,7 @@ _ROUNDS = 4
 _LONGEST_OUTPUT = 400
 _LONGEST_INPUT = 3000
 _RIVALS_WITHIN = 1.2
+_COPIED = 2.0
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,19 @@ def _search(
             pool.add(one)
     copied = all(any(output in (column.values[row] or "") for column in columns) for row, output in enumerate(outputs))
     if not copied and all(re.fullmatch(_NUMBER, output) for output in outputs):
-        pool.add(_computed(columns, outputs))
+        for one in computed_expressions(columns, outputs):
+            pool.add(one)
     expressions = list(pool)
     rows = range(len(outputs))
-    whole = concatenate(expressions, outputs, rows)
-    if whole is not None and not _determined(whole, outputs):
-        whole = None
-    if whole is not None:
-        whole = Found(tuple(map(_filled, whole.parts)), whole.cost)
+    constants = _constants(columns)
+    whole = _concatenated(expressions, outputs, constants)
+    if whole is None and not copied:
+        computed = [one for one in computed_expressions(columns, outputs) if one is not None]
+        expressions += computed
+        whole = _concatenated(expressions, outputs, constants) if computed else None
     if whole is not None:
         others = tuple(one.evaluate for one in rivals(whole, expressions, rows, _RIVALS_WITHIN))
+        whole = _finished(whole, expressions)
         return Made(_text_part(function, [(None, whole)]), whole.evaluate, others)
     split = branches(columns, expressions, outputs) if cases else None
     if split is None or any(not _determined(found, [outputs[row] for row in own]) for found, own in split.programs):
@@ -146,19 +149,28 @@ def _search(
     return Made(_text_part(function, split.lines()), split.evaluate)
 
 
-def _computed(columns: Sequence[Expression], outputs: Sequence[str]) -> Expression | None:
-    """Return arithmetic whose result is written as the outputs write it; None where there is none."""
-    sizes = {len(output.partition(".")[2]) for output in outputs}
-    found = amount(columns, [int(output) if sizes == {0} else float(output) for output in outputs])
-    if found is None:
-        return None
-    decimals = sizes.pop() if len(sizes) == 1 else -1
-    return applied(
-        f'written(Decimal(str({{0}})), {decimals}, "", ".")',
-        lambda number: run.written(Decimal(str(number)), decimals, "", "."),
-        (found,),
-        1.0,
-    )
+def _concatenated(
+    expressions: Sequence[Expression], outputs: Sequence[str], constants: Callable[[str], float]
+) -> Found | None:
+    found = concatenate(expressions, outputs, range(len(outputs)), most_constant=constants)
+    return found if found is not None and _determined(found, outputs) else None
+
+
+def _constants(columns: Sequence[Expression]) -> Callable[[str], float]:
+    """Return what constants cost: more where they are digits of all inputs, which are rather taken from there."""
+    rows = [" ".join(values) for values in zip(*(column.values for column in columns))]
+
+    def cost(text: str) -> float:
+        copied = [digits for digits in re.findall("[0-9]{2,}", text) if all(digits in row for row in rows)]
+        return constant_cost(text) + _COPIED * len(copied)
+
+    return cost
+
+
+def _finished(found: Found, expressions: Sequence[Expression]) -> Found:
+    """Return the same program with parts that agree with each other, and checks that they are not empty."""
+    parts = coherent(adjacent(rounded_up(found.parts, expressions)))
+    return Found(tuple(map(_filled, parts)), found.cost)
 
 
 _NUMBER = "-?(?:0|[1-9][0-9]*)(?:[.][0-9]+)?"

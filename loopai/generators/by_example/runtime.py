@@ -5,6 +5,7 @@ They use only what Monty supports, and raise ValueError for an input that does n
 
 from __future__ import annotations
 
+import datetime
 import re
 from decimal import Decimal
 
@@ -133,14 +134,13 @@ def capitalized(text: str) -> str:
 
 def number_in(text: str, point: str) -> Decimal:
     """Read the one number in a text; `point` is the decimal mark, and the other mark separates thousands."""
-    found = re.findall(r"-?[0-9][0-9.,' ]*[0-9]|-?[0-9]|-?[.,][0-9]+", text)
-    if len(found) != 1:
+    found = re.findall("[0-9][0-9.,' ]*[0-9]|[0-9]|[.,][0-9]+", text)
+    digits = re.sub("[' ]", "", found[0] if len(found) == 1 else "..")
+    digits = digits.replace("," if point == "." else ".", "").replace(point, ".")
+    if len(found) != 1 or digits.count(".") > 1:
         raise unfit(text)
-    digits = re.sub("[' ]", "", found[0]).replace("," if point == "." else ".", "").replace(point, ".")
-    if digits.count(".") > 1:
-        raise unfit(text)
-    sign = -1 if not digits.startswith("-") and re.search(r"\(.*[0-9].*\)|[-\u2212][^0-9]?[0-9]|[0-9]-$", text) else 1
-    return Decimal(digits) * sign
+    negative = re.search(r"\(.*[0-9].*\)|(?<![A-Za-z0-9])[-\u2212][^0-9]?[.,0-9]|[0-9]-$", text)
+    return -Decimal(digits) if negative else Decimal(digits)
 
 
 def to_step(number: Decimal, step: str, way: str) -> Decimal:
@@ -158,21 +158,18 @@ def to_step(number: Decimal, step: str, way: str) -> Decimal:
 
 
 def written(number: Decimal, decimals: int, thousands: str, point: str) -> str:
-    """Write a number with this many decimals (-1: as many as it has)."""
+    """Write a number with this many decimals (-1: no zeros at the end, -2: as it stands)."""
+    shown = f"{number:,f}"
     if decimals >= 0:
-        shown = (
-            f"{to_step(number, '1' if decimals == 0 else '0.' + '0' * (decimals - 1) + '1', 'nearest'):,.{decimals}f}"
-        )
-    else:
-        shown = f"{number:,f}"
-        if "." in shown:
-            shown = shown.rstrip("0").rstrip(".")
+        shown = f"{to_step(number, f'{10**-decimals:.{decimals}f}', 'nearest'):,.{decimals}f}"
+    elif decimals == -1 and "." in shown:
+        shown = shown.rstrip("0").rstrip(".")
     return shown.replace(",", "\t").replace(".", point).replace("\t", thousands)
 
 
 def date_in(text: str, order: str) -> tuple:  # type: ignore[type-arg]  # programs carry it: kept plain
     """Read a date as (year, month, day); `order` says in which order its numbers stand; 0 for what is missing."""
-    rest = re.sub(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?|[+-][0-9]{2}:?[0-9]{2}$", " ", text)
+    rest = re.sub(r"(?<![0-9])[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?|[+-][0-9]{2}:?[0-9]{2}$", " ", text)
     rest = re.sub("^((?:19|20)[0-9]{2})([0-9]{2})([0-9]{2})(?![0-9])", r"\1 \2 \3 ", rest)
     rest = re.sub("^([0-9]{2})([0-9]{2})([0-9]{4}|[0-9]{2})$", r"\1 \2 \3", rest)
     named = re.findall(r"(?i)(?<![a-z])(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*", rest)
@@ -219,6 +216,33 @@ def ordinal(number: int) -> str:
     return str(number) + ending
 
 
+def roman(number: int) -> str:
+    """Write a number with Roman numerals."""
+    if not 0 < number < 4000:
+        raise unfit(number)
+    text = ""
+    signs = "M1000 CM900 D500 CD400 C100 XC90 L50 XL40 X10 IX9 V5 IV4 I1"
+    for sign, digits in re.findall("([A-Z]+)([0-9]+)", signs):
+        size = int(digits)
+        text += sign * (number // size)
+        number %= size
+    return text
+
+
+def from_roman(text: str) -> int:
+    """Read a number in Roman numerals."""
+    sizes = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
+    number = 0
+    for place, sign in enumerate(text):
+        if sign not in sizes:
+            raise unfit(text)
+        larger = place + 1 < len(text) and sizes.get(text[place + 1], 0) > sizes[sign]
+        number += -sizes[sign] if larger else sizes[sign]
+    if not text or roman(number) != text:
+        raise unfit(text)
+    return number
+
+
 def present(part: int) -> int:
     """Return a part of a date that must be there."""
     if not part:
@@ -226,8 +250,82 @@ def present(part: int) -> int:
     return part
 
 
+def iso_date(text: str) -> tuple:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """Read a date such as 2015-03-14 as (year, month, day)."""
+    found = re.match("([0-9]{4})-([0-9]{2})-([0-9]{2})(?![0-9])", text)
+    if found is None:
+        raise unfit(text)
+    return (int(found.group(1)), int(found.group(2)), int(found.group(3)))
+
+
+def iso_moment(text: str) -> int:
+    """Read a moment such as 2015-03-14T15:47:21+02:00 as seconds since 1970, in UTC."""
+    found = re.fullmatch("(.{10})[T ]([0-9]{2}):([0-9]{2}):?([0-9]{2})?[.]?[0-9]*(Z|[+-][0-9:]+)?", text)
+    if found is None:
+        raise unfit(text)
+    hours, minutes, seconds = [int(found.group(place) or 0) for place in (2, 3, 4)]
+    offset = (found.group(5) or "Z").replace("Z", "+0000").replace(":", "")
+    away = int(offset[:3]) * 3600 + int(offset[0] + offset[3:]) * 60
+    return days_since(iso_date(found.group(1)), (1970, 1, 1)) * 86400 + hours * 3600 + minutes * 60 + seconds - away
+
+
+def moved(date: tuple, days: int) -> tuple:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """Return the date this many days later."""
+    year, month, day = date
+    later = datetime.date(year, month, day) + datetime.timedelta(days=days)
+    return (later.year, later.month, later.day)
+
+
+def months_later(date: tuple, months: int) -> tuple:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """Return the same day this many months later, or the last day of that month where it is shorter."""
+    year, month, day = date
+    number = year * 12 + month - 1 + months
+    first = datetime.date(number // 12, number % 12 + 1, 1)
+    size = (datetime.date((number + 1) // 12, (number + 1) % 12 + 1, 1) - first).days
+    return (first.year, first.month, min(day, size))
+
+
+def day_of_week(date: tuple) -> int:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """Return the number of the day in its week: 1 is Monday, 7 is Sunday."""
+    year, month, day = date
+    return datetime.date(year, month, day).weekday() + 1
+
+
+def days_since(date: tuple, first: tuple) -> int:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """Return the number of days from `first` to a date."""
+    year, month, day = date
+    return (datetime.date(year, month, day) - datetime.date(first[0], first[1], first[2])).days
+
+
+def iso_week(date: tuple) -> tuple:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """Return the year and the number of a date's ISO week."""
+    year, month, day = date
+    return tuple(int(one) for one in datetime.date(year, month, day).strftime("%G %V").split())
+
+
+def offset_in(text: str) -> int:
+    """Read the time zone's offset at the end of a text, in seconds: Z, +02:00 or -0530."""
+    found = re.search("([+-])([0-9]{2}):?([0-9]{2})$", text)
+    if found is None and not text.endswith("Z"):
+        raise unfit(text)
+    if found is None:
+        return 0
+    seconds = int(found.group(2)) * 3600 + int(found.group(3)) * 60
+    return -seconds if found.group(1) == "-" else seconds
+
+
+def english(text: str, names: str) -> str:
+    """Return the text with its month's name in English; `names` are the months of the other language."""
+    for word in re.findall(r"[^\W\d_]{3,}", text):
+        for number, name in enumerate(names.split()):
+            if name.lower().startswith(word.lower()) or word.lower().startswith(name.lower()):
+                return text.replace(word, month_name((1, number + 1, 1)))
+    raise unfit(text)
+
+
 def time_in(text: str) -> int:
     """Read a time of day, in seconds after midnight."""
+    text = re.sub(r"[+][0-9]{2}:?[0-9]{2}$|(?<=:[0-9]{2}:[0-9]{2})-[0-9]{2}:?[0-9]{2}$|(?<=[0-9]{4}):", " ", text)
     found = re.findall(r"(?i)(?<![0-9:])([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s*([ap]\.?m)?(?![0-9:/-])", text)
     found = [one for one in found if one[1] or one[3]]
     if len(found) != 1:
@@ -262,6 +360,13 @@ def hour_of_12(seconds: int) -> int:
 def two(number: int) -> str:
     """Write a number with at least two digits."""
     return f"{number:02d}"
+
+
+def with_an_end(number: Decimal) -> Decimal:
+    """Return a number of few decimals: the examples do not say how others are rounded."""
+    if number != round(number, 9):
+        raise ValueError(f"no example says how {number} is rounded")
+    return number
 
 
 def numbers_in(text: str, count: int) -> list:  # type: ignore[type-arg]  # programs carry it: kept plain

@@ -51,6 +51,8 @@ def concatenate(
             continue
         seen[values] = expression.cost
         by_first.setdefault(values[0], []).append((values, expression))
+    if not any(wanted):
+        return Found((constant("", len(outputs), constant_cost("")),), constant_cost(""))
     start = (0,) * len(rows)
     goal = tuple(len(output) for output in wanted)
     costs: dict[tuple[int, ...], float] = {start: 0.0}

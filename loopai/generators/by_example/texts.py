@@ -34,7 +34,7 @@ TOKENS: tuple[tuple[str, float], ...] = (
 )
 _PLACES = (0, -1, 1, -2, 2, 3, -3, 4)
 _PLACE_COST = {0: 0.6, -1: 0.9, 1: 1.0, -2: 1.6, 2: 1.4, 3: 1.8, -3: 2.2, 4: 2.2}
-_MOST_BASES = 250
+_MOST_BASES = 300
 _LONGEST_SLICED = 60
 
 
@@ -90,6 +90,32 @@ def text_pool(columns: Sequence[Expression], outputs: Sequence[str]) -> Pool:
     return pool
 
 
+def adjacent(parts: Sequence[Expression]) -> list[Expression]:
+    """Return the parts, with slices that begin where the one before them ends, where these have the same values."""
+    made = list(parts)
+    end: tuple[Expression, int] | None = None
+    for place in range(len(made)):
+        part = made[place]
+        if not part.operands and part.path is None:
+            continue
+        sizes = {len(value) for value in part.values}
+        if end is not None and len(sizes) == 1:
+            start, stop = end[1], end[1] + sizes.pop()
+            one = applied(
+                f"cut({{0}}, {start}, {stop})", lambda text, a=start, b=stop: run.cut(text, a, b), (end[0],), part.cost
+            )
+            if one is not None and one.values == part.values and part.template.startswith("cut("):
+                made[place] = part = one
+        at = _slice(part)
+        end = None if at is None else (part.operands[0], at[1])
+    return made
+
+
+def _slice(part: Expression) -> tuple[int, int] | None:
+    found = re.fullmatch(r"cut\(\{0\}, (None|[0-9]+), ([0-9]+)\)", part.template)
+    return None if found is None else (int(found[1]) if found[1] != "None" else 0, int(found[2]))
+
+
 def _taken(column: Expression, outputs: Sequence[str]) -> Iterator[Expression | None]:
     texts = [value for value in column.values if value]
     if not texts:
@@ -104,6 +130,8 @@ def _taken(column: Expression, outputs: Sequence[str]) -> Iterator[Expression | 
                 (column,),
                 cost + _PLACE_COST[which],
             )
+    joints = [(joint, 0.0) for joint in _joints(outputs)]
+    joints += [(joint, 0.3) for joint in _some_joints(outputs) if (joint, 0.0) not in joints]
     for mark, cost in _marks(texts, outputs):
         shown = quoted(mark)
         whole = cost + 0.2 * max(0, len(mark) - 2)
@@ -143,14 +171,18 @@ def _taken(column: Expression, outputs: Sequence[str]) -> Iterator[Expression | 
                 f"{{0}}.removeprefix({shown})", lambda text, m=mark: text.removeprefix(m), (column,), whole + 2.0
             )
         yield applied(f'{{0}}.replace({shown}, "")', lambda text, m=mark: text.replace(m, ""), (column,), whole + 1.4)
-        for other in _joints(outputs):
+        for other, extra in joints:
             if other != mark:
                 yield applied(
                     f"{{0}}.replace({shown}, {quoted(other)})",
                     lambda text, m=mark, o=other: text.replace(m, o),
                     (column,),
-                    whole + 1.9,
+                    whole + 1.9 + extra,
                 )
+    for pattern, cost in _after_mark(texts, outputs):
+        yield applied(
+            f"match({{0}}, {quoted(pattern)}, 0)", lambda text, p=pattern: run.match(text, p, 0), (column,), cost
+        )
     for left, right, cost in _contexts(texts, outputs):
         yield applied(
             f"between({{0}}, {quoted(left)}, {quoted(right)})",
@@ -209,7 +241,7 @@ def _respelt(column: Expression, outputs: Sequence[str]) -> Iterator[Expression 
     for cased in (lower, title, upper):
         if cased is not None and cased.values != column.values:
             yield from _reshaped(cased, outputs)
-    for joint in (" ", *_joints(outputs)):
+    for joint in dict.fromkeys((" ", *_joints(outputs), *_some_joints(outputs))):
         shown = quoted(joint)
         spaced = applied(
             f're.sub("(?<=[a-z0-9])(?=[A-Z])", {shown}, {{0}})',
@@ -241,7 +273,8 @@ def _respelt(column: Expression, outputs: Sequence[str]) -> Iterator[Expression 
 
 
 def _sliced(base: Expression, cost: float) -> Iterator[Expression | None]:
-    longest = min(12, max(len(value) for value in base.values if value is not None))
+    sizes = {len(value) for value in base.values if value is not None}
+    longest = min(12 if len(sizes) > 1 else 20, max(sizes))
     for size in range(1, longest):
         extra = cost + min(2.5, 0.15 * size)
         yield applied(f"cut({{0}}, None, {size})", lambda text, n=size: run.cut(text, None, n), (base,), extra)
@@ -389,6 +422,22 @@ def _joints(outputs: Sequence[str]) -> list[str]:
         own |= set(re.findall("[^A-Za-z0-9]", output))
         found = own if found is None else found & own
     return sorted(found or ())[:6]
+
+
+def _some_joints(outputs: Sequence[str]) -> list[str]:
+    """Return the marks that stand between words in some of the outputs."""
+    found = {mark for output in outputs for mark in re.findall("(?<=[A-Za-z0-9.])[^A-Za-z0-9](?=[A-Za-z0-9])", output)}
+    return sorted(found)[:4]
+
+
+def _after_mark(texts: Sequence[str], outputs: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Yield patterns of what follows a mark, where the whole outputs do: "(?<=@)[A-Za-z0-9_]+"."""
+    if len(texts) != len(outputs) or not all(output and output in text for text, output in zip(texts, outputs)):
+        return
+    mark = _common_end([text.partition(output)[0] for text, output in zip(texts, outputs)])[-1:]
+    if mark and not mark.isalnum() and not mark.isspace():
+        for pattern, cost in (("\\S+", 1.2), ("[0-9]+", 1.0), (f"[{LETTERS}0-9_]+", 1.3), ("[^\\s,;]+", 1.5)):
+            yield f"(?<={re.escape(mark)}){pattern}", cost
 
 
 def _contexts(texts: Sequence[str], outputs: Sequence[str]) -> Iterator[tuple[str, str, float]]:
