@@ -3,7 +3,7 @@
 # ruff: noqa: FA100  # see below
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
 import codecs
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal, Optional, Union, cast
 from uuid import UUID
@@ -27,11 +27,10 @@ from .problems import RefusedRequest, problem_response
 from .uploads import Limits, kind_of, media_type_of
 
 
-class UploadOptions(BatchRequestOptions, total=False):
-    """What `batch_router` and `batch_response` take beside the task. `DEFAULTS` holds what each is otherwise."""
+class ReadingOptions(BatchRequestOptions, total=False):
+    """What all routers take that read rows from an upload. `DEFAULTS` holds what each is otherwise."""
 
     input: Any
-    output: Any
     keep: Iterable[str]
     encoding: str
     max_rows: int
@@ -39,10 +38,16 @@ class UploadOptions(BatchRequestOptions, total=False):
     max_unpacked_bytes: int
     max_row_bytes: int
     max_ratio: float
-    max_runs: int
     progress_every: float
     heartbeat_every: float
     idle_timeout: Optional[float]
+
+
+class UploadOptions(ReadingOptions, total=False):
+    """What `batch_router` and `batch_response` take beside the task."""
+
+    output: Any
+    max_runs: int
 
 
 DEFAULTS: UploadOptions = {
@@ -93,8 +98,8 @@ def _encoding(name: str) -> str:
     return found
 
 
-def _options(task: Union[str, UUID], given: UploadOptions) -> Options:
-    """What is the same for each batch of a route. Raises `ConfigurationError`."""
+def shared_options(task: Union[str, UUID], given: Mapping[str, Any]) -> Options:
+    """What is the same for each upload of a route; `given` are `UploadOptions`. Raises `ConfigurationError`."""
     own = cast("UploadOptions", {name: given.get(name, default) for name, default in DEFAULTS.items()})
     shared = {name: value for name, value in given.items() if name not in DEFAULTS}
     batch = options_in(REQUEST, shared)
@@ -116,17 +121,16 @@ def _options(task: Union[str, UUID], given: UploadOptions) -> Options:
     )
 
 
-def _response(
-    client: LoopaiClient,
+def asked_of(
     request: Request,
     options: Options,
-    places: Places,
     *,
     key: Optional[str],
     first: int,
     format: Optional[Format],  # noqa: A002  # the query's name
     encoding: Optional[str] = None,
-) -> Response:
+) -> Asked:
+    """What a request says of its upload, before any of it is read. Raises `RefusedRequest`."""
     content_type = request.headers.get("content-type", "")
     media_type = media_type_of(content_type)
     declared = request.headers.get("content-length", "")
@@ -143,8 +147,18 @@ def _response(
         chosen = options.encoding if encoding is None else _encoding(encoding)
     except ConfigurationError as error:
         raise RefusedRequest(422, "Not valid", str(error)) from None
-    asked = Asked(kind, content_type, length, key, first, chosen)
-    return BatchResponse(client, options, asked, places, request.headers.get("accept", ""))
+    return Asked(kind, content_type, length, key, first, chosen)
+
+
+def _response(
+    client: LoopaiClient,
+    request: Request,
+    options: Options,
+    places: Places,
+    **asked: Any,
+) -> Response:
+    accept = request.headers.get("accept", "")
+    return BatchResponse(client, options, asked_of(request, options, **asked), places, accept)
 
 
 def batch_router(
@@ -181,7 +195,7 @@ def batch_router(
     `name` and `tags` are those of the route. Answers 408, 413, 415 and 422 for an upload that cannot be read, and 503
     while `max_runs` batches are running. Raises `ConfigurationError` for options that do not fit.
     """
-    shared = _options(task, options)
+    shared = shared_options(task, options)
     places = Places(shared.max_runs)
     router = APIRouter(tags=list(tags), route_class=BatchRoute)
     row = row_of(options.get("input"), shared.mapping)
@@ -237,7 +251,7 @@ def batch_response(
     of `batch_router`; `max_runs` counts all such responses of one application. It refuses with problem documents,
     as the router does. Raises `ConfigurationError` for options that do not fit.
     """
-    shared = _options(task, options)
+    shared = shared_options(task, options)
     places = _places.setdefault(request.scope["app"], Places(shared.max_runs))
     places.most = shared.max_runs
     try:

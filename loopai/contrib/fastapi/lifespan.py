@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Protocol, Union
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -42,10 +42,20 @@ CHECK = "loopai_check"
 LOOKED_UP = "loopai_task"
 """Attribute of a route's function: alias and task that it runs, looked for at start-up."""
 
+SERVICE = "loopai_service"
+"""Attribute of a route's function: what works as long as the application runs (`Service`)."""
+
 LOOK_UP_SECONDS = 5.0
 """Seconds that a start waits for the server to know a task's name."""
 
 logger = logging.getLogger("loopai.fastapi")
+
+
+class Service(Protocol):
+    """What works beside the requests of an application."""
+
+    async def serve(self, state: LoopaiState, app: Any) -> None:
+        """Work until the state's batches are stopped (`LoopaiState.add_batch`)."""
 
 
 class _InFlight(Hooks):
@@ -103,6 +113,7 @@ class LoopaiState:
         self._fakes: set[str] = set()
         self._batches: set[Stop] = set()
         self._stopping = False
+        self._services: dict[Service, asyncio.Task[None]] = {}
         for alias, source in sources.items():
             if isinstance(source, LoopaiClient):
                 self._clients[alias] = source
@@ -166,6 +177,11 @@ class LoopaiState:
         """The batch is over."""
         self._batches.discard(stop)
 
+    def start(self, service: Service, app: Any) -> None:
+        """Have the service work from now on, unless it does."""
+        if service not in self._services and not self._stopping:
+            self._services[service] = asyncio.get_running_loop().create_task(service.serve(self, app))
+
     def stop_batches(self) -> None:
         """End the batches under way: rows in flight have half of `close_grace`, so that summaries are sent in it."""
         self._stopping = True
@@ -201,6 +217,12 @@ class LoopaiState:
     async def close(self) -> None:
         """Close the clients made here, each after its calls in flight or its grace, whichever ends first."""
         self.stop_batches()
+        services = self._services.values()
+        if services:
+            _, slow = await asyncio.wait(services, timeout=2 * self._grace)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*services, return_exceptions=True)
         await asyncio.gather(*(self._close(alias) for alias in self._in_flight))
 
     async def _close(self, alias: str) -> None:
@@ -278,11 +300,13 @@ class LoopaiLifespan:
             with on_signal(state.stop_batches):
                 if self.inner is None:
                     await _check_tasks(app, state)
+                    _start_services(app, state)
                     yield {STATE_KEY: state}
                 else:
                     async with self.inner(app) as theirs:
                         # Only now: it may have made them.
                         await _check_tasks(app, state)
+                        _start_services(app, state)
                         yield {**(theirs or {}), STATE_KEY: state}
         finally:
             await state.close()
@@ -329,6 +353,12 @@ async def _check_tasks(app: Any, state: LoopaiState) -> None:
     for alias, task in dict.fromkeys(_noted(app, LOOKED_UP)):
         if alias not in overridden:
             await state.check_task(alias, task)
+
+
+def _start_services(app: Any, state: LoopaiState) -> None:
+    """Start what works beside the requests."""
+    for service in _noted(app, SERVICE):
+        state.start(service, app)
 
 
 def _noted(app: Any, attribute: str) -> Iterator[Any]:
