@@ -31,7 +31,7 @@ from .event_stores import DatabaseEventStore, EventStore, MemoryEventStore, Redi
 from .health import health_router
 from .lifespan import LoopaiLifespan, LoopaiState, install_loopai, loopai_lifespan
 from .problems import install_error_handlers
-from .runs import FolderBusy, FolderFull, Run, RunFolder, RunPage, runs_router, start_run, start_run_sync
+from .runs import FolderBusy, FolderFull, RunFolder, RunPage, RunStatus, runs_router, start_run, start_run_sync
 from .settings import LoopaiSettings
 from .webhooks import WebhookEventDep, webhook_event, webhook_router
 
@@ -50,9 +50,9 @@ __all__ = [
     "MemoryEventStore",
     "Problem",
     "RedisEventStore",
-    "Run",
     "RunFolder",
     "RunPage",
+    "RunStatus",
     "SyncLoopaiDep",
     "WebhookEventDep",
     "batch_response",

@@ -43,7 +43,7 @@ LOOKED_UP = "loopai_task"
 """Attribute of a route's function: alias and task that it runs, looked for at start-up."""
 
 SERVICE = "loopai_service"
-"""Attribute of a route's function: what works as long as the application runs (`Service`)."""
+"""Attribute of a route's function: what works as long as the application runs (`AppService`)."""
 
 LOOK_UP_SECONDS = 5.0
 """Seconds that a start waits for the server to know a task's name."""
@@ -51,7 +51,7 @@ LOOK_UP_SECONDS = 5.0
 logger = logging.getLogger("loopai.fastapi")
 
 
-class Service(Protocol):
+class AppService(Protocol):
     """What works beside the requests of an application."""
 
     async def serve(self, state: LoopaiState, app: Any) -> None:
@@ -113,7 +113,7 @@ class LoopaiState:
         self._fakes: set[str] = set()
         self._batches: set[Stop] = set()
         self._stopping = False
-        self._services: dict[Service, asyncio.Task[None]] = {}
+        self._services: dict[AppService, asyncio.Task[None]] = {}
         for alias, source in sources.items():
             if isinstance(source, LoopaiClient):
                 self._clients[alias] = source
@@ -177,7 +177,7 @@ class LoopaiState:
         """The batch is over."""
         self._batches.discard(stop)
 
-    def start(self, service: Service, app: Any) -> None:
+    def start(self, service: AppService, app: Any) -> None:
         """Have the service work from now on, unless it does."""
         if service not in self._services and not self._stopping:
             self._services[service] = asyncio.get_running_loop().create_task(service.serve(self, app))

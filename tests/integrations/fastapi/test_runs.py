@@ -378,19 +378,17 @@ def test_a_server_that_is_away_is_waited_for(tmp_path, task) -> None:
     with override_loopai(app, task), TestClient(app, headers={"x-user": "ann"}) as client:
         url = started(client)
         for seconds in (60, 300, 900, 3600, 3600):
+            retry_at = now[0] + seconds
             while True:
                 run = client.get(url).json()
-                if run["state"] == "waiting" and run["retry_at"]:
+                if run["retry_at"] and datetime.fromisoformat(run["retry_at"][:19] + "+00:00").timestamp() == retry_at:
                     break
-            assert run["reason"] == "unreachable"
+                assert run["state"] in {"waiting", "running"}
+            assert (run["state"], run["reason"]) == ("waiting", "unreachable")
             assert "could not be reached" in run["error"]
-            assert datetime.fromisoformat(run["retry_at"].replace("Z", "+00:00")).timestamp() == now[0] + seconds
-            now[0] += seconds
-            folder.wake()
-            until(client, url, "running", "waiting")
-            before = run["retry_at"]
-            while client.get(url).json()["retry_at"] == before:
-                pass
+            if seconds < 3600 or now[0] < 1_004_000:
+                now[0] = retry_at
+                folder.wake()
         task.away = False
         # Nobody has to wait for it.
         assert client.post(f"{url}/resume").status_code == 202

@@ -4,8 +4,17 @@ app.include_router(runs_router("spam", RunFolder("var/runs"), input=Mail, mappin
 """
 
 from .folder import FolderBusy, FolderFull, RunFolder
-from .records import Run, RunPage
+from .records import RunPage, RunStatus
 from .router import runs_router
 from .starting import start_run, start_run_sync
 
-__all__ = ["FolderBusy", "FolderFull", "Run", "RunFolder", "RunPage", "runs_router", "start_run", "start_run_sync"]
+__all__ = [
+    "FolderBusy",
+    "FolderFull",
+    "RunFolder",
+    "RunPage",
+    "RunStatus",
+    "runs_router",
+    "start_run",
+    "start_run_sync",
+]

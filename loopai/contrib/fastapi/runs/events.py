@@ -19,7 +19,7 @@ from ..batch_events import BatchResult
 from ..events import AT_ONCE, HEARTBEAT, event
 from ..lifespan import LoopaiState
 from .folder import StoredRun
-from .records import ENDED, Run
+from .records import ENDED, RunStatus
 
 _ID = re.compile(r"(\d{1,9})-(\d{1,18})(-end)?")
 
@@ -79,7 +79,7 @@ class RunEvents:
         self._state = state
         self._every = every
         self._heartbeat_every = heartbeat_every
-        self._told: Optional[Run] = None
+        self._told: Optional[RunStatus] = None
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The events, until the run has ended or the application shuts down."""

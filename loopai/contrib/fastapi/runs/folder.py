@@ -38,7 +38,7 @@ from ....batch.resume.checkpoint import next_output
 from ....batch.resume.journal import JournalReader
 from ....exceptions import ConfigurationError
 from .file_systems import network_file_system
-from .records import ENDED, PRIVATE_FILE, PRIVATE_FOLDER, Figures, Record, Run, told_of, write_whole
+from .records import ENDED, PRIVATE_FILE, PRIVATE_FOLDER, Figures, RunRecord, RunStatus, told_of, write_whole
 
 if TYPE_CHECKING:
     from ..lifespan import LoopaiState
@@ -168,7 +168,7 @@ class RunFolder:
         self._opened = True
 
     async def serve(self, state: LoopaiState, app: Any) -> None:
-        """Carry out runs in this process; see `Service`."""
+        """Carry out runs in this process; see `AppService`."""
         from .worker import FolderWorker
 
         await FolderWorker(self, state, app).serve()
@@ -265,7 +265,7 @@ class RunFolder:
         number = (milliseconds << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
         return str(UUID(int=number))
 
-    def add(self, incoming: Incoming, record: Record, claim: Optional[tuple[str, str]] = None) -> StoredRun:
+    def add(self, incoming: Incoming, record: RunRecord, claim: Optional[tuple[str, str]] = None) -> StoredRun:
         """Make a run of the rows that have come, and say by which key. Raises `OSError`, and leaves nothing then."""
         with self._locked():
             record.id = self._new_id()
@@ -339,14 +339,16 @@ class RunFolder:
                 return run
         return None
 
-    def page(self, owner: str, router: str, before: Optional[UUID], limit: int) -> tuple[list[Run], Optional[UUID]]:
+    def page(
+        self, owner: str, router: str, before: Optional[UUID], limit: int
+    ) -> tuple[list[RunStatus], Optional[UUID]]:
         """Some of an owner's runs, newest first, and what the next page is before."""
         self.open()
         try:
             names = os.listdir(self.path / "runs" / owner)
         except FileNotFoundError:
             return [], None
-        found: list[Run] = []
+        found: list[RunStatus] = []
         for name in sorted(names, reverse=True):
             if before is not None and name >= str(before):
                 continue
@@ -401,7 +403,7 @@ class RunFolder:
                 return lock_file(self.path / "slots" / str(number), PRIVATE_FILE)
         return None
 
-    def put_back(self, run: StoredRun, record: Record) -> None:
+    def put_back(self, run: StoredRun, record: RunRecord) -> None:
         """Have a run that has ended wait again. Raises `FolderFull`, and `OSError`."""
         with self._locked():
             self._check_waiting(run.owner)
@@ -543,11 +545,11 @@ class StoredRun:
         finally:
             held.close()
 
-    def read(self) -> Record:
+    def read(self) -> RunRecord:
         """What is kept of it. Raises `FileNotFoundError`."""
-        return Record.model_validate_json((self.path / RUN).read_bytes())
+        return RunRecord.model_validate_json((self.path / RUN).read_bytes())
 
-    def write(self, record: Record) -> None:
+    def write(self, record: RunRecord) -> None:
         """Keep it; on a full disk in the place of the spare file. Raises `OSError`."""
         content = record.model_dump_json().encode()
         try:
@@ -561,7 +563,7 @@ class StoredRun:
         if not (self.path / SPARE).exists():
             write_whole(self.path / SPARE, bytes(SPARE_BYTES))
 
-    def end(self, record: Record) -> None:
+    def end(self, record: RunRecord) -> None:
         """It has ended, as the record says."""
         self.write(record)
         (self.path / CANCEL).unlink(missing_ok=True)
@@ -590,7 +592,7 @@ class StoredRun:
         except FileNotFoundError:
             return Figures()
 
-    def told(self, record: Optional[Record] = None) -> Run:
+    def told(self, record: Optional[RunRecord] = None) -> RunStatus:
         """What is told of it. Raises `FileNotFoundError`."""
         record = record or self.read()
         if record.state in ENDED:
@@ -612,7 +614,7 @@ class Claimed:
     """A run that this process carries out, with the locks that say so."""
 
     run: StoredRun
-    record: Record
+    record: RunRecord
     held: IO[bytes]
     slot: IO[bytes]
 

@@ -28,7 +28,7 @@ class Figures(BaseModel):
     accuracy: Optional[float] = None
 
 
-class Record(BaseModel):
+class RunRecord(BaseModel):
     """A run as its folder keeps it: what it was made with, and how far it has come. Only who holds its lock writes it.
 
     `again_as` is the generation of the journal that `retry_failed` is to make; once that is there, it was made.
@@ -57,7 +57,7 @@ class Record(BaseModel):
     figures: Figures = Field(default_factory=Figures)
 
 
-class Run(BaseModel):
+class RunStatus(BaseModel):
     """One run: what it is, how far it has come, and why it does not continue."""
 
     id: UUID
@@ -87,15 +87,15 @@ class Run(BaseModel):
 class RunPage(BaseModel):
     """Some of the caller's runs, newest first."""
 
-    runs: list[Run]
+    runs: list[RunStatus]
     next: Optional[UUID] = Field(description="`before` of the next page; null on the last")
 
 
-def told_of(record: Record, figures: Figures, counts: tuple[int, int, int], *, cancelling: bool) -> Run:
+def told_of(record: RunRecord, figures: Figures, counts: tuple[int, int, int], *, cancelling: bool) -> RunStatus:
     """What is told of a run; `counts` are its rows that ended ok, doubtful, and with an error."""
     ok, doubtful, errors = counts
     active = record.state not in ENDED
-    return Run(
+    return RunStatus(
         id=UUID(record.id),
         state=record.state,
         task=record.task,

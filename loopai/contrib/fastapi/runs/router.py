@@ -32,7 +32,7 @@ from ..uploads import Gone, Upload, UploadError
 from .events import RunEvents, is_over, place_of
 from .folder import BUSY_FOR, REPORT, FolderBusy, FolderFull, Incoming, RunFolder, StoredRun, digest_of, owner_digest
 from .output import PRIVATE, output_response
-from .records import ENDED, Record, Run, RunPage
+from .records import ENDED, RunPage, RunRecord, RunStatus
 from .spooling import Spooler, add_run, kept_options, receive_into, record_of, router_name
 
 LONGEST_KEY = 255
@@ -51,7 +51,7 @@ class ProgressOfRun(TypedDict):
     """The run, whenever something of it has changed."""
 
     event: Literal["progress"]
-    data: Annotated[Run, JsonText()]
+    data: Annotated[RunStatus, JsonText()]
 
 
 class ResetOfRun(TypedDict):
@@ -67,7 +67,7 @@ class SummaryOfRun(TypedDict):
 
     event: Literal["summary"]
     id: str
-    data: Annotated[Run, JsonText()]
+    data: Annotated[RunStatus, JsonText()]
 
 
 RunEventList = list[Union[ResultEvent, ProgressOfRun, ResetOfRun, SummaryOfRun]]
@@ -107,7 +107,7 @@ class _Answers:
         self.shared = shared
         self.kept = kept
 
-    async def start(self, request: Request, owner: str, asked: Asked, key: Optional[str]) -> tuple[Run, bool]:
+    async def start(self, request: Request, owner: str, asked: Asked, key: Optional[str]) -> tuple[RunStatus, bool]:
         """Take the upload, and give the run; whether the key had made it before. Raises `RefusedRequest`, `Gone`."""
         if not key:
             return await self._take(request, owner, asked, None), False
@@ -138,7 +138,7 @@ class _Answers:
     def _content(self, spooler: Spooler) -> str:
         return digest_of(spooler.content, repr(sorted(self.kept.items())), repr(self.shared.mapping.parts))
 
-    async def _take(self, request: Request, owner: str, asked: Asked, key: Optional[str]) -> Run:
+    async def _take(self, request: Request, owner: str, asked: Asked, key: Optional[str]) -> RunStatus:
         try:
             incoming: Incoming = await in_thread(self.folder.reserve, owner, asked.length or 0)
         except FolderFull as full:
@@ -155,7 +155,7 @@ class _Answers:
         finally:
             await in_thread(incoming.close)
 
-    def _add(self, incoming: Incoming, owner: str, key: Optional[str], spooler: Spooler) -> Run:
+    def _add(self, incoming: Incoming, owner: str, key: Optional[str], spooler: Spooler) -> RunStatus:
         record = record_of(owner, self.router, self.task, self.alias, self.kept)
         claim = None if key is None else (key, self._content(spooler))
         return add_run(self.folder, incoming, record, claim).told()
@@ -186,7 +186,7 @@ class _Answers:
             raise _gone(run_id)
         return run
 
-    def resume(self, run: StoredRun, retry_failed: bool) -> Run:
+    def resume(self, run: StoredRun, retry_failed: bool) -> RunStatus:
         """Have a run that has ended wait again. Blocks; raises `RefusedRequest`."""
         try:
             with run.locked(at_rest=True):
@@ -207,7 +207,7 @@ class _Answers:
         self.folder.wake()
         return run.told()
 
-    def _again(self, run: StoredRun, record: Record, retry_failed: bool) -> None:
+    def _again(self, run: StoredRun, record: RunRecord, retry_failed: bool) -> None:
         if record.state == "finished" and not retry_failed:
             raise RefusedRequest(
                 409, "Conflict", "The run is finished; its failed rows run again with retry_failed=true"
@@ -219,7 +219,7 @@ class _Answers:
         record.not_before = record.ended = None
         self.folder.put_back(run, record)
 
-    def delete(self, run: StoredRun) -> Optional[Run]:
+    def delete(self, run: StoredRun) -> Optional[RunStatus]:
         """Remove a run that has ended, or cancel it. Give what is told of a run that is still there. Blocks."""
         try:
             held = run.lock_at_rest()
@@ -312,14 +312,14 @@ def runs_router(
     Caller = Annotated[str, Depends(caller)]  # noqa: N806
     limits = shared.limits
 
-    def address(request: Request, run: Run) -> str:
+    def address(request: Request, run: RunStatus) -> str:
         return str(request.url.replace(query="", path=f"{request.url.path.rstrip('/')}/{run.id}", fragment=""))
 
     @uploads.post(
         path,
         name=f"{name}_start",
         status_code=202,
-        response_model=Run,
+        response_model=RunStatus,
         responses={
             202: {
                 "description": "The run, which waits or is at work",
@@ -386,7 +386,7 @@ def runs_router(
         runs, more = await in_thread(folder.page, owner, answers.router, before, limit)
         return RunPage(runs=runs, next=more)
 
-    @router.get(f"{path}/{{run_id}}", name=f"{name}_get", response_model=Run, responses={404: _NO_RUN})
+    @router.get(f"{path}/{{run_id}}", name=f"{name}_get", response_model=RunStatus, responses={404: _NO_RUN})
     async def get(run_id: Named, owner: Caller) -> Any:
         """Return a run: its state, how far it has come, how fast it is, and what is wrong."""
         run = await answers.find(owner, run_id)
@@ -396,7 +396,7 @@ def runs_router(
         f"{path}/{{run_id}}",
         name=f"{name}_delete",
         status_code=202,
-        response_model=Run,
+        response_model=RunStatus,
         responses={
             202: {"description": "The run is cancelled; while a process runs it, within a second"},
             204: {"description": "The run had ended, and is removed with its upload and output"},
@@ -414,7 +414,7 @@ def runs_router(
         f"{path}/{{run_id}}/resume",
         name=f"{name}_resume",
         status_code=202,
-        response_model=Run,
+        response_model=RunStatus,
         responses={
             202: {"description": "The run waits to continue"},
             404: _NO_RUN,

@@ -19,7 +19,7 @@ from ....exceptions import OptionError
 from ..batch_runs import Asked, Options, check_input
 from ..uploads import ROWS_AT_ONCE, Rows, Upload, UploadError
 from .folder import Incoming, RunFolder, StoredRun, digest_of
-from .records import Record
+from .records import RunRecord
 
 _MADE_WITH_ROWS = frozenset({"key", "mapping", "allow_duplicates", "limit", "missing", "ordered", "mode", "journal"})
 """Options that are used up when rows are kept, or that are the folder's."""
@@ -119,13 +119,15 @@ class Spooler:
         return kept
 
 
-def record_of(owner: str, router: str, task: str, alias: str, options: Mapping[str, Any]) -> Record:
+def record_of(owner: str, router: str, task: str, alias: str, options: Mapping[str, Any]) -> RunRecord:
     """What is kept of a run that is to be."""
-    return Record(id="", owner=owner, router=router, task=task, alias=alias, options=dict(options), rows=0, created=0.0)
+    return RunRecord(
+        id="", owner=owner, router=router, task=task, alias=alias, options=dict(options), rows=0, created=0.0
+    )
 
 
 def add_run(
-    folder: RunFolder, incoming: Incoming, record: Record, claim: Optional[tuple[str, str]] = None
+    folder: RunFolder, incoming: Incoming, record: RunRecord, claim: Optional[tuple[str, str]] = None
 ) -> StoredRun:
     """Make the run, and have it taken up; `claim` is the key that has made it, and its content. Raises `OSError`."""
     record.created, record.rows = folder.clock(), incoming.rows

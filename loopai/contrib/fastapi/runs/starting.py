@@ -14,7 +14,7 @@ from ....batch.options import STREAM, BatchOptions, table
 from ....exceptions import ConfigurationError
 from ..uploads import ROWS_AT_ONCE
 from .folder import RunFolder, owner_digest
-from .records import Run
+from .records import RunStatus
 from .spooling import add_run, kept_options, record_of, router_name
 
 _OPTIONS = ({name for name, info in table(BatchOptions) if STREAM in info.where} | {"expect"}) - {
@@ -32,7 +32,7 @@ async def start_run(
     name: str = "runs",
     alias: str = "default",
     **options: Any,
-) -> Run:
+) -> RunStatus:
     """Keep rows on the disk and have them run in the background, by a process that serves a `runs_router` of `folder`.
 
     `rows` and `options` are those of `LoopaiClient.run_batch`, but for those of its output. `owner` is what the
@@ -70,7 +70,7 @@ def start_run_sync(
     name: str = "runs",
     alias: str = "default",
     **options: Any,
-) -> Run:
+) -> RunStatus:
     """As `start_run`, from synchronous code: of a worker or a script as well, which serves nothing itself."""
     taking = _Taking(rows, task, folder, owner, name, alias, options)
     try:
@@ -122,7 +122,7 @@ class _Taking:
             rows = self._reader.select(rows)
         self._incoming.write([spool_line(row) for row in rows])
 
-    def finish(self) -> Run:
+    def finish(self) -> RunStatus:
         """Make the run."""
         self._incoming.sync()
         return add_run(self._folder, self._incoming, self._record).told()

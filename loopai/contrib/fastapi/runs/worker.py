@@ -32,7 +32,7 @@ from ....exceptions import (
 from ....problems import problem_of
 from ..dependencies import client_of
 from .folder import FIGURES, OUTPUT, REPORT, ROWS, Claimed, FolderBusy, RunFolder, StoredRun
-from .records import Figures, Reason, Record, write_whole
+from .records import Figures, Reason, RunRecord, write_whole
 
 if TYPE_CHECKING:
     from ..lifespan import LoopaiState
@@ -188,7 +188,7 @@ class FolderWorker:
         finally:
             claimed.let_go()
 
-    async def _run(self, run: StoredRun, record: Record, client: Any) -> None:
+    async def _run(self, run: StoredRun, record: RunRecord, client: Any) -> None:
         mode = await in_thread(_begin, run, record)
         before = record.ok + record.doubtful + record.errors
         stop, watcher = Stop(), RunWatcher(run)
@@ -235,7 +235,7 @@ class FolderWorker:
             watching.cancel()
             self._state.remove_batch(stop)
 
-    def _wait_for_server(self, run: StoredRun, record: Record, told: str, before: int) -> None:
+    def _wait_for_server(self, run: StoredRun, record: RunRecord, told: str, before: int) -> None:
         found = run.folder.recorded(run)
         # It was there in between.
         attempts = 0 if found.ok + found.doubtful + found.errors > before else record.attempts
@@ -251,7 +251,7 @@ async def _stop_when_cancelled(run: StoredRun, stop: Stop) -> None:
     stop()
 
 
-def _begin(run: StoredRun, record: Record) -> Any:
+def _begin(run: StoredRun, record: RunRecord) -> Any:
     """Say that it is at work, and give the mode in which it continues."""
     found = run.folder.recorded(run)
     mode = "continue"
@@ -266,7 +266,7 @@ def _begin(run: StoredRun, record: Record) -> Any:
     return mode
 
 
-def _settle(run: StoredRun, record: Record, summary: Summary, figures: Figures) -> None:
+def _settle(run: StoredRun, record: RunRecord, summary: Summary, figures: Figures) -> None:
     """Keep how a run ended that was carried through, or stopped."""
     if summary.ended == TOO_MANY_ERRORS:
         _ended(run, record, "stopped", "max_errors", "More rows have failed than max_errors allows", figures)
@@ -280,7 +280,7 @@ def _settle(run: StoredRun, record: Record, summary: Summary, figures: Figures) 
 
 def _ended(
     run: StoredRun,
-    record: Record,
+    record: RunRecord,
     state: Any,
     reason: Optional[Reason],
     told: Optional[str],
@@ -294,6 +294,8 @@ def _ended(
     run.end(record)
 
 
-def _put_back(run: StoredRun, record: Record, reason: Reason, told: Optional[str], not_before: Optional[float]) -> None:
+def _put_back(
+    run: StoredRun, record: RunRecord, reason: Reason, told: Optional[str], not_before: Optional[float]
+) -> None:
     record.state, record.reason, record.error, record.not_before = "waiting", reason, told, not_before
     run.write(record)
