@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -21,12 +22,10 @@ import httpx
 import psutil
 import pytest
 
-from loopai import SyncLoopaiClient
+from loopai import SyncLoopaiClient, local
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("pydantic_monty")
-
-from loopai.local import running
+pytest.importorskip("pydantic_monty", reason="the embedded server runs programs")
 
 PATIENCE = 60.0
 TAKEN_UP_WITHIN = 10.0
@@ -46,7 +45,7 @@ app.include_router(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, str]]:
-    with running() as made, SyncLoopaiClient(made.base_url) as client:
+    with local.running() as made, SyncLoopaiClient(made.base_url) as client:
         task = client.create_task("kills", "Doubles", {"type": "object"}, {"type": "object"})
         client.push_program(task.id, "def main(input):\n    return {'twice': input['n'] * 2}\n")
         yield {"SERVER": made.base_url, "TASK": str(task.id)}
@@ -79,6 +78,16 @@ class Site:
             with suppress(httpx.TransportError):
                 return httpx.request(method, self.url + path, timeout=10, **given)
             assert time.monotonic() < until
+
+    def taken_from(self, run: str, holder: psutil.Process) -> bool:
+        """Whether another process is at work."""
+        found = self.at_work(run)
+        return found is not None and found.pid != holder.pid
+
+    def done_beyond(self, run: str, done: int) -> int:
+        """How many rows are done, once it is more than that."""
+        now: int = self.run(run)["done"]
+        return now if now > done else 0
 
     def run(self, run: str) -> dict[str, Any]:
         found: dict[str, Any] = self.request("GET", f"/runs/{run}").json()
@@ -195,7 +204,7 @@ def test_killed_ten_times_and_stopped_once(tmp_path, server) -> None:
         reader = Reader(made, run)
         for number in range(11):
             began = until(lambda: made.run(run)["done"])
-            done = until(lambda began=began: (made.run(run)["done"] > began) and made.run(run)["done"])
+            done = until(partial(made.done_beyond, run, began))
             assert done < rows, f"it was over after {number} kills"
             holder = until(lambda: made.at_work(run))
             if number == 5:
@@ -204,10 +213,10 @@ def test_killed_ten_times_and_stopped_once(tmp_path, server) -> None:
                 threading.Event().wait(6)
                 with suppress(psutil.NoSuchProcess):
                     holder.resume()
-                until(lambda: made.run(run)["done"] > done)
+                until(partial(made.done_beyond, run, done))
                 continue
             holder.kill()
-            until(lambda done=done: (found := made.at_work(run)) and found.pid != holder.pid, TAKEN_UP_WITHIN)
+            until(partial(made.taken_from, run, holder), TAKEN_UP_WITHIN)
         ended = until(lambda: (found := made.run(run))["state"] == "finished" and found, 2 * PATIENCE)
         assert (ended["done"], ended["ok"], ended["errors"]) == (rows, rows, 0)
         reader.close()
@@ -272,11 +281,21 @@ def test_a_shutdown_leaves_a_run_waiting_and_a_start_takes_it_up(tmp_path, serve
     with site(tmp_path, server) as made:
         run = posted(made, rows)
         until(lambda: made.run(run)["done"])
-        events = threading.Thread(target=lambda: httpx.get(f"{made.url}/runs/{run}/events", timeout=PATIENCE))
+        begun, ended = threading.Event(), threading.Event()
+
+        def follow() -> None:
+            with httpx.stream("GET", f"{made.url}/runs/{run}/events", timeout=PATIENCE) as reply:
+                for _ in reply.iter_lines():
+                    begun.set()
+            ended.set()
+
+        events = threading.Thread(target=follow)
         events.start()
+        assert begun.wait(PATIENCE)
         os.killpg(made.process.pid, signal.SIGTERM)
         made.process.wait(20)
         events.join()
+        assert ended.is_set()
         stored = next((made.folder / "runs" / "runs").glob(f"*/{run}")) / "run.json"
         kept = json.loads(stored.read_bytes())
         assert (kept["state"], kept["reason"]) == ("waiting", "shutdown")
