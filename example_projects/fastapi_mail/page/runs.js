@@ -24,7 +24,7 @@ async function ask(method, url) {
 
 function facts(run) {
   const told = [`${many.format(run.done)} of ${many.format(run.rows)} rows`];
-  if (run.errors) told.push(`${many.format(run.errors)} errors`);
+  if (run.errors) told.push(run.errors === 1 ? "1 error" : `${many.format(run.errors)} errors`);
   if (run.accuracy !== null) told.push(`${(100 * run.accuracy).toFixed(1)} % right`);
   if (run.state === "running" && run.rows_per_s) told.push(`${many.format(Math.round(run.rows_per_s))} rows a second`);
   if (run.state === "running" && run.left_s !== null) told.push(`${Math.ceil(run.left_s)} s left`);

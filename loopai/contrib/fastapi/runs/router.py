@@ -12,6 +12,9 @@ from uuid import UUID
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.routing import APIRoute
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 from starlette.responses import HTMLResponse, StreamingResponse
 from typing_extensions import TypedDict, Unpack
 
@@ -71,6 +74,19 @@ class SummaryOfRun(TypedDict):
 
 
 RunEventList = list[Union[ResultEvent, ProgressOfRun, ResetOfRun, SummaryOfRun]]
+
+
+class _RowsBesideForm:
+    """Says what rows are in a word that generators of clients pass over.
+
+    Of `items` beside a form, openapi-python-client makes `isinstance(body, list[Row])`, which Python does not know: no
+    upload would work. Without, uploads are files there.
+    """
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(schema)
+        made["unevaluatedItems"] = made.pop("items")
+        return made
 
 
 def _named(route: APIRoute) -> str:
@@ -259,8 +275,13 @@ def _disk(error: OSError) -> RefusedRequest:
     return RefusedRequest(507, "Insufficient storage", told)
 
 
-_NO_RUN = documented_problem("There is no such run, or it is another caller's")
-_FILE = {"schema": {"type": "string", "format": "binary"}}
+_UNKNOWN_CALLER = documented_problem("The caller is not known")
+_OF_ONE_RUN: dict[Union[int, str], dict[str, Any]] = {
+    401: _UNKNOWN_CALLER,
+    404: documented_problem("There is no such run, or it is another caller's"),
+    422: documented_problem("The id or the query is not valid"),
+}
+_FILE = {"schema": {"type": "string"}}
 _EXAMPLE = """event: result
 id: 0-148
 data: {"key":"7","status":"ok","output":{"label":"spam"},"latency_ms":0.41,"columns":{"id":"7"}}
@@ -325,7 +346,7 @@ def runs_router(
                 "description": "The run, which waits or is at work",
                 "headers": {"Location": {"description": "The run's address", "schema": {"type": "string"}}},
             },
-            401: documented_problem("The caller is not known"),
+            401: _UNKNOWN_CALLER,
             408: documented_problem("Nothing of the upload came for too long"),
             409: {
                 **documented_problem("The first upload with this Idempotency-Key is still coming"),
@@ -348,7 +369,7 @@ def runs_router(
         request: Request,
         response: Response,
         owner: Caller,
-        rows: Annotated[list[row], Body(default_factory=list)],  # type: ignore[valid-type]  # the router's own
+        rows: Annotated[list[row], _RowsBesideForm(), Body(default_factory=list)],  # type: ignore[valid-type]  # its own
         idempotency_key: Annotated[
             Optional[str], Header(max_length=LONGEST_KEY, description="The same key and upload give the same run")
         ] = None,
@@ -376,7 +397,12 @@ def runs_router(
 
     router.include_router(uploads)
 
-    @router.get(path, name=f"{name}_list", response_model=RunPage)
+    @router.get(
+        path,
+        name=f"{name}_list",
+        response_model=RunPage,
+        responses={401: _UNKNOWN_CALLER, 422: documented_problem("The query is not valid")},
+    )
     async def listed(
         owner: Caller,
         limit: Annotated[int, Query(ge=1, le=100, description="Runs of one page")] = 20,
@@ -386,7 +412,7 @@ def runs_router(
         runs, more = await in_thread(folder.page, owner, answers.router, before, limit)
         return RunPage(runs=runs, next=more)
 
-    @router.get(f"{path}/{{run_id}}", name=f"{name}_get", response_model=RunStatus, responses={404: _NO_RUN})
+    @router.get(f"{path}/{{run_id}}", name=f"{name}_get", response_model=RunStatus, responses=_OF_ONE_RUN)
     async def get(run_id: Named, owner: Caller) -> Any:
         """Return a run: its state, how far it has come, how fast it is, and what is wrong."""
         run = await answers.find(owner, run_id)
@@ -400,7 +426,7 @@ def runs_router(
         responses={
             202: {"description": "The run is cancelled; while a process runs it, within a second"},
             204: {"description": "The run had ended, and is removed with its upload and output"},
-            404: _NO_RUN,
+            **_OF_ONE_RUN,
         },
     )
     async def delete(run_id: Named, owner: Caller) -> Any:
@@ -417,7 +443,7 @@ def runs_router(
         response_model=RunStatus,
         responses={
             202: {"description": "The run waits to continue"},
-            404: _NO_RUN,
+            **_OF_ONE_RUN,
             409: documented_problem("The run is at work, or there is nothing left of it to run"),
             503: {**documented_problem("As many runs are waiting as may"), "headers": RETRY_AFTER},
             507: documented_problem("The disk is full"),
@@ -448,7 +474,7 @@ def runs_router(
                 "content": {MEDIA_TYPE: {"example": _EXAMPLE}},
             },
             204: {"description": "The run has ended, and there are no events after that id"},
-            404: _NO_RUN,
+            **_OF_ONE_RUN,
         },
     )
     async def events(
@@ -485,7 +511,7 @@ def runs_router(
                 "headers": {"ETag": {"description": "Of run and generation", "schema": {"type": "string"}}},
             },
             206: {"description": "A part of them", "content": {NDJSON: _FILE}},
-            404: _NO_RUN,
+            **_OF_ONE_RUN,
             416: documented_problem("The output does not reach as far"),
         },
     )
@@ -515,7 +541,7 @@ def runs_router(
         name=f"{name}_report",
         response_class=HTMLResponse,
         responses={
-            404: _NO_RUN,
+            **_OF_ONE_RUN,
             409: {
                 **documented_problem("There is no report before the run has ended or waits"),
                 "headers": RETRY_AFTER,
