@@ -9,6 +9,7 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import uvicorn
@@ -16,7 +17,7 @@ from application import Email, create_app
 from rich.console import Console
 
 from loopai import SyncLoopaiClient, local
-from loopai.contrib.fastapi import LoopaiLifespan, LoopaiSettings
+from loopai.contrib.fastapi import LoopaiLifespan, LoopaiSettings, RunFolder
 
 DATA = Path(__file__).parents[1] / "data"
 LABEL = {"type": "object", "properties": {"label": {"enum": ["spam", "ham"]}}, "required": ["label"]}
@@ -53,14 +54,15 @@ def main() -> None:
         parser.error(
             f"port {chosen.port} cannot be used ({error.strerror}): choose another with --port, or PORT= of make"
         )
-    with listening, local.running() as server:
+    # The task lives as long as this process, and so do its runs.
+    with listening, local.running() as server, TemporaryDirectory() as folder:
         started = time.perf_counter()
         with console.status(f"Making a program from {chosen.examples:,} e-mails …"):
             task_id = make_filter(server.base_url, chosen.examples)
         console.print(f"Made a program from {chosen.examples:,} e-mails in {time.perf_counter() - started:.1f} s.")
         console.print(f"Open http://{chosen.host}:{listening.getsockname()[1]}/ (Ctrl-C ends it all)", soft_wrap=True)
         settings = LoopaiSettings(base_url=server.base_url, tasks={"spam": task_id}, local=False)
-        app = create_app(LoopaiLifespan(settings))
+        app = create_app(LoopaiLifespan(settings), RunFolder(folder))
         config = uvicorn.Config(app, access_log=False, timeout_graceful_shutdown=5)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])

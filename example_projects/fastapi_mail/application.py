@@ -1,11 +1,12 @@
-"""The application: verdicts on e-mails, one at a time or by the file, and a page for people."""
+"""The application: verdicts on e-mails, one at a time, by the file or in the background, and a page for people."""
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import FastAPI
+from fastapi import Cookie, FastAPI, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
@@ -14,10 +15,12 @@ from pydantic import BaseModel
 from loopai.contrib.fastapi import (
     LoopaiDep,
     LoopaiLifespan,
+    RunFolder,
     batch_router,
     cancel_on_disconnect,
     health_router,
     install_error_handlers,
+    runs_router,
 )
 
 EXAMPLE = Path(__file__).parents[1] / "data" / "emails.dev.jsonl.gz"
@@ -35,8 +38,19 @@ class Verdict(BaseModel):
     latency_ms: float
 
 
-def create_app(lifespan: LoopaiLifespan | None = None) -> FastAPI:
-    """The application, on the server that the environment names unless the lifespan says otherwise."""
+def visitor(response: Response, visitor: Annotated[str | None, Cookie()] = None) -> str:
+    """Who somebody is: this page has no log-in, so each browser is a visitor of its own."""
+    if not visitor:
+        visitor = secrets.token_urlsafe()
+        response.set_cookie("visitor", visitor, max_age=30 * 86_400, httponly=True, samesite="strict")
+    return visitor
+
+
+def create_app(lifespan: LoopaiLifespan | None = None, folder: RunFolder | None = None) -> FastAPI:
+    """The application, on the server that the environment names unless the lifespan says otherwise.
+
+    Runs are kept in `folder`, `var/runs` if none is given.
+    """
     # Its documentation comes from this server, not from elsewhere: /docs works offline.
     app = FastAPIOffline(
         title="Spam or not", summary="Verdicts of a program made from examples", lifespan=lifespan or LoopaiLifespan()
@@ -53,6 +67,9 @@ def create_app(lifespan: LoopaiLifespan | None = None) -> FastAPI:
     app.include_router(
         batch_router("spam", input=Email, keep=["id", "subject", "label"], expect="label", chunk_size=50),
         prefix="/api",
+    )
+    app.include_router(
+        runs_router("spam", folder or RunFolder("var/runs"), input=Email, expect="label", owner=visitor), prefix="/api"
     )
     app.include_router(health_router())
 

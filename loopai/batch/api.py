@@ -32,6 +32,7 @@ from .engine.sender import Sender
 from .formats.csv import CsvSource
 from .formats.lent import lent_file
 from .formats.opening import FILE_SOURCES, FileSource, JsonSource, format_of, open_source
+from .formats.spooled_rows import SpoolSource, from_spool
 from .formats.xlsx_output import MOST_ROWS
 from .mapping import InputMapping
 from .options import BatchOptions, Path
@@ -204,7 +205,8 @@ def prepare(
 ) -> Run:
     """Check what can be checked before a row is sent, and open input, output and journal. Blocks.
 
-    `names` are others of the task, by which its journal may know it. With `report`, rows of earlier runs count as well.
+    `names` are others of the task, by which its journal may know it. With `report`, or where a watcher says
+    `counts_earlier`, rows of earlier runs count as well.
     Raises `ConfigurationError` (`OptionError`, `DuplicateKeys`,
     `JournalError`).
     """
@@ -278,6 +280,7 @@ def prepare(
         options=options.given(),
     )
     try:
+        report = report or any(getattr(watcher, "counts_earlier", False) for watcher in options.watchers)
         if checkpoint is not None and (report or expectation is not None):
             for columns in checkpoint.earlier():
                 made.statistics.add_earlier(columns)
@@ -343,6 +346,8 @@ def maker(source: Optional[FileSource], key: Key, mapping: InputMapping, clean: 
     """What makes rows: of a source's records, or of a caller's own values, each as `clean` gives it."""
     if source is None:
         return from_values(key, mapping if mapping.parts or mapping.leaves_out else None, clean)
+    if isinstance(source, SpoolSource):
+        return from_spool
     if key is None or isinstance(key, str):
         return from_records(mapping, key)
     by_number, by_key = from_records(mapping, None), from_values(key)
@@ -354,6 +359,18 @@ def maker(source: Optional[FileSource], key: Key, mapping: InputMapping, clean: 
         return row
 
     return make
+
+
+def rows_of(rows: Rows, options: BatchOptions) -> tuple[Union[Iterable[Any], AsyncIterable[Any]], Reader]:
+    """What is iterated for rows of a caller's, and what makes rows of it: for those who keep rows to run them later.
+
+    Raises `ConfigurationError`.
+    """
+    source = source_of(rows, options)
+    mapping, _ = mapping_of(source, options)
+    values, clean = (source, None) if source is not None else _values(rows, options.missing)
+    make = maker(source, options.key, mapping, clean)
+    return values, Reader(make, check_keys=_check_keys(options, None), limit=options.limit)
 
 
 def files_of(source: Optional[FileSource], output: object, journal: object) -> dict[str, Optional[Path]]:

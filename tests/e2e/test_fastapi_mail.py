@@ -316,6 +316,38 @@ def test_the_mail_behind_a_row_and_only_the_wrong_ones(page: Any, tmp_path: Path
     assert page.locator("#latest tr").count() == 41
 
 
+def test_a_file_is_judged_while_nobody_watches(page: Any, url: str, mails: list[dict[str, str]]) -> None:
+    """Uploaded, left, and found again with its progress; then downloaded. Another browser sees nothing of it."""
+    given = [*mails[:1000], {"subject": "no text at all"}]
+    body = "".join(json.dumps(row) + "\n" for row in given).encode()
+    upload = {"name": "mails.jsonl", "mimeType": "application/x-ndjson", "buffer": body}
+    page.get_by_label("Upload a file").set_input_files(upload)
+    page.get_by_text("mails.jsonl is uploaded. You can leave the page.").wait_for()
+    page.goto("about:blank")
+    page.goto(url)
+    run = page.get_by_label("Your runs").get_by_role("listitem")
+    run.get_by_text("of 1,001 rows").wait_for()
+    legible(page)
+    run.get_by_text("1,001 of 1,001 rows · 1 error").wait_for()
+    run.get_by_text("Finished").wait_for()
+    assert float(re.search(r"([\d.]+) % right", run.inner_text())[1]) > 85  # type: ignore[index]  # it stands there
+    legible(page)
+    for name in ("CSV", "JSONL"):
+        with page.expect_download() as download:
+            run.get_by_role("link", name=name).click()
+        text = Path(download.value.path()).read_text(encoding="utf-8")
+        assert download.value.suggested_filename.endswith(f".{name.lower()}")
+        rows = list(csv.DictReader(io.StringIO(text))) if name == "CSV" else list(map(json.loads, text.splitlines()))
+        assert {row["loopai_key"] for row in rows} == {str(number) for number in range(1, 1002)}
+    other = page.context.browser.new_context()
+    assert other.request.get(f"{url}/api/runs").json()["runs"] == []
+    other.close()
+    run.get_by_role("button", name="Remove").click()
+    run.wait_for(state="detached")
+    page.reload()
+    assert page.get_by_label("Your runs").get_by_role("listitem").count() == 0
+
+
 def test_everything_by_keyboard(page: Any, tmp_path: Path, mails: list[dict[str, str]]) -> None:
     """In the order of the page, with a focus that can be seen and is never lost."""
     # Heard from the start: the browser is told in time that we answer in the place of its own dialog.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +52,61 @@ missing = get_task_by_name.sync("nobody", client=client)
 assert isinstance(missing, ErrorResponse) and missing.code == "TASK_NOT_FOUND", missing
 """
 
+USE_RUNS = """
+import io
+import sys
+import time
+from uuid import uuid4
+
+sys.path.insert(0, sys.argv[2])
+from runs_made import Client
+from runs_made.api.runs import runs_delete, runs_get, runs_list, runs_output, runs_report, runs_resume, runs_start
+from runs_made.models import Problem, RunPage, RunsStartFilesBody, RunStatus, RunStatusState
+from runs_made.types import File
+
+client = Client(base_url=sys.argv[1], headers={"X-User": "ann"})
+
+
+def rows():
+    file = File(payload=io.BytesIO(b"body\\na\\nb\\n"), file_name="mails.csv", mime_type="text/csv")
+    return RunsStartFilesBody(file=file)
+
+
+run = runs_start.sync(client=client, body=rows(), key="body", idempotency_key="k")
+assert isinstance(run, RunStatus), run
+assert runs_start.sync(client=client, body=rows(), key="body", idempotency_key="k").id == run.id
+until = time.monotonic() + 30
+while run.state is not RunStatusState.FINISHED:
+    assert time.monotonic() < until, run
+    run = runs_get.sync(run.id, client=client)
+assert (run.rows, run.done, run.ok, run.error) == (2, 2, 2, None), run
+page = runs_list.sync(client=client, limit=1)
+assert isinstance(page, RunPage) and page.runs[0].id == run.id and page.next_ is None, page
+output = runs_output.sync_detailed(run.id, client=client)
+assert (output.status_code, output.content.count(b"loopai_key")) == (200, 2), output
+assert b"<!doctype html>" in runs_report.sync_detailed(run.id, client=client).content
+assert runs_resume.sync_detailed(run.id, client=client).status_code == 409
+missing = runs_get.sync(uuid4(), client=client)
+assert isinstance(missing, Problem) and missing.status == 404, missing
+assert runs_delete.sync_detailed(run.id, client=client).status_code == 204
+assert runs_list.sync(client=client).runs == []
+"""
+
+RUNS_APPLICATION = """
+from typing import Annotated, Optional
+from fastapi import FastAPI, Header
+from loopai.contrib.fastapi import LoopaiLifespan, RunFolder, runs_router
+from loopai.testing import FakeLoopai
+
+def user(x_user: Annotated[Optional[str], Header()] = None) -> Optional[str]:
+    return x_user
+
+fake = FakeLoopai()
+fake.task("spam").returns({"label": "ham"})
+app = FastAPI(lifespan=LoopaiLifespan(fake))
+app.include_router(runs_router("spam", RunFolder("runs"), mapping=["text=body"], owner=user))
+"""
+
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[str]:
@@ -85,6 +143,37 @@ def test_openapi_python_client(served: str, document: Path, tmp_path: Path) -> N
     assert all("/executions/export" in line for line in said.splitlines() if "WARNING" in line), said
     (tmp_path / "use.py").write_text(USE, encoding="utf-8")
     run(str(tmp_path / "use.py"), served, str(tmp_path))
+
+
+def test_openapi_python_client_of_runs(tmp_path: Path) -> None:
+    """The client of an application with `runs_router`: uploads, states, pages and problems have types."""
+    needs("openapi_python_client")
+    (tmp_path / "application.py").write_text(RUNS_APPLICATION, encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    command = [sys.executable, "-m", "uvicorn", "application:app", "--port", str(port), "--log-level", "warning"]
+    with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}) as application:
+        try:
+            document = tmp_path / "runs.json"
+            transport = httpx.HTTPTransport(retries=8)  # it is starting
+            with httpx.Client(transport=transport, base_url=f"http://127.0.0.1:{port}") as asking:
+                document.write_text(asking.get("/openapi.json").text, encoding="utf-8")
+            said = run(
+                "-m", "openapi_python_client", "generate", "--path", str(document), "--meta", "none",
+                "--output-path", str(tmp_path / "runs_made"),
+            )  # fmt: skip
+            # Events and files are beyond it: as replies they have no type, as a body they are left out.
+            warned = re.findall(r"WARNING parsing (\S+ \S+) within\s+\S+\s+([^\n]+)", said)
+            assert len(warned) == said.count("WARNING"), said
+            assert all(
+                re.search(r"/(events|output|report)$", place) or place == "POST /runs" for place, told in warned
+            ), said
+            (tmp_path / "use_runs.py").write_text(USE_RUNS, encoding="utf-8")
+            run(str(tmp_path / "use_runs.py"), f"http://127.0.0.1:{port}", str(tmp_path))
+        finally:
+            application.terminate()
 
 
 def test_datamodel_code_generator(served: str, document: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Final, Optional, Union
 
 from ..formats.sinks import Sink
 from ..formats.source import FromInput
+from ..formats.spooled_rows import SpoolSource
 from ..reporting.snapshot import Snapshot, Watcher
 from ..reporting.statistics import Ended, Statistics, Summary, summary_of
 from ..resume.checkpoint import Checkpoint
@@ -61,6 +62,8 @@ class Run:
     @property
     def total(self) -> Optional[int]:
         """Rows of the input, where they were counted."""
+        if isinstance(self.values, SpoolSource):
+            return self.values.rows
         return self.prescan.rows if self.prescan is not None else None
 
     def keep(self, outcomes: Sequence[Outcome]) -> None:

@@ -163,18 +163,20 @@ class JsonlSink:
 
     def write(self, outcomes: Sequence[Outcome]) -> int:
         """See `Sink`."""
-        lines = [self._line(columns_of(outcome)) for outcome in outcomes]
+        lines = [columns_json(columns_of(outcome), self._nan) for outcome in outcomes]
         return self._file.append(b"\n".join(lines) + b"\n") if lines else self._file.length
-
-    def _line(self, columns: dict[str, Any]) -> bytes:
-        try:
-            return to_json(columns, inf_nan_mode=self._nan, bytes_mode="base64", fallback=_as_json)
-        except ValueError:
-            return to_json(_as_text(columns), inf_nan_mode=self._nan, bytes_mode="base64", fallback=_as_json)
 
     def close(self) -> None:
         """See `Sink`."""
         self._file.close()
+
+
+def columns_json(columns: dict[str, Any], nan: Literal["null", "constants"] = "null") -> bytes:
+    """A row's columns as one line of JSON, whatever they hold."""
+    try:
+        return to_json(columns, inf_nan_mode=nan, bytes_mode="base64", fallback=_as_json)
+    except ValueError:
+        return to_json(_as_text(columns), inf_nan_mode=nan, bytes_mode="base64", fallback=_as_json)
 
 
 def delimiter_of(path: Union[str, os.PathLike[str]]) -> str:
@@ -240,9 +242,9 @@ class CsvSink:
                 )
             output = None if not outcome.has_output else to_json(outcome.output, inf_nan_mode="null").decode()
             writer.writerow([
-                *(_cell(own.get(name)) for name in names),
+                *(cell_of(own.get(name)) for name in names),
                 outcome.status, output, outcome.error, outcome.latency_ms, outcome.confidence,
-                *map(_cell, member_values(outcome.output if outcome.has_output else None, self.members)),
+                *map(cell_of, member_values(outcome.output if outcome.has_output else None, self.members)),
             ])  # fmt: skip
         length = self._file.append(text.getvalue().encode("utf-8", "replace"))
         self.started = True
@@ -270,7 +272,7 @@ def _as_text(value: Any) -> Any:
     return [_as_text(item) for item in value] if isinstance(value, list) else value
 
 
-def _cell(value: Any) -> Any:
+def cell_of(value: Any) -> Any:
     """A column's value as CSV has it: a text that JSON has for it without its quotes, anything with members as JSON."""
     if type(value) not in _PLAIN_CELLS:
         value = python_of(value)

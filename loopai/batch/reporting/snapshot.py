@@ -80,7 +80,10 @@ class Snapshot:
 
 
 class Watcher(Protocol):
-    """Is called while a run is in progress."""
+    """Is called while a run is in progress.
+
+    With an attribute `counts_earlier` that is true, the statistics of a run that is resumed include its earlier rows.
+    """
 
     def update(self, snapshot: Snapshot) -> None:
         """Rows have ended, or about a second has passed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -162,7 +163,7 @@ class Checkpoint:
             self.journal = FileJournal(journal.path, journal.facts, retry_failed=True, by_line=by_line)
 
     def _next(self, generation: int) -> Path:
-        return Path(f"{self._rows}.{generation}.next")
+        return next_output(self._rows or "", generation)
 
     def _drop_failed(self, journal: FileJournal, rows: Path) -> None:
         made = self._next(journal.generation + 1)
@@ -185,6 +186,8 @@ class Checkpoint:
                 raise changed
             flush_and_sync(file)
         kept = journal.rewrite(((found, status) for found, status in journal.statuses() if status != ERROR), length)
+        shutil.copymode(journal.path, kept)
+        shutil.copymode(rows, made)
         # The journal first: from then on it says that the other output takes this one's place.
         os.replace(kept, journal.path)
         sync_folder(journal.path.parent)
@@ -288,6 +291,11 @@ class Checkpoint:
             for file in self._began if journal.is_empty else done:
                 file.unlink(missing_ok=True)
             self.journal.close()
+
+
+def next_output(output: Union[str, os.PathLike[str]], generation: int) -> Path:
+    """Where the output of a generation lies until it takes the place of the one before; mostly there is none."""
+    return Path(f"{os.fspath(output)}.{generation}.next")
 
 
 def is_special(path: Path) -> bool:

@@ -19,6 +19,7 @@ from uuid import UUID
 from ...exceptions import ConfigurationError, JournalError, RunInProgress
 from ..durability import sync_file, sync_folder
 from ..gil import ROWS_AT_ONCE, release_gil
+from ..locks import AlreadyLocked, lock_file
 from ..rows import CANCELLED, DOUBTFUL, ERROR, OK, Outcome, Row
 from .keys import DIGEST_BYTES, KeyIndex, digest
 
@@ -229,33 +230,60 @@ class FileJournal:
         self.close()
 
 
-def _locked(path: Path) -> IO[bytes]:
-    """The file, held by this process alone until it is closed; a process that dies lets go."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        raise ConfigurationError(
-            "a batch that can be resumed needs file locks that this system does not have: run it on Linux or macOS, or "
-            "without output and journal"
-        ) from None
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
-        except OSError as error:
-            raise ConfigurationError(f"the journal {path} cannot be opened: {error.strerror}") from None
-        file = os.fdopen(descriptor, "r+b", 0)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise RunInProgress(
-                "another run is using {path}; wait for it, or choose another output", path=path
-            ) from None
-        # Between opening and locking, another run may have put a new journal in its place.
+class JournalReader:
+    """What a journal has recorded, for those who do not hold it: they may read while another process writes.
+
+    `length` is how much of the output is recorded, in bytes; `ok`, `doubtful` and `errors` count its rows. `generation`
+    counts how often failed rows have left the output.
+    """
+
+    def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
+        self.path = Path(path)
+        self._file_id: Optional[tuple[int, int]] = None
+        self._restart()
+
+    def _restart(self) -> None:
+        self._place = len(MAGIC)
+        self.generation = self.length = self.ok = self.doubtful = self.errors = 0
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file is still the one that was read last, and not that of a later generation."""
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return file
-        file.close()
+            return self._file_id == _file_id(os.stat(self.path))
+        return False
+
+    def refresh(self) -> None:
+        """Read what was added since the last time. Blocks; raises `FileNotFoundError`."""
+        with open(self.path, "rb") as file:
+            found = _file_id(os.fstat(file.fileno()))
+            if found != self._file_id:
+                self._restart()
+                self._file_id = found
+            for payload, end in _payloads(file, self._place):
+                self._place = end
+                if payload[:1] == b"H":
+                    self.generation = json.loads(payload[1:]).get(_GENERATION, 0)
+                elif payload[:1] == b"C":
+                    (self.length,) = _CHUNK.unpack_from(payload, 1)
+                    statuses = payload[_CHUNK.size + _ENTRY :: _ENTRY]
+                    self.ok += statuses.count(_STATUSES[OK])
+                    self.doubtful += statuses.count(_STATUSES[DOUBTFUL])
+                    self.errors += statuses.count(_STATUSES[ERROR])
+
+
+def _file_id(state: os.stat_result) -> tuple[int, int]:
+    return state.st_dev, state.st_ino
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """The file, held by this process alone until it is closed."""
+    try:
+        return lock_file(path)
+    except AlreadyLocked:
+        raise RunInProgress("another run is using {path}; wait for it, or choose another output", path=path) from None
+    except OSError as error:
+        raise ConfigurationError(f"the journal {path} cannot be opened: {error.strerror}") from None
 
 
 def _header(facts: Mapping[str, Any], generation: int) -> bytes:

@@ -31,6 +31,7 @@ from .event_stores import DatabaseEventStore, EventStore, MemoryEventStore, Redi
 from .health import health_router
 from .lifespan import LoopaiLifespan, LoopaiState, install_loopai, loopai_lifespan
 from .problems import install_error_handlers
+from .runs import FolderBusy, FolderFull, RunFolder, RunPage, RunStatus, runs_router, start_run, start_run_sync
 from .settings import LoopaiSettings
 from .webhooks import WebhookEventDep, webhook_event, webhook_router
 
@@ -40,6 +41,8 @@ __all__ = [
     "CancelOnDisconnectRoute",
     "DatabaseEventStore",
     "EventStore",
+    "FolderBusy",
+    "FolderFull",
     "LoopaiDep",
     "LoopaiLifespan",
     "LoopaiSettings",
@@ -47,6 +50,9 @@ __all__ = [
     "MemoryEventStore",
     "Problem",
     "RedisEventStore",
+    "RunFolder",
+    "RunPage",
+    "RunStatus",
     "SyncLoopaiDep",
     "WebhookEventDep",
     "batch_response",
@@ -60,6 +66,9 @@ __all__ = [
     "install_error_handlers",
     "install_loopai",
     "loopai_lifespan",
+    "runs_router",
+    "start_run",
+    "start_run_sync",
     "webhook_event",
     "webhook_router",
 ]

@@ -17,7 +17,7 @@ from ...batch.rows import Code, Status
 from ...problems import Problem
 
 
-class _JsonText:
+class JsonText:
     """The type of an event's data: a text, which is JSON of the type that this annotates."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -102,28 +102,28 @@ class ResultEvent(TypedDict):
 
     event: Literal["result"]
     id: NotRequired[Annotated[str, Field(description="The row's key; left out where it has a line break")]]
-    data: Annotated[BatchResult, _JsonText()]
+    data: Annotated[BatchResult, JsonText()]
 
 
 class ProgressEvent(TypedDict):
     """Comes steadily while rows end."""
 
     event: Literal["progress"]
-    data: Annotated[BatchProgress, _JsonText()]
+    data: Annotated[BatchProgress, JsonText()]
 
 
 class ErrorEvent(TypedDict):
     """The run cannot continue."""
 
     event: Literal["error"]
-    data: Annotated[Problem, _JsonText()]
+    data: Annotated[Problem, JsonText()]
 
 
 class SummaryEvent(TypedDict):
     """The last event, always."""
 
     event: Literal["summary"]
-    data: Annotated[BatchSummary, _JsonText()]
+    data: Annotated[BatchSummary, JsonText()]
 
 
 BatchEvents = list[Union[ResultEvent, ProgressEvent, ErrorEvent, SummaryEvent]]
@@ -141,7 +141,7 @@ def events_with(output: Optional[Any]) -> Any:
     make: Any = TypedDict  # type checkers know those alone that stand in the code
     result = make(f"BatchResultOf{name}", members)
     result.__doc__ = BatchResult.__doc__
-    data = Annotated[result, _JsonText()]  # type: ignore[valid-type]  # made at run time
+    data = Annotated[result, JsonText()]  # type: ignore[valid-type]  # made at run time
     event = make(f"ResultOf{name}Event", {**get_type_hints(ResultEvent, include_extras=True), "data": data})
     event.__doc__ = ResultEvent.__doc__
     return list[Union[event, ProgressEvent, ErrorEvent, SummaryEvent]]  # type: ignore[valid-type]  # as above

@@ -353,14 +353,18 @@ class UploadRun:
 
     def _row(self, record: Record, number: int) -> Row:
         row = self._make(record, number)
-        given = self.options.input
-        if given is None or row.error is not None:
-            return row
-        try:
-            row.input = given.dump_python(given.validate_python(row.input), mode="json", by_alias=True)
-        except ValidationError as error:
-            row.error, row.code = f"line {row.line}: {_first(error)}", UNFIT
+        check_input(row, self.options.input)
         return row
+
+
+def check_input(row: Row, given: Optional[TypeAdapter[Any]]) -> None:
+    """Make the row's input what its type makes of it; a row whose input is not of the type fails."""
+    if given is None or row.error is not None:
+        return
+    try:
+        row.input = given.dump_python(given.validate_python(row.input), mode="json", by_alias=True)
+    except ValidationError as error:
+        row.error, row.code = f"line {row.line}: {_first(error)}", UNFIT
 
 
 def _first(error: ValidationError) -> str:

@@ -30,21 +30,26 @@ from .problems import RefusedRequest, problem_response
 from .uploads import Limits, Reading, kind_of, media_type_of
 
 
-class UploadOptions(BatchRequestOptions, total=False):
-    """What `batch_router` and `batch_response` take beside the task. `DEFAULTS` holds what each is otherwise."""
+class ReadingOptions(BatchRequestOptions, total=False):
+    """What all routers take that read rows from an upload. `DEFAULTS` holds what each is otherwise."""
 
     input: Any
-    output: Any
     keep: Iterable[str]
     max_rows: int
     max_bytes: int
     max_unpacked_bytes: int
     max_row_bytes: int
     max_ratio: float
-    max_runs: int
     progress_every: float
     heartbeat_every: float
     idle_timeout: Optional[float]
+
+
+class UploadOptions(ReadingOptions, total=False):
+    """What `batch_router` and `batch_response` take beside the task."""
+
+    output: Any
+    max_runs: int
 
 
 DEFAULTS: UploadOptions = {
@@ -108,7 +113,7 @@ def _reading(options: BatchOptions, asked: Iterable[str] = ()) -> Reading:
     return Reading(_encoding(options.encoding), dialect, types, tuple(name for name in asked if name != "encoding"))
 
 
-def _reading_asked() -> Callable[..., dict[str, Any]]:
+def reading_asked() -> Callable[..., dict[str, Any]]:
     """A dependency that gives the options of the query that say how the upload is read, as the table names them."""
 
     def asked(**query: Any) -> dict[str, Any]:
@@ -127,8 +132,8 @@ def _reading_asked() -> Callable[..., dict[str, Any]]:
     return asked
 
 
-def _options(task: Union[str, UUID], given: UploadOptions) -> Options:
-    """What is the same for each batch of a route. Raises `ConfigurationError`."""
+def shared_options(task: Union[str, UUID], given: Mapping[str, Any]) -> Options:
+    """What is the same for each upload of a route; `given` are `UploadOptions`. Raises `ConfigurationError`."""
     own = cast("UploadOptions", {name: given.get(name, default) for name, default in DEFAULTS.items()})
     shared = {name: value for name, value in given.items() if name not in DEFAULTS}
     batch = options_in(REQUEST, shared)
@@ -151,17 +156,16 @@ def _options(task: Union[str, UUID], given: UploadOptions) -> Options:
     )
 
 
-def _response(
-    client: LoopaiClient,
+def asked_of(
     request: Request,
     options: Options,
-    places: Places,
     *,
     key: Optional[str],
     first: int,
     format: Optional[Format],  # noqa: A002  # the query's name
     formats: Optional[Mapping[str, Any]] = None,
-) -> Response:
+) -> Asked:
+    """What a request says of its upload, before any of it is read. Raises `RefusedRequest`."""
     content_type = request.headers.get("content-type", "")
     media_type = media_type_of(content_type)
     declared = request.headers.get("content-length", "")
@@ -178,8 +182,18 @@ def _response(
         reading = _reading(options_in(REQUEST, {**options.formats, **formats}), formats) if formats else options.reading
     except OptionError as error:
         raise RefusedRequest(422, "Not valid", str(error)) from None
-    asked = Asked(kind, content_type, length, key, first, reading)
-    return BatchResponse(client, options, asked, places, request.headers.get("accept", ""))
+    return Asked(kind, content_type, length, key, first, reading)
+
+
+def _response(
+    client: LoopaiClient,
+    request: Request,
+    options: Options,
+    places: Places,
+    **asked: Any,
+) -> Response:
+    accept = request.headers.get("accept", "")
+    return BatchResponse(client, options, asked_of(request, options, **asked), places, accept)
 
 
 def batch_router(
@@ -217,7 +231,7 @@ def batch_router(
     `name` and `tags` are those of the route. Answers 408, 413, 415 and 422 for an upload that cannot be read, and 503
     while `max_runs` batches are running. Raises `ConfigurationError` for options that do not fit.
     """
-    shared = _options(task, options)
+    shared = shared_options(task, options)
     places = Places(shared.max_runs)
     router = APIRouter(tags=list(tags), route_class=BatchRoute)
     row = row_of(options.get("input"), shared.mapping)
@@ -240,7 +254,7 @@ def batch_router(
         format: Annotated[  # noqa: A002  # the query's name
             Optional[Format], Query(description="What the body is written in, where its type does not say so")
         ] = None,
-        formats: Annotated[Optional[dict[str, Any]], Depends(_reading_asked())] = None,
+        formats: Annotated[Optional[dict[str, Any]], Depends(reading_asked())] = None,
     ) -> Response:
         """Run rows through the task; events come while they run, results in the order in which rows end.
 
@@ -273,7 +287,7 @@ def batch_response(
     of `batch_router`; `max_runs` counts all such responses of one application. It refuses with problem documents,
     as the router does. Raises `ConfigurationError` for options that do not fit.
     """
-    shared = _options(task, options)
+    shared = shared_options(task, options)
     places = _places.setdefault(request.scope["app"], Places(shared.max_runs))
     places.most = shared.max_runs
     try:

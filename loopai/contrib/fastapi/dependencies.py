@@ -52,6 +52,12 @@ def _client(connection: HTTPConnection, alias: str) -> LoopaiClient:
     return loopai_state(connection).client(alias) if fake is None else fake.async_client()
 
 
+def client_of(app: Any, state: LoopaiState, alias: str) -> LoopaiClient:
+    """The client of an alias, for work that belongs to no request. Raises `ConfigurationError` for an unknown one."""
+    fake = overridden_in(app).get(alias)
+    return state.client(alias) if fake is None else fake.async_client()
+
+
 def _sync_client(connection: HTTPConnection, alias: str) -> SyncLoopaiClient:
     fake = _override(connection, alias)
     return loopai_state(connection).sync_client(alias) if fake is None else fake.client()

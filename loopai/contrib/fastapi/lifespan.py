@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Protocol, Union
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -44,11 +44,20 @@ LOOKED_UP = "loopai_task"
 
 STORE = "loopai_store"
 """Attribute of a route's function: a store of events, closed at shutdown."""
+SERVICE = "loopai_service"
+"""Attribute of a route's function: what works as long as the application runs (`AppService`)."""
 
 LOOK_UP_SECONDS = 5.0
 """Seconds that a start waits for the server to know a task's name."""
 
 logger = logging.getLogger("loopai.fastapi")
+
+
+class AppService(Protocol):
+    """What works beside the requests of an application."""
+
+    async def serve(self, state: LoopaiState, app: Any) -> None:
+        """Work until the state's batches are stopped (`LoopaiState.add_batch`)."""
 
 
 class _InFlight(Hooks):
@@ -106,6 +115,7 @@ class LoopaiState:
         self._fakes: set[str] = set()
         self._batches: set[Stop] = set()
         self._stopping = False
+        self._services: dict[AppService, asyncio.Task[None]] = {}
         for alias, source in sources.items():
             if isinstance(source, LoopaiClient):
                 self._clients[alias] = source
@@ -169,6 +179,11 @@ class LoopaiState:
         """The batch is over."""
         self._batches.discard(stop)
 
+    def start(self, service: AppService, app: Any) -> None:
+        """Have the service work from now on, unless it does."""
+        if service not in self._services and not self._stopping:
+            self._services[service] = asyncio.get_running_loop().create_task(service.serve(self, app))
+
     def stop_batches(self) -> None:
         """End the batches under way: rows in flight have half of `close_grace`, so that summaries are sent in it."""
         self._stopping = True
@@ -204,6 +219,12 @@ class LoopaiState:
     async def close(self) -> None:
         """Close the clients made here, each after its calls in flight or its grace, whichever ends first."""
         self.stop_batches()
+        services = self._services.values()
+        if services:
+            _, slow = await asyncio.wait(services, timeout=2 * self._grace)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*services, return_exceptions=True)
         await asyncio.gather(*(self._close(alias) for alias in self._in_flight))
 
     async def _close(self, alias: str) -> None:
@@ -281,11 +302,13 @@ class LoopaiLifespan:
             with on_signal(state.stop_batches):
                 if self.inner is None:
                     await _check_tasks(app, state)
+                    _start_services(app, state)
                     yield {STATE_KEY: state}
                 else:
                     async with self.inner(app) as theirs:
                         # Only now: it may have made them.
                         await _check_tasks(app, state)
+                        _start_services(app, state)
                         yield {**(theirs or {}), STATE_KEY: state}
         finally:
             await state.close()
@@ -345,6 +368,12 @@ async def _close_stores(app: Any) -> None:
             await close()
         except Exception:
             logger.exception("an event store could not be closed")
+
+
+def _start_services(app: Any, state: LoopaiState) -> None:
+    """Start what works beside the requests."""
+    for service in _noted(app, SERVICE):
+        state.start(service, app)
 
 
 def _noted(app: Any, attribute: str) -> Iterator[Any]:

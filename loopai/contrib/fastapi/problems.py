@@ -67,8 +67,14 @@ def _not_valid(error: RequestValidationError) -> Problem:
 
 def documented_problem(description: str) -> dict[str, Any]:
     """What the OpenAPI document says of an answer that is a problem document."""
-    schema = jsonable_encoder(Problem.model_json_schema(), exclude_none=True)
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+    return {"description": description, "model": Problem, "content": _ProblemContent()}
+
+
+class _ProblemContent(dict[str, Any]):
+    """Has FastAPI document the model as what it is: it writes it under the media type of the route's other answers."""
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        return super().setdefault(MEDIA_TYPE, default)
 
 
 RETRY_AFTER = {"Retry-After": {"description": "In seconds", "schema": {"type": "integer"}}}

@@ -171,16 +171,26 @@ def kind_of(media_type: str, name: str) -> Optional[str]:
 
 
 class Rows:
-    """The rows of an upload, for a thread to iterate. Raises `UploadError` for what has none, and `Gone`."""
+    """The rows of an upload, for a thread to iterate. Raises `UploadError` for what has none, and `Gone`.
+
+    `kind` is their format, once it is known; `seen` is called with the bytes of the file as they are read.
+    """
 
     def __init__(
-        self, upload: Upload, content_type: str, kind: Optional[str], limits: Limits, reading: Optional[Reading] = None
+        self,
+        upload: Upload,
+        content_type: str,
+        kind: Optional[str],
+        limits: Limits,
+        reading: Optional[Reading] = None,
+        seen: Optional[Callable[[bytes], None]] = None,
     ) -> None:
         self._upload = upload
         self._content_type = content_type
-        self._kind = kind
+        self.kind = kind
         self._limits = limits
         self._reading = reading or Reading()
+        self._seen = seen
         self._unpacked: Optional[Unpacked] = None
         self._records = self._read()
 
@@ -194,10 +204,10 @@ class Rows:
 
     def _read(self) -> Iterator[Record]:
         stream: io.RawIOBase = self._upload
-        kind = self._kind
         if media_type_of(self._content_type) == "multipart/form-data":
             part = FilePart(self._upload, self._content_type)
-            stream, kind = part, kind or part.kind()
+            stream, self.kind = part, self.kind or part.kind()
+        kind = self.kind
         if kind is None:
             raise UploadError("unknown format: name the file .csv, .jsonl or .json, or pass format= in the query", 415)
         reading = self._reading
@@ -221,7 +231,7 @@ class Rows:
 
     def _unpack(self, stream: io.RawIOBase) -> IO[bytes]:
         """The bytes of the file, however it was packed, counted."""
-        packed: IO[bytes] = io.BufferedReader(stream)
+        packed: IO[bytes] = io.BufferedReader(stream if self._seen is None else _Seen(stream, self._seen))
         for _ in range(LAYERS):
             if _packing(packed) != "gzip":
                 break
@@ -239,6 +249,24 @@ class Rows:
 def _as_utf8(stream: IO[bytes], encoding: str) -> IO[bytes]:
     found = encoding_of(stream.peek(BLOCK), encoding)  # type: ignore[attr-defined]  # a buffered reader
     return stream if is_utf8(found) else io.BufferedReader(AsUtf8(stream, found), BLOCK)
+
+
+class _Seen(io.RawIOBase):
+    """A stream whose bytes somebody sees as they are read."""
+
+    def __init__(self, stream: io.RawIOBase, seen: Callable[[bytes], None]) -> None:
+        self._stream = stream
+        self._tell = seen
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See `io.RawIOBase`."""
+        count = self._stream.readinto(buffer) or 0
+        self._tell(bytes(buffer[:count]))
+        return count
 
 
 def _packing(stream: IO[bytes]) -> Optional[str]:

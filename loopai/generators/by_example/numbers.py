@@ -133,11 +133,11 @@ def _shown(number: Expression, formats: Sequence[tuple[int, str, str]], *, deep:
                 continue
             yield from _written(rounded, formats, 0.4)
             if way == "down" and deep:
-                for shift in (Decimal(step), Decimal(step) - 1, Decimal(1)):
-                    if shift > 0:
+                for width in (Decimal(step), Decimal(step) - 1, Decimal(1)):
+                    if width > 0:
                         end = applied(
-                            f'({{0}} + Decimal("{shift}"))',
-                            lambda n, s=shift: n + s,
+                            f'({{0}} + Decimal("{width}"))',
+                            lambda n, s=width: n + s,
                             (rounded,),
                             0.1 if shift != 1 else 0.6,
                         )

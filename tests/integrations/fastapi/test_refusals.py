@@ -110,12 +110,14 @@ def test_a_refusal_is_a_problem_document(app, name, handlers) -> None:
 
 def test_every_error_is_documented_as_a_problem(app) -> None:
     """With its members; nothing of FastAPI's own form is left."""
+    schema = app.openapi()
+    assert schema["components"]["schemas"]["Problem"]["required"] == ["title", "status", "detail"]
     for path in ("/batch", HOOK):
-        answers = app.openapi()["paths"][path]["post"]["responses"]
+        answers = schema["paths"][path]["post"]["responses"]
         for status, answer in answers.items():
             if int(status) >= 400:
                 assert list(answer["content"]) == [PROBLEM]
-                assert answer["content"][PROBLEM]["schema"]["required"] == ["title", "status", "detail"]
+                assert answer["content"][PROBLEM]["schema"] == {"$ref": "#/components/schemas/Problem"}
 
 
 def test_what_is_wrong_with_the_query_stands_by_its_place(app) -> None:

@@ -1,0 +1,624 @@
+"""`RunFolder`: where runs lie on the disk, which of them wait, and how many there may be. All of it blocks.
+
+```
+lock                       held for a moment by whoever counts, claims or adds
+slots/0 …                  one is locked by each run that is at work
+incoming/ID.OWNER/         a run whose rows are still coming; locked by whoever takes them
+todo/ID.OWNER              runs that have not ended, in their order
+keys/DIGEST                what an Idempotency-Key was used for; DIGEST.lock while its upload is coming
+runs/OWNER/ID/             run.json, rows.jsonl, output.jsonl and its journal, figures.json, report.html, lock
+```
+
+Owners and keys are digests, ids are made here: no name comes from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
+from uuid import UUID
+
+from pydantic_core import from_json, to_json
+
+from ....batch.durability import flush_and_sync, sync_folder
+from ....batch.locks import AlreadyLocked, lock_file
+from ....batch.options import whole
+from ....batch.resume.checkpoint import next_output
+from ....batch.resume.journal import JournalReader
+from ....exceptions import ConfigurationError
+from .file_systems import network_file_system
+from .records import ENDED, PRIVATE_FILE, PRIVATE_FOLDER, Figures, RunRecord, RunStatus, told_of, write_whole
+
+if TYPE_CHECKING:
+    from ..lifespan import LoopaiState
+
+RUN, ROWS, OUTPUT, JOURNAL = "run.json", "rows.jsonl", "output.jsonl", "output.jsonl.journal"
+FIGURES, REPORT, LOCK, CANCEL, SPARE = "figures.json", "report.html", "lock", "cancel", "spare"
+
+SPARE_BYTES = 32_768
+"""Bytes of a file that makes room on a full disk for saying that the disk is full."""
+
+LOCK_PATIENCE = 10.0
+"""Seconds to wait for the folder's lock, which is held for milliseconds, unless a process is stopped at that moment."""
+
+LOCK_PAUSE = 0.002
+
+BUSY_FOR = 30
+"""Seconds after which a caller that found as many runs waiting as may be comes again."""
+
+READERS = 256
+"""Journals of whose reading a process remembers the place."""
+
+SHARED = "shared"
+
+
+class FolderFull(Exception):
+    """No run can be added: `status` is 503 where some have to end first, 507 where the disk has no room."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class FolderBusy(Exception):
+    """The folder's lock could not be had."""
+
+
+def digest_of(*parts: Union[str, bytes]) -> str:
+    """A name for what somebody sent, from which nothing of it can be told."""
+    found = blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        found.update(len(data).to_bytes(8, "big") + data)
+    return found.hexdigest()
+
+
+def owner_digest(owner: Any) -> str:
+    """The owner's name in the folder; `None` is all callers together.
+
+    Raises `ConfigurationError` for what names nobody.
+    """
+    if owner is None:
+        return digest_of(SHARED)
+    if isinstance(owner, bool) or not isinstance(owner, (str, int, UUID)):
+        raise ConfigurationError(
+            f"owner must give a text, a number or a UUID that names the caller, not {type(owner).__name__}"
+        )
+    return digest_of("owner", str(owner))
+
+
+class RunFolder:
+    """A folder on a local disk in which runs are kept, for all processes of one host.
+
+    `max_runs` are at work at a time, over all processes; the others wait in order: at most `max_waiting`, and
+    `max_waiting_per_owner` of one caller, those that wait for the Loopai server and uploads under way included. No
+    upload is taken that would make the folder larger than `max_folder_bytes`. Runs are removed `keep_days` after their
+    end, `None` for never. The folder is made where it is missing, for its user alone.
+
+    Raises `ConfigurationError` for options that do not fit; a folder on a network file system is refused when the
+    application starts.
+    """
+
+    def __init__(
+        self,
+        path: Union[str, os.PathLike[str]],
+        *,
+        max_runs: int = 4,
+        max_waiting: int = 100,
+        max_waiting_per_owner: int = 5,
+        max_folder_bytes: int = 10_000_000_000,
+        keep_days: Optional[float] = 30,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        given = {"max_runs": max_runs, "max_waiting": max_waiting, "max_waiting_per_owner": max_waiting_per_owner,
+                 "max_folder_bytes": max_folder_bytes}  # fmt: skip
+        for name, value in given.items():
+            try:
+                whole(1)(value)
+            except ValueError as error:
+                raise ConfigurationError(f"RunFolder: {name} {error}, not {value!r}") from None
+        if keep_days is not None and not keep_days >= 0:
+            raise ConfigurationError(f"RunFolder: keep_days must be a number of days from 0, not {keep_days!r}")
+        self.path = Path(path).absolute()
+        self.max_runs = max_runs
+        self.max_waiting = max_waiting
+        self.max_waiting_per_owner = max_waiting_per_owner
+        self.max_folder_bytes = max_folder_bytes
+        self.keep_days = keep_days
+        self.clock = clock
+        self._opened = False
+        self._listeners: list[Callable[[], None]] = []
+        self._readers: OrderedDict[Path, JournalReader] = OrderedDict()
+        self._reading = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    def open(self) -> None:
+        """Make what is missing. Raises `ConfigurationError` for a folder that cannot be used."""
+        if self._opened:
+            return
+        kind = network_file_system(self.path)
+        if kind is not None:
+            raise ConfigurationError(
+                f"{self.path} lies on a network file system ({kind}), whose locks do not tell which process runs what: "
+                "use a folder on a local disk; with several hosts, a queue (docs/fastapi.md)"
+            )
+        try:
+            self.path.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+            os.chmod(self.path, PRIVATE_FOLDER)
+            for name in ("slots", "incoming", "todo", "keys", "runs"):
+                (self.path / name).mkdir(PRIVATE_FOLDER, exist_ok=True)
+            with self._locked():
+                pass
+        except OSError as error:
+            raise ConfigurationError(f"the folder of runs {self.path} cannot be used: {error.strerror}") from None
+        self._opened = True
+
+    async def serve(self, state: LoopaiState, app: Any) -> None:
+        """Carry out runs in this process; see `AppService`."""
+        from .worker import FolderWorker
+
+        await FolderWorker(self, state, app).serve()
+
+    # Who is told that there is work
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call `wake` when this process has work for a worker. Return a function that takes this back."""
+        self._listeners.append(wake)
+        return lambda: self._listeners.remove(wake)
+
+    def wake(self) -> None:
+        """Tell the workers of this process that there may be work; those of others look by themselves."""
+        for wake in list(self._listeners):
+            wake()
+
+    # Locks
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        until = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                held = lock_file(self.path / LOCK, PRIVATE_FILE)
+                break
+            except AlreadyLocked:
+                if time.monotonic() > until:
+                    raise FolderBusy(f"{self.path} was locked for {LOCK_PATIENCE:g} seconds") from None
+                time.sleep(LOCK_PAUSE)
+        try:
+            yield
+        finally:
+            held.close()
+
+    # Adding
+
+    def reserve(self, owner: str, length: int = 0) -> Incoming:
+        """Make a place for the rows of a run of `owner`'s, of `length` bytes as far as is known.
+
+        Raises `FolderFull`, and `FolderBusy`.
+        """
+        self.open()
+        with self._locked():
+            self._check_waiting(owner)
+            used = self.bytes_used()
+            if used + length > self.max_folder_bytes:
+                raise FolderFull(507, f"The folder of runs may hold {self.max_folder_bytes:,} bytes, and is full")
+            place = self.path / "incoming" / f"{self._new_id()}.{owner}"
+            try:
+                place.mkdir(PRIVATE_FOLDER)
+                held = lock_file(place / LOCK, PRIVATE_FILE)
+            except OSError:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+        return Incoming(self, place, owner, held, self.max_folder_bytes - used)
+
+    def _check_waiting(self, owner: str) -> None:
+        waiting = [name.partition(".")[2] for name in self._waiting()]
+        incoming = [name.partition(".")[2] for name in self._live_incoming()]
+        if len(waiting) + len(incoming) >= self.max_waiting:
+            raise FolderFull(503, f"{self.max_waiting} runs are waiting, as many as may")
+        if (waiting + incoming).count(owner) >= self.max_waiting_per_owner:
+            raise FolderFull(503, f"{self.max_waiting_per_owner} runs of yours are waiting, as many as may")
+
+    def _waiting(self) -> Iterator[str]:
+        """Runs that have not ended and are not at work."""
+        for name in self._todo():
+            run = self._of_todo(name)
+            with contextlib.suppress(AlreadyLocked, FileNotFoundError), run.locked():
+                yield name
+
+    def _todo(self) -> list[str]:
+        return sorted(os.listdir(self.path / "todo"))
+
+    def _live_incoming(self) -> Iterator[str]:
+        for name in os.listdir(self.path / "incoming"):
+            try:
+                lock_file(self.path / "incoming" / name / LOCK, PRIVATE_FILE).close()
+            except AlreadyLocked:
+                yield name
+            except FileNotFoundError:
+                continue  # it has become a run
+
+    def _of_todo(self, name: str) -> StoredRun:
+        found, _, owner = name.partition(".")
+        return StoredRun(self, owner, found)
+
+    def _new_id(self) -> str:
+        """A UUID of version 7: it cannot be guessed, and those made later come later."""
+        milliseconds = time.time_ns() // 1_000_000
+        last = self._todo()[-1:]
+        if last:
+            milliseconds = max(milliseconds, (UUID(last[0].partition(".")[0]).int >> 80) + 1)
+        number = (milliseconds << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
+        return str(UUID(int=number))
+
+    def add(self, incoming: Incoming, record: RunRecord, claim: Optional[tuple[str, str]] = None) -> StoredRun:
+        """Make a run of the rows that have come, and say by which key. Raises `OSError`, and leaves nothing then."""
+        with self._locked():
+            record.id = self._new_id()
+            run = StoredRun(self, incoming.owner, record.id)
+            for name in (OUTPUT, JOURNAL):
+                # Here and not by the batch, whose files others may read.
+                os.close(os.open(incoming.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
+            write_whole(incoming.path / SPARE, bytes(SPARE_BYTES))
+            write_whole(incoming.path / RUN, record.model_dump_json().encode())
+            run.path.parent.mkdir(PRIVATE_FOLDER, exist_ok=True)
+            if claim is not None:
+                # Before the run is there: a claim of a run that is not counts for nothing.
+                self.claim_key(claim[0], record.id, claim[1])
+            marker = self._mark(run)
+            try:
+                os.rename(incoming.path, run.path)
+            except OSError:
+                marker.unlink(missing_ok=True)
+                raise
+            sync_folder(run.path.parent)
+        return run
+
+    def _mark(self, run: StoredRun) -> Path:
+        marker = self.path / "todo" / f"{run.id}.{run.owner}"
+        os.close(os.open(marker, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
+        sync_folder(marker.parent)
+        return marker
+
+    def unmark(self, run: StoredRun) -> None:
+        """The run has ended."""
+        (self.path / "todo" / f"{run.id}.{run.owner}").unlink(missing_ok=True)
+
+    # Keys
+
+    def key_digest(self, owner: str, router: str, key: str) -> str:
+        """The name of an Idempotency-Key: one of an owner and a router."""
+        return digest_of("key", owner, router, key)
+
+    def lock_key(self, key: str) -> IO[bytes]:
+        """Hold the key while its upload comes. Raises `AlreadyLocked`."""
+        self.open()
+        return lock_file(self.path / "keys" / f"{key}.lock", PRIVATE_FILE)
+
+    def release_key(self, key: str, held: IO[bytes]) -> None:
+        """The upload is over."""
+        (self.path / "keys" / f"{key}.lock").unlink(missing_ok=True)
+        held.close()
+
+    def claimed(self, key: str, owner: str) -> Optional[tuple[StoredRun, str]]:
+        """The run that the key made, and the digest of what it was made of; `None` where there is no such run."""
+        self.open()
+        try:
+            found = from_json((self.path / "keys" / key).read_bytes())
+        except FileNotFoundError:
+            return None
+        run = StoredRun(self, owner, found["run"])
+        return (run, found["content"]) if run.exists else None
+
+    def claim_key(self, key: str, run_id: str, content: str) -> None:
+        """Say what the key has made. Raises `OSError`."""
+        write_whole(self.path / "keys" / key, to_json({"run": run_id, "content": content}))
+
+    # Finding
+
+    def find(self, owner: str, router: str, run_id: UUID) -> Optional[StoredRun]:
+        """The run of that owner and router; `None` where there is none."""
+        self.open()
+        run = StoredRun(self, owner, str(run_id))
+        with contextlib.suppress(FileNotFoundError):
+            if run.read().router == router:
+                return run
+        return None
+
+    def page(
+        self, owner: str, router: str, before: Optional[UUID], limit: int
+    ) -> tuple[list[RunStatus], Optional[UUID]]:
+        """Some of an owner's runs, newest first, and what the next page is before."""
+        self.open()
+        try:
+            names = os.listdir(self.path / "runs" / owner)
+        except FileNotFoundError:
+            return [], None
+        found: list[RunStatus] = []
+        for name in sorted(names, reverse=True):
+            if before is not None and name >= str(before):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                run = StoredRun(self, owner, name)
+                record = run.read()
+                if record.router != router:
+                    continue
+                if len(found) >= limit:
+                    return found, found[-1].id
+                found.append(run.told(record))
+        return found, None
+
+    # Carrying out
+
+    def claim(self, busy: frozenset[str]) -> Optional[Claimed]:
+        """The next run that waits, with its locks, unless as many as may are at work. `busy` ones are left alone.
+
+        Raises `FolderBusy`.
+        """
+        with self._locked():
+            waiting = [run for run in map(self._of_todo, self._todo()) if run.id not in busy]
+            slot = self._free_slot() if waiting else None
+            if slot is None:
+                return None
+            for run in waiting:
+                claimed = self._claim(run, slot)
+                if claimed is not None:
+                    return claimed
+            slot.close()
+        return None
+
+    def _claim(self, run: StoredRun, slot: IO[bytes]) -> Optional[Claimed]:
+        try:
+            held = run.lock()
+        except AlreadyLocked:
+            return None
+        except FileNotFoundError:
+            self.unmark(run)
+            return None
+        record = run.read()
+        if record.state in ENDED:
+            self.unmark(run)  # its process died in between
+        elif record.not_before is None or record.not_before <= self.clock() or run.cancelled:
+            return Claimed(run, record, held, slot)
+        held.close()
+        return None
+
+    def _free_slot(self) -> Optional[IO[bytes]]:
+        for number in range(self.max_runs):
+            with contextlib.suppress(AlreadyLocked):
+                return lock_file(self.path / "slots" / str(number), PRIVATE_FILE)
+        return None
+
+    def put_back(self, run: StoredRun, record: RunRecord) -> None:
+        """Have a run that has ended wait again. Raises `FolderFull`, and `OSError`."""
+        with self._locked():
+            self._check_waiting(run.owner)
+            run.make_spare()
+            (run.path / CANCEL).unlink(missing_ok=True)
+            run.write(record)
+            self._mark(run)
+
+    # Housekeeping
+
+    def sweep(self) -> None:
+        """Remove what broken-off uploads have left, and runs that ended long ago."""
+        with self._locked():
+            for name in set(os.listdir(self.path / "incoming")).difference(self._live_incoming()):
+                shutil.rmtree(self.path / "incoming" / name, ignore_errors=True)
+        for run in self._all():
+            with contextlib.suppress(FileNotFoundError, AlreadyLocked):
+                record = run.read()
+                old = self.keep_days is not None and record.state in ENDED
+                if old and (record.ended or 0) + (self.keep_days or 0) * 86_400 < self.clock():
+                    with run.locked():
+                        run.remove()
+        for name in os.listdir(self.path / "keys"):
+            if not name.endswith(".lock"):
+                self._sweep_key(self.path / "keys" / name)
+
+    def _sweep_key(self, path: Path) -> None:
+        with contextlib.suppress(AlreadyLocked, FileNotFoundError):
+            held = self.lock_key(path.name)
+            run_id = from_json(path.read_bytes())["run"]
+            if not any((owner / run_id).exists() for owner in (self.path / "runs").iterdir()):
+                path.unlink()
+            self.release_key(path.name, held)
+
+    def _all(self) -> Iterator[StoredRun]:
+        for owner in os.listdir(self.path / "runs"):
+            for name in os.listdir(self.path / "runs" / owner):
+                yield StoredRun(self, owner, name)
+
+    def bytes_used(self) -> int:
+        """What all files of the folder take."""
+        used = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    used += os.stat(os.path.join(folder, name)).st_size
+        return used
+
+    def recorded(self, run: StoredRun) -> JournalReader:
+        """What the run's journal has recorded by now. Raises `FileNotFoundError`."""
+        with self._reading:
+            reader = self._readers.pop(run.path, None) or JournalReader(run.path / JOURNAL)
+            self._readers[run.path] = reader
+            if len(self._readers) > READERS:
+                self._readers.popitem(last=False)
+            reader.refresh()
+            return copy.copy(reader)
+
+
+@dataclass
+class Incoming:
+    """A place for rows that come. `left` is how many bytes they may take."""
+
+    folder: RunFolder
+    path: Path
+    owner: str
+    held: IO[bytes]
+    left: int
+
+    def __post_init__(self) -> None:
+        self.rows = 0
+        self._file = open(os.open(self.path / ROWS, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE), "wb")  # noqa: SIM115
+
+    def write(self, lines: list[bytes]) -> None:
+        """Keep rows. Raises `FolderFull`, and `OSError` where the disk is full."""
+        self.rows += len(lines)
+        data = b"".join(lines)
+        self.left -= len(data)
+        if self.left < 0:
+            raise FolderFull(507, "The upload does not fit into the folder of runs, which may hold "
+                             f"{self.folder.max_folder_bytes:,} bytes")  # fmt: skip
+        self._file.write(data)
+
+    def sync(self) -> None:
+        """Bring the rows to the disk. Raises `OSError`."""
+        flush_and_sync(self._file)
+        self._file.close()
+
+    def close(self) -> None:
+        """Let go; what has not become a run is removed."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.held.close()
+
+
+class StoredRun:
+    """One run in its folder."""
+
+    def __init__(self, folder: RunFolder, owner: str, run_id: str) -> None:
+        self.folder = folder
+        self.owner = owner
+        self.id = run_id
+        self.path = folder.path / "runs" / owner / run_id
+
+    @property
+    def exists(self) -> bool:
+        """Whether it is there."""
+        return (self.path / RUN).exists()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled it."""
+        return (self.path / CANCEL).exists()
+
+    def lock(self) -> IO[bytes]:
+        """Hold it until the file is closed. Raises `AlreadyLocked`, and `FileNotFoundError`."""
+        if not self.path.exists():
+            raise FileNotFoundError(self.path)
+        return lock_file(self.path / LOCK, PRIVATE_FILE)
+
+    def lock_at_rest(self) -> IO[bytes]:
+        """As `lock`; of a run that is not at work, once whoever looks at it has let go."""
+        until = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                return self.lock()
+            except AlreadyLocked:
+                if self.read().state == "running" or time.monotonic() > until:
+                    raise
+                time.sleep(LOCK_PAUSE)
+
+    @contextlib.contextmanager
+    def locked(self, *, at_rest: bool = False) -> Iterator[None]:
+        """Hold it for a while; see `lock` and `lock_at_rest`."""
+        held = self.lock_at_rest() if at_rest else self.lock()
+        try:
+            yield
+        finally:
+            held.close()
+
+    def read(self) -> RunRecord:
+        """What is kept of it. Raises `FileNotFoundError`."""
+        return RunRecord.model_validate_json((self.path / RUN).read_bytes())
+
+    def write(self, record: RunRecord) -> None:
+        """Keep it; on a full disk in the place of the spare file. Raises `OSError`."""
+        content = record.model_dump_json().encode()
+        try:
+            write_whole(self.path / RUN, content)
+        except OSError:
+            (self.path / SPARE).unlink(missing_ok=True)
+            write_whole(self.path / RUN, content)
+
+    def make_spare(self) -> None:
+        """Have the spare file there again. Raises `OSError`."""
+        if not (self.path / SPARE).exists():
+            write_whole(self.path / SPARE, bytes(SPARE_BYTES))
+
+    def end(self, record: RunRecord) -> None:
+        """It has ended, as the record says."""
+        self.write(record)
+        (self.path / CANCEL).unlink(missing_ok=True)
+        self.folder.unmark(self)
+
+    def cancel(self) -> None:
+        """Ask whoever runs it to end it. Raises `OSError`."""
+        os.close(os.open(self.path / CANCEL, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
+
+    def open_output(self) -> tuple[IO[bytes], JournalReader]:
+        """The output, and what the journal has recorded of it: both of one generation. Raises `FileNotFoundError`."""
+        while True:
+            found = self.folder.recorded(self)
+            try:
+                file = open(next_output(self.path / OUTPUT, found.generation), "rb")  # noqa: SIM115  # the caller's
+            except FileNotFoundError:
+                file = open(self.path / OUTPUT, "rb")  # noqa: SIM115
+            if found.is_current:
+                return file, found
+            file.close()
+
+    def figures(self) -> Figures:
+        """What its worker has said last."""
+        try:
+            return Figures.model_validate_json((self.path / FIGURES).read_bytes())
+        except FileNotFoundError:
+            return Figures()
+
+    def told(self, record: Optional[RunRecord] = None) -> RunStatus:
+        """What is told of it. Raises `FileNotFoundError`."""
+        record = record or self.read()
+        if record.state in ENDED:
+            return told_of(record, record.figures, (record.ok, record.doubtful, record.errors), cancelling=False)
+        found = self.folder.recorded(self)
+        return told_of(record, self.figures(), (found.ok, found.doubtful, found.errors), cancelling=self.cancelled)
+
+    def remove(self) -> None:
+        """Remove it with all its files; the caller holds it. Raises `OSError`."""
+        self.folder.unmark(self)
+        # At once for all who look for it; what a kill leaves there is swept up.
+        gone = self.folder.path / "incoming" / f"{self.id}.removed"
+        os.rename(self.path, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+@dataclass
+class Claimed:
+    """A run that this process carries out, with the locks that say so."""
+
+    run: StoredRun
+    record: RunRecord
+    held: IO[bytes]
+    slot: IO[bytes]
+
+    def let_go(self) -> None:
+        """Have others take it."""
+        self.held.close()
+        self.slot.close()

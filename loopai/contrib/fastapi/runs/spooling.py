@@ -1,0 +1,153 @@
+"""From an upload to rows on the disk. Rows of one's own code come by `starting`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, Callable, Optional
+
+from pydantic_core import to_json
+
+from ....batch.engine.reader import Reader, from_records
+from ....batch.formats.spooled_rows import spool_line
+from ....batch.mapping import InputMapping
+from ....batch.options import STREAM, BatchOptions, MaxErrors, table
+from ....batch.rows import Row
+from ....exceptions import OptionError
+from ..batch_runs import Asked, Options, check_input
+from ..uploads import ROWS_AT_ONCE, Rows, Upload, UploadError
+from .folder import Incoming, RunFolder, StoredRun, digest_of
+from .records import RunRecord
+
+_MADE_WITH_ROWS = frozenset({"key", "mapping", "allow_duplicates", "limit", "missing", "ordered", "mode", "journal"})
+"""Options that are used up when rows are kept, or that are the folder's."""
+
+KEPT_OPTIONS = (
+    {name for name, info in table(BatchOptions) if STREAM in info.where and info.group != "Formats"} | {"expect"}
+) - (_MADE_WITH_ROWS | {"stop"})
+"""Options that a run is made with, and keeps."""
+
+
+def kept_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a run is carried out with, as JSON has them."""
+    return {
+        name: str(value) if isinstance(value, MaxErrors) else value
+        for name, value in given.items()
+        if name in KEPT_OPTIONS
+    }
+
+
+def router_name(name: str, task: str) -> str:
+    """What the runs of a router have in common."""
+    return f"{name}:{task}"
+
+
+class Spooler:
+    """Reads an upload in a thread and keeps its rows; without a place only to learn what it is, by its `content`."""
+
+    def __init__(self, upload: Upload, asked: Asked, options: Options, incoming: Optional[Incoming]) -> None:
+        self._options = options
+        self._asked = asked
+        self._incoming = incoming
+        self._digest = blake2b(digest_size=16)
+        self._rows = Rows(
+            upload, asked.content_type, asked.kind, options.limits, asked.reading, seen=self._digest.update
+        )
+        expected = options.expect
+        mapping = options.mapping
+        if expected is not None and not mapping.parts:
+            mapping = InputMapping((), [expected.column])
+        self._mapping = mapping
+        self._make = from_records(mapping, asked.key)
+        self._reader = Reader(self._row, check_keys=asked.key is not None)
+        self.read = 0
+
+    @property
+    def content(self) -> str:
+        """What tells these bytes, read in this way, from others."""
+        asked = (self._asked.key, self._asked.first, self._rows.kind, repr(self._asked.reading))
+        return digest_of(self._digest.digest(), to_json(asked))
+
+    def work(self) -> None:
+        """Read it all. Blocks; raises `UploadError`, `Gone`, `FolderFull` and `OSError`."""
+        records = iter(self._rows)
+        try:
+            while taken := list(islice(records, ROWS_AT_ONCE)):
+                if not self.read:
+                    self._check_columns(taken[0][1])
+                self.read += len(taken)
+                if self.read > self._options.max_rows:
+                    raise UploadError(f"the upload has more than {self._options.max_rows:,} rows", 413)
+                rows = self._reader.make(taken)
+                if self._reader.looks_up:
+                    rows = self._reader.select(rows)
+                if self._incoming is not None:
+                    self._incoming.write([spool_line(self._kept(row)) for row in rows])
+            if self._incoming is not None:
+                self._incoming.sync()
+        finally:
+            self._reader.close()
+
+    def _row(self, record: Any, number: int) -> Row:
+        row = self._make(record, self._asked.first + number - 1)
+        check_input(row, self._options.input)
+        return row
+
+    def _check_columns(self, columns: Optional[dict[str, Any]]) -> None:
+        """See that a CSV file has the columns that its rows are made of."""
+        if self._rows.kind != "csv" or columns is None:
+            return
+        try:
+            self._mapping.check(columns)
+        except OptionError as error:
+            raise UploadError(str(error)) from None
+        key = self._asked.key
+        if key is not None and key not in columns and key.split(".")[0] not in columns:
+            raise UploadError(f"key: the upload has no column {key!r} (columns: {', '.join(columns)})")
+
+    def _kept(self, row: Row) -> Row:
+        """The row with the columns that stay beside its result; all, unless some are named."""
+        keep, expected = self._options.keep, self._options.expect
+        if not keep or row.columns is None:
+            return row
+        names = keep if expected is None else {*keep, expected.column.split(".")[0]}
+        given = row.input if row.input is not row.columns else dict(row.columns)
+        kept = Row(row.key, given, {name: row.columns[name] for name in row.columns if name in names}, row.line)
+        kept.error, kept.code = row.error, row.code
+        return kept
+
+
+def record_of(owner: str, router: str, task: str, alias: str, options: Mapping[str, Any]) -> RunRecord:
+    """What is kept of a run that is to be."""
+    return RunRecord(
+        id="", owner=owner, router=router, task=task, alias=alias, options=dict(options), rows=0, created=0.0
+    )
+
+
+def add_run(
+    folder: RunFolder, incoming: Incoming, record: RunRecord, claim: Optional[tuple[str, str]] = None
+) -> StoredRun:
+    """Make the run, and have it taken up; `claim` is the key that has made it, and its content. Raises `OSError`."""
+    record.created, record.rows = folder.clock(), incoming.rows
+    run = folder.add(incoming, record, claim)
+    incoming.held.close()
+    folder.wake()
+    return run
+
+
+async def receive_into(upload: Upload, receive: Callable[[], Awaitable[Any]], idle_timeout: Optional[float]) -> bool:
+    """Feed an upload that a thread reads. Return whether the client has sent all of it, and is still there."""
+    while True:
+        try:
+            message = await asyncio.wait_for(receive(), idle_timeout)
+        except asyncio.TimeoutError:
+            upload.fail(UploadError(f"nothing of the upload came for {idle_timeout:g} seconds", 408))
+            return True
+        if message["type"] == "http.disconnect":
+            return False
+        more = message.get("more_body", False)
+        await upload.write_part(message.get("body", b""), more)
+        if not more:
+            return True
