@@ -12,6 +12,7 @@ import lzma
 import os
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from loopai import ConfigurationError
 from loopai.batch.formats.opening import open_source
 from loopai.batch.formats.packing import packing_of
 from loopai.batch.formats.xlsx import XlsxSource
+from loopai.batch.formats.xlsx_cells import cells_without_value
 from loopai.option_names import in_shell, spelled
 
 ROWS = [{"id": "1", "text": "Grüße, 你好"}, {"id": "2", "text": "b"}]
@@ -230,7 +232,7 @@ def test_a_csv_without_a_header_is_read_with_the_flag(put: Any) -> None:
     assert list(open_source(path, no_header=True, types={"column_1": "int"})) == [
         (2, {"column_1": 1, "column_2": "a"}, None),
         (3, {"column_1": 2, "column_2": "b"}, None),
-        (4, None, "line 4 has 1 fields where the header has 2"),
+        (4, None, "line 4 has 1 field where the header has 2"),
     ]
     twice = put("in.csv", b"a,a\n1,2\n")
     assert read(twice, no_header=True, skip_lines=1) == [{"column_1": "1", "column_2": "2"}]
@@ -484,7 +486,12 @@ def test_an_input_that_may_not_be_read_is_refused(put: Any) -> None:
 # Workbooks
 
 
-def _workbook(path: Path, sheets: dict[str, list[list[Any]]], hidden: tuple[str, ...] = ()) -> Path:
+def _workbook(
+    path: Path,
+    sheets: dict[str, list[list[Any]]],
+    hidden: tuple[str, ...] = (),
+    change: Callable[[Any], None] = lambda sheet: None,
+) -> Path:
     made = pytest.importorskip("openpyxl").Workbook()
     made.remove(made.active)
     for name, rows in sheets.items():
@@ -493,6 +500,7 @@ def _workbook(path: Path, sheets: dict[str, list[list[Any]]], hidden: tuple[str,
             sheet.append(row)
         if name in hidden:
             sheet.sheet_state = "hidden"
+        change(sheet)
     made.save(path)
     return path
 
@@ -559,3 +567,84 @@ def test_a_workbook_that_is_damaged_or_huge_is_refused(tmp_path: Path, monkeypat
 def test_codecs_have_the_marks_that_are_looked_for() -> None:
     """UTF-32's begins as UTF-16's does."""
     assert codecs.BOM_UTF32_LE.startswith(codecs.BOM_UTF16_LE)
+
+
+def test_cells_that_only_seem_empty_fail_their_row(tmp_path: Path) -> None:
+    """Errors, and formulas that nobody calculated: the library gives both as nothing."""
+
+    def change(sheet: Any) -> None:
+        for place, error in (("A3", "#DIV/0!"), ("B3", "#N/A"), ("B4", "#REF!")):
+            sheet[place].value, sheet[place].data_type = error, "e"
+
+    rows = [["a", "b"], [1, 2], [None, None], [3, None], [4, "=A4+1"], [5, "text"]]
+    path = _workbook(tmp_path / "in.xlsx", {"Other": [["x"]], "Data & more": rows}, change=change)
+    source = open_source(path, sheet="Data & more")
+    assert list(source) == [
+        (2, {"a": 1, "b": 2}, None),
+        (3, None, "row 3: A3 is #DIV/0!"),
+        (4, None, "row 4: B4 is #REF!"),
+        (5, None, "row 5: B5 is a formula without a saved value: open the workbook in Excel, and save it"),
+        (6, {"a": 5, "b": "text"}, None),
+    ]
+    assert list(open_source(path, sheet="Data & more", skip_lines=5, no_header=True)) == [
+        (6, {"column_1": 5, "column_2": "text"}, None)
+    ]
+    header = _workbook(tmp_path / "header.xlsx", {"A": [["a", "=1+1"], [1, 2]]})
+    assert "row 1: B1 is a formula without a saved value" in refused(header)
+
+
+def test_a_title_above_two_columns_and_charts_are_told_from_rows(tmp_path: Path) -> None:
+    """A title is no header; a sheet that is a chart is none of those to choose from."""
+    path = tmp_path / "in.xlsx"
+    assert "names only one of its 2 columns" in refused(_workbook(path, {"A": [["Report"], [], ["a", "b"], [1, 2]]}))
+    assert [columns for _, columns, _ in open_source(path, skip_lines=1)] == [{"a": 1, "b": 2}]
+    made = pytest.importorskip("openpyxl").load_workbook(path)
+    made.create_chartsheet("Chart")
+    made.save(path)
+    assert [columns for _, columns, _ in open_source(path, skip_lines=1)] == [{"a": 1, "b": 2}]
+
+
+def test_a_workbook_with_entities_is_read_by_the_library_alone(tmp_path: Path) -> None:
+    """Entities can make any size of a small file."""
+    whole = _workbook(tmp_path / "whole.xlsx", {"A": [["a"], ["=1+1"]]})
+    with zipfile.ZipFile(whole) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    name = "xl/worksheets/sheet1.xml"
+    parts[name] = b'<!DOCTYPE x [<!ENTITY e "text">]>' + parts[name]
+    assert cells_without_value(whole, "A")
+    assert cells_without_value(_zipped(tmp_path / "entities.xlsx", parts), "A") == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "options"),
+    [
+        (b"\xef\xbb\xbf\xef\xbb\xbfid,text\n1,a\n", {}),
+        ("id,text\n1,a\n".encode("utf-16"), {"encoding": "utf-16-le"}),
+        (b'\xef\xbb\xbf"\xef\xbb\xbfid",text\n1,a\n', {}),
+    ],
+    ids=["twice", "encoding", "quoted"],
+)
+def test_a_byte_order_mark_is_part_of_no_name(put: Any, content: bytes, options: dict[str, Any]) -> None:
+    """Written twice, kept by the encoding that was given, or within quotes."""
+    source = open_source(put("in.csv", content), **options)
+    assert [columns for _, columns, _ in source] == [{"id": "1", "text": "a"}]
+
+
+@pytest.mark.parametrize(("name", "content"), [("in.csv", "id,text\n1,é\n"), ("in.jsonl", '{"text": "é"}\n')])
+def test_another_encoding_for_a_file_with_the_mark_of_utf_8_is_refused(put: Any, name: str, content: str) -> None:
+    """Each letter with an accent would be two others."""
+    said = refused(put(name, content.encode("utf-8-sig")), encoding="cp1252")
+    assert "encoding cp1252: the input starts with the mark of UTF-8" in said
+
+
+def test_what_is_wrong_with_a_row_of_csv_is_told_in_words(put: Any) -> None:
+    """A quote that is not closed, one field, and a number that only Python reads."""
+    content = b'id:int,v:float\n1\n1_000,1\n2,1_0.5\n3,"4\n5,6\n'
+    problems = [problem for _, _, problem in open_source(put("in.csv", content))]
+    assert problems == [
+        "line 2 has 1 field where the header has 2",
+        "line 3: id is '1_000', which is no int",
+        "line 4: v is '1_0.5', which is no float",
+        "line 5 is not CSV: unexpected end of data; a quote that opens there is not closed, and what follows was "
+        "read as its text",
+    ]

@@ -121,7 +121,7 @@ def test_a_csv_row_that_cannot_be_read_is_that_rows_error(tmp_path: Path) -> Non
     content = b'n:int,text\n1,ok\n2\nx,y\nnan,z\n3,\xff\n4,fine\n5,"torn\n'
     read = dict(_read(_file(tmp_path, "in.csv", content)))
     assert read[2] == {"n": 1, "text": "ok"}
-    assert read[3] == "line 3 has 1 fields where the header has 2"
+    assert read[3] == "line 3 has 1 field where the header has 2"
     assert read[4] == "line 4: n is 'x', which is no int"
     assert "no int" in read[5]
     assert "line 6 is not utf-8" in read[6]

@@ -18,10 +18,13 @@ def numbered(width: int) -> list[str]:
     return [f"column_{number}" for number in range(1, width + 1)]
 
 
-def named(cells: Sequence[str], source: str, line: int) -> list[str]:
-    """The names: a cell without one is `column_3`. Raises `OptionError` for a name that stands twice, and a title."""
+def named(cells: Sequence[str], source: str, line: int, least: int = 2) -> list[str]:
+    """The names: a cell without one is `column_3`. Raises `OptionError` for a name that stands twice, and a title.
+
+    A title has `least` cells without a name beside it.
+    """
     unnamed = sum(1 for cell in cells if not cell)
-    if unnamed > 1 and unnamed == len(cells) - 1:
+    if unnamed >= least and unnamed == len(cells) - 1:
         raise OptionError(
             "{name}: line {line} names only one of its {width} columns. " + REMEDY,
             name=source, line=line, width=len(cells),

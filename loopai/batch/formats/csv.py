@@ -14,6 +14,7 @@ from itertools import islice
 from typing import IO, Any, Callable, NamedTuple, Optional
 
 from ...exceptions import ConfigurationError, OptionError
+from ..reporting.one_line import counted
 from .columns import REMEDY, named, numbered
 from .encoding import checked, encoding_of, not_in
 from .json import read_json
@@ -28,11 +29,15 @@ _QUOTES = "\"'"
 _BLANK = " \r\n\"'" + _DELIMITERS
 _NO_TEXT = re.compile("[\\x00-\\x08\\x0e-\\x19\\x1b-\\x1f]")
 _END_OF_FILE = "\x1a"  # as DOS marks it
+_MARK = "\ufeff"  # a second byte order mark, or one that the encoding given keeps
+_UNCLOSED = "unexpected end of data"
+"""What `csv` says of it."""
 _SEPARATOR = re.compile(r"\"?sep=(.)\"?[ ,;]*\Z", re.IGNORECASE)
 """How a file tells Excel its delimiter, in a line before the header."""
 
 
 def _number(text: str) -> float:
+    _check_digits(text)
     found = float(text)
     if not math.isfinite(found):
         raise ValueError("JSON has no such number")
@@ -44,7 +49,13 @@ def _json(text: str) -> Any:
 
 
 def _integer(text: str) -> int:
+    _check_digits(text)
     return int(text)
+
+
+def _check_digits(text: str) -> None:
+    if "_" in text:
+        raise ValueError("is a number in Python only")
 
 
 def _boolean(text: str) -> bool:
@@ -390,7 +401,7 @@ class CsvSource(FromInput):
         if not "".join(names).isascii() and not _is_text(names):
             raise self._not_text(f"line {line}")
         columns, kinds = [], []
-        for name in map(str.strip, names):
+        for name in (name.strip().lstrip(_MARK).strip() for name in names):
             column, colon, kind = name.rpartition(":")
             typed = bool(colon) and kind in _TYPES
             columns.append(column if typed else name)
@@ -442,7 +453,10 @@ class CsvSource(FromInput):
                         return
                     continue
                 except csv.Error as error:
-                    yield lines.row_line, None, f"line {lines.row_line} is not CSV: {error}"
+                    told = f"line {lines.row_line} is not CSV: {error}"
+                    if str(error) == _UNCLOSED:
+                        told += "; a quote that opens there is not closed, and what follows was read as its text"
+                    yield lines.row_line, None, told
                     continue
                 except BREAKS_OFF as error:
                     yield lines.row_line, None, f"line {lines.row_line}: {cut_off(error)}"
@@ -473,7 +487,7 @@ class CsvSource(FromInput):
         return [(name, _TYPES[kind], kind) for name, kind in self._types.items() if kind != "str"]
 
     def _misfit(self, cells: Sequence[str], line: int, width: int) -> str:
-        told = f"line {line} has {len(cells)} fields where the header has {width}"
+        told = f"line {line} has {counted(len(cells), 'field')} where the header has {width}"
         if self._dialect.quotechar == '"' and any(cell.startswith("'") for cell in cells):
             told += "; if ' quotes its fields, pass it as quotechar"
         return told

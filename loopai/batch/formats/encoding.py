@@ -38,8 +38,11 @@ def encoding_of(head: bytes, given: str = _UTF8) -> str:
     """The encoding of a text with these first bytes that is said to be `given`.
 
     What is said to be UTF-8 is UTF-16 or UTF-32 if its mark says so, or the zeros in it, which no text in UTF-8 has.
+    Raises `OptionError` for another encoding of a text with the mark of UTF-8.
     """
     if not is_utf8(given):
+        if head.startswith(codecs.BOM_UTF8):
+            raise OptionError("{encoding} {value}: the input starts with the mark of UTF-8, and is that", value=given)
         return given
     for mark, name in _MARKS:
         if head.startswith(mark):

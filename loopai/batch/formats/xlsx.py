@@ -12,6 +12,7 @@ from .columns import named, numbered
 from .csv import Dialect
 from .packing import ZippedFile
 from .source import FromInput, Input, Record
+from .xlsx_cells import cells_without_value
 
 
 def calamine() -> Any:
@@ -26,8 +27,9 @@ def calamine() -> Any:
 class XlsxSource(FromInput):
     """The rows of a workbook's only sheet, or of the one that `sheet` names; `line` is Excel's number of the row.
 
-    Empty cells are `None`, empty rows are skipped, and formulas are the values that were saved with them. The first
-    row that is not empty names the columns, unless the dialect says `no_header`. Raises `ConfigurationError`.
+    Empty cells are `None`, empty rows are skipped, and formulas are the values that were saved with them; a row with
+    an error in a cell, or a formula without a value, fails. The first row that is not empty names the columns, unless
+    the dialect says `no_header`. Raises `ConfigurationError`.
     """
 
     most_bytes = 1_000_000_000
@@ -48,6 +50,7 @@ class XlsxSource(FromInput):
         self._no_header = dialect.no_header
         self._rows = self._read = 0
         self._sheet = self._named_sheet(sheet)
+        self._flaws = cells_without_value(given.path, self._sheet)
         first = next(self._filled(), None)
         if first is None:
             raise ConfigurationError(f"{self.name}: sheet {self._sheet!r} is empty")
@@ -57,7 +60,9 @@ class XlsxSource(FromInput):
             self._begin -= 1
         else:
             texts = ["" if cell == "" else str(_value(cell)).strip() for cell in cells]
-            self.header = named(texts, self.name, self._begin)
+            if self._begin in self._flaws:
+                raise ConfigurationError(f"{self.name}: row {self._begin}: {self._flaws[self._begin]}")
+            self.header = named(texts, self.name, self._begin, least=1)
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -73,8 +78,12 @@ class XlsxSource(FromInput):
 
     def _named_sheet(self, sheet: Optional[str]) -> str:
         workbook = self._workbook()
-        visible = self._calamine.SheetVisibleEnum.Visible
-        names = [found.name for found in workbook.sheets_metadata if sheet is not None or found.visible == visible]
+        visible, worksheet = self._calamine.SheetVisibleEnum.Visible, self._calamine.SheetTypeEnum.WorkSheet
+        names = [
+            found.name
+            for found in workbook.sheets_metadata
+            if found.typ == worksheet and (sheet is not None or found.visible == visible)
+        ]
         workbook.close()
         if sheet is None and len(names) == 1:
             return str(names[0])
@@ -97,7 +106,7 @@ class XlsxSource(FromInput):
             self._rows = sheet.total_height
             for number, cells in enumerate(sheet.iter_rows(), 1):
                 self._read += 1
-                if number > self._skip and any(cell != "" for cell in cells):
+                if number > self._skip and (number in self._flaws or any(cell != "" for cell in cells)):
                     yield number, cells
         except self._calamine.CalamineError as error:
             raise ConfigurationError(f"{self.name}: sheet {self._sheet!r} cannot be read: {error}") from None
@@ -109,7 +118,9 @@ class XlsxSource(FromInput):
         self._read = 0
         names: Sequence[str] = self.header or ()
         for number, cells in self._filled():
-            if number > self._begin:
+            if number in self._flaws and number > self._begin:
+                yield number, None, f"row {number}: {self._flaws[number]}"
+            elif number > self._begin:
                 yield number, {name: _value(cell) for name, cell in zip(names, cells)}, None
 
     def fraction(self) -> Optional[float]:
