@@ -345,10 +345,19 @@ CONTRAST = """
 
 
 def legible(page: Any, view: str = "") -> None:
-    """Nothing sticks out to the side, and every text has the contrast that WCAG asks for."""
-    page.wait_for_load_state()
-    width, room = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert width <= room, view
+    """`accessible`, and every text has the contrast that WCAG asks of small ones."""
+    accessible(page, view)
     seen, low = page.evaluate(CONTRAST)
     assert seen > 5, f"{view}: there is hardly a text"
     assert low == [], view
+
+
+def accessible(page: Any, view: str = "") -> None:
+    """Nothing sticks out to the side, and axe-core finds nothing."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pages are checked with axe-core").Axe()
+    page.wait_for_load_state()
+    width, room = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width <= room, view
+    found = axe.run(page).response["violations"]
+    told = [f"{rule['id']}: {node['html'][:200]}: {node['failureSummary']}" for rule in found for node in rule["nodes"]]
+    assert told == [], view

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ pytest.importorskip("django")
 from loopai import local
 from loopai.testing import signed_webhook
 
-from .conftest import VIEWS, environment, legible
+from .conftest import VIEWS, accessible, environment, legible
 
 PROJECT = Path(__file__).parents[2] / "example_projects" / "django_mail"
 PATIENCE = 120.0
@@ -117,9 +117,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def url(site: Site) -> Iterator[str]:
-    """Where the site is served, by an ASGI server."""
+@contextmanager
+def served(site: Site) -> Iterator[str]:
+    """Where a site is served, by an ASGI server."""
     process = site.start("uvicorn", "--port", "0", "--no-access-log", "triage.asgi:application")
     told = ""
     assert process.stdout is not None
@@ -136,6 +136,13 @@ def url(site: Site) -> Iterator[str]:
         process.terminate()
         told += process.communicate(timeout=PATIENCE)[0]
     assert "Traceback" not in told, told
+
+
+@pytest.fixture(scope="module")
+def url(site: Site) -> Iterator[str]:
+    """Where the site is served."""
+    with served(site) as address:
+        yield address
 
 
 @pytest.fixture
@@ -381,26 +388,170 @@ def test_the_inbox_by_keyboard(opened: Callable[..., Any], url: str) -> None:
     assert page.evaluate("document.activeElement.innerText") == subject
 
 
+def log_in(page: Any) -> None:
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill("let me in")
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_load_state()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("view", ["desktop, light", "phone, dark"])
 def test_the_run_in_the_admin(opened: Callable[..., Any], url: str, view: str) -> None:
     """The batch with its progress and its figures, and the e-mails that it judged."""
     page = opened(url, **VIEWS[view])
     page.get_by_role("link", name=f"{JUDGED} rows").click()
-    page.get_by_label("Username").fill("admin")
-    page.get_by_label("Password").fill("let me in")
-    page.get_by_role("button", name="Log in").click()
+    log_in(page)
     panel = page.get_by_role("region", name="Progress")
     panel.wait_for()
     assert re.search(r"finished\s+100\.0 %", panel.inner_text())
     shown = dict(zip(panel.locator("dt").all_inner_texts(), panel.locator("dd").all_inner_texts()))
     assert (shown["rows"], shown["ok"], shown["failed"]) == (f"{JUDGED} of {JUDGED}", str(JUDGED), "0")
     assert page.get_by_text("manage.py loopai_batch spam --queryset mail.Message").is_visible()
+    accessible(page, view)
+    page.get_by_role("button", name="Copy").click()
+    page.wait_for_function(
+        "document.querySelector('[data-loopai-copy]').textContent === 'Copied' || getSelection() + ''"
+    )
+    page.get_by_text("Internals").click()
+    accessible(page, view)
+    panel.get_by_role("link", name="mail.Message").click()
+    page.wait_for_url("**/admin/mail/message/")
     page.goto(f"{url}/admin/mail/message/?label__exact=spam")
     page.locator("#result_list tbody input").first.check()
     page.locator("select[name=action]").select_option("reclassify")
     page.get_by_role("button", name=re.compile("Go|Run")).click()
     page.get_by_text("1 of 1 messages were judged.").wait_for()
+
+
+RUNS = """
+from datetime import timedelta
+from uuid import uuid4
+from django.utils import timezone
+from loopai.contrib.django.batches.recording import record_chunk
+from loopai.contrib.django.models import BatchFailure, BatchRun, HandledEvent, PendingRow
+
+now = timezone.now()
+command = ["manage.py", "loopai_batch", "spam", "--queryset", "mail.Message", "--save-to", "label=output.label"]
+options = {"queryset": "mail.Message", "mapping": ["body=body"], "save_to": ["label=output.label"], "active_version": 3}
+for state, engine, failed in (
+    ("running", "inline", 3), ("stopped", "inline", 12), ("interrupted", "celery", 40), ("finished", "celery", 0),
+    ("stalled", "celery", 1),
+):
+    run = BatchRun.objects.create(
+        task="spam", source="mail.Message", fingerprint=state, total=1452, engine=engine, command=command,
+        options=options, started_by="ada@desk", compared=600, correct=580, active_seconds=73.4,
+    )
+    run.acquire("me", now, 100_000)
+    failures = [BatchFailure.of(str(key), ("program", "unfit")[key % 2], "no <b>number</b>") for key in range(failed)]
+    record_chunk(run, None, "700", ok=700 - failed, failures=failures, by="me")
+    if state == "stalled":
+        run.row().update(lease_until=now - timedelta(minutes=3))
+    elif state != "running":
+        run.end("me", state, now, "max_errors: more rows failed than --max-errors allows" if state == "stopped" else "")
+for key in range(1, 5):
+    PendingRow.objects.create(
+        id=uuid4().hex, declaration="spam:label", key=str(key), due_at=now, created_at=now,
+        state=("failed", "pending")[key % 2], code=("program", "")[key % 2], message="The program raised a ValueError",
+    )
+HandledEvent.objects.create(
+    event_id=uuid4(), event_type="canaryRollback", alias="default", task_id=uuid4(), sent_at=now, severity="error",
+    message="Version 5 was taken back", payload='{"error_rate": 0.12}',
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where another site is served, whose admin has runs in each state, failed and pending rows, and a delivery."""
+    folder = tmp_path_factory.mktemp("filled")
+    made = Site(folder, "http://127.0.0.1:9", DJANGO_SUPERUSER_PASSWORD="let me in")
+    made.manage("migrate", "-v0")
+    made.manage("import_mail", "--limit", "20")
+    made.manage("createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.com")
+    made.manage("shell", "--command", RUNS)
+    with served(made) as address:
+        yield address
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", [name for name in VIEWS if name != "small phone"])
+def test_every_page_of_the_admin(opened: Callable[..., Any], filled: str, view: str) -> None:
+    """Runs in each state, failed rows, pending rows, deliveries, empty lists: nothing for axe-core, and nothing sticks out."""
+    page = opened(f"{filled}/admin/", **VIEWS[view])
+    log_in(page)
+    for path in (
+        "batchrun/", *(f"batchrun/{number}/change/" for number in range(1, 6)), "batchrun/2/delete/",
+        "batchfailure/", "batchfailure/1/change/", "pendingrow/", "handledevent/", "batchrun/?task=nothing",
+    ):  # fmt: skip
+        page.goto(f"{filled}/admin/loopai/{path}")
+        accessible(page, f"{view}: {path}")
+    page.goto(f"{filled}/admin/loopai/handledevent/")
+    page.get_by_role("link", name="canaryRollback").first.click()
+    page.get_by_text('{"error_rate": 0.12}').wait_for()
+    accessible(page, view)
+    page.goto(f"{filled}/admin/loopai/batchrun/1/change/")
+    assert page.get_by_role("button", name="Cancel").is_visible()
+    assert page.get_by_role("link", name="Delete").count() == 0
+    assert page.get_by_role("img", name=re.compile(r"48\.2 %: 697 ok, 3 failed")).is_visible()
+    page.get_by_role("link", name="program").click()
+    assert page.locator("#result_list tbody tr").count() == 2
+    page.get_by_role("link", name="spam over mail.Message").first.click()
+    page.wait_for_url("**/batchrun/1/change/")
+
+
+ENRICHED = {
+    "enriched_settings.py": "from triage.settings import *\nINSTALLED_APPS = [*INSTALLED_APPS, 'enriched']\n",
+    "enriched/__init__.py": "",
+    "enriched/apps.py": """
+from django.apps import AppConfig
+
+class EnrichedConfig(AppConfig):
+    name = "enriched"
+
+    def ready(self):
+        from loopai.contrib.django import enrich
+        from mail.models import Message
+
+        enrich(Message, "spam", mapping=["subject=subject", "body=body"], save_to=["label=output.label"], within=60)
+""",
+    "enriched/admin.py": """
+from loopai.contrib.django import enrich_action
+from mail.admin import MessageAdmin
+
+MessageAdmin.actions = (*MessageAdmin.actions, enrich_action("spam:label"))
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("view", ["desktop, light", "phone, dark"])
+def test_ticked_rows_run_from_the_admin_s_list(
+    opened: Callable[..., Any], site: Site, tmp_path: Path, view: str
+) -> None:
+    """`enrich_action`: tick rows, run them, read what came of it, and follow the link to the pending rows."""
+    for name, text in ENRICHED.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = site.environ
+    site.environ = {**before, "DJANGO_SETTINGS_MODULE": "enriched_settings", "PYTHONPATH": str(tmp_path)}
+    site.ask("UPDATE mail_message SET label = '' WHERE id > 120")
+    try:
+        with served(site) as address:
+            page = opened(f"{address}/admin/mail/message/?label__exact=", **VIEWS[view])
+            log_in(page)
+            for number in (0, 1):
+                page.locator("#result_list tbody input").nth(number).check()
+            page.locator("select[name=action]").select_option(label="Run spam:label")
+            page.get_by_role("button", name=re.compile("Go|Run")).click()
+            page.get_by_text("spam:label: 2 rows: 2 done.").wait_for()
+            assert site.ask("SELECT count(*) FROM mail_message WHERE label = '' AND id > 120") == 8
+            accessible(page, view)
+            page.get_by_role("link", name="Pending rows", exact=True).last.click()
+            page.wait_for_url("**/admin/loopai/pendingrow/?declaration__exact=spam:label")
+            accessible(page, view)
+    finally:
+        site.environ = before
 
 
 # On several processes

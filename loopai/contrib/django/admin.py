@@ -13,7 +13,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.template.loader import render_to_string
 from django.urls import path, reverse
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
@@ -73,6 +72,14 @@ def _link(url: Optional[str], text: str) -> str:
     return "–" if url is None else str(format_html('<a href="{}">{}</a>', url, text))
 
 
+class _Given(admin.AllValuesFieldListFilter):
+    """All values but the empty one: a link without a text says nothing."""
+
+    def __init__(self, field: Any, *arguments: Any, **named: Any) -> None:
+        super().__init__(field, *arguments, **named)
+        self.lookup_choices = self.lookup_choices.exclude(**{field.name: ""})
+
+
 class _Asked:
     """Something that may be asked of a run: the request of the model, and what is said then."""
 
@@ -95,7 +102,7 @@ class BatchRunAdmin(_Page):
 
     empty_text = "No run yet. A run takes the rows of a model through a task and saves the results to them. Start one:"
     empty_command = "python manage.py loopai_batch TASK --queryset app.Model --save-to FIELD=output.MEMBER"
-    list_display = ("task", "source", "progress", "rows_a_second", "duration", "created_at")
+    list_display = ("task", "source", "progress", "duration", "created_at")
     list_filter = ("state", "engine", "alias", "task")
     search_fields = ("task", "source")
     actions = ("cancel", "resume", "retry")
@@ -133,12 +140,6 @@ class BatchRunAdmin(_Page):
         return [refresh, *super().get_urls()]
 
     # The list
-
-    @admin.display(description="rows a second")
-    def rows_a_second(self, run: BatchRun) -> str:
-        """The speed, of time at work."""
-        rate = run.snapshot().rate
-        return number_format(rate, 1, force_grouping=True) if rate else "–"
 
     @admin.display(description="duration", ordering="active_seconds")
     def duration(self, run: BatchRun) -> str:
@@ -212,6 +213,7 @@ class BatchRunAdmin(_Page):
             return HttpResponseRedirect(request.path)
         context = {
             "title": "Batch run",
+            "subtitle": None,  # the card says it
             "loopai_refresh": reverse("admin:loopai_batchrun_progress", current_app=self.admin_site.name),
             **(extra_context or {}),
         }
@@ -321,7 +323,7 @@ class BatchFailureAdmin(_ReadOnly):
     list_display = ("key", "code", "short_message", "run_link", "row_link", "created_at")
     readonly_fields = ("run_link", "row_link")
     fields = ("key", "code", "message", "run_link", "row_link", "latency_ms", "created_at")
-    list_filter = ("code",)
+    list_filter = (("code", _Given),)
     list_select_related = ("run",)
     search_fields = ("key", "message")
     show_full_result_count = False
@@ -356,8 +358,8 @@ class HandledEventAdmin(_ReadOnly):
         "No delivery yet. Include loopai.contrib.django.urls, set WEBHOOK_SECRETS, and give the server this address:"
     )
     empty_command = "https://YOUR-HOST/loopai/webhook/"
-    list_display = ("event_type", "short_message", "severity", "task_id", "alias", "received_at")
-    list_filter = ("event_type", "severity", "alias")
+    list_display = ("event_type", "short_message", "severity", "received_at")
+    list_filter = ("event_type", ("severity", _Given), "alias")
     search_fields = ("message",)
     fields = (
         "event_type",
@@ -389,13 +391,13 @@ class PendingRowAdmin(_ReadOnly):
 
     empty_text = "No row waits, and none has failed. Rows that enrich() has work for are listed here until they run:"
     empty_command = "python manage.py loopai_batch --pending"
-    list_display = ("key", "declaration", "state", "code", "short_message", "row_link", "tries", "due_at")
+    list_display = ("key", "declaration", "state", "code", "short_message", "row_link", "due_at")
     readonly_fields = ("row_link",)
     fields = (
         "key", "row_link", "declaration", "state", "code", "message", "tries", "due_at", "revision", "version", "owner",
         "lease_until", "created_at",
     )  # fmt: skip
-    list_filter = ("state", "declaration", "code")
+    list_filter = ("state", "declaration", ("code", _Given))
     search_fields = ("key", "message")
     show_full_result_count = False
     actions = ("retry",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -674,6 +675,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="programs run from Python 3.10 on")
 @pytest.mark.parametrize("engine", ["inline", "celery"])
 @pytest.mark.parametrize("language", PROGRAMS)
 def test_with_edge_programs_run_where_the_rows_are(loopai_fake: FakeLoopai, language: str, engine: str) -> None:
