@@ -27,7 +27,7 @@ from ..exceptions import (
 )
 from ..models import ReplyHeaders, ReplyInfo
 from . import replies, retries
-from .operations import Operation
+from .operations import GENERATION_SECONDS, Operation
 from .paces import Pace
 from .randomness import private_random
 from .texts import scrub_messages, secrets_of, shortened, without
@@ -36,6 +36,9 @@ from .wire import Answer, Headers, NoReply, Reply, Request
 T = TypeVar("T")
 
 logger = logging.getLogger("loopai")
+
+GENERATING = "GENERATING"
+"""The code of the embedded server's 503 where the task's program is still being made."""
 
 LONGEST_REDIRECT_CHAIN = 5
 """Redirects followed within one attempt; a longer chain is a loop."""
@@ -117,6 +120,7 @@ class _Call(Generic[T]):
         self.policy = policy
         self.began = policy.clock() if began is None else began
         self.attempts = 0
+        self.told_to_wait = 0
         self.queued = 0.0
         self.paused = 0.0
         self.ends_with_deadline = False
@@ -316,7 +320,10 @@ class _Call(Generic[T]):
     def pause_after(self, answer: Answer, error: LoopaiException) -> Optional[float]:
         """Seconds until the next attempt, or `None` where there is none."""
         limit = self.policy.max_retries
-        if (limit is not None and self.attempts > limit) or not self.may_repeat(answer, error):
+        if limit != 0 and error.code == GENERATING and self.policy.clock() - self.began < GENERATION_SECONDS:
+            # The server has waited and asks to come again: that is no failure.
+            self.told_to_wait += 1
+        if (limit is not None and self.attempts - self.told_to_wait > limit) or not self.may_repeat(answer, error):
             return None
         if isinstance(answer, NoReply) and answer.timed_out and self.ends_with_deadline:
             return None

@@ -26,7 +26,7 @@ from .unrun import names_missing
 from .wire import Reply
 
 GENERATION_SECONDS = 300.0
-"""What an attempt may take longer where it waits for a program to be made."""
+"""What an attempt may take longer where it waits for a program to be made, and how long a call waits for one."""
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -302,7 +302,7 @@ def action(code: str, message: str) -> Callable[[Callable[[ActionCall], Awaitabl
                 return replayed.response
             except Abandoned as abandoned:
                 headers = {"Retry-After": "1"}
-                return responses.refused(ApiError(503, "NOT_EXECUTED", str(abandoned), headers=headers))
+                return responses.refused(ApiError(503, abandoned.code, str(abandoned), headers=headers))
             except ApiError as error:
                 return responses.refused(error)
             except BindingProblem as problem:

@@ -33,6 +33,8 @@ WAITING = "waiting for other programs to be made"
 class StillGenerating(Abandoned):
     """The program is not made yet, and nothing was executed: ask again."""
 
+    code = "GENERATING"
+
 
 class _Making:
     """A program that is being made, by `task`. It is `outdated` once the examples have changed."""

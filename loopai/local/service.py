@@ -100,6 +100,8 @@ class ProgramRefused(Exception):
 class Abandoned(Exception):
     """Nobody waits for what was asked any more, or the server is ending: nothing was recorded."""
 
+    code = "NOT_EXECUTED"
+
 
 class Overtaken(Exception):
     """Another process has answered under the same idempotency key meanwhile; ours is undone."""

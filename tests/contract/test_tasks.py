@@ -187,6 +187,24 @@ async def test_a_task_learns_from_more_examples(calls: Calls) -> None:
         await calls.generate(uuid.uuid4())
 
 
+@pytest.mark.addition("making programs when tasks are created")
+async def test_a_program_is_waited_for(calls: Calls, name: str) -> None:
+    """From the creation of its task, or for the next version; with what became of it, and without waiting."""
+    made = await calls.create_task(name, "ten times", {"type": "object"}, {}, TENFOLD, wait=True)
+    assert (made.active_version, made.generation.status, made.generation.version) == (1, "made", 1)
+    assert (await calls.get_task(made.id)).generation == made.generation
+    stages: list[Any] = []
+    again = await calls.generate(made.id, on_progress=stages.append)
+    assert (again.version, again.status) == (2, "draft")
+    assert again.notes
+    assert {state.status for state in stages} == {"running"}
+    begun = await calls.generate(made.id, wait=False)
+    assert (begun.id, begun.generation.status) == (made.id, "running")
+    few = await calls.create_task(f"{name}-few", "ten times", {"type": "object"}, {}, TENFOLD[:1], wait=True)
+    assert (few.generation.status, few.active_version) == ("failed", None)
+    assert any("too few" in warning for warning in few.warnings)
+
+
 @pytest.mark.addition("deleting tasks")
 async def test_a_deleted_task_is_gone(calls: Calls) -> None:
     """With its programs and executions; its name is free again."""

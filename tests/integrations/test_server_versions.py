@@ -109,6 +109,38 @@ def test_a_version_that_is_active_meanwhile_is_the_one_to_be_better_than(tmp_pat
         assert client.get_task(task.id).active_version == 2
 
 
+@pytest.mark.slow
+def test_estimates_are_compared_as_estimates() -> None:
+    """Where no exact program exists both versions are measured by R², and an exact program of the user's own stays."""
+    pytest.importorskip("sklearn", reason="regressions are fitted by it")
+    rows = [
+        {
+            "input": {"size": n % 40, "rooms": n % 7},
+            "output": round(900.0 * (n % 40) + 5000 * (n % 7) + n * 7919 % 997, 2),
+        }
+        for n in range(160)
+    ]
+    with SyncLoopaiClient.local() as client:
+        task = client.create_task(
+            "rent", "The rent", {"type": "object"}, {"type": "number"}, examples=rows[:80], wait=True
+        )
+        first = client.get_artifact(task.id, 1)
+        assert first.estimate is True
+        assert first.confidence_score > 0.9
+        client.add_examples(task.id, rows[80:])
+        second = client.generate(task.id)
+        assert second.estimate is True
+        assert any("On the 160 examples of now: R²" in note for note in second.notes)
+        known = {f"{one['input']['size']},{one['input']['rooms']}": one["output"] for one in rows}
+        right = (
+            f"KNOWN = {known!r}\n\n\ndef main(input):\n    return KNOWN[f\"{{input['size']}},{{input['rooms']}}\"]\n"
+        )
+        pushed = client.push_program(task.id, right)
+        third = client.generate(task.id)
+        assert third.status == "draft"
+        assert any(f"not better than version {pushed.version}" in note for note in third.notes)
+
+
 def test_a_model_is_told_the_active_version_and_what_it_gets_wrong() -> None:
     """The next version's prompt has the source before, with its failures; what judges it is not in it."""
     pytest.importorskip("openai", reason="a language model is asked by its library")

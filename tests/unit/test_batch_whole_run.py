@@ -26,7 +26,9 @@ SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "require
 
 OF_THE_TASK = [
     "Program generation failed: There are no examples to learn from",
-    "Version 1 is a draft, as no example verifies it: read it and activate it, or create the task with examples",
+    "Version 1 is a draft, as no example verifies it: read it and activate it, or add examples",
+    "Version 1 is a draft, as its score 0.67 is below the accuracy target 0.90: add examples and generate again",
+    "Version 2 is a draft: activate it, or generate the next version",
 ]
 
 

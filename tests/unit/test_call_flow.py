@@ -100,6 +100,20 @@ class TestPauses:
         call = play(EXECUTE, [reply(503), reply(503), done], random=lambda: random)
         assert call.pauses == pytest.approx([first, 2 * first], abs=1e-5)
 
+    def test_a_program_that_is_being_made_is_waited_for(self, play: Play, done: Reply) -> None:
+        """The server waits, and asks to come again: that counts as no retry, for five minutes."""
+        again = reply(503, {"code": "GENERATING", "message": "still being made"}, retry_after="1")
+        call = play(EXECUTE, [*[again] * 20, reply(502), done])
+        assert call.result.output == {"label": "spam"}
+        assert len(call.requests) == 22
+        late = reply(503, {"code": "GENERATING", "message": "still being made"}, retry_after="10")
+        call = play(EXECUTE, [late])
+        assert isinstance(call.error, ServerException)
+        assert call.error.message == "still being made"
+        assert sum(call.pauses) == 330
+        assert len(play(EXECUTE, [again], max_retries=0).requests) == 1
+        assert len(play(EXECUTE, [again], deadline=10).requests) == 10
+
     def test_pauses_end_growing_at_eight_seconds(self, play: Play) -> None:
         """Eleven attempts take about a minute, not a quarter of an hour."""
         call = play(EXECUTE, [reply(503)], max_retries=10)

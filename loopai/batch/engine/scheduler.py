@@ -41,7 +41,7 @@ CONVICTED_AFTER = 2
 """Failures of a row that travels alone before it is taken for the cause, while others get through."""
 
 # What the server says of a task that has no program to run (contract, 4.2), as the failure of each item.
-_NO_PROGRAM = re.compile(r"Program generation failed\b|Version \d+ is a draft, as no example verifies it")
+_NO_PROGRAM = re.compile(r"Program generation failed\b|Version \d+ is a draft\b")
 
 _REQUIRED = re.compile(r"input\.([^\s:.\[]+): .* is a required property")
 """What the input check says of an object that lacks a member."""

@@ -139,7 +139,7 @@ def _shown(number: Expression, formats: Sequence[tuple[int, str, str]], *, deep:
                             f'({{0}} + Decimal("{width}"))',
                             lambda n, s=width: n + s,
                             (rounded,),
-                            0.1 if shift != 1 else 0.6,
+                            0.1 if width != 1 else 0.6,
                         )
                         if end is not None:
                             yield from _written(end, formats, 0.4)
