@@ -91,7 +91,7 @@ class InputMapping:
                         "{mapping} names {member!r} twice, or a part of it: a member has one source", member=name
                     )
         if self._whole_path and len(texts) > 1:
-            raise OptionError("{mapping} =COLUMN makes that column the whole input: pass no other with it")
+            raise OptionError("{mapping} =COLUMN makes that column the whole input: pass no other beside it")
         self.parts = sorted(texts)
         flat = all(len(target) == 1 for target, *_ in self._columns) and not self._constants
         self._flat = [(target[0], read) for target, _, read in self._columns] if flat and self._columns else None
