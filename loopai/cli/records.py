@@ -11,7 +11,7 @@ from ..shell.text import json_text, shown
 from . import output
 from .failures import OK, USAGE, Failed
 from .help import PlainCommand, PlainGroup
-from .session import Session, TaskArgument, shared
+from .session import Session, TaskArgument, among, shared
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 """Executions in one request: the most that the server gives."""
+
+STATUSES: Final = ("success", "error")
 
 COLUMNS: Final[Mapping[str, Mapping[str, Any]]] = {
     "executed": {"no_wrap": True},
@@ -31,7 +33,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, Any]]] = {
 app = typer.Typer(cls=PlainGroup, help="List, export and delete recorded executions (embedded server).")
 StatusOption = Annotated[
     Optional[str],
-    typer.Option("--status", metavar="success|error", help="Only those that ended so.", show_default=False),
+    typer.Option(
+        "--status",
+        metavar="success|error",
+        help="Only executions with this status.",
+        show_default=False,
+        autocompletion=among(STATUSES),
+    ),
 ]
 
 
@@ -108,7 +116,7 @@ def _every(client: SyncLoopaiClient, task: str, status: Optional[str]) -> Iterat
 
 
 def _checked(status: Optional[str]) -> Optional[str]:
-    if status not in {None, "success", "error"}:
+    if status not in {None, *STATUSES}:
         raise Failed(f"--status must be success or error, not {status!r}", USAGE)
     return status
 

@@ -154,14 +154,15 @@ def parameters(flags: Iterable[Flag]) -> list[inspect.Parameter]:
         if flag.flags:
             said: Any = typer.Option(
                 *flag.flags,
-                autocompletion=_among(info.choices) if info.choices else None,
+                autocompletion=among(info.choices) if info.choices else None,
                 metavar=None if flag.switch else info.metavar,
                 help=info.help,
                 show_default=False,
                 rich_help_panel=info.group or None,
             )
         else:
-            said = typer.Argument(metavar=info.metavar, help=info.help, show_default=False)
+            names = _task_names if info.metavar == "TASK" else None
+            said = typer.Argument(metavar=info.metavar, help=info.help, show_default=False, autocompletion=names)
             kind, default = str, inspect.Parameter.empty  # type: ignore[assignment]  # required
         made.append(
             inspect.Parameter(
@@ -171,7 +172,8 @@ def parameters(flags: Iterable[Flag]) -> list[inspect.Parameter]:
     return made
 
 
-def _among(choices: Sequence[str]) -> Callable[[str], list[str]]:
+def among(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return the shell's completion of an option that takes one of some words."""
     return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
 
 
