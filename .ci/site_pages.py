@@ -27,6 +27,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         "reference/batch-options.md": batch_options(),
         "reference/command-line.md": command_line(),
         "reference/django-commands.md": django_commands(),
+        "reference/codes.md": codes(),
     }
     for name, source in FROM_ROOT.items():
         pages[name] = RELATIVE_LINK.sub(_from_docs, (ROOT / source).read_text(encoding="utf-8"))
@@ -121,6 +122,44 @@ def _click_options(command: Any, context: Any) -> Iterator[tuple[Any, ...]]:
 def _prose(text: str) -> str:
     """Help without the marks of its terminal."""
     return re.sub(r"\[/?[a-z ]+\]", "", text).replace("\b", "").replace("<", "&lt;")
+
+
+def codes() -> str:
+    """Exit codes, checks and signals: the tables of the guides, which a test compares with the code."""
+    return (
+        "# Exit codes, checks, signals\n\n"
+        "## Exit codes of batches\n\n"
+        "Of `loopai batch` and `manage.py loopai_batch`. See [Batches](../batches.md#exit-codes).\n\n"
+        + _table_below("batches.md", "## Exit codes")
+        + "\n## Exit codes of the other commands\n\n"
+        + _rows(
+            ("code", "meaning"),
+            iter(
+                [
+                    ("0", "success"),
+                    ("1", "failure: an error of the program, something not found, a rejected input"),
+                    ("2", "usage or configuration"),
+                    ("4", "no server answers"),
+                    ("130", "Ctrl-C (SIGINT)"),
+                ]
+            ),
+        )
+        + "\n## Django's system checks\n\nRun `manage.py check`, or `manage.py check --deploy`. "
+        "See [Django](../django.md#checks).\n\n"
+        + _table_below("django.md", "## Checks")
+        + "\n## Django's signals\n\nIn `loopai.contrib.django.signals`. Each webhook event sends `loopai_event` and "
+        "the signal of its type, with `event` and `alias`. See [Django](../django.md#webhooks).\n\n"
+        + _table_below("django.md", "## Webhooks")
+    )
+
+
+def _table_below(page: str, heading: str) -> str:
+    """The first table below a heading of a guide."""
+    _, _, section = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")
+    table = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    if table is None:
+        raise ValueError(f"docs/{page} has no table below {heading!r}")
+    return table[0]
 
 
 def django_commands() -> str:

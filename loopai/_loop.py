@@ -1,4 +1,4 @@
-"""The running event loop, or the reason why there is none that this package can use."""
+"""The running event loop, or an error that says why there is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .exceptions import ConfigurationError
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """Return asyncio's running loop. Raises `ConfigurationError` where there is none: under trio, for one."""
+    """Return asyncio's running loop. Raises `ConfigurationError` if there is none, as under trio."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

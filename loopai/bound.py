@@ -1,4 +1,4 @@
-"""A task with types: what its callables check of inputs and make of outputs. The calls are the clients'."""
+"""Tasks with types: check inputs and convert outputs. The clients make the calls."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Out = TypeVar("Out")
 
 
 def function_name(task: str) -> str:
-    """Return a name for a function that runs `task`: letters, digits and underscores, as tools of agents have them."""
+    """Return a name for a function that runs `task`: letters, digits and underscores, as agents' tools need it."""
     name = re.sub(r"\W+", "_", task, flags=re.ASCII).strip("_").lower() or "task"
     return f"task_{name}" if name[0].isdigit() else name
 
 
 class TypedTask(ABC, Generic[In, Out]):
-    """A task with types: checks what goes in, and makes what comes out into `output`."""
+    """A task with types: checks the input, and converts the output to its type."""
 
     def __init__(self, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str) -> None:
         self.task_id = task_id
         self._given: TypeAdapter[In] = TypeAdapter(given)
         self._made: TypeAdapter[Out] = TypeAdapter(made)
-        # What makes it a tool as it stands, to whatever looks at functions: agents, for one.
+        # With these attributes, agents and other code that inspects functions can use it as a tool.
         self.__name__ = self.__qualname__ = function_name(name)
         self.__doc__ = f"Run the task {name!r} on an input, and return its output."
         value = inspect.Parameter("value", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=given)
@@ -42,9 +42,9 @@ class TypedTask(ABC, Generic[In, Out]):
         self.__annotations__ = {"value": given, "return": made}
 
     def __get__(self, instance: Any, owner: Any = None) -> Self:
-        """Return the task itself as a class's attribute: it takes no `self`.
+        """Return the task itself when it is a class attribute: it takes no `self`.
 
-        Also what makes it a routine to `inspect.isroutine`, as FastMCP asks for.
+        This also makes it a routine for `inspect.isroutine`, which FastMCP requires.
         """
         return self
 
@@ -55,10 +55,10 @@ class TypedTask(ABC, Generic[In, Out]):
     @property
     @abstractmethod
     def function(self) -> Callable[..., Any]:
-        """The task as a function, for what takes nothing else."""
+        """The task as a plain function, for code that accepts nothing else."""
 
     def _described(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function under this task's name, docstring, signature and annotations."""
+        """Return the function with this task's name, docstring, signature and annotations."""
         described: Any = function
         for name in ("__name__", "__qualname__", "__doc__", "__signature__", "__annotations__"):
             setattr(described, name, getattr(self, name))
@@ -77,7 +77,7 @@ class TypedTask(ABC, Generic[In, Out]):
 
     def _output(self, result: models.ExecutionResult) -> Out:
         try:
-            # As JSON: a strict model takes a date from its text there, and nowhere else.
+            # As JSON, because strict models accept dates as texts only there.
             return self._made.validate_json(to_json(result.output))
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]

@@ -1,7 +1,7 @@
-"""Calls of `execute` made at the same moment for the same task travel as one batch request, and come back one by one.
+"""Send `execute` calls made at the same moment for the same task as one batch request.
 
-The two coalescers gather them: by the turn of an event loop, and among threads. How a group is asked for and read is
-an operation like any other.
+There are two coalescers: one collects the calls of one iteration of an event loop, one those of threads. Sending and
+reading the request of a group is an operation like any other.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ._core.operations import Operation, execute_group
 from .exceptions import ConnectionException, LoopaiException, ReplyTooLargeException
 
 LARGEST_GROUP = MOST_CONCURRENCY
-"""Items: as many as the server runs at once (`max_concurrency`), so that none waits for another's turn."""
+"""Most items of a group: as many as the server runs at once (`max_concurrency`), so that none waits."""
 
 LARGEST_BODY = 1_000_000
 """Bytes of inputs after which a group is sent; far below the server's 30,000,000 a request."""
 
 GATHERING = 0.0005
-"""Seconds a thread waits for others to join it, and only while others are calling already."""
+"""Seconds that a thread waits for others to join, if others are already calling."""
 
 Results = models.ReplyList[models.ExecutionResult]
 Ended = Union[models.ExecutionResult, LoopaiException]
@@ -38,7 +38,7 @@ W = TypeVar("W")
 
 
 class Key(NamedTuple):
-    """What calls must share to travel together."""
+    """What calls must have in common to be sent together."""
 
     task_id: str
     version: Optional[int]
@@ -47,14 +47,14 @@ class Key(NamedTuple):
 
 
 class JoinedInput(NamedTuple):
-    """An encoded input, and what hooks noted of its caller."""
+    """An encoded input, and what the hooks recorded about its caller."""
 
     content: bytes
     caller: Mapping[Any, Any]
 
 
 class _Group(Generic[W]):
-    """Encoded inputs that travel together, and who waits for each."""
+    """Encoded inputs that are sent together, and who waits for each."""
 
     def __init__(self, key: Key) -> None:
         self.key = key
@@ -79,7 +79,7 @@ def _operation(key: Key, inputs: list[JoinedInput]) -> Operation[Results]:
 
 
 def nobody() -> Mapping[Any, Any]:
-    """Note nothing of a caller: there are no hooks."""
+    """Record nothing about a caller: there are no hooks."""
     return {}
 
 
@@ -89,7 +89,7 @@ def _own(result: models.ExecutionResult, results: Results) -> models.ExecutionRe
 
 
 def _own_error(error: LoopaiException) -> LoopaiException:
-    """The error for one of several callers: what each adds to its traceback is its own."""
+    """Return a copy of the error for one of several callers, so that each has its own traceback."""
     mine = copy.copy(error)
     mine.__cause__ = error.__cause__
     return mine
@@ -109,7 +109,7 @@ class _LoopGroup(_Group["asyncio.Future[models.ExecutionResult]"]):
 
 
 class Coalescer:
-    """Gathers the calls of one turn of an event loop, each loop for itself."""
+    """Collects the calls of one iteration of an event loop, separately for each loop."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Coalescer:
         self._loops = weakref.WeakKeyDictionary()
 
     async def execute(self, key: Key, content: bytes) -> models.ExecutionResult:
-        """Run one encoded input; raises what its group's request raises, and nothing of other items."""
+        """Run one encoded input. Raises what the request of its group raises, but no error of another item."""
         loop = asyncio.get_running_loop()
         gathering = self._loops.get(loop)
         if gathering is None:
@@ -152,14 +152,14 @@ class Coalescer:
             del gathering[group.key]
         group.members = [(given, waiter) for given, waiter in group.members if not waiter.done()]
         if group.members:
-            # The loop keeps only weak references to tasks; the members' frames hold the group, and it its task.
+            # The loop keeps only weak references to tasks: the callers' frames keep the group, and the group its task.
             group.task = asyncio.get_running_loop().create_task(self._exchange(group))
 
     async def _exchange(self, group: _LoopGroup) -> None:
         try:
             each = await self._each(group.key, group.inputs())
         except BaseException as error:
-            # Not ours to keep: the callers get it, and a cancellation of this task ends theirs.
+            # Passed on to the callers, and a cancellation of this task cancels theirs.
             for _, waiter in group.members:
                 if not waiter.done():
                     if isinstance(error, asyncio.CancelledError):
@@ -178,7 +178,7 @@ class Coalescer:
                     waiter.set_result(result)
 
     async def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Ended]:
-        """What each input gives or raises; those whose reply is too large are sent in halves."""
+        """Return the result or the error of each input. If the reply is too large, the group is sent in halves."""
         try:
             results = await self._run(_operation(key, inputs))
         except InputsRefused as error:
@@ -204,7 +204,7 @@ class _ThreadGroup(_Group[None]):
 
 
 class SyncCoalescer:
-    """Gathers the calls of threads: the first sends for those who joined it, and hands back their results."""
+    """Collects the calls of threads: the first one sends for those that joined, and distributes the results."""
 
     def __init__(
         self,
@@ -224,8 +224,8 @@ class SyncCoalescer:
         self._calling: dict[Key, int] = {}
 
     def execute(self, key: Key, content: bytes) -> models.ExecutionResult:
-        """Run one encoded input; raises what its group's request raises, and nothing of other items."""
-        if self._pid != os.getpid():  # the parent's threads, and whatever lock they held, are not here
+        """Run one encoded input. Raises what the request of its group raises, but no error of another item."""
+        if self._pid != os.getpid():  # after a fork, the parent's threads and the locks they held do not exist here
             self._reset()
         given = JoinedInput(content, self._joined())
         with self._lock:
@@ -252,7 +252,7 @@ class SyncCoalescer:
             if isinstance(result, LoopaiException):
                 raise result
             return result
-        # The leading thread was interrupted (KeyboardInterrupt, SystemExit): that is its own, the request is not.
+        # The sending thread was interrupted (KeyboardInterrupt, SystemExit), which does not concern the others.
         raise ConnectionException(
             "the thread that sent this call with its own was interrupted: execute it again",
             original_exception=group.error,
@@ -272,7 +272,7 @@ class SyncCoalescer:
             group.done.set()
 
     def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Ended]:
-        """As that of `Coalescer`."""
+        """Like that of `Coalescer`."""
         try:
             results = self._run(_operation(key, inputs))
         except InputsRefused as error:

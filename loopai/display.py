@@ -1,4 +1,4 @@
-"""How results look at a prompt and in a notebook: short texts, and small HTML tables."""
+"""Reprs and notebook tables of results: short texts, and small HTML tables."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Any
 
 LONGEST_VALUE = 80
-"""Characters of one value in a text."""
+"""Most characters of one value in a text."""
 
 MOST_ROWS = 20
-"""Rows of a table in a notebook."""
+"""Most rows of a table in a notebook."""
 
 
 class _Short(reprlib.Repr):
@@ -27,14 +27,14 @@ _SHORT = _Short()
 
 
 def short(value: Any) -> str:
-    """Return a text of `value` that is cut where it is long, a list by its length."""
+    """Return a short text for `value`: long texts are cut, long lists become their length."""
     if isinstance(value, (list, tuple)) and len(value) > _SHORT.maxlist:
         return f"<{len(value):,} {type(value[0]).__name__}>"
     return _SHORT.repr(value)
 
 
 class ShortText:
-    """Stands for a value where its `repr` is shown, which is cut where it is long."""
+    """A stand-in for a value, with a shortened `repr`."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -50,7 +50,7 @@ def fields_table(name: str, fields: Mapping[str, Any]) -> str:
 
 
 def rows_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], total: int) -> str:
-    """Return an HTML table of the first rows, and a line that counts the others."""
+    """Return an HTML table of the first rows, and a line with the number of the others."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in islice(rows, MOST_ROWS))
     more = f"<p>and {total - MOST_ROWS:,} more</p>" if total > MOST_ROWS else ""

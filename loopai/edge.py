@@ -1,6 +1,6 @@
-"""Edge execution: a task's active program, fetched once and run in this process's sandbox instead of by the server.
+"""Edge execution: fetch a task's active program once and run it in this process's sandbox instead of on the server.
 
-Programs in Python and TypeScript run. Executions leave no record on the server.
+Supports programs in Python and TypeScript. The server records no executions.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ logger = logging.getLogger("loopai")
 
 
 class ProgramSource(Protocol):
-    """Where programs come from: a `SyncLoopaiClient`."""
+    """Where programs are loaded from: a `SyncLoopaiClient`."""
 
     def get_task(self, task_id: str) -> models.Task:
-        """The task."""
+        """Return the task."""
 
     def list_artifacts(self, task_id: str) -> models.ReplyList[models.ProgramArtifact]:
-        """All versions of the task's program."""
+        """Return all versions of the task's program."""
 
     def get_artifact(self, task_id: str, version: int) -> models.ProgramArtifact:
-        """One version of the task's program."""
+        """Return one version of the task's program."""
 
 
 class AsyncProgramSource(Protocol):
-    """As `ProgramSource`: a `LoopaiClient`."""
+    """Like `ProgramSource`, asynchronous: a `LoopaiClient`."""
 
     async def get_task(self, task_id: str) -> models.Task:
-        """The task."""
+        """Return the task."""
 
     async def list_artifacts(self, task_id: str) -> models.ReplyList[models.ProgramArtifact]:
-        """All versions of the task's program."""
+        """Return all versions of the task's program."""
 
     async def get_artifact(self, task_id: str, version: int) -> models.ProgramArtifact:
-        """One version of the task's program."""
+        """Return one version of the task's program."""
 
 
 _NEW_PROGRAM = frozenset({"programImproved", "canaryCompleted", "canaryRollback"})
@@ -73,8 +73,8 @@ _pool_lock = threading.Lock()
 def program_pool() -> ProgramPool:
     """Return this process's sandboxes, shared by all edge programs.
 
-    Raises `ConfigurationError` on Python 3.9. Whether the library for a language is installed shows when a program in
-    it is loaded.
+    Raises `ConfigurationError` on Python 3.9. A missing library for a language is reported when a program in that
+    language is loaded.
     """
     global _pool  # noqa: PLW0603  # one sandbox a process; it keys its workers by process itself
     with _pool_lock:
@@ -88,7 +88,7 @@ def program_pool() -> ProgramPool:
 
 
 class Loaded:
-    """One version of a program with what checking its inputs needs."""
+    """One version of a program, and the check of its inputs."""
 
     def __init__(self, task: models.Task, artifact: models.ProgramArtifact) -> None:
         from .programs import Program, UnsupportedLanguage
@@ -113,7 +113,7 @@ class Loaded:
 
 
 class _EdgeProgram:
-    """What both kinds of edge program share: running, and knowing when to look for a newer version."""
+    """What both kinds of edge program share: running, and deciding when to check for a newer version."""
 
     def __init__(self, task_id: str, loaded: Loaded, raises: bool, pinned: bool, interval: Optional[float]) -> None:
         self.task_id = task_id
@@ -126,19 +126,19 @@ class _EdgeProgram:
 
     @property
     def version(self) -> int:
-        """The version that runs now."""
+        """The version in use."""
         return self._loaded.artifact.version
 
     @property
     def artifact(self) -> models.ProgramArtifact:
-        """The artifact that runs now, code and scores included."""
+        """The artifact in use, with its code and scores."""
         return self._loaded.artifact
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} version {self.version}>"
 
     def notify(self, event: models.WebhookEvent) -> None:
-        """Take a webhook event into account: one that tells of a new program has the next call look for it."""
+        """Process a webhook event: after one about a new program, the next call checks for it."""
         if str(event.task_id) == self.task_id and event.event_type in _NEW_PROGRAM:
             self._told = True
 
@@ -212,9 +212,9 @@ class _EdgeProgram:
 class EdgeProgram(_EdgeProgram):
     """A program at the edge, loaded by a `LoopaiClient`.
 
-    Calls run where they are made and block: for some hundred microseconds, and up to `timeout_ms` for a program that
-    hangs. In an event loop that serves others, use `execute` and `execute_many`, which run in a thread. A newer
-    version is fetched in the background while the loaded one stays in use.
+    Calling it blocks the calling thread: usually for some hundred microseconds, but up to `timeout_ms` if the program
+    hangs. In an event loop with other work, use `execute` and `execute_many`, which run in a thread. A newer version
+    is fetched in the background while the loaded one stays in use.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class EdgeProgram(_EdgeProgram):
     def __call__(
         self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
     ) -> models.ExecutionResult:
-        """Run one input; results, errors and limits as `execute` of the client has them."""
+        """Run one input. Results, errors and limits are those of the client's `execute`."""
         self._refresh_in_background()
         return self._run(value, timeout_ms, raise_on_error)
 
@@ -245,7 +245,7 @@ class EdgeProgram(_EdgeProgram):
         max_concurrency: int = 10,
         missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
-        """Run many inputs; one result each, in order. Never raises for an input: read `status`.
+        """Run many inputs and return their results in order. Inputs that fail do not raise: check `status`.
 
         `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
         `ValidationException` for a text or a mapping in place of rows.
@@ -256,7 +256,7 @@ class EdgeProgram(_EdgeProgram):
     async def execute(
         self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
     ) -> models.ExecutionResult:
-        """As calling it, in a thread."""
+        """Run one input in a thread."""
         self._refresh_in_background()
         return await asyncio.to_thread(self._run, value, timeout_ms, raise_on_error)
 
@@ -268,12 +268,12 @@ class EdgeProgram(_EdgeProgram):
         max_concurrency: int = 10,
         missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
-        """As `map`, in a thread."""
+        """Run many inputs in a thread; see `map`."""
         self._refresh_in_background()
         return await asyncio.to_thread(self._run_many, values, timeout_ms, max_concurrency, missing)
 
     async def refresh(self) -> bool:
-        """Look for a new version now; `True` if there was one. Raises what the client raises."""
+        """Check for a new version now; return whether there was one. Raises what the client raises."""
         self._looking()
         active = active_version(await self._client.list_artifacts(self.task_id))
         if active is None or active == self.version:
@@ -287,7 +287,7 @@ class EdgeProgram(_EdgeProgram):
             return
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # called from a thread: the next call in a loop looks
+        except RuntimeError:  # called from a thread: the next call in a loop checks
             return
         self._looking()
         self.refreshing = loop.create_task(self.refresh())
@@ -295,9 +295,9 @@ class EdgeProgram(_EdgeProgram):
 
 
 class SyncEdgeProgram(_EdgeProgram):
-    """A program at the edge, loaded by a `SyncLoopaiClient`; may be called by any number of threads.
+    """A program at the edge, loaded by a `SyncLoopaiClient`. Any number of threads may call it.
 
-    A newer version is looked for by the call that finds the interval over.
+    The first call after the refresh interval checks for a newer version.
     """
 
     def __init__(
@@ -315,7 +315,7 @@ class SyncEdgeProgram(_EdgeProgram):
     def __call__(
         self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
     ) -> models.ExecutionResult:
-        """Run one input; results, errors and limits as `execute` of the client has them."""
+        """Run one input. Results, errors and limits are those of the client's `execute`."""
         self._refresh_if_due()
         return self._run(value, timeout_ms, raise_on_error)
 
@@ -327,7 +327,7 @@ class SyncEdgeProgram(_EdgeProgram):
         max_concurrency: int = 10,
         missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
-        """Run many inputs; one result each, in order. Never raises for an input: read `status`.
+        """Run many inputs and return their results in order. Inputs that fail do not raise: check `status`.
 
         `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
         `ValidationException` for a text or a mapping in place of rows.
@@ -336,7 +336,7 @@ class SyncEdgeProgram(_EdgeProgram):
         return self._run_many(values, timeout_ms, max_concurrency, missing)
 
     def refresh(self) -> bool:
-        """Look for a new version now; `True` if there was one. Raises what the client raises."""
+        """Check for a new version now; return whether there was one. Raises what the client raises."""
         self._looking()
         active = active_version(self._client.list_artifacts(self.task_id))
         if active is None or active == self.version:
@@ -375,17 +375,17 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def _as_json(value: Any) -> Any:
-    """The value as a server would read it from the wire: models, dates and tuples become what JSON has for them."""
+    """Return the value as a server would read it from the wire: models, dates and tuples as their JSON forms."""
     if type(value) is dict and all(type(key) is str and type(item) in _PLAIN for key, item in value.items()):
         return value
     return from_json(encode(value, "input"))
 
 
 def version_to_load(task: models.Task, artifacts: Iterable[models.ProgramArtifact]) -> int:
-    """The version to fetch. Raises `NotFoundException` where the task has no active program."""
+    """Return the version to fetch. Raises `NotFoundException` if the task has no active program."""
     wanted = active_version(artifacts)
     if wanted is None:
         raise NotFoundException(
-            f"task {task.name!r} has no active program yet: execute it once, which makes one, or push one"
+            f"task {task.name!r} has no active program yet: execute it once to make one, or push one"
         )
     return wanted

@@ -1,7 +1,7 @@
-"""Outcomes and results of batches as DataFrames, where the library is installed: pandas, polars or pyarrow.
+"""Convert outcomes and results of batches to DataFrames, with pandas, polars or pyarrow.
 
-They are those of `batch_stream` or the results of `batch_execute`. A row of the frame has the row's key, its input,
-each member of its output (`output.label`; `output` where that is not an object), and how it ended.
+Pass the outcomes of `batch_stream` or the results of `batch_execute`. Each row of the frame has the row's key, its
+input, each member of its output (`output.label`, or `output` if that is not an object), and its status.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def to_pandas(outcomes: Iterable[Any]) -> pandas.DataFrame:
-    """Return a pandas DataFrame of outcomes. Raises `ConfigurationError` where pandas is not installed."""
+    """Return a pandas DataFrame of outcomes. Raises `ConfigurationError` if pandas is not installed."""
     try:
         import pandas
     except ImportError:
@@ -27,7 +27,7 @@ def to_pandas(outcomes: Iterable[Any]) -> pandas.DataFrame:
 
 
 def to_polars(outcomes: Iterable[Any]) -> polars.DataFrame:
-    """Return a polars DataFrame of outcomes. Raises `ConfigurationError` where polars is not installed."""
+    """Return a polars DataFrame of outcomes. Raises `ConfigurationError` if polars is not installed."""
     try:
         import polars
     except ImportError:
@@ -36,7 +36,7 @@ def to_polars(outcomes: Iterable[Any]) -> polars.DataFrame:
 
 
 def to_arrow(outcomes: Iterable[Any]) -> pyarrow.Table:
-    """Return a pyarrow Table of outcomes. Raises `ConfigurationError` where pyarrow is not installed."""
+    """Return a pyarrow Table of outcomes. Raises `ConfigurationError` if pyarrow is not installed."""
     try:
         import pyarrow
     except ImportError:
@@ -45,11 +45,11 @@ def to_arrow(outcomes: Iterable[Any]) -> pyarrow.Table:
 
 
 def columns_of(outcomes: Iterable[Any]) -> dict[str, list[Any]]:
-    """Return the columns of a table of outcomes, all of one length; a member that a row lacks is None there."""
+    """Return the columns of a table of outcomes, all of the same length; None stands for missing members."""
     if isinstance(outcomes, (str, bytes, Mapping)):
         raise TypeError(f"outcomes must be those of a batch, not a {type(outcomes).__name__}")
     rows = [_cells(outcome) for outcome in outcomes]
-    # Inputs before outputs, each in the order in which rows show them; what all rows have comes first and last.
+    # Inputs before outputs, in the order of their first appearance; key, status and the like come first and last.
     names = sorted(dict.fromkeys(name for row in rows for name in row if name not in _LAST), key=_place)
     return {name: [row.get(name) for row in rows] for name in [*names, *_LAST]}
 

@@ -1,4 +1,4 @@
-"""`LanguageModel`: which language model writes programs, what it is shown and may spend. It is not called here."""
+"""`LanguageModel`: which language model writes programs, what it gets, and its limits. It is not called here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .exceptions import ConfigurationError
 __all__ = ["MOST_EXAMPLES", "LanguageModel", "Redactor", "Unverified", "name_of", "redactor_of"]
 
 MOST_EXAMPLES = 30
-"""Examples in a prompt at most: more teach a model little, and each one leaves the machine."""
+"""Most examples in a prompt: more teach a model little, and each one leaves the machine."""
 
 _OPENAI = "api.openai.com"
 _PROVIDERS = {
@@ -24,19 +24,19 @@ _PROVIDERS = {
 }
 
 Unverified = Literal["active", "draft"]
-"""What a program becomes that no example verifies."""
+"""The status of a program that no examples could check."""
 
 Redactor = Callable[[Any], Any]
-"""Returns what a model is shown in the place of an example, None for nothing."""
+"""Returns what is sent to the model instead of an example; None to leave it out."""
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A model behind an OpenAI-compatible endpoint, by default OpenAI's own, and the limits of one generation.
+    """A model at an OpenAI-compatible endpoint, by default OpenAI's own, and the limits of one generation.
 
-    `examples` is how many of a task's examples it is shown at most, and `redact` names the function
-    (`"package.module:function"`) that changes each of them first. `max_tokens` bounds prompts and replies together,
-    `seconds` the time, `max_cost` the dollars; `prices` are dollars for a million tokens, read and written.
+    `examples` is the number of a task's examples that are sent at most, and `redact` names the function
+    (`"package.module:function"`) that changes each of them first. `max_tokens` limits prompts and replies together,
+    `seconds` the time, `max_cost` the dollars; `prices` are dollars per million tokens, input and output.
     """
 
     model: str
@@ -53,17 +53,17 @@ class LanguageModel:
     def __post_init__(self) -> None:
         if self.max_cost is not None and self.prices is None:
             raise ConfigurationError(
-                "llm_max_cost needs llm_prices, dollars for a million tokens read and written: llm_prices='0.4,1.6'"
+                "llm_max_cost needs llm_prices, dollars per million tokens, input and output: llm_prices='0.4,1.6'"
             )
 
     @property
     def host(self) -> str:
-        """Where prompts are sent."""
+        """The host that prompts are sent to."""
         return _OPENAI if self.base_url is None else urlsplit(self.base_url).hostname or self.base_url
 
     @property
     def provider(self) -> str:
-        """The provider's name where the host is a known one, else the host."""
+        """The provider's name if the host is known, otherwise the host."""
         for host, name in _PROVIDERS.items():
             if self.host == host or self.host.endswith(f".{host}"):
                 return name
@@ -71,7 +71,7 @@ class LanguageModel:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return `module:function` for a function that another process can import. Raises `ValueError` for any other."""
+    """Return `module:function` of a function that another process can import. Raises `ValueError`."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     found: Any = sys.modules.get(module or "")
     for part in name.split("."):
@@ -82,7 +82,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def redactor_of(path: str) -> Redactor:
-    """Return the function that `redact` names. Raises `ConfigurationError` where there is none."""
+    """Return the function that `redact` names. Raises `ConfigurationError` if there is none."""
     module, _, name = path.partition(":")
     try:
         found: Any = importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""How errors name options: as the parameter in Python, as the flag in a shell."""
+"""How errors name options: as parameters in Python, as flags in a shell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Callable
 from .modes import MODES
 
 OptionNames = Callable[[str], str]
-"""From an option's name to how its user writes it. The modes `resume`, `retry_failed`, … are names too."""
+"""Maps an option's name to the way its user writes it. The modes `resume`, `retry_failed`, … are names too."""
 
 _FLAGS = {
     "mapping": "--map",
@@ -20,12 +20,12 @@ _FLAGS = {
 
 
 def in_python(name: str) -> str:
-    """The parameter, or the mode as it is passed: `key`, `mode="resume"`."""
+    """Return the parameter, or the mode as it is passed: `key`, `mode="resume"`."""
     return f'mode="{name}"' if name in MODES else name
 
 
 def in_shell(name: str) -> str:
-    """The flag: `--key`, `--resume`."""
+    """Return the flag: `--key`, `--resume`."""
     return _FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
@@ -39,11 +39,11 @@ class _Names(dict[str, Any]):
 
 
 def spell(template: str, names: OptionNames, **values: Any) -> str:
-    """A format string in which `{key}` is how the user writes the option `key`, unless `values` has that name."""
+    """Format a template. `{key}` becomes the way the user writes option `key`, unless `values` has that name."""
     return template.format_map(_Names(values, names))
 
 
 def spelled(error: BaseException, names: OptionNames) -> str:
-    """The text of an error, with options named by `names` where it names any."""
+    """Return the text of an error, with its options named by `names`."""
     named: Any = getattr(error, "spelled", None)
     return str(error if named is None else named(names))

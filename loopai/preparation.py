@@ -1,4 +1,4 @@
-"""What both clients do before anything is sent: options, names of tasks, checked batches, the flow of a call."""
+"""What both clients share before anything is sent: options, task names, checked batches, the flow of a call."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _OF_CONNECTIONS = frozenset(
 
 
 class PreparedClient(ABC):
-    """What both clients are made of, and what needs no I/O."""
+    """The base class of both clients: everything that needs no I/O."""
 
     _performer: Performer
 
@@ -56,7 +56,7 @@ class PreparedClient(ABC):
             given = [name for name in ("transport", "local") if arguments.get(name, NOT_GIVEN) is not NOT_GIVEN]
             if [name for name in given if name != "local" or arguments["local"]]:
                 raise ConfigurationError(f"http_client and {given[0]} exclude each other")
-            # The client that was brought is what is asked, whatever the environment says.
+            # An http_client decides which server is called, whatever the environment says.
             arguments = Arguments({**arguments, "local": False})
         config = resolve(arguments)
         self._hooks: tuple[Hooks, ...] = tuple(hooks)
@@ -105,32 +105,32 @@ class PreparedClient(ABC):
 
     @property
     def base_url(self) -> str:
-        """Address of the server, without trailing slash."""
+        """The address of the server, without a trailing slash."""
         return self._config.base_url
 
     @property
     def api_key(self) -> Optional[str]:
-        """The key sent as bearer token; `None` if there is none, or if it is asked for at each attempt."""
+        """The bearer token; `None` if there is none, or if a function returns it for each attempt."""
         return self._config.api_key if isinstance(self._config.api_key, str) else None
 
     @property
     def timeout(self) -> Optional[float]:
-        """Seconds one attempt may take; `None` is without bound."""
+        """The time limit of one attempt, in seconds; `None` for no limit."""
         return self._config.timeout
 
     @property
     def max_retries(self) -> Optional[int]:
-        """Repetitions after the first attempt; `None` is without limit."""
+        """Retries after the first attempt; `None` for no limit."""
         return self._config.max_retries
 
     @property
     def config(self) -> Config:
-        """All options, and in `config.sources` where each came from."""
+        """All options; `config.sources` says where each comes from."""
         return self._config
 
     @property
     def hooks(self) -> tuple[Hooks, ...]:
-        """What is called on every call and attempt; with `telemetry`, its hooks too."""
+        """The objects called on every call and attempt, including those of `telemetry`."""
         return self._hooks
 
     def __repr__(self) -> str:
@@ -143,16 +143,16 @@ class PreparedClient(ABC):
         raise TypeError(f"{type(self).__name__} holds connections and cannot be pickled: make one in each process")
 
     def with_options(self, **options: Unpack[CallOptions]) -> Self:
-        """A copy on the same connections with other options (`timeout=5`, `deadline=2`, `max_retries=0`, …).
+        """Return a copy with other options on the same connections (`timeout=5`, `deadline=2`, `max_retries=0`, …).
 
-        `headers` are merged with those of this client, whatever the case of their names.
+        `headers` are merged with those of this client; names are case-insensitive.
 
-        Closing the copy leaves the connections to this client. Raises `ConfigurationError` for an unknown option
-        and for what belongs to the connections (`base_url`, `transport`, …).
+        Closing the copy does not close the connections. Raises `ConfigurationError` for an unknown option, and for
+        options of the connections (`base_url`, `transport`, …).
         """
         fixed = sorted(_OF_CONNECTIONS & options.keys())
         if fixed:
-            raise ConfigurationError(f"{fixed[0]} belongs to the connections: make a client of its own with it")
+            raise ConfigurationError(f"{fixed[0]} cannot be changed here: create a new client")
         more = options.get("headers")
         if isinstance(more, Mapping):
             options["headers"] = _merged(self._config.headers, more)
@@ -173,7 +173,7 @@ class PreparedClient(ABC):
 
     @abstractmethod
     def _gather(self) -> None:
-        """Gather calls that run by this client's options, not by those of the client it is a copy of."""
+        """Collect calls with this client's options, not with those of the client that it is a copy of."""
 
     def _is_closed(self) -> bool:
         return self._closed or (self._original is not None and self._original._is_closed())
@@ -221,7 +221,7 @@ class PreparedClient(ABC):
         return self if left is None else self.with_options(deadline=left)
 
     def _with(self, options: RequestOptions) -> Self:
-        """A copy for one call with options of its own. Raises `ConfigurationError`."""
+        """Return a copy with options for one call. Raises `ConfigurationError`."""
         unknown = sorted(options.keys() - RequestOptions.__annotations__.keys())
         if unknown:
             raise ConfigurationError(
@@ -284,16 +284,16 @@ class PreparedClient(ABC):
         return look_up(name, self.base_url, list(self._config.tasks), self._steps)
 
     def _task(self, task_id: Id) -> str:
-        """The id that `task_id` is or is known to stand for, or a `Name`, which the first request looks up."""
+        """Return the task's id if it is known, otherwise a `Name`, which the first request looks up."""
         known = getattr(self._config.transport, "tasks", None)
         named = self._config.tasks
-        # Asked, not only listed: a fake knows every name, so that it can say which one was not programmed.
+        # `in` and not only the list: a fake accepts every name, so that it can say which one was not programmed.
         if known is not None and (task_id in set(known) or (task_id not in named and task_id in known)):
             return str(known[task_id])
         return operations.task_of(task_id, named) or self._names.of(str(task_id))
 
     def _names_for(self, task: str) -> frozenset[str]:
-        """The names by which this client knows the task that `_task` gave, without asking the server."""
+        """Return this client's names for a task returned by `_task`, without a request."""
         if isinstance(task, Name):
             return frozenset({str(task)})
         known = getattr(self._config.transport, "tasks", None) or {}
@@ -302,16 +302,16 @@ class PreparedClient(ABC):
         return frozenset({*names, *self._names.names_of(task)})
 
     def _group_size(self) -> int:
-        """How many calls of one moment may travel together."""
+        """Return how many calls may be sent together."""
         most = self._items.most_items() if self._items.one else None
         return min(MOST_CONCURRENCY, most or MOST_CONCURRENCY)
 
     def _joined(self) -> Mapping[Any, Any]:
-        """What hooks note of a call that is sent together with others."""
+        """Return what hooks record about a call that is sent together with others."""
         return {hook: hook.joined() for hook in self._hooks}
 
     def _name_of(self, task_id: Id) -> str:
-        """What to call the task in a program: its name, where one is known."""
+        """Return the task's name if it is known, otherwise its id."""
         given = str(task_id)
         return next((name for name, known in self._config.tasks.items() if known == given.lower()), given)
 
@@ -345,7 +345,7 @@ class PreparedClient(ABC):
 
 
 def _merged(headers: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """The headers with more of them, which replace those of the same name."""
+    """Return the headers merged with others, which replace those of the same name."""
     names = {str(name).lower() for name in more}
     return {**{name: text for name, text in headers.items() if name.lower() not in names}, **more}
 
@@ -371,12 +371,12 @@ _warned: set[str] = set()
 
 
 def _warn_once(config: Config) -> None:
-    """Log, once a process and server, what lets others read the key or answer in the server's place."""
+    """Warn, once per process and server, about settings that expose the key or let others impersonate the server."""
     parts = urlsplit(config.base_url)
     host = parts.hostname or ""
     warnings = []
     if config.verify is False and parts.scheme == "https":
-        warnings.append(f"verify=False: anyone on the way to {host} can answer in its place and read the key")
+        warnings.append(f"verify=False: anyone between here and {host} can impersonate it and read the key")
     if config.api_key is not None and parts.scheme == "http" and not _is_near(host):
         warnings.append(
             f"the API key is sent to {host} over plain http, where anyone on the way can read it: use https"
@@ -388,7 +388,7 @@ def _warn_once(config: Config) -> None:
 
 
 def _is_near(host: str) -> bool:
-    """Whether a host is this machine, or of its own network: a container's name, a private address."""
+    """Return whether a host is this machine or a container's name."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -404,14 +404,14 @@ def _pace(config: Config) -> Optional[Pace]:
 
 
 def batch_sender(client: PreparedClient) -> BatchSender:
-    """What the batch engine sends a run's requests through: in one attempt each, seen by the client's hooks."""
+    """Return the batch engine's way to send requests: each in one attempt, seen by the client's hooks."""
     once = client.with_options(max_retries=0, deadline=None)
     resends = client.config.retry_unknown and client.max_retries != 0
     return BatchSender(once._run, once._hear, client.hooks, client._items, resends=resends, read=client._run)
 
 
 class BatchSender:
-    """A client as the batch engine has it; see `loopai.batch.engine.sender.Sender`."""
+    """A client, as seen by the batch engine; see `loopai.batch.engine.sender.Sender`."""
 
     def __init__(
         self,
@@ -442,14 +442,14 @@ class BatchSender:
             hook.batch_ended(self._batch, error)
 
     def read_task(self, task_id: str) -> Any:
-        """See `Sender`. Repeated as the client's own calls are."""
+        """See `Sender`. Retried like the client's own calls."""
         return self._read(operations.get_task(task_id))
 
 
 class _FreshConnections(Hooks):
-    """Once a reply was not its request's, each request has a connection of its own.
+    """After a reply that belongs to another request, opens a connection for each request.
 
-    Who sent one reply too many has put that connection one behind, and all that follow on it get their predecessor's.
+    A server that sends one reply too many shifts all later replies on that connection by one.
     """
 
     def __init__(self) -> None:

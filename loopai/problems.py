@@ -1,4 +1,4 @@
-"""Errors of calls as RFC 9457 problem documents. Each framework's integration makes an answer of them."""
+"""Errors of calls as RFC 9457 problem documents, which the integrations turn into responses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .exceptions import (
 MEDIA_TYPE = "application/problem+json"
 
 RATIONED_FOR = 60
-"""Seconds to wait where a rate limited server does not say how long: its limiter counts by the minute."""
+"""Seconds to wait if a rate limited server does not say: its limiter counts per minute."""
 
 
 class Problem(BaseModel):
-    """A problem document (RFC 9457). `errors` maps fields to texts where the input was refused."""
+    """A problem document (RFC 9457). If the input was rejected, `errors` maps fields to texts."""
 
     type: str = "about:blank"
     title: str
@@ -36,8 +36,8 @@ class Problem(BaseModel):
     errors: Optional[dict[str, list[str]]] = None
 
 
-# The most particular class first. What a server said to our client is for its user where the request was at fault;
-# where the server or the way to it was, it may name hosts and internals, and a text of our own stands for it.
+# The most specific class first. The server's text is passed on only if the request was invalid; otherwise
+# it may name hosts and internals, and is replaced by a text of our own.
 KINDS: tuple[tuple[type[LoopaiException], int, str, Optional[str]], ...] = (
     (NotFoundException, 404, "Not found", None),
     (ConflictException, 409, "Conflict", None),
@@ -45,13 +45,13 @@ KINDS: tuple[tuple[type[LoopaiException], int, str, Optional[str]], ...] = (
     (RateLimitException, 429, "Too many requests", "The upstream server is rate limited: try again later."),
     (TimeoutException, 504, "Upstream timed out", "The Loopai server did not answer in time."),
     (ConnectionException, 503, "Upstream unreachable", "The Loopai server could not be reached."),
-    (ExecutionException, 502, "Execution failed", "The task's program failed on this input, or could not be run."),
-    (LoopaiException, 502, "Upstream failed", "The Loopai server did not do what it was asked."),
+    (ExecutionException, 502, "Execution failed", "The task's program failed on this input, or could not run."),
+    (LoopaiException, 502, "Upstream failed", "The Loopai server could not complete the request."),
 )
 
 
 def problem_of(error: LoopaiException) -> tuple[Problem, dict[str, str]]:
-    """Return the document and the headers that `error` becomes."""
+    """Return the document and the headers for `error`."""
     status, title, detail = next(
         (status, title, detail) for kind, status, title, detail in KINDS if isinstance(error, kind)
     )

@@ -1,6 +1,6 @@
-"""OpenTelemetry on the client's hooks: a span a call, batch and chunk, trace context upstream, and metrics.
+"""OpenTelemetry for the client: a span for each call, batch and chunk, trace context in requests, and metrics.
 
-Needs `opentelemetry-api`, which is imported when the hooks are made and not before:
+Requires `opentelemetry-api`, which is imported only when the hooks are created:
 
     LoopaiClient(telemetry=True)                              # or LOOPAI_TELEMETRY=1; the global providers
     LoopaiClient(hooks=[OpenTelemetryHooks(tracer_provider=…, meter_provider=…)])
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class OpenTelemetryHooks(Hooks):
-    """Spans `loopai.<operation>` of kind client, under `loopai.batch` for a batch's chunks, and four metrics.
+    """Records spans `loopai.<operation>` of kind client, with a batch's chunks under `loopai.batch`, and four metrics.
 
     A span has `loopai.task.id`, `loopai.task.version`, `loopai.items`, `loopai.attempts`, `http.response.status_code`,
-    `server.address`, and `error.type` where the call raised. Metrics: `loopai.client.duration` and
+    `server.address`, and `error.type` if the call raised. Metrics: `loopai.client.duration` and
     `loopai.client.queue_wait` (histograms, seconds), `loopai.client.in_flight`, `loopai.client.retries`.
     """
 
@@ -48,20 +48,22 @@ class OpenTelemetryHooks(Hooks):
         self._tracer = trace.get_tracer("loopai", __version__, tracer_provider)
         meter = metrics.get_meter("loopai", __version__, meter_provider)
         self._duration = meter.create_histogram(
-            "loopai.client.duration", "s", "Whole calls, attempts and pauses included"
+            "loopai.client.duration", "s", "Duration of calls, with all attempts and pauses"
         )
         self._queue_wait = meter.create_histogram(
-            "loopai.client.queue_wait", "s", "Waiting for a connection, an attempt"
+            "loopai.client.queue_wait", "s", "Time that an attempt waits for a connection"
         )
         self._in_flight = meter.create_up_down_counter("loopai.client.in_flight", "{call}", "Calls under way")
-        self._retries = meter.create_counter("loopai.client.retries", "{attempt}", "Attempts after the first")
+        self._retries = meter.create_counter(
+            "loopai.client.retries", "{attempt}", "Attempts after the first one of a call"
+        )
 
-        # Of the batch that these hooks hear of: its chunks are sent by threads and tasks that know no current span.
+        # The span of the current batch: its chunks are sent by threads and tasks that have no current span.
         self._batch: Optional[Context] = None
         self._requests = 0
 
     def batch_started(self, batch: CallInfo) -> Hooks:
-        """Open the run's span; those of its chunks come under it."""
+        """Open the run's span, the parent of its chunks' spans."""
         span = self._tracer.start_span("loopai.batch", attributes=_attributes(batch))
         hooks = copy.copy(self)
         hooks._batch = self._trace.set_span_in_context(span)
@@ -70,13 +72,13 @@ class OpenTelemetryHooks(Hooks):
         return hooks
 
     def batch_ended(self, batch: CallInfo, error: Optional[BaseException]) -> None:
-        """Close the run's span, with the number of requests that it took."""
+        """Close the run's span, with its number of requests."""
         span, hooks = batch.notes.pop(self)
         span.set_attribute("loopai.attempts", hooks._requests)
         self._end(span, error)
 
     def call_started(self, call: CallInfo) -> None:
-        """Open the call's span, under whatever span is current where the call is made, or under its batch's."""
+        """Open the call's span, under the current span or that of its batch."""
         attributes = {**_attributes(call), "loopai.items": call.items}
         kind = self._trace.SpanKind.CLIENT
         callers = [context for context in call.callers.get(self, ()) if context.is_valid]
@@ -98,18 +100,18 @@ class OpenTelemetryHooks(Hooks):
             span.add_event("retry", {"loopai.attempt": call.attempts})
         context = self._trace.set_span_in_context(span)
         self._inject(request.headers, context=context)
-        # The current span while the request is sent, so that what an HTTP library is instrumented with nests in it.
+        # Current while the request is sent, so that spans of an instrumented HTTP library nest in it.
         call.notes[self, "token"] = self._attach(context), span
 
     def attempt_ended(self, call: CallInfo, answer: Answer) -> None:
-        """Note the status, and how long the attempt waited for its connection."""
+        """Record the status, and how long the attempt waited for its connection."""
         self._leave(call)
         if isinstance(answer, Reply):
             call.notes[self].set_attribute("http.response.status_code", answer.status)
         self._queue_wait.record(answer.queued, {"loopai.operation": call.operation})
 
     def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
-        """Close the span; a call that raised is an error, by its class."""
+        """Close the span. A call that raised is an error, with the name of its class."""
         self._leave(call)
         span: Span = call.notes.pop(self)
         span.set_attribute("loopai.attempts", call.attempts)
@@ -122,14 +124,14 @@ class OpenTelemetryHooks(Hooks):
         self._duration.record(time.perf_counter() - call.notes.pop((self, "began")), labels)
 
     def joined(self) -> Any:
-        """Return the caller's span, to which the request links that its call is sent in together with others."""
+        """Return the caller's span. The request that carries several calls links to each of theirs."""
         return self._trace.get_current_span().get_span_context()
 
     def _leave(self, call: CallInfo) -> None:
         token = call.notes.pop((self, "token"), None)
         if token is not None:
             here, current = token
-            # A call that was given up may be ended elsewhere, where no span of its is current.
+            # A cancelled call may end in another context, where its span is not current.
             if self._trace.get_current_span() is current:
                 self._detach(here)
 

@@ -1,6 +1,6 @@
-"""Many rows through one task: none lost, none twice, resumable. `LoopaiClient.batch_stream` and `run_batch` are these.
+"""Run many rows through one task: no row lost, none twice, resumable. `batch_stream` and `run_batch` of the clients.
 
-Rows come from any iterable or file (`formats`) and go to a file or any `Sink`; a `Journal` remembers which have ended.
+Rows come from any iterable or file (`formats`) and go to a file or any `Sink`; a `Journal` records finished rows.
 """
 
 from ..exceptions import DuplicateKeys, JournalError, OptionError, OutputError

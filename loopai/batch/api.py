@@ -1,4 +1,4 @@
-"""`stream` and `run`, and their synchronous twins: what `batch_stream` and `run_batch` of the clients are."""
+"""`stream` and `run`, and their synchronous twins: what `batch_stream` and `run_batch` of the clients call."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def stream(
     clock: Callable[[], float] = time.monotonic,
     sleep: Optional[Callable[[float], Awaitable[None]]] = None,
 ) -> AsyncOutcomes:
-    """Run rows through a task in the running event loop, and give each one's `Outcome` as it ends.
+    """Run rows through a task in the running event loop, and yield each row's `Outcome` when it finishes.
 
-    Iterables of the caller are pulled in the loop; files and the journal are read and written in threads.
+    The caller's iterables are read in the loop; files and the journal are read and written in threads.
     """
     return event_loop.perform(_driver(sender, task_id, rows, options, clock, names, emits=True), sleep=sleep)
 
@@ -78,7 +78,7 @@ def stream_sync(
     clock: Callable[[], float] = time.monotonic,
     sleep: Optional[Callable[[float], None]] = None,
 ) -> Generator[Outcome, None, None]:
-    """As `stream`, from synchronous code: requests run in threads, rows are pulled in the calling one."""
+    """Like `stream`, for synchronous code: requests run in threads, rows are read in the calling thread."""
     return threads.perform(_driver(sender, task_id, rows, options, clock, names, emits=True), sleep=sleep)
 
 
@@ -95,8 +95,8 @@ async def run(
 ) -> Summary:
     """Run rows through a task into `output`, in the running event loop, and return the `Summary`.
 
-    Raises `ConfigurationError` before a row is sent, `OutputError` where the output cannot be written, and the
-    `LoopaiException` where the server cannot be reached or refuses the run.
+    Raises `ConfigurationError` before a row is sent, `OutputError` if the output cannot be written, and
+    `LoopaiException` if the server cannot be reached or rejects the run.
     """
     driver = _driver(sender, task_id, rows, options, clock, names, output=output)
     async for _ in event_loop.perform(driver, sleep=sleep):
@@ -115,12 +115,12 @@ def run_sync(
     clock: Callable[[], float] = time.monotonic,
     sleep: Optional[Callable[[float], None]] = None,
 ) -> Summary:
-    """As `run`, from synchronous code."""
+    """Like `run`, for synchronous code."""
     return perform(_driver(sender, task_id, rows, options, clock, names, output=output), sleep=sleep)
 
 
 def perform(driver: Driver, *, sleep: Optional[Callable[[float], None]] = None) -> Summary:
-    """Perform a run that writes its outcomes, and return its summary."""
+    """Perform a run that writes its outcomes to an output, and return its summary."""
     for _ in threads.perform(driver, sleep=sleep):
         pass
     return cast("Summary", driver.summary)
@@ -142,7 +142,7 @@ def _driver(
 
 
 def _may_block(rows: object) -> bool:
-    """Whether reading may wait for somebody who writes: to a pipe, or to standard input."""
+    """Return whether reading may block until someone writes: a pipe, or standard input."""
     if isinstance(rows, (str, os.PathLike)):
         return not os.path.isfile(rows)
     if hasattr(rows, "read"):
@@ -151,7 +151,7 @@ def _may_block(rows: object) -> bool:
 
 
 def source_of(rows: object, options: BatchOptions) -> Optional[FileSource]:
-    """The file that `rows` is or names; `None` for an iterable. Raises `ConfigurationError`, `ValidationException`."""
+    """Return the file that `rows` is or names, or `None`. Raises `ConfigurationError`, `ValidationException`."""
     if isinstance(rows, FILE_SOURCES):
         return rows
     if isinstance(rows, (str, os.PathLike)):
@@ -167,7 +167,7 @@ def source_of(rows: object, options: BatchOptions) -> Optional[FileSource]:
 
 
 def open_file(path: Path, options: BatchOptions, stdin: Optional[IO[bytes]] = None) -> FileSource:
-    """The file at `path`, read as the options say; `-` is standard input. Raises `ConfigurationError`."""
+    """Open the file at `path` as the options say; `-` is standard input. Raises `ConfigurationError`."""
     return open_source(
         path,
         options.format,
@@ -185,7 +185,7 @@ def open_file(path: Path, options: BatchOptions, stdin: Optional[IO[bytes]] = No
 
 
 def call_of(task_id: str, options: BatchOptions, *, plain: bool = False) -> BatchCall:
-    """What each request of a run says. `plain` inputs hold nothing but what JSON has."""
+    """Return what all requests of a run share. `plain` inputs contain only JSON values."""
     return BatchCall(
         task_id, options.max_concurrency, options.timeout_ms, options.version, options.force_validation, plain
     )
@@ -205,10 +205,8 @@ def prepare(
 ) -> Run:
     """Check what can be checked before a row is sent, and open input, output and journal. Blocks.
 
-    `names` are others of the task, by which its journal may know it. With `report`, or where a watcher says
-    `counts_earlier`, rows of earlier runs count as well.
-    Raises `ConfigurationError` (`OptionError`, `DuplicateKeys`,
-    `JournalError`).
+    `names` are other names of the task, which its journal may have. With `report`, or if a watcher `counts_earlier`,
+    rows of earlier runs count too. Raises `ConfigurationError` (`OptionError`, `DuplicateKeys`, `JournalError`).
     """
     source = source_of(rows, options)
     key = options.key
@@ -258,7 +256,7 @@ def prepare(
             by_line=options.allow_duplicates,
         )
     else:
-        raise OptionError("{journal} needs {output} beside it: a sink brings a journal of its own")
+        raise OptionError("{journal} needs {output}: a sink has a journal of its own")
     made = Run(
         call_of(task_id, options, plain=isinstance(source, (JsonSource, CsvSource))),
         values,
@@ -291,7 +289,7 @@ def prepare(
 
 
 def mapping_of(source: Optional[FileSource], options: BatchOptions) -> tuple[InputMapping, Optional[Expectation]]:
-    """What makes the inputs, and what they are compared with; checked against the header of a file.
+    """Return what makes the inputs and what outputs are compared with, checked against the header of a file.
 
     Raises `OptionError`.
     """
@@ -307,7 +305,7 @@ def mapping_of(source: Optional[FileSource], options: BatchOptions) -> tuple[Inp
 def _prescanned(
     source: Optional[FileSource], output: Output, options: BatchOptions, abandoned: Callable[[], bool]
 ) -> Optional[Prescan]:
-    """The file read through once, where keys are to be compared or the columns of a CSV output be known before."""
+    """Read the file once in advance, if keys must be compared or the columns of a CSV output be known."""
     if source is None or not source.repeatable:
         return None
     key = options.key if isinstance(options.key, str) else None
@@ -323,7 +321,7 @@ def _kind_of(output: Output, options: BatchOptions) -> Optional[str]:
 
 
 def _check_keys(options: BatchOptions, scanned: Optional[Prescan]) -> bool:
-    """Whether keys are compared as rows come; numbers do not recur."""
+    """Return whether keys are compared while rows are read. Row numbers need no check."""
     return options.key is not None and not options.allow_duplicates and scanned is None
 
 
@@ -334,7 +332,7 @@ def _output_header(source: Optional[FileSource], scanned: Optional[Prescan]) -> 
 
 
 def _values(rows: object, missing: Missing) -> tuple[Union[Iterable[Any], AsyncIterable[Any]], Clean]:
-    """What is iterated for a caller's own rows, and what makes one of its values a row's."""
+    """Return what to iterate for the caller's rows, and what turns each value into a row's columns."""
     frame = raw_rows(rows, "rows")
     if frame is not None:
         return frame, lambda row, number: cells_of(row, f"rows[{number - 1}]", missing)
@@ -343,7 +341,7 @@ def _values(rows: object, missing: Missing) -> tuple[Union[Iterable[Any], AsyncI
 
 
 def maker(source: Optional[FileSource], key: Key, mapping: InputMapping, clean: Optional[Clean] = None) -> Make:
-    """What makes rows: of a source's records, or of a caller's own values, each as `clean` gives it."""
+    """Return what makes rows of a source's records, or of the caller's values after `clean`."""
     if source is None:
         return from_values(key, mapping if mapping.parts or mapping.leaves_out else None, clean)
     if isinstance(source, SpoolSource):
@@ -374,7 +372,7 @@ def rows_of(rows: Rows, options: BatchOptions) -> tuple[Union[Iterable[Any], Asy
 
 
 def files_of(source: Optional[FileSource], output: object, journal: object) -> dict[str, Optional[Path]]:
-    """The files of a run, by what they are to it."""
+    """Return the files of a run by their role."""
     written = output if isinstance(output, (str, os.PathLike)) else None
     named = journal if isinstance(journal, (str, os.PathLike)) else None
     return {

@@ -1,4 +1,4 @@
-"""Bring what was written to the disk, so that it outlives a crash: files, names in folders, whole replacements."""
+"""Sync files and folders to the disk, so that they survive a crash, and replace files atomically."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Sync what was written to a file; a pipe or terminal has nothing to sync. Raises `OSError`."""
+    """Sync a file to the disk. Does nothing for pipes and terminals. Raises `OSError`."""
     try:
         os.fsync(file.fileno())
     except OSError as error:
@@ -19,13 +19,13 @@ def sync_file(file: IO[bytes]) -> None:
 
 
 def flush_and_sync(file: IO[bytes]) -> None:
-    """Write out a file's buffer, and sync the file. Raises `OSError`."""
+    """Flush a file's buffer and sync the file. Raises `OSError`."""
     file.flush()
     sync_file(file)
 
 
 def sync_folder(path: Path) -> None:
-    """Sync the names in a folder, where the system allows it: without that, a new file may be gone after a crash."""
+    """Sync a folder's entries, if the system can: otherwise a new file may be lost in a crash."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -35,7 +35,7 @@ def sync_folder(path: Path) -> None:
 
 
 def replace_file(made: Path, path: Path) -> None:
-    """Put a finished file in the place of another, whole or not at all. Raises `OSError`."""
+    """Replace a file by a finished one, atomically. Raises `OSError`."""
     with open(made, "rb+") as file:
         sync_file(file)
     os.replace(made, path)

@@ -1,4 +1,4 @@
-"""Long work in a thread, and the event loop beside it."""
+"""Let the event loop run during long work in a thread."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _PAUSE = 0.0001
 def release_gil() -> None:
     """Let another thread run.
 
-    CPython asks a thread to hand the GIL over once another has waited 5 ms for it, and starts to count anew each time
-    the GIL is released. A loop that reads small pieces of a file releases it for some microseconds at a time, takes it
-    again before anybody has woken up, and so keeps an event loop out for 200 ms and more.
+    CPython asks a thread to release the GIL after another has waited 5 ms for it, and restarts that count at each
+    release. A loop that reads small pieces of a file releases the GIL for microseconds and takes it back before another
+    thread wakes up, which can block an event loop for 200 ms and more.
     """
     time.sleep(_PAUSE)

@@ -1,4 +1,4 @@
-"""From a row's columns to the program's input: `text=body`, dotted paths, constants (`lang:="en"`). No files here."""
+"""Make the program's input of a row's columns: `text=body`, dotted paths, constants (`lang:="en"`). No files here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Columns = Mapping[str, Any]
 
 
 class Unmapped(ValueError):
-    """A row lacks what the mapping names; the message says which column."""
+    """A row lacks a column that the mapping names. The message says which."""
 
 
 def path_reader(path: str) -> Callable[[Columns], Any]:
-    """A function that reads `path` from a row: a column of that very name, or dotted into what columns hold.
+    """Return a function that reads `path` from a row: a column of that name, or a dotted path into nested values.
 
-    It raises `Unmapped` where there is no such thing.
+    The function raises `Unmapped` if there is none.
     """
     parts = path.split(".")
     if len(parts) == 1:
@@ -52,7 +52,7 @@ def path_reader(path: str) -> Callable[[Columns], Any]:
 
 
 def nearest(name: str, among: Any) -> str:
-    """`; did you mean …?` where `among` has something like `name`, otherwise nothing."""
+    """Return `; did you mean …?` if `among` has a name similar to `name`, otherwise the columns."""
     names = [str(key) for key in among] if isinstance(among, (Mapping, list, tuple)) else []
     close = difflib.get_close_matches(name, names, n=1)
     if close:
@@ -61,14 +61,14 @@ def nearest(name: str, among: Any) -> str:
 
 
 class InputMapping:
-    """What the input of each row is made of.
+    """How the input of each row is made.
 
     `parts` are texts: `text=body` takes column `body` as member `text`; both sides may be dotted
     (`mail.text=message.body`); `lang:="en"` is a constant, written as JSON; `=body` makes the column itself the
-    whole input. A mapping `{"text": "body"}` says the same as `text=body`. Without parts the input is the row, less
+    whole input. A mapping `{"text": "body"}` means the same as `text=body`. Without parts, the input is the row without
     the columns in `without`.
 
-    Raises `ConfigurationError` for a part that says none of these.
+    Raises `ConfigurationError` for any other part.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class InputMapping:
 
     @property
     def leaves_out(self) -> bool:
-        """Whether the input is the row less some of its columns."""
+        """Whether the input is the row without some of its columns."""
         return bool(self._without) and not self.parts
 
     @property
@@ -132,12 +132,12 @@ class InputMapping:
 
     @property
     def members(self) -> frozenset[str]:
-        """The members of the input that are made; none where the input is the row, or a column."""
+        """The members that the input gets; none if the input is the row or a column."""
         targets = [target for target, *_ in self._columns] + [target for target, _ in self._constants]
         return frozenset(target[0] for target in targets)
 
     def check_schema(self, input_schema: Any, header: Iterable[str] = ()) -> None:
-        """Raise `OptionError` where the task's input has none of the members that rows with `header` make."""
+        """Raise `OptionError` if the task's input has none of the members made from rows with `header`."""
         named = input_schema.get("properties") if isinstance(input_schema, Mapping) else None
         made = list(self.members) if self.parts else [name for name in header if name not in self._without]
         if not isinstance(named, Mapping) or not named or not made or not named.keys().isdisjoint(made):
@@ -151,7 +151,7 @@ class InputMapping:
         )
 
     def check(self, header: Iterable[str]) -> None:
-        """Raise `ConfigurationError` for a source that no row can have, as the header says."""
+        """Raise `ConfigurationError` for a column that is not in the header."""
         names = list(header)
         for path in self.sources:
             if path not in names and path.split(".")[0] not in names:
@@ -160,7 +160,7 @@ class InputMapping:
                 )
 
     def __call__(self, columns: Columns) -> Any:
-        """The input for a row with these columns. Raises `Unmapped`."""
+        """Return the input for a row with these columns. Raises `Unmapped`."""
         if self._flat is not None:
             return {name: read(columns) for name, read in self._flat}
         if self._whole is not None:
@@ -173,7 +173,7 @@ class InputMapping:
         for target, _, read in self._columns:
             _put(made, target, read(columns))
         for target, text in self._constants:
-            # Read anew for each row: a program's input is its own.
+            # Parsed for each row, so that rows share no objects.
             _put(made, target, json.loads(text))
         return made
 

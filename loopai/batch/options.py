@@ -1,4 +1,4 @@
-"""The one table of batch options: name, type, default, help and check of each. Clients and commands derive theirs.
+"""The one table of batch options: name, type, default, help and check of each. Clients and commands use it.
 
 To add one: a field of `BatchOptions`, the parameter of the clients' methods, and the item of `BatchRequestOptions`
 where a request may have it; tests compare them.
@@ -27,7 +27,7 @@ from .resume.journal import Journal
 Path = Union[str, "PathLike[str]"]
 
 ENOUGH_FOR_A_SHARE = 100
-"""Rows that must have ended before a percentage of `max_errors` counts: of the first few, one is too many."""
+"""Finished rows from which a percentage of `max_errors` counts: of fewer rows, one failure would be too many."""
 
 # Where an option can be given.
 STREAM, RUN, FILE, QUERYSET, REQUEST = "stream", "run", "file", "queryset", "request"
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OptionInfo:
-    """What the table says of an option beside name, type and default."""
+    """What the table says about an option besides name, type and default."""
 
     help: str
     read: Optional[Callable[[Any], Any]] = None
@@ -54,12 +54,12 @@ class OptionInfo:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words that it takes, where there are only some."""
+        """The words it accepts, if it accepts only some."""
         return getattr(self.read, "choices", ())
 
 
 def option(default: T, help: str, **info: Any) -> T:  # noqa: A002  # the word of argparse and Typer
-    """A field of a table of options."""
+    """Return a field of a table of options."""
     made: T = field(default=default, metadata={"option": OptionInfo(help, **info)})
     return made
 
@@ -74,7 +74,7 @@ class MaxErrors:
         text = str(given).strip()
         try:
             if isinstance(given, bool):
-                raise ValueError  # one text for all that is neither
+                raise ValueError  # the same text as for other invalid values
             if text.endswith("%"):
                 self._share = float(text[:-1]) / 100
             else:
@@ -85,7 +85,7 @@ class MaxErrors:
             raise ValueError("must be a count (20) or a share (5%)")
 
     def exceeded(self, errors: int, ended: int) -> bool:
-        """Whether `errors` failed rows of `ended` are too many."""
+        """Return whether `errors` failed rows of `ended` are too many."""
         if self._count is not None:
             return errors > self._count
         return self._share is not None and ended >= ENOUGH_FOR_A_SHARE and errors > self._share * ended
@@ -95,7 +95,7 @@ class MaxErrors:
 
 
 def whole(least: int, most: Optional[int] = None) -> Callable[[Any], int]:
-    """Reads a whole number, given as such or as text."""
+    """Return a reader of whole numbers, passed as numbers or as texts."""
 
     def read(value: Any) -> int:
         try:
@@ -111,7 +111,7 @@ def whole(least: int, most: Optional[int] = None) -> Callable[[Any], int]:
 
 
 def _number(most: float, what: str) -> Callable[[Any], float]:
-    """Reads a number from 0 to `most`, given as such or as text."""
+    """Return what reads a number from 0 to `most`, passed as a number or as text."""
 
     def read(value: Any) -> float:
         try:
@@ -130,7 +130,7 @@ seconds = _number(math.inf, "of seconds from 0")
 
 
 class one_of:  # noqa: N801  # beside `whole` and `seconds`, which read values, too
-    """Reads one of some words; `None` where it is `optional`."""
+    """A reader of one of several words; `None` is allowed if `optional`."""
 
     def __init__(self, *choices: str, optional: bool = False) -> None:
         self.choices = choices
@@ -154,7 +154,7 @@ def _max_errors(value: Any) -> Optional[MaxErrors]:
 
 
 def _types(value: Any) -> dict[str, str]:
-    """CSV types by column, given as a mapping or as texts `COLUMN=TYPE`."""
+    """Return CSV types by column, passed as a mapping or as texts `COLUMN=TYPE`."""
     if isinstance(value, Mapping):
         return dict(value)
     types = {}
@@ -172,11 +172,11 @@ _TEXTS = _FILES | {REQUEST}
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """The options of one batch. A value may be a text, as a shell has it. Raises `OptionError`."""
+    """The options of one batch. Values may be texts, as in a shell. Raises `OptionError`."""
 
     key: Key = option(
         None,
-        "Column that names a row; without it, rows are numbered.",
+        "Column that names each row; without it, rows are numbered.",
         metavar="COLUMN",
         flags=("--key", "--id-field"),
         where=_FILES,
@@ -184,7 +184,7 @@ class BatchOptions:
     )
     mapping: Union[Iterable[str], Mapping[str, str], None] = option(
         None,
-        "A member of the input, and the column it is made of; may be repeated.",
+        "Member of the input, and the column it is taken from; may be repeated.",
         metavar="NAME=COLUMN",
         flags=("--map", "-m"),
         group=ROWS,
@@ -201,7 +201,7 @@ class BatchOptions:
     )
     missing: Missing = option(
         "null",
-        "What missing values in DataFrames and Series become: null, or an error of their row.",
+        "How missing values in DataFrames and Series are sent: as null, or as an error of their row.",
         read=one_of("null", "error"),
         where=PYTHON,
         group=ROWS,
@@ -227,14 +227,14 @@ class BatchOptions:
     )
     min_confidence: Optional[float] = option(
         None,
-        "Set rows apart as doubtful whose program is less certain than this, from 0 to 1.",
+        "Mark rows as doubtful whose program is less certain than this, from 0 to 1.",
         read=_optional(share),
         metavar="SHARE",
         group=RESULTS,
     )
     timeout_ms: Optional[int] = option(
         None,
-        f"Milliseconds that a row's program may take ({PROGRAM_TIMEOUT_MS}).",
+        f"Time limit for a row's program, in milliseconds ({PROGRAM_TIMEOUT_MS}).",
         read=_optional(whole(1, LONGEST_TIMEOUT_MS)),
         metavar="MS",
     )
@@ -256,7 +256,7 @@ class BatchOptions:
     )
     journal: Union[Path, Journal, None] = option(
         None,
-        "File that records which rows have ended (default: beside the output).",
+        "File that records finished rows (default: beside the output).",
         metavar="FILE",
         where=_FILES,
         group=AGAIN,
@@ -292,20 +292,23 @@ class BatchOptions:
         group=FORMATS,
     )  # fmt: skip
     escapechar: Optional[str] = option(
-        None, "Escape character of a CSV file that does not double its quotes.", metavar="CHAR", where=_TEXTS,
+        None, "Escape character of a CSV file, if quotes are not doubled.", metavar="CHAR", where=_TEXTS,
         group=FORMATS,
     )  # fmt: skip
     encoding: str = option(
         "utf-8", "Encoding of a CSV or JSON file (utf-8).", metavar="NAME", where=_TEXTS, group=FORMATS
     )
     skip_lines: int = option(
-        0, "Lines before the header that are not read (0).", read=whole(0), metavar="N", where=_TEXTS, group=FORMATS
+        0, "Lines to skip before the header (0).", read=whole(0), metavar="N", where=_TEXTS, group=FORMATS
     )
     comment: Optional[str] = option(
-        None, "Characters that a comment line of a CSV file starts with.", metavar="TEXT", where=_TEXTS, group=FORMATS
+        None, "Prefix of comment lines in a CSV file.", metavar="TEXT", where=_TEXTS, group=FORMATS
     )
     no_header: bool = option(
-        False, "The first line is a row; columns are column_1, column_2, ….", where=_TEXTS, group=FORMATS
+        False,
+        "The first line is a row, not a header; columns are called column_1, column_2, ….",
+        where=_TEXTS,
+        group=FORMATS,
     )
     sheet: Optional[str] = option(
         None, "Sheet of an Excel workbook (default: its only one).", metavar="NAME", where=_FILES, group=FORMATS
@@ -320,7 +323,7 @@ class BatchOptions:
         group=FORMATS,
         repeated=True,
     )
-    stop: Optional[Stop] = option(None, "Ends the run early when it is called.", where=PYTHON)
+    stop: Optional[Stop] = option(None, "Call it to end the run early.", where=PYTHON)
     watchers: Sequence[Watcher] = option(
         (), "Objects that are called while the run is in progress.", where=frozenset({RUN})
     )
@@ -336,7 +339,7 @@ class BatchOptions:
                 raise OptionError(f"{{{name}}} {{problem}}, not {{value!r}}", problem=error, value=value) from None
 
     def given(self) -> dict[str, Any]:
-        """Return the options that differ from their defaults, for people; objects of the caller's are left out."""
+        """Return the options that differ from their defaults, as texts for people, without the caller's objects."""
         found = {}
         for item in fields(BatchOptions):
             value = getattr(self, item.name)
@@ -350,12 +353,12 @@ class BatchOptions:
 
     @property
     def resumes(self) -> bool:
-        """Whether rows that have ended are skipped."""
+        """Whether finished rows are skipped."""
         return self.mode in SKIPPING
 
 
 class BatchRequestOptions(TypedDict, total=False):
-    """The options of the table that a batch of FastAPI has, by name and type."""
+    """The options of the table that batches of FastAPI accept, by name and type."""
 
     mapping: Union[Iterable[str], Mapping[str, str], None]
     expect: Optional[str]
@@ -377,14 +380,14 @@ class BatchRequestOptions(TypedDict, total=False):
 
 
 def table(options: type) -> Iterator[tuple[str, OptionInfo]]:
-    """Name and description of each option of a table."""
+    """Yield name and description of each option of a table."""
     for item in fields(options):
         if "option" in item.metadata:
             yield item.name, item.metadata["option"]
 
 
 def options_in(where: str, given: Mapping[str, Any]) -> BatchOptions:
-    """The options given by name where only those of `where` can be. Raises `OptionError`."""
+    """Return options by name, of those allowed in `where`. Raises `OptionError`."""
     known = [name for name, info in table(BatchOptions) if where in info.where]
     for name in given:
         if name not in known:

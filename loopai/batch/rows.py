@@ -1,4 +1,4 @@
-"""A row on its way in and its outcome on the way out. Reading is in `sources`, writing in `sinks`."""
+"""`Row`, the input of a batch, and `Outcome`, its result. Files are read and written in `formats`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Code = Literal[
 
 OK: Final = "ok"
 DOUBTFUL: Final = "doubtful"
-"""`Outcome.status`: there is an output, and the program is less certain of it than `min_confidence`."""
+"""`Outcome.status`: there is an output, but the program is less certain of it than `min_confidence`."""
 ERROR: Final = "error"
 CANCELLED: Final = "cancelled"
 
@@ -34,28 +34,28 @@ PROGRAM: Final = "program"
 UNREADABLE: Final = "unreadable"
 """`Outcome.code`: the row could not be read from its source."""
 UNMAPPED: Final = "unmapped"
-"""`Outcome.code`: the row lacks what the mapping or the key names."""
+"""`Outcome.code`: the row lacks a column that the mapping or the key names."""
 DUPLICATE: Final = "duplicate"
-"""`Outcome.code`: a stream that is read once had this key before."""
+"""`Outcome.code`: an earlier row of a one-pass stream has this key."""
 UNSENDABLE: Final = "unsendable"
-"""`Outcome.code`: the input is nothing JSON can say."""
+"""`Outcome.code`: the input cannot be written as JSON."""
 REFUSED: Final = "refused"
-"""`Outcome.code`: in a request of its own the server refused the row, or its reply was larger than may be read."""
+"""`Outcome.code`: alone in a request, the row was rejected, or its reply was larger than `max_reply_bytes`."""
 SERVER: Final = "server"
-"""`Outcome.code`: the server failed to run the row, or to record that it ran, while it ran others."""
+"""`Outcome.code`: the server could not run or record this row, but ran others."""
 UNFIT: Final = "unfit"
-"""`Outcome.code`: the output does not fit where it is to be kept: a model's field, or the type that was asked for."""
+"""`Outcome.code`: the output does not fit the model's field, or the type, that it is for."""
 UNCERTAIN: Final = "doubtful"
-"""`Outcome.code`: the output is doubtful, and was not saved to the row of a queryset."""
+"""`Outcome.code`: the output is doubtful and was not saved to the row of a queryset."""
 STOPPED: Final = "stopped"
-"""`Outcome.code` of a cancelled row: the run ended before the row did."""
+"""`Outcome.code` of a cancelled row: the run ended first."""
 
 
 class Row:
-    """One row: `key` names it, `input` is what the program gets, `columns` is kept beside the result.
+    """One row: `key` names it, `input` is passed to the program, `columns` is kept with the result.
 
-    `line` is where it stands in its source, counted from 1, and is said in errors. A row with `error` set is not
-    sent: it ends as that error, of the kind `code`.
+    `line` is its line in the source, counted from 1, for errors. A row with `error` set is not sent: it fails with that
+    error and the code `code`.
     """
 
     __slots__ = ("code", "columns", "error", "input", "key", "line")
@@ -82,12 +82,15 @@ class Row:
 
 
 class Outcome:
-    """How a row ended: `status` is `ok`, `doubtful`, `error` or `cancelled`.
+    """The result of a row.
 
-    `output` is the program's, any JSON value; `confidence` how certain the program is of it (0 to 1), `None` where it
-    does not say; `error` a text and `code` its kind where there is no output.
-    `latency_ms` is the server's figure for this row, in milliseconds; `attempts` how often the row was sent.
-    `row` is the row itself.
+    - `status`: `ok`, `doubtful`, `error` or `cancelled`.
+    - `output`: the program's output, any JSON value.
+    - `confidence`: how certain the program is of its output, from 0 to 1; `None` if it does not say.
+    - `error`, `code`: if there is no output, the reason as text and its kind.
+    - `latency_ms`: the server's measure for this row, in milliseconds.
+    - `attempts`: how often the row was sent.
+    - `row`: the row itself.
     """
 
     __slots__ = ("attempts", "code", "confidence", "error", "execution_id", "latency_ms", "output", "row", "status")
@@ -105,7 +108,7 @@ class Outcome:
         confidence: Optional[float] = None,
     ) -> None:
         self.row = row
-        # Written out for pyright, which takes an attribute's literals for any text otherwise.
+        # Annotated for pyright, which otherwise widens the literals to str.
         self.status: Status = status
         self.output = output
         self.error = error
@@ -122,7 +125,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether there is an output, and one that is certain enough."""
+        """Whether there is an output that is certain enough."""
         return self.status == OK
 
     @property

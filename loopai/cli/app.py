@@ -1,4 +1,4 @@
-"""The command line as a whole: its commands, the flags before them, and what becomes of their failures."""
+"""The command line: its commands, the flags before them, and the handling of failures."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .session import FLAGS, JsonOption, declared
 app: Final = typer.Typer(
     name="loopai",
     cls=PlainGroup,
-    # A traceback with its locals would show the API key.
+    # Tracebacks with local variables would show the API key.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 it failed, 2 usage or configuration, 4 no server answers, 130 Ctrl-C.",
+    epilog="Exit codes: 0 success, 1 failure, 2 usage or configuration, 4 no server answers, 130 Ctrl-C.",
 )
 
 
@@ -38,13 +38,13 @@ def _version(asked: bool) -> None:
 
 
 def _before(context: typer.Context, **flags: Any) -> None:
-    """Tasks turned into small programs, run on each input in milliseconds."""
+    """Turn tasks into small programs and run them on each input in milliseconds."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
 
 
 def _root() -> Any:
-    """The flags before a command's name, which are those of every command that asks a server."""
+    """Declare the flags before a command's name: those of every command that calls a server."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     version = Annotated[bool, typer.Option("--version", help="Write the version.", callback=_version, is_eager=True)]
     parts = [
@@ -67,7 +67,7 @@ app.command(cls=PlainCommand)(doctor)
 
 
 def run(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the command that the arguments name, and give the exit code; what fails is told in one line."""
+    """Run the command that the arguments name and return the exit code. Failures are written in one line."""
     command = typer.main.get_command(app)
     given = sys.argv[1:] if arguments is None else list(arguments)
     # What cannot be parsed does not say how to answer.

@@ -15,7 +15,7 @@ InputArgument = Annotated[
     Optional[str],
     typer.Argument(
         metavar="INPUT",
-        help="A .csv, .jsonl, .json, .parquet or .xlsx file, also compressed; - for stdin.",
+        help="A .csv, .jsonl, .json, .parquet or .xlsx file, which may be compressed; - for stdin.",
         show_default=False,
     ),
 ]

@@ -1,4 +1,4 @@
-"""`loopai doctor`: what is configured and from where, whether the server answers, and which libraries are there."""
+"""`loopai doctor`: the configuration and its sources, whether the server answers, and installed libraries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .failures import FAILED, OK, UNREACHABLE, USAGE
 from .session import Session, shared
 
 CONNECT_SECONDS = 10.0
-"""How long the server may take to answer here: a doctor's patience is shorter than a client's."""
+"""Seconds to wait for the server; shorter than a client's default, so that the command answers soon."""
 
 _DEVELOPMENT: Final = frozenset({"all", "dev", "test"})
 _REQUIREMENT = re.compile(r"""([\w.-]+)[^;]*(?:;.*?\bextra\s*==\s*['"]([\w-]+)['"])?""")
@@ -25,9 +25,9 @@ _REQUIREMENT = re.compile(r"""([\w.-]+)[^;]*(?:;.*?\bextra\s*==\s*['"]([\w-]+)['
 
 @shared
 def doctor(session: Session) -> int:
-    """Say what is configured and from where, whether the server answers, and what is installed.
+    """Show the configuration and its sources, whether the server answers, and what is installed.
 
-    Exit code 0 if all is well, 1 if the server refuses, 2 if an option is wrong, 4 if no server answers.
+    Exit code 0 if everything works, 1 if the server refuses, 2 if an option is invalid, 4 if no server answers.
     """
     options = _options(session)
     wrong = [f"{row['error']}" for row in options.values() if "error" in row]
@@ -46,7 +46,7 @@ def doctor(session: Session) -> int:
 
 
 def _options(session: Session) -> dict[str, dict[str, Any]]:
-    """Each option's value and source; one that is wrong has `error`, and does not keep the others from being seen."""
+    """Return each option's value and source. An invalid one has `error`; the others are shown all the same."""
     from ..config import OPTIONS, resolve
     from ..exceptions import ConfigurationError
 
@@ -66,9 +66,9 @@ def _options(session: Session) -> dict[str, dict[str, Any]]:
 
 
 def _told(name: str, value: Any, secret: bool) -> Any:
-    """An option's value as plain data, without what is secret in it."""
+    """Return an option's value as plain data, without secrets."""
     if secret:
-        if isinstance(value, Mapping):  # headers: their names tell enough
+        if isinstance(value, Mapping):  # of headers, show only the names
             return sorted(value)
         return f"{len(value)} set" if isinstance(value, tuple) and value else "set" if value else None
     if isinstance(value, Mapping):
@@ -96,7 +96,7 @@ def _server(session: Session) -> tuple[dict[str, Any], int]:
             told["proxy"] = None if proxy is None else _address(proxy.address)
             health = client.get_health()
             with contextlib.suppress(NotFoundException):
-                # Health needs no key; a task does, also one that there is not.
+                # Health needs no key; reading a task does, even one that does not exist.
                 client.get_task(uuid4())
     except (ConfigurationError, ConnectionException, Failed) as error:
         told["error"] = str(error)
@@ -110,25 +110,25 @@ def _server(session: Session) -> tuple[dict[str, Any], int]:
         told["answered_in_ms"] = round(health.reply.elapsed * 1000, 1)
     well = health.status.lower() == "healthy"
     if not well:
-        told["error"] = f"the server says that it is {health.status}"
+        told["error"] = f"the server reports its status as {health.status}"
     return told, OK if well else FAILED
 
 
 def _address(url: str) -> str:
-    """The address without user and password."""
+    """Return the address without user and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _dotenv() -> dict[str, Any]:
-    """The options in the `.env` of this folder, which `LoopaiSettings` of FastAPI reads and this command does not."""
+    """Return the options in this folder's `.env`, which FastAPI's `LoopaiSettings` reads and this command does not."""
     from ..config import OPTIONS
 
     try:
         from dotenv import dotenv_values
 
         lines = dotenv_values(".env") if os.path.exists(".env") else {}
-    except ImportError:  # comes with pydantic-settings, as what reads the file does
+    except ImportError:  # installed with pydantic-settings, which reads the file
         lines = {}
     return {
         option.argument: _told(option.argument, lines[option.environment], option.secret)
@@ -138,7 +138,7 @@ def _dotenv() -> dict[str, Any]:
 
 
 def _misspelt(environ: Mapping[str, str]) -> list[str]:
-    """Environment variables that look like options, and are none."""
+    """Return environment variables that look like options but are not."""
     from ..config import OPTIONS
 
     known = [option.environment for option in OPTIONS]
@@ -152,7 +152,7 @@ def _misspelt(environ: Mapping[str, str]) -> list[str]:
 
 
 def _versions() -> dict[str, dict[str, Optional[str]]]:
-    """Installed versions: the interpreter, loopai, and what its own metadata name, by the extra that they are for."""
+    """Return installed versions: Python, loopai, and its dependencies by extra."""
     from importlib import metadata
 
     from .._version import __version__
@@ -163,7 +163,7 @@ def _versions() -> dict[str, dict[str, Optional[str]]]:
     }
     try:
         required = metadata.requires("loopai-sdk") or []
-    except metadata.PackageNotFoundError:  # run from a folder, never installed
+    except metadata.PackageNotFoundError:  # run from a folder, not installed
         required = ["httpx", "pydantic", "typer; extra == 'cli'", "rich; extra == 'cli'"]
     for line in required:
         parts = _REQUIREMENT.match(line)

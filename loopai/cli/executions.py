@@ -25,16 +25,20 @@ def execute(
         typer.Option("--input", "-i", metavar="JSON|-", help="The input as JSON, - for stdin.", show_default=False),
     ],
     version: Annotated[
-        Optional[int], typer.Option("--version", metavar="N", min=1, help="This version, not the active one.")
+        Optional[int],
+        typer.Option("--version", metavar="N", min=1, help="Version of the program, instead of the active one."),
     ] = None,
     timeout_ms: Annotated[
         Optional[int],
         typer.Option(
-            "--timeout-ms", metavar="MS", min=1, help=f"Milliseconds the program may take ({PROGRAM_TIMEOUT_MS})."
+            "--timeout-ms",
+            metavar="MS",
+            min=1,
+            help=f"Time limit for the program, in milliseconds ({PROGRAM_TIMEOUT_MS}).",
         ),
     ] = None,
     force_validation: Annotated[
-        bool, typer.Option("--force-validation", help="Have this execution validated, sampled or not.")
+        bool, typer.Option("--force-validation", help="Validate this execution even if it is not sampled.")
     ] = False,
 ) -> int:
     """Run a task's program on one input.
@@ -45,7 +49,7 @@ def execute(
         value = read_json(given, HINT)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--input") from None
-    with session.client() as client, output.waiting("Running the program; a new task's is made first"):
+    with session.client() as client, output.waiting("Running the program; for a new task, making it first"):
         result = client.execute(task, value, version, timeout_ms, force_validation, raise_on_error=False)
     if session.as_json:
         output.show_json(result)

@@ -1,4 +1,4 @@
-"""What a command's failure is to the shell: an exit code, and one line on stderr."""
+"""A command's failure: an exit code, and one line on stderr."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import typer
 
 OK = 0
 FAILED = 1
-"""The operation failed: the program's error, something not found, an input refused."""
+"""The operation failed: an error of the program, something not found, a rejected input."""
 USAGE = 2
-"""Usage or configuration; the code that shells and click use."""
+"""Usage or configuration; the same code as shells and click."""
 UNREACHABLE = 4
 """No reply, or none in time."""
 INTERRUPTED = 130
-"""128 and SIGINT, as shells have it."""
+"""128 + SIGINT, as in shells."""
 
-# Typer has click within itself since 0.26 and depended on it before: either way its own exceptions lead there.
+# Typer includes click since 0.26 and depended on it before: its exceptions' base class works for both.
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class Failed(Exception):
-    """A command has failed; the message is its one line."""
+    """A command failed. The message is its line on stderr."""
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(message)
@@ -29,14 +29,14 @@ class Failed(Exception):
 
 
 def usage_line(error: Any) -> str:
-    """A usage error of Typer's as one line that says where help is."""
+    """Return a usage error of Typer as one line that says where to find help."""
     context: Optional[typer.Context] = error.ctx
     path = context.command_path if context is not None else "loopai"
     return f"{error.format_message().rstrip('.')} (see: {path} --help)"
 
 
 def exit_code_of(error: Exception) -> int:
-    """The exit code for what a call of the client raised. Raises `error` again where it is none of ours."""
+    """Return the exit code for an exception of the client. Raises `error` again if it is not one of ours."""
     from ..exceptions import ConfigurationError, ConnectionException, LoopaiException
 
     if isinstance(error, Failed):

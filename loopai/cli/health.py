@@ -1,4 +1,4 @@
-"""`loopai health`: what the server says of itself."""
+"""`loopai health`: the health that the server reports."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .session import Session, shared
 @shared
 def health(
     session: Session,
-    detailed: Annotated[bool, typer.Option("--detailed", help="Each of its components, too.")] = False,
+    detailed: Annotated[bool, typer.Option("--detailed", help="Also show each component.")] = False,
 ) -> int:
-    """Ask the server whether it is well.
+    """Show whether the server is healthy.
 
-    Exit code 0 if it is, 1 if it says that it is not, 4 if it does not answer. Asks once.
+    Exit code 0 if it is, 1 if it is not, 4 if it does not answer. Sends one request, without retries.
     """
     with session.client(max_retries=0) as client, output.waiting("Asking the server"):
         report = client.get_detailed_health() if detailed else client.get_health()

@@ -1,4 +1,4 @@
-"""Where commands write: JSON and tables to stdout, one line for what went wrong to stderr."""
+"""Output of commands: JSON and tables on stdout, one line for each error on stderr."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 UNBOUNDED = 10_000
-"""Columns where there is no terminal: whatever reads the output wants whole lines."""
+"""Columns without a terminal: programs that read the output need whole lines."""
 
 PATIENCE = 0.4
-"""Seconds before a terminal is told what is waited for: below it nobody has begun to wonder."""
+"""Seconds before a terminal shows what the command waits for."""
 
 
 def show_json(value: Any) -> None:
@@ -35,19 +35,19 @@ def show(*parts: RenderableType) -> None:
 
 
 def show_raw(text: str) -> None:
-    """Write a text as it is, for whatever reads it; its end is a line's end. A terminal is not commanded by it."""
+    """Write a text unchanged, ended by a line break. Control characters are not written to a terminal."""
     if sys.stdout.isatty():
         text = shown(text)
     _write(sys.stdout, text if text.endswith("\n") else text + "\n")
 
 
 def tell(*parts: RenderableType) -> None:
-    """Write to stderr what is for people alone."""
+    """Write a message for people to stderr."""
     _print(sys.stderr, parts)
 
 
 def complain(text: str, code: int, *, as_json: bool = False) -> None:
-    """Write to stderr, in one line, what went wrong; as JSON with the exit code."""
+    """Write an error to stderr, in one line; as JSON with the exit code."""
     if as_json:
         _write(sys.stderr, failure(code, text, as_json=True) + "\n")
         return
@@ -57,7 +57,7 @@ def complain(text: str, code: int, *, as_json: bool = False) -> None:
 
 
 def facts(rows: Iterable[tuple[str, object]], title: Optional[str] = None) -> Table:
-    """A table of names and values; a row whose value is `None` is left out."""
+    """Return a table of names and values, without rows whose value is `None`."""
     from rich.table import Table
     from rich.text import Text
 
@@ -73,7 +73,7 @@ def facts(rows: Iterable[tuple[str, object]], title: Optional[str] = None) -> Ta
 def listing(
     columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Iterable[object]], title: Optional[str] = None
 ) -> Table:
-    """A table with a row for each thing; `columns` maps headings to what Rich is told of each column."""
+    """Return a table with a row for each item; `columns` maps headings to Rich's options for columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -95,22 +95,22 @@ def listing(
 
 
 def state(word: str, good: bool) -> Text:
-    """A word in green or red."""
+    """Return a word in green or red."""
     from rich.text import Text
 
     return Text(shown(word), style="green" if good else "red")
 
 
 def width() -> int:
-    """Columns of the output."""
+    """Return the number of columns of the output."""
     return _console(sys.stdout).width
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[Callable[[str], None]]:
-    """Say on a terminal what is waited for, while it lasts; nothing elsewhere, nor where it is quick.
+    """Show on a terminal what the command waits for. Writes nothing elsewhere, or if the wait is short.
 
-    Gives a function that tells the stage: from then on a bar with the time beside it.
+    The function that it gives shows the stage, from then on with a bar and the time.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda stage: None
@@ -167,18 +167,18 @@ def _print(stream: Optional[TextIO], parts: Iterable[RenderableType]) -> None:
     console = _console(stream)
     with console.capture() as written:
         for part in parts:
-            # Sentences are the terminal's to wrap: a line stays one line to whoever copies it.
+            # The terminal wraps sentences, so that a copied line stays one line.
             console.print(part, soft_wrap=isinstance(part, (str, Text)))
-    # Rich fills lines up to the table's width, which whoever copies them would copy, too.
+    # Rich pads lines to the table's width, and the padding would be copied too.
     _write(stream, "".join(f"{line.rstrip()}\n" for line in written.get().split("\n")[:-1]))
 
 
 def _write(stream: Optional[TextIO], text: str) -> None:
-    """Write all of it now, so that what goes wrong goes wrong here. A reader who has left is no failure.
+    """Write and flush, so that errors are raised here. A closed pipe is not an error.
 
-    Raises `Failed` where the output cannot be written (a full disk).
+    Raises `Failed` if the output cannot be written (a full disk).
     """
-    if stream is None:  # closed before the process began
+    if stream is None:  # closed before the process started
         return
     if not _is_utf8(stream):
         text = text.encode(stream.encoding or "ascii", "backslashreplace").decode(stream.encoding or "ascii")
@@ -193,7 +193,7 @@ def _write(stream: Optional[TextIO], text: str) -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let what is buffered, and what may follow, go nowhere: the interpreter writes it out at its end."""
+    """Discard buffered and further output, which the interpreter would write when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

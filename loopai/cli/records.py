@@ -1,4 +1,4 @@
-"""`loopai executions`: what the embedded server recorded, listed, exported and deleted by age."""
+"""`loopai executions`: list, export and delete the executions that the embedded server recorded."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from ..shell.text import json_text, shown
 from . import output
 from .failures import OK, USAGE, Failed
 from .help import PlainCommand, PlainGroup
-from .session import Session, TaskArgument, shared
+from .session import Session, TaskArgument, among, shared
 
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
     from ..models import ExecutionRecord
 
 PAGE = 1000
-"""Executions in one request: the most that the server gives."""
+"""Executions per request: the most that the server returns."""
+
+STATUSES: Final = ("success", "error")
 
 COLUMNS: Final[Mapping[str, Mapping[str, Any]]] = {
     "executed": {"no_wrap": True},
@@ -31,7 +33,13 @@ COLUMNS: Final[Mapping[str, Mapping[str, Any]]] = {
 app = typer.Typer(cls=PlainGroup, help="List, export and delete recorded executions (embedded server).")
 StatusOption = Annotated[
     Optional[str],
-    typer.Option("--status", metavar="success|error", help="Only those that ended so.", show_default=False),
+    typer.Option(
+        "--status",
+        metavar="success|error",
+        help="Only executions with this status.",
+        show_default=False,
+        autocompletion=among(STATUSES),
+    ),
 ]
 
 
@@ -45,11 +53,11 @@ def executions(context: typer.Context) -> None:
 def list_(
     session: Session,
     task: TaskArgument,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=PAGE, help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=PAGE, help="Most executions to list.")] = 20,
     status: StatusOption = None,
 ) -> int:
     """List a task's recorded executions, newest first."""
-    with session.client() as client, output.waiting("Asking for executions"):
+    with session.client() as client, output.waiting("Reading executions"):
         found = client.list_executions(task, limit, status=_checked(status))
     if session.as_json:
         output.show_json([record.model_dump(mode="json") for record in found])
@@ -97,7 +105,7 @@ def delete(
 
 
 def _every(client: SyncLoopaiClient, task: str, status: Optional[str]) -> Iterator[ExecutionRecord]:
-    """All executions, page by page: they may be more than one reply, or this process, can hold."""
+    """Yield all executions, page by page: there may be too many for one reply or for memory."""
     before: Optional[str] = None
     while True:
         page = client.list_executions(task, PAGE, before, status)
@@ -108,7 +116,7 @@ def _every(client: SyncLoopaiClient, task: str, status: Optional[str]) -> Iterat
 
 
 def _checked(status: Optional[str]) -> Optional[str]:
-    if status not in {None, "success", "error"}:
+    if status not in {None, *STATUSES}:
         raise Failed(f"--status must be success or error, not {status!r}", USAGE)
     return status
 

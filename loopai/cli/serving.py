@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ..language_model import LanguageModel
 
 DATA = ".loopai"
-"""The data folder where none is named, in the current folder: a server that forgot its tasks would surprise."""
+"""The default data folder, in the current folder: a server should not forget its tasks."""
 
-# A supervisor's SIGTERM is a request that succeeds; Ctrl-C is an interruption, as in every command.
+# SIGTERM from a supervisor is success; Ctrl-C is an interruption, as in every command.
 _CODES: Final[Mapping[int, int]] = {signal.SIGTERM: OK, signal.SIGINT: INTERRUPTED}
 
 
@@ -37,35 +37,35 @@ def serve(
         int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8080,
     data: Annotated[
-        str, typer.Option("--data", metavar="DIR", help="Folder that keeps tasks, programs and executions.")
+        str, typer.Option("--data", metavar="DIR", help="Folder for tasks, programs and executions.")
     ] = DATA,
     temporary: Annotated[
-        bool, typer.Option("--temporary", help="Keep nothing: the data goes when the server ends.")
+        bool, typer.Option("--temporary", help="Keep data in memory only; it is lost when the server stops.")
     ] = False,
     api_key: Annotated[
         Optional[str],
         typer.Option(
-            "--api-key", metavar="KEY", help="Key that requests must bear (LOOPAI_API_KEY).", show_default=False
+            "--api-key", metavar="KEY", help="Key that requests must have (LOOPAI_API_KEY).", show_default=False
         ),
     ] = None,
     no_check_inputs: Annotated[
-        bool, typer.Option("--no-check-inputs", help="Run inputs that do not fit their task's schema, too.")
+        bool, typer.Option("--no-check-inputs", help="Also run inputs that do not fit the task's schema.")
     ] = False,
     rate_limit: Annotated[
         Optional[int],
-        typer.Option("--rate-limit", metavar="N", min=1, help="Requests a minute for each path and client address."),
+        typer.Option("--rate-limit", metavar="N", min=1, help="Most requests per minute, path and client address."),
     ] = None,
     api_key_file: Annotated[
         Optional[str],
-        typer.Option("--api-key-file", metavar="FILE", help="File that holds the key.", show_default=False),
+        typer.Option("--api-key-file", metavar="FILE", help="File that contains the key.", show_default=False),
     ] = None,
     allowed_host: Annotated[
         Optional[list[str]],
         typer.Option(
             "--allowed-host",
             metavar="NAME",
-            help="Name under which the server may be asked, besides localhost, "
-            "addresses and --host; * for any. May be repeated.",
+            help="Host name that requests may use, besides localhost, "
+            "IP addresses and --host; * for any. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -74,7 +74,7 @@ def serve(
         typer.Option(
             "--trusted-proxy",
             metavar="ADDRESS",
-            help="Proxy whose X-Real-IP is believed. May be repeated.",
+            help="Proxy whose X-Real-IP header is trusted. May be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -83,25 +83,29 @@ def serve(
         typer.Option(
             "--cors-origin",
             metavar="ORIGIN",
-            help="Site whose pages may ask the server. May be repeated.",
+            help="Site whose pages may call the server. May be repeated.",
             show_default=False,
         ),
     ] = None,
     check_outputs: Annotated[
         str,
-        typer.Option("--check-outputs", metavar="off|warn|reject", help="Outputs that do not fit their task's schema."),
+        typer.Option(
+            "--check-outputs",
+            metavar="off|warn|reject",
+            help="What to do with outputs that do not fit the task's schema.",
+        ),
     ] = "warn",
     record: Annotated[
-        str, typer.Option("--record", metavar="all|failures|none", help="Executions that are kept.")
+        str, typer.Option("--record", metavar="all|failures|none", help="Which executions to keep.")
     ] = "all",
     keep_days: Annotated[
         Optional[float],
-        typer.Option("--keep-days", metavar="DAYS", help="Delete executions after this time.", show_default=False),
+        typer.Option("--keep-days", metavar="DAYS", help="Delete executions after so many days.", show_default=False),
     ] = None,
     request_timeout: Annotated[
-        float, typer.Option("--request-timeout", metavar="SECONDS", help="Time that a request may take to arrive.")
+        float, typer.Option("--request-timeout", metavar="SECONDS", help="Time limit for receiving a request.")
     ] = 30.0,
-    legacy: Annotated[bool, typer.Option("--legacy", help="Answer every caller as the SDKs 0.1.0 expect it.")] = False,
+    legacy: Annotated[bool, typer.Option("--legacy", help="Answer all clients in the form of SDK 0.1.0.")] = False,
     llm_model: Annotated[
         Optional[str],
         typer.Option(
@@ -127,7 +131,7 @@ def serve(
             metavar="N",
             min=0,
             max=30,
-            help="Most examples of a task that it is shown (LOOPAI_LLM_EXAMPLES).",
+            help="Most examples of a task that are sent to it (LOOPAI_LLM_EXAMPLES).",
             show_default=False,
         ),
     ] = None,
@@ -136,7 +140,7 @@ def serve(
         typer.Option(
             "--generator",
             metavar="URL",
-            help="Service that writes programs, asked as POST URL/generate; tasks and examples are sent to it.",
+            help="Service that writes programs (POST URL/generate); tasks and examples are sent to it.",
             show_default=False,
         ),
     ] = None,
@@ -148,18 +152,18 @@ def serve(
 ) -> int:
     """Run the embedded server until Ctrl-C or SIGTERM.
 
-    Tasks, programs and executions are kept in the folder .loopai, unless --data names another.
+    Tasks, programs and executions are kept in the folder .loopai; choose another with --data.
     """
     from .. import local
 
     before = flags_given(context)
     unused = sorted(before.keys() - {"api_key"})
     if unused:
-        raise Failed(f"serve asks no server, so it takes no --{unused[0].replace('_', '-')}", USAGE)
+        raise Failed(f"serve calls no server and has no option --{unused[0].replace('_', '-')}", USAGE)
     as_json = as_json or bool(context.find_root().params.get("as_json"))
     given = before.get("api_key") if api_key is None else api_key
     if given is not None and api_key_file is not None:
-        raise Failed("--api-key and --api-key-file exclude each other: give one of them", USAGE)
+        raise Failed("--api-key and --api-key-file exclude each other: pass one of them", USAGE)
     if api_key_file is None and given is None and "LOOPAI_API_KEY" not in os.environ:
         api_key_file = os.environ.get("LOOPAI_API_KEY_FILE") or None
     key = None if api_key_file is not None else _key(given)
@@ -186,12 +190,12 @@ def serve(
             "Ctrl-C ends it.",
         )
 
-    # uvicorn tells each step of its start in several lines; here only what goes wrong is news.
+    # uvicorn logs each step of its start; only errors matter here.
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    # uvicorn ends in order at either signal, and then raises it again, for these.
+    # uvicorn shuts down at either signal and then raises it again, for these handlers.
     earlier = {number: signal.getsignal(number) for number in _CODES}
     for number, handler in earlier.items():
-        if handler is not signal.SIG_IGN:  # as SIGINT is in the background of a script
+        if handler is not signal.SIG_IGN:  # as SIGINT is for background jobs of a script
             signal.signal(number, _ended)
     try:
         local.serve(
@@ -226,7 +230,7 @@ def serve(
 
 
 class _Ended(BaseException):
-    """A signal has come, and the server has ended in order; no error, so that nothing takes it for one."""
+    """The server was stopped by a signal and shut down properly. Not an `Exception`, so that no handler catches it."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
@@ -242,7 +246,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _key(given: Optional[str]) -> Optional[str]:
-    """The key, checked and looked for where the client looks for it, so that both agree."""
+    """Return the key, checked and read from the same places as the client's."""
     from ..config import NOT_GIVEN, resolve
 
     name = "LOOPAI_API_KEY"
@@ -252,7 +256,7 @@ def _key(given: Optional[str]) -> Optional[str]:
 
 
 def _language_model(**given: Any) -> Optional[LanguageModel]:
-    """The model of flags and environment, by the table of the client's options."""
+    """Return the language model from flags and environment, by the client's table of options."""
     from ..config import NOT_GIVEN, resolve
 
     environ = {name: text for name, text in os.environ.items() if name.startswith("LOOPAI_LLM_")}
@@ -261,7 +265,7 @@ def _language_model(**given: Any) -> Optional[LanguageModel]:
 
 
 def _asked(model: Optional[LanguageModel], generator: Optional[str]) -> list[tuple[str, str]]:
-    """What leaves this machine, if anything does."""
+    """Return what is sent to other hosts, if anything."""
     if model is not None:
         shown = f"and up to {model.examples} of their examples " if model.examples else ""
         return [("language model", f"{model.model}: descriptions, schemas {shown}are sent to {model.host}")]
@@ -282,13 +286,13 @@ def _without_key(host: str) -> str:
     except ValueError:
         private = host == "localhost"
     if private:
-        return "none: every user and program of this machine can use the server (--api-key KEY)"
-    return "none: whoever reaches this address can run and change tasks (--api-key KEY)"
+        return "none: every user and program on this machine can use the server (--api-key KEY)"
+    return "none: anyone who can reach this address can run and change tasks (--api-key KEY)"
 
 
 def _not_listening(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} of {host} is taken: name another with --port, or --port 0 for one that is free"
+        return f"port {port} of {host} is in use; choose another with --port, or a free one with --port 0"
     if error.errno == errno.EACCES:
-        return f"port {port} of {host} is not allowed to you: name one from 1024 up with --port"
+        return f"no permission to use port {port} of {host}; choose one from 1024 up with --port"
     return f"cannot listen on {host} port {port}: {error.strerror or error}"

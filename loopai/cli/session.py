@@ -1,4 +1,4 @@
-"""What the commands that ask a server share: the client's options, `--json`, the client, and the task that is meant."""
+"""What commands that call a server share: the client's options, `--json`, the client, and the task argument."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ METAVARS: Final[Mapping[str, str]] = {
     "local": "DIR",
     "validate_inputs": "",
 }
-"""The client's options that are flags here, and what their values are called; one without a value is a switch.
+"""The client's options that have flags, with their metavars; one without a metavar is a switch.
 
-The environment has them all.
+All options can be set in the environment.
 """
 
 
 COMPLETION_SECONDS = 1.0
-"""How long a shell's completion waits for the names of tasks."""
+"""Seconds that a shell's completion waits for task names."""
 
 
 def _task_names(incomplete: str) -> list[str]:
-    """The names of tasks for the shell's completion; none where no server answers at once."""
+    """Return task names for the shell's completion; none if no server answers in time."""
     from ..client import SyncLoopaiClient
     from ..exceptions import ConfigurationError, LoopaiException
 
@@ -56,10 +56,10 @@ def _task_names(incomplete: str) -> list[str]:
 
 TaskArgument = Annotated[
     str,
-    typer.Argument(metavar="TASK", help="Its id, or its name.", show_default=False, autocompletion=_task_names),
+    typer.Argument(metavar="TASK", help="The task's id or name.", show_default=False, autocompletion=_task_names),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Answer in JSON on stdout; `batch` writes JSON lines on stderr instead.")
+    bool, typer.Option("--json", help="Write JSON to stdout; `batch` writes JSON lines to stderr instead.")
 ]
 
 
@@ -85,17 +85,17 @@ FLAGS: Final[Mapping[str, Any]] = _flags()
 
 @dataclass
 class Session:
-    """How one command was told to reach the server, and to speak."""
+    """How one command reaches the server, and whether it writes JSON."""
 
     arguments: dict[str, Any] = field(default_factory=dict, repr=False)
     as_json: bool = False
 
     @contextmanager
     def client(self, **defaults: Any) -> Iterator[SyncLoopaiClient]:
-        """The client that the command line and the environment describe; `defaults` stand behind both.
+        """Open the client that command line and environment describe; `defaults` apply after both.
 
-        Raises `ConfigurationError` for options that are wrong, and `Failed` with what to do where no server is at the
-        address that nobody chose.
+        Raises `ConfigurationError` for invalid options, and `Failed`, with what to do, if no server answers at the
+        default address.
         """
         from ..client import SyncLoopaiClient
         from ..exceptions import ConnectionException
@@ -112,21 +112,21 @@ class Session:
 
 
 def flags_given(context: typer.Context) -> dict[str, Any]:
-    """The client's options among the flags before the command's name."""
+    """Return the client's options among the flags before the command's name."""
     before = context.find_root().params
     return {name: before[name] for name in FLAGS if before.get(name) is not None}
 
 
 def shared(run: Callable[..., Any]) -> Callable[..., Any]:
-    """A command of a function of a `Session` and parameters of its own: it also takes the options of the client.
+    """Make a command of a function that takes a `Session` and its own parameters, by adding the client's options.
 
-    A flag after the command's name beats one before it.
+    A flag after the command's name takes precedence over one before it.
     """
     return with_flags(())(run)
 
 
 def with_flags(flags: Iterable[inspect.Parameter]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """As `shared`, for a function that also takes `flags`, by their names."""
+    """Like `shared`, for a function that also takes `flags` by name."""
 
     def made(run: Callable[..., Any]) -> Callable[..., Any]:
         _, *own = [part for part in _parameters(run) if part.kind != inspect.Parameter.VAR_KEYWORD]
@@ -151,7 +151,7 @@ def with_flags(flags: Iterable[inspect.Parameter]) -> Callable[[Callable[..., An
 
 
 def parameters(flags: Iterable[Flag]) -> list[inspect.Parameter]:
-    """Return Typer's parameters, one for each flag of a table; one without a spelling is a required argument."""
+    """Return Typer's parameters for the flags of a table. A flag without a spelling is a required argument."""
     made = []
     for flag in flags:
         info, default = flag.info, False if flag.switch else None
@@ -159,14 +159,15 @@ def parameters(flags: Iterable[Flag]) -> list[inspect.Parameter]:
         if flag.flags:
             said: Any = typer.Option(
                 *flag.flags,
-                autocompletion=_among(info.choices) if info.choices else None,
+                autocompletion=among(info.choices) if info.choices else None,
                 metavar=None if flag.switch else info.metavar,
                 help=info.help,
                 show_default=False,
                 rich_help_panel=info.group or None,
             )
         else:
-            said = typer.Argument(metavar=info.metavar, help=info.help, show_default=False)
+            names = _task_names if info.metavar == "TASK" else None
+            said = typer.Argument(metavar=info.metavar, help=info.help, show_default=False, autocompletion=names)
             kind, default = str, inspect.Parameter.empty  # type: ignore[assignment]  # required
         made.append(
             inspect.Parameter(
@@ -176,24 +177,25 @@ def parameters(flags: Iterable[Flag]) -> list[inspect.Parameter]:
     return made
 
 
-def _among(choices: Sequence[str]) -> Callable[[str], list[str]]:
+def among(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return the shell's completion of an option that takes one of some words."""
     return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
 
 
 def resolved(run: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with annotations that Typer can read on Python 3.9, where it does not resolve them."""
+    """Return the function with evaluated annotations, which Typer needs on Python 3.9."""
     return declared(run, _parameters(run))
 
 
 def declared(run: Callable[..., Any], parts: Sequence[inspect.Parameter]) -> Callable[..., Any]:
-    """The function, which from now on says that it has these parameters."""
+    """Give the function a signature with these parameters, and return it."""
     run.__signature__ = inspect.Signature(parts)  # type: ignore[attr-defined]  # what `inspect.signature` reads
     run.__annotations__ = {part.name: part.annotation for part in parts}
     return run
 
 
 def _parameters(run: Callable[..., Any]) -> list[inspect.Parameter]:
-    # Not of the function itself: before Python 3.11 a default of None would hide what is annotated in an Optional.
+    # Not of the function itself: before Python 3.11, a default of None wraps the annotation in Optional.
     bare = SimpleNamespace(__annotations__=run.__annotations__)
     hints = get_type_hints(bare, run.__globals__, include_extras=True)
     return [part.replace(annotation=hints[name]) for name, part in inspect.signature(run).parameters.items()]

@@ -16,12 +16,12 @@ from .session import Session, parameters, with_flags
 if TYPE_CHECKING:
     from ..models import Task
 
-app = typer.Typer(cls=PlainGroup, help="Create tasks, look at them and at their programs.")
+app = typer.Typer(cls=PlainGroup, help="Create tasks, and show them and their programs.")
 
 
 @app.callback(invoke_without_command=True)
 def tasks(context: typer.Context) -> None:
-    """Create tasks, look at them and at their programs."""
+    """Create tasks, and show them and their programs."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
 

@@ -1,1 +1,1 @@
-"""What commands of `loopai` and of `manage.py` share: options, signals, exit codes, what they say."""
+"""What the commands of `loopai` and `manage.py` share: options, signals, exit codes, messages."""

@@ -1,6 +1,6 @@
-"""A whole batch command, from checked options to exit code. Flags are parsed by `loopai` and `manage.py`.
+"""A batch command, from checked options to the exit code. `loopai` and `manage.py` parse the flags.
 
-`BatchCommand` is what all of them share, wherever rows come from and go to; `FileCommand` is `loopai batch`.
+`BatchCommand` is the base of all batch commands; `FileCommand` is `loopai batch`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ __all__ = [
 ]
 
 PLANNED = 3
-"""Rows that `--dry-run` shows, beside the first that would fail."""
+"""Rows that `--dry-run` shows, in addition to the first that would fail."""
 
 CHECKED = 1000
 """Rows that `--dry-run` checks against the task's input schema."""
@@ -92,7 +92,7 @@ def run_command(
     stdout: Optional[IO[bytes]] = None,
     stderr: Optional[TextIO] = None,
 ) -> int:
-    """Run a batch as the options say, and give the exit code.
+    """Run a batch as the options say, and return the exit code.
 
     0 all rows ok · 1 finished with failed rows · 2 usage or configuration · 3 stopped by `max_errors` · 4 the server
     cannot be reached · 130 / 143 interrupted by SIGINT / SIGTERM, resumable. Rows go to `options.output` (to `stdout`
@@ -116,16 +116,16 @@ def run_command(
 
 
 def refuse(error: OptionError, as_json: bool, stderr: Optional[TextIO] = None) -> int:
-    """Tell what is wrong with options before there is a command of them, and give its exit code."""
+    """Write an error about options, before a command is made of them, and return its exit code."""
     text = failure(USAGE, spelled(error, in_shell), as_json=as_json)
-    print(text, file=stderr or sys.stderr, flush=True)  # the command's own voice
+    print(text, file=stderr or sys.stderr, flush=True)  # the command's own output
     return USAGE
 
 
 class BatchCommand:
-    """What every batch command shares: its voice, signals, progress, summary, report and exit code.
+    """What every batch command shares: messages, signals, progress, summary, report and exit code.
 
-    It speaks on `stderr`, by default the process's, where lines come above a bar that is being drawn.
+    It writes to `stderr`, by default the process's, where lines appear above a progress bar.
     """
 
     def __init__(self, options: CommandOptions, client: SyncLoopaiClient, stderr: Optional[TextIO] = None) -> None:
@@ -136,8 +136,8 @@ class BatchCommand:
 
     @property
     def stderr(self) -> TextIO:
-        """Where it speaks."""
-        # Looked up each time: while a bar is drawn, Rich has a stream of its own there, which writes above the bar.
+        """Where messages are written."""
+        # Looked up each time: while a bar is drawn, Rich replaces sys.stderr by a stream that writes above the bar.
         return self._stderr if self._stderr is not None else sys.stderr
 
     def check(self) -> None:
@@ -146,16 +146,16 @@ class BatchCommand:
             check_report(self._shared.report)
 
     def say(self, text: str) -> None:
-        """Tell people; with `--json`, the line is an object with the text as its `message`."""
+        """Write a message for people; with `--json`, an object with the text as its `message`."""
         self._write(message_line(text) if self._shared.json else text)
 
     def _write(self, line: str) -> None:
-        # Rows continue where nobody hears of them any more, as after `2>&1 | head`.
+        # The run continues when nobody reads its messages any more, as after `2>&1 | head`.
         with contextlib.suppress(BrokenPipeError):
-            print(line, file=self.stderr, flush=True)  # the command's own voice
+            print(line, file=self.stderr, flush=True)  # the command's own output
 
     def fail(self, code: int, text: str) -> int:
-        """Tell an error, and give its exit code."""
+        """Write an error, and return its exit code."""
         self._write(failure(code, text, as_json=self._shared.json))
         return code
 
@@ -170,14 +170,14 @@ class BatchCommand:
         return ALL_OK
 
     def watchers(self, progress: Optional[str] = None) -> list[Any]:
-        """What shows how the run goes, as `--progress` (or `progress`) says; `carry_out` puts it away."""
+        """Return what shows progress, as `--progress` (or `progress`) says; `carry_out` closes it."""
         kind = progress or self._shared.progress
         made = watcher_for("json" if self._shared.json and kind in {"auto", "plain"} else kind, self.stderr)
         self._drawn += [watcher for watcher in made if isinstance(watcher, ProgressBar)]
         return made
 
     def plan(self, task: str, source: str, rows: Optional[int], chunk_size: int, max_in_flight: int) -> None:
-        """Say what a run would send."""
+        """Write what a run would send."""
         number = "? rows" if rows is None else counted(rows, "row")
         self.say(f"Task {task} at {self.client.base_url}: {source}, {number}")
         if rows is not None:
@@ -187,7 +187,7 @@ class BatchCommand:
             )
 
     def show(self, rows: Iterable[Row], task: str) -> int:
-        """Say what the first rows would be sent as and whether they fit the task, and give a dry run's exit code."""
+        """Write the input of the first rows and whether they fit the task, and return a dry run's exit code."""
         check = self._input_check(task)
         shown = bad = seen = 0
         for row in islice(rows, CHECKED if check is not None else PLANNED):
@@ -207,7 +207,7 @@ class BatchCommand:
         return FAILED_ROWS if bad else ALL_OK
 
     def _input_check(self, task: str) -> Optional[InputCheck]:
-        """What rows are checked with; `None`, and why in words, where they cannot be."""
+        """Return the check of rows; `None`, with a message, if they cannot be checked."""
         try:
             from ..programs.input_check import InputCheck, SchemaTooLarge
         except ImportError:
@@ -220,11 +220,11 @@ class BatchCommand:
             return None
 
     def carry_out(self, work: Callable[[Stop], CommandResult], *, go_on: str = TO_RESUME) -> int:
-        """Do the work with signals heeded, say how it ended, and give the exit code.
+        """Do the work while handling signals, write how it ended, and return the exit code.
 
-        The first SIGINT or SIGTERM asks the work to stop, which then ends as ever; a second ends it where it stands,
-        and `go_on` says what can be done then. Raises what the work raises, and `OutputError` for the report, once
-        the summary was said.
+        The first SIGINT or SIGTERM stops the work, which then ends as usual. The second one ends it at once, and
+        `go_on` says how to continue. Raises what the work raises, and `OutputError` for the report after the summary
+        was written.
         """
         stop = Stop(self._shared.grace)
         try:
@@ -258,7 +258,7 @@ class BatchCommand:
         return ending.exit_code(came)
 
     def _tell(self, ending: CommandResult) -> None:
-        """The summary, as lines or as JSON."""
+        """Write the summary, as lines or as JSON."""
         summary = ending.summary
         if self._shared.json:
             self._write(json.dumps({"summary": {**summary.to_dict(), **ending.members}}, ensure_ascii=False))
@@ -273,14 +273,14 @@ class BatchCommand:
 
 
 class FileCommand(BatchCommand):
-    """`loopai batch`: rows of a file, or of standard input, into another."""
+    """`loopai batch`: runs the rows of a file or of standard input."""
 
     def __init__(self, options: CommandOptions, client: SyncLoopaiClient, stderr: Optional[TextIO] = None) -> None:
         super().__init__(options, client, stderr)
         self.options = options
 
     def run(self, stdin: Optional[IO[bytes]], stdout: Optional[IO[bytes]]) -> int:
-        """Do it, and give the exit code. Raises `ConfigurationError`, `OutputError` and `LoopaiException`."""
+        """Run, and return the exit code. Raises `ConfigurationError`, `OutputError` and `LoopaiException`."""
         options = self.options
         self.check()
         if options.input in {None, "-"} and stdin is None and sys.stdin is None:
@@ -303,7 +303,7 @@ class FileCommand(BatchCommand):
         output: Union[str, IO[bytes]] = options.output or "-"
         if to_stdout:
             output = stdout if stdout is not None else open(sys.stdout.fileno(), "wb", 0, closefd=False)  # noqa: SIM115
-        # Rows and progress on one terminal would be drawn over each other.
+        # Rows and a progress bar on the same terminal would overwrite each other.
         quiet = to_stdout and options.progress == "auto" and self.stderr.isatty()
         watched = replace(options, watchers=self.watchers("none" if quiet else None))
         run = prepare(task_id, source, watched, output=output, report=options.report is not None)
@@ -314,7 +314,7 @@ class FileCommand(BatchCommand):
             run.close()
 
     def check_version(self, task_id: str, version: int) -> None:
-        """See that the task has that version: without it every single row would fail."""
+        """Check that the task has that version: without it every row would fail."""
         try:
             self.client.get_artifact(task_id, version)
         except NotFoundException as error:
@@ -326,7 +326,7 @@ class FileCommand(BatchCommand):
             ) from None
 
     def dry_run(self, source: FileSource) -> int:
-        """Say what a run would do, and send nothing."""
+        """Write what a run would do, and send nothing."""
         options = self.options
         mapping, _ = mapping_of(source, options)
         key = cast("Optional[str]", options.key)
@@ -340,7 +340,7 @@ class FileCommand(BatchCommand):
         return code
 
     def perform(self, run: Run) -> int:
-        """Run, and say how it went."""
+        """Run, and write how it ended."""
         checkpoint = run.checkpoint
         if run.finished_before and checkpoint is not None:
             return self.finished(run, checkpoint.name)
@@ -355,7 +355,7 @@ class FileCommand(BatchCommand):
         def work(stop: Stop) -> CommandResult:
             driver = Driver(lambda _: run, batch_sender(self.client), stop, raises=False)
             summary = perform(driver)
-            # Not the journal of before: one that rows were dropped from is another.
+            # Not the earlier journal: dropping rows replaces it.
             kept = checkpoint.journal if checkpoint is not None else None
             errors = run.statistics.errors if kept is None else kept.errors
             result = CommandResult(summary, run.snapshot(), errors, run.scheduler.error)
@@ -364,7 +364,7 @@ class FileCommand(BatchCommand):
         return self.carry_out(work, go_on=go_on)
 
     def finished(self, run: Run, name: str) -> int:
-        """There is nothing to send; accuracy and report are made of the rows that are there."""
+        """Nothing is left to send. Make accuracy and report from the existing rows."""
         options = self.options
         if not options.json:
             self.say(f"{name} is finished already: nothing was sent.")
@@ -374,7 +374,7 @@ class FileCommand(BatchCommand):
 
 
 def find_task(client: SyncLoopaiClient, task: str) -> Task:
-    """The task of that id or name. Raises `ConfigurationError` where the server has none or looks up no names."""
+    """Return the task of that id or name. Raises `ConfigurationError` if it cannot be found."""
     try:
         return client.get_task(task)
     except NotFoundException as error:

@@ -1,4 +1,4 @@
-"""A client whose batches run in this process instead of on the server. The programs are loaded by `loopai.edge`."""
+"""A client whose batches run in this process instead of on the server. `loopai.edge` loads the programs."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..edge import SyncEdgeProgram, program_pool
 
 
 def at_edge(client: SyncLoopaiClient) -> SyncLoopaiClient:
-    """Return a client with the options of `client` whose batches run in this process: what `--edge` runs on.
+    """Return a client with the options of `client` whose batches run in this process, for `--edge`.
 
-    Everything else goes over the connections of `client`, which closing this client leaves open. Raises
-    `ConfigurationError` where the sandbox is not installed.
+    Other calls use the connections of `client`; closing this client does not close them. Raises
+    `ConfigurationError` if the sandbox is not installed.
     """
     program_pool()
     options = {option.argument: getattr(client.config, option.argument) for option in OPTIONS}
-    # Its hooks are the client's, those of telemetry among them; the embedded server is reached through the client. A
-    # program at the edge checks its inputs itself.
+    # The client's hooks include those of telemetry; an embedded server is reached through the client. A program
+    # at the edge checks its inputs itself.
     options.update(transport=EdgeTransport(client), local=False, telemetry=False, validate_inputs=False)
     return SyncLoopaiClient(**options, hooks=client.hooks)
 
 
 class EdgeTransport:
-    """A transport that runs batches here and passes everything else on to a client's own, which stays the client's."""
+    """A transport that runs batches here and passes everything else on to a client's transport."""
 
     has_programs = True
     """What runs here has been made before: no execution has the server make one."""
@@ -78,14 +78,14 @@ class EdgeTransport:
         with self._lock:
             program = self._programs.get((task_id, version))
         if program is None:
-            # Loading twice by two threads at once costs a request and harms nothing.
+            # If two threads load at the same time, that costs one request.
             program = self._client.load_program(task_id, version)
             with self._lock:
                 self._programs[task_id, version] = program
         return program
 
     def close(self) -> None:
-        """Do nothing: the client is the user's, and the sandbox the process's."""
+        """Do nothing: the client belongs to the user, and the sandbox to the process."""
 
 
 def _item(item_id: str, result: models.ExecutionResult) -> dict[str, Any]:

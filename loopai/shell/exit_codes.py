@@ -1,4 +1,4 @@
-"""How a batch command ends: exit codes, why it ended, and the summary for people. What it does before is `command`."""
+"""How a batch command ends: exit code, reason, and the summary for people. The run itself is in `command`."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ TO_RESUME = "Run again with --resume to continue."
 TO_RETRY = "Run again with --retry-failed to repeat the rows that failed."
 
 LONGEST = 400
-"""Characters of a text of somebody's on the terminal: an error may quote a whole row."""
+"""Most characters of a foreign text on the terminal: an error may quote a whole row."""
 
 MOST_KINDS = 5
-"""Kinds of errors in the summary for people; the one in JSON has more."""
+"""Most kinds of errors in the summary for people; the one in JSON has more."""
 
 MOST_CLASSES = 20
-"""Labels there."""
+"""Most labels in it."""
 
 LONGEST_NAME = 80
-"""Characters of a key or a label there."""
+"""Most characters of a key or label in it."""
 
 
 @dataclass
 class CommandResult:
-    """How a command's run ended; its summary, report and exit code are made of it.
+    """How a command's run ended: the source of its summary, report and exit code.
 
-    `snapshot` is what the report shows, with `shown` for `summary` where it covers more than this command. `errors`
-    counts the rows that are failed now, those of earlier runs included; `error` is what stopped the run.
-    `interrupted` is the text for an interruption, and `interrupted_code` its exit code where no signal made it;
-    `stopped` and `code` replace text and exit code of a run that was stopped. `notes` and `members` are the command's
-    own lines and JSON members. `go_on` says how to continue, and `retry` how to repeat failed rows, where that is
-    possible.
+    `snapshot` is what the report shows, with `shown` in place of `summary` if it covers more than this command.
+    `errors` counts the rows that have failed, including those of earlier runs; `error` is what stopped the run.
+    `interrupted` is the text for an interruption, and `interrupted_code` its exit code if no signal caused it;
+    `stopped` and `code` replace text and exit code of a stopped run. `notes` and `members` are additional lines and
+    JSON members. `go_on` says how to continue, and `retry` how to repeat failed rows, if that is possible.
     """
 
     summary: Summary
@@ -63,7 +62,7 @@ class CommandResult:
     retry: Optional[str] = TO_RETRY
 
     def exit_code(self, came: Interrupts) -> int:
-        """The command's exit code; `came` says which signal did."""
+        """Return the command's exit code; `came` knows which signal arrived."""
         if self.code is not None:
             return self.code
         interrupted = came.exit_code
@@ -78,7 +77,7 @@ class CommandResult:
         return codes.get(self.summary.ended, FAILED_ROWS if self.errors else ALL_OK)
 
     def why(self, max_errors: Optional[str]) -> Optional[str]:
-        """Why the run ended before its rows did, `None` where it did not."""
+        """Return why the run ended before all rows were finished; `None` if it did not."""
         error = one_line(str(self.error), LONGEST)
         sentences = {
             TOO_MANY_ERRORS: f"Stopped: more errors than --max-errors {max_errors} allows.",
@@ -91,7 +90,7 @@ class CommandResult:
 
 
 def told(summary: Summary) -> list[str]:
-    """The summary as lines for people."""
+    """Return the summary as lines for people."""
     parts = [f"{summary.ok:,} ok", counted(summary.errors, "error")]
     if summary.doubtful:
         parts.insert(1, f"{summary.doubtful:,} doubtful")

@@ -323,25 +323,23 @@ def _moment(moment: Any) -> str:
     return f"{moment.astimezone():%Y-%m-%d %H:%M}"
 
 
-_TASK = _argument("task", "Its id, or its name.", "TASK")
+_TASK = _argument("task", "The task's id or name.", "TASK")
 
 VERBS: Final[Mapping[str, Verb]] = {
     "list": Verb(
         "List the server's tasks, oldest first. Only the embedded server supports this.",
         (),
-        "Asking for tasks",
+        "Reading tasks",
         lambda client: client.list_tasks(),
         _show_tasks,
     ),
-    "get": Verb(
-        "Show a task.", (_TASK,), "Asking for the task", lambda client, task: client.get_task(task), _show_task
-    ),
+    "get": Verb("Show a task.", (_TASK,), "Reading the task", lambda client, task: client.get_task(task), _show_task),
     "create": Verb(
         "Create a task, from a file, from flags, or from both.",
         (
             _flag("file", "A task as a JSON file, - for stdin; flags override it.", "FILE", _task_file, ("-f",)),
             _flag("name", "Its name.", "NAME"),
-            _flag("description", "What it is to do.", "TEXT"),
+            _flag("description", "What the task does.", "TEXT"),
             _flag("input_schema", "The JSON schema of its inputs.", "JSON|FILE", read_schema),
             _flag("output_schema", "The JSON schema of its outputs.", "JSON|FILE", read_schema),
             _flag(
@@ -351,8 +349,8 @@ VERBS: Final[Mapping[str, Verb]] = {
                 read_examples,
             ),
             _flag("accuracy_target", "From 0 to 1.", "SHARE", _share),
-            _flag("latency_target_ms", "Milliseconds an execution may take.", "MS", whole(1)),
-            _flag("sampling_rate", "Share of executions that is validated, from 0 to 1.", "SHARE", _share),
+            _flag("latency_target_ms", "Target for the time of an execution, in milliseconds.", "MS", whole(1)),
+            _flag("sampling_rate", "Share of executions to validate, from 0 to 1.", "SHARE", _share),
             _flag(
                 "wait",
                 "Wait until the program is made; exit code 1 if it could not be. Only the embedded server supports "
@@ -366,12 +364,12 @@ VERBS: Final[Mapping[str, Verb]] = {
         failure=_not_learnt,
     ),
     "push": Verb(
-        "Add a program of your own as a task's next version: Python, or TypeScript (.ts, .js), with a function "
+        "Add your own program as a task's next version: Python, or TypeScript (.ts, .js), with a function "
         "main(input). Only the embedded server supports this.",
         (
             _TASK,
             _argument("program", "The program, - for stdin.", "FILE", _program),
-            _flag("draft", "Keep the active version active."),
+            _flag("draft", "Add it as a draft; the active version stays active."),
             _flag("language", "python or typescript. Default: by the file's suffix.", "LANGUAGE"),
         ),
         "Sending the program",
@@ -390,7 +388,7 @@ VERBS: Final[Mapping[str, Verb]] = {
         _show_task,
     ),
     "generate": Verb(
-        "Make the next version of a task's program from its examples; it becomes active where it is better. Only the "
+        "Make the next version of a task's program from its examples; it becomes active if it is better. Only the "
         "embedded server supports this.",
         (_TASK, _flag("no_wait", "Return at once; get says what became of it.")),
         "Making the program",
@@ -399,14 +397,14 @@ VERBS: Final[Mapping[str, Verb]] = {
         tells=True,
     ),
     "activate": Verb(
-        "Make a version the active one. Only the embedded server supports this.",
+        "Activate a version. Only the embedded server supports this.",
         (_TASK, _argument("version", "The version.", "N", whole(1))),
         "Activating the program",
         lambda client, task, version: client.activate(task, version),
         _show_pushed,
     ),
     "retire": Verb(
-        "Take a version out of use. Only the embedded server supports this.",
+        "Retire a version. Only the embedded server supports this.",
         (_TASK, _argument("version", "The version.", "N", whole(1))),
         "Retiring the program",
         lambda client, task, version: client.retire(task, version),
@@ -415,7 +413,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "diff": Verb(
         "Show how the programs of two versions differ.",
         (_TASK, _argument("one", "A version.", "N", whole(1)), _argument("other", "The other one.", "M", whole(1))),
-        "Asking for the programs",
+        "Reading the programs",
         _diff,
         _show_diff,
     ),
@@ -429,7 +427,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "artifacts": Verb(
         "List a task's programs by version, or write the source of one.",
         (_TASK, _flag("code", "Write the source of this version.", "VERSION", whole(1))),
-        "Asking for programs",
+        "Reading programs",
         _artifacts,
         _show_artifacts,
     ),

@@ -76,7 +76,7 @@ def test_a_port_that_is_taken(command: Command) -> None:
     assert (done.code, done.out) == (1, "")
     assert (
         done.err
-        == f"loopai: port {port} of 127.0.0.1 is taken: name another with --port, or --port 0 for one that is free\n"
+        == f"loopai: port {port} of 127.0.0.1 is in use; choose another with --port, or a free one with --port 0\n"
     )
 
 
@@ -98,13 +98,13 @@ def test_a_folder_that_cannot_be_used(command: Command, tmp_path: Path) -> None:
 def test_flags_of_clients_are_not_for_servers(command: Command, cli_server: str) -> None:
     """A flag that would be ignored is refused."""
     done = command("--base-url", cli_server, "serve", "--port", "0")
-    assert (done.code, done.err) == (2, "loopai: serve asks no server, so it takes no --base-url\n")
+    assert (done.code, done.err) == (2, "loopai: serve calls no server and has no option --base-url\n")
 
 
 def test_an_open_address_without_a_key_is_noticed(serving: Command) -> None:
     """Who serves to others without a key is told so."""
     server = serving("--host", "0.0.0.0", "--temporary")  # the point is an open address
-    assert "whoever reaches this address" in server.until("Ctrl-C")
+    assert "anyone who can reach this address" in server.until("Ctrl-C")
     assert server.end() == 0
 
 

@@ -24,21 +24,50 @@ COMMANDS = [
     ["tasks", "create"],
     ["tasks", "push"],
     ["tasks", "artifacts"],
+    ["tasks", "diff"],
+    ["executions", "list"],
 ]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_names_no_types_of_python(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """No `<bool>` beside a flag, and no brackets twice."""
+    """No `<bool>` beside a flag, no brackets twice, no braces."""
     assert main([*command, "--help"]) == 0
     told = capsys.readouterr().out
     assert "Usage" in told
-    assert not re.search(r"<\w+>|\[\[|\]\]", told)
+    assert not re.search(r"<\w+>|\[\[|\]\]|\{\w+\}", told)
 
 
 def test_choices_are_completed() -> None:
     """Of an option that takes some words only."""
-    assert session._among(("auto", "plain", "json"))("p") == ["plain"]
+    assert session.among(("auto", "plain", "json"))("p") == ["plain"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        (["execute", "s"], "spam"),
+        (["batch", "s"], "spam"),
+        (["tasks", "get", "s"], "spam"),
+        (["tasks", "push", "s"], "spam"),
+        (["executions", "list", "s"], "spam"),
+        (["executions", "list", "spam", "--status", "e"], "error"),
+        (["batch", "spam", "rows.csv", "--output-format", "x"], "xlsx"),
+    ],
+)
+def test_a_shell_completes(
+    typed: list[str], completed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names of tasks wherever a command takes one, and the words of an option that takes some only."""
+    monkeypatch.setenv("LOOPAI_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("LOOPAI_TASKS", "spam=7f1c2a34-0000-4000-8000-000000000000")
+    monkeypatch.setenv("_LOOPAI_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["loopai", *typed]))
+    monkeypatch.setenv("COMP_CWORD", str(len(typed)))
+    monkeypatch.setattr("sys.argv", ["loopai"])
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().out.split() == [completed]
 
 
 def test_names_of_tasks_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -345,7 +345,7 @@ def test_changed_options() -> None:
     assert copy.config.sources["timeout"] == "argument"
     assert client.config.sources["timeout"] == "default"
     assert type(copy) is SyncLoopaiClient
-    with pytest.raises(ConfigurationError, match="base_url belongs to the connections"):
+    with pytest.raises(ConfigurationError, match="base_url cannot be changed here"):
         client.with_options(base_url="http://y")
     with pytest.raises(ConfigurationError, match="did you mean 'timeout'"):
         client.with_options(timout=5)

@@ -38,7 +38,7 @@ __all__ = [
     "run_queryset",
 ]
 
-# What needs models is imported at first use: this package is imported before Django has any.
+# Modules with models are imported at first use: this package is imported before Django loads models.
 _LATER = {
     "BatchStopped": ".batches.from_python",
     "arun_queryset": ".batches.from_python",

@@ -1,4 +1,4 @@
-"""The application's configuration; nothing is connected and no client made when it gets ready."""
+"""The application's configuration. `ready` opens no connection and creates no client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LoopaiConfig(AppConfig):
 
 
 def _resume_in_workers(sender: Any, run: Any, **_: Any) -> None:
-    """Hand a run that the admin resumes to Celery's workers; one of the inline engine waits for its command."""
+    """Hand a run that the admin resumes to Celery workers; a run of the inline engine waits for its command."""
     if run.engine == "celery":
         from ..celery.tasks import go_on
 

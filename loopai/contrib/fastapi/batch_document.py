@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of `batch_router`'s request and answers. The events' types are in `batch_events`."""
+"""The OpenAPI documentation of `batch_router`'s request and responses. The events' types are in `batch_events`."""
 
 # ruff: noqa: FA100  # FastAPI reads these annotations at run time
 from collections.abc import Coroutine
@@ -21,18 +21,18 @@ class Events(Response):
 
 
 class _Unread(Request):
-    """A request whose body is left to the response: FastAPI sees none."""
+    """A request whose body is left for the response to read: FastAPI sees none."""
 
     async def body(self) -> bytes:
-        """Nothing; see Starlette's `Request`."""
+        """Return nothing; see Starlette's `Request`."""
         return b""
 
 
 class BatchRoute(ProblemRoute):
-    """A route whose body is a parameter for the OpenAPI document only."""
+    """A route whose body parameter exists only in the OpenAPI document."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, which reads no body."""
+        """Return the handler, which reads no body."""
         handle = super().get_route_handler()
 
         async def handle_unread(request: Request) -> Response:
@@ -42,7 +42,7 @@ class BatchRoute(ProblemRoute):
 
 
 def row_of(given: Optional[Any], mapping: InputMapping) -> Any:
-    """The type of a row: the input itself, unless it is made from columns."""
+    """Return the type of a row: the input itself, unless it is made from columns."""
     if not mapping.parts:
         return dict[str, Any] if given is None else given
     # A dotted path may be the name of a column, or lead into one.
@@ -54,7 +54,7 @@ def row_of(given: Optional[Any], mapping: InputMapping) -> Any:
 _FILE = {"type": "string", "format": "binary"}
 
 BODY = {
-    "description": "Rows, or a file of them: JSON, JSONL or CSV, also gzipped, plain or in a form",
+    "description": "Rows, or a file of rows: JSON, JSONL or CSV, also gzipped, as the body or in a form",
     "required": True,
     "content": {
         "application/x-ndjson": {"schema": _FILE},
@@ -76,14 +76,14 @@ def responses(limits: Limits, output: Optional[Any]) -> dict[Union[int, str], di
     return {
         200: {
             "model": events_with(output),
-            "description": "The events of the run, as they come",
+            "description": "The events of the run, streamed as they happen",
             "content": {
                 MEDIA_TYPE: {"example": _EXAMPLE},
                 "application/x-ndjson": {"schema": {"type": "string"}},
                 "text/csv": {"schema": {"type": "string"}},
             },
         },
-        408: documented_problem("Nothing of the upload came for too long"),
+        408: documented_problem("The upload sent no data for too long"),
         413: documented_problem(
             f"The upload is larger than {limits.max_bytes:,} bytes, or unpacks to more than "
             f"{limits.max_unpacked_bytes:,}"
@@ -92,7 +92,7 @@ def responses(limits: Limits, output: Optional[Any]) -> dict[Union[int, str], di
         422: documented_problem("The query is not valid, or the upload cannot be read"),
         502: documented_problem("The Loopai server refused the run"),
         503: {
-            **documented_problem("As many batches as allowed are running, or the Loopai server cannot be reached"),
+            **documented_problem("Too many batches are running, or the Loopai server cannot be reached"),
             "headers": RETRY_AFTER,
         },
     }

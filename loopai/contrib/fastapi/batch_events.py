@@ -1,4 +1,4 @@
-"""What the events of `batch_router` carry, as types: for its code, and for the OpenAPI document."""
+"""The data of `batch_router`'s events, as types for the code and the OpenAPI document."""
 
 # ruff: noqa: FA100  # pydantic reads these annotations at run time
 import re
@@ -18,28 +18,34 @@ from ...problems import Problem
 
 
 class JsonText:
-    """The type of an event's data: a text, which is JSON of the type that this annotates."""
+    """The type of an event's data: a text that is JSON of the annotated type."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {"type": "string", "contentMediaType": "application/json", "contentSchema": handler(schema)}
 
 
 class BatchResult(TypedDict):
-    """How one row ended: with the program's `output`, or with `error` and its `code`."""
+    """The result of one row: the program's `output`, or `error` and its `code`."""
 
     key: Annotated[str, Field(description="The member that the query's `key` names, or the row's number")]
-    status: Annotated[Status, Field(description="`cancelled` rows were not run: post them again")]
-    output: NotRequired[Annotated[Any, Field(description="The program's, any JSON value; of `ok` and `doubtful` rows")]]
-    error: NotRequired[Annotated[Optional[str], Field(description="What went wrong; of the other rows")]]
+    status: Annotated[Status, Field(description="`cancelled` rows did not run: send them again")]
+    output: NotRequired[
+        Annotated[Any, Field(description="The program's output, any JSON value, of `ok` and `doubtful` rows")]
+    ]
+    error: NotRequired[Annotated[Optional[str], Field(description="What went wrong, of the other rows")]]
     code: NotRequired[Annotated[Optional[Code], Field(description="The error's kind", examples=["program", "unfit"])]]
     latency_ms: NotRequired[Annotated[float, Field(description="The program's time, in milliseconds")]]
-    confidence: NotRequired[Annotated[float, Field(description="How certain the program is, 0 to 1, where it says so")]]
+    confidence: NotRequired[
+        Annotated[float, Field(description="How certain the program is, from 0 to 1, if it says so")]
+    ]
     line: NotRequired[Annotated[int, Field(description="The row's number in the upload, or its line in a file")]]
-    columns: NotRequired[Annotated[dict[str, Any], Field(description="Columns that the router keeps beside results")]]
+    columns: NotRequired[
+        Annotated[dict[str, Any], Field(description="Columns of the row that the router returns with the result")]
+    ]
 
 
 class BatchProgress(TypedDict):
-    """How far the run is."""
+    """The progress of the run."""
 
     read: Annotated[int, Field(description="Rows read from the upload")]
     done: Annotated[int, Field(description="Rows that ended")]
@@ -50,39 +56,38 @@ class BatchProgress(TypedDict):
     seconds: float
     rows_per_s: float
     fraction: Annotated[
-        Optional[float], Field(description="Part of the upload that has come, 0 to 1; null where its length is unknown")
+        Optional[float],
+        Field(description="Share of the upload that has been received, from 0 to 1; null if its length is unknown"),
     ]
     accuracy: Annotated[
         Optional[float],
-        Field(description="Part of the rows with the right answer, 0 to 1; null where nothing is expected"),
+        Field(description="Share of rows with the right answer, from 0 to 1; null without expected answers"),
     ]
 
 
 class BatchQuality(TypedDict):
-    """Outputs beside the answers that were expected."""
+    """How outputs compare with the expected answers."""
 
     rows: int
     failed: int
     accuracy: Optional[float]
-    interval: Annotated[
-        Optional[list[float]], Field(description="From where to where the accuracy may be, at 95 % confidence")
-    ]
+    interval: Annotated[Optional[list[float]], Field(description="The 95 % confidence interval of the accuracy")]
     classes: Annotated[
-        dict[str, dict[str, Optional[float]]], Field(description="`precision`, `recall`, `f1` and `rows` a label")
+        dict[str, dict[str, Optional[float]]], Field(description="`precision`, `recall`, `f1` and `rows` of each label")
     ]
     labels: list[str]
     confusion: Annotated[list[list[int]], Field(description="A row for each expected label, in the order of `labels`")]
 
 
 class BatchSummary(TypedDict):
-    """What the run came to."""
+    """The summary of the run."""
 
     ended: Annotated[
         Literal["finished", "max_errors", "unreachable", "fatal_error", "unreadable_upload", "interrupted", "fault"],
-        Field(description="`finished`, or why not all rows were run"),
+        Field(description="`finished`, or why not all rows ran"),
     ]
     read: Annotated[int, Field(description="Rows read from the upload")]
-    rows: Annotated[int, Field(description="Rows that ended or were cancelled")]
+    rows: Annotated[int, Field(description="Rows that finished or were cancelled")]
     ok: int
     doubtful: Annotated[int, Field(description="Rows whose program is less certain than `min_confidence`")]
     errors: int
@@ -98,15 +103,15 @@ class BatchSummary(TypedDict):
 
 
 class ResultEvent(TypedDict):
-    """A row has ended."""
+    """A row has finished."""
 
     event: Literal["result"]
-    id: NotRequired[Annotated[str, Field(description="The row's key; left out where it has a line break")]]
+    id: NotRequired[Annotated[str, Field(description="The row's key; omitted if it has a line break")]]
     data: Annotated[BatchResult, JsonText()]
 
 
 class ProgressEvent(TypedDict):
-    """Comes steadily while rows end."""
+    """Sent regularly while rows finish."""
 
     event: Literal["progress"]
     data: Annotated[BatchProgress, JsonText()]
@@ -127,16 +132,16 @@ class SummaryEvent(TypedDict):
 
 
 BatchEvents = list[Union[ResultEvent, ProgressEvent, ErrorEvent, SummaryEvent]]
-"""A run's whole stream."""
+"""All events of a run."""
 
 
 def events_with(output: Optional[Any]) -> Any:
-    """The type of a run's whole stream, whose outputs are of that type; None for any JSON value."""
+    """Return the type of all events of a run with outputs of that type; None for any JSON value."""
     if output is None:
         return BatchEvents
-    # Named for what they hold: an application may have several.
+    # Named after the output type: an application may have several.
     name = re.sub(r"\W", "", getattr(output, "__name__", "Output"))
-    described = Annotated[output, Field(description="The program's; of `ok` rows")]  # type: ignore[valid-type]  # as below
+    described = Annotated[output, Field(description="The program's output, of `ok` rows")]  # type: ignore[valid-type]  # as below
     members = {**get_type_hints(BatchResult, include_extras=True), "output": NotRequired[described]}
     make: Any = TypedDict  # type checkers know those alone that stand in the code
     result = make(f"BatchResultOf{name}", members)

@@ -1,4 +1,4 @@
-"""What a run's events are written in: server-sent events, lines of JSON, or CSV of the results."""
+"""The formats of a run's events: server-sent events, JSON lines, or CSV of the results."""
 
 # Optional, as pydantic and FastAPI read annotations of this package at run time
 import csv
@@ -17,22 +17,22 @@ NDJSON, CSV = "application/x-ndjson", "text/csv"
 
 
 class Format(Protocol):
-    """Writes events. `heartbeat` is sent where there is nothing else to send; it may be empty."""
+    """Writes events. `heartbeat` is sent if there is nothing else to send; it may be empty."""
 
     media_type: str
     heartbeat: bytes
 
     def result(self, result: BatchResult) -> bytes:
-        """A row has ended."""
+        """Write the result of a row."""
 
     def progress(self, progress: BatchProgress) -> bytes:
-        """How far the run is."""
+        """Write the progress of the run."""
 
     def error(self, problem: Problem, ended: str) -> bytes:
-        """The run cannot continue."""
+        """Write why the run cannot continue."""
 
     def summary(self, summary: Mapping[str, Any]) -> bytes:
-        """The run is over."""
+        """Write the summary."""
 
 
 class ServerSentEvents:
@@ -59,7 +59,7 @@ class ServerSentEvents:
 
 
 class JsonLines:
-    """One JSON object a line: `event` names it, the other members are the data of the event."""
+    """One JSON object per line: `event` names the event, the other members are its data."""
 
     media_type = NDJSON
     heartbeat = b'{"event":"heartbeat"}\n'
@@ -86,9 +86,9 @@ def _line(name: str, data: Mapping[str, Any]) -> bytes:
 
 
 class Csv:
-    """A line for each result, and only these; `output` is JSON.
+    """A line for each result, and nothing else; `output` is JSON.
 
-    A run that did not finish ends with a line without a key, whose `error` and `code` say why.
+    If the run did not finish, the last line has no key, and its `error` and `code` say why.
     """
 
     media_type = CSV
@@ -146,7 +146,7 @@ def _cell(value: Any) -> Any:
 
 
 def format_for(accept: str, keep: Iterable[str]) -> Format:
-    """The format that an `Accept` header prefers; server-sent events where it names none of them."""
+    """Return the format that an `Accept` header prefers; server-sent events if it names none of them."""
     wanted: dict[str, float] = {}
     for part in accept.lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))
@@ -155,7 +155,7 @@ def format_for(accept: str, keep: Iterable[str]) -> Format:
             wanted[name] = float(quality)
         except ValueError:
             wanted[name] = 0.0
-    # Of two that are wanted alike, the first one here.
+    # The order decides between formats of the same quality.
     made: dict[str, Callable[[], Format]] = {
         MEDIA_TYPE: ServerSentEvents,
         NDJSON: JsonLines,

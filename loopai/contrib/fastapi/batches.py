@@ -1,4 +1,4 @@
-"""`batch_router`: one POST of rows, answered by their results as they come; and `batch_response`."""
+"""`batch_router`: one POST of rows, whose results are streamed back as they finish; and `batch_response`."""
 
 # ruff: noqa: FA100  # see below
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
@@ -31,7 +31,7 @@ from .uploads import Limits, Reading, kind_of, media_type_of
 
 
 class ReadingOptions(BatchRequestOptions, total=False):
-    """What all routers take that read rows from an upload. `DEFAULTS` holds what each is otherwise."""
+    """Options of all routers that read rows from an upload. `DEFAULTS` has their defaults."""
 
     input: Any
     keep: Iterable[str]
@@ -58,15 +58,15 @@ DEFAULTS: UploadOptions = {
     "keep": (),
     # A small file can unpack to any number of rows.
     "max_rows": 1_000_000,
-    # An upload is neither held in memory nor kept, so this bounds a client's patience and not the server's.
+    # An upload is neither held in memory nor stored, so this limits the client's time, not the server's memory.
     "max_bytes": 1_000_000_000,
     "max_unpacked_bytes": 1_000_000_000,
     "max_row_bytes": 1_000_000,
     # Repetitive CSV stays far below.
     "max_ratio": 200.0,
-    # Of one process: each has up to `max_in_flight` requests and a thread.
+    # Per process: each batch has up to `max_in_flight` requests and a thread.
     "max_runs": 8,
-    # What a page shows moves steadily.
+    # Often enough for a smooth display.
     "progress_every": 0.5,
     # Proxies give up after a minute (nginx's default).
     "heartbeat_every": 15.0,
@@ -79,11 +79,11 @@ _FORMATS = {name: info for name, info in table(BatchOptions) if REQUEST in info.
 """Options of how an upload is read: of a router, and of each request's query."""
 
 _OF_THE_STREAM = frozenset(name for name, info in table(BatchOptions) if STREAM in info.where) - _FORMATS.keys()
-"""Options that the run itself obeys. Rows are made here; by the mapping the run knows what no row has."""
+"""Options of the run itself. Rows are made here; from the mapping the run knows which members no row has."""
 
 _CODINGS = frozenset({"", "identity", "gzip", "x-gzip"})
 
-# By Python's names for them. Others are no encodings of files, or take more than linear time (idna, punycode).
+# Python's names. Others are not encodings of files, or take more than linear time (idna, punycode).
 _ENCODINGS = frozenset({
     "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "ascii", "mac-roman", "koi8-r", "koi8-u",
     *(f"iso8859-{part}" for part in range(1, 17) if part != 12), *(f"cp125{page}" for page in range(9)), "cp437",
@@ -92,7 +92,7 @@ _ENCODINGS = frozenset({
 
 
 def _encoding(name: str) -> str:
-    """The encoding's name. Raises `OptionError` for one that files are not in."""
+    """Return the encoding's name. Raises `OptionError` for an unsupported one."""
     try:
         found = codecs.lookup(name).name
     except (LookupError, ValueError):
@@ -105,7 +105,7 @@ def _encoding(name: str) -> str:
 
 
 def _reading(options: BatchOptions, asked: Iterable[str] = ()) -> Reading:
-    """How uploads are read. Raises `OptionError`."""
+    """Return how uploads are read. Raises `OptionError`."""
     dialect = Dialect(**{item.name: getattr(options, item.name) for item in fields(Dialect)})
     types = cast("Mapping[str, str]", options.types)
     dialect.check()
@@ -133,7 +133,7 @@ def reading_asked() -> Callable[..., dict[str, Any]]:
 
 
 def shared_options(task: Union[str, UUID], given: Mapping[str, Any]) -> Options:
-    """What is the same for each upload of a route; `given` are `UploadOptions`. Raises `ConfigurationError`."""
+    """Return what all uploads of a route share; `given` are `UploadOptions`. Raises `ConfigurationError`."""
     own = cast("UploadOptions", {name: given.get(name, default) for name, default in DEFAULTS.items()})
     shared = {name: value for name, value in given.items() if name not in DEFAULTS}
     batch = options_in(REQUEST, shared)
@@ -205,31 +205,36 @@ def batch_router(
     tags: Iterable[Union[str, Enum]] = ("batch",),
     **options: Unpack[UploadOptions],
 ) -> APIRouter:
-    """Return a router whose one POST runs the rows of its body through `task` and sends each result as its row ends.
+    """Return a router with one POST route that runs the rows of its body through `task` and streams the results.
 
-    The body is a JSON array or JSONL of objects, or a file (CSV, JSONL, JSON, each also gzipped), plain or as a form's
-    file. `mapping` says what of a row is the program's input (`["text=body"]`), `input` and `output` (types, such as
-    pydantic models) what it and the program's output must be; `keep` names columns that come back with each result,
-    and `expect` (`label`, or `label=output.verdict`) the column that has the right answer, for the accuracy. The other
-    `options` are those of `batch_stream` (`chunk_size`, `max_errors`, `version`, …), and rows travel as there.
+    The body is a JSON array or JSONL of objects, or a file (CSV, JSONL, JSON, which may be gzipped), as the body itself
+    or as the file of a form.
+
     `encoding`, `types` and the options of CSV (`delimiter`, `quotechar`, `escapechar`, `skip_lines`, `comment`,
-    `no_header`) say how uploads are read, unless the query says otherwise by the same names.
+    `no_header`) say how uploads are read, unless the query has them.
 
-    Events: `result` for each row, whose id is the row's key; `progress` every `progress_every` seconds while rows end;
-    a heartbeat after `heartbeat_every` seconds without any; `error` with a problem document where the run could not go
-    on; `summary` at the end, always. They are server-sent events, or JSON lines or CSV (of the results) where the
-    request accepts `application/x-ndjson` or `text/csv`. Where no row can run, the answer has the problem's status: it
-    starts with the first row that ends, or after `heartbeat_every` seconds.
+    - `mapping`: how the program's input is made of a row, such as `["text=body"]`.
+    - `input`, `output`: types, such as pydantic models, of the input and the program's output.
+    - `keep`: columns of the row to return with each result.
+    - `expect`: column with the right answer, for the accuracy: `label`, or `label=output.verdict`.
+    - `encoding`: encoding of CSV files, unless the query names another.
+    - Other `options` are those of `batch_stream` (`chunk_size`, `max_errors`, `version`, …).
 
-    Reading the upload keeps step with the rows. Limits of an upload: `max_bytes`, `max_unpacked_bytes`, `max_ratio`
-    (times its size that it may unpack to, counted from 10 MB), `max_rows`, and `max_row_bytes`: a longer row ends as an
-    error of its own. A client that sends nothing for `idle_timeout` seconds while nothing runs (None for no limit) ends
-    its run; so does one that goes away. It resumes by posting the rows whose keys it has not seen. The query names the
-    member that is the key (`key=id`; else rows are numbered from `first`) and the format, where neither name nor type
+    Events: `result` for each row, whose id is the row's key; `progress` every `progress_every` seconds while rows
+    finish; a heartbeat after `heartbeat_every` seconds without an event; `error`, with a problem document, if the run
+    cannot continue; `summary`, always the last. They are server-sent events, or JSON lines or CSV (of the results) if
+    the request accepts `application/x-ndjson` or `text/csv`. The response starts when the first row finishes, or after
+    `heartbeat_every` seconds. If no row can run, it has the status of the problem instead.
+
+    The upload is read only as fast as rows run. Its limits: `max_bytes`; `max_unpacked_bytes`; `max_ratio`, how many
+    times its size it may unpack to, checked from 10 MB on; `max_rows`; and `max_row_bytes`, above which a row fails.
+    The run ends if the client disconnects, or sends nothing for `idle_timeout` seconds while nothing runs (None for no
+    limit). To continue, the client sends the rows whose keys it has not received. The query can name the member that is
+    the key (`key=id`; otherwise rows are numbered from `first`), and the format, if neither file name nor media type
     say it.
 
-    `name` and `tags` are those of the route. Answers 408, 413, 415 and 422 for an upload that cannot be read, and 503
-    while `max_runs` batches are running. Raises `ConfigurationError` for options that do not fit.
+    `name` and `tags` are those of the route. Responds 408, 413, 415 or 422 if the upload cannot be read, and 503 while
+    `max_runs` batches are running. Raises `ConfigurationError` for invalid options.
     """
     shared = shared_options(task, options)
     places = Places(shared.max_runs)
@@ -248,18 +253,18 @@ def batch_router(
         rows: Annotated[list[row], Body(default_factory=list)],  # type: ignore[valid-type]  # the router's own
         client: Annotated[LoopaiClient, Depends(get_loopai_for(alias))],
         key: Annotated[
-            Optional[str], Query(description="Member that names a row; without it rows are numbered")
+            Optional[str], Query(description="Member that is the row's key; without it, rows are numbered")
         ] = None,
         first: Annotated[int, Query(ge=0, description="Number of the first row")] = 1,
         format: Annotated[  # noqa: A002  # the query's name
-            Optional[Format], Query(description="What the body is written in, where its type does not say so")
+            Optional[Format], Query(description="Format of the body, if its media type does not say it")
         ] = None,
         formats: Annotated[Optional[dict[str, Any]], Depends(reading_asked())] = None,
     ) -> Response:
-        """Run rows through the task; events come while they run, results in the order in which rows end.
+        """Run rows through the task. Events are streamed while they run, results in the order in which rows finish.
 
-        `result` for each row, `progress`, `error` where the run cannot continue, and `summary` at the end. To continue
-        after a run that broke off, post the rows whose results have not come.
+        `result` for each row, `progress`, `error` if the run cannot continue, and `summary` at the end. To continue an
+        interrupted run, send the rows whose results have not arrived.
         """
         return _response(client, request, shared, places, key=key, first=first, format=format, formats=formats)
 
@@ -268,7 +273,7 @@ def batch_router(
 
 
 _places: "WeakKeyDictionary[Any, Places]" = WeakKeyDictionary()
-"""Those of the routes that use `batch_response`, by application."""
+"""The limits of routes that use `batch_response`, by application."""
 
 
 def batch_response(
@@ -281,11 +286,11 @@ def batch_response(
     format: Optional[Format] = None,  # noqa: A002  # the query's name
     **options: Unpack[UploadOptions],
 ) -> Response:
-    """Return the response that runs the rows of `request`'s body, for a route of your own (also of plain Starlette).
+    """Return a response that runs the rows of `request`'s body, for your own route (plain Starlette, too).
 
-    The route must not read the body: its parameters are the request and dependencies that read none. Options are those
-    of `batch_router`; `max_runs` counts all such responses of one application. It refuses with problem documents,
-    as the router does. Raises `ConfigurationError` for options that do not fit.
+    The route must not read the body: its parameters are the request, and dependencies that do not read it. Options are
+    those of `batch_router`; `max_runs` counts all such responses of one application. Like the router, it rejects
+    requests with problem documents. Raises `ConfigurationError` for invalid options.
     """
     shared = shared_options(task, options)
     places = _places.setdefault(request.scope["app"], Places(shared.max_runs))

@@ -1,4 +1,4 @@
-"""The dependencies: `LoopaiDep`, `SyncLoopaiDep`, and others by alias."""
+"""The dependencies: `LoopaiDep`, `SyncLoopaiDep`, and those of other aliases."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .lifespan import STATE_KEY, LoopaiState, overridden_in
 
 
 def loopai_state(connection: HTTPConnection) -> LoopaiState:
-    """The running application's clients. Raises `ConfigurationError` that says why there are none and what to type."""
+    """Return the running application's clients. Raises `ConfigurationError`, which says what to do."""
     scope = connection.scope
-    # The server's copy of the lifespan's state, which mounted applications get too.
+    # The server's copy of the lifespan's state, which mounted applications also receive.
     state = scope["state"].get(STATE_KEY) if "state" in scope else None
     if state is None:
         raise ConfigurationError(_why_not(scope))
@@ -28,7 +28,7 @@ def loopai_state(connection: HTTPConnection) -> LoopaiState:
 
 def _why_not(scope: Any) -> str:
     router = getattr(scope.get("app"), "router", None)
-    # The first router that a request meets stays in its scope; each mounted application overwrites `app` only.
+    # The outermost router stays in the request's scope; mounted applications overwrite `app` only.
     if scope.get("router", router) is not router:
         return (
             "no Loopai client in this application: it is mounted, and lifespans of mounted applications never run. "
@@ -64,24 +64,24 @@ def _sync_client(connection: HTTPConnection, alias: str) -> SyncLoopaiClient:
 
 
 def _override(connection: HTTPConnection, alias: str) -> Optional[FakeLoopai]:
-    # FastAPI's own overrides do not reach middleware, which calls these functions itself.
+    # FastAPI's overrides do not apply to middleware, which calls these functions directly.
     app = connection.scope.get("app")
     return None if app is None else overridden_in(app).get(alias)
 
 
 async def get_loopai(connection: HTTPConnection) -> LoopaiClient:
-    """The application's client, in HTTP and websocket routes, of mounted applications too."""
+    """Return the application's client, in HTTP and websocket routes, also of mounted applications."""
     return _client(connection, "default")
 
 
 async def get_sync_loopai(connection: HTTPConnection) -> SyncLoopaiClient:
-    """The application's synchronous client, for `def` routes, which run in threads."""
+    """Return the application's synchronous client, for `def` routes, which run in threads."""
     return _sync_client(connection, "default")
 
 
 @cache
 def get_loopai_for(alias: str) -> Callable[[HTTPConnection], Awaitable[LoopaiClient]]:
-    """The dependency that gives the client of `alias`; the same function each time, so that tests can override it."""
+    """Return the dependency for the client of `alias`; always the same function, so that tests can override it."""
 
     async def get_loopai_of_alias(connection: HTTPConnection) -> LoopaiClient:
         return _client(connection, alias)
@@ -91,7 +91,7 @@ def get_loopai_for(alias: str) -> Callable[[HTTPConnection], Awaitable[LoopaiCli
 
 @cache
 def get_sync_loopai_for(alias: str) -> Callable[[HTTPConnection], Awaitable[SyncLoopaiClient]]:
-    """As `get_loopai_for`, for `def` routes."""
+    """Like `get_loopai_for`, for `def` routes."""
 
     async def get_sync_loopai_of_alias(connection: HTTPConnection) -> SyncLoopaiClient:
         return _sync_client(connection, alias)
@@ -103,4 +103,4 @@ LoopaiDep = Annotated[LoopaiClient, Depends(get_loopai)]
 """A route's parameter `ai: LoopaiDep` is the application's client."""
 
 SyncLoopaiDep = Annotated[SyncLoopaiClient, Depends(get_sync_loopai)]
-"""As `LoopaiDep`, in `def` routes."""
+"""Like `LoopaiDep`, in `def` routes."""

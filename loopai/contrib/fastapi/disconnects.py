@@ -1,4 +1,4 @@
-"""Routes whose work ends when the client that asked for it is gone."""
+"""Cancel routes when their client disconnects."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from ...exceptions import ConfigurationError
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 CLIENT_CLOSED_REQUEST = 499
-"""The status that proxies log for a client that went away; nobody receives it."""
+"""The status that proxies log for a client that disconnected; nobody receives it."""
 
 _REQUEST = "loopai_request"
 
 
 def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
-    """Cancel this route, with its upstream calls, when its client disconnects; stands below the route's decorator.
+    """Cancel this route and its upstream calls when its client disconnects. Place it below the route's decorator.
 
-    By choice, for one `async def` route; `CancelOnDisconnectRoute` is for whole routers. For a route that takes the
-    request itself, the body is read whole before it runs. A response that streams is not watched: Starlette ends it
-    itself. Raises `ConfigurationError` for a `def` route, whose thread nothing can
-    cancel.
+    For one `async def` route; for whole routers use `CancelOnDisconnectRoute`. If the route takes the request itself,
+    the whole body is read first. Streaming responses are not watched: Starlette ends them itself. Raises
+    `ConfigurationError` for a `def` route, whose thread cannot be cancelled.
     """
     if not inspect.iscoroutinefunction(endpoint):
         raise ConfigurationError(
@@ -40,7 +39,7 @@ def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
 
     signature = _signature_of(endpoint)
     parameters = list(signature.parameters.values())
-    # FastAPI hands the request to one parameter only: that of the route, if it has one.
+    # FastAPI passes the request to one parameter only: that of the route, if it has one.
     of_the_route = [each.name for each in parameters if _is_request(each.annotation)]
     if not of_the_route:
         parameters.append(inspect.Parameter(_REQUEST, inspect.Parameter.KEYWORD_ONLY, annotation=Request))
@@ -49,18 +48,18 @@ def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
     async def watched(**arguments: Any) -> Any:
         request: Request = arguments[of_the_route[0]] if of_the_route else arguments.pop(_REQUEST)
         if of_the_route:
-            # Watching receives what comes, and the route would wait for it forever.
+            # Watching consumes messages, and the route would wait for them forever.
             with suppress(RuntimeError):  # FastAPI has read it, as a form
                 await request.body()
         return await _until_disconnect(request, endpoint(**arguments))
 
-    # FastAPI reads what to hand in from the signature.
+    # FastAPI reads the parameters from the signature.
     watched.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # a function
     return watched  # type: ignore[return-value]  # called as the endpoint is, by FastAPI
 
 
 def _signature_of(endpoint: Callable[..., Any]) -> inspect.Signature:
-    """The signature with its annotations evaluated; those that only type checkers know stay, as FastAPI leaves them."""
+    """Return the signature with evaluated annotations. Those that only type checkers know stay as they are."""
     if sys.version_info >= (3, 14):
         from annotationlib import Format
 
@@ -85,14 +84,14 @@ def _is_request(annotation: Any) -> bool:
 
 
 class CancelOnDisconnectRoute(APIRoute):
-    """A route that is cancelled, with its upstream calls, when its client disconnects.
+    """A route that is cancelled with its upstream calls when its client disconnects.
 
-    By choice, for a router or an application: `APIRouter(route_class=CancelOnDisconnectRoute)`. The request's body is
-    read whole before the route runs. See `cancel_on_disconnect`, which is for one route.
+    For a router or an application: `APIRouter(route_class=CancelOnDisconnectRoute)`. The whole body is read before the
+    route runs. For one route, see `cancel_on_disconnect`.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, under watch."""
+        """Return the handler, with the client being watched."""
         handle = super().get_route_handler()
 
         async def watched(request: Request) -> Response:
@@ -104,7 +103,7 @@ class CancelOnDisconnectRoute(APIRoute):
 
 
 async def _until_disconnect(request: Request, work: Awaitable[Any]) -> Any:
-    # The work stays in this task: what its dependencies entered (timeouts, task groups) may only be left there.
+    # The work stays in this task: timeouts and task groups of its dependencies must be left in the same task.
     task = asyncio.current_task()
     gone = False
 
@@ -124,7 +123,7 @@ async def _until_disconnect(request: Request, work: Awaitable[Any]) -> Any:
             raise
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     finally:
-        # From Python 3.11 on a task counts what it was asked; this was ours.
+        # From Python 3.11 on, tasks count cancellation requests; this one was ours.
         if gone and task is not None and hasattr(task, "uncancel"):
             task.uncancel()
         watcher.cancel()

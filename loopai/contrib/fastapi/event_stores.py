@@ -1,4 +1,4 @@
-"""Which webhook events were handled: remembered by this process, in a database, or in Redis."""
+"""Stores of handled webhook events: in this process, in a database, or in Redis."""
 
 from __future__ import annotations
 
@@ -23,50 +23,50 @@ T = TypeVar("T")
 Claim = Literal["ours", "handling", "handled"]
 
 REMEMBERED = 10_000
-"""Event ids that a process remembers: at some events a second, longer than any server repeats a delivery."""
+"""Event ids kept in memory: at a few events per second, longer than any server repeats a delivery."""
 
 LAPSE = 300.0
-"""Seconds after which a claim that was neither finished nor released lapses: the process that made it died."""
+"""Seconds after which a claim expires that was neither finished nor released, because its process died."""
 
 KEEP = 7 * 86_400.0
-"""Seconds that an event is remembered; a server repeats a delivery for minutes, and older events are refused."""
+"""Seconds that an event is kept. Servers repeat deliveries for minutes, and older events are rejected."""
 
 TABLE = "loopai_webhook_events"
 
 CLEAN_EVERY = 60.0
-"""Seconds between two removals of what is no longer remembered."""
+"""Seconds between two removals of old events."""
 
 _HANDLED = "handled"
 
 
 class EventStore(Protocol):
-    """Which events were handled. Several processes need one store among them (a database, Redis).
+    """Records which events were handled. Several processes must share one store (a database, Redis).
 
-    Where it has `aclose()`, the application's Loopai lifespan awaits that at shutdown.
+    If it has `aclose()`, the application's Loopai lifespan awaits that at shutdown.
     """
 
     async def claim(self, event_id: UUID) -> Claim:
-        """Take the event for handling: `"ours"`, unless another delivery of it is being handled, or was.
+        """Claim the event: `"ours"`, unless another delivery of it is being handled or was handled.
 
-        A claim that was neither finished nor released belongs to a process that died: let it lapse after a while.
+        A claim that is neither finished nor released belongs to a process that died: let it expire after a while.
         """
 
     async def finish(self, event_id: UUID) -> None:
-        """The event was handled: no delivery of it is ours again."""
+        """Record that the event was handled: later deliveries are ignored."""
 
     async def release(self, event_id: UUID) -> None:
-        """Handling the event failed: the next delivery of it is ours."""
+        """Give the event back because handling failed: the next delivery can claim it."""
 
 
 class MemoryEventStore:
-    """Remembers the latest `size` events of this process."""
+    """Keeps the latest `size` events of this process in memory."""
 
     def __init__(self, size: int = REMEMBERED) -> None:
         self._size = size
         self._taken: dict[UUID, Literal["handling", "handled"]] = {}
 
     async def claim(self, event_id: UUID) -> Claim:
-        """Take the event; see `EventStore`."""
+        """Claim the event; see `EventStore`."""
         if event_id in self._taken:
             return self._taken[event_id]
         self._taken[event_id] = "handling"
@@ -75,7 +75,7 @@ class MemoryEventStore:
         return "ours"
 
     async def finish(self, event_id: UUID) -> None:
-        """It was handled; see `EventStore`."""
+        """Record that it was handled; see `EventStore`."""
         self._taken[event_id] = "handled"
 
     async def release(self, event_id: UUID) -> None:
@@ -89,12 +89,12 @@ def _check_seconds(lapse: float, keep: float) -> None:
 
 
 class DatabaseEventStore:
-    """Remembers events in a table of a database, for all processes that use it.
+    """Keeps events in a database table, for all processes that use it.
 
-    `database` is a URL or an engine of SQLAlchemy, synchronous (used in threads) or asynchronous. The table is made
-    where it is missing, unless `create_table` is false. A claim lapses after `lapse` seconds, which must exceed the
-    time that handling takes; an event is removed `keep` seconds after it was handled. Raises `ConfigurationError`
-    where SQLAlchemy is missing.
+    `database` is a URL or an engine of SQLAlchemy, synchronous (used in threads) or asynchronous. The table is created
+    if it is missing, unless `create_table` is false. A claim expires after `lapse` seconds, which must be longer than
+    handling takes; an event is removed `keep` seconds after it was handled. Raises `ConfigurationError` if SQLAlchemy
+    is not installed.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class DatabaseEventStore:
         self._lock = threading.Lock()
 
     async def claim(self, event_id: UUID) -> Claim:
-        """Take the event; see `EventStore`."""
+        """Claim the event; see `EventStore`."""
         await self._prepare()
         now = self._clock()
         while True:
@@ -140,12 +140,12 @@ class DatabaseEventStore:
                 found = await self._run(lambda connection: self._taken(connection, event_id, now))
                 if found is not None:
                     return found
-                # Released or removed in this moment.
+                # Released or removed at this moment.
             else:
                 return "ours"
 
     async def finish(self, event_id: UUID) -> None:
-        """It was handled; see `EventStore`."""
+        """Record that it was handled; see `EventStore`."""
         change = self._mine(self._table.update(), event_id).values(handled=True, changed_at=self._clock())
         await self._run(lambda connection: connection.execute(change))
 
@@ -177,7 +177,7 @@ class DatabaseEventStore:
             try:
                 await self._run(self._table.metadata.create_all)
             except self._sql.exc.DBAPIError:
-                # Another process may have made it in this moment.
+                # Another process may have created it at this moment.
                 if not await self._run(lambda connection: self._sql.inspect(connection).has_table(self._table.name)):
                     raise
             self._made = True
@@ -193,7 +193,7 @@ class DatabaseEventStore:
         connection.execute(self._table.insert().values(row))
 
     def _taken(self, connection: Connection, event_id: UUID, now: float) -> Union[Claim, None]:
-        """What became of a claim that another made; `None` where it is gone."""
+        """Return the state of another process's claim; `None` if there is none any more."""
         table = self._table.c
         lapsed = (table.event_id == str(event_id)) & ~table.handled & (table.changed_at < now - self._lapse)
         change = self._table.update().where(lapsed).values(owner=self._owner, changed_at=now)
@@ -205,7 +205,7 @@ class DatabaseEventStore:
         return None if handled is None else "handled" if handled else "handling"
 
     def _mine(self, change: Any, event_id: UUID) -> Any:
-        # A claim that lapsed may be another's by now.
+        # An expired claim may belong to another process by now.
         table = self._table.c
         return change.where((table.event_id == str(event_id)) & (table.owner == self._owner) & ~table.handled)
 
@@ -214,11 +214,11 @@ _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del
 
 
 class RedisEventStore:
-    """Remembers events in Redis, for all processes that use it.
+    """Keeps events in Redis, for all processes that use it.
 
-    `redis` is a URL or a client of `redis.asyncio`. A claim lapses after `lapse` seconds, which must exceed the time
-    that handling takes; an event is removed `keep` seconds after it was handled. Raises `ConfigurationError` where the
-    library is missing.
+    `redis` is a URL or a client of `redis.asyncio`. A claim expires after `lapse` seconds, which must be longer than
+    handling takes; an event is removed `keep` seconds after it was handled. Raises `ConfigurationError` if the library
+    is not installed.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class RedisEventStore:
         self._prefix = prefix
         self._owner = str(uuid4())
         self._lapse, self._keep = round(lapse * 1000), round(keep * 1000)
-        # Connections belong to the loop in which they were opened.
+        # Connections belong to the event loop in which they were opened.
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         if isinstance(redis, str):
             try:
@@ -243,22 +243,22 @@ class RedisEventStore:
                 raise ConfigurationError("RedisEventStore needs redis: pip install redis") from None
 
     async def claim(self, event_id: UUID) -> Claim:
-        """Take the event; see `EventStore`."""
+        """Claim the event; see `EventStore`."""
         client, key = self._client(), self._key(event_id)
         while not await client.set(key, self._owner, nx=True, px=self._lapse):
             found = await client.get(key)
             if found is not None:
                 return "handled" if found in {_HANDLED, _HANDLED.encode()} else "handling"
-            # Released or lapsed in this moment.
+            # Released or expired at this moment.
         return "ours"
 
     async def finish(self, event_id: UUID) -> None:
-        """It was handled; see `EventStore`."""
+        """Record that it was handled; see `EventStore`."""
         await self._client().set(self._key(event_id), _HANDLED, px=self._keep)
 
     async def release(self, event_id: UUID) -> None:
         """Give it back; see `EventStore`."""
-        # A claim that lapsed may be another's by now.
+        # An expired claim may belong to another process by now.
         await self._client().eval(_RELEASE, 1, self._key(event_id), self._owner)
 
     async def aclose(self) -> None:

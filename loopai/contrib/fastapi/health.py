@@ -1,4 +1,4 @@
-"""`health_router`: live, and ready with the upstream's state, which is asked rarely however often probes come."""
+"""`health_router`: liveness, and readiness with the upstream's state, which is cached between probes."""
 
 # ruff: noqa: FA100  # see below
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
@@ -15,27 +15,27 @@ from ...exceptions import LoopaiException
 from .dependencies import get_loopai_for
 
 FRESH_FOR = 5.0
-"""Seconds an upstream's answer serves for; probes come every few seconds from every node."""
+"""Seconds that an upstream's reply is cached; probes arrive every few seconds from every node."""
 
 PROBE_BOUND = 2.0
-"""Seconds an upstream may take to say that it is ready, attempts and pauses included."""
+"""Time limit for the upstream's readiness check, retries included, in seconds."""
 
 
 class Live(BaseModel):
-    """This process answers."""
+    """Whether this process answers."""
 
     status: str = "alive"
 
 
 class Ready(BaseModel):
-    """Whether this application takes work. `upstream` is `ready`, `not_ready` or `unreachable`."""
+    """Whether this application accepts work. `upstream` is `ready`, `not_ready` or `unreachable`."""
 
     status: str
     upstream: str
 
 
 class _Upstream:
-    """The last word on the upstream, and one question at a time."""
+    """The latest state of the upstream. Sends one request at a time."""
 
     def __init__(self, fresh_for: float, clock: Callable[[], float]) -> None:
         self._fresh_for = fresh_for
@@ -50,7 +50,7 @@ class _Upstream:
         loop = asyncio.get_running_loop()
         if self._asking is None or self._asking.done() or self._asking.get_loop() is not loop:
             self._asking = loop.create_task(self._ask(client))
-        # A probe that goes away does not take the question from the others.
+        # A probe that disconnects does not cancel the request that others wait for.
         return await asyncio.shield(self._asking)
 
     async def _ask(self, client: LoopaiClient) -> str:
@@ -71,7 +71,10 @@ def health_router(
     fresh_for: float = FRESH_FOR,
     clock: Callable[[], float] = time.monotonic,
 ) -> APIRouter:
-    """A router with two probes; ready answers 503 while the upstream of `alias` is not. `fresh_for` is in seconds."""
+    """Return a router with two probes. The one at `ready_path` responds 503 while the upstream of `alias` is not ready.
+
+    `fresh_for` is how many seconds its state is cached.
+    """
     router = APIRouter(tags=["health"])
     # By client: one router may be included in two applications, which share nothing.
     upstreams: WeakKeyDictionary[LoopaiClient, _Upstream] = WeakKeyDictionary()
@@ -79,13 +82,13 @@ def health_router(
     @router.head(live_path, include_in_schema=False)
     @router.get(live_path)
     async def live() -> Live:
-        """This process answers."""
+        """Whether this process answers."""
         return Live()
 
     @router.head(ready_path, include_in_schema=False)
     @router.get(ready_path, responses={503: {"model": Ready, "description": "The upstream is not ready"}})
     async def ready(response: Response, client: Annotated[LoopaiClient, Depends(get_loopai_for(alias))]) -> Ready:
-        """Whether this application takes work, with the upstream's state."""
+        """Return whether this application accepts work, with the upstream's state."""
         upstream = upstreams.get(client)
         if upstream is None:
             upstream = upstreams[client] = _Upstream(fresh_for, clock)

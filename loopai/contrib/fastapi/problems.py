@@ -1,4 +1,4 @@
-"""Our exceptions as RFC 9457 problem documents, in answers and in the OpenAPI document."""
+"""Loopai's exceptions as RFC 9457 problem documents, in responses and in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .dependencies import get_loopai
 from .lifespan import routes_of
 
 TRY_AGAIN_LATER, INTERNAL_ERROR = 1013, 1011
-"""Codes that a websocket is closed with (RFC 6455 and its registry)."""
+"""Close codes of websockets (RFC 6455 and its registry)."""
 
 logger = logging.getLogger("loopai.fastapi")
 
 
 def problem_response(problem: Problem, headers: Optional[Mapping[str, str]] = None) -> JSONResponse:
-    """The answer that says it."""
+    """Return the response with this problem."""
     content = problem.model_dump(exclude_none=True)
     return JSONResponse(content, problem.status, None if headers is None else dict(headers), media_type=MEDIA_TYPE)
 
@@ -43,7 +43,7 @@ class ProblemRoute(APIRoute):
     """A route that answers refusals, and what is not valid, with problem documents, whatever handlers there are."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler; see FastAPI's `APIRoute`."""
+        """Return the handler; see FastAPI's `APIRoute`."""
         handle = super().get_route_handler()
 
         async def handle_refusals(request: Request) -> Response:
@@ -66,7 +66,7 @@ def _not_valid(error: RequestValidationError) -> Problem:
 
 
 def documented_problem(description: str) -> dict[str, Any]:
-    """What the OpenAPI document says of an answer that is a problem document."""
+    """Return the OpenAPI description of a response that is a problem document."""
     return {"description": description, "model": Problem, "content": _ProblemContent()}
 
 
@@ -78,7 +78,7 @@ class _ProblemContent(dict[str, Any]):
 
 
 RETRY_AFTER = {"Retry-After": {"description": "In seconds", "schema": {"type": "integer"}}}
-"""What the OpenAPI document says of the header."""
+"""The OpenAPI description of the header."""
 
 
 async def _answer(connection: Union[Request, WebSocket], error: Exception) -> Optional[JSONResponse]:
@@ -86,10 +86,10 @@ async def _answer(connection: Union[Request, WebSocket], error: Exception) -> Op
         raise error
     problem, headers = problem_of(error)
     if problem.status >= 500:
-        # The document does not say it, so the log has to, with the exception for error trackers. Errors hold no key.
+        # The problem document omits the cause, so log it, with the exception for error trackers. Errors contain no key.
         logger.error("%s: %s %s", connection.url.path, type(error).__name__, error, exc_info=error)
     elif isinstance(error, ValidationException):
-        # The route made the input that was refused: its author has to know.
+        # The route made the rejected input: its author must know.
         logger.warning("%s: %s %s", connection.url.path, type(error).__name__, error, exc_info=error)
     if isinstance(connection, WebSocket):
         await _end(connection, problem)
@@ -105,11 +105,11 @@ async def _end(websocket: WebSocket, problem: Problem) -> None:
 
 
 def install_error_handlers(app: Starlette) -> None:
-    """Answer `LoopaiException` with problem documents, and document them on the routes that use a Loopai client.
+    """Respond to `LoopaiException` with problem documents, and document them on routes with a Loopai client.
 
-    `app` is a FastAPI application, or one of Starlette, which has no document. A websocket is closed with 1013 (try
-    again later) or 1011. Mounted applications have handlers of their own: install these on each. What was wrong
-    upstream is logged under `loopai.fastapi`.
+    `app` is a FastAPI application, or a Starlette application, which has no OpenAPI document. Websockets are closed
+    with 1013 (try again later) or 1011. Mounted applications have their own handlers: call this for each. Upstream
+    errors are logged by the logger `loopai.fastapi`.
     """
     app.add_exception_handler(LoopaiException, _answer)  # type: ignore[arg-type]  # told as (Request, …) -> Response
     if not isinstance(app, FastAPI):
@@ -129,7 +129,7 @@ def install_error_handlers(app: Starlette) -> None:
 def _document(app: FastAPI, schema: dict[str, Any]) -> None:
     models = schema.setdefault("components", {}).setdefault("schemas", {})
     ours = jsonable_encoder(Problem.model_json_schema(), exclude_none=True)  # as FastAPI has it
-    # An application may have a `Problem` of its own.
+    # An application may have its own `Problem`.
     name = "Problem" if models.get("Problem", ours) == ours else "LoopaiProblem"
     content = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
     for route in routes_of(app):

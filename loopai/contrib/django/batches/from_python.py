@@ -1,4 +1,4 @@
-"""`run_queryset` and `arun_queryset`: a batch over a queryset, from code. What a run does is `inline`'s."""
+"""`run_queryset` and `arun_queryset`: run a batch over a queryset from code. The run itself is in `inline`."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from .run_lookup import ResolvedPlan
 logger = logging.getLogger("loopai")
 
 MOST_INSTANCES = 10_000
-"""Instances of one run: their keys stand in every query for its rows."""
+"""Most instances of one run: their keys are part of every query for its rows."""
 
 Mapped = Union[Iterable[str], Mapping[str, str], None]
 
 
 class BatchStopped(LoopaiException):
-    """A run ended before all of its rows did. `run` is the `BatchRun`; `mode="resume"` continues it.
+    """A run ended before all rows were finished. `run` is the `BatchRun`; `mode="resume"` continues it.
 
-    `__cause__` is what stopped it, where that was an error of the server or of the connection.
+    `__cause__` is what stopped it, if that was an error of the server or the connection.
     """
 
     def __init__(self, message: str, run: Optional[BatchRun] = None) -> None:
@@ -65,16 +65,16 @@ def run_queryset(
     watchers: Sequence[Watcher] = (),
     **options: Unpack[QuerysetOptions],
 ) -> BatchRun:
-    """Run the rows of a queryset through a task in this process, write the results to them, and return the `BatchRun`.
+    """Run the rows of a queryset through a task in this process, save the results, and return the `BatchRun`.
 
-    `queryset` is any unsliced QuerySet, its name as `loopai_batch` takes it (`"mail.Message:unread"`), or an iterable
-    of saved instances, which is always a new run and leaves the instances themselves as they are. The other arguments
-    are the flags of `loopai_batch`. Rows and run are in the database of `.using()`, else in `database`, else in the one
-    that the router writes to. `stop` ends the run when it is called, `watchers` are called during the run. With
-    `mode="resume"` a run that is finished already is returned as it is.
+    `queryset` is any unsliced QuerySet, a name as for `loopai_batch` (`"mail.Message:unread"`), or an iterable of saved
+    instances. Instances are always a new run, and the objects themselves do not change. The other arguments are the
+    flags of `loopai_batch`. Rows and run are in the database of `.using()`, otherwise in `database`, otherwise in the
+    one that the router writes to. Call `stop` to end the run early. `watchers` are called during the run. With
+    `mode="resume"`, a finished run is returned unchanged.
 
-    Failed rows are counted in `run.errors`. Raises `BatchStopped` where the run ended early, `ConfigurationError` for
-    what cannot be run, and the `LoopaiException` or `DatabaseError` that kept the run from starting.
+    `run.errors` counts failed rows. Raises `BatchStopped` if the run ends early, `ConfigurationError` if it cannot run,
+    and the `LoopaiException` or `DatabaseError` that prevents its start.
     """
     refuse_unknown("run_queryset", options)
     named, given, using = _rows_of(queryset, database, mode)
@@ -123,10 +123,10 @@ async def arun_queryset(
     watchers: Sequence[Watcher] = (),
     **options: Unpack[QuerysetOptions],
 ) -> BatchRun:
-    """As `run_queryset`, from async code; the work is done in a thread.
+    """Like `run_queryset`, for asynchronous code: the work is done in a thread.
 
-    Where the caller is cancelled, the run is stopped, and its end waited for, at most for the grace of `stop` (30
-    seconds): what has come back is written, and `mode="resume"` continues.
+    If the caller is cancelled, the run is stopped. The call waits for its end, at most for the grace period of `stop`
+    (30 seconds): finished rows are saved, and `mode="resume"` continues.
     """
     stop = stop or Stop()
     work = partial(
@@ -149,7 +149,7 @@ async def arun_queryset(
 def _rows_of(
     given: Union[QuerySet[Any], Iterable[models.Model], str], database: Optional[str], mode: str
 ) -> tuple[str, Optional[QuerySet[Any]], str]:
-    """What names the rows, the QuerySet of them where there is one, and their database."""
+    """Return what names the rows, their QuerySet if there is one, and their database."""
     if isinstance(given, str):
         return given, None, database or router.db_for_write(model_of(given))
     if isinstance(given, RawQuerySet):

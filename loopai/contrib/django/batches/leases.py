@@ -1,4 +1,4 @@
-"""Who is at a run: names of owners, and taking over from one that was killed. Leases themselves are the models'."""
+"""Which process works on a run: names of owners, and taking over from a killed one. Leases are in the models."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ....exceptions import RunInProgress
 from ..models import BatchRun
 
 LEASE_SECONDS = 30.0
-"""How long a silent owner counts as alive: a page query or a write may take its time, a killed run should not."""
+"""Seconds that an owner without heartbeat counts as alive: queries may be slow, but killed runs should not wait."""
 
 BEAT_SECONDS = 5.0
-"""Seconds between heartbeats; who waits for a lease sees within these whether its owner lives."""
+"""Seconds between heartbeats, and so until a waiting process knows whether the owner is alive."""
 
 _LOOK_SECONDS = 0.5
 
 
 def owner_name() -> str:
-    """A name for this process: host and process, by which others on this host see that it was killed."""
+    """Return a name of host and process id, by which other processes on this host can see that it was killed."""
     return f"{socket.gethostname()[:100]}:{os.getpid()}:{uuid4().hex[:12]}"
 
 
@@ -38,7 +38,7 @@ def person() -> str:
 
 
 def was_killed(owner: str) -> bool:
-    """Whether an owner is known to be dead. `False` also where nobody can tell, as on another host."""
+    """Return whether an owner is known to be dead. `False` if that is unknown, as on another host."""
     host, _, rest = owner.rpartition(":")[0].rpartition(":")
     if host != socket.gethostname()[:100] or not rest.isdecimal() or int(rest) == os.getpid():
         return False
@@ -52,15 +52,15 @@ def was_killed(owner: str) -> bool:
 
 
 def wait_until_free(run: BatchRun, say: Callable[[str], None], sleep: Callable[[float], None] = time.sleep) -> None:
-    """Wait until nobody is at the run, at most until the lease of a killed owner is out.
+    """Wait until no process works on the run, at most until the lease of a killed owner expires.
 
-    Raises `RunInProgress` where the owner lives.
+    Raises `RunInProgress` if the owner is alive.
     """
     first = run.lease_until
     told = False
     while run.is_live():
         if was_killed(run.owner):
-            # Only if it is still that owner's: another may have been as quick.
+            # Only if it still belongs to that owner: another process may have been faster.
             dead = BatchRun.objects.using(run.database).filter(pk=run.pk, state=run.state, owner=run.owner)
             dead.update(lease_until=None)
         elif run.lease_until != first:
@@ -71,7 +71,7 @@ def wait_until_free(run: BatchRun, say: Callable[[str], None], sleep: Callable[[
         else:
             if not told and first is not None:
                 left = (first - timezone.now()).total_seconds()
-                say(f"Run {run.pk} has an owner that may be gone: waiting for a sign of it, at most {left:.0f} s.")
+                say(f"Run {run.pk} may have lost its worker; waiting up to {left:.0f} s for a heartbeat.")
                 told = True
             sleep(_LOOK_SECONDS)
         run.refresh_from_db()

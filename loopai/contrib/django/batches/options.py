@@ -1,4 +1,4 @@
-"""The options of `loopai_batch`: those of `loopai batch`, and those that only rows of a database have."""
+"""The options of `loopai_batch`: those of `loopai batch`, and those for rows of a database."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RunOptions(CommandOptions):
 
 
 class QuerysetOptions(TypedDict, total=False):
-    """Options of `start_batch` and `run_queryset` beside their own parameters, as in the table of `loopai_batch`."""
+    """Options of `start_batch` and `run_queryset` besides their parameters, as in the table of `loopai_batch`."""
 
     filters: Sequence[str]
     excludes: Sequence[str]
@@ -95,7 +95,7 @@ _OF_FILES = (
 
 
 def refuse_unknown(function: str, names: Iterable[str]) -> None:
-    """Raise `ConfigurationError` for an option that is not one of code that runs a queryset."""
+    """Raise `ConfigurationError` for an option that code which runs a queryset does not have."""
     given = set(names)
     for name in _OF_FILES:
         if name in given:

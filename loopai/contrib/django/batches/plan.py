@@ -1,4 +1,4 @@
-"""`Plan`: what a run is, as its `BatchRun` keeps it; made of the options, and completed from the task's schema."""
+"""`Plan`: the options of a run as stored in its `BatchRun`, completed from the task's schema."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan(BatchOptions):
-    """The options of a run over a queryset, as its `BatchRun` keeps them. Raises `ConfigurationError`.
+    """The options of a run over a queryset, as stored in its `BatchRun`. Raises `ConfigurationError`.
 
     `queryset` is `app.Model`, `app.Model:method` or `app.Model:manager.method`; `filters` and `excludes` are texts
     `field=value`, `save_to` those of `Target`. `task_id` is the server's id, `task` what the user called it. `report`
@@ -58,11 +58,11 @@ class Plan(BatchOptions):
 
     @classmethod
     def of(cls, run: BatchRun) -> Plan:
-        """What the run was made for."""
+        """Return the plan of a run."""
         return cls(**{name: value for name, value in run.options.items() if name in KEPT})
 
     def kept(self) -> dict[str, Any]:
-        """As a run keeps it: what JSON has."""
+        """Return the plan as JSON values, for storing in the run."""
         values = {name: getattr(self, name) for name in KEPT}
         return {
             name: list(value) if isinstance(value, tuple) else str(value) if isinstance(value, MaxErrors) else value
@@ -71,7 +71,7 @@ class Plan(BatchOptions):
 
     @property
     def fingerprint(self) -> str:
-        """Of what makes a run the same run: task, rows, mapping, targets; not of how it is cut up."""
+        """Return a digest of what identifies a run: task, rows, mapping and targets, but not chunk sizes."""
         return BatchRun.fingerprint_of(
             task=self.task_id,
             version=self.version,
@@ -87,22 +87,22 @@ class Plan(BatchOptions):
 
     @property
     def also(self) -> tuple[str, ...]:
-        """Columns that are read beside those of the input."""
+        """Columns that are read in addition to those of the input."""
         return (Expectation(self.expect).column,) if self.expect else ()
 
     @property
     def source(self) -> str:
-        """The rows in words."""
+        """The rows, described in words."""
         conditions = [*self.filters, *(f"not {text}" for text in self.excludes)]
         where = f" where {', '.join(conditions)}" if conditions else ""
         return f"{self.queryset}{where}"[:500]
 
 
 OF_RUNS = tuple(name for name, info in table(BatchOptions) if QUERYSET in info.where and name != "mode")
-"""The batch options that a run over a queryset has."""
+"""The batch options of a run over a queryset."""
 
 KEPT = (*OF_RUNS, *(item.name for item in fields(Plan) if item.name not in BatchOptions.__dataclass_fields__))
-"""What of a plan its run keeps."""
+"""The parts of a plan that are stored in the run."""
 
 
 def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable[str]) -> tuple[str, ...]:
@@ -180,6 +180,6 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
 
 
 def header_of(plan: Plan) -> list[str]:
-    """The columns of a queryset's rows in a file."""
+    """Return the columns of a queryset's rows in a file."""
     key = str(model_of(plan.queryset)._meta.pk.name)
     return list(dict.fromkeys([key, *InputMapping(plan.mapping).sources, *plan.also]))

@@ -1,4 +1,4 @@
-"""Where a result goes in a row: `--save-to label=output.label`. Values are cleaned as a form's are, not written."""
+"""Where a result is saved in a row: `--save-to label=output.label`. Values are cleaned like a form's, not written."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ....batch.rows import Outcome
 from ....exceptions import ConfigurationError
 
 RESULT = ("output", "latency_ms", "execution_id", "attempts", "confidence")
-"""What a path may begin with: the members of a result."""
+"""What a path may start with: the members of a result."""
 
 MOST_KNOWN = 1000
-"""Cleaned values of a field that are remembered: labels recur, and each of a foreign key's costs a query."""
+"""Most cleaned values cached per field: labels recur, and each value of a foreign key costs a query."""
 
 
 class Unfit(ValueError):
-    """A result does not fit its field; the message says which and why."""
+    """A result does not fit its field. The message says which field, and why."""
 
 
 class Target:
-    """A field, and where in the result its value is.
+    """A field, and the path of its value in the result.
 
-    `label=output.verdict.label` and `ms=latency_ms` name the place; a bare `label` is the output's member of that
-    name, or the whole output where that is not an object. Raises `ConfigurationError` for any other text.
+    `label=output.verdict.label` and `ms=latency_ms` give the path; a bare `label` is the output's member of that
+    name, or the whole output if that is not an object. Raises `ConfigurationError` for any other text.
     """
 
     def __init__(self, text: str, model: type[models.Model], using: str) -> None:
@@ -51,7 +51,7 @@ class Target:
         self._cleaner = _as_column(self.field)
 
     def forget(self) -> None:
-        """Clean every value anew: what a key refers to may be gone by now."""
+        """Clear the cache: the object of a foreign key may have been deleted."""
         self._known.clear()
 
     def value(self, outcome: Outcome) -> Any:
@@ -72,7 +72,7 @@ class Target:
 
     def _cleaned(self, value: Any) -> Any:
         field = self._cleaner
-        # By its type, too: 1 and true are equal, and not the same result.
+        # With the type, because 1 and true are equal in Python.
         known = (type(value), value) if isinstance(value, (str, int)) else None
         if known in self._known:
             return self._known[known]
@@ -82,7 +82,7 @@ class Target:
         except ValidationError as error:
             raise Unfit(f"{field.name}: {' '.join(error.messages)}") from None
         except (TypeError, ValueError, AttributeError, ArithmeticError):
-            # Their texts are Python's own, and name its types.
+            # Their texts are Python's, and name its types.
             raise Unfit(f"{field.name}: {_shown(value)} does not fit the field ({field.description})") from None
         if known is not None and len(self._known) < MOST_KNOWN:
             self._known[known] = cleaned
