@@ -206,30 +206,34 @@ class PreparedClient(ABC):
     def _steps(self, operation: Operation[T]) -> Steps[T]:
         if self._config.validate_inputs and operation.pure:
             return self._checked(operation)
-        return self._sent(operation, self._policy)
+        return self._made(operation)
 
     def _checked(self, operation: Operation[T]) -> Steps[T]:
         """The steps of an execution: the schema of its task, where it is not known, and then what fits it."""
         policy, began = self._policy, self._policy.clock()
 
         def fetch(task: Operation[models.Task]) -> Steps[models.Task]:
-            return self._sent(task, replace(policy, max_retries=0), began)
+            return self._looked_up(task, replace(policy, max_retries=0), began)
 
         check = yield from self._schemas.check_of(str(operation.task_id), policy, fetch, self._performer)
 
         def send(fitting: Operation[T]) -> Steps[T]:
-            return self._sent(fitting, policy, began)
+            return self._made(fitting, began)
 
         if check is None:
             return (yield from send(operation))
         return (yield from checked(operation, check, self._performer, send))
 
-    def _sent(self, operation: Operation[T], policy: Policy, began: Optional[float] = None) -> Steps[T]:
+    def _made(self, operation: Operation[T], began: Optional[float] = None) -> Steps[T]:
         if operation.parts is None:
-            flow = call(operation, policy, began)
+            flow = call(operation, self._policy, began)
         else:
-            flow = whole(operation, operation.parts, policy, self._items, began)
-        flow = explained(flow, operation, policy, self._look_ups, began)
+            flow = whole(operation, operation.parts, self._policy, self._items, began)
+        flow = explained(flow, operation, self._policy, self._look_ups, began)
+        return observed(flow, operation, self._hooks) if self._hooks else flow
+
+    def _looked_up(self, operation: Operation[T], policy: Policy, began: float) -> Steps[T]:
+        flow = call(operation, policy, began)
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
     def _look_up(self, name: str) -> Steps[str]:
