@@ -11,13 +11,15 @@ import sys
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Optional, Protocol, TypeVar, Union
 
 from pydantic_core import from_json
 
 from . import models
+from ._core.checking import refusal
 from ._core.encoding import encode
 from ._core.limits import LONGEST_TIMEOUT_MS, PROGRAM_TIMEOUT_MS
 from ._core.missing import active_version
@@ -63,6 +65,8 @@ class AsyncProgramSource(Protocol):
     async def get_artifact(self, task_id: str, version: int) -> models.ProgramArtifact:
         """Return one version of the task's program."""
 
+
+S = TypeVar("S", bound=Union[ProgramSource, AsyncProgramSource])
 
 _NEW_PROGRAM = frozenset({"programImproved", "canaryCompleted", "canaryRollback"})
 
@@ -112,11 +116,14 @@ class Loaded:
             logger.warning("input schema of %r: %s", task.name, warning)
 
 
-class _EdgeProgram:
+class _EdgeProgram(ABC, Generic[S]):
     """What both kinds of edge program share: running, and deciding when to check for a newer version."""
 
-    def __init__(self, task_id: str, loaded: Loaded, raises: bool, pinned: bool, interval: Optional[float]) -> None:
+    def __init__(
+        self, client: S, task_id: str, loaded: Loaded, raises: bool, pinned: bool, interval: Optional[float]
+    ) -> None:
         self.task_id = task_id
+        self._client = client
         self._loaded = loaded
         self._raises = raises
         self._interval = None if pinned else interval
@@ -137,10 +144,37 @@ class _EdgeProgram:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.task_id} version {self.version}>"
 
+    def __call__(
+        self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
+    ) -> models.ExecutionResult:
+        """Run one input; results, errors and limits as `execute` of the client has them."""
+        self._refresh_if_due()
+        return self._run(value, timeout_ms, raise_on_error)
+
+    def map(
+        self,
+        values: Iterable[Any],
+        *,
+        timeout_ms: Optional[int] = None,
+        max_concurrency: int = 10,
+        missing: Missing = "null",
+    ) -> list[models.ExecutionResult]:
+        """Run many inputs; one result each, in order. Never raises for an input: read `status`.
+
+        `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
+        `ValidationException` for a text or a mapping in place of rows.
+        """
+        self._refresh_if_due()
+        return self._run_many(values, timeout_ms, max_concurrency, missing)
+
     def notify(self, event: models.WebhookEvent) -> None:
         """Process a webhook event: after one about a new program, the next call checks for it."""
         if str(event.task_id) == self.task_id and event.event_type in _NEW_PROGRAM:
             self._told = True
+
+    @abstractmethod
+    def _refresh_if_due(self) -> None:
+        """Look for a newer version, or have it looked for, where the interval is over."""
 
     def _is_due(self) -> bool:
         if self._interval is None:
@@ -153,11 +187,9 @@ class _EdgeProgram:
     def _run(self, value: Any, timeout_ms: Optional[int], raise_on_error: Maybe[bool]) -> models.ExecutionResult:
         loaded, limit = self._loaded, _limit(timeout_ms)
         value = _as_json(value)
-        wrong: dict[str, list[str]] = {}
-        for path, text in loaded.check.errors(value, limit / 1000):
-            wrong.setdefault(path, []).append(text)
+        wrong = loaded.check.errors(value, limit / 1000)
         if wrong:
-            raise ValidationException("Request validation failed", errors=wrong, code="VALIDATION_ERROR")
+            raise refusal(wrong)
         result = self._result(loaded, self._pool.run(loaded.program, value, timeout_ms=limit))
         raises = self._raises if isinstance(raise_on_error, NotGiven) else raise_on_error
         error = failed_program(result) if raises else None
@@ -209,7 +241,7 @@ class _EdgeProgram:
         return models.ExecutionResult.model_validate(values)
 
 
-class EdgeProgram(_EdgeProgram):
+class EdgeProgram(_EdgeProgram[AsyncProgramSource]):
     """A program at the edge, loaded by a `LoopaiClient`.
 
     Calling it blocks the calling thread: usually for some hundred microseconds, but up to `timeout_ms` if the program
@@ -217,47 +249,13 @@ class EdgeProgram(_EdgeProgram):
     is fetched in the background while the loaded one stays in use.
     """
 
-    def __init__(
-        self,
-        client: AsyncProgramSource,
-        task_id: str,
-        loaded: Loaded,
-        raises: bool,
-        pinned: bool,
-        interval: Optional[float],
-    ) -> None:
-        super().__init__(task_id, loaded, raises, pinned, interval)
-        self._client = client
-        self.refreshing: Optional[asyncio.Task[bool]] = None
-
-    def __call__(
-        self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
-    ) -> models.ExecutionResult:
-        """Run one input. Results, errors and limits are those of the client's `execute`."""
-        self._refresh_in_background()
-        return self._run(value, timeout_ms, raise_on_error)
-
-    def map(
-        self,
-        values: Iterable[Any],
-        *,
-        timeout_ms: Optional[int] = None,
-        max_concurrency: int = 10,
-        missing: Missing = "null",
-    ) -> list[models.ExecutionResult]:
-        """Run many inputs and return their results in order. Inputs that fail do not raise: check `status`.
-
-        `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
-        `ValidationException` for a text or a mapping in place of rows.
-        """
-        self._refresh_in_background()
-        return self._run_many(values, timeout_ms, max_concurrency, missing)
+    refreshing: Optional[asyncio.Task[bool]] = None
 
     async def execute(
         self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
     ) -> models.ExecutionResult:
         """Run one input in a thread."""
-        self._refresh_in_background()
+        self._refresh_if_due()
         return await asyncio.to_thread(self._run, value, timeout_ms, raise_on_error)
 
     async def execute_many(
@@ -269,7 +267,7 @@ class EdgeProgram(_EdgeProgram):
         missing: Missing = "null",
     ) -> list[models.ExecutionResult]:
         """Run many inputs in a thread; see `map`."""
-        self._refresh_in_background()
+        self._refresh_if_due()
         return await asyncio.to_thread(self._run_many, values, timeout_ms, max_concurrency, missing)
 
     async def refresh(self) -> bool:
@@ -282,7 +280,7 @@ class EdgeProgram(_EdgeProgram):
         self._loaded = Loaded(await self._client.get_task(self.task_id), artifact)
         return True
 
-    def _refresh_in_background(self) -> None:
+    def _refresh_if_due(self) -> None:
         if not self._is_due():
             return
         try:
@@ -294,46 +292,11 @@ class EdgeProgram(_EdgeProgram):
         self.refreshing.add_done_callback(_told_of)
 
 
-class SyncEdgeProgram(_EdgeProgram):
+class SyncEdgeProgram(_EdgeProgram[ProgramSource]):
     """A program at the edge, loaded by a `SyncLoopaiClient`. Any number of threads may call it.
 
     The first call after the refresh interval checks for a newer version.
     """
-
-    def __init__(
-        self,
-        client: ProgramSource,
-        task_id: str,
-        loaded: Loaded,
-        raises: bool,
-        pinned: bool,
-        interval: Optional[float],
-    ) -> None:
-        super().__init__(task_id, loaded, raises, pinned, interval)
-        self._client = client
-
-    def __call__(
-        self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
-    ) -> models.ExecutionResult:
-        """Run one input. Results, errors and limits are those of the client's `execute`."""
-        self._refresh_if_due()
-        return self._run(value, timeout_ms, raise_on_error)
-
-    def map(
-        self,
-        values: Iterable[Any],
-        *,
-        timeout_ms: Optional[int] = None,
-        max_concurrency: int = 10,
-        missing: Missing = "null",
-    ) -> list[models.ExecutionResult]:
-        """Run many inputs and return their results in order. Inputs that fail do not raise: check `status`.
-
-        `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
-        `ValidationException` for a text or a mapping in place of rows.
-        """
-        self._refresh_if_due()
-        return self._run_many(values, timeout_ms, max_concurrency, missing)
 
     def refresh(self) -> bool:
         """Check for a new version now; return whether there was one. Raises what the client raises."""

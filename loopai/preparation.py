@@ -242,7 +242,7 @@ class PreparedClient(ABC):
     def _steps(self, operation: Operation[T]) -> Steps[T]:
         if self._config.validate_inputs and operation.pure:
             return self._checked(operation)
-        return self._executed(operation, self._policy)
+        return self._executed(operation)
 
     def _checked(self, operation: Operation[T]) -> Steps[T]:
         """The steps of an execution: the schema of its task, where it is not known, and then what fits it."""
@@ -254,26 +254,26 @@ class PreparedClient(ABC):
         check = yield from self._schemas.check_of(str(operation.task_id), policy, fetch, self._performer)
 
         def send(fitting: Operation[T]) -> Steps[T]:
-            return self._executed(fitting, policy, began)
+            return self._executed(fitting, began)
 
         if check is None:
             return (yield from send(operation))
         return (yield from checked(operation, check, self._performer, send))
 
-    def _executed(self, operation: Operation[T], policy: Policy, began: Optional[float] = None) -> Steps[T]:
+    def _executed(self, operation: Operation[T], began: Optional[float] = None) -> Steps[T]:
         """The steps of a call; an execution waits for the first of its task, or is the first."""
         if self._firsts.may_be(operation):
-            return one_first(operation, policy, began, self._firsts, self._sent, self._looked_up, self._performer)
-        return self._sent(operation, policy, began)
+            return one_first(operation, self._policy, began, self._firsts, self._sent, self._looked_up, self._performer)
+        return self._sent(operation, began)
 
     def _sent(
-        self, operation: Operation[T], policy: Policy, began: Optional[float] = None, turn: Optional[FirstTurn] = None
+        self, operation: Operation[T], began: Optional[float] = None, turn: Optional[FirstTurn] = None
     ) -> Steps[T]:
         if operation.parts is None:
-            flow = call(operation, policy, began)
+            flow = call(operation, self._policy, began)
         else:
-            flow = whole(operation, operation.parts, policy, self._items, began, turn)
-        flow = explained(flow, operation, policy, self._look_ups, began)
+            flow = whole(operation, operation.parts, self._policy, self._items, began, turn)
+        flow = explained(flow, operation, self._policy, self._look_ups, began)
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
     def _looked_up(self, operation: Operation[T], policy: Policy, began: float) -> Steps[T]:

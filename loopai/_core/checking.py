@@ -72,9 +72,17 @@ class InputsRefused(Exception):
         self.refused = refused
 
 
-def text_of(refusal: ValidationException) -> str:
+def refusal(wrong: Errors) -> ValidationException:
+    """What is raised for an input with these errors: what a server that checks answers."""
+    errors: dict[str, list[str]] = {}
+    for path, text in wrong:
+        errors.setdefault(path, []).append(text)
+    return ValidationException("Request validation failed", status_code=400, errors=errors, code="VALIDATION_ERROR")
+
+
+def text_of(refused: ValidationException) -> str:
     """What is wrong with an input, as an item of a batch says it."""
-    return "; ".join(f"{path}: {text}" for path, texts in refusal.errors.items() for text in texts)
+    return "; ".join(f"{path}: {text}" for path, texts in refused.errors.items() for text in texts)
 
 
 @dataclass
@@ -221,12 +229,7 @@ def _refusals(inputs: Sequence[Any], check: Check) -> dict[int, ValidationExcept
     for place, value in enumerate(inputs):
         found = check.errors(value)
         if found:
-            errors: dict[str, list[str]] = {}
-            for path, text in found:
-                errors.setdefault(path, []).append(text)
-            refused[place] = ValidationException(
-                "Request validation failed", status_code=400, errors=errors, code="VALIDATION_ERROR"
-            )
+            refused[place] = refusal(found)
     return refused
 
 
@@ -263,8 +266,8 @@ def _without(
     return parts.given(response)
 
 
-def _unsent(item_id: str, refusal: Optional[ValidationException]) -> BatchExecuteResult:
+def _unsent(item_id: str, refused: Optional[ValidationException]) -> BatchExecuteResult:
     text, code = "not sent: an item before it failed (stop_on_first_error)", "SKIPPED"
-    if refusal is not None:
-        text, code = text_of(refusal), "VALIDATION_ERROR"
+    if refused is not None:
+        text, code = text_of(refused), "VALIDATION_ERROR"
     return BatchExecuteResult(id=item_id, success=False, error_message=text, code=code)

@@ -167,7 +167,7 @@ def one_first(
     policy: Policy,
     began: Optional[float],
     firsts: FirstExecutions,
-    make: Callable[[Operation[T], Policy, float, Optional[FirstTurn]], Steps[T]],
+    make: Callable[[Operation[T], float, Optional[FirstTurn]], Steps[T]],
     look: Callable[[Operation[Any], Policy, float], Steps[Any]],
     performer: Performer,
 ) -> Steps[T]:
@@ -182,7 +182,7 @@ def one_first(
     while True:
         turn = firsts.turn(task_id)
         if turn is None:
-            return (yield from make(operation, policy, began, None))
+            return (yield from make(operation, began, None))
         if not turn.leads:
             yield from _waited(turn, operation, policy, began, performer)
             continue
@@ -194,7 +194,7 @@ def one_first(
                 firsts.note_without(task_id)
             if operation.parts is None and operation.items > 1:
                 raise OneItemFirst
-            return (yield from _first(operation, policy, began, turn, make))
+            return (yield from _first(operation, began, turn, make))
         finally:
             turn.end()
 
@@ -233,13 +233,12 @@ def _has_program(
 
 def _first(
     operation: Operation[T],
-    policy: Policy,
     began: float,
     turn: FirstTurn,
-    make: Callable[[Operation[T], Policy, float, Optional[FirstTurn]], Steps[T]],
+    make: Callable[[Operation[T], float, Optional[FirstTurn]], Steps[T]],
 ) -> Steps[T]:
     try:
-        result = yield from make(operation if operation.parts else alone(operation), policy, began, turn)
+        result = yield from make(operation if operation.parts else alone(operation), began, turn)
     except LoopaiException as error:
         turn.failed(error)
         raise

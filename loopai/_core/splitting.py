@@ -20,6 +20,9 @@ _BLANKS = re.compile(rb"[ \t\r\n]*")
 _AT_TOP = re.compile(rb'["{}\[\],]')
 _DEEPER = re.compile(rb'["{}\[\]]')
 _TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_FLAT = re.compile(rb'[ \t\r\n]*(\{[^"{}\[\]]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"{}\[\]]*){0,200}\})[ \t\r\n]*,', re.DOTALL)
+"""An object without brackets within, and the comma after it: what most elements are, found at once."""
+
 _DEEP = 500
 """Nesting from which brackets are counted by so many bytes; no parser of rows reads as deep."""
 
@@ -121,6 +124,7 @@ class ArraySplitter:
     """Elements of a JSON array, each the bytes between two of its commas. Raises `NotAnArray`."""
 
     def __init__(self, longest: int) -> None:
+        self._longest = longest
         self._held = _Held(longest)
         self._start = _Start()
         self._number = self._depth = 0
@@ -137,6 +141,14 @@ class ArraySplitter:
             if self._depth > _DEEP:
                 place = self._end_of_window(data, place)
                 continue
+            if place == begin and self._depth == 1 and not self._held:
+                flat = _FLAT.match(data, place)
+                if flat is not None:
+                    element = flat.group(1)
+                    begin = place = flat.end()
+                    self._number += 1
+                    yield self._number, element if len(element) <= self._longest else None
+                    continue
             found = (_AT_TOP if self._depth == 1 else _DEEPER).search(data, place)
             if found is None:
                 break

@@ -19,6 +19,8 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, Any, Callable, Optional, Union, cast
 
+from typing_extensions import TypedDict, Unpack
+
 from .._core.rowsets import Missing, cells_of, check_rows, raw_rows, row_of
 from ..exceptions import OptionError
 from ..modes import RETRY_FAILED
@@ -51,35 +53,32 @@ AsyncOutcomes = AsyncGenerator[Outcome, None]
 Outcomes = Iterator[Outcome]
 
 
+class Handed(TypedDict, total=False):
+    """What a client hands beside the options: names of the task besides its id, and a clock."""
+
+    names: Collection[str]
+    clock: Callable[[], float]
+
+
+AsyncSleep = Optional[Callable[[float], Awaitable[None]]]
+Sleep = Optional[Callable[[float], None]]
+
+
 def stream(
-    sender: Sender,
-    task_id: str,
-    rows: Rows,
-    options: BatchOptions,
-    *,
-    names: Collection[str] = (),
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Optional[Callable[[float], Awaitable[None]]] = None,
+    sender: Sender, task_id: str, rows: Rows, options: BatchOptions, *, sleep: AsyncSleep = None, **more: Unpack[Handed]
 ) -> AsyncOutcomes:
     """Run rows through a task in the running event loop, and yield each row's `Outcome` when it finishes.
 
     The caller's iterables are read in the loop; files and the journal are read and written in threads.
     """
-    return event_loop.perform(_driver(sender, task_id, rows, options, clock, names, emits=True), sleep=sleep)
+    return event_loop.perform(_driver(sender, task_id, rows, options, emits=True, **more), sleep=sleep)
 
 
 def stream_sync(
-    sender: Sender,
-    task_id: str,
-    rows: SyncRows,
-    options: BatchOptions,
-    *,
-    names: Collection[str] = (),
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Optional[Callable[[float], None]] = None,
+    sender: Sender, task_id: str, rows: SyncRows, options: BatchOptions, *, sleep: Sleep = None, **more: Unpack[Handed]
 ) -> Generator[Outcome, None, None]:
     """Like `stream`, for synchronous code: requests run in threads, rows are read in the calling thread."""
-    return threads.perform(_driver(sender, task_id, rows, options, clock, names, emits=True), sleep=sleep)
+    return threads.perform(_driver(sender, task_id, rows, options, emits=True, **more), sleep=sleep)
 
 
 async def run(
@@ -89,16 +88,15 @@ async def run(
     output: Output,
     options: BatchOptions,
     *,
-    names: Collection[str] = (),
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Optional[Callable[[float], Awaitable[None]]] = None,
+    sleep: AsyncSleep = None,
+    **more: Unpack[Handed],
 ) -> Summary:
     """Run rows through a task into `output`, in the running event loop, and return the `Summary`.
 
     Raises `ConfigurationError` before a row is sent, `OutputError` if the output cannot be written, and
     `LoopaiException` if the server cannot be reached or rejects the run.
     """
-    driver = _driver(sender, task_id, rows, options, clock, names, output=output)
+    driver = _driver(sender, task_id, rows, options, output=output, **more)
     async for _ in event_loop.perform(driver, sleep=sleep):
         pass
     return cast("Summary", driver.summary)
@@ -111,15 +109,14 @@ def run_sync(
     output: Output,
     options: BatchOptions,
     *,
-    names: Collection[str] = (),
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Optional[Callable[[float], None]] = None,
+    sleep: Sleep = None,
+    **more: Unpack[Handed],
 ) -> Summary:
     """Like `run`, for synchronous code."""
-    return perform(_driver(sender, task_id, rows, options, clock, names, output=output), sleep=sleep)
+    return perform(_driver(sender, task_id, rows, options, output=output, **more), sleep=sleep)
 
 
-def perform(driver: Driver, *, sleep: Optional[Callable[[float], None]] = None) -> Summary:
+def perform(driver: Driver, *, sleep: Sleep = None) -> Summary:
     """Perform a run that writes its outcomes to an output, and return its summary."""
     for _ in threads.perform(driver, sleep=sleep):
         pass
@@ -131,13 +128,12 @@ def _driver(
     task_id: str,
     rows: Rows,
     options: BatchOptions,
-    clock: Callable[[], float],
-    names: Collection[str],
     *,
     output: Output = None,
     emits: bool = False,
+    **more: Unpack[Handed],
 ) -> Driver:
-    opening = partial(prepare, task_id, rows, options, output=output, clock=clock, names=names, emits=emits)
+    opening = partial(prepare, task_id, rows, options, output=output, emits=emits, **more)
     return Driver(opening, sender, options.stop, emits=emits, may_block=_may_block(rows))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from concurrent.futures import Future
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from typing import Any, Optional
@@ -12,7 +13,7 @@ from typing import Any, Optional
 import pytest
 from pydantic import BaseModel
 
-from loopai import ConfigurationError, SyncLoopaiClient, ValidationException
+from loopai import CallInfo, ConfigurationError, Hooks, SyncLoopaiClient, ValidationException
 from loopai._core.checking import FAILURE_SECONDS, QUICK_BYTES, SCHEMA_SECONDS, InputSchemas, checked
 from loopai._core.flow import Given, Policy, Steps, Wanted
 from loopai._core.operations import Operation, execute
@@ -211,6 +212,37 @@ def test_simultaneous_first_calls_fetch_one_schema() -> None:
 
     asyncio.run(together())
     assert (len(face.sent("GET")), len(face.sent("POST"))) == (1, 20)
+
+
+def test_threads_that_start_together_fetch_one_schema() -> None:
+    """Whichever comes first."""
+    face, start = Face("sync"), threading.Barrier(8)
+
+    def call(number: int) -> Any:
+        start.wait()
+        return face.client.execute("spam", {"text": "x" * (number + 2)}).output
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(call, range(8))) == list(range(2, 10))
+    assert (len(face.sent("GET")), len(face.sent("POST"))) == (1, 8)
+
+
+def test_hooks_see_the_fetch_as_a_call_of_its_own(face: Face) -> None:
+    """And a refused input as none: nothing was sent for it."""
+
+    class Heard(Hooks):
+        def __init__(self) -> None:
+            self.names: list[str] = []
+
+        def call_started(self, call: CallInfo) -> None:
+            self.names.append(call.operation)
+
+    heard = Heard()
+    client = face.made(validate_inputs=True, hooks=[heard])
+    face("execute", "spam", GOOD, client=client)
+    with pytest.raises(ValidationException):
+        face("execute", "spam", SHORT, client=client)
+    assert heard.names == ["get_task", "execute"]
 
 
 def test_the_deadline_holds_for_the_fetch_and_the_call(face: Face) -> None:

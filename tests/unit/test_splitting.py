@@ -28,7 +28,12 @@ def fed(splitter, data: bytes, size: int):
 
 
 @settings(deadline=None)
-@given(rows=st.lists(JSON, max_size=5), size=st.integers(1, 9), indent=st.sampled_from([None, 1]), mark=st.booleans())
+@given(
+    rows=st.lists(JSON, max_size=5),
+    size=st.integers(1, 9) | st.just(10_000),
+    indent=st.sampled_from([None, 1]),
+    mark=st.booleans(),
+)
 def test_an_array_is_cut_into_its_elements(rows, size, indent, mark) -> None:
     """Whatever texts and nested values hold."""
     data = (b"\xef\xbb\xbf" if mark else b"") + json.dumps(rows, ensure_ascii=False, indent=indent).encode() + b" \n"
@@ -54,6 +59,9 @@ def test_a_row_longer_than_the_limit_is_skipped_to_its_end(size) -> None:
     assert [number for number, row in fed(ArraySplitter(50), json.dumps(rows).encode(), size) if row is None] == [2, 3]
     lines = b"\n".join(json.dumps(row).encode() for row in rows)
     assert [number for number, row in fed(LineSplitter(50), lines, size) if row is None] == [2, 3]
+    flat = [{"n": 1}, {"text": "z" * 100}, {"text": '},{"', "n": -1.5e3}, {}, {}]
+    found = fed(ArraySplitter(50), json.dumps(flat, indent=1).encode(), size)
+    assert [row and json.loads(row) for _, row in found] == [flat[0], None, *flat[2:]]
     blanks = b"[" + b" " * 100 + b'"a",' + b"\n" * 100 + b'"b"]'
     assert [row for _, row in fed(ArraySplitter(50), blanks, size)] == [b'"a"', b'"b"']
 
@@ -77,8 +85,9 @@ def test_what_is_not_an_array_is_an_error(data, size) -> None:
         (ArraySplitter, b'["' + b"x" * 4_000_000),
         (ArraySplitter, b'["' + b"\\n" * 2_000_000),
         (ArraySplitter, b"[" * 1_000_000),
+        (ArraySplitter, b'[{"a":"' + b'","' * 1_000_000),
     ],
-    ids=["blank lines", "one line", "blanks", "one text", "escapes", "deep"],
+    ids=["blank lines", "one line", "blanks", "one text", "escapes", "deep", "texts of one object"],
 )
 def test_time_is_linear_whatever_comes(splitter, data) -> None:
     """Two seconds of CPU for megabytes is far more than linear needs, and far less than quadratic."""
