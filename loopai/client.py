@@ -276,7 +276,7 @@ class LoopaiClient(PreparedClient):
         finally:
             flow.close()
 
-    async def _wait(self, settled: Settled, seconds: Optional[float]) -> None:
+    async def _wait(self, settled: Settled, seconds: float) -> None:
         await asyncio.wait({asyncio.wrap_future(settled)}, timeout=seconds)
 
     # Tasks and artifacts
@@ -1103,7 +1103,7 @@ class SyncLoopaiClient(PreparedClient):
         finally:
             flow.close()
 
-    def _wait(self, settled: Settled, seconds: Optional[float]) -> None:
+    def _wait(self, settled: Settled, seconds: float) -> None:
         wait([settled], seconds)
 
     # Tasks and artifacts

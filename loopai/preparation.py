@@ -218,7 +218,7 @@ class PreparedClient(ABC):
         return observed(flow, operation, self._hooks) if self._hooks else flow
 
     @abstractmethod
-    def _wait(self, settled: Settled, seconds: Optional[float]) -> Any:
+    def _wait(self, settled: Settled, seconds: float) -> Any:
         """Wait until another call of this client has settled it, at most so many seconds; or return what waits."""
 
     def _look_up(self, name: str) -> Steps[str]:

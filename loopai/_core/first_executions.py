@@ -8,9 +8,11 @@ from __future__ import annotations
 import copy
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any, Callable, Optional, TypeVar
 
 from ..exceptions import (
@@ -33,6 +35,10 @@ T = TypeVar("T")
 MOST_REMEMBERED = 10_000
 """Tasks that one client remembers; a site has tens of them."""
 
+LOOK_AGAIN = 1.0
+"""Seconds after which who waits looks whether the call that went first is still there: an exception of a signal handler
+may come at any step, and leave nobody to say that it is over."""
+
 Settled = Future[Optional[LoopaiException]]
 
 
@@ -54,8 +60,9 @@ class FirstExecutions:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._under_way: dict[str, Settled] = {}
+        self._lock = threading.RLock()
+        # Weak: a call that goes first holds its own turn.
+        self._under_way: dict[str, weakref.ref[FirstTurn]] = {}
 
     def may_be(self, operation: Operation[Any]) -> bool:
         """Whether the operation may be the first execution of its task."""
@@ -73,13 +80,20 @@ class FirstExecutions:
         with self._lock:
             if task_id in self._with_program:
                 return None
-            settled = self._under_way.get(task_id)
-            if settled is not None:
-                return FirstTurn(self, task_id, settled, leads=False)
-            settled = self._under_way[task_id] = Future()
+            first = self._under_way[task_id]() if task_id in self._under_way else None
+            if first is not None:
+                return FirstTurn(self, task_id, first.settled, leads=False)
+            mine = FirstTurn(self, task_id, Future(), leads=True)
             # As if it ran: one who no longer waits must not cancel it for the others.
-            settled.set_running_or_notify_cancel()
-            return FirstTurn(self, task_id, settled, leads=True)
+            mine.settled.set_running_or_notify_cancel()
+            self._under_way[task_id] = weakref.ref(mine)
+            return mine
+
+    def is_under_way(self, task_id: str, settled: Settled) -> bool:
+        """Whether the call that is to settle it is still there."""
+        with self._lock:
+            first = self._under_way[task_id]() if task_id in self._under_way else None
+            return first is not None and first.settled is settled
 
     def lacks_program(self, task_id: str) -> bool:
         """Whether the task is known to have no program."""
@@ -103,7 +117,7 @@ class FirstExecutions:
     def let_go(self, task_id: str, settled: Settled, error: Optional[LoopaiException]) -> None:
         """Let those who wait continue, or raise `error`."""
         with self._lock:
-            if self._under_way.get(task_id) is settled:
+            if self.is_under_way(task_id, settled):
                 del self._under_way[task_id]
         if not settled.done():
             settled.set_result(error)
@@ -119,6 +133,10 @@ class FirstTurn:
         self._firsts = firsts
         self._task_id = task_id
         self.error: Optional[LoopaiException] = None
+
+    def is_waited_for(self) -> bool:
+        """Whether the call that goes first is still under way."""
+        return not self.settled.done() and self._firsts.is_under_way(self._task_id, self.settled)
 
     def has_program(self) -> None:
         """The task has a program: whoever waits continues."""
@@ -146,8 +164,8 @@ class FirstTurn:
     def end(self) -> None:
         """Let go whoever waits: with the error, to go on, or for one of them to go first."""
         if not self.is_over:
-            self.is_over = True
             self._firsts.let_go(self._task_id, self.settled, self.error)
+            self.is_over = True
 
 
 def _ran(error: LoopaiException) -> bool:
@@ -164,7 +182,7 @@ def one_first(
     firsts: FirstExecutions,
     make: Callable[[Operation[T], float, Optional[FirstTurn]], Steps[T]],
     look: Callable[[Operation[Any], Policy, float], Steps[Any]],
-    wait: Callable[[Settled, Optional[float]], Any],
+    wait: Callable[[Settled, float], Any],
 ) -> Steps[T]:
     """Make the call of an execution; if its task has no program, alone, while others on the task wait for it.
 
@@ -199,17 +217,19 @@ def _waited(
     operation: Operation[Any],
     policy: Policy,
     began: float,
-    wait: Callable[[Settled, Optional[float]], Any],
+    wait: Callable[[Settled, float], Any],
 ) -> Steps[None]:
-    left = None if policy.deadline is None else policy.deadline - (policy.clock() - began)
-    if left is None or left > 0:
-        yield Wanted(lambda: wait(turn.settled, left))
-    if not turn.settled.done():
-        raise TimeoutException(
-            f"{operation.name}: not done within the deadline of {policy.deadline:g} s: another call of this client has "
-            "the task's first program made"
-        )
-    error = turn.settled.result()
+    while turn.is_waited_for():
+        left = LOOK_AGAIN
+        if policy.deadline is not None:
+            left = min(left, policy.deadline - (policy.clock() - began))
+        if left <= 0:
+            raise TimeoutException(
+                f"{operation.name}: not done within the deadline of {policy.deadline:g} s: another call of this client "
+                "has the task's first program made"
+            )
+        yield Wanted(partial(wait, turn.settled, left))
+    error = turn.settled.result() if turn.settled.done() else None
     if error is not None:
         # What each adds to its traceback is its own.
         raise copy.copy(error) from error.__cause__
