@@ -80,8 +80,8 @@ class FirstExecutions:
         with self._lock:
             if task_id in self._with_program:
                 return None
-            first = self._under_way[task_id]() if task_id in self._under_way else None
-            if first is not None:
+            first = self._first(task_id)
+            if first is not None and not first.settled.done():
                 return FirstTurn(self, task_id, first.settled, leads=False)
             mine = FirstTurn(self, task_id, Future(), leads=True)
             # As if it ran: one who no longer waits must not cancel it for the others.
@@ -92,8 +92,12 @@ class FirstExecutions:
     def is_under_way(self, task_id: str, settled: Settled) -> bool:
         """Whether the call that is to settle it is still there."""
         with self._lock:
-            first = self._under_way[task_id]() if task_id in self._under_way else None
-            return first is not None and first.settled is settled
+            first = self._first(task_id)
+            return first is not None and first.settled is settled and not settled.done()
+
+    def _first(self, task_id: str) -> Optional[FirstTurn]:
+        found = self._under_way.get(task_id)
+        return None if found is None else found()
 
     def lacks_program(self, task_id: str) -> bool:
         """Whether the task is known to have no program."""
@@ -117,10 +121,11 @@ class FirstExecutions:
     def let_go(self, task_id: str, settled: Settled, error: Optional[LoopaiException]) -> None:
         """Let those who wait continue, or raise `error`."""
         with self._lock:
-            if self.is_under_way(task_id, settled):
+            if not settled.done():
+                settled.set_result(error)
+            first = self._first(task_id)
+            if first is not None and first.settled is settled:
                 del self._under_way[task_id]
-        if not settled.done():
-            settled.set_result(error)
 
 
 class FirstTurn:
@@ -136,7 +141,7 @@ class FirstTurn:
 
     def is_waited_for(self) -> bool:
         """Whether the call that goes first is still under way."""
-        return not self.settled.done() and self._firsts.is_under_way(self._task_id, self.settled)
+        return self._firsts.is_under_way(self._task_id, self.settled)
 
     def has_program(self) -> None:
         """The task has a program: whoever waits continues."""
