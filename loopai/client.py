@@ -277,7 +277,11 @@ class LoopaiClient(PreparedClient):
             flow.close()
 
     async def _wait(self, settled: Settled, seconds: float) -> None:
-        await asyncio.wait({asyncio.wrap_future(settled)}, timeout=seconds)
+        waiting = asyncio.wrap_future(settled)
+        try:
+            await asyncio.wait({waiting}, timeout=seconds)
+        finally:
+            waiting.cancel()  # of this loop alone: it may be closed when the others are told
 
     # Tasks and artifacts
 
