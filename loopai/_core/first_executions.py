@@ -8,9 +8,11 @@ from __future__ import annotations
 import copy
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any, Callable, Optional, TypeVar
 
 from ..exceptions import (
@@ -37,6 +39,10 @@ FIRST_SECONDS = 100.0
 MOST_REMEMBERED = 10_000
 """Tasks that one client remembers; a site has tens of them."""
 
+LOOK_AGAIN = 1.0
+"""Seconds after which who waits looks whether the call that went first is still there: an exception of a signal handler
+may come at any step, and leave nobody to say that it is over."""
+
 Settled = Future[Optional[LoopaiException]]
 
 
@@ -58,8 +64,9 @@ class FirstExecutions:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._under_way: dict[str, Settled] = {}
+        self._lock = threading.RLock()
+        # Weak: a call that goes first holds its own turn.
+        self._under_way: dict[str, weakref.ref[FirstTurn]] = {}
 
     def may_be(self, operation: Operation[Any]) -> bool:
         """Whether the operation may be the first execution of its task."""
@@ -77,13 +84,24 @@ class FirstExecutions:
         with self._lock:
             if task_id in self._with_program:
                 return None
-            settled = self._under_way.get(task_id)
-            if settled is not None:
-                return FirstTurn(self, task_id, settled, leads=False)
-            settled = self._under_way[task_id] = Future()
+            first = self._first(task_id)
+            if first is not None and not first.settled.done():
+                return FirstTurn(self, task_id, first.settled, leads=False)
+            mine = FirstTurn(self, task_id, Future(), leads=True)
             # As if it ran: one who no longer waits must not cancel it for the others.
-            settled.set_running_or_notify_cancel()
-            return FirstTurn(self, task_id, settled, leads=True)
+            mine.settled.set_running_or_notify_cancel()
+            self._under_way[task_id] = weakref.ref(mine)
+            return mine
+
+    def is_under_way(self, task_id: str, settled: Settled) -> bool:
+        """Whether the call that is to settle it is still there."""
+        with self._lock:
+            first = self._first(task_id)
+            return first is not None and first.settled is settled and not settled.done()
+
+    def _first(self, task_id: str) -> Optional[FirstTurn]:
+        found = self._under_way.get(task_id)
+        return None if found is None else found()
 
     def lacks_program(self, task_id: str) -> bool:
         """Whether the task is known to have no program."""
@@ -107,10 +125,11 @@ class FirstExecutions:
     def let_go(self, task_id: str, settled: Settled, error: Optional[LoopaiException]) -> None:
         """Let those who wait continue, or raise `error`."""
         with self._lock:
-            if self._under_way.get(task_id) is settled:
+            if not settled.done():
+                settled.set_result(error)
+            first = self._first(task_id)
+            if first is not None and first.settled is settled:
                 del self._under_way[task_id]
-        if not settled.done():
-            settled.set_result(error)
 
 
 class FirstTurn:
@@ -123,6 +142,10 @@ class FirstTurn:
         self._firsts = firsts
         self._task_id = task_id
         self.error: Optional[LoopaiException] = None
+
+    def is_waited_for(self) -> bool:
+        """Whether the call that goes first is still under way."""
+        return self._firsts.is_under_way(self._task_id, self.settled)
 
     def has_program(self) -> None:
         """The task has a program: whoever waits continues."""
@@ -150,8 +173,8 @@ class FirstTurn:
     def end(self) -> None:
         """Let go whoever waits: with the error, to continue, or for one of them to go first."""
         if not self.is_over:
-            self.is_over = True
             self._firsts.let_go(self._task_id, self.settled, self.error)
+            self.is_over = True
 
 
 def _ran(error: LoopaiException) -> bool:
@@ -206,15 +229,17 @@ def _waited(
     began: float,
     performer: Performer,
 ) -> Steps[None]:
-    left = None if policy.deadline is None else policy.deadline - (policy.clock() - began)
-    if left is None or left > 0:
-        yield Wanted(lambda: performer.waited(turn.settled, left))
-    if not turn.settled.done():
-        raise TimeoutException(
-            f"{operation.name}: not done within the deadline of {policy.deadline:g} s: another call of this client has "
-            "the task's first program made"
-        )
-    error = turn.settled.result()
+    while turn.is_waited_for():
+        left = LOOK_AGAIN
+        if policy.deadline is not None:
+            left = min(left, policy.deadline - (policy.clock() - began))
+        if left <= 0:
+            raise TimeoutException(
+                f"{operation.name}: not done within the deadline of {policy.deadline:g} s: another call of this client "
+                "has the task's first program made"
+            )
+        yield Wanted(partial(performer.waited, turn.settled, left))
+    error = turn.settled.result() if turn.settled.done() else None
     if error is not None:
         # What each adds to its traceback is its own.
         raise copy.copy(error) from error.__cause__

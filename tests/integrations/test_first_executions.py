@@ -740,3 +740,29 @@ def test_the_embedded_server_makes_one_program_for_all(tmp_path: Path) -> None:
             outputs = list(pool.map(execute, range(8)))
         assert outputs == [{"double": 2 * number} for number in range(8)]
         assert len(owner.list_artifacts(task.id)) == 1
+
+
+def test_a_first_call_that_is_gone_without_a_word_holds_nobody_up(together: Together) -> None:
+    """An exception of a signal handler may come at any step: who waits, or comes later, goes first then."""
+    server = StandIn(limit=None, active=False)
+    lost: list[Any] = []
+
+    async def wait(client: LoopaiClient) -> Any:
+        lost.append(client._firsts.turn(TASK))
+        call = asyncio.create_task(client.execute(TASK, 1))
+        await asyncio.sleep(0)
+        lost.clear()
+        return await call
+
+    def wait_sync(client: SyncLoopaiClient) -> Any:
+        turn = client._firsts.turn(TASK)
+        assert turn is not None
+        assert turn.leads
+        del turn
+        return client.execute(TASK, 1)
+
+    (result,) = together(
+        server, [lambda client: (wait_sync if isinstance(client, SyncLoopaiClient) else wait)(client)], 0
+    )
+    assert result.output == {"of": 1}
+    assert server.generations[TASK] == 1

@@ -18,7 +18,7 @@ from loopai import (
     TimeoutException,
     ValidationException,
 )
-from loopai.batch.engine.chunks import Chunk, Replies, TooLarge, Unsendable
+from loopai.batch.engine.chunks import AloneFirst, Chunk, Replies, TooLarge, Unsendable
 from loopai.batch.engine.scheduler import GIVE_UP_AFTER, Done, Pull, Scheduler, Send, Wait
 from loopai.batch.engine.throttle import LARGEST_CHUNK, Throttle
 from loopai.batch.options import BatchOptions
@@ -357,3 +357,43 @@ def test_max_errors_that_is_neither_count_nor_share_is_refused(given: str) -> No
     """With both ways to write it."""
     with pytest.raises(ConfigurationError, match=r"a count \(20\) or a share \(5%\)"):
         BatchOptions(max_errors=given)
+
+
+def test_one_row_goes_alone_until_it_is_answered() -> None:
+    """The client sends nothing of several rows while the task has no program; a fault before that changes nothing."""
+    has_program = False
+    faults = [ConnectionException("down"), RateLimitException("slow down", retry_after=60.0)]
+    alone: list[int] = []
+
+    def server(chunk: Chunk) -> Any:
+        nonlocal has_program
+        if has_program:
+            return _ok(chunk)
+        if len(chunk) > 1:
+            return AloneFirst()
+        alone.append(played.scheduler.in_flight)
+        if faults:
+            return faults.pop(0)
+        has_program = True
+        return _ok(chunk)
+
+    played = Played(250, server, chunk_size=100, max_in_flight=3)
+    played.run()
+    assert played.statuses() == {"ok": 250}
+    assert alone == [1, 1, 1], "nothing else is in flight"
+    assert {outcome.attempts for outcome in played.outcomes} == {1, 2}
+    assert sum(outcome.attempts > 1 for outcome in played.outcomes) == 1
+    sent = [len(keys) for keys in played.sent]
+    assert sent[:3] == [100, 100, 50]  # unsent: the client looks up whether there is a program
+    assert sent[3:6] == [1, 1, 1]
+    assert max(sent[6:]) > 90
+
+
+def test_rows_that_cannot_be_sent_alone_do_not_hold_the_run_up() -> None:
+    """The next row goes alone then; where none is left, the run ends."""
+
+    def server(chunk: Chunk) -> Any:
+        return AloneFirst() if len(chunk) > 1 else Unsendable({0: "no JSON"})
+
+    played = Played(5, server, chunk_size=2, max_in_flight=2).run()
+    assert played.statuses() == {"error": 5}

@@ -242,7 +242,7 @@ def test_hooks_see_the_fetch_as_a_call_of_its_own(face: Face) -> None:
     face("execute", "spam", GOOD, client=client)
     with pytest.raises(ValidationException):
         face("execute", "spam", SHORT, client=client)
-    assert heard.names == ["get_task", "execute"]
+    assert heard.names == ["get_task", "list_artifacts", "execute"]
 
 
 def test_the_deadline_holds_for_the_fetch_and_the_call(face: Face) -> None:

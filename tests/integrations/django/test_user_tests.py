@@ -103,7 +103,7 @@ def test_settings_still_count_under_a_fake() -> None:
             fake.rate_limits(retry_after=100)
             with pytest.raises(Exception, match="429"):
                 get_client().execute("spam", {})
-            assert len(fake.requests) == 1 + 3
+            assert len(fake.requests) == 1 + 1 + 3  # the look-up before the first execution
     assert get_client().config.max_retries == 0  # the settings of this suite
 
 
