@@ -162,7 +162,7 @@ def test_an_upload_is_answered_with_a_run_that_ends_later(client, posted) -> Non
     reply = client.post("/api/runs", **{"params": {"key": "id"}, **posted})
     assert reply.status_code == 202, reply.text
     url = reply.headers["location"]
-    assert url == f"http://testserver/api/runs/{reply.json()['id']}"
+    assert url == f"/api/runs/{reply.json()['id']}"
     run = until(client, url)
     assert (run["state"], run["rows"], run["done"], run["ok"], run["errors"]) == ("finished", 5, 5, 4, 1)
     assert run["error"] is None

@@ -95,13 +95,16 @@ class Site:
 
 
 @contextmanager
-def site(tmp_path: Path, server: dict[str, str], **environ: str) -> Iterator[Site]:
+def site(
+    tmp_path: Path, server: dict[str, str], application: str = APPLICATION, workers: int = 3, **environ: str
+) -> Iterator[Site]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (tmp_path / "served.py").write_text(APPLICATION)
+    (tmp_path / "served.py").write_text(application)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
-    command = [sys.executable, "-W", "ignore", "-m", "uvicorn", "served:app", "--port", str(port), "--workers", "3"]
+    command = [sys.executable, "-W", "ignore", "-m", "uvicorn", "served:app", "--port", str(port)]
+    command += ["--workers", str(workers)]
     with open(tmp_path / "log", "ab") as log:
         process = subprocess.Popen(
             command, env={**os.environ, **server, **environ, "PYTHONPATH": path}, cwd=tmp_path, stdout=log, stderr=log,
@@ -115,6 +118,23 @@ def site(tmp_path: Path, server: dict[str, str], **environ: str) -> Iterator[Sit
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+AFTERWARDS = """
+import os
+from fastapi import BackgroundTasks, FastAPI
+from loopai.contrib.fastapi import LoopaiDep, LoopaiLifespan, LoopaiSettings
+
+settings = LoopaiSettings(base_url=os.environ["SERVER"], tasks={"twice": os.environ["TASK"]})
+app = FastAPI(lifespan=LoopaiLifespan(settings))
+
+@app.get("/runs")
+async def up(): ...
+
+@app.post("/judge", status_code=202)
+async def judge(tasks: BackgroundTasks, ai: LoopaiDep) -> None:
+    tasks.add_task(ai.run_batch, "twice", "rows.jsonl", "out.jsonl", key="id", chunk_size=20, mode="continue")
+"""
 
 
 def until(what: Callable[[], Any], patience: float = PATIENCE) -> Any:
@@ -331,3 +351,23 @@ def test_a_full_disk_stops_a_run_which_continues_once_there_is_room(tmp_path, se
             assert whole.startswith(part)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_background_task_dies_with_its_process(tmp_path, server) -> None:
+    """Nobody takes it up, which a run would be; posted again with `mode="continue"`, it loses no rows."""
+    rows = 20_000
+    (tmp_path / "rows.jsonl").write_bytes(rows_of(rows))
+    output = tmp_path / "out.jsonl"
+    with site(tmp_path, server, AFTERWARDS, workers=1) as made:
+        assert made.request("POST", "/judge").status_code == 202
+        until(lambda: output.exists() and output.stat().st_size > 5_000)
+        made.process.kill()
+        made.process.wait()
+    part = output.read_bytes()
+    assert part.count(b"\n") < rows
+    with site(tmp_path, server, AFTERWARDS, workers=1) as made:
+        assert made.request("GET", "/runs").status_code == 200
+        assert output.read_bytes() == part
+        made.request("POST", "/judge")
+        until(lambda: output.read_bytes().count(b"\n") >= rows, 2 * PATIENCE)
+    check(output.read_bytes(), rows)

@@ -108,7 +108,11 @@ class _Taking:
             alias,
             kept_options({option: getattr(options, option) for option in given}),
         )
-        self._incoming = folder.reserve(self._record.owner)
+        try:
+            self._incoming = folder.reserve(self._record.owner)
+        except BaseException:
+            self._reader.close()
+            raise
 
     @property
     def full(self) -> bool:
