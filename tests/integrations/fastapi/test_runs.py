@@ -751,6 +751,8 @@ async def test_rows_that_break_off_leave_nothing(folder) -> None:
         await start_run("spam", rows(), folder=folder, owner=None)
     with pytest.raises(ConfigurationError, match="no option 'mode'"):
         await start_run("spam", [], folder=folder, owner=None, mode="new")
+    with pytest.raises(ConfigurationError, match="names the caller, not an empty text"):
+        await start_run("spam", [], folder=folder, owner="")
     with pytest.raises(OptionError, match="chunk_size"):
         await start_run("spam", [], folder=folder, owner=None, chunk_size=0)
     assert list((folder.path / "incoming").iterdir()) == []

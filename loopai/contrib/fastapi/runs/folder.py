@@ -81,10 +81,9 @@ def owner_digest(owner: Any) -> str:
     """
     if owner is None:
         return digest_of(SHARED)
-    if isinstance(owner, bool) or not isinstance(owner, (str, int, UUID)):
-        raise ConfigurationError(
-            f"owner must give a text, a number or a UUID that names the caller, not {type(owner).__name__}"
-        )
+    if isinstance(owner, bool) or not isinstance(owner, (str, int, UUID)) or owner == "":
+        given = "an empty text" if owner == "" else type(owner).__name__
+        raise ConfigurationError(f"owner must be a text, a number or a UUID that names the caller, not {given}")
     return digest_of("owner", str(owner))
 
 
