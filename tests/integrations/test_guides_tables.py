@@ -135,6 +135,19 @@ def test_fastapi_s_statuses() -> None:
     assert {problem_of(kind("what happened"))[0].status for kind in others} == {found["LoopaiException"]}
 
 
+def test_limits_of_a_folder_of_runs() -> None:
+    """The guide has each with its default; what is not there is where it lies, and what tests set."""
+    pytest.importorskip("pydantic_settings", reason="loopai.contrib.fastapi needs it")
+    from loopai.contrib.fastapi import RunFolder
+
+    _, _, section = page("fastapi").partition("`RunFolder` has the limits")
+    listed = {name: default for name, default, _ in table(section, "option | default | above it")}
+    parameters = inspect.signature(RunFolder).parameters
+    assert set(listed) == set(parameters) - {"path", "clock"}
+    for name, default in listed.items():
+        assert int(default.split()[0].replace(",", "")) == parameters[name].default, name
+
+
 def test_settings_of_the_lifespan() -> None:
     """What `LoopaiSettings` has besides the options is named with its default."""
     pytest.importorskip("pydantic_settings", reason="loopai.contrib.fastapi needs it")

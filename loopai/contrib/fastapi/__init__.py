@@ -31,7 +31,7 @@ from .event_stores import DatabaseEventStore, EventStore, MemoryEventStore, Redi
 from .health import health_router
 from .lifespan import LoopaiLifespan, LoopaiState, install_loopai, loopai_lifespan
 from .problems import install_error_handlers
-from .runs import FolderBusy, FolderFull, RunFolder, RunPage, RunStatus, runs_router, start_run, start_run_sync
+from .runs import FolderFull, RunFolder, RunPage, RunStatus, runs_router, start_run, start_run_sync
 from .settings import LoopaiSettings
 from .webhooks import WebhookEventDep, webhook_event, webhook_router
 
@@ -41,7 +41,6 @@ __all__ = [
     "CancelOnDisconnectRoute",
     "DatabaseEventStore",
     "EventStore",
-    "FolderBusy",
     "FolderFull",
     "LoopaiDep",
     "LoopaiLifespan",

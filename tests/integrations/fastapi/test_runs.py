@@ -162,7 +162,7 @@ def test_an_upload_is_answered_with_a_run_that_ends_later(client, posted) -> Non
     reply = client.post("/api/runs", **{"params": {"key": "id"}, **posted})
     assert reply.status_code == 202, reply.text
     url = reply.headers["location"]
-    assert url == f"http://testserver/api/runs/{reply.json()['id']}"
+    assert url == f"/api/runs/{reply.json()['id']}"
     run = until(client, url)
     assert (run["state"], run["rows"], run["done"], run["ok"], run["errors"]) == ("finished", 5, 5, 4, 1)
     assert run["error"] is None
@@ -751,6 +751,8 @@ async def test_rows_that_break_off_leave_nothing(folder) -> None:
         await start_run("spam", rows(), folder=folder, owner=None)
     with pytest.raises(ConfigurationError, match="no option 'mode'"):
         await start_run("spam", [], folder=folder, owner=None, mode="new")
+    with pytest.raises(ConfigurationError, match="names the caller, not an empty text"):
+        await start_run("spam", [], folder=folder, owner="")
     with pytest.raises(OptionError, match="chunk_size"):
         await start_run("spam", [], folder=folder, owner=None, chunk_size=0)
     assert list((folder.path / "incoming").iterdir()) == []

@@ -3,13 +3,13 @@
 app.include_router(runs_router("spam", RunFolder("var/runs"), input=Mail, mapping=["text=body"], owner=current_user_id))
 """
 
-from .folder import FolderBusy, FolderFull, RunFolder
+from .folder import RunFolder
 from .records import RunPage, RunStatus
 from .router import runs_router
 from .starting import start_run, start_run_sync
+from .stored import FolderFull
 
 __all__ = [
-    "FolderBusy",
     "FolderFull",
     "RunFolder",
     "RunPage",

@@ -18,8 +18,8 @@ from ....batch.rows import DOUBTFUL, OK
 from ..batch_events import BatchResult
 from ..events import AT_ONCE, HEARTBEAT, event
 from ..lifespan import LoopaiState
-from .folder import StoredRun
 from .records import ENDED, RunStatus
+from .stored import StoredRun
 
 _ID = re.compile(r"(\d{1,9})-(\d{1,18})(-end)?")
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import os
 import secrets
 import shutil
@@ -23,36 +24,35 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import IO, Any, Callable, Optional, Union
 from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
-from ....batch.durability import flush_and_sync, sync_folder
+from ....batch.durability import sync_folder
 from ....batch.locks import AlreadyLocked, lock_file
 from ....batch.options import whole
-from ....batch.resume.checkpoint import next_output
 from ....batch.resume.journal import JournalReader
 from ....exceptions import ConfigurationError
 from .file_systems import network_file_system
-from .records import ENDED, PRIVATE_FILE, PRIVATE_FOLDER, Figures, RunRecord, RunStatus, told_of, write_whole
-
-if TYPE_CHECKING:
-    from ..lifespan import LoopaiState
-
-RUN, ROWS, OUTPUT, JOURNAL = "run.json", "rows.jsonl", "output.jsonl", "output.jsonl.journal"
-FIGURES, REPORT, LOCK, CANCEL, SPARE = "figures.json", "report.html", "lock", "cancel", "spare"
-
-SPARE_BYTES = 32_768
-"""Bytes of a file that makes room on a full disk for saying that the disk is full."""
-
-LOCK_PATIENCE = 10.0
-"""Seconds to wait for the folder's lock, which is held for milliseconds, unless a process is stopped at that moment."""
-
-LOCK_PAUSE = 0.002
+from .records import ENDED, PRIVATE_FILE, PRIVATE_FOLDER, RunRecord, RunStatus, write_whole
+from .stored import (
+    CANCEL,
+    JOURNAL,
+    LOCK,
+    LOCK_PATIENCE,
+    LOCK_PAUSE,
+    OUTPUT,
+    RUN,
+    SPARE,
+    SPARE_BYTES,
+    Claimed,
+    FolderFull,
+    Incoming,
+    StoredRun,
+)
 
 BUSY_FOR = 30
 """Seconds after which a caller that found as many runs waiting as may be comes again."""
@@ -62,18 +62,7 @@ READERS = 256
 
 SHARED = "shared"
 
-
-class FolderFull(Exception):
-    """No run can be added: `status` is 503 where some have to end first, 507 where the disk has no room."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-class FolderBusy(Exception):
-    """The folder's lock could not be had."""
+logger = logging.getLogger("loopai.fastapi")
 
 
 def digest_of(*parts: Union[str, bytes]) -> str:
@@ -92,10 +81,9 @@ def owner_digest(owner: Any) -> str:
     """
     if owner is None:
         return digest_of(SHARED)
-    if isinstance(owner, bool) or not isinstance(owner, (str, int, UUID)):
-        raise ConfigurationError(
-            f"owner must give a text, a number or a UUID that names the caller, not {type(owner).__name__}"
-        )
+    if isinstance(owner, bool) or not isinstance(owner, (str, int, UUID)) or owner == "":
+        given = "an empty text" if owner == "" else type(owner).__name__
+        raise ConfigurationError(f"owner must be a text, a number or a UUID that names the caller, not {given}")
     return digest_of("owner", str(owner))
 
 
@@ -167,12 +155,6 @@ class RunFolder:
             raise ConfigurationError(f"the folder of runs {self.path} cannot be used: {error.strerror}") from None
         self._opened = True
 
-    async def serve(self, state: LoopaiState, app: Any) -> None:
-        """Carry out runs in this process; see `AppService`."""
-        from .worker import FolderWorker
-
-        await FolderWorker(self, state, app).serve()
-
     # Who is told that there is work
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
@@ -196,7 +178,8 @@ class RunFolder:
                 break
             except AlreadyLocked:
                 if time.monotonic() > until:
-                    raise FolderBusy(f"{self.path} was locked for {LOCK_PATIENCE:g} seconds") from None
+                    told = f"The folder of runs was locked for {LOCK_PATIENCE:g} seconds"
+                    raise FolderFull(503, told) from None
                 time.sleep(LOCK_PAUSE)
         try:
             yield
@@ -208,7 +191,7 @@ class RunFolder:
     def reserve(self, owner: str, length: int = 0) -> Incoming:
         """Make a place for the rows of a run of `owner`'s, of `length` bytes as far as is known.
 
-        Raises `FolderFull`, and `FolderBusy`.
+        Raises `FolderFull`, and `OSError`.
         """
         self.open()
         with self._locked():
@@ -217,13 +200,13 @@ class RunFolder:
             if used + length > self.max_folder_bytes:
                 raise FolderFull(507, f"The folder of runs may hold {self.max_folder_bytes:,} bytes, and is full")
             place = self.path / "incoming" / f"{self._new_id()}.{owner}"
-            try:
+            with contextlib.ExitStack() as undone:
+                undone.callback(shutil.rmtree, place, ignore_errors=True)
                 place.mkdir(PRIVATE_FOLDER)
-                held = lock_file(place / LOCK, PRIVATE_FILE)
-            except OSError:
-                shutil.rmtree(place, ignore_errors=True)
-                raise
-        return Incoming(self, place, owner, held, self.max_folder_bytes - used)
+                held = undone.enter_context(lock_file(place / LOCK, PRIVATE_FILE))
+                made = Incoming(self, place, owner, held, self.max_folder_bytes - used)
+                undone.pop_all()
+        return made
 
     def _check_waiting(self, owner: str) -> None:
         waiting = [name.partition(".")[2] for name in self._waiting()]
@@ -367,18 +350,20 @@ class RunFolder:
     def claim(self, busy: frozenset[str]) -> Optional[Claimed]:
         """The next run that waits, with its locks, unless as many as may are at work. `busy` ones are left alone.
 
-        Raises `FolderBusy`.
+        Raises `FolderFull`, and `OSError`.
         """
         with self._locked():
             waiting = [run for run in map(self._of_todo, self._todo()) if run.id not in busy]
             slot = self._free_slot() if waiting else None
             if slot is None:
                 return None
-            for run in waiting:
-                claimed = self._claim(run, slot)
-                if claimed is not None:
-                    return claimed
-            slot.close()
+            with contextlib.ExitStack() as unused:
+                unused.enter_context(slot)
+                for run in waiting:
+                    claimed = self._claim(run, slot)
+                    if claimed is not None:
+                        unused.pop_all()
+                        return claimed
         return None
 
     def _claim(self, run: StoredRun, slot: IO[bytes]) -> Optional[Claimed]:
@@ -389,12 +374,19 @@ class RunFolder:
         except FileNotFoundError:
             self.unmark(run)
             return None
-        record = run.read()
-        if record.state in ENDED:
-            self.unmark(run)  # its process died in between
-        elif record.not_before is None or record.not_before <= self.clock() or run.cancelled:
-            return Claimed(run, record, held, slot)
-        held.close()
+        with contextlib.ExitStack() as unused:
+            unused.enter_context(held)
+            try:
+                record = run.read()
+            except ValueError as error:
+                logger.error("run %s cannot be read: %s", run.id, error)
+                return None
+            if record.state in ENDED:
+                self.unmark(run)  # its process died in between
+            elif record.not_before is None or record.not_before <= self.clock() or run.cancelled:
+                record.started = record.started or self.clock()
+                unused.pop_all()
+                return Claimed(run, record, held, slot)
         return None
 
     def _free_slot(self) -> Optional[IO[bytes]]:
@@ -461,164 +453,3 @@ class RunFolder:
                 self._readers.popitem(last=False)
             reader.refresh()
             return copy.copy(reader)
-
-
-@dataclass
-class Incoming:
-    """A place for rows that come. `left` is how many bytes they may take."""
-
-    folder: RunFolder
-    path: Path
-    owner: str
-    held: IO[bytes]
-    left: int
-
-    def __post_init__(self) -> None:
-        self.rows = 0
-        self._file = open(os.open(self.path / ROWS, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE), "wb")  # noqa: SIM115
-
-    def write(self, lines: list[bytes]) -> None:
-        """Keep rows. Raises `FolderFull`, and `OSError` where the disk is full."""
-        self.rows += len(lines)
-        data = b"".join(lines)
-        self.left -= len(data)
-        if self.left < 0:
-            raise FolderFull(507, "The upload does not fit into the folder of runs, which may hold "
-                             f"{self.folder.max_folder_bytes:,} bytes")  # fmt: skip
-        self._file.write(data)
-
-    def sync(self) -> None:
-        """Bring the rows to the disk. Raises `OSError`."""
-        flush_and_sync(self._file)
-        self._file.close()
-
-    def close(self) -> None:
-        """Let go; what has not become a run is removed."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-        shutil.rmtree(self.path, ignore_errors=True)
-        self.held.close()
-
-
-class StoredRun:
-    """One run in its folder."""
-
-    def __init__(self, folder: RunFolder, owner: str, run_id: str) -> None:
-        self.folder = folder
-        self.owner = owner
-        self.id = run_id
-        self.path = folder.path / "runs" / owner / run_id
-
-    @property
-    def exists(self) -> bool:
-        """Whether it is there."""
-        return (self.path / RUN).exists()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether somebody has cancelled it."""
-        return (self.path / CANCEL).exists()
-
-    def lock(self) -> IO[bytes]:
-        """Hold it until the file is closed. Raises `AlreadyLocked`, and `FileNotFoundError`."""
-        if not self.path.exists():
-            raise FileNotFoundError(self.path)
-        return lock_file(self.path / LOCK, PRIVATE_FILE)
-
-    def lock_at_rest(self) -> IO[bytes]:
-        """As `lock`; of a run that is not at work, once whoever looks at it has let go."""
-        until = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                return self.lock()
-            except AlreadyLocked:
-                if self.read().state == "running" or time.monotonic() > until:
-                    raise
-                time.sleep(LOCK_PAUSE)
-
-    @contextlib.contextmanager
-    def locked(self, *, at_rest: bool = False) -> Iterator[None]:
-        """Hold it for a while; see `lock` and `lock_at_rest`."""
-        held = self.lock_at_rest() if at_rest else self.lock()
-        try:
-            yield
-        finally:
-            held.close()
-
-    def read(self) -> RunRecord:
-        """What is kept of it. Raises `FileNotFoundError`."""
-        return RunRecord.model_validate_json((self.path / RUN).read_bytes())
-
-    def write(self, record: RunRecord) -> None:
-        """Keep it; on a full disk in the place of the spare file. Raises `OSError`."""
-        content = record.model_dump_json().encode()
-        try:
-            write_whole(self.path / RUN, content)
-        except OSError:
-            (self.path / SPARE).unlink(missing_ok=True)
-            write_whole(self.path / RUN, content)
-
-    def make_spare(self) -> None:
-        """Have the spare file there again. Raises `OSError`."""
-        if not (self.path / SPARE).exists():
-            write_whole(self.path / SPARE, bytes(SPARE_BYTES))
-
-    def end(self, record: RunRecord) -> None:
-        """It has ended, as the record says."""
-        self.write(record)
-        (self.path / CANCEL).unlink(missing_ok=True)
-        self.folder.unmark(self)
-
-    def cancel(self) -> None:
-        """Ask whoever runs it to end it. Raises `OSError`."""
-        os.close(os.open(self.path / CANCEL, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
-
-    def open_output(self) -> tuple[IO[bytes], JournalReader]:
-        """The output, and what the journal has recorded of it: both of one generation. Raises `FileNotFoundError`."""
-        while True:
-            found = self.folder.recorded(self)
-            try:
-                file = open(next_output(self.path / OUTPUT, found.generation), "rb")  # noqa: SIM115  # the caller's
-            except FileNotFoundError:
-                file = open(self.path / OUTPUT, "rb")  # noqa: SIM115
-            if found.is_current:
-                return file, found
-            file.close()
-
-    def figures(self) -> Figures:
-        """What its worker has said last."""
-        try:
-            return Figures.model_validate_json((self.path / FIGURES).read_bytes())
-        except FileNotFoundError:
-            return Figures()
-
-    def told(self, record: Optional[RunRecord] = None) -> RunStatus:
-        """What is told of it. Raises `FileNotFoundError`."""
-        record = record or self.read()
-        if record.state in ENDED:
-            return told_of(record, record.figures, (record.ok, record.doubtful, record.errors), cancelling=False)
-        found = self.folder.recorded(self)
-        return told_of(record, self.figures(), (found.ok, found.doubtful, found.errors), cancelling=self.cancelled)
-
-    def remove(self) -> None:
-        """Remove it with all its files; the caller holds it. Raises `OSError`."""
-        self.folder.unmark(self)
-        # At once for all who look for it; what a kill leaves there is swept up.
-        gone = self.folder.path / "incoming" / f"{self.id}.removed"
-        os.rename(self.path, gone)
-        shutil.rmtree(gone, ignore_errors=True)
-
-
-@dataclass
-class Claimed:
-    """A run that this process carries out, with the locks that say so."""
-
-    run: StoredRun
-    record: RunRecord
-    held: IO[bytes]
-    slot: IO[bytes]
-
-    def let_go(self) -> None:
-        """Have others take it."""
-        self.held.close()
-        self.slot.close()

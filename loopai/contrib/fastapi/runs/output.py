@@ -17,7 +17,7 @@ from ....batch.resume.journal import JournalReader
 from ....problems import Problem
 from ..batch_formats import CSV, NDJSON
 from ..problems import problem_response
-from .folder import StoredRun
+from .stored import StoredRun
 
 AT_ONCE = 65_536
 """Bytes read and sent in one piece."""

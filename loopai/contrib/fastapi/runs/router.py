@@ -2,14 +2,11 @@
 
 # ruff: noqa: FA100  # see below
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
-import asyncio
 from collections.abc import Awaitable, Iterable
-from contextlib import suppress
 from enum import Enum
 from typing import Annotated, Any, Callable, Literal, Optional, Union
 from uuid import UUID
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import GetJsonSchemaHandler
@@ -19,30 +16,27 @@ from starlette.responses import HTMLResponse, StreamingResponse
 from typing_extensions import TypedDict, Unpack
 
 from ....batch.engine.event_loop import in_thread
-from ....batch.formats.sinks import explain
-from ....batch.locks import AlreadyLocked
 from ....exceptions import ConfigurationError
 from ..batch_document import BODY, BatchRoute, Events, row_of
 from ..batch_events import JsonText, ResultEvent
 from ..batch_formats import CSV, NDJSON
-from ..batch_runs import Asked, Options
 from ..batches import Format, ReadingOptions, asked_of, reading_asked, shared_options
 from ..dependencies import loopai_state
 from ..events import HEADERS, MEDIA_TYPE
 from ..lifespan import CHECK, LOOKED_UP, SERVICE
 from ..problems import RETRY_AFTER, ProblemRoute, RefusedRequest, documented_problem
-from ..uploads import Gone, Upload, UploadError
+from ..uploads import Gone
+from .answers import COMING_FOR, Answers, gone
 from .events import RunEvents, is_over, place_of
-from .folder import BUSY_FOR, REPORT, FolderBusy, FolderFull, Incoming, RunFolder, StoredRun, digest_of, owner_digest
+from .folder import RunFolder, owner_digest
 from .output import PRIVATE, output_response
-from .records import ENDED, RunPage, RunRecord, RunStatus
-from .spooling import Spooler, add_run, kept_options, receive_into, record_of, router_name
+from .records import ENDED, RunPage, RunStatus
+from .spooling import kept_options
+from .stored import REPORT
+from .worker import FolderService
 
 LONGEST_KEY = 255
 """Characters of an Idempotency-Key; the draft of the header's standard names no limit, and Stripe takes as many."""
-
-COMING_FOR = 2
-"""Seconds after which the caller comes again whose first upload with a key is still coming."""
 
 CLIENT_GONE = Response(status_code=499)
 """Nobody receives it."""
@@ -93,10 +87,6 @@ def _named(route: APIRoute) -> str:
     return route.name
 
 
-def _gone(run_id: UUID) -> RefusedRequest:
-    return RefusedRequest(404, "Not found", f"There is no run {run_id}")
-
-
 def _owner_of(owner: Owner) -> Callable[..., Awaitable[str]]:
     """The dependency that gives the digest of the caller's name."""
     if owner is None:
@@ -112,167 +102,6 @@ def _owner_of(owner: Owner) -> Callable[..., Awaitable[str]]:
         return owner_digest(found)
 
     return caller
-
-
-class _Answers:
-    """What the routes of one router do."""
-
-    def __init__(self, task: str, folder: RunFolder, name: str, alias: str, shared: Options, kept: dict[str, Any]):
-        self.task, self.folder, self.alias = task, folder, alias
-        self.router = router_name(name, task)
-        self.shared = shared
-        self.kept = kept
-
-    async def start(self, request: Request, owner: str, asked: Asked, key: Optional[str]) -> tuple[RunStatus, bool]:
-        """Take the upload, and give the run; whether the key had made it before. Raises `RefusedRequest`, `Gone`."""
-        if not key:
-            return await self._take(request, owner, asked, None), False
-        digest = self.folder.key_digest(owner, self.router, key)
-        try:
-            held = await in_thread(self.folder.lock_key, digest)
-        except AlreadyLocked:
-            raise RefusedRequest(
-                409,
-                "Conflict",
-                "The upload with this Idempotency-Key is still coming",
-                {"Retry-After": str(COMING_FOR)},
-            ) from None
-        try:
-            claimed = await in_thread(self.folder.claimed, digest, owner)
-            if claimed is None:
-                return await self._take(request, owner, asked, digest), False
-        finally:
-            await in_thread(self.folder.release_key, digest, held)
-        run, content = claimed
-        found = await self._read(request, asked, None)
-        if self._content(found) != content:
-            raise RefusedRequest(422, "Not valid", "The Idempotency-Key was used for another upload, or other options")
-        with suppress(FileNotFoundError):
-            return await in_thread(run.told), True
-        raise RefusedRequest(409, "Conflict", "The run of this Idempotency-Key was removed meanwhile")
-
-    def _content(self, spooler: Spooler) -> str:
-        return digest_of(spooler.content, repr(sorted(self.kept.items())), repr(self.shared.mapping.parts))
-
-    async def _take(self, request: Request, owner: str, asked: Asked, key: Optional[str]) -> RunStatus:
-        try:
-            incoming: Incoming = await in_thread(self.folder.reserve, owner, asked.length or 0)
-        except FolderFull as full:
-            raise _refused(full) from None
-        except FolderBusy as busy:
-            raise RefusedRequest(503, "Busy", str(busy), {"Retry-After": str(BUSY_FOR)}) from None
-        except OSError as error:
-            raise _disk(error) from None
-        try:
-            spooler = await self._read(request, asked, incoming)
-            return await in_thread(self._add, incoming, owner, key, spooler)
-        except OSError as error:
-            raise _disk(error) from None
-        finally:
-            await in_thread(incoming.close)
-
-    def _add(self, incoming: Incoming, owner: str, key: Optional[str], spooler: Spooler) -> RunStatus:
-        record = record_of(owner, self.router, self.task, self.alias, self.kept)
-        claim = None if key is None else (key, self._content(spooler))
-        return add_run(self.folder, incoming, record, claim).told()
-
-    async def _read(self, request: Request, asked: Asked, incoming: Optional[Incoming]) -> Spooler:
-        """Read the upload into the place, or just read it. Raises `RefusedRequest`, `Gone` and `OSError`."""
-        upload = Upload(self.shared.limits.max_bytes)
-        spooler = Spooler(upload, asked, self.shared, incoming)
-        feeding = asyncio.ensure_future(receive_into(upload, request.receive, self.shared.idle_timeout))
-        feeding.add_done_callback(lambda task: _tell(task, upload))
-        try:
-            # A thread of its own: one that waits for a client is in nobody's way.
-            await to_thread.run_sync(spooler.work, limiter=CapacityLimiter(1))
-        except UploadError as error:
-            raise RefusedRequest(error.status, "The upload cannot be read", str(error)) from None
-        except FolderFull as full:
-            raise _refused(full) from None
-        finally:
-            upload.fail(Gone())
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
-        return spooler
-
-    async def find(self, owner: str, run_id: UUID) -> StoredRun:
-        """The caller's run. Raises `RefusedRequest` where it is none."""
-        run = await in_thread(self.folder.find, owner, self.router, run_id)
-        if run is None:
-            raise _gone(run_id)
-        return run
-
-    def resume(self, run: StoredRun, retry_failed: bool) -> RunStatus:
-        """Have a run that has ended wait again. Blocks; raises `RefusedRequest`."""
-        try:
-            with run.locked(at_rest=True):
-                record = run.read()
-                if record.state in ENDED:
-                    self._again(run, record, retry_failed)
-                elif retry_failed:
-                    raise RefusedRequest(409, "Conflict", "The run has not ended: cancel it, or wait for its end")
-                else:
-                    record.not_before = None
-                    run.write(record)
-        except AlreadyLocked:
-            raise RefusedRequest(409, "Conflict", "The run is at work") from None
-        except FolderFull as full:
-            raise _refused(full) from None
-        except OSError as error:
-            raise _disk(error) from None
-        self.folder.wake()
-        return run.told()
-
-    def _again(self, run: StoredRun, record: RunRecord, retry_failed: bool) -> None:
-        if record.state == "finished" and not retry_failed:
-            raise RefusedRequest(
-                409, "Conflict", "The run is finished; its failed rows run again with retry_failed=true"
-            )
-        if record.state == "finished" and not record.errors:
-            raise RefusedRequest(409, "Conflict", "The run is finished, and no row has failed")
-        record.again_as = self.folder.recorded(run).generation + 1 if retry_failed and record.errors else None
-        record.state, record.reason, record.error = "waiting", None, None
-        record.not_before = record.ended = None
-        self.folder.put_back(run, record)
-
-    def delete(self, run: StoredRun) -> Optional[RunStatus]:
-        """Remove a run that has ended, or cancel it. Give what is told of a run that is still there. Blocks."""
-        try:
-            held = run.lock_at_rest()
-        except AlreadyLocked:
-            run.cancel()
-            return run.told()
-        try:
-            record = run.read()
-            if record.state not in ENDED:
-                found = self.folder.recorded(run)
-                record.state, record.ended = "cancelled", self.folder.clock()
-                record.reason = record.error = record.not_before = None
-                record.ok, record.doubtful, record.errors = found.ok, found.doubtful, found.errors
-                record.figures = run.figures()
-                run.end(record)
-                return run.told(record)
-            run.remove()
-        finally:
-            held.close()
-        return None
-
-
-def _tell(task: "asyncio.Future[bool]", upload: Upload) -> None:
-    """Have the thread hear that no more of the upload comes."""
-    if task.cancelled() or task.exception() is not None or not task.result():
-        upload.fail(Gone())
-
-
-def _refused(full: FolderFull) -> RefusedRequest:
-    if full.status == 507:
-        return RefusedRequest(507, "Insufficient storage", full.message)
-    return RefusedRequest(503, "Busy", full.message, {"Retry-After": str(BUSY_FOR)})
-
-
-def _disk(error: OSError) -> RefusedRequest:
-    told = str(explain(error, "the folder of runs", resumable=False))
-    return RefusedRequest(507, "Insufficient storage", told)
 
 
 _UNKNOWN_CALLER = documented_problem("The caller is not known")
@@ -324,17 +153,14 @@ def runs_router(
             raise ConfigurationError(f"runs_router has no option {unknown!r}{hint}")
     shared = shared_options(task, options)
     kept = kept_options(options)
-    answers = _Answers(str(task), folder, name, alias, shared, kept)
-    caller = _owner_of(owner)
+    answers = Answers(str(task), folder, name, alias, shared, kept)
+    caller, service = _owner_of(owner), FolderService(folder)
     router = APIRouter(tags=list(tags), route_class=ProblemRoute, generate_unique_id_function=_named)
     uploads = APIRouter(route_class=BatchRoute, generate_unique_id_function=_named)
     row = row_of(options.get("input"), shared.mapping)
     Named = Annotated[UUID, Path(description="The run's id")]  # noqa: N806  # a type
     Caller = Annotated[str, Depends(caller)]  # noqa: N806
     limits = shared.limits
-
-    def address(request: Request, run: RunStatus) -> str:
-        return str(request.url.replace(query="", path=f"{request.url.path.rstrip('/')}/{run.id}", fragment=""))
 
     @uploads.post(
         path,
@@ -386,13 +212,14 @@ def runs_router(
 
         The answer comes once the upload is whole and on the disk. Ask for the run at its `Location`.
         """
-        loopai_state(request).start(folder, request.scope["app"])
+        loopai_state(request).start(service, request.scope["app"])
         asked = asked_of(request, shared, key=key, first=first, format=format, formats=formats)
         try:
             run, _ = await answers.start(request, owner, asked, idempotency_key)
         except Gone:
             return CLIENT_GONE
-        response.headers["Location"] = address(request, run)
+        # Without the host, of which a proxy may have another name.
+        response.headers["Location"] = f"{request.url.path.rstrip('/')}/{run.id}"
         return run
 
     router.include_router(uploads)
@@ -459,7 +286,7 @@ def runs_router(
 
         A run that waits for the Loopai server tries again at once.
         """
-        loopai_state(request).start(folder, request.scope["app"])
+        loopai_state(request).start(service, request.scope["app"])
         run = await answers.find(owner, run_id)
         return await _if_there(run_id, answers.resume, run, retry_failed)
 
@@ -560,7 +387,7 @@ def runs_router(
         return HTMLResponse(page, headers={**PRIVATE, "Content-Security-Policy": policy})
 
     setattr(start, LOOKED_UP, (alias, shared.task))
-    setattr(start, SERVICE, folder)
+    setattr(start, SERVICE, service)
     setattr(start, CHECK, lambda _: folder.open())
     return router
 
@@ -570,4 +397,4 @@ async def _if_there(run_id: UUID, work: Callable[..., Any], *arguments: Any) -> 
     try:
         return await in_thread(work, *arguments)
     except FileNotFoundError:
-        raise _gone(run_id) from None
+        raise gone(run_id) from None

@@ -18,8 +18,9 @@ from ....batch.rows import Row
 from ....exceptions import OptionError
 from ..batch_runs import Asked, Options, check_input
 from ..uploads import ROWS_AT_ONCE, Rows, Upload, UploadError
-from .folder import Incoming, RunFolder, StoredRun, digest_of
+from .folder import RunFolder, digest_of
 from .records import RunRecord
+from .stored import Incoming, StoredRun
 
 _MADE_WITH_ROWS = frozenset({"key", "mapping", "allow_duplicates", "limit", "missing", "ordered", "mode", "journal"})
 """Options that are used up when rows are kept, or that are the folder's."""

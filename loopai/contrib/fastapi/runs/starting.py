@@ -99,7 +99,6 @@ class _Taking:
             if option not in _OPTIONS:
                 raise ConfigurationError(f"start_run has no option {option!r}; there are {', '.join(sorted(_OPTIONS))}")
         options = BatchOptions(**given)
-        self.values, self._reader = rows_of(rows, options)
         self._folder = folder
         self._record = record_of(
             owner_digest(owner),
@@ -108,7 +107,12 @@ class _Taking:
             alias,
             kept_options({option: getattr(options, option) for option in given}),
         )
-        self._incoming = folder.reserve(self._record.owner)
+        self.values, self._reader = rows_of(rows, options)
+        try:
+            self._incoming = folder.reserve(self._record.owner)
+        except BaseException:
+            self._reader.close()
+            raise
 
     @property
     def full(self) -> bool:

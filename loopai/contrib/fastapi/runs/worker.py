@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import time
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
@@ -31,8 +32,9 @@ from ....exceptions import (
 )
 from ....problems import problem_of
 from ..dependencies import client_of
-from .folder import FIGURES, OUTPUT, REPORT, ROWS, Claimed, FolderBusy, RunFolder, StoredRun
+from .folder import RunFolder
 from .records import Figures, Reason, RunRecord, write_whole
+from .stored import FIGURES, OUTPUT, REPORT, ROWS, Claimed, FolderFull, StoredRun
 
 if TYPE_CHECKING:
     from ..lifespan import LoopaiState
@@ -101,6 +103,17 @@ class RunWatcher:
             write_whole(self._run.path / REPORT, made.encode("utf-8", "replace"))
 
 
+@dataclass(frozen=True)
+class FolderService:
+    """Has runs of a folder carried out by the processes that serve it; see `AppService`. Equal for one folder."""
+
+    folder: RunFolder
+
+    async def serve(self, state: LoopaiState, app: Any) -> None:
+        """See `AppService`."""
+        await FolderWorker(self.folder, state, app).serve()
+
+
 class FolderWorker:
     """Carries out runs of one folder in this process, as long as the application runs."""
 
@@ -135,12 +148,16 @@ class FolderWorker:
                 timer = loop.call_later(LOOK_EVERY, woken.set)
                 await woken.wait()
                 timer.cancel()
-        finally:
-            forget()
-            self._state.remove_batch(closing)
             # Each run has its own `Stop`, which a shutdown calls as well.
             while self._at_work:
                 await asyncio.wait(self._at_work.values())
+        finally:
+            forget()
+            self._state.remove_batch(closing)
+            left = list(self._at_work.values())
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _look(self) -> None:
         """Start what waits and may run."""
@@ -167,7 +184,7 @@ class FolderWorker:
     async def _try(self, work: Any) -> Any:
         try:
             return await in_thread(work)
-        except (OSError, FolderBusy) as error:
+        except (OSError, FolderFull) as error:
             logger.warning("the folder of runs %s: %s", self._folder.path, error)
             return None
 
@@ -259,7 +276,6 @@ def _begin(run: StoredRun, record: RunRecord) -> Any:
         # Once only: rows that have failed again are not what was asked for.
         mode = "retry_failed" if found.generation < record.again_as else "continue"
     record.state, record.reason, record.error, record.not_before = "running", None, None, None
-    record.started = record.started or run.folder.clock()
     record.ok, record.doubtful, record.errors = found.ok, found.doubtful, found.errors
     record.executions += 1
     run.write(record)
