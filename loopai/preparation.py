@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Callable, Optional, TypeVar, Union
@@ -46,6 +46,13 @@ _OF_CONNECTIONS = frozenset(
 )
 
 
+def _hooks(given: Any) -> tuple[Hooks, ...]:
+    hooks = tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(callable(getattr(each, "call_started", None)) and not isinstance(each, type) for each in hooks):
+        raise ConfigurationError("hooks must be a list of objects of classes that derive from loopai.Hooks")
+    return hooks
+
+
 class PreparedClient(ABC):
     """The base class of both clients: everything that needs no I/O."""
 
@@ -59,7 +66,7 @@ class PreparedClient(ABC):
             # An http_client decides which server is called, whatever the environment says.
             arguments = Arguments({**arguments, "local": False})
         config = resolve(arguments)
-        self._hooks: tuple[Hooks, ...] = tuple(hooks)
+        self._hooks: tuple[Hooks, ...] = _hooks(hooks)
         if config.telemetry:
             from .telemetry import OpenTelemetryHooks
 

@@ -182,8 +182,20 @@ def list_tasks() -> Operation[models.ReplyList[models.Task]]:
     return Operation("list_tasks", "GET", "/api/v1/tasks", _models(models.Task), addition=True)
 
 
+def _wrong_name(name: Any) -> Optional[str]:
+    if not name:
+        return "is needed"
+    if not isinstance(name, str):
+        return f"must be text, not {name!r}"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "has half of a surrogate pair, which no text has"
+    return None
+
+
 def get_task_by_name(name: str) -> Operation[models.Task]:
-    _checked({"name": None if name else "is needed"})
+    _checked({"name": _wrong_name(name)})
     # A name of dots alone is a name to the server, and a way up to every URL parser in between.
     path = f"/api/v1/tasks/by-name/{quote(name, safe='') if name.strip('.') else name.replace('.', '%2E')}"
     return Operation("get_task_by_name", "GET", path, _model(models.Task), addition=True)
@@ -613,7 +625,11 @@ def get_metrics() -> Operation[models.ReplyText]:
 
 
 def _executions_query(**given: Any) -> str:
-    query = urlencode({name: value for name, value in given.items() if value is not None})
+    try:
+        query = urlencode({name: value for name, value in given.items() if value is not None})
+    except UnicodeEncodeError as error:
+        text = f"has half of a surrogate pair, which no text has: {error.object!r}"
+        raise ValidationException(text, errors={"query": [text]}) from None
     return f"?{query}" if query else ""
 
 
@@ -781,6 +797,9 @@ def task_of(value: Union[str, UUID], names: Mapping[str, str]) -> Optional[str]:
     if not isinstance(value, (str, UUID)) or value == "":
         text = f"{value!r} is neither a UUID nor a name"
         raise ValidationException(f"task_id: {text}", errors={"task_id": [text]})
+    wrong = _wrong_name(value) if isinstance(value, str) else None
+    if wrong is not None:
+        raise ValidationException(f"task_id: {value!r} {wrong}", errors={"task_id": [wrong]})
     try:
         return _canonical(names.get(value, value) if isinstance(value, str) else str(value))
     except ValueError:

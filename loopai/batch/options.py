@@ -153,15 +153,74 @@ def _max_errors(value: Any) -> Optional[MaxErrors]:
     return value if value is None or isinstance(value, MaxErrors) else MaxErrors(value)
 
 
+def text(value: Any) -> Optional[str]:
+    """Read a text, or nothing."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+def _required_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+def _key(value: Any) -> Any:
+    if value is None or isinstance(value, str) or callable(value):
+        return value
+    raise ValueError("must be the name of a column, or a function")
+
+
+def _having(*methods: str, what: str) -> Callable[[Any], Any]:
+    """Reads an object with these methods, or nothing."""
+
+    def read(value: Any) -> Any:
+        if value is not None and not all(callable(getattr(value, method, None)) for method in methods):
+            raise ValueError(f"must be {what}")
+        return value
+
+    return read
+
+
+def _journal(value: Any) -> Any:
+    if isinstance(value, (str, PathLike)):
+        return value
+    return _having("ended", "record", what="a path or a journal")(value)
+
+
+def _watchers(value: Any) -> list[Any]:
+    read = _having("update", "finish", what="a list of objects with update() and finish()")
+    try:
+        return [read(each) for each in value]
+    except TypeError:
+        raise ValueError("must be a list of objects with update() and finish()") from None
+
+
+def _mapping(value: Any) -> Any:
+    if value is None or (isinstance(value, Mapping) and all(isinstance(part, str) for part in value.values())):
+        return value
+    if not isinstance(value, (str, bytes, Mapping)):
+        try:
+            parts = list(value)
+        except TypeError:
+            parts = [None]
+        if all(isinstance(part, str) for part in parts):
+            return parts
+    raise ValueError("must be a list of MEMBER=COLUMN, or a mapping of members to columns")
+
+
 def _types(value: Any) -> dict[str, str]:
     """Return CSV types by column, passed as a mapping or as texts `COLUMN=TYPE`."""
     if isinstance(value, Mapping):
-        return dict(value)
+        return {str(name): str(kind) for name, kind in value.items()}
+    if isinstance(value, str) or not isinstance(value, (Iterable, type(None))):
+        raise ValueError("must be a list of COLUMN=TYPE, or a mapping of columns to types")
     types = {}
-    for text in value or ():
-        name, equals, kind = str(text).rpartition("=")
+    for each in value or ():
+        name, equals, kind = str(each).rpartition("=")
         if not (name and equals and kind):
-            raise ValueError(f"must be COLUMN=TYPE, and {text!r} is not")
+            raise ValueError(f"must be COLUMN=TYPE, and {each!r} is not")
         types[name] = kind
     return types
 
@@ -177,6 +236,7 @@ class BatchOptions:
     key: Key = option(
         None,
         "Column that names each row; without it, rows are numbered.",
+        read=_key,
         metavar="COLUMN",
         flags=("--key", "--id-field"),
         where=_FILES,
@@ -185,6 +245,7 @@ class BatchOptions:
     mapping: Union[Iterable[str], Mapping[str, str], None] = option(
         None,
         "Member of the input, and the column it is taken from; may be repeated.",
+        read=_mapping,
         metavar="NAME=COLUMN",
         flags=("--map", "-m"),
         group=ROWS,
@@ -209,6 +270,7 @@ class BatchOptions:
     expect: Optional[str] = option(
         None,
         "Column with the right answer (LABEL, or LABEL=output.PATH): reports accuracy.",
+        read=text,
         metavar="COLUMN",
         where=EVERYWHERE - {STREAM},
         group=RESULTS,
@@ -257,11 +319,17 @@ class BatchOptions:
     journal: Union[Path, Journal, None] = option(
         None,
         "File that records finished rows (default: beside the output).",
+        read=_journal,
         metavar="FILE",
         where=_FILES,
         group=AGAIN,
     )
-    sink: Optional[Sink] = option(None, "Object that outcomes are written to.", where=frozenset({RUN}))
+    sink: Optional[Sink] = option(
+        None,
+        "Object that outcomes are written to.",
+        read=_having("write", "close", what="an object with write() and close()"),
+        where=frozenset({RUN}),
+    )
     output_format: Optional[str] = option(
         None,
         "Format of the output: csv, jsonl, parquet or xlsx (default: by its name).",
@@ -285,24 +353,34 @@ class BatchOptions:
         group=FORMATS,
     )
     delimiter: Optional[str] = option(
-        None, "Delimiter of a CSV file (default: detected).", metavar="CHAR", where=_TEXTS, group=FORMATS
+        None, "Delimiter of a CSV file (default: detected).", read=text, metavar="CHAR", where=_TEXTS, group=FORMATS
     )
     quotechar: Optional[str] = option(
-        None, "Quote character of a CSV file (default: detected); '' for none.", metavar="CHAR", where=_TEXTS,
-        group=FORMATS,
+        None, "Quote character of a CSV file (default: detected); '' for none.", read=text, metavar="CHAR",
+        where=_TEXTS, group=FORMATS,
     )  # fmt: skip
     escapechar: Optional[str] = option(
-        None, "Escape character of a CSV file, if quotes are not doubled.", metavar="CHAR", where=_TEXTS,
-        group=FORMATS,
+        None, "Escape character of a CSV file, if quotes are not doubled.", read=text, metavar="CHAR",
+        where=_TEXTS, group=FORMATS,
     )  # fmt: skip
     encoding: str = option(
-        "utf-8", "Encoding of a CSV or JSON file (utf-8).", metavar="NAME", where=_TEXTS, group=FORMATS
+        "utf-8",
+        "Encoding of a CSV or JSON file (utf-8).",
+        read=_required_text,
+        metavar="NAME",
+        where=_TEXTS,
+        group=FORMATS,
     )
     skip_lines: int = option(
         0, "Lines to skip before the header (0).", read=whole(0), metavar="N", where=_TEXTS, group=FORMATS
     )
     comment: Optional[str] = option(
-        None, "Prefix of comment lines in a CSV file.", metavar="TEXT", where=_TEXTS, group=FORMATS
+        None,
+        "Prefix of comment lines in a CSV file.",
+        read=text,
+        metavar="TEXT",
+        where=_TEXTS,
+        group=FORMATS,
     )
     no_header: bool = option(
         False,
@@ -311,7 +389,12 @@ class BatchOptions:
         group=FORMATS,
     )
     sheet: Optional[str] = option(
-        None, "Sheet of an Excel workbook (default: its only one).", metavar="NAME", where=_FILES, group=FORMATS
+        None,
+        "Sheet of an Excel workbook (default: its only one).",
+        read=text,
+        metavar="NAME",
+        where=_FILES,
+        group=FORMATS,
     )
     types: Union[Mapping[str, str], Iterable[str], None] = option(
         None,
@@ -323,9 +406,11 @@ class BatchOptions:
         group=FORMATS,
         repeated=True,
     )
-    stop: Optional[Stop] = option(None, "Call it to end the run early.", where=PYTHON)
+    stop: Optional[Stop] = option(
+        None, "Call it to end the run early.", read=_having("on_request", what="a loopai.Stop"), where=PYTHON
+    )
     watchers: Sequence[Watcher] = option(
-        (), "Objects that are called while the run is in progress.", where=frozenset({RUN})
+        (), "Objects that are called while the run is in progress.", read=_watchers, where=frozenset({RUN})
     )
 
     def __post_init__(self) -> None:

@@ -180,6 +180,43 @@ def test_python_names_the_parameter(name: str, where: str, tmp_path: Path) -> No
     assert "--" not in said
 
 
+# What Python alone can give, and is none of the option's kind.
+WRONG_KINDS: list[tuple[str, Any]] = [
+    ("key", ["id"]),
+    ("mapping", 5),
+    ("mapping", "text=body"),
+    ("mapping", [None]),
+    ("mapping", {"text": 5}),
+    ("expect", 5),
+    ("journal", 5),
+    ("stop", True),
+    ("sink", "out.csv"),
+    ("watchers", print),
+    ("watchers", [print]),
+    ("encoding", None),
+    ("encoding", 5),
+    ("delimiter", 5),
+    ("quotechar", b'"'),
+    ("escapechar", 5),
+    ("comment", 5),
+    ("sheet", 1),
+    ("types", 5),
+    ("types", "n=int"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_KINDS)
+def test_a_value_of_another_kind_is_refused(name: str, value: Any) -> None:
+    """By the option's name, before anything is read."""
+    with pytest.raises(OptionError, match=f"^{name} must be .*, not "):
+        BatchOptions(**{name: value})
+
+
+def test_a_mapping_that_can_be_read_once_is_kept() -> None:
+    """It is read for the check, and for the run."""
+    assert BatchOptions(mapping=iter(["a=b"])).mapping == ["a=b"]
+
+
 def _flagged(name: str, value: Any) -> list[str]:
     flag = next(made for made in flags_of(CommandOptions, [FILE]) if made.name == name)
     texts = value if isinstance(value, list) else [value]

@@ -10,7 +10,7 @@ from typing import Any
 from loopai import SyncLoopaiClient
 from loopai.batch import BatchOptions, Row
 from loopai.batch.api import rows_of
-from loopai.batch.formats.spool import SpoolSource, spool_line
+from loopai.batch.formats.spooled_rows import SpoolSource, spool_line
 from loopai.testing import FakeLoopai, ProgramError
 
 ROWS = [{"id": "a", "body": "x", "n": 1}, {"id": "b"}, {"id": "c", "body": "bad"}, {"id": "d", "body": math.nan}]

@@ -292,5 +292,6 @@ def test_a_share_of_few_rows_comes_with_its_uncertainty() -> None:
 
 def test_options_that_were_given_are_told_as_texts() -> None:
     """Those that differ from their defaults; objects of the caller's are not among them."""
-    given = BatchOptions(mapping=["a=b", "c=d"], max_errors="5%", ordered=True, watchers=[object()]).given()  # type: ignore[list-item]
+    bar = ProgressBar(io.StringIO())
+    given = BatchOptions(mapping=["a=b", "c=d"], max_errors="5%", ordered=True, watchers=[bar]).given()
     assert given == {"mapping": "a=b, c=d", "max_errors": "5%", "ordered": "True"}

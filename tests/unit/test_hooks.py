@@ -7,9 +7,9 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from loopai import CallInfo, Hooks, LoopaiClient
+from loopai import CallInfo, Hooks, LoopaiClient, SyncLoopaiClient
 from loopai._core.wire import Answer, NoReply, Reply, Request
-from loopai.exceptions import NotFoundException
+from loopai.exceptions import ConfigurationError, NotFoundException
 
 TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
 
@@ -143,3 +143,14 @@ def test_hooks_hear_nothing_by_default(calls: Any, recorder: Any, example: Calla
     """The class itself is a hook that does nothing."""
     recorder.give(200, example("health.response"))
     assert calls("get_health", client=calls.client(hooks=[Hooks()])).status == "healthy"
+
+
+@pytest.mark.parametrize("client", [LoopaiClient, SyncLoopaiClient])
+@pytest.mark.parametrize("hooks", [5, Hooks(), [5], [Hooks], [None]], ids=repr)
+def test_what_are_no_hooks_is_refused(client: Any, hooks: Any) -> None:
+    """When the client is made; one alone may be passed as it is."""
+    if isinstance(hooks, Hooks):
+        assert client("http://loopai.test", hooks=hooks).hooks == (hooks,)
+        return
+    with pytest.raises(ConfigurationError, match="hooks must be a list"):
+        client("http://loopai.test", hooks=hooks)

@@ -12,7 +12,13 @@ import pytest
 from loopai import SyncLoopaiClient
 from loopai._core.names import MOST_NAMES, Names
 from loopai._core.wire import Answer, Reply, Request
-from loopai.exceptions import ConfigurationError, JournalError, NotFoundException, ServerException
+from loopai.exceptions import (
+    ConfigurationError,
+    JournalError,
+    NotFoundException,
+    ServerException,
+    ValidationException,
+)
 
 OLD = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
 NEW = "0b9e8d7c-6a5b-4c3d-9e2f-1a0b9c8d7e6f"
@@ -248,3 +254,14 @@ def test_a_stream_journal_knows_its_task_by_name_and_id(server: Server, tmp_path
     with SyncLoopaiClient(transport=server) as made:
         assert len(list(made.batch_stream("spam", [1, 2, 3], journal=journal, limit=1))) == 1
         assert len(list(made.batch_stream(OLD, [1, 2, 3], journal=journal))) == 2
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udcff"])
+def test_a_name_that_is_no_text_is_refused(calls: Any, recorder: Any, name: str) -> None:
+    """Before anything is sent, wherever names are taken."""
+    for method, arguments in (("execute", (name, 1)), ("get_task_by_name", (name,)), ("get_task", (name,))):
+        with pytest.raises(ValidationException, match="half of a surrogate pair"):
+            calls(method, *arguments)
+    with pytest.raises(ValidationException, match="must be text, not 5"):
+        calls("get_task_by_name", 5)
+    assert recorder.requests == []

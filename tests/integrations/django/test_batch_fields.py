@@ -5,19 +5,22 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from datetime import date, datetime, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, models
 from django.db.models.functions import Length
+from django.test.utils import isolate_apps
 from inbox.models import Entry, Mail, Message, Prefixed
 
+from loopai.batch.rows import OK, Outcome, Row
 from loopai.contrib.django.batches.queryset import QuerysetRows
-from loopai.contrib.django.batches.targets import Target
+from loopai.contrib.django.batches.targets import Target, Unfit
 from loopai.contrib.django.models import BatchRun
 from loopai.exceptions import ConfigurationError
 from loopai.testing import Certain, FakeLoopai
@@ -181,6 +184,97 @@ def test_what_is_no_number_is_refused(loopai_fake: FakeLoopai, field: str, value
     batch(*ENTRIES, "--save-to", field, code=1)
     failure = BatchRun.objects.get().failures.get()
     assert (failure.code, "finite number" in failure.message) == ("unfit", True)
+
+
+NOTHING: list[Any] = ["", [], {}]
+UID = "00000000-0000-0000-0000-000000000001"
+# Values that a field takes, with what is read back, and values that are none of its.
+FIELDS: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
+    "flag": ([(True, True), (False, False), (0, False), ("True", True), (None, None)], [*NOTHING, 2, "true?", "maybe"]),
+    "uid": ([(UID, UUID(UID)), (None, None)], [*NOTHING, 1, True, "x", 1.5, [1]]),
+    "lasts": (
+        [("P1DT2H", timedelta(days=1, hours=2)), ("1 02:00:00", timedelta(days=1, hours=2)), (None, None)],
+        [*NOTHING, True, 1.5, 3600, "soon", "P", "-", [1]],
+    ),
+    "at": ([("12:30", time(12, 30)), (None, None)], [*NOTHING, True, 5, "noon", "25:00"]),
+    "day": ([("2024-01-01", date(2024, 1, 1)), (None, None)], [*NOTHING, True, 5, "2024-13-01", "2024-01-01T00:00Z"]),
+    "seen_at": (
+        [("2024-01-01T00:00:00Z", datetime(2024, 1, 1, tzinfo=timezone.utc)), (None, None)],
+        [*NOTHING, True, 5, 1.5, "today"],
+    ),
+    "address": ([("10.0.0.1", "10.0.0.1"), ("::1", "::1"), (None, None)], [[], {}, True, 1, "10.0.0", "10.0.0.256"]),
+    "link": ([("https://a.example/b", "https://a.example/b"), (None, None)], [[], {}, True, "a b", "javascript:x"]),
+    "rank": ([(1, 1), ("2", 2), (3.0, 3), (None, None)], [*NOTHING, True, 1.5, "1.5", 2**63, "x"]),
+    "share": ([(1, 1.0), ("1.5", 1.5), (None, None)], [*NOTHING, True, "nan", "x", 10**400]),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_each_field_takes_what_is_its_own_and_nothing_else(loopai_fake: FakeLoopai, field: str) -> None:
+    """Nothing is bent: an empty text is no missing truth value, and 1 is no UUID. What does not fit is its row's."""
+    takes, refuses = FIELDS[field]
+    values = [*(value for value, _ in takes), *refuses]
+    Entry.objects.bulk_create(Entry(text=str(number)) for number in range(len(values)))
+    loopai_fake.task("spam").computes(lambda entry: {field: values[int(entry["text"])]})
+    batch(*ENTRIES, "--save-to", field, code=1)
+    found = {entry.text: getattr(entry, field) for entry in Entry.objects.all()}
+    assert [found[str(number)] for number in range(len(takes))] == [expected for _, expected in takes]
+    failed = {failure.key: failure for failure in BatchRun.objects.get().failures.all()}
+    numbers = {str(row.pk): int(row.text) for row in Entry.objects.all()}
+    taken = [repr(value)[:40] for number, value in enumerate(values) if number not in {numbers[key] for key in failed}]
+    assert taken == [repr(value)[:40] for value, _ in takes]
+    assert {failure.code for failure in failed.values()} == {"unfit"}
+
+
+ARRAYS: list[tuple[str, Any, Any]] = [
+    ("numbers", [1, 2], [1, 2]),
+    ("numbers", [], []),
+    ("numbers", [1.5], "1.5 is not a whole number"),
+    ("numbers", [True], "true is not a whole number"),
+    ("numbers", 5, "does not fit"),
+    ("texts", ["a"], ["a"]),
+    ("texts", [["a"]], "is not a text"),
+    ("texts", ["a\0"], "NUL"),
+    ("texts", ["x" * 20], "Item 1"),
+    ("nested", [[1], [2]], [[1], [2]]),
+    ("nested", [[1.5]], "1.5 is not a whole number"),
+    ("span", [1, 5], (1, 5)),
+    ("span", [None, 5], (None, 5)),
+    ("span", [], "two bounds"),
+    ("span", [1], "two bounds"),
+    ("span", [1, 2, 3], "two bounds"),
+    ("span", [1.5, 3], "1.5 is not a whole number"),
+    ("span", {"lower": 1}, "two bounds"),
+    ("pairs", {"a": "b"}, {"a": "b"}),
+    ("pairs", {"a": 1}, "not a string"),
+    ("pairs", ["a"], "does not fit|JSON|dictionary"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), ARRAYS)
+def test_arrays_and_ranges_take_what_is_their_own(field: str, value: Any, expected: Any) -> None:
+    """Of PostgreSQL: what is in them is bent as little, and no list makes a run end. Errors are the row's."""
+    postgres = pytest.importorskip("django.contrib.postgres.fields", reason="needs psycopg")
+    with isolate_apps("inbox"):
+
+        class Arrays(models.Model):
+            numbers = postgres.ArrayField(models.IntegerField(), null=True)
+            texts = postgres.ArrayField(models.CharField(max_length=10))
+            nested = postgres.ArrayField(postgres.ArrayField(models.IntegerField()))
+            span = postgres.IntegerRangeField(null=True)
+            pairs = postgres.HStoreField(null=True)
+
+            class Meta:
+                app_label = "inbox"
+
+        target = Target(field, Arrays, "default")
+    outcome = Outcome(Row("1", None), OK, output={field: value})
+    if isinstance(expected, str):
+        with pytest.raises(Unfit, match=expected):
+            target.value(outcome)
+        return
+    found = target.value(outcome)
+    assert ((found.lower, found.upper) if field == "span" else found) == expected
 
 
 @pytest.mark.parametrize("value", [True, 1.5, "1.5"])

@@ -81,7 +81,7 @@ class Target:
             cleaned = self._existing(value) if field.is_relation else field.clean(_digits(field, value), None)
         except ValidationError as error:
             raise Unfit(f"{field.name}: {' '.join(error.messages)}") from None
-        except (TypeError, ValueError, AttributeError, ArithmeticError):
+        except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError):
             # Their texts are Python's, and name its types.
             raise Unfit(f"{field.name}: {_shown(value)} does not fit the field ({field.description})") from None
         if known is not None and len(self._known) < MOST_KNOWN:
@@ -138,7 +138,14 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 
 
 def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
-    """What `clean` would make fit and nobody meant: `{"a": 1}` as a text, 3.7 as 3."""
+    """What `clean` would make fit and nobody meant: `{"a": 1}` as a text, 3.7 as 3, within arrays and ranges, too."""
+    base = getattr(field, "base_field", None)
+    if hasattr(field, "range_type") and (isinstance(value, dict) or (isinstance(value, list) and len(value) != 2)):
+        raise Unfit(f"{name}: {_shown(value)} is not a range, which is a list of two bounds")
+    if base is not None and isinstance(value, list):
+        for item in value:
+            _refuse_what_would_be_bent(name, base, item)
+        return
     if isinstance(field, (models.CharField, models.TextField)):
         if isinstance(value, (dict, list, bool)):
             raise Unfit(f"{name}: {_shown(value)} is not a text")
@@ -154,6 +161,15 @@ def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
             raise Unfit(f"{name}: {_shown(value)} is not a number")
         if isinstance(value, (str, float)) and _is_no_number(value):
             raise Unfit(f"{name}: {_shown(value)} is not a finite number")
+    elif isinstance(field, models.BooleanField):
+        if value is not None and not value and not isinstance(value, (bool, int, float)):
+            raise Unfit(f"{name}: {_shown(value)} is neither true nor false")  # a column with NULL takes it for that
+    elif isinstance(field, models.DurationField):
+        if isinstance(value, str) and not any(map(str.isdecimal, value)):
+            raise Unfit(f"{name}: {_shown(value)} is not a duration")  # Django takes an empty text for none at all
+    elif isinstance(field, models.UUIDField):
+        if isinstance(value, (bool, int)):
+            raise Unfit(f"{name}: {_shown(value)} is not the text of a UUID")
     elif isinstance(field, models.IntegerField) and (
         isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())
     ):

@@ -89,6 +89,13 @@ class Entry(models.Model):
     day = models.DateField(null=True)
     seen_at = models.DateTimeField(null=True)
     rank = models.IntegerField(null=True)
+    flag = models.BooleanField(null=True)
+    uid = models.UUIDField(null=True)
+    lasts = models.DurationField(null=True)
+    at = models.TimeField(null=True)
+    address = models.GenericIPAddressField(null=True)
+    link = models.URLField(null=True)
+    blob = models.BinaryField(null=True)
     parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE)
 
     objects = LiveManager()
