@@ -477,7 +477,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("view", [name for name in VIEWS if name != "small phone"])
 def test_every_page_of_the_admin(opened: Callable[..., Any], filled: str, view: str) -> None:
-    """Runs in each state, failed rows, pending rows, deliveries, empty lists: nothing for axe-core, and nothing sticks out."""
+    """Runs in each state, failed and pending rows, deliveries, empty lists: axe-core finds nothing on them."""
     page = opened(f"{filled}/admin/", **VIEWS[view])
     log_in(page)
     for path in (
