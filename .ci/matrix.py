@@ -62,6 +62,8 @@ ENVIRONMENTS = {
             f"{DJANGO}/test_aliases.py",
             f"{DJANGO}/test_batch_querysets.py",
             f"{DJANGO}/test_checks.py",
+            f"{DJANGO}/test_enrich.py",
+            f"{DJANGO}/test_enrich_views.py",
             f"{DJANGO}/test_webhook_view.py",
         ],
     ),

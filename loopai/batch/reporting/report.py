@@ -226,7 +226,7 @@ def _latency(tally: Statistics) -> str:
         columns(made, [("rows", "ok")], axis, f"Rows by latency: {told}", marks),
         table(
             "Latencies",
-            ["", *(name for name, _ in figures)],
+            ["measured", *(name for name, _ in figures)],
             [("at the server", [milliseconds(value) for _, value in figures])],
         ),
     )
