@@ -135,6 +135,18 @@ class NewArtifact:
 
 
 @dataclass(frozen=True)
+class ArtifactFacts:
+    """What is said of a version without its source."""
+
+    version: int
+    status: str
+    confidence_score: float
+    llm_provider: str
+    notes: str | None
+    questions: str | None
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One version of a task's program."""
 

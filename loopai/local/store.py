@@ -22,7 +22,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 
 from ..exceptions import ConfigurationError
 from . import tables, timestamps
-from .records import Artifact, Execution, NewArtifact, TaskRecord, TaskState, new_id
+from .records import Artifact, ArtifactFacts, Execution, NewArtifact, TaskRecord, TaskState, new_id
 
 R = TypeVar("R")
 Transaction = DBAPICursor
@@ -354,10 +354,9 @@ class Store:
         """A task's programs by ascending version; none for an unknown task."""
         return [Artifact(*row) for row in self._rows(tables.ARTIFACTS_OF_TASK, task_id=task_id)]
 
-    def artifacts_in(self, transaction: Transaction, task_id: str) -> list[Artifact]:
-        """A task's programs by ascending version, as a write transaction sees them."""
-        transaction.execute(tables.ARTIFACTS_OF_TASK, {"task_id": task_id})
-        return [Artifact(*row) for row in transaction.fetchall()]
+    def artifact_facts(self, task_id: str) -> list[ArtifactFacts]:
+        """What is said of a task's programs, by ascending version, without their sources."""
+        return [ArtifactFacts(*row) for row in self._rows(tables.FACTS_OF_TASK, task_id=task_id)]
 
     def artifact(self, task_id: str, version: int) -> Artifact | None:
         """That version of the task's program."""

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from .records import Artifact, Execution, TaskRecord
+from .records import Artifact, ArtifactFacts, Execution, TaskRecord
 
 SCHEMA = 5
 """Number of the tables' shape, kept in the database's `user_version`; a database of a higher one is refused."""
@@ -202,6 +202,7 @@ RETIRE_HIGHER = _sql(
 )
 DELETE_ARTIFACTS = _sql(artifacts.delete().where(_of_task))
 ARTIFACTS_OF_TASK = _sql(sa.select(*_columns(artifacts, Artifact)).where(_of_task).order_by(artifacts.c.version))
+FACTS_OF_TASK = _sql(sa.select(*_columns(artifacts, ArtifactFacts)).where(_of_task).order_by(artifacts.c.version))
 ARTIFACT = _sql(
     sa.select(*_columns(artifacts, Artifact)).where(_of_task, artifacts.c.version == sa.bindparam("version"))
 )

@@ -272,7 +272,7 @@ class Versions:
 
     def told(self, state: TaskState, progress: Progress | None) -> TaskState:
         """The task with what there is to say of its programs: what is being made, was not learnt, and is in doubt."""
-        artifacts = self._store.artifacts(state.task.id)
+        artifacts = self._store.artifact_facts(state.task.id)
         made = next((one for one in reversed(artifacts) if one.llm_provider != _OWN), None)
         warnings: list[str] = []
         generation: dict[str, Any] | None = None

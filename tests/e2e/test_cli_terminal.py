@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import uuid
+from pathlib import Path
 from typing import Any, Callable
 
 import psutil
@@ -26,8 +29,6 @@ def test_tables_fit_the_terminal(terminal: Start, cli_server: str, columns: int,
 
 def test_an_id_is_whole_on_a_narrow_terminal(terminal: Start, cli_server: str) -> None:
     """What is copied from a list of tasks must not be cut."""
-    import json
-
     told = terminal("tasks", "get", "words", "--json", LOOPAI_BASE_URL=cli_server)
     assert told.end() == 0
     shown = terminal("tasks", "list", columns=60, LOOPAI_BASE_URL=cli_server)
@@ -53,6 +54,28 @@ def test_what_is_waited_for_is_shown_and_wiped(terminal: Start, cli_server: str)
     assert shown.end() == 1
     assert "\x1b[2K" in shown.raw.rpartition("Running the program")[2], "the line is wiped"
     assert "loopai: the program failed" in shown.text
+
+
+def test_a_program_that_is_made_has_a_bar(terminal: Start, cli_server: str, tmp_path: Path) -> None:
+    """With what is being done, on a line that is gone when it is made; narrow terminals have room for it."""
+    rows = [{"input": f"{first} Bell", "output": "Bell"} for first in ("Ann", "Carl")]
+    rows += [{"input": "Eva Fox", "output": "Fox"}, {"input": "Gus Hill", "output": "Hill"}]
+    (tmp_path / "names.json").write_text(json.dumps(rows))
+    name = f"names-{uuid.uuid4().hex[:8]}"
+    schemas = ("--input-schema", "true", "--output-schema", "true", "--examples", "names.json")
+    asked = ("tasks", "create", "--name", name, "--description", "Last name", *schemas, "--wait")
+    shown = terminal(*asked, columns=60, LOOPAI_BASE_URL=cli_server)
+    assert shown.end() == 0
+    assert "Creating the task: has begun" in shown.text
+    assert "━" in shown.text
+    assert "\x1b[2K" in shown.raw.rpartition("━")[2], "the line is wiped"
+    assert "version 1, active" in shown.text
+    again = terminal("tasks", "generate", name, LOOPAI_BASE_URL=cli_server)
+    assert again.end() == 0
+    assert "Making the program: " in again.text
+    quiet = terminal("tasks", "generate", name, "--json", LOOPAI_BASE_URL=cli_server)
+    assert quiet.end() == 0
+    assert '"version": 3' in quiet.text
 
 
 def test_ctrl_c_ends_a_call(terminal: Start, cli_server: str) -> None:

@@ -20,12 +20,11 @@ from loopai import (
     LoopaiClient,
     NotSupportedException,
     SyncLoopaiClient,
-    TimeoutException,
     local,
 )
 from loopai.language_model import LanguageModel
 
-from .scripted_model import Said, block, scripted
+from .scripted_model import block, scripted
 from .standin import StandIn
 
 TEXT = {"type": "string"}
@@ -358,19 +357,6 @@ def test_generate_need_not_wait() -> None:
         client.add_examples(task.id, [{"input": NAMES[0]["input"], "output": {"no": ["shape"]}}])
         with pytest.raises(ExecutionException, match="Program generation failed"):
             client.generate(task.id, on_progress=lambda state: None)
-
-
-def test_a_wait_is_bounded_by_the_deadline() -> None:
-    """The error says that the task is there and that its program is still being made."""
-    pytest.importorskip("openai", reason="a language model is asked by its library")
-    with (
-        scripted(Said("x", hang=True)) as model,
-        local.running(language_model=LanguageModel("m", model.base_url, "k", seconds=60.0)) as server,
-        SyncLoopaiClient(server.base_url, deadline=3.0) as client,
-    ):
-        with pytest.raises(TimeoutException, match=r"is not made within the deadline of 3 s: asking for a program"):
-            client.create_task("t", "d", TEXT, TEXT, wait=True)
-        assert client.get_task("t").generation.status == "running"  # type: ignore[union-attr]
 
 
 async def test_the_published_server_is_not_waited_for() -> None:
