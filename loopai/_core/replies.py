@@ -51,7 +51,7 @@ def failure(
 ) -> LoopaiException:
     """The exception that a reply with an error status stands for.
 
-    `asked` says what was asked of whom. `limited` marks operations for which `INTERNAL_ERROR` means the rate
+    `asked` says the HTTP method and URL. `limited` marks operations for which `INTERNAL_ERROR` means the rate
     limiter; `sent` is the request's size in bytes; `now` the time of day; `secrets` what a server or proxy may have
     echoed.
     """

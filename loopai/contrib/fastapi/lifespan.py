@@ -49,7 +49,7 @@ logger = logging.getLogger("loopai.fastapi")
 
 
 class _InFlight(Hooks):
-    """Counts an alias's calls and batches under way, on the loop and in threads, so that closing can wait for them."""
+    """Counts an alias's calls and batches in progress, in the loop and in threads, so that closing can wait."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -77,7 +77,7 @@ class _InFlight(Hooks):
                 self._loop.call_soon_threadsafe(self._none.set)
 
     async def over(self, grace: float) -> None:
-        """Wait until no call is under way, `grace` seconds at most."""
+        """Wait until no call is in flight, `grace` seconds at most."""
         with self._lock:
             self._closing = True
             if not self._calls:
@@ -167,7 +167,7 @@ class LoopaiState:
         self._batches.discard(stop)
 
     def stop_batches(self) -> None:
-        """End the batches under way: rows in flight have half of `close_grace`, so that summaries are sent in it."""
+        """End the batches in progress: rows in flight have half of `close_grace`, so that summaries are sent in it."""
         self._stopping = True
         for stop in list(self._batches):
             stop()

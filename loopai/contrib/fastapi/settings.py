@@ -44,7 +44,7 @@ def _told(place: tuple[Union[int, str], ...], values: dict[str, Any], prefix: st
 class LoopaiSettings(BaseSettings):
     """What a client runs by. Argument beats environment (`LOOPAI_BASE_URL`, …) beats `.env` beats default.
 
-    Times are in seconds, `None` (or `none` in the environment) is without bound. `tasks` reads `name=id,name=id` and
+    Times are in seconds, `None` (or `none` in the environment) means no limit. `tasks` reads `name=id,name=id` and
     `webhook_secrets` reads `new,old` from the environment. Two are the lifespan's own: `check_on_startup` asks the
     server once whether it lives, and for the task of each batch router, and fails the start if it does not answer;
     `close_grace` bounds the wait for calls in flight at shutdown. Settings of another alias read variables of their own

@@ -48,7 +48,7 @@ class RunCommand(BatchCommand):
         self.options = options
 
     def run(self) -> int:
-        """Do it, and give the exit code. Raises `ConfigurationError` and `LoopaiException`."""
+        """Do it, and return the exit code. Raises `ConfigurationError` and `LoopaiException`."""
         options = self.options
         self.check()
         mode = options.mode

@@ -83,7 +83,7 @@ class Command(BaseCommand):
             )
 
     def _code(self, options: dict[str, Any]) -> int:
-        """Run, and give the exit code. Raises `CommandError` for what kept it from running to its end."""
+        """Run, and return the exit code. Raises `CommandError` for what kept it from running to its end."""
         try:
             return self._run(options)
         except (ConfigurationError, ImproperlyConfigured, OutputError) as error:
