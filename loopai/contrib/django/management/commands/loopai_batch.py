@@ -37,8 +37,8 @@ class Command(BaseCommand):
     """Runs rows through a task."""
 
     help = (
-        "Run the rows of a queryset, or of a file, through a task. Results go into the rows (--save-to; signals and "
-        "save() are passed over, auto_now fields are set) or to a file (--output). "
+        "Run the rows of a queryset, or of a file, through a task. Results are saved to the rows (--save-to; without "
+        "signals and save(); auto_now fields are set) or written to a file (--output). "
         "Exit code: 0 all rows ok, 1 finished with failed rows, 2 usage or configuration, 3 stopped by --max-errors, "
         "4 server unreachable, 5 the database or the workers failed (--resume continues), "
         "130 / 143 interrupted or cancelled, resumable."
@@ -50,16 +50,17 @@ class Command(BaseCommand):
         """The options, those of the table."""
         parser.add_argument("task", nargs="?", help="the task's name or id")
         parser.add_argument(
-            "input", nargs="?", metavar="INPUT", help="a .csv, .jsonl or .parquet file, also gzipped, or - for stdin"
-        )
+            "input", nargs="?", metavar="INPUT",
+            help="a .csv, .jsonl, .json, .parquet or .xlsx file, which may be compressed, or - for stdin",
+        )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="write everything on stderr as JSON lines")
         add_flags(parser, flags_of(RunOptions))
         pending = parser.add_argument_group("Rows that enrich has work for")
         pending.add_argument(
             "--pending", nargs="?", const=True, metavar="NAME",
-            help="Run the rows that were saved with work to do; with --retry-failed, also those that failed.",
+            help="Run the pending rows of enrich; with --retry-failed, also those that failed.",
         )  # fmt: skip
-        pending.add_argument("--watch", action="store_true", help="Go on until Ctrl-C or SIGTERM.")
+        pending.add_argument("--watch", action="store_true", help="Keep running until Ctrl-C or SIGTERM.")
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Also remembers what was typed: the admin shows it."""
