@@ -16,6 +16,16 @@ WORDS = {
     r"\bNobody need\b": "You never need to …",
     r"\bhopeless\b": "not retryable",
     r"\bcome but once\b": "one-pass",
+    r"\bas ever\b": "as usual",
+    r"\b(is|are|be) looked for\b": "check, search",
+    r"\btime-outs?\b": "timeout",
+    r"\b(no|without) bound\b": "no limit",
+    r"\b[Gg]ives? the exit code\b": "return the exit code",
+    r"\b[Nn]othing need be\b": "needs no …",
+    r"\basked for at\b": "called for",
+    r"\btravels? (together|as one)\b": "are sent together",
+    r"\bis no (Parquet|dialect|pipe|folder)\b": "is not a …",
+    r"\bof whom\b": "the method and URL",
 }
 PATTERNS = [(re.compile(pattern), better) for pattern, better in WORDS.items()]
 READ = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "loopai/*.py", "loopai/*.html")

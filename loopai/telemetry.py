@@ -53,7 +53,7 @@ class OpenTelemetryHooks(Hooks):
         self._queue_wait = meter.create_histogram(
             "loopai.client.queue_wait", "s", "Time that an attempt waits for a connection"
         )
-        self._in_flight = meter.create_up_down_counter("loopai.client.in_flight", "{call}", "Calls under way")
+        self._in_flight = meter.create_up_down_counter("loopai.client.in_flight", "{call}", "Calls in flight")
         self._retries = meter.create_counter(
             "loopai.client.retries", "{attempt}", "Attempts after the first one of a call"
         )

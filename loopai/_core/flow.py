@@ -236,7 +236,7 @@ class _Call(Generic[T]):
 
     @property
     def asked(self) -> str:
-        """What was asked of whom, as errors say it."""
+        """The HTTP method and URL, for errors."""
         return f"{self.operation.method} {self.url}"
 
     def result(self, reply: Reply) -> T:

@@ -383,7 +383,7 @@ def execute_group(
         made.reply = batch.reply
         return made
 
-    # At most 100 items travel together, and the server runs as many at once.
+    # At most 100 items are sent together, and the server runs as many at once.
     ids, most = [str(place) for place in range(len(items))], len(items)
     whole = make(range(most), most)
     parts: BatchParts[Any] = BatchParts(ids, most, whole, make, given)

@@ -56,7 +56,7 @@ def failure(
 ) -> LoopaiException:
     """The exception that a reply with an error status stands for.
 
-    `asked` says what was asked of whom. `limited` marks operations for which `INTERNAL_ERROR` means the rate
+    `asked` says the HTTP method and URL. `limited` marks operations for which `INTERNAL_ERROR` means the rate
     limiter; `sent` is the request's size in bytes; `now` the time of day; `secrets` what a server or proxy may have
     echoed; of a `private` reply only the members of an error are kept.
     """

@@ -23,7 +23,7 @@ class Request:
 
     `url` is absolute. `timeout` bounds the attempt in seconds from the moment it is admitted to a
     connection; `queue_timeout` bounds the wait for admission; `max_bytes` is the most of a reply's
-    body, decoded, that is read. `None` is without bound.
+    body, decoded, that is read. `None` for no limit.
     """
 
     method: str

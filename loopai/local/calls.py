@@ -79,11 +79,11 @@ class Threads:
         return await asyncio.wrap_future(future)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the work under way, at most so long; whether it has ended."""
+        """Wait for the work in progress, at most so long; whether it has ended."""
         return not concurrent.futures.wait(list(self._under_way), seconds).not_done
 
     def close(self, seconds: float) -> None:
-        """Take no more work, and wait for what is under way, at most so long."""
+        """Take no more work, and wait for what is in progress, at most so long."""
         ended = self.wait(seconds)
         for pool in (self.programs, self.quick, self.parsing):
             pool.shutdown(wait=ended, cancel_futures=True)

@@ -97,5 +97,5 @@ class Combiner:
                 future.set_result(result)
 
     async def close(self) -> None:
-        """Wait until nothing is under way."""
+        """Wait until nothing is in progress."""
         await asyncio.gather(*(task for lane in self._lanes.values() for task in lane.draining), return_exceptions=True)

@@ -15,7 +15,7 @@ from .store import Store
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 RUN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 60)
-"""Bounds of the histograms: programs take from half a millisecond to the longest time-out, a minute."""
+"""Bounds of the histograms: programs take from half a millisecond to the longest timeout, a minute."""
 
 SAMPLING = "random"
 """The one sampling strategy there is: a uniform draw against the task's rate."""

@@ -24,9 +24,9 @@ from .settings import OutputCheck, Record, Settings
 from .store import Store
 
 GRACE_SECONDS = 4
-"""How long requests under way may continue once the server has to end."""
+"""How long requests in flight may continue once the server has to end."""
 RUN_ON_SECONDS = 2.0
-"""How long programs under way may continue; the rest of the time is for the replies."""
+"""How long programs in progress may continue; the rest of the time is for the replies."""
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own default."""
 

@@ -111,7 +111,7 @@ class Store:
     def close(self) -> None:
         """Close the connections, a private folder goes with them; what is asked of the store afterwards fails.
 
-        A write that is under way may end within `WRITE_SECONDS`; then it is interrupted and rolled back.
+        A write that is in progress may end within `WRITE_SECONDS`; then it is interrupted and rolled back.
         """
         self._closed = True
         seconds = WRITE_SECONDS

@@ -32,7 +32,7 @@ class ProgramFailure:
 
 
 def timed_out(timeout_ms: int) -> ProgramFailure:
-    """The failure of a run that took longer than its time-out."""
+    """The failure of a run that took longer than its timeout."""
     return ProgramFailure(f"Execution timeout after {timeout_ms}ms", FailureKind.TIMEOUT)
 
 

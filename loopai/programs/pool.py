@@ -58,7 +58,7 @@ class ProgramPool:
         self.close()
 
     def close(self) -> None:
-        """End this process's sandboxes; a run under way comes to its own end first. Closing again does nothing."""
+        """End this process's sandboxes; a run in progress comes to its own end first. Closing again does nothing."""
         self._closed.set()
         for engine in list(self._engines.values()):
             engine.close()
@@ -100,7 +100,7 @@ class ProgramPool:
         max_concurrency: int = 10,
         stop: Stop | None = None,
     ) -> list[ProgramOutcome]:
-        """Run `main` on each input; the outcomes stand in the order of the inputs, and each has its own time-out.
+        """Run `main` on each input; the outcomes stand in the order of the inputs, and each has its own timeout.
 
         `max_concurrency` bounds how many processes take part. `stop` is asked between inputs: a reason from it is the
         error of every input that has not run by then.

@@ -50,7 +50,7 @@ class PythonEngine:
         self._finalizer = weakref.finalize(self, _close_own, self._workers)
 
     def close(self) -> None:
-        """End this process's workers; a run under way comes to its own end first. Closing again does nothing."""
+        """End this process's workers; a run in progress comes to its own end first. Closing again does nothing."""
         self._closed.set()
         _close_own(self._workers)
 
@@ -214,7 +214,7 @@ class PythonEngine:
                 nature.learn(reply.ms)
             batch.put_back(positions[len(group.replies) :])
         elif group.failure.kind is FailureKind.TIMEOUT and group.guilty is not None and group.guilty < len(positions):
-            # The group's time is the time-out and what the inputs before this one were allowed to take.
+            # The group's time is the timeout and what the inputs before this one were allowed to take.
             guilty = positions.pop(group.guilty)
             batch.replies[guilty] = SessionReply(None, group.failure, float(batch.limit))
             batch.put_back(positions)

@@ -21,7 +21,7 @@ _LONGEST_OUTPUT = 10_000_000
 _MOST_CALLS = 5_000
 
 # Fed before the program, with all it uses bound as defaults, so that no program disturbs it by chance. A mark on
-# stderr before each input of a group says which one was under way when the time was up.
+# stderr before each input of a group says which one was in progress when the time was up.
 _DRIVER = f"""
 import asyncio as _loopai_asyncio, json as _loopai_json, sys as _loopai_sys, time as _loopai_time
 
@@ -87,12 +87,12 @@ class GroupReply:
 
 
 def slack_ms(timeout_ms: int) -> float:
-    """How long a group may take up inputs: each of them then still has its whole time-out."""
+    """How long a group may take up inputs: each of them then still has its whole timeout."""
     return min(50.0, timeout_ms / 4)
 
 
 class SandboxSession:
-    """A worker's session that belongs to one program and one time-out. Not for two threads at once."""
+    """A worker's session that belongs to one program and one timeout. Not for two threads at once."""
 
     def __init__(self, monty: ModuleType, checkout: Any, program: Program, timeout_ms: int, max_memory_mb: int) -> None:
         self.program = program
@@ -219,7 +219,7 @@ def _share(said: Any) -> float | None:
 
 
 class _Marks:
-    """Listens to what a group prints for the mark of the input that is under way, and keeps nothing else."""
+    """Listens to what a group prints for the mark of the input that is in progress, and keeps nothing else."""
 
     def __init__(self) -> None:
         self._tail = ""

@@ -19,7 +19,7 @@ from .session import SandboxSession, slack_ms
 
 __all__ = ["Nature", "Workers"]
 
-# The sandbox stops a program itself at its time-out and is killed a second later (the library's grace). Behind
+# The sandbox stops a program itself at its timeout and is killed a second later (the library's grace). Behind
 # both stands this limit for any request, for the case that the first two fail.
 _REQUEST_SECONDS = LONGEST_TIMEOUT_MS / 1000 + 5
 # How long the library may take to bring up a worker; it takes 2 ms.
@@ -163,7 +163,7 @@ class Workers:
         )
         session = SandboxSession(monty, checkout, program, timeout_ms, self._max_memory_mb)
         checkout.__enter__()
-        # While a run is under way the library does not say.
+        # While a run is in progress the library does not say.
         session.pid = checkout.worker_pid
         with self._changed:
             self._busy.add(session)

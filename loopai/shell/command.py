@@ -160,7 +160,7 @@ class BatchCommand:
         return code
 
     def in_progress(self, error: RunInProgress) -> int:
-        """Give the exit code where another process carries the run out: for `--continue` there is nothing to do.
+        """Return the exit code where another process carries the run out: for `--continue` there is nothing to do.
 
         Raises the error otherwise.
         """

@@ -26,9 +26,9 @@ class Interrupts:
 
 @contextmanager
 def interrupts(stop: Stop, say: Callable[[str], None]) -> Iterator[Interrupts]:
-    """Within, the first SIGINT or SIGTERM calls `stop`, and a second raises `KeyboardInterrupt` where it stands.
+    """In this context, the first SIGINT or SIGTERM calls `stop`, and a second one raises `KeyboardInterrupt`.
 
-    In a thread other than the main one signals cannot be had: nothing is changed there.
+    Does nothing outside of the main thread, which alone can handle signals.
     """
     came = Interrupts()
 
@@ -37,7 +37,7 @@ def interrupts(stop: Stop, say: Callable[[str], None]) -> Iterator[Interrupts]:
             raise KeyboardInterrupt
         came.signal = number
         stop()
-        say(f"Stopping: what is under way may take {stop.grace:g} s more. Once more ends at once.")
+        say(f"Stopping: requests in flight may take {stop.grace:g} s more. A second signal stops at once.")
 
     if threading.current_thread() is not threading.main_thread():
         yield came

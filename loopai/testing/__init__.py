@@ -1,4 +1,4 @@
-"""For tests of code that uses loopai: a Loopai in memory, signed webhook deliveries.
+"""For tests of code that uses loopai: a server in memory, and signed webhook deliveries.
 
 `FakeLoopai` is a transport, so the client, its parsing, errors and retries are the real ones::
 
@@ -12,8 +12,8 @@
     >>> fake.task("spam").inputs
     [{'text': 'Claim your prize'}]
 
-Whatever makes its own client takes the fake as `transport`: `LoopaiClient(transport=fake)`, in Django
-`LOOPAI = {"default": {"TRANSPORT": fake}}`. Programs may compute, fail, or answer in turn, and the way there may fail::
+Code that makes its own client takes the fake as `transport`: `LoopaiClient(transport=fake)`, in Django
+`LOOPAI = {"default": {"TRANSPORT": fake}}`. Programs may compute, fail or answer in turn, and requests may fail::
 
     >>> fake.task("count").computes(lambda given: len(given["text"]))
     <FakeTask 'count'>
@@ -31,7 +31,7 @@ Whatever makes its own client takes the fake as `transport`: `LoopaiClient(trans
 
 Of these requests three list a task's artifacts, which a client does before its first execution of a task.
 
-The pytest plugin that comes with loopai has the fake as fixture `loopai_fake`.
+The pytest plugin that comes with loopai has the fixture `loopai_fake`.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ class SyncPool:
 
     @property
     def in_flight(self) -> int:
-        """Requests under way in this process."""
+        """Requests in flight in this process."""
         return self._in_flight
 
     def send(self, request: Request) -> Answer:
@@ -325,7 +325,7 @@ class AsyncPool:
 
     @property
     def in_flight(self) -> int:
-        """Requests under way in this process, over all its loops."""
+        """Requests in flight in this process, over all its loops."""
         return sum(pool.slots.taken for pool in list(self._loops.values()))
 
     async def asend(self, request: Request) -> Answer:

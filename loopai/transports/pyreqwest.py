@@ -303,7 +303,7 @@ class AsyncPyreqwestTransport:
 
     @property
     def in_flight(self) -> int:
-        """Requests under way in this process, over all its loops."""
+        """Requests in flight in this process, over all its loops."""
         return sum(slots.taken for slots in list(self._loops.values()))
 
     async def asend(self, request: Request) -> Answer:

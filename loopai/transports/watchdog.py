@@ -25,7 +25,7 @@ _SystemSocket = _socket.socket
 class Watchdog:
     """One daemon thread a process, started by the first alarm, for all clients.
 
-    Only alarms that are set are held: as many as there are calls under way. The thread wakes when the earliest of
+    Only alarms that are set are held: as many as there are calls in flight. The thread wakes when the earliest of
     those that it saw is due, so about once in a timeout, not once a call.
     """
 

@@ -91,7 +91,7 @@ def test_ctrl_c_is_heard_and_what_is_under_way_ends(batch: Start) -> None:
     assert shown.end() == 130
     lines = [line for line in drawn(shown) if "Stopping: " in line]
     assert lines
-    assert all(line.removeprefix("^C").startswith("Stopping: what is under way") for line in lines), lines
+    assert all(line.removeprefix("^C").startswith("Stopping: requests in flight") for line in lines), lines
     assert "Interrupted. Run again with --resume to continue." in shown.text
 
 

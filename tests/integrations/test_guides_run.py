@@ -37,7 +37,8 @@ def reader_in(folder: Path) -> Iterator[Reader]:
     with local.running() as running, scripted_model.scripted(scripted_model.block(WRITTEN)) as model:
         with SyncLoopaiClient(running.base_url) as client:
             text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-            task = client.create_task("spam", "Tell spam from wanted messages", text, {"type": "object"})
+            label = {"type": "object", "properties": {"label": {"type": "string"}}}
+            task = client.create_task("spam", "Tell spam from wanted messages", text, label)
             client.push_program(task.id, PROGRAM)
         reader = Reader(folder, running.base_url, str(task.id), model.base_url)
         try:

@@ -180,7 +180,9 @@ def test_metrics_and_attributes_are_those_of_the_telemetry() -> None:
 
 
 # Made from the code when the site is built, which checks the links to them.
-GENERATED = {f"docs/reference/{name}.md" for name in ("options", "batch-options", "command-line", "django-commands")}
+GENERATED = {
+    f"docs/reference/{name}.md" for name in ("options", "batch-options", "command-line", "django-commands", "codes")
+}
 
 
 def anchors(path: Path) -> set[str]:

@@ -1,1 +1,1 @@
-"""What happens in a run: which rows travel together, what is retried, when to wait. Files are in `formats`."""
+"""What happens in a run: which rows are sent together, what is retried, when to wait. Files are in `formats`."""

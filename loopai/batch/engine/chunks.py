@@ -40,7 +40,7 @@ class BatchCall:
 
 
 class Chunk:
-    """Rows that travel together. `number` is the place of the first in the run; times are the scheduler's."""
+    """Rows that are sent together. `number` is the place of the first in the run; times are the scheduler's."""
 
     __slots__ = (
         "alone", "attempts", "broken", "concurrency", "cut_at", "failed_at", "not_before", "numbers", "rows", "sent_at",

@@ -231,7 +231,7 @@ class Driver:
 
 
 class _Grace:
-    """Whether the time is up for what was under way when the run was stopped."""
+    """Whether the time is up for what was in progress when the run was stopped."""
 
     def __init__(self, scheduler: Scheduler, stop: Stop) -> None:
         self._scheduler = scheduler
@@ -239,7 +239,7 @@ class _Grace:
         self._until: Optional[float] = None
 
     def left(self, now: float) -> Optional[float]:
-        """Seconds left to what is under way; `None` without bound."""
+        """Seconds left to what is in progress; `None` for no limit."""
         if self._stop.requested:
             self._scheduler.stop(INTERRUPTED)
         if self._scheduler.stopped is None:
@@ -250,7 +250,7 @@ class _Grace:
 
 
 def _shorter(one: Optional[float], other: Optional[float]) -> Optional[float]:
-    """The shorter of two waits; `None` is without bound."""
+    """The shorter of two waits; `None` for no limit."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)

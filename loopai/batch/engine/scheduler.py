@@ -1,4 +1,4 @@
-"""What happens next in a run: which rows travel together, what is repeated, split or given up, when to wait.
+"""What happens next in a run: which rows are sent together, what is repeated, split or given up, when to wait.
 
 No I/O, no clock: `driver` makes steps of it, which the shells in `threads` and `event_loop` perform.
 """
@@ -198,7 +198,7 @@ class Scheduler:
         return self._send(one, now)
 
     def flush(self, now: float) -> Step:
-        """What to do where a pull has brought nothing for a while: send what there is, if nothing is under way."""
+        """What to do where a pull has brought nothing for a while: send what there is, if nothing is in progress."""
         free = self._waiting and not self.in_flight and self.stopped is None and self.throttle.paused_until <= now
         return self._send(self._gather(self._chunk_rows()), now) if free else Wait(None)
 
@@ -462,12 +462,12 @@ class Scheduler:
     # The end
 
     def stop(self, reason: StopReason, error: Optional[LoopaiException] = None) -> None:
-        """Pull and send nothing more; what is under way may still end. The first reason stands."""
+        """Pull and send nothing more; what is in progress may still end. The first reason stands."""
         if self.stopped is None:
             self.stopped, self.error = reason, error
 
     def abandon(self, chunks: Iterable[Chunk]) -> None:
-        """Give up requests under way whose replies nobody waits for any longer."""
+        """Give up requests in flight whose replies nobody waits for any longer."""
         for chunk in chunks:
             self.in_flight -= 1
             self._give_back(chunk)
@@ -499,9 +499,9 @@ class Scheduler:
     def laden(self) -> bool:
         """Whether outcomes are to be kept before more rows are pulled.
 
-        Not with each chunk: requests go out first, so that they are under way while outcomes are kept, and what comes
+        Not with each chunk: requests go out first, so that they are in progress while outcomes are kept, and what comes
         back meanwhile is kept at once. Rows that end unsent are what there may be too many of. Where one request is
-        under way at a time, nothing else is in progress.
+        in progress at a time, nothing else is in progress.
         """
         if self.options.max_in_flight == 1:
             return len(self._out) >= self.throttle.rows

@@ -1,4 +1,4 @@
-"""CommandResult a run before its rows end: on request, with time for what is under way."""
+"""Stop a run before its rows end: on request, with time for the requests in flight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Callable
 class Stop:
     """Ends a run early: call it from anywhere (signal handlers and other threads too).
 
-    What is under way may take `grace` seconds more; rows that were pulled and have not ended are cancelled.
+    Requests in flight may take `grace` seconds more; other rows that were read are cancelled.
     """
 
     def __init__(self, grace: float = 30.0) -> None:

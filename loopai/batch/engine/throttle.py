@@ -1,4 +1,4 @@
-"""How fast a run goes: requests under way, pauses, and the size of chunks. Arithmetic only; the clock is handed in."""
+"""How fast a run goes: requests in flight, pauses, and the size of chunks. Arithmetic only; the clock is handed in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_ROWS = 10_000
 
 
 class Throttle:
-    """Additive increase, multiplicative decrease between 1 and `most` requests under way; one pause for all.
+    """Additive increase, multiplicative decrease between 1 and `most` requests in flight; one pause for all.
 
     `rows` is the present size of a chunk, `seconds` the time that it is to last where latency decides. Times are
     seconds of the scheduler's clock.
@@ -39,15 +39,15 @@ class Throttle:
 
     @property
     def limit(self) -> int:
-        """Requests that may be under way now."""
+        """Requests that may be in progress now."""
         return int(self._limit)
 
     def succeeded(self) -> None:
-        """A request was answered: one more may be under way after as many of these as there are now."""
+        """A request was answered: one more may be in progress after as many of these as there are now."""
         self._limit = min(float(self.most), self._limit + 1.0 / self._limit)
 
     def failed(self, sent_at: float, now: float) -> None:
-        """A request failed: half as many from now on, once for all that were under way together."""
+        """A request failed: half as many from now on, once for all that were in progress together."""
         if sent_at > self._cut_at:
             self._limit = max(1.0, self._limit / 2.0)
             self._cut_at = now

@@ -54,7 +54,7 @@ class ParquetSource(FromInput):
         try:
             return self._pyarrow.parquet.ParquetFile(self._seekable)
         except (self._pyarrow.ArrowInvalid, OSError) as error:
-            raise ConfigurationError(f"{self.name} is no Parquet file: {error}") from None
+            raise ConfigurationError(f"{self.name} is not a Parquet file: {error}") from None
 
     def __iter__(self) -> Iterator[Record]:
         """Read the rows in order."""

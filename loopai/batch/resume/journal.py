@@ -53,7 +53,7 @@ class FileJournal:
     `facts` say what the run is (task, input, mapping, …). Opening a file that has other facts raises `JournalError`
     naming the difference, as does a file that another process holds. A torn tail, as `kill -9` leaves it, is cut off;
     `dropped` says how many bytes that were. `length` is the output's length at the last record.
-    With `retry_failed`, only rows that ended ok are passed over. `by_line` tells rows of one key apart by their line.
+    With `retry_failed`, only rows that are ok are skipped. `by_line` tells rows of one key apart by their line.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ from loopai.contrib.celery import start_batch
 
 run = start_batch("spam", "mail.Message", save_to=["label"])
 
-A message carries a run's id and a part's, never rows. Delivery is at least once, the effect exactly once: a part's
+A message has the ids of a run and a part, never rows. Delivery is at least once, the effect exactly once: a part's
 rows, its counts and its end are one transaction, which only the part's owner can commit.
 """
 

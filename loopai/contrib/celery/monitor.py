@@ -1,4 +1,4 @@
-"""Watching a run that workers carry out: its progress in one place, and why it ended."""
+"""Watch a run that workers carry out: its progress in one place, and why it ended."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from .partitions import WORKERS, parts_of
 LOOK_SECONDS = 0.5
 
 WATCH_SECONDS = 10.0
-"""Seconds between two looks at a run for parts whose workers are gone, and until a missing worker is told."""
+"""Seconds between checks for parts whose workers died, and until a missing worker is reported."""
 
 UNUSABLE: Final = "unusable"
-"""A worker cannot use what the run names: its model, its alias."""
+"""A worker does not have the run's model or alias."""
 
 FAULT: Final = "fault"
-"""A part was given up: its worker, or the database, failed again and again."""
+"""A part was given up because its worker or the database failed repeatedly."""
 
 CODES: dict[Ended, int] = {
     TOO_MANY_ERRORS: STOPPED_BY_ERRORS,
@@ -42,7 +42,7 @@ CODES: dict[Ended, int] = {
     UNUSABLE: USAGE,
     FAULT: DATABASE_FAILED,
 }
-"""Exit codes by what a stopped run's `error` begins with."""
+"""Exit codes by the start of a stopped run's `error`."""
 
 _GOING = (BatchRun.State.PENDING, BatchRun.State.RUNNING)
 
@@ -57,7 +57,7 @@ def follow(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Snapshot, Summary]:
-    """Watch a run until it ends; `stop` has it cancelled.
+    """Watch a run until it ends; `stop` cancels it.
 
     `look_after` is called every ten seconds, with the rows that were done before; `say` tells that no worker is there.
     Returns the figures that the report shows, and the summary of what came while it was watched.

@@ -26,7 +26,7 @@ WORKERS = "celery workers"
 """Owner of a run that was handed to workers: any of them may prolong its lease, and end it."""
 
 PART_LEASE_SECONDS = 20.0
-"""How long a silent worker keeps its part; it gives a sign of life every second while a request is under way."""
+"""How long a silent worker keeps its part; it gives a sign of life every second while a request is in flight."""
 
 PARTS_AT_ONCE = 200
 """Parts that one splitting makes: enough to keep many workers busy, few enough for one transaction and for a broker."""
@@ -186,7 +186,7 @@ def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, *, alone: bool
 
 
 def settle(run: BatchRun) -> bool:
-    """End a run that has no parts left, or is to stop and has none under way; whether that was done here."""
+    """End a run that has no parts left, or is to stop and has none in progress; whether that was done here."""
     parts = parts_of(run)
     now = timezone.now()
     if not parts.exists():
@@ -200,7 +200,7 @@ def settle(run: BatchRun) -> bool:
 
 
 def give_up(part: BatchPart, error: str) -> None:
-    """Give a part back that cannot be done: the run ends once no other is under way, and `--resume` takes it."""
+    """Give a part back that cannot be done: the run ends once no other is in progress, and `--resume` takes it."""
     part.row().filter(owner=part.owner).update(owner="", lease_until=None, error=storable(error))
 
 

@@ -1,4 +1,4 @@
-"""Celery tasks that run the parts of a batch, and what starts and watches them."""
+"""Celery tasks that run the parts of a batch, and the functions that start and watch them."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def start_batch(
     database: str = DEFAULT_DB_ALIAS,
     **options: Unpack[QuerysetOptions],
 ) -> Optional[BatchRun]:
-    """Have Celery's workers run a queryset through a task, and give the run; its state is in the database.
+    """Run a queryset through a task in Celery workers, and return the `BatchRun`, which has the state in the database.
 
     The arguments are the flags of `loopai_batch` by their names (`expect`, `report`, `only_empty`, `chunk_size`,
-    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"`, `"overwrite"` or `"continue"`. The report is
-    written by the worker that ends the run. Inside a transaction the workers are told once it is committed. Gives
-    `None` where the run is finished already. Raises `ConfigurationError` for options that do not fit, and the
-    `LoopaiException` where the server cannot be asked.
+    `max_errors`, …); `mode` is `"new"`, `"resume"`, `"retry_failed"`, `"overwrite"` or `"continue"`. The worker that
+    ends the run writes the report. In a transaction, messages are sent after the commit. Returns `None` if the run is
+    already finished. Raises `ConfigurationError` for invalid options, and `LoopaiException` if the server cannot be
+    reached.
     """
     refuse_unknown("start_batch", options)
     given = RunOptions(
@@ -126,7 +126,7 @@ def refuse_unseen(database: str) -> None:
 
 
 def hand_over(run: BatchRun, resolved: ResolvedPlan, *, watched: bool = False) -> None:
-    """Publish what remains of a run that workers have acquired; `watched` says that the caller waits for its end.
+    """Send messages for the remaining parts of a run; `watched` says that the caller waits for its end.
 
     Raises `ConfigurationError` without a broker.
     """
@@ -168,7 +168,7 @@ def go_on(run: BatchRun) -> None:
 
 
 def look_after(run: BatchRun, done_before: int) -> None:
-    """Publish parts that nobody is at any more, and end a run that nobody ended."""
+    """Send messages again for parts without a worker, and end a run whose parts are all finished."""
     try:
         _publish(run, partitions.abandoned(run, done_before))
     except BrokerError as error:
@@ -215,7 +215,7 @@ def _publish(run: BatchRun, part_ids: Iterable[int]) -> None:
     bind=True, name="loopai.run_part", acks_late=True, reject_on_worker_lost=True, ignore_result=True, max_retries=None
 )
 def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_ALIAS) -> None:
-    """Carry out one part of a run; one that is larger than a chunk is split."""
+    """Run one part of a run. A part that is larger than a chunk is split."""
     seconds = _carry_out(run_id, part_id, database)
     while seconds and self.request.is_eager:  # no other process would run it later
         time.sleep(seconds)
@@ -226,13 +226,13 @@ def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_AL
 
 @shared_task(name="loopai.carry_out_pending", ignore_result=True)
 def carry_out_pending(database: str = DEFAULT_DB_ALIAS) -> None:
-    """Carry out what `enrich` has put into the table of pending rows. The message says only that there is work."""
+    """Run the pending rows of `enrich`. The message only says that there is work."""
     carry_out(database)
 
 
 @shared_task(name="loopai.watch_run", acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def watch_run(run_id: int, database: str, done_before: int) -> None:
-    """Look after a run every few seconds while it is in progress."""
+    """Check a run every few seconds while it is in progress."""
     run = BatchRun.objects.using(database).filter(pk=run_id, state=BatchRun.State.RUNNING).first()
     if run is None or run.owner != partitions.WORKERS:
         return
@@ -317,7 +317,7 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
 
 
 class _Postponed(Exception):
-    """The server is away or rate limited: the part is tried again after so many seconds."""
+    """The server cannot be reached or is rate limited: the part is retried after so many seconds."""
 
     def __init__(self, seconds: float, counted: bool) -> None:
         super().__init__(seconds)
@@ -326,7 +326,7 @@ class _Postponed(Exception):
 
 
 class _Stopped(Exception):
-    """The run cannot continue; begins with the engine's word for why."""
+    """The run cannot continue. The text begins with the engine's word for the reason."""
 
 
 class _Lease:
@@ -380,7 +380,7 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
 
 
 class _PostponingSender:
-    """A sender that repeats nothing: what may go better later is Celery's to repeat, after the server's own pause.
+    """A sender without retries: Celery retries the part later, after the pause that the server asks for.
 
     `answered` says whether there was a reply that was no refusal of the rate limiter.
     """
@@ -402,7 +402,7 @@ class _PostponingSender:
                 reply = send(operation)
             except RateLimitException as error:
                 pause = LIMITER_PAUSE if error.retry_after is None else min(error.retry_after, LONGEST_PAUSE)
-                # Not all at one moment, when the pause is over.
+                # With jitter, so that not all parts are retried at the same moment.
                 raise _Postponed(pause + private_random.random(), counted=False) from error
             except (ConnectionException, ServerException) as error:
                 self.answered = self.answered or error.status_code is not None
@@ -422,7 +422,7 @@ class _PostponingSender:
 
 
 def _is_final(error: LoopaiException) -> bool:
-    """Whether the same request would fail again, whoever sends it when."""
+    """Return whether the same request would always fail again."""
     if isinstance(error, ConnectionException):
         return not error.retryable
     if isinstance(error, ReplyTooLargeException):

@@ -1,4 +1,4 @@
-"""`get_client` and `get_async_client`: plain functions without I/O, one client an alias and process."""
+"""`get_client` and `get_async_client`: functions without I/O that return one client per alias and process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OPTIONS = {item.name for item in fields(Config)} - {"sources", "transport", "lo
 
 
 class _Made:
-    """What was made by the settings of one moment."""
+    """The clients made from one version of the settings."""
 
     def __init__(self) -> None:
         self.clients: dict[tuple[type[Any], str], Any] = {}
@@ -41,10 +41,10 @@ class _Made:
 
 
 class _ClientRegistry:
-    """The clients of this process, and what stands in for aliases in tests.
+    """The clients of this process, and their replacements in tests.
 
-    Clients are kept across a fork: their connections belong to a process and event loop, and a private embedded server
-    stays one server's data for parent and children.
+    Clients survive a fork: their connections belong to a process and event loop, and parent and children share the data
+    of a private embedded server.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class _ClientRegistry:
             raise ImproperlyConfigured(f"LOOPAI[{alias!r}]: {error}") from None
 
     def _server(self, alias: str, config: Config) -> Any:
-        """The embedded server of an alias: one for both of its clients, which see the same tasks."""
+        """Return the embedded server of an alias, which both of its clients share, so that they see the same tasks."""
         servers = self._made.servers
         if alias not in servers:
             servers[alias] = open_transport(None if config.local is True else str(config.local), config.language_model)
@@ -121,32 +121,32 @@ if hasattr(os, "register_at_fork"):
 
 
 def get_client(alias: str = DEFAULT_ALIAS) -> SyncLoopaiClient:
-    """The synchronous client of an alias, for views, commands and tasks; shared by all threads of the process.
+    """Return the synchronous client of an alias, for views, commands and tasks. All threads of the process share it.
 
-    Does no I/O, so it may be called at import, in a process that forks. Raises `ImproperlyConfigured` naming alias and
+    Does no I/O, so you can call it at import and before a fork. Raises `ImproperlyConfigured`, which names alias and
     key.
     """
     return _registry.get(SyncLoopaiClient, alias)
 
 
 def get_async_client(alias: str = DEFAULT_ALIAS) -> LoopaiClient:
-    """The asynchronous client of an alias, for async views; right in any event loop, one a request included.
+    """Return the asynchronous client of an alias, for async views. It works in any event loop, even one per request.
 
-    Does no I/O. Raises `ImproperlyConfigured` naming alias and key.
+    Does no I/O. Raises `ImproperlyConfigured`, which names alias and key.
     """
     return _registry.get(LoopaiClient, alias)
 
 
 def close_clients() -> None:
-    """Close the process's clients; the next `get_client` makes a new one. Done at exit anyway.
+    """Close the process's clients. The next `get_client` makes a new one. This also happens at exit.
 
-    The connections of an asynchronous client belong to event loops, and close as each of these ends.
+    Connections of an asynchronous client belong to event loops, and are closed when these end.
     """
     _registry.close()
 
 
 def standing_in(alias: Optional[str], transport: Any) -> Any:
-    """A context in which `transport` answers for `alias`, `None` for every alias, in all threads; for tests."""
+    """Return a context in which `transport` answers for `alias` (`None`: every alias) in all threads; for tests."""
     return _registry.standing_in(alias, transport)
 
 

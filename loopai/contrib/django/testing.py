@@ -1,6 +1,6 @@
-"""For tests of your project: a fake in the place of the clients of your aliases, synchronous and asynchronous.
+"""For tests of your project: replace the clients of your aliases by a fake, synchronous and asynchronous.
 
-With pytest, the fixture `loopai_fake` does it by itself, whichever alias your code asks for::
+With pytest, the fixture `loopai_fake` does it for every alias::
 
     from django.http import JsonResponse
     from django.urls import path

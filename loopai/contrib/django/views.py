@@ -1,4 +1,4 @@
-"""The webhook views. What a delivery does is in `deliveries`."""
+"""The webhook views. Deliveries are handled in `deliveries`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from django.http.request import UnreadablePostError
 from . import deliveries
 
 LARGEST_DELIVERY = 1_000_000
-"""Bytes; the server's events are some hundred, and their `data` a program's input at most."""
+"""Bytes. The server's events have some hundred, and their `data` at most a program's input."""
 
 _JSON = "application/json"
 
 
 def _body(request: HttpRequest) -> bytes:
-    """The body as it came, of a size and type that the server sends; never more than the limit is read."""
+    """Return the raw body, if its size and type are what the server sends. Never reads more than the limit."""
     declared = request.META.get("CONTENT_LENGTH") or "0"
     if request.content_type != _JSON or not declared.isdigit() or int(declared) > LARGEST_DELIVERY:
         raise deliveries.Refused
     try:
-        # Not `request.body`, which has a limit of its own, answers in its own way, and reads all there is.
+        # Not `request.body`, which has its own limit and error response, and reads the whole body.
         body: bytes = request.read(LARGEST_DELIVERY + 1)
     except UnreadablePostError:
         raise deliveries.Refused from None
@@ -30,9 +30,9 @@ def _body(request: HttpRequest) -> bytes:
 
 
 def webhook(request: HttpRequest) -> HttpResponse:
-    """Take a delivery of a Loopai server: 204 once it is handled, and for one that was handled before; else 400.
+    """Receive a delivery of a Loopai server. Responds 204 if it is handled, now or before, otherwise 400.
 
-    The same under WSGI and ASGI.
+    Works under WSGI and ASGI.
     """
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
@@ -45,7 +45,7 @@ def webhook(request: HttpRequest) -> HttpResponse:
 
 
 async def awebhook(request: HttpRequest) -> HttpResponse:
-    """As `webhook`, for ASGI: what is refused takes no thread."""
+    """Like `webhook`, for ASGI: rejected deliveries need no thread."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     try:
@@ -57,10 +57,10 @@ async def awebhook(request: HttpRequest) -> HttpResponse:
 
 
 def _refused() -> HttpResponse:
-    # One answer, without a reason: a forger would learn what to mend.
+    # One response without a reason, which would help a forger.
     return HttpResponse(status=400)
 
 
-# Servers have no cookie of ours. Set by hand: Django 4.2's decorator makes an async view a sync one.
+# Servers have no CSRF cookie. Set by hand, because Django 4.2's decorator makes an async view a sync one.
 webhook.csrf_exempt = True  # type: ignore[attr-defined]  # how Django marks a view
 awebhook.csrf_exempt = True  # type: ignore[attr-defined]  # how Django marks a view

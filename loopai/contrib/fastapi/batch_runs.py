@@ -46,7 +46,7 @@ FAULT: Final = "fault"
 """`ended` of a run that could not be carried through: the upload is at fault, or this application."""
 
 HEAVIEST = 8_000_000
-"""Weight (see `uploads.Unpacked`) of the rows that are under way at a time, beside the first: with their requests and
+"""Weight (see `uploads.Unpacked`) of the rows that are in progress at a time, beside the first: with their requests and
 replies it bounds the memory of a run. Some hundred ordinary rows weigh much less."""
 
 logger = logging.getLogger("loopai.fastapi")
@@ -86,7 +86,7 @@ class Asked:
 
 
 class Places:
-    """How many batches may be under way at a time. One is until its response is over and its thread has come back."""
+    """How many batches may be in progress at a time. One is until its response is over and its thread has come back."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -105,7 +105,7 @@ class Places:
 
 
 class _Weights:
-    """What the rows under way weigh, so that heavy ones are few."""
+    """What the rows in progress weigh, so that heavy ones are few."""
 
     def __init__(self) -> None:
         self._by_row: dict[int, int] = {}

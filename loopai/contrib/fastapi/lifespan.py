@@ -1,4 +1,4 @@
-"""`LoopaiLifespan`: one client a process and loop for each alias, made at start-up and closed after its last call."""
+"""`LoopaiLifespan`: one client per process, event loop and alias, made at start-up and closed after its last call."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .settings import CLOSE_GRACE, LoopaiSettings
 from .shutdown import on_signal
 
 STATE_KEY = "loopai"
-"""The key of our part in the lifespan's state, which mounted applications inherit."""
+"""The key of Loopai's entry in the lifespan's state, which mounted applications inherit."""
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Optional[Mapping[str, Any]]]]
 Source = Union[LoopaiSettings, LoopaiClient, FakeLoopai, None]
@@ -40,7 +40,7 @@ CHECK = "loopai_check"
 """Attribute of a route's function or dependency: a check at start-up, called with the state."""
 
 LOOKED_UP = "loopai_task"
-"""Attribute of a route's function: alias and task that it runs, looked for at start-up."""
+"""Attribute of a route's function: its alias and task, which are checked at start-up."""
 
 STORE = "loopai_store"
 """Attribute of a route's function: a store of events, closed at shutdown."""
@@ -48,7 +48,7 @@ SERVICE = "loopai_service"
 """Attribute of a route's function: what works as long as the application runs (`AppService`)."""
 
 LOOK_UP_SECONDS = 5.0
-"""Seconds that a start waits for the server to know a task's name."""
+"""Seconds that a start waits for the server to look up a task's name."""
 
 logger = logging.getLogger("loopai.fastapi")
 
@@ -61,7 +61,7 @@ class AppService(Protocol):
 
 
 class _InFlight(Hooks):
-    """Counts an alias's calls and batches under way, on the loop and in threads, so that closing can wait for them."""
+    """Counts an alias's calls and batches in progress, in the loop and in threads, so that closing can wait."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -75,7 +75,7 @@ class _InFlight(Hooks):
             self._calls += 1
 
     def batch_started(self, batch: CallInfo) -> Hooks:
-        # Between two of its calls there may be none.
+        # Between two calls of a batch, none may be in flight.
         self.call_started(batch)
         return self
 
@@ -89,7 +89,7 @@ class _InFlight(Hooks):
                 self._loop.call_soon_threadsafe(self._none.set)
 
     async def over(self, grace: float) -> None:
-        """Wait until no call is under way, `grace` seconds at most."""
+        """Wait until no call is in flight, `grace` seconds at most."""
         with self._lock:
             self._closing = True
             if not self._calls:
@@ -97,11 +97,11 @@ class _InFlight(Hooks):
         try:
             await asyncio.wait_for(self._none.wait(), grace)
         except asyncio.TimeoutError:
-            self._closing = False  # a thread that ends later finds no loop to tell
+            self._closing = False  # a thread that ends later finds the loop closed
 
 
 class LoopaiState:
-    """The clients of one running application, by alias. Made by the lifespan; read it through the dependencies."""
+    """The clients of one running application, by alias. The lifespan makes it; use it through the dependencies."""
 
     def __init__(
         self, sources: Mapping[str, Source], hooks: Iterable[Hooks] = (), http_client: Optional[Any] = None
@@ -128,14 +128,14 @@ class LoopaiState:
             in_flight = self._in_flight[alias] = _InFlight()
             arguments = settings.arguments(alias)
             if http_client is not None and alias == "default":
-                # It is the transport, and reaches whatever server the settings name.
+                # A fake is the transport itself, whatever server the settings name.
                 arguments.pop("transport", None)
                 arguments.pop("local", None)
                 arguments["http_client"] = http_client
             self._clients[alias] = LoopaiClient(**arguments, hooks=[in_flight, *self._hooks])
 
     def client(self, alias: str = "default") -> LoopaiClient:
-        """The asynchronous client of that alias. Raises `ConfigurationError` naming those there are."""
+        """Return the asynchronous client of that alias. Raises `ConfigurationError`, which lists the aliases."""
         try:
             return self._clients[alias]
         except KeyError:
@@ -145,7 +145,7 @@ class LoopaiState:
             ) from None
 
     def sync_client(self, alias: str = "default") -> SyncLoopaiClient:
-        """The synchronous client of that alias, for routes that run in threads; made when first asked for."""
+        """Return the synchronous client of that alias, for routes that run in threads. Made at the first call."""
         if alias not in self._sync:
             brought = self.client(alias)
             settings = self._settings.get(alias)
@@ -158,25 +158,25 @@ class LoopaiState:
                     "LoopaiLifespan(http_client=...) has an asynchronous client of yours; a synchronous Loopai client "
                     "cannot use it: take LoopaiDep, or an alias without it"
                 )
-            # Routes ask on the event loop, one after the other: no two are made.
+            # Called in the event loop, one call after the other: only one is made.
             hooks = [self._in_flight[alias], *self._hooks]
             self._sync[alias] = SyncLoopaiClient(**settings.arguments(alias), hooks=hooks)
         return self._sync[alias]
 
     def settings(self, alias: str = "default") -> Optional[LoopaiSettings]:
-        """What that alias was configured with; `None` for a client of the user's."""
+        """Return the settings of that alias; `None` for the user's own client."""
         self.client(alias)
         return self._settings.get(alias)
 
     def add_batch(self, stop: Stop) -> None:
-        """Have this batch stopped when the application shuts down."""
+        """Stop this batch when the application shuts down."""
         stop.grace = self._grace
         if self._stopping:
             stop()
         self._batches.add(stop)
 
     def remove_batch(self, stop: Stop) -> None:
-        """The batch is over."""
+        """Forget a batch that is over."""
         self._batches.discard(stop)
 
     def start(self, service: AppService, app: Any) -> None:
@@ -185,7 +185,7 @@ class LoopaiState:
             self._services[service] = asyncio.get_running_loop().create_task(service.serve(self, app))
 
     def stop_batches(self) -> None:
-        """End the batches under way: rows in flight have half of `close_grace`, so that summaries are sent in it."""
+        """End the batches in progress. Rows in flight have half of `close_grace`, which leaves time for summaries."""
         self._stopping = True
         for stop in list(self._batches):
             stop()
@@ -195,15 +195,15 @@ class LoopaiState:
         return min((settings.close_grace for settings in self._settings.values()), default=CLOSE_GRACE) / 2
 
     async def check(self) -> None:
-        """Ask each server that is to be checked at start-up whether it lives; raises what the call raises."""
+        """Check that each server with `check_on_startup` answers. Raises what the call raises."""
         for alias, settings in self._settings.items():
             if settings.check_on_startup:
                 await self._clients[alias].get_live()
 
     async def check_task(self, alias: str, task: str) -> None:
-        """Ask the server for a task: whatever it is where settings say so, else for a name that only a server knows.
+        """Check that the server has a task; without `check_on_startup` only if its name must be looked up.
 
-        Raises what the call raises. Without `check_on_startup` a server that does not answer is logged only.
+        Raises what the call raises. Without `check_on_startup`, only a warning is logged if the server does not answer.
         """
         client, settings = self.client(alias), self._settings.get(alias)
         if settings is not None and settings.check_on_startup:
@@ -217,7 +217,7 @@ class LoopaiState:
             logger.warning("task %r cannot be looked up yet: %s", task, error)
 
     async def close(self) -> None:
-        """Close the clients made here, each after its calls in flight or its grace, whichever ends first."""
+        """Close the clients made here, each after its calls in flight or its grace period, whichever ends first."""
         self.stop_batches()
         services = self._services.values()
         if services:
@@ -236,16 +236,18 @@ class LoopaiState:
 
 @dataclass(frozen=True, eq=False, init=False)
 class LoopaiLifespan:
-    """What to give to `FastAPI(lifespan=…)`: `LoopaiLifespan()`, or with settings, aliases and your own lifespan.
+    """The lifespan for `FastAPI(lifespan=…)`: `LoopaiLifespan()`, or with settings, aliases and your own lifespan.
 
-    `settings` configures the default alias (`None` reads environment and `.env` at start-up); `aliases` adds others,
-    as settings or as clients of yours, which stay yours to close. A `FakeLoopai` in the place of settings answers
-    itself. `hooks` are those of each client made here; `http_client` is an HTTP client of yours for the default one.
-    `inner` is your own lifespan: it runs inside, and may yield state of its own. One that needs a client at start-up
-    enters this one instead: `async with loopai_lifespan(app) as state:`, uses `state["loopai"].client()` and yields
-    the state.
+    - `settings`: options of the default alias; `None` reads the environment and `.env` at start-up. A `FakeLoopai`
+      instead of settings answers itself.
+    - `aliases`: settings of other aliases, or your own clients, which you close yourself.
+    - `hooks`: hooks of each client that is made here.
+    - `http_client`: your own HTTP client for the default alias.
+    - `inner`: your own lifespan. It runs inside and may yield its own state. If it needs a client at start-up, enter
+      this lifespan in yours instead: `async with loopai_lifespan(app) as state:`, use `state["loopai"].client()`, and
+      yield the state.
 
-    Frozen: whatever runs belongs to the application it runs in, so one object may serve many.
+    The object is frozen and keeps no state, so several applications may use the same one.
     """
 
     settings: Source
@@ -254,7 +256,7 @@ class LoopaiLifespan:
     hooks: tuple[Hooks, ...]
     http_client: Optional[Any]
 
-    # Written out, as dataclasses have arguments by name only from Python 3.10 on.
+    # Written by hand, because dataclasses have keyword-only arguments only from Python 3.10 on.
     def __init__(
         self,
         settings: Source = None,
@@ -283,7 +285,7 @@ class LoopaiLifespan:
         object.__setattr__(self, "http_client", http_client)
 
     def __call__(self, app: Any) -> AbstractAsyncContextManager[Mapping[str, Any]]:
-        """Run for `app`: what Starlette calls at start-up."""
+        """Run for `app`. Starlette calls this at start-up."""
         return self._run(app)
 
     @asynccontextmanager
@@ -306,7 +308,7 @@ class LoopaiLifespan:
                     yield {STATE_KEY: state}
                 else:
                     async with self.inner(app) as theirs:
-                        # Only now: it may have made them.
+                        # Only now, because the inner lifespan may create the tasks.
                         await _check_tasks(app, state)
                         _start_services(app, state)
                         yield {**(theirs or {}), STATE_KEY: state}
@@ -323,10 +325,10 @@ def install_loopai(
     hooks: Iterable[Hooks] = (),
     http_client: Optional[Any] = None,
 ) -> None:
-    """Give `app` (FastAPI or Starlette) the Loopai lifespan around the lifespan or `on_event` handlers that it has.
+    """Add the Loopai lifespan to `app` (FastAPI or Starlette), around its own lifespan or `on_event` handlers.
 
     Arguments are those of `LoopaiLifespan`. Call it before the application starts; later `on_event` handlers run too.
-    Raises `ConfigurationError` for an application that has a Loopai lifespan already.
+    Raises `ConfigurationError` if the application already has a Loopai lifespan.
     """
     theirs = app.router.lifespan_context
     if isinstance(theirs, LoopaiLifespan):
@@ -337,21 +339,21 @@ def install_loopai(
 
 
 def routes_of(app: Any) -> Iterable[Any]:
-    """The routes of an application, also of the routers that it includes."""
-    # FastAPI once copied the routes of an included router, and now keeps the router; then it has this to read them.
+    """Return the routes of an application and of the routers that it includes."""
+    # Older FastAPI copies the routes of an included router; newer versions keep the router and have this to read them.
     effective = getattr(routing, "iter_route_contexts", None)
     found: Iterable[Any] = app.routes if effective is None else effective(app.routes)
     return found
 
 
 def _check_routes(app: Any, state: LoopaiState) -> None:
-    """Check what routes of ours need: an error at start-up is found before the first request."""
+    """Check what Loopai's routes need, so that errors are found at start-up and not at the first request."""
     for check in _noted(app, CHECK):
         check(state)
 
 
 async def _check_tasks(app: Any, state: LoopaiState) -> None:
-    """Look for the tasks that routes of ours run."""
+    """Check the tasks that Loopai's routes run."""
     overridden = overridden_in(app)
     for alias, task in dict.fromkeys(_noted(app, LOOKED_UP)):
         if alias not in overridden:
@@ -377,7 +379,7 @@ def _start_services(app: Any, state: LoopaiState) -> None:
 
 
 def _noted(app: Any, attribute: str) -> Iterator[Any]:
-    """The attribute of the routes' functions, and of the dependencies that they use."""
+    """Yield the attribute of the routes' functions and of their dependencies."""
     for route in routes_of(app) if hasattr(app, "routes") else ():
         for call in _calls_of(route):
             noted = getattr(call, attribute, None)
@@ -409,10 +411,10 @@ _fakes: WeakKeyDictionary[Any, dict[str, FakeLoopai]] = WeakKeyDictionary()
 
 
 def overridden_in(app: Any) -> dict[str, FakeLoopai]:
-    """The fakes that stand for clients of this application, by alias; for tests to change."""
+    """Return the fakes that replace clients of this application, by alias; tests may change it."""
     found: dict[str, FakeLoopai] = _fakes.setdefault(app, {})
     return found
 
 
 loopai_lifespan = LoopaiLifespan()
-"""The lifespan configured by environment and `.env` alone."""
+"""The lifespan that is configured by the environment and `.env` only."""

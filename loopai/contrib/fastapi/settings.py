@@ -1,4 +1,4 @@
-"""`LoopaiSettings`: the core's options from arguments, `LOOPAI_` variables and `.env`, validated by the one table."""
+"""`LoopaiSettings`: the client's options from arguments, `LOOPAI_` variables and `.env`, with the same validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...exceptions import ConfigurationError
 from ...language_model import MOST_EXAMPLES, Unverified
 
 CLOSE_GRACE = 10.0
-"""Seconds that calls in flight and open batches have at shutdown."""
+"""Seconds for calls in flight and open batches at shutdown."""
 
 _TABLE = {option.argument: option for option in OPTIONS}
 
@@ -42,22 +42,22 @@ def _told(place: tuple[Union[int, str], ...], values: dict[str, Any], prefix: st
 
 
 class LoopaiSettings(BaseSettings):
-    """What a client runs by. Argument beats environment (`LOOPAI_BASE_URL`, …) beats `.env` beats default.
+    """The options of a client: from arguments, then environment (`LOOPAI_BASE_URL`, …), then `.env`, then defaults.
 
-    Times are in seconds, `None` (or `none` in the environment) is without bound. `tasks` reads `name=id,name=id` and
-    `webhook_secrets` reads `new,old` from the environment. Two are the lifespan's own: `check_on_startup` asks the
-    server once whether it lives, and for the task of each batch router, and fails the start if it does not answer;
-    `close_grace` bounds the wait for calls in flight at shutdown. Settings of another alias read variables of their own
-    with `_env_prefix="LOOPAI_OTHER_"`, as Django's aliases do; without it they share these, secrets apart: a server is
-    never sent another's key.
+    Times are in seconds; `None` (or `none` in the environment) means no limit. In the environment, `tasks` is
+    `name=id,name=id` and `webhook_secrets` is `new,old`. Two options are for the lifespan: with `check_on_startup`, the
+    start fails if the server does not answer or does not know the task of a batch router; `close_grace` is how many
+    seconds to wait for calls in flight at shutdown. With `_env_prefix="LOOPAI_OTHER_"` the settings of another alias
+    read their own variables, as Django's aliases do. Without it they share these variables, except secrets: no server
+    receives the key of another.
 
-    Raises `ConfigurationError` naming the argument or variable that is wrong.
+    Raises `ConfigurationError`, which names the invalid argument or variable.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="LOOPAI_",
         env_file=".env",
-        # As everywhere else: a variable that is empty is not set.
+        # As everywhere: an empty variable counts as not set.
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -101,7 +101,7 @@ class LoopaiSettings(BaseSettings):
     check_on_startup: bool = False
     close_grace: float = Field(default=CLOSE_GRACE, ge=0, allow_inf_nan=False)
 
-    # Secrets that no argument gave but the variables that all aliases share.
+    # Secrets that come from the variables shared by all aliases, not from arguments.
     _of_the_environment: frozenset[str] = PrivateAttr(frozenset())
 
     def __init__(self, **values: Any) -> None:
@@ -113,7 +113,7 @@ class LoopaiSettings(BaseSettings):
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f": did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
                 raise ConfigurationError(f"LoopaiSettings has no option {name!r}{hint}")
-        # Which server is asked: an argument beats the environment, as it does for a client.
+        # Which server to call: an argument takes precedence over the environment, as for a client.
         if "local" not in values and {"base_url", "transport"} & values.keys():
             values["local"] = False
         elif values.get("local") and "transport" not in values:
@@ -140,10 +140,10 @@ class LoopaiSettings(BaseSettings):
         return value if value is None or isinstance(value, (str, bool)) else type(value).__qualname__
 
     def arguments(self, alias: str = "default") -> dict[str, Any]:
-        """Return every option as argument of a client, secrets in clear.
+        """Return all options as arguments of a client, with secrets in plain text.
 
-        The key, headers and webhook secrets of `LOOPAI_` variables are the default alias's: another `alias` has none of
-        them, unless as arguments or by variables of its own (`_env_prefix`), so that no server is sent another's key.
+        The key, headers and webhook secrets in `LOOPAI_` variables are for the default alias. Another `alias` gets its
+        own from arguments or from its own variables (`_env_prefix`), so that no server receives the key of another.
         """
         given = {name: getattr(self, name) for name in _TABLE}
         if isinstance(self.api_key, SecretStr):
@@ -154,6 +154,6 @@ class LoopaiSettings(BaseSettings):
         if alias != "default":
             given.update({name: _TABLE[name].default for name in self._of_the_environment})
         if given["local"]:
-            # It stands for the address, and is a transport.
+            # A fake replaces the address: it is a transport.
             del given["base_url"], given["transport"]
         return given

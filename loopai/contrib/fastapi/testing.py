@@ -1,4 +1,4 @@
-"""For tests of your application: a fake in the place of its Loopai clients, and its lifespan under httpx."""
+"""For tests of your application: replace its Loopai clients by a fake, and run its lifespan with httpx."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .lifespan import overridden_in
 
 @contextmanager
 def override_loopai(app: FastAPI, fake: FakeLoopai, *aliases: str) -> Iterator[FakeLoopai]:
-    """Have `fake` answer for the default alias and for `aliases`, whether the lifespan runs or not.
+    """Let `fake` answer for the default alias and for `aliases`, whether the lifespan runs or not.
 
-    Mounted applications have overrides of their own: give each its `override_loopai`.
+    Mounted applications have their own overrides: use `override_loopai` for each.
     """
     client, sync_client = fake.async_client(), fake.client()
 
-    # Asynchronous, as FastAPI runs others in threads.
+    # Asynchronous, because FastAPI runs other functions in threads.
     async def give_client() -> LoopaiClient:
         return client
 
@@ -36,7 +36,7 @@ def override_loopai(app: FastAPI, fake: FakeLoopai, *aliases: str) -> Iterator[F
         overrides[get_sync_loopai_for(alias)] = give_sync_client
     before = {call: app.dependency_overrides[call] for call in overrides if call in app.dependency_overrides}
     app.dependency_overrides.update(overrides)
-    # What calls the dependencies itself, such as middleware, sees none of FastAPI's overrides.
+    # FastAPI's overrides do not apply to code that calls the dependencies itself, such as middleware.
     fakes = overridden_in(app)
     fakes_before = dict(fakes)
     fakes.update(dict.fromkeys(("default", *aliases), fake))
@@ -52,7 +52,7 @@ def override_loopai(app: FastAPI, fake: FakeLoopai, *aliases: str) -> Iterator[F
 
 @asynccontextmanager
 async def running(app: FastAPI) -> AsyncIterator[ASGIApp]:
-    """Run the lifespan of `app` and give what to serve: `httpx.ASGITransport(served)` itself runs none.
+    """Run the lifespan of `app` and yield what to serve: `httpx.ASGITransport(served)` does not run lifespans.
 
     Raises what the lifespan raises.
     """

@@ -20,7 +20,7 @@ from .lifespan import CHECK, STATE_KEY, STORE, LoopaiState
 from .problems import RETRY_AFTER, ProblemRoute, RefusedRequest, documented_problem
 
 LARGEST_DELIVERY = 1_000_000
-"""Bytes; the server's events are some hundred, and their `data` a program's input at most."""
+"""Bytes. The server's events have some hundred, and their `data` at most a program's input."""
 
 Secrets = Union[str, Iterable[str], None]
 
@@ -49,13 +49,12 @@ def webhook_event(
     max_bytes: int = LARGEST_DELIVERY,
     alias: str = "default",
 ) -> Callable[[Request], Awaitable[WebhookEvent]]:
-    """A dependency that gives the verified event: `event: Annotated[WebhookEvent, Depends(webhook_event(...))]`.
+    """Return a dependency for the verified event: `event: Annotated[WebhookEvent, Depends(webhook_event(...))]`.
 
-    Without `secrets` those of `LoopaiSettings.webhook_secrets` count. An event older than `tolerance` seconds is
-    refused, one hour unless `LoopaiSettings.webhook_tolerance` says otherwise; None takes any. Answers 400 to what is
-    not signed by one of the secrets, is of another time, or is not an event, and 413 above `max_bytes`;
-    the answer does not say why. Recognising repeated deliveries by `event.id` is up to the route; `webhook_router`
-    does it.
+    `secrets` are by default those of `LoopaiSettings.webhook_secrets`. Events older than `tolerance` seconds are
+    rejected (by default `LoopaiSettings.webhook_tolerance`, one hour); None accepts any age. Responds 400, without a
+    reason, if the delivery is not signed by one of the secrets, too old, or not an event, and 413 above `max_bytes`.
+    The route must detect repeated deliveries by `event.id` itself; `webhook_router` does that for you.
     """
     given = None if secrets is None else [secrets] if isinstance(secrets, str) else list(secrets)
     if given is not None and not (given and all(given)):
@@ -67,7 +66,7 @@ def webhook_event(
         try:
             return parse_event(body, request.headers, keys, tolerance=_tolerance(request, alias, tolerance))
         except WebhookError:
-            # The sender learns nothing: a forger would learn what to mend.
+            # No reason in the response: it would help a forger.
             raise RefusedRequest(400, "Bad request", "The delivery is not accepted.") from None
 
     if given is None:
@@ -78,7 +77,7 @@ def webhook_event(
 def _tolerance(request: Request, alias: str, given: Union[float, NotGiven, None]) -> Optional[float]:
     if not isinstance(given, NotGiven):
         return given
-    # Without our lifespan the router may still have secrets of its own.
+    # Without the lifespan, the router may still have its own secrets.
     state = request.scope.get("state", {}).get(STATE_KEY)
     settings = None if state is None else state.settings(alias)
     return TOLERANCE if settings is None else settings.webhook_tolerance
@@ -112,17 +111,17 @@ def webhook_router(
     store: Optional[EventStore] = None,
     alias: str = "default",
 ) -> APIRouter:
-    """A router that hands each event once to `on_event` and answers 204, to a repetition too.
+    """Return a router that passes each event once to `on_event` and responds 204, also to repeated deliveries.
 
-    `on_event` is an async function, or another, which then runs in a thread. Where it raises, the event is given back
-    and the server's next delivery is handled; a repetition that comes meanwhile is answered 409, so that the server
-    comes again. Refusals are problem documents. `tolerance` is that of `webhook_event`. `store` remembers handled
-    events, by default in this process; the application's Loopai lifespan closes it.
+    `on_event` is an `async def` function, or a `def` function, which runs in a thread. If it raises, the event is not
+    recorded, and the server's next delivery is handled. A repeated delivery in the meantime gets 409, so that the
+    server sends it again. Rejections are problem documents. `tolerance` is as in `webhook_event`. `store` records
+    handled events, by default in this process. The application's Loopai lifespan closes it.
     """
     if on_event is None:
         raise ConfigurationError("webhook_router needs on_event, a function that takes the event")
     given: Any = on_event
-    called: Any = given if inspect.isroutine(given) else given.__call__  # an object's kind is that of its method
+    called: Any = given if inspect.isroutine(given) else given.__call__  # for callable objects, look at `__call__`
     in_thread = not inspect.iscoroutinefunction(called)
     events = MemoryEventStore() if store is None else store
     verified = webhook_event(secrets, tolerance=tolerance, max_bytes=max_bytes, alias=alias)
@@ -135,7 +134,7 @@ def webhook_router(
 
     @router.post(path, status_code=204, response_class=Response, responses=answers)
     async def receive(event: Annotated[WebhookEvent, Depends(verified)]) -> None:
-        """Take a delivery of a Loopai server."""
+        """Receive a delivery of a Loopai server."""
         claim = await events.claim(event.id)
         if claim == "handling":
             raise RefusedRequest(

@@ -39,7 +39,7 @@ _WORTH_A_PROCESS_MS = 200.0
 _MOST_PACES = 256
 # The host cuts off what waits; this is for what computes, and has to be killed.
 _GRACE_SECONDS = 0.05
-# Starting takes 0.1 s on an idle machine, and does not count towards a call's time-out.
+# Starting takes 0.1 s on an idle machine, and does not count towards a call's timeout.
 _START_SECONDS = 30.0
 _CHECK_MS = 5000
 # How soon somebody who waits for a process notices that it is no longer wanted.
@@ -88,7 +88,7 @@ class _Slot:
         """Run `main` on one input after the other, or `check` the program.
 
         Returns the outcomes of those that came to an end, and whether the process ended before all had: then the
-        input after them was under way, and is to blame if it was the first that the process ever saw.
+        input after them was in progress, and is to blame if it was the first that the process ever saw.
         """
         wanted = len(inputs) + check
         outcomes: list[ProgramOutcome] = []
@@ -239,7 +239,7 @@ class TypeScriptEngine:
         self._finalizer = weakref.finalize(self, _close_own, self._slots)
 
     def close(self) -> None:
-        """End the processes; a run under way comes to its own end first."""
+        """End the processes; a run in progress comes to its own end first."""
         _close_own(self._slots)
 
     def kill(self) -> None:

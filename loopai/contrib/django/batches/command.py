@@ -49,7 +49,7 @@ class RunCommand(BatchCommand):
         self.options = options
 
     def run(self) -> int:
-        """Do it, and give the exit code. Raises `ConfigurationError` and `LoopaiException`."""
+        """Do it, and return the exit code. Raises `ConfigurationError` and `LoopaiException`."""
         try:
             return self._run()
         except RunInProgress as error:

@@ -33,14 +33,14 @@ _PASSING_STATES = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"
 """PostgreSQL: serialisation failure, deadlock, lock not available, shutdowns, starting up, too many connections."""
 
 _PASSING_NUMBERS = {1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
-"""MySQL and MariaDB: lock time-out, deadlock, shutdown, connections lost, killed, refused or too many."""
+"""MySQL and MariaDB: lock timeout, deadlock, shutdown, connections lost, killed, refused or too many."""
 
 _ROW_NUMBERS = {1264, 1265, 1292, 1366, 1406, 1411, 1644, 3140, 4025}
 """MySQL and MariaDB: values out of range or malformed, and what a trigger signals."""
 
 
 def is_passing(error: BaseException, using: str) -> bool:
-    """Return whether the same work may succeed a moment later: deadlock, lock time-out, lost connection."""
+    """Return whether the same work may succeed a moment later: deadlock, lock timeout, lost connection."""
     if not isinstance(error, DatabaseError):
         return False
     state, number, cause = _codes(error)

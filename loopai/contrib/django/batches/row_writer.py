@@ -90,7 +90,7 @@ class OutcomeWriter:
         return missed
 
     def _check_constraints(self) -> None:
-        """Have deferred constraints fail here, where the row at fault is looked for or no commit follows."""
+        """Have deferred constraints fail here, where the row at fault is searched or no commit follows."""
         connection: Any = connections[self._using]
         if connection.vendor != "postgresql":
             return

@@ -1,6 +1,6 @@
 """What workers count of a run: each part's tally, merged into the run's with the part, and the whole at the end.
 
-The run's tally has the rows that ended ok; those that failed are on record one by one, and may yet be repeated.
+The run's tally has the rows that are ok; those that failed are on record one by one, and may yet be repeated.
 """
 
 from __future__ import annotations

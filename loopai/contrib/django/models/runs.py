@@ -173,7 +173,7 @@ class BatchRun(models.Model):
     # What people ask for
 
     def request_cancel(self, now: Optional[datetime] = None) -> bool:
-        """Have the run cancelled: by its owner after the chunks under way, or here where no worker has it.
+        """Have the run cancelled: by its owner after the chunks in progress, or here where no worker has it.
 
         `False` if there is nothing to cancel.
         """

@@ -36,8 +36,8 @@ class Command(ShellCommand):
     """Runs rows through a task."""
 
     help = (
-        "Run the rows of a queryset, or of a file, through a task. Results go into the rows (--save-to; signals and "
-        "save() are passed over, auto_now fields are set) or to a file (--output). "
+        "Run the rows of a queryset, or of a file, through a task. Results are saved to the rows (--save-to; without "
+        "signals and save(); auto_now fields are set) or written to a file (--output). "
         "Exit code: 0 all rows ok, 1 finished with failed rows, 2 usage or configuration, 3 stopped by --max-errors, "
         "4 server unreachable, 5 the database or the workers failed (--resume continues), "
         "130 / 143 interrupted or cancelled, resumable."
@@ -48,16 +48,17 @@ class Command(ShellCommand):
         """The options, those of the table."""
         parser.add_argument("task", nargs="?", help="the task's name or id")
         parser.add_argument(
-            "input", nargs="?", metavar="INPUT", help="a .csv, .jsonl or .parquet file, also gzipped, or - for stdin"
-        )
+            "input", nargs="?", metavar="INPUT",
+            help="a .csv, .jsonl, .json, .parquet or .xlsx file, which may be compressed, or - for stdin",
+        )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="write everything on stderr as JSON lines")
         add_flags(parser, flags_of(RunOptions))
         pending = parser.add_argument_group("Rows that enrich has work for")
         pending.add_argument(
             "--pending", nargs="?", const=True, metavar="NAME",
-            help="Run the rows that were saved with work to do; with --retry-failed, also those that failed.",
+            help="Run the pending rows of enrich; with --retry-failed, also those that failed.",
         )  # fmt: skip
-        pending.add_argument("--watch", action="store_true", help="Go on until Ctrl-C or SIGTERM.")
+        pending.add_argument("--watch", action="store_true", help="Keep running until Ctrl-C or SIGTERM.")
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Also remembers what was typed: the admin shows it."""
@@ -70,7 +71,7 @@ class Command(ShellCommand):
         self.end(code, f"the batch ended with exit code {code}: {_ENDS.get(code, 'interrupted')}")
 
     def _code(self, options: dict[str, Any]) -> int:
-        """Run, and give the exit code. Raises `CommandError` for what kept it from running to its end."""
+        """Run, and return the exit code. Raises `CommandError` for what kept it from running to its end."""
         try:
             return self._run(options)
         except (ConfigurationError, ImproperlyConfigured, OutputError) as error:
