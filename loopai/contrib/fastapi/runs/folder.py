@@ -412,7 +412,7 @@ class RunFolder:
             for name in set(os.listdir(self.path / "incoming")).difference(self._live_incoming()):
                 shutil.rmtree(self.path / "incoming" / name, ignore_errors=True)
         for run in self._all():
-            with contextlib.suppress(FileNotFoundError, AlreadyLocked):
+            with contextlib.suppress(FileNotFoundError, AlreadyLocked, ValueError):  # what cannot be read stays
                 record = run.read()
                 old = self.keep_days is not None and record.state in ENDED
                 if old and (record.ended or 0) + (self.keep_days or 0) * 86_400 < self.clock():
@@ -423,12 +423,14 @@ class RunFolder:
                 self._sweep_key(self.path / "keys" / name)
 
     def _sweep_key(self, path: Path) -> None:
-        with contextlib.suppress(AlreadyLocked, FileNotFoundError):
+        with contextlib.suppress(AlreadyLocked):
             held = self.lock_key(path.name)
-            run_id = from_json(path.read_bytes())["run"]
-            if not any((owner / run_id).exists() for owner in (self.path / "runs").iterdir()):
-                path.unlink()
-            self.release_key(path.name, held)
+            try:
+                run_id = from_json(path.read_bytes())["run"]
+                if not any((owner / run_id).exists() for owner in (self.path / "runs").iterdir()):
+                    path.unlink()
+            finally:
+                self.release_key(path.name, held)
 
     def _all(self) -> Iterator[StoredRun]:
         for owner in os.listdir(self.path / "runs"):

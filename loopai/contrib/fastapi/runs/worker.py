@@ -133,7 +133,8 @@ class FolderWorker:
         self._state.add_batch(closing)
 
         def wake() -> None:
-            loop.call_soon_threadsafe(woken.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(woken.set)
 
         forget = self._folder.listen(wake)
         swept = float("-inf")
@@ -186,7 +187,9 @@ class FolderWorker:
             return await in_thread(work)
         except (OSError, FolderFull) as error:
             logger.warning("the folder of runs %s: %s", self._folder.path, error)
-            return None
+        except Exception:  # logged with its traceback; what is looked at next may be sound
+            logger.exception("the folder of runs %s", self._folder.path)
+        return None
 
     async def _carry_out(self, claimed: Claimed) -> None:
         run, record = claimed.run, claimed.record
