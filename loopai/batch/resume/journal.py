@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Optional, Protocol, Union
 from uuid import UUID
 
-from ...exceptions import ConfigurationError, JournalError, RunInProgress
+from ...exceptions import ConfigurationError, JournalError, RunInProgressError
 from ..durability import sync_file, sync_folder
 from ..gil import ROWS_AT_ONCE, release_gil
 from ..rows import CANCELLED, DOUBTFUL, ERROR, OK, Outcome, Row
@@ -248,7 +248,7 @@ def _locked(path: Path) -> IO[bytes]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
-            raise RunInProgress(
+            raise RunInProgressError(
                 "another run is using {path}; wait for it, or choose another output", path=path
             ) from None
         # Between opening and locking, another run may have put a new journal in its place.

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from ....exceptions import RunInProgress
+from ....exceptions import RunInProgressError
 from ..models import BatchRun
 
 LEASE_SECONDS = 30.0
@@ -44,7 +44,7 @@ def was_killed(owner: str) -> bool:
 def wait_until_free(run: BatchRun, say: Callable[[str], None], sleep: Callable[[float], None] = time.sleep) -> None:
     """Wait until nobody is at the run, at most until the lease of a killed owner is out.
 
-    Raises `RunInProgress` where the owner lives.
+    Raises `RunInProgressError` where the owner lives.
     """
     first = run.lease_until
     told = False
@@ -54,7 +54,7 @@ def wait_until_free(run: BatchRun, say: Callable[[str], None], sleep: Callable[[
             dead = BatchRun.objects.using(run.database).filter(pk=run.pk, state=run.state, owner=run.owner)
             dead.update(lease_until=None)
         elif run.lease_until != first:
-            raise RunInProgress(
+            raise RunInProgressError(
                 "run {number} is in progress ({owner}): wait for it, or cancel it in the admin",
                 number=run.pk, owner=run.owner,
             )  # fmt: skip
