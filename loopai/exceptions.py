@@ -17,7 +17,7 @@ ConfigurationError              invalid settings; not a LoopaiException, so that
 └── OptionError                 an option of a batch is invalid; the message names it as you write it
     ├── DuplicateKeys           two rows of a batch's input have the same key
     └── JournalError            the journal belongs to another run, or cannot be continued
-        └── RunInProgress       another process is carrying out the same run
+        └── RunInProgressError  another process is carrying out the same run
 
 OutputError                     a batch's output, journal or report cannot be written (a full disk, a closed pipe)
 
@@ -47,7 +47,7 @@ __all__ = [
     "OutputError",
     "RateLimitException",
     "ReplyTooLargeException",
-    "RunInProgress",
+    "RunInProgressError",
     "ServerException",
     "TimeoutException",
     "ValidationException",
@@ -94,7 +94,7 @@ class JournalError(OptionError):
     """The journal belongs to another run, is in use, or cannot be continued. The message names the difference."""
 
 
-class RunInProgress(JournalError):
+class RunInProgressError(JournalError):
     """Another process is carrying out the same run: it uses the journal, or has the `BatchRun` over these rows."""
 
 

@@ -33,7 +33,7 @@ from ..exceptions import (
     NotFoundException,
     OptionError,
     OutputError,
-    RunInProgress,
+    RunInProgressError,
     ServerException,
 )
 from ..modes import CONTINUE
@@ -106,7 +106,7 @@ def run_command(
             command.client = at_edge(client)
         try:
             return command.run(stdin, stdout)
-        except RunInProgress as error:
+        except RunInProgressError as error:
             return command.in_progress(error)
     except (ConfigurationError, OutputError) as error:
         return command.fail(USAGE, spelled(error, in_shell))
@@ -159,7 +159,7 @@ class BatchCommand:
         self._write(failure(code, text, as_json=self._shared.json))
         return code
 
-    def in_progress(self, error: RunInProgress) -> int:
+    def in_progress(self, error: RunInProgressError) -> int:
         """Return the exit code where another process carries the run out: for `--continue` there is nothing to do.
 
         Raises the error otherwise.

@@ -88,7 +88,9 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        return self.text.split("\n")
+        """What stands there in the end: without what was drawn and wiped, such as a spinner."""
+        lines = self.raw.replace("\r\n", "\n").split("\n")
+        return [ANSI.sub("", line.rsplit("\x1b[2K", 1)[-1]) for line in lines]
 
     def until(self, wanted: str) -> None:
         """Read until `wanted` was written."""

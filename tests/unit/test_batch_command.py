@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from loopai import FileJournal, RunInProgress, SyncLoopaiClient
+from loopai import FileJournal, RunInProgressError, SyncLoopaiClient
 from loopai.batch.api import prepare
 from loopai.batch.engine.chunks import outcome_of
 from loopai.batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS
@@ -536,7 +536,7 @@ def test_continue_leaves_a_run_in_progress_alone(client: SyncLoopaiClient, fake:
         as_json = Ran(client, **options, continue_=True, json=True)
         assert (as_json.code, list(json.loads(as_json.said))) == (0, ["message"])
         assert Ran(client, **options, resume=True).code == 2
-        with pytest.raises(RunInProgress, match="another run is using"):
+        with pytest.raises(RunInProgressError, match="another run is using"):
             client.run_batch("parity", tmp_path / "in.csv", output, key="id", mode="continue")
     finally:
         holder.close()

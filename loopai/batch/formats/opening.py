@@ -104,7 +104,7 @@ def open_source(
     if found is None and kind in {"parquet", "xlsx"}:
         article = "a Parquet file" if kind == "parquet" else "an Excel workbook (.xlsx)"
         raise ConfigurationError(f"{given.name} is not {article}")
-    if format is None and kind == "csv" and _JSON.match(given.head()):
+    if format is None and kind == "csv" and is_json(given.head()):
         raise OptionError("{name} looks like JSON, not CSV: pass {format} json, or csv if it is", name=given.name)
     if kind is None:
         raise OptionError("cannot infer the format from {path!r}; pass {format}", path=os.fspath(path))
@@ -140,6 +140,16 @@ def _named(path: Union[str, os.PathLike[str]], stdin: Optional[IO[bytes]]) -> tu
     return given, kind
 
 
+def other_format(head: bytes) -> Optional[str]:
+    """What a file with these first bytes is that is neither text nor read here, in words; `None` for others."""
+    return next((told for magic, told in _OTHERS.items() if head.startswith(magic)), None)
+
+
+def is_json(head: bytes) -> bool:
+    """Whether a file with these first bytes holds rows of JSON, which no CSV file begins with."""
+    return _JSON.match(head) is not None
+
+
 def _found(given: Input) -> Optional[str]:
     """The format that the first bytes tell; `None` for text. Raises `ConfigurationError` for one that is not read."""
     head = given.head()
@@ -150,7 +160,7 @@ def _found(given: Input) -> Optional[str]:
         if told == "xlsx":
             return told
         raise ConfigurationError(f"{given.name} is {told}: save it as .xlsx or CSV")
-    told = next((told for magic, told in _OTHERS.items() if head.startswith(magic)), None)
+    told = other_format(head)
     if told is not None:
         raise ConfigurationError(f"{given.name} is {told}: save it as CSV, JSONL or .xlsx")
     return None

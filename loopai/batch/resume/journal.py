@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Optional, Protocol, Union
 from uuid import UUID
 
-from ...exceptions import ConfigurationError, JournalError, RunInProgress
+from ...exceptions import ConfigurationError, JournalError, RunInProgressError
 from ..durability import sync_file, sync_folder
 from ..gil import ROWS_AT_ONCE, release_gil
 from ..locks import AlreadyLocked, lock_file
@@ -281,7 +281,9 @@ def _locked(path: Path) -> IO[bytes]:
     try:
         return lock_file(path)
     except AlreadyLocked:
-        raise RunInProgress("another run is using {path}; wait for it, or choose another output", path=path) from None
+        raise RunInProgressError(
+            "another run is using {path}; wait for it, or choose another output", path=path
+        ) from None
     except OSError as error:
         raise ConfigurationError(f"the journal {path} cannot be opened: {error.strerror}") from None
 

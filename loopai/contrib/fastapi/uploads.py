@@ -15,7 +15,7 @@ from ..._core.splitting import NotAnArray
 from ...batch.formats.csv import CsvSource, Dialect
 from ...batch.formats.encoding import AsUtf8, encoding_of, is_utf8, not_in
 from ...batch.formats.json import JsonSource, elements
-from ...batch.formats.opening import format_of
+from ...batch.formats.opening import format_of, is_json, other_format
 from ...batch.formats.packing import BLOCK, BREAKS_OFF, LAYERS, LONGEST_MAGIC, archive_of, packing_of
 from ...batch.formats.source import Input, Record
 from ...exceptions import ConfigurationError
@@ -215,6 +215,8 @@ class Rows:
             raise UploadError(f"{', '.join(reading.asked)} in the query: for CSV only")
         buffered = self._unpack(stream)
         longest = self._limits.max_row_bytes
+        if kind == "csv" and is_json(buffered.peek(LONGEST_MAGIC)):  # type: ignore[attr-defined]  # as below
+            raise UploadError("the upload looks like JSON, not CSV: pass format=json or format=jsonl in the query")
         try:
             if kind == "json":
                 yield from elements(_as_utf8(buffered, reading.encoding), longest)
@@ -241,6 +243,10 @@ class Rows:
             raise UploadError("the upload is gzipped more than twice")
         if packing is not None:
             raise UploadError(f"the upload is {packing}: send the file itself, or gzipped", 415)
+        start: bytes = packed.peek(LONGEST_MAGIC)  # type: ignore[attr-defined]  # a buffered reader
+        told = "a Parquet file" if start.startswith(b"PAR1") else other_format(start)
+        if told is not None:
+            raise UploadError(f"the upload is {told}: send CSV, JSON or JSONL", 415)
         # Once more where it is packed, which costs a copy: the last one weighs what rows are made of.
         self._unpacked = Unpacked(packed, self._upload, self._limits)
         return self._unpacked.buffered()

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from inbox.models import Category, Letter, Mail, Message, Note, Reminder
 
-from loopai import RunInProgress
+from loopai import RunInProgressError
 from loopai.batch.formats.opening import open_source
 from loopai.contrib.django import run_queryset
 from loopai.contrib.django.batches.database import IDLE_SECONDS, Database
@@ -588,7 +588,7 @@ def test_continue_leaves_a_run_in_progress_alone(spam: Any) -> None:
         ended = batch(*words, "--continue", "--json")
         assert (ended.code, "in progress" in json.loads(ended.told.splitlines()[-1])["message"]) == (0, True)
         assert batch(*words, "--resume").code == 2
-        with pytest.raises(RunInProgress, match="is in progress"):
+        with pytest.raises(RunInProgressError, match="is in progress"):
             run_queryset("inbox.Mail", "spam", save_to=["label"], mapping=["subject=subject"], only_empty=True,
                          mode="continue")  # fmt: skip
     finally:

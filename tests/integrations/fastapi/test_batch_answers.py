@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 
@@ -183,6 +184,35 @@ def test_json_that_is_not_in_its_encoding(app) -> None:
     reply = TestClient(app).post("/batch?format=json&encoding=ascii", content=body)
     assert reply.status_code == 422
     assert "the upload is not ascii" in reply.text
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"PAR1" + b"\0" * 300, "a Parquet file"),
+        (b"%PDF-1.4\n" + b"x" * 300, "a PDF"),
+        (b"<html><body>Sign in</body></html>", "HTML"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "an Excel workbook before 2007"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 300, "an image"),
+    ],
+)
+def test_an_upload_of_another_format_is_refused_by_name(app, kind, pack, body, told) -> None:
+    """Whatever it is said to be: it is not read as a header without rows."""
+    app.include_router(batch_router("echo"))
+    reply = TestClient(app).post(f"/batch?format={kind}", content=pack(body))
+    assert (reply.status_code, told in reply.json()["detail"]) == (415, True)
+
+
+@pytest.mark.parametrize(
+    "body", [b'[{"text": "a"}]', b'{"text": "a"}\n{"text": "b"}\n', b'\xef\xbb\xbf[{"text": "a"}]']
+)
+def test_json_that_is_said_to_be_csv_is_refused(app, body) -> None:
+    """Its first row would be the header."""
+    app.include_router(batch_router("echo"))
+    reply = TestClient(app).post("/batch", content=body, headers={"content-type": "text/csv"})
+    assert (reply.status_code, "looks like JSON" in reply.json()["detail"]) == (422, True)
 
 
 @pytest.mark.parametrize("length", [71, 200, 201, 300, 5000])

@@ -44,6 +44,14 @@ def app(server, clock) -> FastAPI:
     return app
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+def test_a_probe_may_ask_with_head(app, path) -> None:
+    """Some load balancers do; the status is that of `GET`, without a body."""
+    with TestClient(app) as client:
+        reply = client.head(path)
+        assert (reply.status_code, reply.content) == (client.get(path).status_code, b"")
+
+
 def test_live_asks_nobody(app, server) -> None:
     """It says that this process answers, whatever is behind it."""
     with TestClient(app) as client:

@@ -24,7 +24,7 @@ from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.checkpoint import Checkpoint
 from ....batch.resume.prescan import Prescan
-from ....exceptions import RunInProgress
+from ....exceptions import RunInProgressError
 from ....preparation import batch_sender
 from ....shell.command import ALL_OK, CHECKED, BatchCommand, CommandResult
 from ..models import BatchRun
@@ -52,7 +52,7 @@ class RunCommand(BatchCommand):
         """Do it, and return the exit code. Raises `ConfigurationError` and `LoopaiException`."""
         try:
             return self._run()
-        except RunInProgress as error:
+        except RunInProgressError as error:
             return self.in_progress(error)
 
     def _run(self) -> int:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from ....exceptions import RunInProgress
+from ....exceptions import RunInProgressError
 from ..models import BatchRun
 
 LEASE_SECONDS = 30.0
@@ -54,7 +54,7 @@ def was_killed(owner: str) -> bool:
 def wait_until_free(run: BatchRun, say: Callable[[str], None], sleep: Callable[[float], None] = time.sleep) -> None:
     """Wait until no process works on the run, at most until the lease of a killed owner expires.
 
-    Raises `RunInProgress` if the owner is alive.
+    Raises `RunInProgressError` if the owner is alive.
     """
     first = run.lease_until
     told = False
@@ -64,7 +64,7 @@ def wait_until_free(run: BatchRun, say: Callable[[str], None], sleep: Callable[[
             dead = BatchRun.objects.using(run.database).filter(pk=run.pk, state=run.state, owner=run.owner)
             dead.update(lease_until=None)
         elif run.lease_until != first:
-            raise RunInProgress(
+            raise RunInProgressError(
                 "run {number} is in progress ({owner}): wait for it, or cancel it in the admin",
                 number=run.pk, owner=run.owner,
             )  # fmt: skip

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from ....batch.reporting.one_line import counted
-from ....exceptions import ConfigurationError, RunInProgress
+from ....exceptions import ConfigurationError, RunInProgressError
 from ....modes import CONTINUE, OVERWRITE, RESUME, RETRY_FAILED
 from ..models import BatchRun
 from .bulk_update import empty
@@ -51,7 +51,7 @@ def open_run(
     """The run, owned by `owner`; `None` where it is finished already, which is said.
 
     Raises `ConfigurationError` where an earlier run is unfinished and `mode` does not say what becomes of it, and
-    `RunInProgress` where somebody else carries it out.
+    `RunInProgressError` where somebody else carries it out.
     """
     plan = resolved.plan
     earlier: Optional[BatchRun] = BatchRun.objects.db_manager(database).latest_of(plan.fingerprint)
@@ -96,7 +96,7 @@ def _resume(
     changed = {"options": {**plan.kept(), "versions": versions}, "engine": engine, "command": command}
     run.row().filter(state=BatchRun.State.PENDING).update(**changed)
     if not run.acquire(owner, timezone.now(), LEASE_SECONDS):
-        raise RunInProgress(
+        raise RunInProgressError(
             "run {number} was taken by another runner at this moment: see it in the admin", number=run.pk
         )
     return run
@@ -212,5 +212,5 @@ def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, comma
     if at_work:
         # Two commands at one moment: the first to be made stays.
         run.delete(using=database)
-        raise RunInProgress("run {number} over the same rows is in progress: wait for it", number=at_work[0].pk)
+        raise RunInProgressError("run {number} over the same rows is in progress: wait for it", number=at_work[0].pk)
     return run
