@@ -37,6 +37,8 @@ VIEWS: dict[str, dict[str, Any]] = {
 }
 """Screens that a page is looked at on: arguments of Playwright's contexts."""
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+WIPED = re.compile(r"[^\n]*\n(?:\x1b\[\?25h|\r)*\x1b\[1A\x1b\[2K")
+"""A line, and the way back to its start that wipes it."""
 
 PROGRAM = """
 def main(input):
@@ -87,10 +89,15 @@ class Terminal:
         return ANSI.sub("", self.raw).replace("\r\n", "\n")
 
     @property
+    def kept(self) -> str:
+        """What was written and not wiped again, as a spinner is; with its colours."""
+        kept = WIPED.sub("", self.raw.replace("\r\n", "\n"))
+        return "\n".join(line.rsplit("\x1b[2K", 1)[-1] for line in kept.split("\n"))
+
+    @property
     def lines(self) -> list[str]:
-        """What stands there in the end: without what was drawn and wiped, such as a spinner."""
-        lines = self.raw.replace("\r\n", "\n").split("\n")
-        return [ANSI.sub("", line.rsplit("\x1b[2K", 1)[-1]) for line in lines]
+        """What is left on the screen, without colours."""
+        return ANSI.sub("", self.kept).split("\n")
 
     def until(self, wanted: str) -> None:
         """Read until `wanted` was written."""
