@@ -75,6 +75,8 @@ def _link(url: Optional[str], text: str) -> str:
 class _Given(admin.AllValuesFieldListFilter):
     """All values but the empty one: a link without a text says nothing."""
 
+    lookup_choices: Any
+
     def __init__(self, field: Any, *arguments: Any, **named: Any) -> None:
         super().__init__(field, *arguments, **named)
         choices: Any = self.lookup_choices  # type: ignore[has-type]  # set by the base
@@ -103,7 +105,7 @@ class BatchRunAdmin(_Page):
 
     empty_text = "No run yet. A run takes the rows of a model through a task and saves the results to them. Start one:"
     empty_command = "python manage.py loopai_batch TASK --queryset app.Model --save-to FIELD=output.MEMBER"
-    list_display = ("task", "source", "progress", "duration", "created_at")
+    list_display = ("task", "progress", "source", "duration", "created_at")
     list_filter = ("state", "engine", "alias", "task")
     search_fields = ("task", "source")
     actions = ("cancel", "resume", "retry")

@@ -508,6 +508,9 @@ def test_quality_is_told_where_the_right_answers_are_known(spam: Any, tmp_path: 
     assert summary is not None
     assert summary["quality"]["accuracy"] == 1.0
     assert "inbox.Mail" in page.read_text()
+    run = BatchRun.objects.get()
+    assert (run.compared, run.correct, run.accuracy) == (20, 20, 1.0)
+    assert "@" in run.started_by
 
 
 def test_no_transaction_is_open_while_a_request_is_under_way(loopai_fake: FakeLoopai) -> None:

@@ -560,6 +560,8 @@ def test_summary_and_report_are_those_of_one_process(spam: Any, tmp_path: Path) 
         told = batch(*words, *engine, "--json", "--report", str(page), code=1)
         ended[name] = figures(told)
         assert "Confusion matrix" in page.read_text()
+        told_in_admin = BatchRun.objects.latest("pk").accuracy
+        assert told_in_admin == pytest.approx(ended[name]["quality"]["accuracy"], abs=0.001)
     assert ended["celery"] == ended["inline"]
     assert ended["celery"]["errors_by_kind"] == {"no words in …": 11}
 
