@@ -1,4 +1,4 @@
-"""Where outcomes are written: JSONL and CSV. A sink's length is what a journal records and resume cuts to."""
+"""Write outcomes as JSONL and CSV. The journal records a sink's length, and resuming cuts the file to it."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ NOTHING_KEPT = "Nothing was kept to resume from; pass {output} FILE, or {journal
 
 
 class Sink(Protocol):
-    """Takes outcomes in the order that they ended."""
+    """Receives outcomes in the order in which they finish."""
 
     def write(self, outcomes: Sequence[Outcome]) -> int:
-        """Make the outcomes durable; give the length in bytes up to and with them. Raises `OutputError`."""
+        """Write the outcomes durably, and return the length in bytes including them. Raises `OutputError`."""
 
     def close(self) -> None:
-        """Write what is outstanding and let go."""
+        """Write what is left, and close."""
 
 
 def explain(error: OSError, name: str, *, resumable: bool = True) -> OutputError:
-    """What a failed write means, in words; `resumable` where there is a journal."""
+    """Return the error for a failed write; `resumable` says whether there is a journal."""
     again = "run again with {resume}" if resumable else "run again"
     if error.errno == errno.ENOSPC:
         return OutputError("{name}: the disk is full. Free some space, then " + again, name=name)
@@ -58,10 +58,10 @@ def explain(error: OSError, name: str, *, resumable: bool = True) -> OutputError
 
 
 def columns_of(outcome: Outcome) -> dict[str, Any]:
-    """A row of the output: the row's own columns (its key where it has none), and what Loopai adds."""
+    """Return a row of the output: the row's own columns, or its key if it has none, and those that Loopai adds."""
     row = outcome.row
     own = row.columns
-    # An unreadable row has no columns: its key is all there is to find it by.
+    # An unreadable row has no columns, only a key.
     made: dict[str, Any] = {KEY: row.key} if own is None else {**own}
     made[STATUS] = outcome.status
     made[OUTPUT] = outcome.output
@@ -72,13 +72,13 @@ def columns_of(outcome: Outcome) -> dict[str, Any]:
 
 
 def check_writable(option: str, path: Path) -> None:
-    """See that a file can be written, before hours have gone by. Raises `OptionError`, which names the option."""
+    """Check that a file can be written, before the run starts. Raises `OptionError`, which names the option."""
     folder = path.absolute().parent
     if path.is_dir():
         raise OptionError(f"{{{option}}}: {{path}} is a folder; name a file in it", path=path)
     if not folder.is_dir():
         raise OptionError(f"{{{option}}}: folder not found: {{folder}}", folder=path.parent)
-    # What is there and no file is written where it is; a file is replaced, or has others beside it.
+    # Pipes and devices are written in place; files are replaced, or need other files beside them.
     special = path.exists() and not path.is_file()
     for place in (path,) if special else (folder, path):
         if place.exists() and not os.access(place, os.W_OK):
@@ -86,12 +86,12 @@ def check_writable(option: str, path: Path) -> None:
 
 
 class _File:
-    """An output file written from a known length on. A pipe or device is written as it comes."""
+    """An output file that is written from a known length on. Pipes and devices are only appended to."""
 
     def __init__(self, target: Union[str, os.PathLike[str], IO[bytes]], length: Optional[int]) -> None:
         if isinstance(target, (str, os.PathLike)):
             self.name = os.fspath(target)
-            # Not "a": a mark before the end is cut to.
+            # Not "a": the file may have to be cut.
             flags = os.O_RDWR | os.O_CREAT if length is not None or not _is_pipe(target) else os.O_WRONLY
             try:
                 descriptor = os.open(target, flags, 0o666)
@@ -102,7 +102,7 @@ class _File:
             self.name = "standard output"
             self._file = target
         self._ours = isinstance(target, (str, os.PathLike))
-        # A stream of the caller's has a place of its own, which is not cut to.
+        # The caller's streams are not cut.
         self._seekable = self._ours and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         self.length = length or 0
         if self._seekable:
@@ -131,7 +131,7 @@ class _File:
                 self._file.flush()
         except OSError as error:
             if self._seekable:
-                # What a full disk took of the rows would be a torn line.
+                # Cut off the part of the rows that a full disk took, or it would be a torn line.
                 with contextlib.suppress(OSError):
                     self._file.truncate(self.length)
             raise explain(error, self.name) from error
@@ -143,7 +143,7 @@ class _File:
 
     def close(self) -> None:
         if self._ours:
-            with contextlib.suppress(BrokenPipeError):  # said when it was written to
+            with contextlib.suppress(BrokenPipeError):  # reported by the failed write
                 self._file.close()
 
 
@@ -152,7 +152,7 @@ def _is_pipe(path: Union[str, os.PathLike[str]]) -> bool:
 
 
 class JsonlSink:
-    """One JSON object a line. What is not a number is null; with `nan`, the name that Python's JSON has for it."""
+    """JSON lines: one object per row. NaN is written as null, or with `nan` as Python's JSON writes it."""
 
     def __init__(
         self, target: Union[str, os.PathLike[str], IO[bytes]], length: Optional[int] = None, *, nan: bool = False
@@ -180,14 +180,14 @@ def columns_json(columns: dict[str, Any], nan: Literal["null", "constants"] = "n
 
 
 def delimiter_of(path: Union[str, os.PathLike[str]]) -> str:
-    """What separates the columns of a CSV output: a tab in one that is named `.tsv`."""
+    """Return the delimiter of a CSV output: a tab if its name ends in `.tsv`."""
     return "\t" if os.fspath(path).lower().endswith(".tsv") else ","
 
 
 class CsvSink:
-    """CSV: the row's columns, five more, of which `loopai_output` is JSON, and one for each of the output's `members`.
+    """CSV: the row's columns, five more (`loopai_output` is JSON), and one for each of the output's `members`.
 
-    `header` names the columns; without it the first rows do. Without outcomes, a header alone is written. A later row
+    `header` names the columns; without it, the first rows do. Without outcomes, only a header is written. A later row
     with another column raises `OutputError`, since a header that is written cannot grow.
     """
 
@@ -201,7 +201,7 @@ class CsvSink:
         self._file = _File(target, length)
         self.name = self._file.name
         self.members = members
-        """The output's members with a column each. May be set until the header is written."""
+        """The output's members that have a column. May be set until the header is written."""
         # The output of an earlier batch has columns of these names already: as in JSONL, ours take their place.
         self._names: Optional[list[str]] = None if header is None else [name for name in header if name not in ADDED]
         self.started = bool(length)
@@ -256,7 +256,7 @@ class CsvSink:
 
 
 def _as_json(value: Any) -> Any:
-    """What stands for a column's value that JSON has no form for: a numpy scalar, or why its row has failed."""
+    """Return a JSON value for a column's value that JSON cannot express, such as a numpy scalar."""
     plain = python_of(value)
     if plain is not value:
         return plain
@@ -264,7 +264,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _as_text(value: Any) -> Any:
-    """The value without halves of pairs, which Python's texts can hold, and which are no UTF-8."""
+    """Return the value without lone surrogates, which UTF-8 cannot encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
@@ -273,7 +273,7 @@ def _as_text(value: Any) -> Any:
 
 
 def cell_of(value: Any) -> Any:
-    """A column's value as CSV has it: a text that JSON has for it without its quotes, anything with members as JSON."""
+    """Return a column's value for CSV: JSON's text for it without quotes; objects and lists as JSON."""
     if type(value) not in _PLAIN_CELLS:
         value = python_of(value)
     if isinstance(value, bool):
@@ -288,7 +288,7 @@ def cell_of(value: Any) -> Any:
 
 
 def read_back(path: Union[str, os.PathLike[str]], kind: str, length: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The rows in the first `length` bytes of an output, each as written (header apart) and as columns."""
+    """Yield the rows in the first `length` bytes of an output, each as written and as columns, without the header."""
     with open(path, "rb") as file:
         lines = _csv_rows(file, length, delimiter_of(path)) if kind == "csv" else _json_rows(file, length)
         for number, line in enumerate(lines):

@@ -1,4 +1,4 @@
-"""Shows how a run goes: a bar on a terminal, a plain line every few seconds elsewhere, or JSON lines."""
+"""Show the progress of a run: a bar on a terminal, plain lines elsewhere, or JSON lines."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PLAIN_EVERY = 5.0
 """Seconds between plain lines: a log of an hour stays under a thousand lines."""
 
 JSON_EVERY = 1.0
-"""Seconds between JSON lines: what reads them may draw a bar of its own."""
+"""Seconds between JSON lines: their reader may draw its own bar."""
 
 BAR_CELLS = (8, 30)
-"""Columns that the bar itself has at least and at most; between them it is a quarter of the terminal."""
+"""The least and most columns of the bar itself; in between, it takes a quarter of the terminal."""
 
 
 def progress_line(now: Snapshot) -> str:
-    """All of it as one line for people."""
+    """Return the progress as one line for people."""
     rows = now.done + now.skipped
     parts = [counted(rows, "row") if now.total is None else f"{rows:,} of {counted(now.total, 'row')}"]
     parts += [f"{now.ok:,} ok", counted(now.errors, "error")]
@@ -44,7 +44,7 @@ def progress_line(now: Snapshot) -> str:
 
 
 def beside_bar(now: Snapshot, room: int, fraction: Optional[float], estimate: bool = True) -> str:
-    """What stands beside a bar at `fraction`, in at most `room` columns: the less important goes first."""
+    """Return the text next to a bar at `fraction`, in at most `room` columns: less important parts go first."""
     rows = now.done + now.skipped
     left = ""
     if estimate and now.paused is not None:
@@ -72,14 +72,14 @@ def _joined(parts: list[tuple[int, str]]) -> str:
 
 
 def clock_time(seconds: float) -> str:
-    """Seconds as `0:07`, `12:30` or `3:04:05`."""
+    """Return seconds as `0:07`, `12:30` or `3:04:05`."""
     minutes, second = divmod(int(seconds + 0.5), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 class Lines:
-    """A plain or JSON line every few seconds, and one at the end."""
+    """A watcher that writes a plain or JSON line every few seconds, and one at the end."""
 
     def __init__(self, file: TextIO, every: float, as_json: bool) -> None:
         self._file = file
@@ -99,7 +99,7 @@ class Lines:
 
     def _say(self, now: Snapshot) -> None:
         text = json.dumps({"progress": now.to_dict()}, ensure_ascii=False) if self._json else progress_line(now)
-        # A run is not ended by whoever does not want to hear of it any more.
+        # A closed pipe does not end the run.
         with contextlib.suppress(BrokenPipeError):
             self._file.write(text + "\n")
             self._file.flush()
@@ -108,8 +108,8 @@ class Lines:
 class ProgressBar:
     """A watcher that draws a bar, on a terminal or in a notebook: `run_batch(…, watchers=[ProgressBar()])`.
 
-    The bar takes one line of whatever width there is; below it stands the last error. `file` is where it is drawn,
-    standard output by default. Needs rich, and in a notebook ipywidgets; raises `ConfigurationError` without rich.
+    The bar takes one line of any width, with the last error below it. `file` is where it is drawn, by default standard
+    output. Requires rich, and in a notebook ipywidgets; raises `ConfigurationError` without rich.
     """
 
     def __init__(self, file: Optional[TextIO] = None) -> None:
@@ -133,13 +133,13 @@ class ProgressBar:
     def finish(self, snapshot: Snapshot, summary: Summary) -> None:
         """See `Watcher`."""
         if self._now is not None:
-            # An input that is closed counts as read, though the run was stopped.
+            # A closed input counts as read, even if the run was stopped.
             self._end = 1.0 if summary.ended == "finished" else self._now.fraction or 0.0
             self._now = snapshot
         self.close()
 
     def close(self) -> None:
-        """Leave the terminal as it was, also where the run had no end; more often does no harm."""
+        """Restore the terminal, even if the run did not finish. May be called repeatedly."""
         self._live.stop()
 
     def _drawn(self) -> Any:
@@ -151,9 +151,9 @@ class ProgressBar:
         now = self._now
         if now is None:
             return ""
-        # One column less than there are: a full line makes some terminals begin the next.
+        # One column less than the width: some terminals wrap a full line.
         width = self._console.width - 1
-        # Of one length for the whole run, so that nothing but the bar's end moves.
+        # The same length for the whole run, so that only the end of the bar moves.
         length = min(BAR_CELLS[1], max(BAR_CELLS[0], width // 4))
         over = self._end is not None
         fraction = self._end if over else now.fraction
@@ -164,14 +164,14 @@ class ProgressBar:
         bar = progress_bar.ProgressBar(1.0, fraction or 0.0, length, pulse=fraction is None)
         line = Table.grid(padding=(0, 1))
         line.add_row(bar, text)
-        if over or now.last_error is None:  # the summary has what went wrong
+        if over or now.last_error is None:  # the summary has the errors
             return line
         error = Text(one_line(f"last error: {now.last_error}", width), style="dim", no_wrap=True, overflow="crop")
         return Group(line, error)
 
 
 def watcher_for(kind: str, file: TextIO) -> list[Any]:
-    """The watcher that `--progress` names; `auto` is a bar on a terminal and plain lines elsewhere.
+    """Return the watchers for `--progress`; `auto` is a bar on a terminal and plain lines elsewhere.
 
     Raises `ConfigurationError` for another word.
     """
@@ -184,6 +184,6 @@ def watcher_for(kind: str, file: TextIO) -> list[Any]:
     if kind == "auto" and file.isatty():
         try:
             return [ProgressBar(file)]
-        except ConfigurationError:  # the bar is Rich's; without it there are lines
+        except ConfigurationError:  # the bar needs Rich; without it, write lines
             pass
     return [Lines(file, PLAIN_EVERY, as_json=False)]

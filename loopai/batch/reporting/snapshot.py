@@ -1,4 +1,4 @@
-"""`Snapshot`: the figures of a run at one moment, whichever engine runs it. Progress, report and admin read them."""
+"""`Snapshot`: the figures of a run at one moment, for progress, report and admin. The same for all engines."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from .statistics import Statistics, Summary
 class Snapshot:
     """A run's figures at one moment.
 
-    `ok`, `doubtful` and `errors` count the rows of this run, `skipped` those that are passed over or were finished
-    before. `total` is the number of rows where it is known, `read` the share of the input that was read (0 to 1).
-    `seconds` is the time at work, `paused` the seconds left of a pause that the server asked for. `statistics` has
-    latencies, kinds of errors and accuracy, including rows of earlier runs. `options` are those that differ from their
-    defaults.
+    - `ok`, `doubtful`, `errors`: rows of this run.
+    - `skipped`: rows that an earlier run has finished.
+    - `total`: number of rows, if it is known; `read`: share of the input that was read, from 0 to 1.
+    - `seconds`: working time; `paused`: seconds left of a pause that the server asked for.
+    - `statistics`: latencies, kinds of errors and accuracy, including rows of earlier runs.
+    - `options`: options that differ from their defaults.
     """
 
     ok: int
@@ -43,17 +44,17 @@ class Snapshot:
 
     @property
     def rate(self) -> float:
-        """Rows a second of time at work; skipped rows do not count."""
+        """Rows per second of working time, without skipped rows."""
         return self.done / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def fraction(self) -> Optional[float]:
-        """How much is done, 0 to 1; `None` where nobody knows."""
+        """The share that is done, from 0 to 1; `None` if unknown."""
         return min(1.0, (self.done + self.skipped) / self.total) if self.total else self.read
 
     @property
     def left(self) -> Optional[float]:
-        """Estimated seconds until the end; `None` where that cannot be told."""
+        """Estimated seconds until the end; `None` if unknown."""
         if self.total is not None:
             rows = max(0, self.total - self.done - self.skipped)
             return rows / self.rate if self.rate > 0 else None
@@ -62,7 +63,7 @@ class Snapshot:
         return self.seconds * (1 - self.read) / self.read
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as plain data; `left_s` is the estimate of the seconds to go."""
+        """Return the figures as plain data; `left_s` is the estimated number of seconds left."""
         return {
             "done": self.done,
             "total": self.total,
@@ -80,13 +81,13 @@ class Snapshot:
 
 
 class Watcher(Protocol):
-    """Is called while a run is in progress.
+    """Receives the figures of a run while it is in progress.
 
     With an attribute `counts_earlier` that is true, the statistics of a run that is resumed include its earlier rows.
     """
 
     def update(self, snapshot: Snapshot) -> None:
-        """Rows have ended, or about a second has passed."""
+        """Called when rows have finished, or about a second has passed."""
 
     def finish(self, snapshot: Snapshot, summary: Summary) -> None:
-        """The run is over."""
+        """Called when the run is over."""

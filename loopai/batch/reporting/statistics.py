@@ -1,4 +1,4 @@
-"""The count of a run: how many rows ended how, how fast, with which errors. Of one size, however many rows."""
+"""The statistics of a run: results, speed and errors. Their size does not grow with the number of rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..rows import CANCELLED, DOUBTFUL, ERROR, OK, Outcome
 from .quality import Expectation, Quality, storable
 
 MOST_KINDS = 40
-"""Different errors told apart; what comes after them is counted together."""
+"""Most kinds of errors that are counted separately; further ones are counted together."""
 
 BUCKETS = 60
 """Points of the throughput chart; when time has filled twice as many, two become one."""
@@ -33,7 +33,7 @@ _LONGEST = 500
 
 
 class Latencies:
-    """Milliseconds in classes of 5 %, from which percentiles are read."""
+    """A histogram of milliseconds in classes of 5 %, for percentiles."""
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
@@ -70,11 +70,11 @@ class Latencies:
 
     @property
     def mean(self) -> Optional[float]:
-        """The mean in milliseconds."""
+        """Return the mean in milliseconds."""
         return self.total / self.number if self.number else None
 
     def percentile(self, share: float) -> Optional[float]:
-        """The latency in milliseconds that `share` (0 to 1) of the rows kept within, to 5 %; `None` without rows."""
+        """Return the latency in milliseconds of the percentile `share` (0 to 1), to 5 %; `None` without rows."""
         wanted, seen = share * self.number, 0
         for place in sorted(self.counts):
             seen += self.counts[place]
@@ -176,7 +176,7 @@ def kind_of(error: str) -> str:
 
 
 class Statistics:
-    """What a run has come to so far. Times are the clock's seconds."""
+    """The statistics of a run so far. Times are the clock's seconds."""
 
     def __init__(self, started: float, expect: Optional[Expectation] = None) -> None:
         self.started = started
@@ -360,13 +360,14 @@ Ended = Literal[
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """What a run came to.
+    """The result of a run.
 
-    `ended` is `finished`, `finished_before` (an earlier run left nothing to do), or why the run stopped: `max_errors`,
-    `unreachable`, `fatal_error` (the server refused the run: key, task, version), `interrupted`. `skipped` rows had
-    ended in an earlier run; `ok`, `doubtful` and `errors` count this run's. `seconds` is the time of this run;
-    latencies are the server's, in milliseconds; `errors_by_kind` is bounded. `quality` is there where an expected
-    column was named; doubtful rows do not count in it.
+    - `ended`: `finished`, `finished_before` (an earlier run left nothing to do), or why the run stopped: `max_errors`,
+      `unreachable`, `fatal_error` (the server rejected the run: key, task, version), `interrupted`.
+    - `ok`, `doubtful`, `errors`: rows of this run; `skipped`: rows that an earlier run has finished.
+    - `seconds`: duration of this run; latencies are the server's, in milliseconds.
+    - `errors_by_kind`: the most frequent kinds of errors.
+    - `quality`: accuracy and confusion matrix, if an expected column was named. Doubtful rows do not count.
     """
 
     ended: Ended
@@ -384,12 +385,12 @@ class Summary:
 
     @property
     def rows(self) -> int:
-        """Rows that this run ended or cancelled."""
+        """Rows that this run finished or cancelled."""
         return self.ok + self.doubtful + self.errors + self.cancelled
 
     @property
     def rows_per_second(self) -> float:
-        """Rows ended a second."""
+        """Rows finished per second."""
         return (self.ok + self.doubtful + self.errors) / self.seconds if self.seconds > 0 else 0.0
 
     def __repr__(self) -> str:
@@ -403,7 +404,7 @@ class Summary:
         return fields_table("Summary", {name: value for name, value in self.to_dict().items() if value})
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain data."""
+        """Return the summary as plain data."""
         return {
             "ended": self.ended,
             "rows": self.rows,
@@ -423,7 +424,7 @@ class Summary:
 
 
 def summary_of(tally: Statistics, ended: Ended, skipped: int, now: float) -> Summary:
-    """The summary of a run that is over."""
+    """Return the summary of a run that is over."""
     latencies = tally.latencies
     return Summary(
         ended=ended,

@@ -1,4 +1,4 @@
-"""The record of which rows have ended: append-only, checksummed, fsynced, one runner at a time. Holds no results.
+"""The journal: a record of finished rows, append-only, checksummed, fsynced, for one process at a time. No results.
 
 SQLite was tried in its place, with `synchronous=FULL`, over 200,000 rows: as a table of keys a run costs 1.62 times the
 hand-written loop's CPU and writes 9 KB a row, as a log of chunks 1.17 times; this log costs 1.13 times in the same run.
@@ -32,27 +32,27 @@ _STATUSES = {OK: b"o", DOUBTFUL: b"d", ERROR: b"e"}
 _ENDED = {ord("o"): OK, ord("d"): DOUBTFUL, ord("e"): ERROR}
 _GENERATION = "(generation)"
 TASK_NAMES = "(task names)"
-"""The fact beside `task` that says by which names the client knew it; its `task` is a name too where it knew no id."""
+"""The fact that has the client's names of the task. `task` itself is a name too if the client knew no id."""
 _LARGEST_RECORD = 1 << 26
-"""Bytes of a record that can be real: four million rows in one chunk; a longer length is a torn one."""
+"""Most bytes of a valid record: four million rows in one chunk. A greater length means a torn record."""
 
 
 class Journal(Protocol):
-    """What knows which rows need not run, and is told which have ended."""
+    """Records finished rows, and says which rows need not run."""
 
     def ended(self, row: Row) -> bool:
-        """Whether the row is to be passed over."""
+        """Return whether the row is finished and must be skipped."""
 
     def record(self, outcomes: Sequence[Outcome], length: int) -> None:
-        """Keep that these rows have ended, with the output's length after them; durable when it returns."""
+        """Record that these rows have finished, with the output's length after them. Durable when it returns."""
 
 
 class FileJournal:
-    """A journal in one file: 17 bytes a row, whatever the row.
+    """A journal in one file, with 17 bytes per row.
 
-    `facts` say what the run is (task, input, mapping, …). Opening a file that has other facts raises `JournalError`
-    naming the difference, as does a file that another process holds. A torn tail, as `kill -9` leaves it, is cut off;
-    `dropped` says how many bytes that were. `length` is the output's length at the last record.
+    `facts` identify the run (task, input, mapping, …). Opening a file with other facts raises `JournalError`, which
+    names the difference; so does a file that another process has locked. A torn end, as after `kill -9`, is cut off;
+    `dropped` says how many bytes. `length` is the output's length at the last record.
     With `retry_failed`, only rows that are ok are skipped. `by_line` tells rows of one key apart by their line.
     """
 
@@ -82,7 +82,7 @@ class FileJournal:
     def _begin(self, overwrite: bool) -> bool:
         self._file.seek(0)
         found = b"" if overwrite else self._file.read(len(MAGIC))
-        # A crash in the very first write leaves a part of the magic.
+        # A crash in the first write leaves a part of the magic.
         if not overwrite and found and not MAGIC.startswith(found):
             raise JournalError(
                 "{path} is not a journal of loopai; choose another output, or move it away", path=self.path
@@ -155,7 +155,7 @@ class FileJournal:
         return self._index is not None and self._index.get(self._identity(row)) is not None
 
     def record(self, outcomes: Sequence[Outcome], length: int = 0) -> None:
-        """See `Journal`. Cancelled rows are not recorded: they have yet to run."""
+        """See `Journal`. Cancelled rows are not recorded, because they did not run."""
         kept = [outcome for outcome in outcomes if outcome.status != CANCELLED]
         if not kept:
             return
@@ -171,7 +171,7 @@ class FileJournal:
         self.errors += statuses.count(ERROR)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Record that every row has ended."""
+        """Record that all rows have finished."""
         self.finished = dict(facts)
         self._append(b"E" + json.dumps(self.finished, sort_keys=True).encode())
 
@@ -183,7 +183,7 @@ class FileJournal:
                 raise OSError(28, "No space left on device")
             sync_file(self._file)
         except OSError:
-            # What a full disk left of the record would be a torn middle once more is appended.
+            # Cut off the part that a full disk left, or it would be a torn record in the middle.
             with contextlib.suppress(OSError):
                 self._file.truncate(start)
                 self._file.seek(start)
@@ -191,18 +191,18 @@ class FileJournal:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it says nothing but what the run is."""
+        """Whether it has no finished rows."""
         return not self.ok and not self.errors and not self.length and self.finished is None
 
     def statuses(self) -> Iterator[tuple[bytes, str]]:
-        """Digest and status of each row that ended, in the order of the output."""
+        """Yield digest and status of each finished row, in the order of the output."""
         with open(self.path, "rb") as file:
             for payload, _ in _payloads(file, len(MAGIC)):
                 if payload[:1] == b"C":
                     yield from _entries(payload)
 
     def rewrite(self, entries: Iterable[tuple[bytes, str]], length: int) -> Path:
-        """Write the journal of the next generation, with only these entries, beside this one; give its path."""
+        """Write the next generation of the journal with only these entries, and return its path."""
         path = self.path.with_name(self.path.name + ".next")
         with open(path, "wb", 0) as file:
             file.write(MAGIC + _header(self.facts, self.generation + 1))
@@ -212,13 +212,13 @@ class FileJournal:
                 if len(part) >= 1000:
                     file.write(_framed(b"C" + _CHUNK.pack(length) + b"".join(part)))
                     part = []
-            # At least one record: it says how long the output is.
+            # At least one record, which has the output's length.
             file.write(_framed(b"C" + _CHUNK.pack(length) + b"".join(part)))
             sync_file(file)
         return path
 
     def close(self) -> None:
-        """Let go of the file, and with it of the lock."""
+        """Close the file and release its lock."""
         self._file.close()
         if self._index is not None:
             self._index.close()
@@ -308,7 +308,7 @@ def _is_id(task: Any) -> bool:
 
 
 def _same_task(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two names are of one task, or a name and an id."""
+    """Return whether two names, or a name and an id, are of the same task."""
     if _is_id(was.get("task")) and _is_id(now.get("task")):
         return False
     before, after = ({facts.get("task"), *facts.get(TASK_NAMES, ())} for facts in (was, now))
@@ -320,7 +320,7 @@ def _framed(payload: bytes) -> bytes:
 
 
 def _payloads(file: IO[bytes], start: int) -> Iterator[tuple[bytes, int]]:
-    """Each whole record and where it ends; the first that is not whole ends the reading."""
+    """Yield each complete record and where it ends, up to the first incomplete one."""
     place = start
     while True:
         file.seek(place)
