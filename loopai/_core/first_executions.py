@@ -167,7 +167,7 @@ class FirstTurn:
             self.error = error
 
     def end(self) -> None:
-        """Let go whoever waits: with the error, to go on, or for one of them to go first."""
+        """Let go whoever waits: with the error, to continue, or for one of them to go first."""
         if not self.is_over:
             self._firsts.let_go(self._task_id, self.settled, self.error)
             self.is_over = True
