@@ -115,7 +115,7 @@ def _outputs(shown: Rows, others: Rows) -> list[Any]:
 def wrong(shown: Rows, others: Rows) -> float:
     """The share of the other rows that a program from the rows shown gets wrong."""
     outputs = _outputs(shown, others)
-    return sum(one != output for one, (_, output) in zip(outputs, others)) / len(others)
+    return float(sum(one != output for one, (_, output) in zip(outputs, others)) / len(others))
 
 
 def unexplained(shown: Rows, others: Rows) -> float:

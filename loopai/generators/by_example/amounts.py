@@ -227,6 +227,11 @@ def _bases(feature: Expression, wanted: Sequence[Decimal]) -> Iterator[Expressio
 def _summed(features: Sequence[Expression], wanted: Sequence[Decimal]) -> Iterator[Expression | None]:
     """Yield sums and differences, and what is counted in units of several sizes: hours, minutes and seconds."""
     numbers = [one for one in features if not one.template.startswith(("len", "{0}.count"))]
+    for pair in itertools.combinations(numbers, 2):
+        for name, function in (("max", max), ("min", min)):
+            one = applied(f"{name}({{0}}, {{1}})", function, pair, 0.8)
+            if one is not None and _exact(one.values, wanted):
+                yield one
     groups = [group for size in (2, 3) for group in itertools.combinations(numbers, size)]
     for group in [*groups, *([tuple(numbers)] if len(numbers) > _MOST_TERMS else [])]:
         rows = list(zip(*(one.values for one in group)))
