@@ -16,6 +16,7 @@ from typing import Any
 from loopai.generators import Candidate, TaskDescription, generate
 from loopai.programs import Program, ProgramPool
 
+from . import learning
 from .executions import emails, given
 from .measuring import Goal, Row, group
 
@@ -105,6 +106,15 @@ def pipeline_errors(count: int) -> float:
     return 1 - float(pipeline.score([text(row) for row in rows], [row["label"] for row in rows]))
 
 
+@functools.lru_cache(maxsize=1)
+def _split(name: str) -> tuple[learning.Rows, learning.Rows]:
+    if name == "rule":
+        rows = learning.rule()
+        return rows[:200], rows[200:]
+    rows = learning.profits()
+    return rows[:1500], rows[1500:]
+
+
 def _timed(code: str) -> float:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return float(done.stdout)
@@ -123,6 +133,20 @@ def programs(quick: bool) -> Iterator[list[Row]]:
             "the time that is allowed", lambda: 0.5, "s", Goal(0.5, "figure")),
         Row(f"e-mails wrong, {count:,} examples", lambda: program_errors(count), "TF-IDF and logistic regression",
             lambda: pipeline_errors(count), "of all", Goal(1.1)),
+        Row("amounts wrong, the worst of 5 kinds, 30 examples", learning.amounts_wrong, "the examples as a table",
+            lambda: 1.0, "of all", Goal(0.0, "figure")),
+        Row("a rule of two conditions, wrong, 200 examples", lambda: learning.wrong(*_split("rule")),
+            "logistic regression", lambda: learning.pipeline_wrong(*_split("rule")), "of all", Goal(0.001, "figure")),
+        Row("a retailer's profit, 1 - R²", lambda: learning.unexplained(*_split("profits")), "HistGradientBoosting",
+            lambda: learning.boosting_unexplained(*_split("profits")), "", Goal(0.3, "figure")),
+        Row("20 languages, wrong, 60 examples each", lambda: learning.wrong(*learning.languages()),
+            "character n-grams and logistic regression", lambda: learning.pipeline_wrong(*learning.languages()),
+            "of all", Goal(0.1, "figure")),
+        Row("a label of 1:100, not found", lambda: learning.wrong(*learning.frauds()),
+            "character n-grams and logistic regression", lambda: learning.pipeline_wrong(*learning.frauds()),
+            "of all", Goal(0.2, "figure")),
+        Row("keys among the examples, wrong", lambda: learning.wrong(*learning.lookups()), "logistic regression",
+            lambda: learning.pipeline_wrong(*learning.lookups()), "of all", Goal(0.0, "figure")),
         Row("first program of a process, 16 e-mails", lambda: _timed(FIRST), "importing scikit-learn",
             lambda: _timed(IMPORT), "s", Goal(1.2, "figure")),
     ]  # fmt: skip

@@ -34,7 +34,7 @@ from .seam import (
     lines_of_code,
 )
 from .shapes import Leaf, Node, leaves, shape_of
-from .tables import make_table, repeats
+from .tables import TABLE, make_table, repeats
 from .values import same, shown
 
 _MOST_QUESTIONS = 3
@@ -151,6 +151,9 @@ class _Composer:
                     break
         if best is None:
             raise CannotLearn(" ".join(dict.fromkeys(self.reasons)) or self._nothing_found(leaf))
+        if best.part.model == TABLE and best.verdict.answered:
+            # A table is judged on the keys that repeat: no other can be among the rows shown and those held back.
+            return replace(best, verdict=replace(best.verdict, score=best.verdict.score / best.verdict.answered))
         return best
 
     def _by_example(self, leaf: Leaf) -> Maker:

@@ -20,7 +20,7 @@ IMPORTS = {
 _USED = {
     "datetime": r"\bdatetime\.",
     "math": r"\bmath\.",
-    "re": r"\bre\.(?:compile|findall|finditer|search|sub|fullmatch|split|escape)\(",
+    "re": r"\bre\.(?:compile|findall|finditer|match|search|sub|fullmatch|split|escape)\(",
     "Counter": r"\bCounter\(",
     "Decimal": r"\bDecimal\(",
 }

@@ -8,6 +8,7 @@ from typing import Any
 from .literals import identifier, literal, table
 from .parts import Part, source_of
 
+TABLE = "a lookup table"
 _LONGEST_KEY = 40
 _LONGEST_CODE = 16
 _MOST_KEYS = 5000
@@ -79,7 +80,7 @@ def _part(entries: dict[Any, Any], group: tuple[Any, ...], function: str) -> Par
         (source_of(key_at), source_of(looked_up), f"{name} = {lines}", body),
         f"{function}(input)",
         "rule",
-        "a lookup table",
+        TABLE,
         told,
         float(len(body) + len(lines)),
     )

@@ -102,12 +102,14 @@ def computed_expressions(columns: Sequence[Expression], outputs: Sequence[str]) 
 
 def _in_floats(found: Expression) -> list[Expression]:
     """Return the same arithmetic in binary floating point, as whoever made the outputs computed them."""
-    operands = []
-    for operand in found.operands if found.in_floats else ():
-        inner = [*_in_floats(operand), applied("float({0})", float, (operand,), 0.0)]
-        operands.append(next(one for one in inner if one is not None))
-    made = (applied(template, function, tuple(operands), 0.0) for template, function in found.in_floats)
+    operands = tuple(map(_as_float, found.operands)) if found.in_floats else ()
+    made = (applied(template, function, operands, 0.0) for template, function in found.in_floats)
     return [one for one in made if one is not None]
+
+
+def _as_float(number: Expression) -> Expression:
+    made = [*_in_floats(number), applied("float({0})", float, (number,), 0.0)]
+    return next(one for one in made if one is not None)
 
 
 def _features(columns: Sequence[Expression]) -> Iterator[Expression]:
@@ -225,6 +227,11 @@ def _bases(feature: Expression, wanted: Sequence[Decimal]) -> Iterator[Expressio
 def _summed(features: Sequence[Expression], wanted: Sequence[Decimal]) -> Iterator[Expression | None]:
     """Yield sums and differences, and what is counted in units of several sizes: hours, minutes and seconds."""
     numbers = [one for one in features if not one.template.startswith(("len", "{0}.count"))]
+    for pair in itertools.combinations(numbers, 2):
+        for name, function in (("max", max), ("min", min)):
+            one = applied(f"{name}({{0}}, {{1}})", function, pair, 0.8)
+            if one is not None and _exact(one.values, wanted):
+                yield one
     groups = [group for size in (2, 3) for group in itertools.combinations(numbers, size)]
     for group in [*groups, *([tuple(numbers)] if len(numbers) > _MOST_TERMS else [])]:
         rows = list(zip(*(one.values for one in group)))
@@ -337,7 +344,25 @@ def _checked(
     if free > len(wanted) - 1 or (free > len(wanted) - 2 and not _is_plausible(group, weights)):
         return None
     found = _written(group, weights, decimals, rounds=bool(slack), offset=offset)
-    return found if found is not None and _exact(found.values, wanted) else None
+    if found is not None and _exact(found.values, wanted):
+        return found
+    # Halves are rounded as whoever made the outputs did it: in binary floating point.
+    for one in _rounded_floats(group, weights, decimals, offset=offset) if slack else ():
+        if all(value is not None and Decimal(repr(value)) == number for value, number in zip(one.values, wanted)):
+            return one
+    return None
+
+
+def _rounded_floats(
+    group: tuple[Expression, ...], weights: Sequence[Fraction], decimals: int, *, offset: bool
+) -> Iterator[Expression]:
+    operands = tuple(map(_as_float, group))
+    for template, function in _float_forms(weights, offset=offset):
+        # By its text: the sandbox's `round` gives other halves.
+        source = f'float(f"{{{{{template}:.{decimals}f}}}}")'
+        one = applied(source, lambda *values, f=function: round(f(*values), decimals), operands, 1.0)
+        if one is not None:
+            yield one
 
 
 def _is_plausible(group: Sequence[Expression], weights: Sequence[Fraction]) -> bool:

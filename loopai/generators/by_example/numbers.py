@@ -116,8 +116,9 @@ def _shown(number: Expression, formats: Sequence[tuple[int, str, str]], *, deep:
         scaled = applied(f'({{0}} * Decimal("{scale}"))', lambda n, s=Decimal(scale): n * s, (number,), 1.4)
         if scaled is not None:
             yield from _written(scaled, formats, 0.6)
-    for shift in (1, -1) if deep else ():
-        moved = applied(f"({{0}} {'+' if shift > 0 else '-'} 1)", lambda n, s=shift: n + s, (number,), 1.2)
+    whole = all(value is None or value == int(value) for value in number.values)
+    for change in (1, -1) if deep and whole else ():
+        moved = applied(f"({{0}} {'+' if change > 0 else '-'} 1)", lambda n, c=change: n + c, (number,), 1.2)
         if moved is not None:
             yield from _written(moved, formats, 0.6)
     for step in _STEPS:

@@ -384,7 +384,7 @@ def _marks(texts: Sequence[str], outputs: Sequence[str]) -> list[tuple[str, floa
     """Return the marks to split at, with their costs: punctuation, and words that all texts or some of them have."""
     counts: dict[str, int] = {}
     for text in texts:
-        found = set(re.findall("[^A-Za-z0-9\\s]|\\n| ", text))
+        found = set(re.findall("[^A-Za-z0-9\\s]|\\n| ", text)) | set(re.findall(" [^A-Za-z0-9\\s]+ ", text))
         if len(text) < 400:
             found.update(re.findall("[A-Za-z]+ ?[:=] ?|(?<= )[a-z]+(?= )|[A-Za-z]+", text))
         for mark in found:
@@ -398,7 +398,7 @@ def _marks(texts: Sequence[str], outputs: Sequence[str]) -> list[tuple[str, floa
         marks.append(
             (
                 mark,
-                (0.7 if label else 1.6 if is_word else 1.1 if mark == " " else 0.8)
+                (0.7 if label else 1.6 if is_word else 1.1 if mark == " " else 0.5 if len(mark) > 2 else 0.8)
                 + (0.5 if count < len(texts) else 0.0),
             )
         )

@@ -11,6 +11,7 @@ from . import reading
 
 Path = tuple[str | int | None, ...]
 
+_FEWEST_DATES = 3
 _MAX_CHOICES = 50  # more values than this are no categories: one weight each would learn nothing
 _MAX_WORDS_A_CHOICE = 1.5  # "yes", "New York": names; what has more words on average is text, whose words can be learnt
 _MAX_CHOICE_LENGTH = 80
@@ -20,6 +21,7 @@ _REPEATED = 10  # texts that come so often on average are names, of however many
 READERS: dict[str, Callable[[object], Any]] = {
     "text": reading.text,
     "number": reading.number,
+    "date": reading.years,
     "choice": reading.choice,
     "code": reading.code,
     "flag": reading.flag,
@@ -28,7 +30,7 @@ READERS: dict[str, Callable[[object], Any]] = {
     "size": reading.size,
 }
 # Fields of these kinds become columns as those of the kind on the right do.
-_ALIKE = {"texts": "text", "total": "number", "size": "number"}
+_ALIKE = {"texts": "text", "total": "number", "size": "number", "date": "number"}
 CATEGORIES = ("choice", "code", "flag")
 
 
@@ -127,6 +129,8 @@ def _kind(path: Path, values: list[Any], input_schema: Any) -> str | None:
         return "choice"
     if all(reading.number(value) is not None for value in strings):
         return "number"
+    if len(distinct) >= _FEWEST_DATES and all(reading.years(value) is not None for value in strings):
+        return "date"
     return "choice" if _are_names(strings, distinct) else "text"
 
 

@@ -15,6 +15,11 @@ from .small import MOST_ROWS, SmallLogistic
 _ITERATIONS = 2000  # enough for scaled columns; what is not quite there by then answers the same
 _ROUNDS = 100
 _LEARNING_RATE = 0.1
+# Deep trees learn slowly, each from a part of the rows and columns: better for amounts, from a few hundred rows.
+DEEP = 4
+_DEEP_ROUNDS = 200
+_DEEP_RATE = 0.07
+_DEEP_OPTIONS = {"subsample": 0.6, "max_features": 0.5, "min_samples_leaf": 3}
 _TINY = 1e-300
 
 
@@ -141,7 +146,7 @@ class _Trees:
     ) -> None:
         self._encoder, self._labels, self._summed = encoder, labels, candidate.family == "boosted"
         self._matrix = encoder.plain(rows)
-        self._start = 0.0
+        self._start, self._rate = 0.0, 1.0
         if not self._summed:
             # Each family is imported where it is fitted: a first execution pays for no other.
             from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -154,12 +159,15 @@ class _Trees:
             kind = GradientBoostingClassifier if labels else GradientBoostingRegressor
             # Sums start from nothing (amounts: from their mean), so that the trees alone are the model.
             self._start = 0.0 if labels else float(answers.mean())
+            deep = candidate.size == DEEP
+            self._rate = _DEEP_RATE if deep else _LEARNING_RATE
             self._estimator = kind(
-                n_estimators=_ROUNDS,
-                learning_rate=_LEARNING_RATE,
+                n_estimators=_DEEP_ROUNDS if deep else _ROUNDS,
+                learning_rate=self._rate,
                 max_depth=candidate.size,
                 init="zero",
                 random_state=random_state,
+                **(_DEEP_OPTIONS if deep else {}),
             )
         self._estimator.fit(self._matrix, answers - self._start if not labels else answers)
 
@@ -181,7 +189,7 @@ class _Trees:
         if below == above:
             value = tree.value[place]
             if self._summed:
-                return float(value[0][0]) * _LEARNING_RATE
+                return float(value[0][0]) * self._rate
             if not self._labels:
                 return float(value[0][0])
             # Shares or counts, by the version of scikit-learn.

@@ -75,6 +75,14 @@ def number(value: object) -> float | None:
     return float(value) if -1e100 < value < 1e100 else None
 
 
+def years(value: object) -> float | None:
+    """A date such as 2015-03-14, in years; None for anything else."""
+    found = re.match("([0-9]{4})-([0-9]{2})-([0-9]{2})(?![0-9])", value) if isinstance(value, str) else None
+    if found is None:
+        return None
+    return int(found.group(1)) + (int(found.group(2)) - 1) / 12 + (int(found.group(3)) - 1) / 372
+
+
 def choice(value: object) -> str | None:
     """A category's name; None for anything else."""
     return value if isinstance(value, str) else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from .features import Array, Recipe, Table
 from .fields import CATEGORIES
-from .models import ModelSpec, fit
+from .models import DEEP, ModelSpec, fit
 
 _FOLDS = 5
 _FOLDS_OF_MANY, _MANY = 3, 300  # from so many rows on three folds choose as well as five
@@ -25,6 +25,9 @@ _SHORT_TEXT = 300  # characters on average: longer ones take Monty too long to c
 _MOST_BOOSTING = 6_000_000  # rows × columns × answers × rounds: about 2 s a fit
 _MOST_EXACT_LEAVES = 12
 _SCALES = (1.0, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.4, 2.0, 2.8, 4.0)
+_CLEARLY = 2.0  # standard errors by which a rival must be better
+_LIKELY = 0.5  # the same for amounts, whose few large errors decide: a single one hides what is better
+_FEWEST_DEEP, _MOST_DEEP = 150, 1500  # rows for deep trees: fewer teach them nothing, more take too long
 _TINY = 1e-12
 _RARE_SHARE, _FEWEST_RARE = 0.1, 4  # below this share a label is rare; fewer rows say nothing about a limit
 
@@ -55,7 +58,7 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
             if not _clearly_less(np.zeros(len(rows)), errors):
                 break  # not even a rival without an error would be clearly better
             rival = min(rivals, key=lambda candidate: float(search.errors(candidate).mean()), default=None)
-            if rival is not None and _clearly_less(search.errors(rival), errors):
+            if rival is not None and _clearly_less(search.errors(rival), errors, _CLEARLY if labels else _LIKELY):
                 best, errors = rival, search.errors(rival)
         exact = search.exact_tree()
         if exact is not None and float(search.errors(exact).mean()) <= float(errors.mean()):
@@ -104,7 +107,8 @@ class _Search:
         columns = len(self.table.fields) + categories
         boosting = len(self.rows) * columns * (self.labels if self.labels > 2 else 1) * 100
         if boosting <= _MOST_BOOSTING:
-            yield [ModelSpec("boosted", depth) for depth in (2, 3)]
+            deep = not self.labels and _FEWEST_DEEP <= len(self.rows) <= _MOST_DEEP
+            yield [ModelSpec("boosted", depth) for depth in (2, 3, *((DEEP,) if deep else ()))]
         else:
             yield [ModelSpec("histogram", leaves) for leaves in (8, 24)]
 
@@ -217,10 +221,10 @@ class _Search:
         return best
 
 
-def _clearly_less(errors: Array, than: Array) -> bool:
-    """Whether the mean difference is more than two of its standard errors: else it may be chance."""
+def _clearly_less(errors: Array, than: Array, times: float = _CLEARLY) -> bool:
+    """Whether the mean difference is more than so many of its standard errors: else it may be chance."""
     differences = than - errors
-    return bool(differences.mean() > 2 * differences.std() / np.sqrt(len(differences)))
+    return bool(differences.mean() > times * differences.std() / np.sqrt(len(differences)))
 
 
 def _divide(answers: Array, labels: int, folds: int, random_state: int) -> Array:
