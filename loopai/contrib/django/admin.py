@@ -79,8 +79,7 @@ class _Given(admin.AllValuesFieldListFilter):
 
     def __init__(self, field: Any, *arguments: Any, **named: Any) -> None:
         super().__init__(field, *arguments, **named)
-        choices: Any = self.lookup_choices  # type: ignore[has-type]  # set by the base
-        self.lookup_choices = choices.exclude(**{field.name: ""})
+        self.lookup_choices = self.lookup_choices.exclude(**{field.name: ""})
 
 
 class _Asked:
