@@ -35,7 +35,7 @@ def typed(*arguments: str) -> tuple[int, str]:
     except SystemExit as end:
         return int(end.code or 0), out.getvalue()
     except CommandError as error:
-        return error.returncode, out.getvalue() or str(error)
+        return error.returncode, out.getvalue() + str(error)
     return 0, out.getvalue()
 
 
