@@ -250,3 +250,19 @@ def test_topics_of_chinese_texts_are_told_apart() -> None:
     random.Random(0).shuffle(rows)
     half = len(rows) // 2
     assert exact(made(rows[:half]), rows[half:]) >= 0.77
+
+
+def test_a_few_enormous_errors_do_not_hide_the_better_model() -> None:
+    """No model can lessen them, and nearly all of the mean square is theirs."""
+    import numpy as np
+
+    from loopai.generators.learner.selection import is_better
+
+    noise = np.random.RandomState(0).uniform(0.5, 1.5, 1000)
+    than, errors = 100 * noise, 4 * noise
+    than[:2] = errors[:2] = 1e7
+    assert is_better(errors, than, 0)
+    assert is_better(np.zeros(1000), than, 0)
+    assert not is_better(than, errors, 0)
+    errors[:20] = 1e7  # the usual row is better, the rare ones far worse
+    assert not is_better(errors, than, 0)

@@ -55,10 +55,10 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
     if table.of_kind("number", *CATEGORIES):
         errors = search.errors(best)
         for rivals in search.tree_families():
-            if not _clearly_less(np.zeros(len(rows)), errors):
+            if not is_better(np.zeros(len(rows)), errors, labels):
                 break  # not even a rival without an error would be clearly better
             rival = min(rivals, key=lambda candidate: float(search.errors(candidate).mean()), default=None)
-            if rival is not None and _clearly_less(search.errors(rival), errors, _CLEARLY if labels else _LIKELY):
+            if rival is not None and is_better(search.errors(rival), errors, labels):
                 best, errors = rival, search.errors(rival)
         exact = search.exact_tree()
         if exact is not None and float(search.errors(exact).mean()) <= float(errors.mean()):
@@ -219,6 +219,17 @@ class _Search:
             if best != start:
                 break
         return best
+
+
+def is_better(errors: Array, than: Array, labels: int) -> bool:
+    """Whether errors are less by more than chance. Of amounts, a few large ones decide the squares.
+
+    So it is also enough if what is not squared is clearly less, and the squares are not likely more.
+    """
+    if labels:
+        return _clearly_less(errors, than)
+    sizes_are_less = _clearly_less(np.sqrt(errors), np.sqrt(than))
+    return _clearly_less(errors, than, _LIKELY) or (sizes_are_less and not _clearly_less(than, errors, _LIKELY))
 
 
 def _clearly_less(errors: Array, than: Array, times: float = _CLEARLY) -> bool:
