@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -50,13 +51,20 @@ class Result:
     ratio: float = field(init=False)
 
     def __post_init__(self) -> None:
-        ratios = [mine / other for mine, other in zip(self.figures, self.baselines, strict=True)]
+        ratios = [_ratio(mine, other) for mine, other in zip(self.figures, self.baselines, strict=True)]
         for name, values in (("figure", self.figures), ("baseline", self.baselines), ("ratio", ratios)):
             object.__setattr__(self, name, statistics.median(values))
 
     @property
     def met(self) -> bool:
         return self.row.goal.met(self.figure, self.ratio)
+
+
+def _ratio(figure: float, baseline: float) -> float:
+    """How many times the baseline the figure is; a baseline may be perfect, with nothing wrong."""
+    if baseline:
+        return figure / baseline
+    return math.inf if figure else 1.0
 
 
 Group = Callable[[bool], AbstractContextManager[list[Row]]]
