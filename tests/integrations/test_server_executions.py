@@ -396,3 +396,20 @@ async def test_executions_that_arrive_together_keep_apart(tmp_path: Path) -> Non
             ran = [value for value in values if isinstance(value, int)]
             assert sorted(found["input"] for found in recorded) == sorted([1, 1, 1, *ran])
             assert len({found["execution_id"] for found in recorded}) == len(recorded)
+
+
+async def test_an_output_that_nests_too_deep_is_its_own_rows_error(http: httpx.AsyncClient) -> None:
+    """Alone, and in a batch beside others; what is recorded can be read again."""
+    code = "def main(n):\n    out = n\n    for _ in range(n):\n        out = [out]\n    return out\n"
+    body = {"name": "deep", "description": "d", "input_schema": {}, "output_schema": {}, "sampling_rate": 0}
+    task_id = (await http.post("/api/v1/tasks", json=body)).json()["id"]
+    await http.post(f"/api/v1/tasks/{task_id}/artifacts", json={"code": code})
+    alone = await http.post(f"/api/v1/tasks/{task_id}/execute", json={"task_id": task_id, "input": 300})
+    assert (alone.status_code, alone.json()["status"]) == (200, "error")
+    items = [{"id": str(depth), "input": depth} for depth in (1, 300, 5000, 2)]
+    batch = await http.post("/api/v1/batch/execute", json={"task_id": task_id, "items": items})
+    assert batch.status_code == 200
+    assert [item["success"] for item in batch.json()["results"]] == [True, False, False, True]
+    assert "deep" in batch.json()["results"][1]["error_message"]
+    listed = await http.get(f"/api/v1/tasks/{task_id}/executions")
+    assert listed.status_code == 200
