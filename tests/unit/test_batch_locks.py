@@ -27,19 +27,23 @@ def test_a_forked_child_holds_no_lock_of_its_parent(tmp_path: Path) -> None:
     """Neither that of a file nor that of a journal: it may live on for hours after its parent has died."""
     held, journal = lock_file(tmp_path / "lock"), FileJournal(tmp_path / "journal")
     told, tell = os.pipe()
+    ready, forked = os.pipe()
     child = os.fork()
     if not child:
         os.close(tell)
+        os.write(forked, b".")
         os.read(told, 1)
         os._exit(0)
     os.close(told)
     try:
+        os.read(ready, 1)  # the child has let go by then
         held.close()
         journal.close()
         lock_file(tmp_path / "lock").close()
         FileJournal(tmp_path / "journal").close()
     finally:
-        os.close(tell)
+        for descriptor in (tell, ready, forked):
+            os.close(descriptor)
         assert os.waitpid(child, 0)[1] == 0
 
 

@@ -146,7 +146,7 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     assert _read(_file(tmp_path, "in.parquet.gz", path.read_bytes())) == rows
     source = open_source("-", "parquet", stdin=io.BytesIO(path.read_bytes()))
     assert [(line, columns) for line, columns, _ in source] == rows
-    with pytest.raises(ConfigurationError, match="no Parquet file"):
+    with pytest.raises(ConfigurationError, match="not a Parquet file"):
         _read(_file(tmp_path, "bad.parquet", b"PAR1"))
 
 

@@ -62,7 +62,7 @@ def test_every_option_is_a_key() -> None:
         "TRANSPORT": "httpx",
         "COALESCE": True,
         "TASKS": {"spam": "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"},
-        "VALIDATE_INPUTS": True,
+        "VALIDATE_INPUTS": sys.version_info >= (3, 10),
         "RAISE_ON_ERROR": False,
         "RETRY_UNKNOWN": False,
         "RETRY_WAITS": False,
@@ -89,7 +89,7 @@ def test_every_option_is_a_key() -> None:
         config = get_client("other").config
     assert (config.base_url, config.api_key, config.timeout, config.deadline) == ("https://loopai.test", "key", 5, 9.5)
     assert (config.max_retries, config.max_connections, config.coalesce) == (7, 3, True)
-    assert config.validate_inputs is True
+    assert config.validate_inputs is (sys.version_info >= (3, 10))
     assert (config.raise_on_error, config.retry_unknown, config.retry_waits) == (False, False, False)
     assert (config.verify, config.trust_env, dict(config.headers)) == (False, False, {"x-team": "ml"})
     assert config.webhook_secrets == ("new", "old")
