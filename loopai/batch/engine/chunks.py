@@ -14,6 +14,7 @@ from ..._core.encoding import encode
 from ..._core.items import read_item, results_of
 from ..._core.limits import PROGRAM_TIMEOUT_MS
 from ..._core.operations import Operation
+from ..._core.unrun import is_unrun
 from ..._core.wire import Reply
 from ...exceptions import ValidationException
 from ...models import BatchExecuteResult, ReplyInfo
@@ -194,6 +195,11 @@ def _made_again(chunk: Chunk, call: BatchCall) -> Operation[Replies]:
     if not isinstance(made, Operation):
         raise TypeError(f"the chunk was prepared before, and is {type(made).__name__} now")
     return made
+
+
+def was_not_run(result: Mapping[str, Any]) -> bool:
+    """Whether the server failed to run the item."""
+    return is_unrun(result["success"], result.get("execution_id"), result.get("code"), result.get("error_message"))
 
 
 def _problems(chunk: Chunk, whole: ValidationException) -> dict[int, str]:

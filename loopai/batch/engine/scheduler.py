@@ -15,7 +15,7 @@ from typing import Any, Callable, Final, Literal, Optional, Union
 from ..._core import retries
 from ..._core.randomness import private_random
 from ..._core.unrun import CONVICTED_AFTER as UNRUN_AFTER
-from ..._core.unrun import ItemConcurrency, is_unrun, left_alone, names_missing, suspicions
+from ..._core.unrun import ItemConcurrency, left_alone, names_missing, suspicions
 from ...exceptions import (
     AuthenticationException,
     ConnectionException,
@@ -30,7 +30,7 @@ from ...exceptions import (
 )
 from ..options import BatchOptions, MaxErrors
 from ..rows import CANCELLED, ERROR, REFUSED, SERVER, STOPPED, Outcome, Row
-from .chunks import AloneFirst, Answer, Chunk, Replies, TooLarge, outcome_of
+from .chunks import AloneFirst, Answer, Chunk, Replies, TooLarge, outcome_of, was_not_run
 from .throttle import LIMITER_PAUSE, MOST_ROWS, Throttle
 
 GIVE_UP_AFTER = 8
@@ -288,7 +288,7 @@ class Scheduler:
             self._give_back(chunk)
             self.stop(FATAL, cause)
             return
-        ran = [place for place, result in enumerate(results) if result["success"] or not _is_unrun(result)]
+        ran = [place for place, result in enumerate(results) if result["success"] or not was_not_run(result)]
         one_at_a_time = chunk.concurrency == 1
         if one_at_a_time:
             self._items.ran(results[place].get("latency_ms") for place in ran)
@@ -535,10 +535,6 @@ class Scheduler:
         max_errors = self.options.max_errors
         if isinstance(max_errors, MaxErrors) and max_errors.exceeded(self.errors, self.done):
             self.stop(TOO_MANY_ERRORS)
-
-
-def _is_unrun(result: Mapping[str, Any]) -> bool:
-    return is_unrun(result["success"], result.get("execution_id"), result.get("code"), result.get("error_message"))
 
 
 def _names_missing(result: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol, Union
 
 from ..._core.checking import InputsRefused, text_of
 from ..._core.first_executions import OneItemFirst
@@ -10,7 +10,7 @@ from ..._core.hooks import CallInfo
 from ..._core.operations import Operation
 from ..._core.unrun import ItemConcurrency
 from ..rows import PROGRAM
-from .chunks import AloneFirst, Answer, BatchCall, Chunk, TooLarge, Unsendable, prepared
+from .chunks import AloneFirst, Answer, BatchCall, Chunk, Replies, TooLarge, Unsendable, prepared, was_not_run
 
 
 class Sender(Protocol):
@@ -47,29 +47,41 @@ class Requests:
 
     def send(self, chunk: Chunk) -> Answer:
         """Send a chunk through a synchronous client. Return its replies, or why it was not sent."""
-        operation = prepared(chunk, self._call)
+        operation = self._prepared(chunk)
         if isinstance(operation, (TooLarge, Unsendable)):
             return operation
         try:
-            reply: Answer = self._send(operation)
+            return self._noted(self._send(operation))
         except InputsRefused as error:
             return _refused(error)
         except OneItemFirst:
             return AloneFirst()
-        return reply
 
     async def asend(self, chunk: Chunk) -> Answer:
         """Send a chunk through an asynchronous client. Return its replies, or why it was not sent."""
-        operation = prepared(chunk, self._call)
+        operation = self._prepared(chunk)
         if isinstance(operation, (TooLarge, Unsendable)):
             return operation
         try:
-            reply: Answer = await self._send(operation)
+            return self._noted(await self._send(operation))
         except InputsRefused as error:
             return _refused(error)
         except OneItemFirst:
             return AloneFirst()
-        return reply
+
+    def _prepared(self, chunk: Chunk) -> Union[Operation[Replies], TooLarge, Unsendable]:
+        # Another reply may have come since the chunk was made.
+        if chunk.concurrency is not None:
+            chunk.concurrency = self._sender.items.allowed(chunk.concurrency)
+        return prepared(chunk, self._call)
+
+    def _noted(self, replies: Replies) -> Replies:
+        """Take note of an item that the server failed to run at once: the driver may send more before it looks."""
+        if not self._sender.items.one:
+            unrun = next((result for result in replies.results if not result["success"] and was_not_run(result)), None)
+            if unrun is not None:
+                self._sender.items.failed(str(unrun["error_message"]))
+        return replies
 
     def output_schema(self) -> Any:
         """Return the task's output schema, through a synchronous client."""
