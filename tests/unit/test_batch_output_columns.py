@@ -274,7 +274,7 @@ def test_a_text_comes_back_from_a_workbook_as_it_was(client: SyncLoopaiClient, t
         "true",
     ]
     if sys.version_info < (3, 10):
-        del texts[:2]  # the last calamine there leaves escaped characters as they are
+        del texts[:4]  # the last calamine there leaves escaped characters as they are
     client.run_batch("spam", [{"text": text} for text in texts], tmp_path / "out.xlsx", ordered=True)
     assert [columns["text"] for _, columns, _ in open_source(tmp_path / "out.xlsx") if columns] == texts
 
