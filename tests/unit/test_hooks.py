@@ -146,7 +146,7 @@ def test_hooks_hear_nothing_by_default(calls: Any, recorder: Any, example: Calla
 
 
 @pytest.mark.parametrize("client", [LoopaiClient, SyncLoopaiClient])
-@pytest.mark.parametrize("hooks", [5, Hooks(), [5], [Hooks], [None]], ids=repr)
+@pytest.mark.parametrize("hooks", [5, Hooks(), [5], [Hooks], [None]], ids=["number", "one", "numbers", "class", "none"])
 def test_what_are_no_hooks_is_refused(client: Any, hooks: Any) -> None:
     """When the client is made; one alone may be passed as it is."""
     if isinstance(hooks, Hooks):

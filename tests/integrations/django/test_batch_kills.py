@@ -101,7 +101,7 @@ def test_a_second_runner_is_kept_out_while_the_first_lives(make_server: Callable
         process = made.start(*WORDS)
         seen = len(server.asked)
         server.wait_until(lambda: len(server.asked) >= seen + 5, 60)
-        assert "being carried out" in made.manage(*WORDS, "--resume", code=2)
+        assert "is in progress" in made.manage(*WORDS, "--resume", code=2)
         process.communicate(timeout=120)
         assert process.returncode == 0
         made.assert_right(6_000)
