@@ -309,14 +309,15 @@ def test_an_upload_that_breaks_off_claims_nothing_and_leaves_nothing(tmp_path, s
             assert int(coming.headers["retry-after"]) > 0
         until(lambda: not list(incoming.iterdir()))
         with socket.create_connection((host, port)) as client:
-            client.sendall(head.encode() + rows_of(100))
+            client.sendall(head.replace("broken", "killed").encode() + rows_of(100))
             place = until(lambda: list(incoming.iterdir()))[0]
             for process in made.workers():
                 with suppress(psutil.Error):
                     if any(str(place) in file.path for file in process.open_files()):
                         process.kill()
-        assert posted(made, 1, **{"Idempotency-Key": "broken"})
-        assert len(made.request("GET", "/runs").json()["runs"]) == 1
+        for key in ("broken", "killed"):
+            assert posted(made, 1, **{"Idempotency-Key": key})
+        assert len(made.request("GET", "/runs").json()["runs"]) == 2
 
 
 def test_a_shutdown_leaves_a_run_waiting_and_a_start_takes_it_up(tmp_path, server) -> None:
