@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -350,8 +350,9 @@ def _utf8(content: bytes, content_type: str | None) -> bytes:
         raise unbindable("$", f"The body is not UTF-16: {error}.") from None
 
 
-@lru_cache(maxsize=256)
 def _charset(content_type: str) -> str:
+    if ";" not in content_type:
+        return "utf-8"
     message = Message()
     message["content-type"] = content_type
     charset = message.get_param("charset")

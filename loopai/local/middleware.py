@@ -8,7 +8,6 @@ import ipaddress
 import logging
 import re
 import time
-from functools import lru_cache
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -160,14 +159,12 @@ class Middleware:
         return ApiError(401, "UNAUTHORIZED", message, headers={"WWW-Authenticate": "Bearer"})
 
 
-@lru_cache(maxsize=256)
 def _host_name(host: str) -> str | None:
     """The name in a Host header, in lower case, without the port; `None` where it is not valid."""
     found = _HOST.fullmatch(host)
     return None if found is None else (found["address"] or found["name"]).lower().rstrip(".")
 
 
-@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     # Browsers look up no addresses, so none can be made to lead elsewhere.
     try:
