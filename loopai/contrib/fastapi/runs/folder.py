@@ -43,7 +43,6 @@ from .stored import (
     JOURNAL,
     LOCK,
     LOCK_PATIENCE,
-    LOCK_PAUSE,
     OUTPUT,
     RUN,
     SPARE,
@@ -52,6 +51,7 @@ from .stored import (
     FolderFull,
     Incoming,
     StoredRun,
+    wait_for,
 )
 
 BUSY_FOR = 30
@@ -171,16 +171,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        until = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                held = lock_file(self.path / LOCK, PRIVATE_FILE)
-                break
-            except AlreadyLocked:
-                if time.monotonic() > until:
-                    told = f"The folder of runs was locked for {LOCK_PATIENCE:g} seconds"
-                    raise FolderFull(503, told) from None
-                time.sleep(LOCK_PAUSE)
+        try:
+            held = wait_for(lambda: lock_file(self.path / LOCK, PRIVATE_FILE))
+        except AlreadyLocked:
+            raise FolderFull(503, f"The folder of runs was locked for {LOCK_PATIENCE:g} seconds") from None
         try:
             yield
         finally:

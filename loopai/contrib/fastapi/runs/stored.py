@@ -29,6 +29,18 @@ LOCK_PATIENCE = 10.0
 LOCK_PAUSE = 0.002
 
 
+def wait_for(lock: Callable[[], IO[bytes]], may_wait: Callable[[], bool] = lambda: True) -> IO[bytes]:
+    """Return what `lock` gives, once nobody else holds it. Raises `AlreadyLocked` when it takes too long."""
+    until = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            return lock()
+        except AlreadyLocked:
+            if time.monotonic() > until or not may_wait():
+                raise
+            time.sleep(LOCK_PAUSE)
+
+
 class FolderFull(Exception):
     """No run can be added: `status` is 503 where it can be later, 507 where the folder or its disk has no room."""
 
@@ -116,14 +128,7 @@ class StoredRun:
 
     def lock_at_rest(self) -> IO[bytes]:
         """As `lock`; of a run that is not at work, once whoever looks at it has let go."""
-        until = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                return self.lock()
-            except AlreadyLocked:
-                if self.read().state == "running" or time.monotonic() > until:
-                    raise
-                time.sleep(LOCK_PAUSE)
+        return wait_for(self.lock, lambda: self.read().state != "running")
 
     @contextlib.contextmanager
     def locked(self, *, at_rest: bool = False) -> Iterator[None]:
