@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 
 
 class LoopPerformer:
-    """As in an event loop: returns awaitables. See `loopai._core.checking.Performer`."""
+    """As in an event loop: returns awaitables. See `loopai._core.flow.Performer`."""
 
     async def waited(self, flight: Future[Any], seconds: Optional[float]) -> bool:
         """See `Performer`."""
@@ -25,7 +25,7 @@ class LoopPerformer:
 
 
 class ThreadPerformer:
-    """As in the calling thread. See `loopai._core.checking.Performer`."""
+    """As in the calling thread. See `loopai._core.flow.Performer`."""
 
     def waited(self, flight: Future[Any], seconds: Optional[float]) -> bool:
         """See `Performer`."""

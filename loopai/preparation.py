@@ -17,9 +17,9 @@ from typing_extensions import Self, Unpack
 
 from . import models
 from ._core import operations
-from ._core.checking import Check, InputSchemas, Performer, checked
+from ._core.checking import Check, InputSchemas, checked
 from ._core.first_executions import FirstExecutions, FirstTurn, one_first
-from ._core.flow import Policy, Steps, call
+from ._core.flow import Performer, Policy, Steps, call
 from ._core.hooks import CallInfo, Hooks, observed
 from ._core.limits import MOST_CONCURRENCY
 from ._core.missing import LookUps, explained

@@ -6,10 +6,8 @@ What checks a value against a schema is handed in.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -20,7 +18,8 @@ from pydantic_core import from_json
 
 from ..exceptions import LoopaiException, NotFoundException, ValidationException
 from ..models import BatchExecuteResponse, BatchExecuteResult, Task
-from .flow import Given, Policy, Steps, Wanted
+from .flights import Flights
+from .flow import Given, Performer, Policy, Steps, Wanted
 from .operations import BatchParts, Operation, get_task
 
 T = TypeVar("T")
@@ -52,16 +51,6 @@ class Check(Protocol):
 
     def work(self, value: Any) -> float:
         """Microseconds that a verdict may take; infinite where that is not known beforehand."""
-
-
-class Performer(Protocol):
-    """How a client waits and works beside its calls: an asynchronous one returns awaitables."""
-
-    def waited(self, flight: Future[Any], seconds: Optional[float]) -> Any:
-        """Wait until `flight` is over, at most `seconds`."""
-
-    def aside(self, work: Callable[[], Any]) -> Any:
-        """Call `work`, which may take a while, and return what it returns."""
 
 
 class InputsRefused(Exception):
@@ -100,8 +89,8 @@ class InputSchemas:
     def __init__(self, make: Callable[[Any], Check]) -> None:
         self._make = make
         self._known: dict[str, _Known] = {}
-        self._flights: dict[str, tuple[int, Future[None]]] = {}
-        self._lock = threading.Lock()
+        self._flights: Flights[None] = Flights()
+        self._lock = threading.RLock()
 
     def check_of(
         self, task_id: str, policy: Policy, fetch: Callable[[Operation[Task]], Steps[Task]], performer: Performer
@@ -110,41 +99,31 @@ class InputSchemas:
 
         Callers wait for the one who fetches it the first time. Later, the older schema is used meanwhile.
         """
+        began = policy.clock()
         while True:
-            with self._lock:
-                known = self._known.get(task_id)
-                if known is not None and policy.clock() < known.until:
-                    return known.check
-                # A forked child has its parent's flights, but not the thread that ends them.
-                process, flight = self._flights.get(task_id, (0, Future()))
-                leads = process != os.getpid()
-                if leads:
-                    flight = Future()
-                    flight.set_running_or_notify_cancel()  # nobody who waits for it can cancel it
-                    self._flights[task_id] = os.getpid(), flight
-            if leads:
-                break
-            if known is not None:
+            known = self._known.get(task_id)
+            if known is not None and policy.clock() < known.until:
                 return known.check
-            given = yield Wanted(partial(performer.waited, flight, policy.deadline or policy.timeout))
-            if isinstance(given, Given) and given.value is False:
+            flight = self._flights.take(task_id)
+            if flight.leads:
+                try:
+                    if self._known.get(task_id) is known:  # nobody landed in between
+                        found = yield from self._fetched(task_id, known, policy, fetch, performer)
+                        self._keep(task_id, found)
+                        return found.check
+                finally:
+                    flight.land(None)
+            elif known is not None:
+                return known.check
+            elif not (yield from flight.waited(policy.deadline or policy.timeout, policy.clock, began, performer)):
                 return None  # its own call says what takes so long
-        found: Optional[_Known] = None
-        try:
-            found = yield from self._fetched(task_id, known, policy, fetch, performer)
-        finally:
-            with self._lock:
-                if found is not None:
-                    self._keep(task_id, found)
-                self._flights.pop(task_id, None)
-            flight.set_result(None)
-        return found.check
 
     def _keep(self, task_id: str, found: _Known) -> None:
-        self._known.pop(task_id, None)
-        while len(self._known) >= MOST_SCHEMAS:
-            del self._known[next(iter(self._known))]
-        self._known[task_id] = found
+        with self._lock:
+            self._known.pop(task_id, None)
+            while len(self._known) >= MOST_SCHEMAS:
+                del self._known[next(iter(self._known))]
+            self._known[task_id] = found
 
     def _fetched(
         self,

@@ -6,13 +6,9 @@ Simultaneous first executions each have the published server make a program, and
 from __future__ import annotations
 
 import copy
-import os
 import threading
-import weakref
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
 from typing import Any, Callable, Optional, TypeVar
 
 from ..exceptions import (
@@ -24,8 +20,8 @@ from ..exceptions import (
     TimeoutException,
     ValidationException,
 )
-from .checking import Performer
-from .flow import Policy, Steps, Wanted
+from .flights import Flight, Flights
+from .flow import Performer, Policy, Steps
 from .missing import active_version
 from .operations import Operation, list_artifacts
 from .texts import shortened
@@ -38,12 +34,6 @@ FIRST_SECONDS = 100.0
 
 MOST_REMEMBERED = 10_000
 """Tasks that one client remembers; a site has tens of them."""
-
-LOOK_AGAIN = 1.0
-"""Seconds after which who waits looks whether the call that went first is still there: an exception of a signal handler
-may come at any step, and leave nobody to say that it is over."""
-
-Settled = Future[Optional[LoopaiException]]
 
 
 class OneItemFirst(Exception):
@@ -60,13 +50,8 @@ class FirstExecutions:
         self._needed = needed
         self._with_program: set[str] = set()
         self._without: set[str] = set()
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
+        self._flights: Flights[Optional[LoopaiException]] = Flights()
         self._lock = threading.RLock()
-        # Weak: a call that goes first holds its own turn.
-        self._under_way: dict[str, weakref.ref[FirstTurn]] = {}
 
     def may_be(self, operation: Operation[Any]) -> bool:
         """Whether the operation may be the first execution of its task."""
@@ -79,29 +64,13 @@ class FirstExecutions:
 
     def turn(self, task_id: str) -> Optional[FirstTurn]:
         """Return the turn to go first, or to wait for who does; `None` where the task has a program."""
-        if self._pid != os.getpid():  # the parent's calls, and whatever lock they held, are not here
-            self._reset()
-        with self._lock:
-            if task_id in self._with_program:
-                return None
-            first = self._first(task_id)
-            if first is not None and not first.settled.done():
-                return FirstTurn(self, task_id, first.settled, leads=False)
-            mine = FirstTurn(self, task_id, Future(), leads=True)
-            # As if it ran: one who no longer waits must not cancel it for the others.
-            mine.settled.set_running_or_notify_cancel()
-            self._under_way[task_id] = weakref.ref(mine)
-            return mine
-
-    def is_under_way(self, task_id: str, settled: Settled) -> bool:
-        """Whether the call that is to settle it is still there."""
-        with self._lock:
-            first = self._first(task_id)
-            return first is not None and first.settled is settled and not settled.done()
-
-    def _first(self, task_id: str) -> Optional[FirstTurn]:
-        found = self._under_way.get(task_id)
-        return None if found is None else found()
+        if task_id in self._with_program:
+            return None
+        turn = FirstTurn(self, task_id, self._flights.take(task_id))
+        if turn.leads and task_id in self._with_program:  # found out in between
+            turn.end()
+            return None
+        return turn
 
     def lacks_program(self, task_id: str) -> bool:
         """Whether the task is known to have no program."""
@@ -122,30 +91,17 @@ class FirstExecutions:
             self._with_program.add(task_id)
             self._without.discard(task_id)
 
-    def let_go(self, task_id: str, settled: Settled, error: Optional[LoopaiException]) -> None:
-        """Let those who wait continue, or raise `error`."""
-        with self._lock:
-            if not settled.done():
-                settled.set_result(error)
-            first = self._first(task_id)
-            if first is not None and first.settled is settled:
-                del self._under_way[task_id]
-
 
 class FirstTurn:
-    """A call's place at the first execution of a task: it goes first (`leads`), or waits for `settled`."""
+    """A call's place at the first execution of a task: it goes first (`leads`), or waits for the one that does."""
 
-    def __init__(self, firsts: FirstExecutions, task_id: str, settled: Settled, *, leads: bool) -> None:
-        self.leads = leads
-        self.settled = settled
+    def __init__(self, firsts: FirstExecutions, task_id: str, flight: Flight[Optional[LoopaiException]]) -> None:
+        self.leads = flight.leads
+        self.flight = flight
         self.is_over = False
+        self.error: Optional[LoopaiException] = None
         self._firsts = firsts
         self._task_id = task_id
-        self.error: Optional[LoopaiException] = None
-
-    def is_waited_for(self) -> bool:
-        """Whether the call that goes first is still under way."""
-        return self._firsts.is_under_way(self._task_id, self.settled)
 
     def has_program(self) -> None:
         """The task has a program: whoever waits continues."""
@@ -173,7 +129,7 @@ class FirstTurn:
     def end(self) -> None:
         """Let go whoever waits: with the error, to continue, or for one of them to go first."""
         if not self.is_over:
-            self._firsts.let_go(self._task_id, self.settled, self.error)
+            self.flight.land(self.error)
             self.is_over = True
 
 
@@ -229,17 +185,12 @@ def _waited(
     began: float,
     performer: Performer,
 ) -> Steps[None]:
-    while turn.is_waited_for():
-        left = LOOK_AGAIN
-        if policy.deadline is not None:
-            left = min(left, policy.deadline - (policy.clock() - began))
-        if left <= 0:
-            raise TimeoutException(
-                f"{operation.name}: not done within the deadline of {policy.deadline:g} s: another call of this client "
-                "has the task's first program made"
-            )
-        yield Wanted(partial(performer.waited, turn.settled, left))
-    error = turn.settled.result() if turn.settled.done() else None
+    if not (yield from turn.flight.waited(policy.deadline, policy.clock, began, performer)):
+        raise TimeoutException(
+            f"{operation.name}: not done within the deadline of {policy.deadline:g} s: another call of this client "
+            "has the task's first program made"
+        )
+    error = turn.flight.settled.result() if turn.flight.settled.done() else None
     if error is not None:
         # What each adds to its traceback is its own.
         raise copy.copy(error) from error.__cause__

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Callable, Generic, NoReturn, Optional, TypeVar, Union
+from typing import Any, Callable, Generic, NoReturn, Optional, Protocol, TypeVar, Union
 from urllib.parse import urljoin, urlsplit
 
 from pydantic import ValidationError
@@ -56,6 +57,16 @@ class Wanted:
     """What the driver calls, and waits for where it can be awaited; the flow continues with the result."""
 
     source: Callable[[], Any] = field(repr=False)
+
+
+class Performer(Protocol):
+    """How a client waits and works beside its calls: an asynchronous one returns awaitables."""
+
+    def waited(self, flight: Future[Any], seconds: Optional[float]) -> Any:
+        """Wait until `flight` is over, at most `seconds`, and return whether it is."""
+
+    def aside(self, work: Callable[[], Any]) -> Any:
+        """Call `work`, which may take a while, and return what it returns."""
 
 
 @dataclass(frozen=True)

@@ -476,11 +476,12 @@ def test_the_older_schema_is_used_while_it_is_fetched_again(checks: Checks, cloc
     assert checks() is first
 
 
-def test_one_who_has_waited_long_enough_goes_unchecked(checks: Checks) -> None:
+def test_one_who_has_waited_long_enough_goes_unchecked(checks: Checks, clock: Clock) -> None:
     """The time that an attempt may take is the most."""
     leader, follower = checks.steps(), checks.steps()
     next(leader)
     next(follower)
+    clock.now += checks.policy.timeout
     with pytest.raises(StopIteration) as done:
         follower.send(Given(False))
     assert done.value.value is None
@@ -488,9 +489,19 @@ def test_one_who_has_waited_long_enough_goes_unchecked(checks: Checks) -> None:
 
 def test_a_forked_child_does_not_wait_for_its_parent(checks: Checks) -> None:
     """The thread that would end the wait is not there."""
-    next(checks.steps())
-    checks.schemas._flights[TASK] = (0, Future())
-    assert isinstance(next(checks.steps()), Request)
+    leader, follower = checks.steps(), checks.steps()
+    assert isinstance(next(leader), Request)
+    checks.schemas._flights._pid = 0
+    assert isinstance(next(follower), Request)
+
+
+def test_nobody_waits_for_one_that_is_gone_without_a_word(checks: Checks) -> None:
+    """A signal handler's exception may come before the first step that would be undone."""
+    lost = checks.schemas._flights.take(TASK)
+    follower = checks.steps()
+    assert isinstance(next(follower), Wanted)
+    del lost
+    assert isinstance(follower.send(Given(False)), Request)
 
 
 @pytest.mark.parametrize(("value", "aside"), [("short", False), ("slow", True), ("x" * QUICK_BYTES, True)])
