@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
+
+# Where the tests run in the background of a script, Ctrl-C is ignored, and whatever they start would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart() -> None:

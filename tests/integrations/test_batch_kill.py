@@ -93,7 +93,9 @@ def _rows(output: Path) -> list[dict[str, Any]]:
     return [{**row, "loopai_output": json.loads(row["loopai_output"])} for row in rows]
 
 
-@pytest.mark.parametrize("name", ["out.jsonl", "out.csv", "out.xlsx"])
+@pytest.mark.parametrize(
+    "name", ["out.jsonl", *(pytest.param(f"out.{end}", marks=pytest.mark.slow) for end in ("csv", "xlsx"))]
+)
 def test_killed_twice_and_resumed(server: tuple[str, str], tmp_path: Path, name: str) -> None:
     """The two kills fall anywhere; columns of the output's members are those of an unbroken run."""
     _kills(server, tmp_path, 2_000, 2, tmp_path / name)
@@ -135,6 +137,7 @@ def test_a_full_disk_ends_with_a_clear_error_and_resumes_with_room(server: tuple
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_closed_output_pipe_ends_with_a_clear_error_and_can_be_resumed(
     server: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from loopai import LoopaiClient
     sys.version_info < (3, 10),
     reason="anyio's last release for Python 3.9 loses a connection when it is cancelled in the moment it is made",
 )
-@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.slow)])
 async def test_cancelled_calls_leave_nothing_in_flight_and_no_socket(
     make_server: Any, transport_name: str, task: str, body_of: Any, sockets: Callable[[], int], rounds: int
 ) -> None:
@@ -47,7 +47,8 @@ async def test_cancelled_calls_leave_nothing_in_flight_and_no_socket(
                 turn for turn in range(1000) if not isinstance(results[turn], asyncio.CancelledError)
             ]
             assert pool.in_flight == 0
-            assert sockets() <= before + 50
+            # pyreqwest closes in a thread of its own what a cancelled call had open.
+            server.wait_until(lambda: sockets() <= before + 50)
             # Every place is free: as many calls as there are connections are under way at once.
             again = await asyncio.gather(*(client.execute(task, turn) for turn in range(50)))
             assert [each.output for each in again] == list(range(50))

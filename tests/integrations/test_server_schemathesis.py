@@ -41,7 +41,7 @@ def name_task(values: Any, task_id: str) -> None:
 
 
 @schema.parametrize()
-@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("known", [True, pytest.param(False, marks=pytest.mark.slow)])
 @settings(
     max_examples=20,
     deadline=None,

@@ -11,7 +11,8 @@ import pytest
 
 from .sites import copy_of, judge, site
 
-KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow), pytest.param("mariadb", marks=pytest.mark.slow)]
+KINDS = ["sqlite", "postgresql", "mariadb"]
+pytestmark = pytest.mark.slow
 SCRIPT = """
 from django.contrib.auth.models import User
 from django.core.management import call_command

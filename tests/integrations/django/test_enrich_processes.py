@@ -15,11 +15,8 @@ import pytest
 from .sites import Site, judge, site
 from .test_batch_kills import rows_sent
 
-KINDS = [
-    "sqlite",
-    pytest.param("postgresql", marks=pytest.mark.slow),
-    pytest.param("mariadb", marks=pytest.mark.slow),
-]
+KINDS = ["sqlite", "postgresql", "mariadb"]
+pytestmark = pytest.mark.slow
 PROCESSES, SAVES, ROWS = 20, 20, 15
 
 SAVER = f"""
@@ -53,8 +50,7 @@ def wrong(made: Site) -> list[Any]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("engine", ["inline", None])
 def test_twenty_processes_save_and_carry_out_at_once(
     kind: str, engine: Any, make_server: Callable[..., Any], tmp_path: Path

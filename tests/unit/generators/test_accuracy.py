@@ -28,7 +28,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 from loopai.generators import Candidate, CannotLearn, Refusal, TaskDescription, generate  # noqa: E402
 from loopai.programs.stateless import is_stateless  # noqa: E402
 
-DATA = Path(__file__).parents[2] / "example_projects" / "data"
+DATA = Path(__file__).parents[3] / "example_projects" / "data"
 
 Run = Callable[[Candidate, Sequence[Any]], list[Any]]
 

@@ -49,6 +49,8 @@ def processes():
     return [child.pid for child in psutil.Process().children(recursive=True)]
 """
 
+WAYS_TO_END = [pytest.param(end, marks=pytest.mark.slow) for end in ("", "os._exit(0)", "pool.close()")]
+
 
 def run(script: str, leave: str = "os._exit") -> subprocess.CompletedProcess[str]:
     source = START.replace("LEAVE", leave) + textwrap.dedent(script)
@@ -148,7 +150,7 @@ while len(processes()) < 2:
 """
 
 
-@pytest.mark.parametrize("end", ["", "sys.exit(0)", "os._exit(0)", "pool.close()", "os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize("end", ["sys.exit(0)", "os.kill(os.getpid(), 9)", *WAYS_TO_END])
 @pytest.mark.parametrize("busy", [False, True])
 def test_no_process_outlives_its_parent(end: str, busy: bool) -> None:
     """However the parent ends, closed or not and without a word, and though a program loops in one of them."""

@@ -44,6 +44,8 @@ def use(number):
     assert [each.output for each in pool.run_many(program, list(range(50)))] == [[n, n] for n in range(50)]
 """
 
+WAYS_TO_END = [pytest.param(end, marks=pytest.mark.slow) for end in ("", "os._exit(0)", "pool.close()")]
+
 
 def run(script: str, leave: str = "os._exit") -> subprocess.CompletedProcess[str]:
     source = START.replace("LEAVE", leave) + textwrap.dedent(script)
@@ -133,7 +135,7 @@ def test_a_grandchild_works_too() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("[0, 0]\n", "", 0)
 
 
-@pytest.mark.parametrize("end", ["", "sys.exit(0)", "os._exit(0)", "pool.close()", "os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize("end", ["sys.exit(0)", "os.kill(os.getpid(), 9)", *WAYS_TO_END])
 def test_no_worker_outlives_the_process(end: str) -> None:
     """However it ends, closed or not, and without a word."""
     script = f"""
