@@ -19,14 +19,16 @@ Key = tuple[str, "int | None", "int | None"]
 
 MOST_GROUPS = 8
 """Groups of one program at a time where it takes long, so that each runs by itself."""
-MOST_GROUPS_OF_QUICK = 2
-"""Where it does not: the fewer threads, the less they wait for each other."""
+GROUPED_AT_ONCE = 16
+"""Executions that all groups of one program hold together: where one group holds as many, it is alone, and its thread
+waits for no other."""
 
 
 class _Lane:
     def __init__(self) -> None:
         self.waiting: deque[tuple[Single, asyncio.Future[Execution]]] = deque()
         self.draining: set[asyncio.Task[None]] = set()
+        self.most_groups = MOST_GROUPS
 
 
 class Combiner:
@@ -49,21 +51,33 @@ class Combiner:
     async def execute(self, task_id: str, version: int | None, timeout_ms: int | None, single: Single) -> Execution:
         """Run one input. Raises what `Service.execute` raises."""
         key = (task_id, version, timeout_ms)
-        lane = self._lanes.setdefault(key, _Lane())
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane()
+            self._size(key, lane)
         future: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
         lane.waiting.append((single, future))
-        quick = self._service.group_size(task_id, version) > 1
-        if len(lane.draining) < (MOST_GROUPS_OF_QUICK if quick else MOST_GROUPS):
+        if len(lane.draining) < lane.most_groups:
             task = asyncio.create_task(self._drain(key, lane))
             lane.draining.add(task)
             task.add_done_callback(lane.draining.discard)
         return await future
 
+    def _size(self, key: Key, lane: _Lane) -> int:
+        """How many executions make a group now; how many groups there may be follows."""
+        size = self._service.group_size(*key[:2])
+        lane.most_groups = max(1, min(MOST_GROUPS, GROUPED_AT_ONCE // size))
+        return size
+
     async def _drain(self, key: Key, lane: _Lane) -> None:
-        task_id, version, _ = key
         while lane.waiting:
-            async with self._turn(task_id):
-                size = self._service.group_size(task_id, version)
+            async with self._turn(key[0]):
+                size = self._size(key, lane)
+                # Requests that are here already join, as a thread and a transaction cost more than one of them.
+                waited_for = 0
+                while waited_for < len(lane.waiting) < size:
+                    waited_for = len(lane.waiting)
+                    await asyncio.sleep(0)
                 group: list[tuple[Single, asyncio.Future[Execution]]] = []
                 while lane.waiting and len(group) < size:
                     single, future = lane.waiting.popleft()

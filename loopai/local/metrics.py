@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -12,10 +14,15 @@ from prometheus_client.registry import Collector
 from .records import Execution
 from .store import Store
 
+M = TypeVar("M", Counter, Gauge, Histogram)
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 RUN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 60)
 """Bounds of the histograms: programs take from half a millisecond to the longest timeout, a minute."""
+
+MOST_SERIES = 1000
+"""Series of one metric whose labels are not looked up anew for each call: that took longer than counting."""
 
 SAMPLING = "random"
 """The one sampling strategy there is: a uniform draw against the task's rate."""
@@ -26,37 +33,45 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._executions = Counter(
-            "loopai_program_executions_total", "Executions.", ["task_id", "status"], registry=self._registry
+        self._executions = _series(
+            Counter("loopai_program_executions_total", "Executions.", ["task_id", "status"], registry=self._registry)
         )
-        self._durations = Histogram(
-            "loopai_program_execution_duration_seconds",
-            "Time of an execution.",
-            ["task_id"],
-            registry=self._registry,
-            buckets=RUN_SECONDS,
+        self._durations = _series(
+            Histogram(
+                "loopai_program_execution_duration_seconds",
+                "Time of an execution.",
+                ["task_id"],
+                registry=self._registry,
+                buckets=RUN_SECONDS,
+            )
         )
-        self._decisions = Counter(
-            "loopai_sampling_decisions_total",
-            "Decisions whether an execution is looked at later.",
-            ["task_id", "strategy", "sampled"],
-            registry=self._registry,
+        self._decisions = _series(
+            Counter(
+                "loopai_sampling_decisions_total",
+                "Decisions whether an execution is looked at later.",
+                ["task_id", "strategy", "sampled"],
+                registry=self._registry,
+            )
         )
-        self._rates = Gauge(
-            "loopai_sampling_rate", "Share that is sampled.", ["task_id", "strategy"], registry=self._registry
+        self._rates = _series(
+            Gauge("loopai_sampling_rate", "Share that is sampled.", ["task_id", "strategy"], registry=self._registry)
         )
-        self._requests = Counter(
-            "http_requests_received_total",
-            "Requests answered.",
-            ["code", "method", "endpoint"],
-            registry=self._registry,
+        self._requests = _series(
+            Counter(
+                "http_requests_received_total",
+                "Requests answered.",
+                ["code", "method", "endpoint"],
+                registry=self._registry,
+            )
         )
-        self._request_durations = Histogram(
-            "http_request_duration_seconds",
-            "Time to answer a request.",
-            ["method", "endpoint"],
-            registry=self._registry,
-            buckets=RUN_SECONDS,
+        self._request_durations = _series(
+            Histogram(
+                "http_request_duration_seconds",
+                "Time to answer a request.",
+                ["method", "endpoint"],
+                registry=self._registry,
+                buckets=RUN_SECONDS,
+            )
         )
         self.in_progress = Gauge("http_requests_in_progress", "Requests being answered.", registry=self._registry)
 
@@ -66,19 +81,24 @@ class Metrics:
 
     def executed(self, execution: Execution, sampling_rate: float) -> None:
         """Count one execution."""
-        self._executions.labels(execution.task_id, execution.status).inc()
-        self._durations.labels(execution.task_id).observe(execution.latency_ms / 1000)
-        self._decisions.labels(execution.task_id, SAMPLING, "true" if execution.sampled else "false").inc()
-        self._rates.labels(execution.task_id, SAMPLING).set(sampling_rate)
+        self._executions(execution.task_id, execution.status).inc()
+        self._durations(execution.task_id).observe(execution.latency_ms / 1000)
+        self._decisions(execution.task_id, SAMPLING, "true" if execution.sampled else "false").inc()
+        self._rates(execution.task_id, SAMPLING).set(sampling_rate)
 
     def answered(self, status: int, method: str, endpoint: str, seconds: float) -> None:
         """Count one request; `endpoint` is the route's template, so that ids make no series of their own."""
-        self._requests.labels(str(status), method, endpoint).inc()
-        self._request_durations.labels(method, endpoint).observe(seconds)
+        self._requests(str(status), method, endpoint).inc()
+        self._request_durations(method, endpoint).observe(seconds)
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def _series(metric: M) -> Callable[..., M]:
+    """A metric's series by its labels' values."""
+    return lru_cache(MOST_SERIES)(metric.labels)
 
 
 class _Held(Collector):

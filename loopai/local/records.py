@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
+from .._core.randomness import private_random
 from . import timestamps
 
 
 def new_id() -> str:
     """A fresh GUID as the wire writes it."""
-    return str(uuid4())
+    return str(UUID(int=private_random.getrandbits(128), version=4))
 
 
 def number(value: float) -> float | int:
