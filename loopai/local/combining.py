@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 
 from .records import Execution
@@ -23,12 +23,16 @@ GROUPED_AT_ONCE = 16
 """Executions that all groups of one program hold together: where one group holds as many, it is alone, and its thread
 waits for no other."""
 
+OVERDUE_SECONDS = 0.05
+"""How long a group may take before another runs beside it."""
+
 
 class _Lane:
     def __init__(self) -> None:
         self.waiting: deque[tuple[Single, asyncio.Future[Execution]]] = deque()
         self.draining: set[asyncio.Task[None]] = set()
         self.most_groups = MOST_GROUPS
+        self.overdue = 0
 
 
 class Combiner:
@@ -57,11 +61,32 @@ class Combiner:
             self._size(key, lane)
         future: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
         lane.waiting.append((single, future))
-        if len(lane.draining) < lane.most_groups:
+        self._start(key, lane)
+        return await future
+
+    def _start(self, key: Key, lane: _Lane) -> None:
+        if len(lane.draining) < min(MOST_GROUPS, lane.most_groups + lane.overdue):
             task = asyncio.create_task(self._drain(key, lane))
             lane.draining.add(task)
             task.add_done_callback(lane.draining.discard)
-        return await future
+
+    @contextmanager
+    def _relieved(self, key: Key, lane: _Lane) -> Iterator[None]:
+        """Let another group run beside one that takes long, as an input may that the program loops on."""
+        is_overdue = False
+
+        def relieve() -> None:
+            nonlocal is_overdue
+            is_overdue = True
+            lane.overdue += 1
+            self._start(key, lane)
+
+        timer = asyncio.get_running_loop().call_later(OVERDUE_SECONDS, relieve)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            lane.overdue -= is_overdue
 
     def _size(self, key: Key, lane: _Lane) -> int:
         """How many executions make a group now; how many groups there may be follows."""
@@ -85,7 +110,8 @@ class Combiner:
                     if not future.done():
                         group.append((single, future))
                 if group:
-                    await self._run_group(key, group)
+                    with self._relieved(key, lane):
+                        await self._run_group(key, group)
         if self._lanes.get(key) is lane:
             del self._lanes[key]
 

@@ -398,6 +398,29 @@ async def test_executions_that_arrive_together_keep_apart(tmp_path: Path) -> Non
             assert len({found["execution_id"] for found in recorded}) == len(recorded)
 
 
+async def test_an_input_that_loops_does_not_hold_up_the_others(http: httpx.AsyncClient) -> None:
+    """Quick programs run in one group at a time; another begins beside a group that takes long."""
+    body = {"name": "loop", "description": "d", "input_schema": {}, "output_schema": {}}
+    task_id = (await http.post("/api/v1/tasks", json=body)).json()["id"]
+    code = "def main(input):\n    while input < 0:\n        pass\n    return input\n"
+    await http.post(f"/api/v1/tasks/{task_id}/artifacts", json={"code": code})
+
+    async def run(value: int) -> Any:
+        request = {"task_id": task_id, "input": value, "timeout_ms": 3000}
+        return (await http.post(f"/api/v1/tasks/{task_id}/execute", json=request)).json()
+
+    for value in range(3):
+        await run(value)  # from the first few on it is known how long the program takes
+    looping = asyncio.create_task(run(-1))
+    for _ in range(100):
+        await asyncio.sleep(0)  # until it runs, and no other joins its group
+    done = asyncio.gather(*map(run, range(20)))
+    await asyncio.wait({looping, done}, return_when=asyncio.FIRST_COMPLETED)
+    assert not looping.done()
+    assert [reply["output"] for reply in await done] == list(range(20))
+    assert (await looping)["status"] == "error"
+
+
 async def test_an_output_that_nests_too_deep_is_its_own_rows_error(http: httpx.AsyncClient) -> None:
     """Alone, and in a batch beside others; what is recorded can be read again."""
     code = "def main(n):\n    out = n\n    for _ in range(n):\n        out = [out]\n    return out\n"
