@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Optional
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -54,7 +55,8 @@ def open_run(
     `RunInProgressError` where somebody else carries it out.
     """
     plan = resolved.plan
-    earlier: Optional[BatchRun] = BatchRun.objects.db_manager(database).latest_of(plan.fingerprint)
+    runs = BatchRun.objects.db_manager(database)
+    earlier: Optional[BatchRun] = resolved.rows.database.attempt(lambda: runs.latest_of(plan.fingerprint))
     if earlier is not None and (mode in {RESUME, RETRY_FAILED} or earlier.state != BatchRun.State.FINISHED):
         wait_until_free(earlier, say)  # it may finish meanwhile
     goes_on = mode in {RESUME, RETRY_FAILED}
@@ -119,8 +121,8 @@ def _refuse_another(plan: Plan) -> None:
     """
     mine = plan.kept()
     for database in (plan.database, *(name for name in connections if name != plan.database)):
-        # One that has no such table, or that a test may not use, has no run.
-        with suppress(DatabaseError, AssertionError):
+        # One that has no such table, that a test may not use, or that is none (`"default": {}`), has no run.
+        with suppress(DatabaseError, AssertionError, ImproperlyConfigured):
             for run in BatchRun.objects.using(database).filter(options__queryset=plan.queryset)[:MOST_COMPARED]:
                 theirs = run.options
                 if theirs.get("database") != database or any(
@@ -204,9 +206,17 @@ def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, comma
         upper_key=upper,
         total=total,
     )
-    with transaction.atomic(using=database):  # nobody sees it pending
-        run.save(using=database)
-        run.acquire(owner, timezone.now(), LEASE_SECONDS)
+
+    def save() -> BatchRun:
+        with transaction.atomic(using=database):  # nobody sees it pending
+            run.pk = None
+            run.save(using=database, force_insert=True)
+            run.acquire(owner, timezone.now(), LEASE_SECONDS)
+        return run
+
+    newest = BatchRun.objects.using(database).order_by("-pk").values_list("pk", flat=True).first() or 0
+    mine = BatchRun.objects.using(database).filter(pk__gt=newest, fingerprint=plan.fingerprint, owner=owner)
+    run = rows.database.attempt(save, mine.first)
     others = BatchRun.objects.using(database).filter(fingerprint=plan.fingerprint, pk__lt=run.pk)
     at_work = [other for other in others.filter(state=BatchRun.State.RUNNING) if other.is_live()]
     if at_work:
