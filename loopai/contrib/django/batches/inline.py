@@ -92,7 +92,7 @@ def open_inline(resolved: ResolvedPlan, mode: str, say: Say, command: Sequence[s
     run = open_run(resolved, mode, INLINE, owner_name(), say, database=database, command=list(command))
     if run is not None:
         # Of another engine; what remains is told by the run itself.
-        BatchPart.objects.using(run.database).filter(run_id=run.pk).delete()
+        resolved.rows.database.attempt(BatchPart.objects.using(run.database).filter(run_id=run.pk).delete)
     return run
 
 

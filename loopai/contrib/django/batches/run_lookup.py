@@ -85,7 +85,8 @@ def _resume(
         raise ConfigurationError(
             f"run {run.pk} compared its rows with {was}, this command with {plan.expect}: give the same --expect"
         )
-    if not _ask(run, resolved, mode, say):
+    database = resolved.rows.database
+    if not database.attempt(lambda: _ask(run, resolved, mode, say)):
         return None
     versions = list(run.options.get("versions") or ())
     if plan.active_version is not None and versions[-1:] != [plan.active_version]:
@@ -96,8 +97,8 @@ def _resume(
             )
         versions.append(plan.active_version)
     changed = {"options": {**plan.kept(), "versions": versions}, "engine": engine, "command": command}
-    run.row().filter(state=BatchRun.State.PENDING).update(**changed)
-    if not run.acquire(owner, timezone.now(), LEASE_SECONDS):
+    database.attempt(lambda: run.row().filter(state=BatchRun.State.PENDING).update(**changed))
+    if not database.attempt(lambda: run.acquire(owner, timezone.now(), LEASE_SECONDS)):
         raise RunInProgressError(
             "run {number} was taken by another runner at this moment: see it in the admin", number=run.pk
         )
@@ -214,11 +215,11 @@ def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, comma
             run.acquire(owner, timezone.now(), LEASE_SECONDS)
         return run
 
-    newest = BatchRun.objects.using(database).order_by("-pk").values_list("pk", flat=True).first() or 0
-    mine = BatchRun.objects.using(database).filter(pk__gt=newest, fingerprint=plan.fingerprint, owner=owner)
-    run = rows.database.attempt(save, mine.first)
-    others = BatchRun.objects.using(database).filter(fingerprint=plan.fingerprint, pk__lt=run.pk)
-    at_work = [other for other in others.filter(state=BatchRun.State.RUNNING) if other.is_live()]
+    runs, attempt = BatchRun.objects.using(database), rows.database.attempt
+    newest = attempt(runs.order_by("-pk").values_list("pk", flat=True).first) or 0
+    run = attempt(save, runs.filter(pk__gt=newest, fingerprint=plan.fingerprint, owner=owner).first)
+    others = runs.filter(fingerprint=plan.fingerprint, pk__lt=run.pk, state=BatchRun.State.RUNNING)
+    at_work = [other for other in attempt(lambda: list(others.all())) if other.is_live()]
     if at_work:
         # Two commands at one moment: the first to be made stays.
         run.delete(using=database)
