@@ -630,7 +630,7 @@ def test_no_router_is_asked(
     loopai_fake: FakeLoopai, engine: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not by a run, its repetition, its parts, failures or foreign keys."""
-    monkeypatch.setattr(pytest.importorskip("celery").current_app.conf, "task_always_eager", True)
+    monkeypatch.setitem(pytest.importorskip("celery").current_app.conf, "task_always_eager", True)
     category = Category.objects.create(name="letters")
     Mail.objects.bulk_create(Mail(subject=str(number)) for number in range(6))
     given = [["x" * 20, "ham"], ["ham"]]
