@@ -249,7 +249,9 @@ class BatchRunAdmin(_Page):
         counts = {
             BatchRun._meta.verbose_name_plural: len(runs),
             BatchFailure._meta.verbose_name_plural: sum(failures_of(run).count() for run in runs),
-            BatchPart._meta.verbose_name_plural: sum(run.parts.using(run.database).count() for run in runs),
+            BatchPart._meta.verbose_name_plural: sum(
+                BatchPart.objects.using(run.database).filter(run_id=run.pk).count() for run in runs
+            ),
         }
         needed = set() if self.has_delete_permission(request) else {BatchRun._meta.verbose_name}
         return [str(run) for run in runs], counts, needed, [f"{run} is running" for run in live]

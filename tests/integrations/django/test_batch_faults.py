@@ -334,3 +334,44 @@ def test_what_does_not_pass_is_not_tried_again(error: Exception) -> None:
     with pytest.raises(type(error)):
         Database("default", sleep=lambda _: None).attempt(fail)
     assert tried == [1]
+
+
+class _Told(Exception):
+    """A driver's error with PostgreSQL's code."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(state)
+        self.sqlstate = state
+
+
+def _raised(error: Exception, state: str) -> Exception:
+    error.__cause__ = _Told(state)
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(lambda: _raised(OperationalError("idle"), "57P05"), id="idle session"),
+        pytest.param(lambda: _raised(OperationalError("idle"), "25P03"), id="idle transaction"),
+        pytest.param(lambda: _raised(OperationalError("cancelled"), "57014"), id="statement time-out"),
+        pytest.param(lambda: _raised(OperationalError("pooler"), "08P01"), id="pooler"),
+        pytest.param(lambda: OperationalError(1020, "Record has changed since last read"), id="snapshot of MariaDB"),
+        pytest.param(lambda: OperationalError(3572, "NOWAIT is set"), id="lock that is not waited for"),
+        pytest.param(lambda: OperationalError(1969, "max_statement_time exceeded"), id="time-out of MariaDB"),
+        pytest.param(lambda: OperationalError("database table is locked"), id="SQLite's shared cache"),
+    ],
+)
+@pytest.mark.django_db(transaction=True)
+def test_what_passes_is_tried_again(error: Callable[[], Exception]) -> None:
+    """Time-outs of sessions and statements, and those of locks, whatever they are called."""
+    tried: list[int] = []
+
+    def fail_once() -> str:
+        tried.append(1)
+        if len(tried) == 1:
+            raise error()
+        return "done"
+
+    assert Database("default", sleep=lambda _: None).attempt(fail_once) == "done"
+    assert tried == [1, 1]

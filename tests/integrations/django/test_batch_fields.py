@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection, models
 from django.db.models.functions import Length
 from django.test.utils import isolate_apps
-from inbox.models import Entry, Mail, Message, Prefixed
+from django.utils.timezone import make_aware
+from inbox.models import Colour, Entry, Mail, Message, Odd, Prefixed
 
 from loopai.batch.rows import OK, Outcome, Row
 from loopai.contrib.django.batches.queryset import QuerysetRows
@@ -427,3 +429,226 @@ def test_doubtful_outputs_are_not_saved(loopai_fake: FakeLoopai) -> None:
     assert [entry.share for entry in Entry.everything.order_by("pk")] == [0.95, None]
     failure = BatchRun.objects.get().failures.get()
     assert (failure.code, failure.message) == ("doubtful", 'confidence 0.550: "spam"')
+
+
+ODD = ("--queryset", "inbox.Odd", "--map", "text=text")
+
+
+def odd(count: int = 6, **values: Any) -> None:
+    Odd.objects.bulk_create(Odd(text=str(number), **values) for number in range(count))
+
+
+def execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def reasons() -> dict[str, str]:
+    """Why rows of the newest run failed, by their keys."""
+    run: Any = BatchRun.objects.latest("pk")
+    return {failure.key: failure.message for failure in run.failures.all()}
+
+
+@pytest.mark.parametrize("field", ["secret", "colour"])
+def test_a_value_that_its_field_cannot_read_is_its_rows_error(loopai_fake: FakeLoopai, field: str) -> None:
+    """Whatever the field raises: one that cannot be decrypted ends no run."""
+    odd(secret="x", colour=Colour.RED)
+    pk = Odd.objects.order_by("pk")[2].pk
+    execute(f"UPDATE inbox_odd SET {field} = 'junk' WHERE id = {pk}")
+    loopai_fake.task("spam").returns({"label": "ham"})
+    batch("--queryset", "inbox.Odd", "--map", "text=text", "--map", f"it={field}", "--save-to", "label", code=1)
+    assert reasons().keys() == {str(pk)}
+    assert "cannot be read" in reasons()[str(pk)]
+    assert Odd.objects.filter(label="ham").count() == 5
+
+
+def test_a_value_that_its_field_cannot_write_is_its_rows_error(loopai_fake: FakeLoopai) -> None:
+    """As one that cannot be encrypted."""
+    odd()
+    loopai_fake.task("spam").computes(lambda row: {"secret": "refused" if row["text"] == "3" else "fine"})
+    batch(*ODD, "--save-to", "secret", code=1)
+    assert list(reasons().values()) == ["the field refused the row: no key"]
+    assert Odd.objects.filter(secret="fine").count() == 5
+
+
+class Elsewhere(Exception):
+    """What no value is the cause of."""
+
+
+def test_what_is_raised_once_is_no_rows_error(loopai_fake: FakeLoopai, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a time limit: it ends the run, and no row is blamed."""
+    odd()
+    loopai_fake.task("spam").returns({"secret": "fine"})
+    field, raised = Odd._meta.get_field("secret"), iter([Elsewhere("time is up")])
+
+    def prepare(value: Any) -> Any:
+        for error in raised:
+            raise error
+        return value
+
+    monkeypatch.setattr(field, "get_prep_value", prepare)
+    with pytest.raises(Elsewhere):
+        batch(*ODD, "--save-to", "secret")
+    run: Any = BatchRun.objects.get()
+    assert (run.state, run.errors, "time is up" in run.error) == ("interrupted", 0, True)
+
+
+def test_a_filter_s_value_is_converted_by_its_field(loopai_fake: FakeLoopai) -> None:
+    """By `to_python` of text fields, too; what it does not take is refused."""
+    odd(2, colour=Colour.RED)
+    odd(3, colour=Colour.BLUE)
+    loopai_fake.task("spam").returns({"label": "ham"})
+    batch(*ODD, "--filter", "colour=red", "--save-to", "label")
+    assert BatchRun.objects.latest("pk").ok == 2
+    batch(*ODD, "--filter", "colour__in=red,blue", "--save-to", "label")
+    assert BatchRun.objects.latest("pk").ok == 5
+    assert "colour=green" in batch(*ODD, "--filter", "colour=green", "--save-to", "label", code=2)
+
+
+def test_a_field_is_written_by_its_own_expression(loopai_fake: FakeLoopai) -> None:
+    """As `save()` writes it: what encrypts in the database is not passed over."""
+    odd()
+    loopai_fake.task("spam").returns({"upper": "abc", "label": "ham"})
+    batch(*ODD, "--save-to", "upper", "--save-to", "label")
+    assert set(Odd.objects.values_list("upper", "label")) == {("ABC", "ham")}
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite's columns have no length")
+def test_what_is_too_long_for_its_column_is_not_cut_off(loopai_fake: FakeLoopai) -> None:
+    """Where no validator measures it: PostgreSQL cuts off what is cast to a type with a length."""
+    odd()
+    loopai_fake.task("spam").computes(lambda row: {"long": "abcdefg" if row["text"] == "3" else "abcdef"})
+    batch(*ODD, "--save-to", "long", code=1)
+    assert sorted(Odd.objects.exclude(long=None).values_list("long", flat=True)) == ["abcdefabcdef"] * 5
+
+
+KINDS: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
+    "whole": ([(20.0, Decimal(20)), (1e3, Decimal(1000)), ("7", Decimal(7)), (None, None)], [1.5, True, "x"]),
+    "file": ([("a.txt", "a.txt"), ("", "")], [{"a": 1}, ["a"], 5, True]),
+    "blob": ([("aGVsbG8=", b"hello"), (None, None)], ["hello world!", 5, True, {"a": 1}, ["a"]]),
+    "judged": ([("yes", "yes"), ("", ""), (None, None)], ["maybe", 1, ["yes"]]),
+    "judged_at": ([("2024-01-01T00:00:00Z", datetime(2024, 1, 1, tzinfo=timezone.utc))], ["x", 5]),
+}
+
+
+@pytest.mark.parametrize("field", KINDS)
+def test_more_kinds_of_fields_take_what_is_their_own(loopai_fake: FakeLoopai, field: str) -> None:
+    """No text is made of an object, and what is in no form is checked against its choices."""
+    takes, refuses = KINDS[field]
+    values = [*(value for value, _ in takes), *refuses]
+    odd(len(values))
+    loopai_fake.task("spam").computes(lambda row: {field: values[int(row["text"])]})
+    batch(*ODD, "--save-to", field, code=1)
+    found = {row.text: getattr(row, field) for row in Odd.objects.all()}
+    kept = [found[str(number)] for number in range(len(takes))]
+    assert [bytes(value) if isinstance(value, memoryview) else value for value in kept] == [value for _, value in takes]
+    failed = {Odd.objects.get(pk=key).text: message for key, message in reasons().items()}
+    assert failed.keys() == {str(number) for number in range(len(takes), len(values))}
+    assert all("%(" not in message and "'int'" not in message for message in failed.values())
+
+
+def test_a_time_without_a_zone_is_the_site_s(loopai_fake: FakeLoopai) -> None:
+    """As a form takes it, without a warning."""
+    odd(1)
+    loopai_fake.task("spam").returns({"judged_at": "2024-01-01T10:00:00"})
+    batch(*ODD, "--save-to", "judged_at")
+    assert Odd.objects.get().judged_at == make_aware(datetime(2024, 1, 1, 10))  # noqa: DTZ001  # it has none
+
+
+@pytest.mark.parametrize("path", ["about", "about.text"])
+def test_a_generic_key_is_refused_with_what_it_is_made_of(loopai_fake: FakeLoopai, path: str) -> None:
+    """Its rows are of any model: no column can be read."""
+    odd(1)
+    loopai_fake.task("spam").returns({"label": "ham"})
+    told = batch("--queryset", "inbox.Odd", "--map", f"text={path}", "--save-to", "label", code=2)
+    assert "kind, number" in told
+
+
+def test_a_query_that_the_database_refuses_is_a_wrong_filter(loopai_fake: FakeLoopai) -> None:
+    """Exit code 2, and no word of a run that could be resumed."""
+    odd(2, body="x")
+    loopai_fake.task("spam").returns({"label": "ham"})
+    told = batch(*ODD, "--filter", "body__regex=(", "--save-to", "label", code=2)
+    assert "cannot be selected" in told
+    assert "--resume" not in told
+    assert not BatchRun.objects.exists()
+
+
+def test_values_that_are_large_together_are_written_in_parts(loopai_fake: FakeLoopai) -> None:
+    """MariaDB takes statements of 16 MB by default, and drops the connection of a larger one."""
+    odd(45)
+    loopai_fake.task("spam").computes(lambda row: {"body": row["text"] + "x" * 400_000})
+    batch(*ODD, "--save-to", "body")
+    assert all(body.rstrip("x") == text for text, body in Odd.objects.values_list("text", "body"))
+    assert BatchRun.objects.get().ok == 45
+
+
+TRIGGERS = {
+    "postgresql": [
+        "RAISE EXCEPTION 'no'",
+        "RAISE EXCEPTION 'no' USING ERRCODE = '45000'",
+        "RAISE EXCEPTION 'no' USING ERRCODE = 'U0001'",
+        "PERFORM 1 / 0",
+        "CASE WHEN false THEN NULL; END CASE",
+    ],
+    "mysql": [
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no', MYSQL_ERRNO = 31001",
+        "SET NEW.number = 1 / 0",
+    ],
+    "sqlite": ["SELECT RAISE(ABORT, 'no')", "SELECT RAISE(FAIL, 'no')"],
+}
+
+
+@pytest.fixture
+def trigger() -> Iterator[Callable[[str], None]]:
+    """Makes a trigger that does something where the label is `boom`."""
+    kind = connection.vendor
+
+    def make(action: str) -> None:
+        if kind == "postgresql":
+            execute(
+                f"CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                f"IF NEW.label = 'boom' THEN {action}; END IF; RETURN NEW; END $$"
+            )
+            execute("CREATE TRIGGER boom BEFORE UPDATE ON inbox_odd FOR EACH ROW EXECUTE FUNCTION boom()")
+        elif kind == "mysql":
+            execute(
+                f"CREATE TRIGGER boom BEFORE UPDATE ON inbox_odd FOR EACH ROW BEGIN "
+                f"IF NEW.label = 'boom' THEN {action}; END IF; END"
+            )
+        else:
+            execute(f"CREATE TRIGGER boom BEFORE UPDATE ON inbox_odd WHEN NEW.label = 'boom' BEGIN {action}; END")
+
+    yield make
+    execute(f"DROP TRIGGER boom{' ON inbox_odd' if kind == 'postgresql' else ''}")
+    if kind == "postgresql":
+        execute("DROP FUNCTION boom()")
+
+
+@pytest.mark.parametrize("action", TRIGGERS.get(connection.vendor, []))
+def test_what_a_trigger_raises_is_its_rows_error(loopai_fake: FakeLoopai, trigger: Any, action: str) -> None:
+    """Under whatever code: its neighbours are written."""
+    odd()
+    trigger(action)
+    loopai_fake.task("spam").computes(lambda row: {"label": "boom" if row["text"] == "3" else "ham"})
+    batch(*ODD, "--save-to", "label", code=1)
+    assert Odd.objects.filter(label="ham").count() == 5
+    (told,) = reasons().values()
+    assert told.startswith("the database refused the row: ")
+    assert not told.startswith("the database refused the row: (")
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="an index of PostgreSQL has a largest row")
+def test_what_is_too_large_for_an_index_is_its_rows_error(loopai_fake: FakeLoopai) -> None:
+    """A text of any length is valid, until it is in an index."""
+    odd()
+    execute("CREATE INDEX too_small ON inbox_odd (body)")
+    text = "".join(random.Random(1).choices("0123456789abcdef", k=40_000))
+    loopai_fake.task("spam").computes(lambda row: {"body": text if row["text"] == "3" else "short"})
+    try:
+        batch(*ODD, "--save-to", "body", code=1)
+    finally:
+        execute("DROP INDEX too_small")
+    assert Odd.objects.filter(body="short").count() == 5
+    assert len(reasons()) == 1

@@ -6,13 +6,15 @@ import io
 import json
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
+from itertools import count
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from inbox.models import Category, Letter, Mail, Message, Note, Reminder
 
 from loopai import RunInProgressError
@@ -612,3 +614,68 @@ def test_no_error_names_a_type_of_python(loopai_fake: FakeLoopai, target: str, o
         Mail._meta.get_field("share").null = True
     assert ended.code == 1
     assert not any(name in ended.told for name in ("NoneType", "'int'", "'list'", "'bool'", "argument"))
+
+
+class RaisingRouter:
+    """A router that must not be asked: the run knows its database."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        raise RuntimeError(f"the router was asked for {model.__name__}")
+
+    db_for_write = db_for_read
+
+
+@pytest.mark.parametrize("engine", ["inline", "celery"])
+def test_no_router_is_asked(
+    loopai_fake: FakeLoopai, engine: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by a run, its repetition, its parts, failures or foreign keys."""
+    monkeypatch.setitem(pytest.importorskip("celery").current_app.conf, "task_always_eager", True)
+    category = Category.objects.create(name="letters")
+    Mail.objects.bulk_create(Mail(subject=str(number)) for number in range(6))
+    given = [["x" * 20, "ham"], ["ham"]]
+    loopai_fake.task("spam").computes(
+        lambda mail: {"label": given[0].pop(0) if mail["subject"] == "3" else "ham", "category": category.pk}
+    )
+    settings.DATABASE_ROUTERS = [RaisingRouter()]
+    words = ("--queryset", "inbox.Mail", "--map", "subject=subject", "--save-to", "label", "--save-to", "category")
+    for more, code in (((), 1), (("--retry-failed",), 0), (("--resume",), 0)):
+        with pytest.raises(CommandError) if code else nullcontext():
+            call_command("loopai_batch", "spam", *words, *more, "--engine", engine, progress="none")
+    assert Mail.objects.using("default").filter(label="ham", category_id=category.pk).count() == 6
+
+
+@pytest.mark.slow  # some twenty runs
+@pytest.mark.parametrize("mode", ["--overwrite", "--retry-failed"])
+def test_a_fault_that_passes_at_any_statement_ends_no_run(loopai_fake: FakeLoopai, mode: str) -> None:
+    """Each statement of a run fails once, from its first to its last: all rows are written and counted once."""
+    words = ("--queryset", "inbox.Mail", "--map", "subject=subject", "--save-to", "score", "--chunk-size", "2")
+    place, failed = 0, True
+    while failed:
+        place, failed = place + 1, False
+        Mail.objects.all().delete()
+        BatchRun.objects.all().delete()
+        Mail.objects.bulk_create(Mail(subject=str(number)) for number in range(4))
+        fails = [mode == "--retry-failed"]
+        loopai_fake.task("spam").computes(
+            lambda mail, fails=fails: "none" if fails[0] and mail["subject"] == "2" else int(mail["subject"])
+        )
+        if mode == "--retry-failed":
+            with pytest.raises(CommandError):
+                call_command("loopai_batch", "spam", *words, progress="none")
+        fails[0] = False
+        statements = count(1)
+
+        def fail_once(execute: Any, sql: str, *given: Any, numbers: Any = statements, at: int = place) -> Any:
+            nonlocal failed
+            if next(numbers) == at:
+                failed = True
+                raise OperationalError("database is locked")
+            return execute(sql, *given)
+
+        with connection.execute_wrapper(fail_once):
+            call_command("loopai_batch", "spam", *words, mode, progress="none")
+        assert all(mail.subject == str(mail.score) for mail in Mail.objects.all()), place
+        run = BatchRun.objects.latest("pk")
+        assert (run.state, run.ok, run.errors, run.skipped) == ("finished", 4, 0, 0), place
+    assert place > 10

@@ -6,18 +6,28 @@ every update of a set; fields with `auto_now` are set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from django.db import connections, models
+from django.db import DataError, connections, models
 from django.db.models import Field, Q
+from django.db.models.sql import UpdateQuery
 
 Change = tuple[Any, Sequence[Any]]
 """A primary key and the values of the fields, as Python has them."""
 
 MOST_AT_ONCE = 1000
 """Rows of one statement. What a row costs falls little beyond a hundred, and a CASE looks through all of them."""
+
+
+MOST_BYTES = 1_000_000
+"""Bytes of the values of one statement: servers have a limit, and keep all of it in memory."""
+
+_MODIFIER = re.compile(r"\s*\([^()]*\)")
+_UNLIMITED = {"char": "bpchar", "character": "bpchar", "bit": "varbit"}
+"""PostgreSQL's types that have a length of 1 without one, and those without any."""
 
 
 def empty(field: Any) -> Q:
@@ -40,10 +50,46 @@ def update(using: str, model: type[models.Model], fields: Sequence[Any], changes
     most = MOST_AT_ONCE
     if connection.features.max_query_params:
         most = min(most, (connection.features.max_query_params - 10) // (1 + 2 * len(fields)))
-    for start in range(0, len(changes), most):
-        part = changes[start : start + most]
+    for part in _parts(connection, changes, most):
         found += min(_update(connection, table, part, guarded) for table in tables)
     return found
+
+
+def _parts(connection: Any, changes: Sequence[Change], most: int) -> Iterator[Sequence[Change]]:
+    """The changes in parts of `most` rows and `MOST_BYTES` at most. Raises `DataError` for a row of too many bytes."""
+    start = size = 0
+    for place, (_, values) in enumerate(changes):
+        added = sum(map(_bytes, values))
+        if added > MOST_BYTES:
+            _refuse_too_large(connection, added)
+        if place > start and (place - start == most or size + added > MOST_BYTES):
+            yield changes[start:place]
+            start, size = place, 0
+        size += added
+    if start < len(changes):
+        yield changes[start:]
+
+
+def _bytes(value: Any) -> int:
+    """About how many bytes of a statement the value is."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+    if isinstance(value, dict):
+        return sum(_bytes(name) + _bytes(item) for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return sum(map(_bytes, value))
+    return len(value) if isinstance(value, (bytes, memoryview)) else 8
+
+
+def _refuse_too_large(connection: Any, size: int) -> None:
+    """MySQL drops a connection that sends it more than it takes, and with it the whole chunk."""
+    if connection.vendor != "mysql":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        (limit,) = cursor.fetchone()
+    if size > limit:
+        raise DataError(f"its values are {size:,} bytes, more than the server's max_allowed_packet of {limit:,}")
 
 
 class _Table:
@@ -76,23 +122,28 @@ def _update(connection: Any, table: _Table, changes: Sequence[Change], guarded: 
     stamps = [(field, field.get_db_prep_save(field.pre_save(SimpleNamespace(), False), connection))
               for field in table.stamps]  # fmt: skip
     key = f"{quote(table.model._meta.db_table)}.{quote(table.key.column)}"
-    unnested = connection.vendor == "postgresql" and not any(_is_array(field, connection) for _, field in table.columns)
+    placeholders = _Placeholders(connection, table.model)
+    unnested = connection.vendor == "postgresql" and not any(
+        _is_array(field, connection) or not placeholders.are_plain(field, column)
+        for (_, field), column in zip(table.columns, values)
+    )
     sets: list[str] = []
     params: list[Any] = []
     for place, (_, field) in enumerate(table.columns):
         if unnested:
             sets.append(f"{quote(field.column)} = given.v{place}")
         else:
-            # Without a type PostgreSQL takes parameters for texts.
-            typed = f"::{field.rel_db_type(connection)}" if connection.vendor == "postgresql" else ""
-            cases = f" WHEN %s THEN %s{typed}" * len(changes)
+            cases = ""
+            for item, value in zip(keys, values[place]):
+                sql, given = placeholders.of(field, value)
+                cases += f" WHEN %s THEN {sql}"
+                params += [item, *given]
             sets.append(f"{quote(field.column)} = CASE {key}{cases} END")
-            params += [item for pair in zip(keys, values[place]) for item in pair]
     sets += [f"{quote(field.column)} = %s" for field, _ in stamps]
     params += [value for _, value in stamps]
     if unnested:
         typed_fields = [table.key, *(field for _, field in table.columns)]
-        arrays = ", ".join(f"%s::{field.rel_db_type(connection)}[]" for field in typed_fields)
+        arrays = ", ".join(f"%s::{_cast(field, connection)}[]" for field in typed_fields)
         names = ", ".join(["key", *(f"v{place}" for place in range(len(values)))])
         source = f" FROM unnest({arrays}) AS given ({names}) WHERE {key} = given.key"
         params += [keys, *values]
@@ -105,6 +156,39 @@ def _update(connection: Any, table: _Table, changes: Sequence[Change], guarded: 
         cursor.execute(statement, params)
         count: int = cursor.rowcount
     return count
+
+
+class _Placeholders:
+    """What stands for a value in SQL: a field may have an expression of its own, such as one that encrypts it."""
+
+    def __init__(self, connection: Any, model: type[models.Model]) -> None:
+        self._connection = connection
+        self._compiler = UpdateQuery(model).get_compiler(connection=connection)
+
+    def of(self, field: Any, value: Any) -> tuple[str, Sequence[Any]]:
+        """The SQL, and its parameters."""
+        own = getattr(field, "get_placeholder_sql", None)
+        if own is not None:
+            sql, params = own(value, self._compiler, self._connection)
+            return sql, params
+        before = getattr(field, "get_placeholder", None)  # as it was before Django 6.1
+        if before is not None:
+            return before(value, self._compiler, self._connection), (value,)
+        # Without a type PostgreSQL takes parameters for texts.
+        typed = f"::{_cast(field, self._connection)}" if self._connection.vendor == "postgresql" else ""
+        return f"%s{typed}", (value,)
+
+    def are_plain(self, field: Any, values: Sequence[Any]) -> bool:
+        """Whether the field has no expression of its own for these values."""
+        if not hasattr(field, "get_placeholder_sql") and not hasattr(field, "get_placeholder"):
+            return True
+        return all(self.of(field, value)[0] in {"%s", "%b"} for value in values)
+
+
+def _cast(field: Any, connection: Any) -> str:
+    """PostgreSQL's type of a field without its length: a cast to one with a length cuts off what is too long."""
+    name = _MODIFIER.sub("", str(field.rel_db_type(connection)))
+    return _UNLIMITED.get(name.lower(), name)
 
 
 def _empty_sql(field: Any, table: _Table, quote: Any) -> str:

@@ -72,7 +72,7 @@ class RunCommand(BatchCommand):
 
     def dry_run(self, plan: Plan, rows: QuerysetRows) -> int:
         """Say what a run would do, and send and write nothing."""
-        total = rows.queryset.count()
+        total = rows.count(rows.queryset)
         total = total if plan.limit is None else min(total, plan.limit)
         self.plan(plan.task, plan.source, total, plan.chunk_size, plan.max_in_flight)
         for text in plan.save_to:
@@ -200,7 +200,7 @@ class RunCommand(BatchCommand):
             Scheduler(plan),
             Statistics(time.monotonic(), Expectation(options.expect) if options.expect else None),
             checkpoint=ledger,
-            prescan=Prescan(queryset.count(), []),
+            prescan=Prescan(rows.count(queryset), []),
             watchers=self.watchers(),
             facts={"name": plan.task, **facts},
         )

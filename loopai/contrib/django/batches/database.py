@@ -11,12 +11,14 @@ from django.db import (
     DataError,
     IntegrityError,
     InterfaceError,
+    NotSupportedError,
     OperationalError,
     ProgrammingError,
     connections,
 )
 
 from ...._core.randomness import private_random
+from ....exceptions import LoopaiException
 
 T = TypeVar("T")
 
@@ -29,14 +31,37 @@ TRIES = 8
 LONGEST_TRYING = 60.0
 """Seconds after which nothing is tried once more: a lock may be waited for as long as that by one try."""
 
-_PASSING_STATES = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03", "53300"}
-"""PostgreSQL: serialisation failure, deadlock, lock not available, shutdowns, starting up, too many connections."""
+_PASSING_STATES = {
+    "25P03", "40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "57P05",
+}  # fmt: skip
+"""PostgreSQL: serialisation failure, deadlock, lock not available, time-outs, shutdowns, too many connections."""
 
-_PASSING_NUMBERS = {1040, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 2055, 4031}
-"""MySQL and MariaDB: lock timeout, deadlock, shutdown, connections lost, killed, refused or too many."""
+_PASSING_NUMBERS = {
+    1020, 1040, 1047, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 1969, 2002, 2003, 2006, 2013, 2055,
+    3024, 3572, 4031,
+}  # fmt: skip
+"""MySQL and MariaDB: locks, deadlocks, snapshots that are too old, time-outs, connections lost, refused or too many."""
 
-_ROW_NUMBERS = {1264, 1265, 1292, 1366, 1406, 1411, 1644, 3140, 4025}
-"""MySQL and MariaDB: values out of range or malformed, and what a trigger signals."""
+_WHOLE_CLASSES = {
+    "01", "02", "03", "08", "0A", "25", "26", "28", "2D", "34", "3D", "3F", "40", "42", "53", "55", "57", "58", "72",
+    "F0", "HV", "XX",
+}  # fmt: skip
+"""PostgreSQL's classes of errors that no value of a row is the cause of; a trigger may raise any other one."""
+
+_ROW_LEVEL_SECURITY = "42501"
+"""PostgreSQL: insufficient privilege, of which that of a single row is one."""
+
+_ROW_NUMBERS = {
+    1048, 1118, 1138, 1153, 1263, 1264, 1265, 1292, 1365, 1366, 1406, 1411, 1441, 1525, 1644, 1690, 3140, 3141, 3150,
+    3157, 3819, 4025,
+}  # fmt: skip
+"""MySQL and MariaDB: values out of range, too large or malformed, and what a trigger signals."""
+
+_MALFORMED_EXPRESSION = 1139
+"""MySQL and MariaDB: a regular expression that is none."""
+
+_OF_TRIGGERS = 10_000
+"""MySQL and MariaDB: no statement has errors of such numbers, but those that a trigger makes up."""
 
 
 def is_passing(error: BaseException, using: str) -> bool:
@@ -48,7 +73,8 @@ def is_passing(error: BaseException, using: str) -> bool:
         return state in _PASSING_STATES or state.startswith("08")
     if number is not None and number in _PASSING_NUMBERS:
         return True
-    if getattr(cause, "sqlite_errorcode", 0) & 0xFF in {5, 6} or "database is locked" in str(error):
+    locked = "database is locked" in str(error) or "table is locked" in str(error)
+    if getattr(cause, "sqlite_errorcode", 0) & 0xFF in {5, 6} or locked:
         return True
     if not isinstance(error, (OperationalError, InterfaceError)):
         return False
@@ -64,17 +90,39 @@ def is_of_a_row(error: BaseException) -> bool:
         return False
     state, number, cause = _codes(error)
     if state is not None:
-        return state[:2] in {"22", "23", "44", "P0"}
+        of_row = state == _ROW_LEVEL_SECURITY and "row-level security" in str(error)
+        return of_row or state[:2] not in _WHOLE_CLASSES
     if number is not None:
-        return number in _ROW_NUMBERS
+        return number in _ROW_NUMBERS or number >= _OF_TRIGGERS
     # Drivers refuse a type that they do not know by themselves, and have no code for it.
     return isinstance(error, (ProgrammingError, InterfaceError)) and not hasattr(cause, "sqlite_errorcode")
 
 
-def missing_table(error: BaseException) -> bool:
-    """Return whether the database lacks a table: migrations were not run."""
+def is_of_query(error: BaseException) -> bool:
+    """Return whether the database refuses a query for rows as such: a lookup that it lacks, a malformed expression."""
+    _, number, cause = _codes(error)
+    wrong_sql = number == _MALFORMED_EXPRESSION or getattr(cause, "sqlite_errorcode", None) == 1
+    return isinstance(error, (DataError, ProgrammingError, NotSupportedError)) or wrong_sql
+
+
+def is_of_code(error: BaseException) -> bool:
+    """Return whether code raised it: a field's own, as one that cannot decrypt a value, and perhaps for one row."""
+    return not isinstance(error, (DatabaseError, LoopaiException))
+
+
+def told(error: BaseException) -> str:
+    """Return what the database, or a field, says, without its number."""
+    _, number, _ = _codes(error)
+    text = str(error.args[1] if number is not None and len(error.args) > 1 else error).strip()
+    return text or type(error).__name__
+
+
+def not_migrated(error: BaseException) -> bool:
+    """Return whether the database lacks a table or a column: migrations were not run."""
     state, number, _ = _codes(error)
-    return state == "42P01" or number == 1146 or "no such table" in str(error)
+    if state is not None or number is not None:
+        return state in {"42P01", "42703"} or number in {1054, 1146}
+    return any(text in str(error) for text in ("no such table", "no such column", "has no column named"))
 
 
 def _codes(error: BaseException) -> tuple[Optional[str], Optional[int], Optional[BaseException]]:

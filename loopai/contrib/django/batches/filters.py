@@ -37,7 +37,15 @@ def filtered(queryset: QuerySet[Any], text: str, *, exclude: bool = False) -> Qu
         return queryset.exclude(**condition) if exclude else queryset.filter(**condition)
     except ValidationError as error:
         raise ConfigurationError(f"{flag} {text!r}: {' '.join(error.messages)}") from None
-    except (FieldError, FieldDoesNotExist, ValueError, TypeError, ArithmeticError, LookupError) as error:
+    except (
+        FieldError,
+        FieldDoesNotExist,
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        LookupError,
+    ) as error:
         raise ConfigurationError(f"{flag} {text!r}: {error}") from None
 
 
@@ -92,14 +100,15 @@ def _typed(kind: Any, text: str, lookup: str) -> Any:
         return _json(text)
     if isinstance(kind, models.BooleanField):
         return _truth(text)
-    if isinstance(kind, (models.CharField, models.TextField)):
-        return text
     if lookup == "contains" and hasattr(kind, "base_field") and hasattr(kind, "range_type"):
         try:
             return kind.base_field.to_python(text)  # one element; a range is written as JSON
         except ValidationError:
             pass
-    value = kind.to_python(text)
+    try:
+        value = kind.to_python(text)
+    except json.JSONDecodeError:  # of an array, or a range
+        raise ValueError(f"{text!r} cannot be read as JSON") from None
     if isinstance(kind, models.DateTimeField) and settings.USE_TZ and value is not None and timezone.is_naive(value):
         return timezone.make_aware(value)
     return value

@@ -169,5 +169,11 @@ def _rows_of(
     if len(rows) > MOST_INSTANCES:
         raise ConfigurationError(f"queryset: more than {MOST_INSTANCES:,} instances; pass a QuerySet of them")
     (model,) = kinds
-    using = database or router.db_for_write(cast("Any", model), instance=rows[0])
+    found = {database} if database else {router.db_for_write(cast("Any", model), instance=row) for row in rows}
+    if len(found) > 1:
+        listed = ", ".join(sorted(map(str, found)))
+        raise ConfigurationError(
+            f"queryset: the instances are in several databases ({listed}); run those of each apart"
+        )
+    using = str(found.pop())
     return "", InstancesQuerySet.of(cast("Any", model), [row.pk for row in rows], using, str(uuid4())), using

@@ -24,7 +24,7 @@ from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.prescan import Prescan
 from ....batch.rows import UNFIT, Outcome
 from ....preparation import batch_sender
-from ..models import BatchRun
+from ..models import BatchPart, BatchRun
 from .database import Database
 from .leases import BEAT_SECONDS, LEASE_SECONDS, owner_name
 from .options import INLINE
@@ -91,7 +91,8 @@ def open_inline(resolved: ResolvedPlan, mode: str, say: Say, command: Sequence[s
     database = resolved.plan.database
     run = open_run(resolved, mode, INLINE, owner_name(), say, database=database, command=list(command))
     if run is not None:
-        run.parts.using(run.database).all().delete()  # of another engine; what remains is told by the run itself
+        # Of another engine; what remains is told by the run itself.
+        resolved.rows.database.attempt(BatchPart.objects.using(run.database).filter(run_id=run.pk).delete)
     return run
 
 

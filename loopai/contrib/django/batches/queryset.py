@@ -6,9 +6,9 @@ A page is one short query: no cursor of the server's, no transaction that stays 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
 from django.apps import apps
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
@@ -20,11 +20,14 @@ from ....batch.mapping import InputMapping, Unmapped, nearest
 from ....batch.rows import UNMAPPED, UNREADABLE, Row
 from ....exceptions import ConfigurationError
 from .. import keys
-from .database import Database, is_of_a_row
+from .database import Database, is_of_a_row, is_of_code, is_of_query, not_migrated, told
 from .filters import filtered
 
 if TYPE_CHECKING:
     from ..models import BatchRun
+
+
+T = TypeVar("T")
 
 
 class _Unreadable(str):
@@ -90,18 +93,26 @@ class QuerysetRows:
         try:
             return self._read(queryset.values_list("pk", *names)[:size])
         except Exception as error:
-            if not is_of_a_row(error):
+            if not (is_of_a_row(error) or is_of_code(error)):
                 raise
+            first = error
         # A value that cannot be read is its row's fault; those of the others are read one by one.
-        return [self._alone(queryset, pk, names) for (pk,) in self._read(queryset.values_list("pk")[:size])]
+        strange = None if is_of_a_row(first) else type(first)
+        pks = self._read(queryset.values_list("pk")[:size])
+        found = [self._alone(queryset, pk, names, strange) for (pk,) in pks]
+        if strange is not None and not any(isinstance(row[-1], _Unreadable) for row in found):
+            raise first  # no row has raised it: a time limit, say
+        return found
 
-    def _alone(self, queryset: QuerySet[Any], pk: Any, names: Sequence[str]) -> tuple[Any, ...]:
+    def _alone(
+        self, queryset: QuerySet[Any], pk: Any, names: Sequence[str], strange: Optional[type[Exception]]
+    ) -> tuple[Any, ...]:
         try:
             found = self._read(queryset.filter(pk=pk).values_list("pk", *names)[:1])
         except Exception as error:
-            if not is_of_a_row(error):
+            if not is_of_a_row(error) and type(error) is not strange:
                 raise
-            return pk, _Unreadable(f"the row cannot be read: {error}".strip())
+            return pk, _Unreadable(f"the row cannot be read: {told(error)}")
         return found[0] if found else (pk, _Unreadable("the row was deleted while it was read"))
 
     def _read(self, queryset: QuerySet[Any]) -> list[tuple[Any, ...]]:
@@ -153,20 +164,37 @@ class QuerysetRows:
                 return
 
     def upper_key(self, queryset: QuerySet[Any], limit: Optional[int]) -> Optional[str]:
-        """The highest key, or that of the row number `limit`; `None` where there is no row."""
+        """The highest key, or that of the row number `limit`; `None` where there is no row.
+
+        Raises `ConfigurationError` where the database refuses the query.
+        """
         ordered = queryset.order_by("pk").values_list("pk", flat=True)
-        found = ordered.last() if limit is None else None
-        if limit is not None:
-            at = list(ordered[limit - 1 : limit])
-            found = at[0] if at else ordered.last()
+
+        def read() -> Any:
+            at = list(ordered.all()[limit - 1 : limit]) if limit is not None else []
+            return at[0] if at else ordered.last()
+
+        found = self._asked(read)
         return None if found is None else keys.to_text(self.model, found)
+
+    def count(self, queryset: QuerySet[Any]) -> int:
+        """How many rows there are. Raises `ConfigurationError` where the database refuses the query."""
+        return int(self._asked(queryset.all().count))
+
+    def _asked(self, read: Callable[[], T]) -> T:
+        try:
+            return self.database.attempt(read)
+        except Exception as error:
+            if not (is_of_code(error) or is_of_query(error)) or not_migrated(error):
+                raise
+            raise ConfigurationError(f"--queryset, --filter: the rows cannot be selected: {told(error)}") from error
 
     # A run's rows by ranges of keys, for workers
 
     def extent(self, limit: Optional[int]) -> tuple[Optional[str], int]:
         """The key of the last row that a run reads, and how many it reads; `None` where there is no row."""
         upper = self.upper_key(self.queryset, limit)
-        return upper, 0 if upper is None else self._upto(self.queryset, None, upper).count()
+        return upper, 0 if upper is None else self.count(self._upto(self.queryset, None, upper))
 
     def between(self, run: BatchRun, after: Optional[str], upto: str, most: int) -> list[KeyedRow]:
         """The first `most` rows after a key up to another, of those that remain."""
@@ -318,6 +346,11 @@ def _lookup(queryset: QuerySet[Any], path: str) -> tuple[str, int]:
         rest = len(parts) - depth - 1
         if field.one_to_many or field.many_to_many:
             raise ConfigurationError(f"--map {path}: {part!r} has many values for a row: an input is made of one")
+        if field.is_relation and field.related_model is None:
+            raise ConfigurationError(
+                f"--map {path}: {part!r} is a key to rows of any model, which are not read: name the fields that it "
+                f"is made of ({field.ct_field}, {field.fk_field})"
+            )
         if rest and field.is_relation:
             model = field.related_model
             continue

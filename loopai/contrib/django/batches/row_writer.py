@@ -13,9 +13,9 @@ from ....batch.reporting.quality import Expectation
 from ....batch.rows import CANCELLED, DOUBTFUL, ERROR, OK, UNCERTAIN, UNFIT, Code, Outcome
 from ..models import BatchPart, BatchRun
 from .bulk_update import Change, empty, update
-from .database import is_of_a_row
+from .database import is_of_a_row, is_of_code, told
 from .queryset import KeyedRow, QuerysetRows
-from .recording import By, record_chunk, record_retried
+from .recording import By, LeaseLost, record_chunk, record_retried
 from .statistics import counted, failed_rows_of
 from .targets import Target, Unfit
 
@@ -34,6 +34,9 @@ class OutcomeWriter:
         self._only_empty = only_empty
         self._using = using
         self._divides = False
+        self._strange: Optional[type[Exception]] = None
+        """What code has raised, of a field perhaps: where a row raises it again, that is the row's error."""
+        self._blamed = False
 
     def _kept(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
         """Write and record in one transaction; return how many rows were gone, or filled, meanwhile."""
@@ -46,14 +49,19 @@ class OutcomeWriter:
         try:
             return self._kept(ended, gone)
         except Exception as error:
-            if self._divides or not is_of_a_row(error):
+            if self._divides or isinstance(error, LeaseLost) or not (is_of_a_row(error) or is_of_code(error)):
                 raise
+            first = error
         # Rare, and it aborted the transaction: once more, to find the row that is refused.
-        self._divides = True
+        self._divides, self._blamed = True, False
+        self._strange = None if is_of_a_row(first) else type(first)
         for target in self._targets:
             target.forget()
         self._read_again()
-        return self._kept(ended, gone)
+        missed = self._kept(ended, gone)
+        if self._strange is not None and not self._blamed:
+            raise first  # no row has raised it: a time limit, say
+        return missed
 
     def _cleaned(self, outcomes: Sequence[Outcome]) -> list[Pair]:
         pairs: list[Pair] = []
@@ -66,6 +74,10 @@ class OutcomeWriter:
                 values = [target.value(outcome) for target in self._targets]
             except Unfit as error:
                 _spoil(outcome, str(error))
+            except Exception as error:
+                if type(error) is not self._strange:
+                    raise
+                self._blame(outcome, error)
             else:
                 pairs.append((outcome, (_row(outcome).pk, values)))
         return pairs
@@ -106,13 +118,17 @@ class OutcomeWriter:
             with transaction.atomic(using=self._using):
                 return self._written(pairs)
         except Exception as error:
-            if not is_of_a_row(error):
+            if not is_of_a_row(error) and type(error) is not self._strange:
                 raise
             if len(pairs) == 1:
-                _spoil(pairs[0][0], f"the database refused the row: {error}".strip())
+                self._blame(pairs[0][0], error)
                 return 0
             middle = len(pairs) // 2
             return self._divided(pairs[:middle]) + self._divided(pairs[middle:])
+
+    def _blame(self, outcome: Outcome, error: Exception) -> None:
+        self._blamed = True
+        _spoil(outcome, f"the {'field' if type(error) is self._strange else 'database'} refused the row: {told(error)}")
 
     def _there(self, pks: Sequence[Any], skip_locked: bool = False) -> set[Any]:
         """Which of these rows are there (with `only_empty`: and empty), locked until the transaction ends."""
@@ -152,7 +168,7 @@ class RowWriter(OutcomeWriter):
         ended = [outcome for outcome in outcomes if outcome.status != CANCELLED]
         before: Any = True if isinstance(self._by, BatchPart) else self._recorded()
         skipped = self.run.skipped
-        self._divides = False
+        self._divides, self._strange = False, None
 
         def arrived() -> Optional[int]:
             self.run.refresh_from_db()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Optional
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -54,7 +55,8 @@ def open_run(
     `RunInProgressError` where somebody else carries it out.
     """
     plan = resolved.plan
-    earlier: Optional[BatchRun] = BatchRun.objects.db_manager(database).latest_of(plan.fingerprint)
+    runs = BatchRun.objects.db_manager(database)
+    earlier: Optional[BatchRun] = resolved.rows.database.attempt(lambda: runs.latest_of(plan.fingerprint))
     if earlier is not None and (mode in {RESUME, RETRY_FAILED} or earlier.state != BatchRun.State.FINISHED):
         wait_until_free(earlier, say)  # it may finish meanwhile
     goes_on = mode in {RESUME, RETRY_FAILED}
@@ -83,7 +85,8 @@ def _resume(
         raise ConfigurationError(
             f"run {run.pk} compared its rows with {was}, this command with {plan.expect}: give the same --expect"
         )
-    if not _ask(run, resolved, mode, say):
+    database = resolved.rows.database
+    if not database.attempt(lambda: _ask(run, resolved, mode, say)):
         return None
     versions = list(run.options.get("versions") or ())
     if plan.active_version is not None and versions[-1:] != [plan.active_version]:
@@ -94,8 +97,8 @@ def _resume(
             )
         versions.append(plan.active_version)
     changed = {"options": {**plan.kept(), "versions": versions}, "engine": engine, "command": command}
-    run.row().filter(state=BatchRun.State.PENDING).update(**changed)
-    if not run.acquire(owner, timezone.now(), LEASE_SECONDS):
+    database.attempt(lambda: run.row().filter(state=BatchRun.State.PENDING).update(**changed))
+    if not database.attempt(lambda: run.acquire(owner, timezone.now(), LEASE_SECONDS)):
         raise RunInProgressError(
             "run {number} was taken by another runner at this moment: see it in the admin", number=run.pk
         )
@@ -119,8 +122,8 @@ def _refuse_another(plan: Plan) -> None:
     """
     mine = plan.kept()
     for database in (plan.database, *(name for name in connections if name != plan.database)):
-        # One that has no such table, or that a test may not use, has no run.
-        with suppress(DatabaseError, AssertionError):
+        # One that has no such table, that a test may not use, or that is none (`"default": {}`), has no run.
+        with suppress(DatabaseError, AssertionError, ImproperlyConfigured):
             for run in BatchRun.objects.using(database).filter(options__queryset=plan.queryset)[:MOST_COMPARED]:
                 theirs = run.options
                 if theirs.get("database") != database or any(
@@ -204,11 +207,19 @@ def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, comma
         upper_key=upper,
         total=total,
     )
-    with transaction.atomic(using=database):  # nobody sees it pending
-        run.save(using=database)
-        run.acquire(owner, timezone.now(), LEASE_SECONDS)
-    others = BatchRun.objects.using(database).filter(fingerprint=plan.fingerprint, pk__lt=run.pk)
-    at_work = [other for other in others.filter(state=BatchRun.State.RUNNING) if other.is_live()]
+
+    def save() -> BatchRun:
+        with transaction.atomic(using=database):  # nobody sees it pending
+            run.pk = None
+            run.save(using=database, force_insert=True)
+            run.acquire(owner, timezone.now(), LEASE_SECONDS)
+        return run
+
+    runs, attempt = BatchRun.objects.using(database), rows.database.attempt
+    newest = attempt(runs.order_by("-pk").values_list("pk", flat=True).first) or 0
+    run = attempt(save, runs.filter(pk__gt=newest, fingerprint=plan.fingerprint, owner=owner).first)
+    others = runs.filter(fingerprint=plan.fingerprint, pk__lt=run.pk, state=BatchRun.State.RUNNING)
+    at_work = [other for other in attempt(lambda: list(others.all())) if other.is_live()]
     if at_work:
         # Two commands at one moment: the first to be made stays.
         run.delete(using=database)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from copy import copy
+from datetime import datetime
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Callable, Optional
 
+from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import models
+from django.utils import timezone
 
 from ....batch.mapping import Unmapped, nearest, path_reader
 from ....batch.rows import Outcome
@@ -78,12 +82,15 @@ class Target:
             return self._known[known]
         _refuse_what_would_be_bent(field.name, field.target_field if field.is_relation else field, value)
         try:
-            cleaned = self._existing(value) if field.is_relation else field.clean(_digits(field, value), None)
+            if field.is_relation:
+                cleaned = self._existing(value)
+            else:
+                cleaned = _aware(field, field.clean(_digits(field, value), None))
         except ValidationError as error:
             raise Unfit(f"{field.name}: {' '.join(error.messages)}") from None
         except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError):
             # Their texts are Python's, and name its types.
-            raise Unfit(f"{field.name}: {_shown(value)} does not fit the field ({field.description})") from None
+            raise Unfit(f"{field.name}: {_shown(value)} does not fit the field ({_described(field)})") from None
         if known is not None and len(self._known) < MOST_KNOWN:
             self._known[known] = cleaned
         return cleaned
@@ -107,9 +114,10 @@ class Target:
 
 
 def _as_column(field: Any) -> Any:
-    """The field without a rule of forms: a column takes `[]`, `{}` and `""`, whatever may be left blank."""
+    """The field without rules of forms: a column takes `[]`, `{}` and `""`, and what no form shows is checked, too."""
     made = copy(field)
     made.blank = True
+    made.editable = True  # or its choices would not hold
     if getattr(field, "base_field", None) is not None:
         made.base_field = _as_column(field.base_field)
     return made
@@ -118,13 +126,24 @@ def _as_column(field: Any) -> Any:
 def _digits(field: Any, value: Any) -> Any:
     """A number as a field that counts digits takes it: 19.99 has two places, though no binary number is 19.99."""
     if isinstance(value, float) and hasattr(field, "decimal_places"):
-        return Decimal(repr(value))
+        return Decimal(repr(value).removesuffix(".0"))
     base = getattr(field, "base_field", None)
     if base is not None and isinstance(value, (list, tuple)):
         return [_digits(base, item) for item in value]
     if base is not None and isinstance(value, dict):
         return {name: _digits(base, item) for name, item in value.items()}
     return value
+
+
+def _aware(field: Any, value: Any) -> Any:
+    """A time without a zone in that of the site, as a form takes it."""
+    naive = isinstance(field, models.DateTimeField) and isinstance(value, datetime) and timezone.is_naive(value)
+    return timezone.make_aware(value) if naive and settings.USE_TZ else value
+
+
+def _described(field: Any) -> str:
+    """What kind of field it is, in Django's words, in which attributes of the field may stand."""
+    return re.sub(r"%\((\w+)\)s", lambda found: str(getattr(field, found[1], "…")), str(field.description))
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:
@@ -146,8 +165,9 @@ def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
         for item in value:
             _refuse_what_would_be_bent(name, base, item)
         return
-    if isinstance(field, (models.CharField, models.TextField)):
-        if isinstance(value, (dict, list, bool)):
+    if isinstance(field, (models.CharField, models.TextField, models.FileField)):
+        others = (dict, list, int, float) if isinstance(field, models.FileField) else (dict, list, bool)
+        if isinstance(value, others):
             raise Unfit(f"{name}: {_shown(value)} is not a text")
         if isinstance(value, str):
             if "\0" in value:
@@ -161,6 +181,9 @@ def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
             raise Unfit(f"{name}: {_shown(value)} is not a number")
         if isinstance(value, (str, float)) and _is_no_number(value):
             raise Unfit(f"{name}: {_shown(value)} is not a finite number")
+    elif isinstance(field, models.BinaryField):
+        if not isinstance(value, (str, bytes, type(None))):
+            raise Unfit(f"{name}: {_shown(value)} is not bytes, which are a text in base64")
     elif isinstance(field, models.BooleanField):
         if value is not None and not value and not isinstance(value, (bool, int, float)):
             raise Unfit(f"{name}: {_shown(value)} is neither true nor false")  # a column with NULL takes it for that

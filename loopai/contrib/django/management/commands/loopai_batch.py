@@ -22,7 +22,7 @@ from .....shell.command import run_command
 from .....shell.edge import at_edge
 from .....shell.options import COMMANDS, MODE_ARGUMENTS, flags_of, options_of
 from ...batches.command import RunCommand
-from ...batches.database import missing_table
+from ...batches.database import not_migrated, told
 from ...batches.options import CELERY, RunOptions
 from ...batches.recording import LeaseLost
 from ...clients import get_client
@@ -83,9 +83,12 @@ class Command(ShellCommand):
         except LeaseLost as error:
             raise CommandError(f"{error}: nothing more was written here", returncode=FAILED) from error
         except DatabaseError as error:
-            text = str(error).strip()
-            if missing_table(error):
-                raise CommandError(f"the database: {text} (run `manage.py migrate` first)", returncode=USAGE) from error
+            text, database = told(error), options.get("database") or DEFAULT_DB_ALIAS
+            if not_migrated(error):
+                other = "" if database == DEFAULT_DB_ALIAS else f" --database {database}"
+                raise CommandError(
+                    f"the database: {text} (run `manage.py migrate{other}` first)", returncode=USAGE
+                ) from error
             raise CommandError(
                 f"the database: {text} (run again with --resume to continue)", returncode=DATABASE_FAILED
             ) from error

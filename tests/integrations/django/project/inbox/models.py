@@ -1,8 +1,18 @@
 """Messages by integer, UUID and text keys."""
 
-import uuid
+from __future__ import annotations
 
+import enum
+import uuid
+from typing import Optional
+
+from django.contrib.contenttypes.fields import GenericForeignKey
 from django.db import models
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
 
 
 class Message(models.Model):
@@ -139,3 +149,75 @@ class Ranked(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["rank"], name="inbox_one_rank", deferrable=models.Deferrable.DEFERRED)
         ]
+
+
+class Unreadable(Exception):
+    """What a library raises that cannot decrypt: of no class that others know."""
+
+
+class SecretField(models.TextField):
+    """Texts behind a mark, without which they cannot be read, nor written."""
+
+    def from_db_value(self, value: Optional[str], expression: object, connection: object) -> Optional[str]:
+        if value is not None and not value.startswith("sealed:"):
+            raise Unreadable("wrong key")
+        return value and value[7:]
+
+    def get_prep_value(self, value: Optional[str]) -> Optional[str]:
+        if value == "refused":
+            raise Unreadable("no key")
+        return value and f"sealed:{value}"
+
+
+class ColourField(models.CharField):
+    """A text in the database, an enumeration in Python."""
+
+    def from_db_value(self, value: Optional[str], expression: object, connection: object) -> Optional[Colour]:
+        return value and Colour(value)
+
+    def to_python(self, value: object) -> object:
+        return value and Colour(value)
+
+    def get_prep_value(self, value: Optional[Colour]) -> Optional[str]:
+        return value and value.value
+
+
+class UpperField(models.TextField):
+    """Made by an expression of its own when it is written, as encryption in the database is."""
+
+    def get_placeholder(self, value: object, compiler: object, connection: object) -> str:
+        return "UPPER(%s)"
+
+    def get_placeholder_sql(self, value: object, compiler: object, connection: object) -> tuple[str, tuple[object]]:
+        return "UPPER(%s)", (value,)
+
+
+class LongField(models.Field):
+    """Values that are longer in the database than in Python, and that nobody measures."""
+
+    def db_type(self, connection: object) -> str:
+        return "varchar(12)"
+
+    def get_prep_value(self, value: Optional[str]) -> Optional[str]:
+        return value and f"{value}{value}"
+
+
+class Odd(models.Model):
+    """Fields whose conversions are their own, and kinds that `Entry` lacks."""
+
+    text = models.CharField(max_length=20)
+    label = models.CharField(max_length=20, blank=True)
+    secret = SecretField(null=True)
+    colour = ColourField(max_length=10, null=True)
+    upper = UpperField(null=True)
+    long = LongField(null=True)
+    whole = models.DecimalField(max_digits=5, decimal_places=0, null=True)
+    file = models.FileField(null=True)
+    blob = models.BinaryField(null=True)
+    judged_at = models.DateTimeField(null=True)
+    judged = models.CharField(max_length=5, null=True, editable=False, choices=[("yes", "yes"), ("no", "no")])
+    body = models.TextField(null=True)
+    # Without a constraint: tables of apps without migrations are made first.
+    kind = models.ForeignKey("contenttypes.ContentType", null=True, db_constraint=False, on_delete=models.CASCADE)
+    number = models.PositiveIntegerField(null=True)
+    about = GenericForeignKey("kind", "number")
