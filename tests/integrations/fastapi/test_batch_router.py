@@ -10,14 +10,14 @@ import lzma
 import select
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 from uuid import uuid4
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 from starlette.middleware import base
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import StreamingResponse
@@ -299,6 +299,26 @@ def test_rows_become_the_input_that_the_router_is_for(loopai_fake) -> None:
     assert (results["4"]["code"], results["4"]["status"]) == ("unmapped", "error")
     assert named(events, "progress")[-1].data["accuracy"] == 0.5
     assert events[-1].data["quality"]["confusion"] == [[0, 1], [0, 1]]
+
+
+class Hiding(BaseModel):
+    tags: set[str] = set()
+    key: Optional[SecretStr] = None
+
+
+def test_an_input_that_json_cannot_say_is_its_row_s_error(loopai_fake) -> None:
+    """What the router's type makes of a row is checked as all inputs are."""
+    loopai_fake.task("echo").computes(lambda given: given)
+    app = FastAPI()
+    app.include_router(batch_router("echo", input=list[Hiding], mapping=["=rows"]))
+    rows = [{"rows": []}, {"rows": [{"tags": ["b", "a"]}]}, {"rows": [{"key": "hush"}]}]
+    with override_loopai(app, loopai_fake):
+        text = TestClient(app).post("/batch", json=rows).text
+    results = {event.id: event.data for event in named(events_of(text), "result")}
+    assert loopai_fake.task("echo").inputs == [[]]
+    assert results["2"]["code"] == results["3"]["code"] == "unsendable"
+    assert results["2"]["error"] == "line 2: input[0].tags cannot be sent as JSON: a set has no order: pass a list"
+    assert "hush" not in text
 
 
 def test_a_key_that_recurs_is_an_error_of_the_second_row(client) -> None:
