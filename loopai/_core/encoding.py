@@ -248,7 +248,9 @@ def _of_a_library(value: Any, place: str = "") -> Any:
     if library not in _LIBRARIES:
         return value
     if hasattr(value, "columns"):
-        raise _FlawError(place, "is a DataFrame, which is many rows: pass it to batch_execute or batch_stream")
+        raise _FlawError(
+            place, "is a DataFrame, which is many rows: pass it to batch_execute or batch_stream, one at a time"
+        )
     if library == "pandas":
         return _of_pandas(value, place)
     if hasattr(value, "as_py"):

@@ -28,7 +28,7 @@ class Verdict(BaseModel):
 
 
 class Hiding(BaseModel):
-    tags: set[str] = set()
+    tags: Optional[set[str]] = None
     key: Optional[SecretStr] = None
     counts: dict[Any, int] = {}
     more: Any = None

@@ -302,7 +302,7 @@ def test_rows_become_the_input_that_the_router_is_for(loopai_fake) -> None:
 
 
 class Hiding(BaseModel):
-    tags: set[str] = set()
+    tags: Optional[set[str]] = None
     key: Optional[SecretStr] = None
 
 
