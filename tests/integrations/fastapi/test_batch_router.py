@@ -105,8 +105,27 @@ CSV = b'id,text\nr0,a\nr1,"q""uo\\te"\nr2,"[{,}]"\nr3,"\xc3\xbc\n"\nr4,\n'
         {"files": {"file": ("mails.csv", CSV)}},
         {"files": {"file": ("MAILS.JSONL.GZ", gzip.compress(as_jsonl(ROWS)), "application/gzip")}},
         {"files": {"file": ("mails", json.dumps(ROWS), "application/json")}, "data": {"note": "x" * 100}},
+        {
+            "content": b'--b\r\nContent-Disposition: form-data; name="empty"; filename=""\r\n\r\n\r\n'
+            b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename*=utf-8''m%C3%A4ils.csv\r\n\r\n"
+            + CSV
+            + b'\r\n--b\r\nContent-Disposition: form-data; name="note"\r\n\r\n1\r\n--b--\r\n',
+            "headers": {"content-type": "multipart/form-data; boundary=b"},
+        },
     ],
-    ids=["json", "indented", "jsonl", "csv", "csv.gz", "json.gz", "format", "form csv", "form jsonl.gz", "form json"],
+    ids=[
+        "json",
+        "indented",
+        "jsonl",
+        "csv",
+        "csv.gz",
+        "json.gz",
+        "format",
+        "form csv",
+        "form jsonl.gz",
+        "form json",
+        "form of an empty and a file with a name that is not ASCII",
+    ],
 )
 def test_rows_in_any_format_come_back_as_events(client, posted) -> None:
     """A result for each, with its key as id; then the summary."""
@@ -208,6 +227,17 @@ async def test_a_form_s_file_may_be_cut_anywhere(loopai_fake, size) -> None:
             "multipart/form-data; boundary=b",
             b'--b\r\nContent-Disposition: form-data; name="x"; filename="a.csv"\r\n\r\nid,text\r\n1,a\r\n',
             "the form ends in the middle",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="x"; filename="a.csv"\r\n\r\nid,text\r\n1,a\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="y"; filename="b.csv"\r\n\r\nid,text\r\n2,b\r\n--b--\r\n',
+            "the form has more than one file: send each in a request of its own",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="x"; filename=""\r\n\r\n\r\n--b--\r\n',
+            "the form has no file",
         ),
     ],
 )
