@@ -6,7 +6,16 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Callable, Optional, Union
 
-from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FieldSerializationInfo,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ...config import EMBEDDED, OPTIONS
@@ -49,6 +58,8 @@ def _is_on(local: Any) -> bool:
 
 
 _SERVERS = ("base_url", "transport")
+_STARS = "**********"
+_PERIODS = {1.0: "second", 60.0: "minute", 3600.0: "hour"}
 
 
 class _Decided(PydanticBaseSettingsSource):
@@ -190,6 +201,22 @@ class LoopaiSettings(BaseSettings):
     def _named(self, value: Any) -> Any:
         # An object of yours is named: JSON cannot carry it.
         return value if value is None or isinstance(value, (str, bool)) else type(value).__qualname__
+
+    @field_serializer("api_key", "headers", "proxy", "cert", mode="wrap", when_used="json")
+    def _hidden(self, value: Any, write: Callable[[Any], Any], info: FieldSerializationInfo) -> Any:
+        # Like a `SecretStr`. Python's form keeps them, so that it can be given to `LoopaiSettings` again.
+        if info.field_name == "headers":
+            return dict.fromkeys(value, _STARS)
+        if info.field_name == "proxy" and value is not None:
+            scheme, _, rest = value.partition("://")
+            return f"{scheme}://{_STARS}@{rest.rpartition('@')[2]}" if "@" in rest else value
+        if info.field_name == "cert" and isinstance(value, tuple):
+            return [*value[:2], *(_STARS for _ in value[2:])]
+        return _STARS if callable(value) else write(value)
+
+    @field_serializer("rate_limit")
+    def _as_text(self, value: Any) -> Any:
+        return None if value is None else f"{value.requests}/{_PERIODS[value.seconds]}"
 
     def arguments(self, alias: str = "default") -> dict[str, Any]:
         """Return all options as arguments of a client, with secrets in plain text.

@@ -217,6 +217,27 @@ def test_settings_can_be_dumped_copied_pickled_and_nested() -> None:
     assert Site(loopai=settings).model_dump()["loopai"]["tasks"] == {"spam": task}
 
 
+def test_no_secret_stands_in_the_json_of_settings() -> None:
+    """Nor in that of what is nested in other settings; Python's form keeps them."""
+    secret = {
+        "headers": {"Authorization": "hush"},
+        "proxy": "http://me:hush@proxy.test:3128",
+        "cert": (__file__, __file__, "hush"),
+        "webhook_secrets": ["hush"],
+    }
+    for key in ("hush", lambda: "hush"):
+        settings = LoopaiSettings(api_key=key, rate_limit="30/minute", **secret)
+        dumped = settings.model_dump_json()
+        assert "hush" not in dumped
+        assert "proxy.test:3128" in dumped
+        assert "Authorization" in dumped
+        again = LoopaiSettings(**settings.model_dump())
+        assert again.arguments() == settings.arguments()
+    readable = LoopaiSettings(rate_limit="30/minute", proxy="http://proxy.test:3128", cert=__file__)
+    again = LoopaiSettings.model_validate_json(readable.model_dump_json())
+    assert again.arguments() == readable.arguments()
+
+
 class _Mine:
     async def asend(self, request):
         raise NotImplementedError
