@@ -12,6 +12,7 @@ from pydantic_core import CoreSchema, to_json
 from typing_extensions import Self
 
 from . import models
+from ._core.encoding import InputType
 from .exceptions import ExecutionException, ValidationException
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class TypedTask(ABC, Generic[In, Out]):
 
     def __init__(self, task_id: str, given: TypeForm[In], made: TypeForm[Out], name: str) -> None:
         self.task_id = task_id
-        self._given: TypeAdapter[In] = TypeAdapter(given)
+        self._given: InputType[In] = InputType(given)
         self._made: TypeAdapter[Out] = TypeAdapter(made)
         # With these attributes, agents and other code that inspects functions can use it as a tool.
         self.__name__ = self.__qualname__ = function_name(name)
@@ -67,7 +68,7 @@ class TypedTask(ABC, Generic[In, Out]):
 
     def _input(self, value: Any) -> Any:
         try:
-            return self._given.dump_python(self._given.validate_python(value), mode="json", by_alias=True)
+            return self._given.form(value, "input")
         except ValidationError as error:
             errors: dict[str, list[str]] = {}
             for problem in error.errors(include_url=False, include_input=False):

@@ -252,6 +252,8 @@ class SyncCoalescer:
             if isinstance(result, LoopaiException):
                 raise result
             return result
+        if isinstance(group.error, Exception):  # of the configuration, of a hook or of what gives the key
+            raise group.error
         # The sending thread was interrupted (KeyboardInterrupt, SystemExit), which does not concern the others.
         raise ConnectionException(
             "the thread that sent this call with its own was interrupted: execute it again",

@@ -197,21 +197,29 @@ def _pairs(value: Any, what: str, *, secret: bool = False) -> Any:
     if not isinstance(value, str):
         return value
     as_json = f'as JSON write {{"name": "{what}"}}'
-    if value.lstrip().startswith("{"):
+    text = value.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        raise _UntoldError("must not be in quotes: not every tool that sets variables removes them")
+    if text.startswith("{"):
         try:
-            found = json.loads(value)
+            return json.loads(text, object_pairs_hook=_each_once)
+        except _UntoldError:
+            raise
         except ValueError:
             raise _UntoldError(f"cannot be read as JSON: {as_json}") from None
-        return found
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]
     for number, (name, equals, _) in enumerate(pairs, 1):
         if not equals or not name.strip():
             part = f"part {number} of {len(pairs)}" if secret else repr(name + equals)
             raise _UntoldError(f"must read name={what},name={what}, and {part} does not: {as_json}")
-    names = [name.strip() for name, _, _ in pairs]
-    if len(set(names)) < len(names):
+    return _each_once([(name.strip(), text.strip()) for name, _, text in pairs])
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
         raise _UntoldError("must have each name once")
-    return {name.strip(): text.strip() for name, _, text in pairs}
+    return found
 
 
 def _tasks(value: Any) -> Mapping[str, str]:
@@ -283,6 +291,10 @@ def read_proxy(address: str) -> SplitResult:
         raise _UntoldError(f"has the unsupported scheme {parts.scheme}://: write socks5:// or socks5h://")
     if parts.scheme not in PROXY_SCHEMES or not host or port == 0:
         raise _UntoldError("is not the address of a proxy")
+    try:
+        _check_host(host)
+    except ValueError as error:
+        raise _UntoldError(str(error)) from None
     return parts
 
 

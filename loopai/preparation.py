@@ -20,7 +20,7 @@ from ._core import operations
 from ._core.checking import Check, InputSchemas, checked
 from ._core.first_executions import FirstExecutions, FirstTurn, one_first
 from ._core.flow import Performer, Policy, Steps, call
-from ._core.hooks import CallInfo, Hooks, observed
+from ._core.hooks import CallInfo, Hooks, observed, tell_all
 from ._core.limits import MOST_CONCURRENCY
 from ._core.missing import LookUps, explained
 from ._core.names import Name, Names, by_name, is_named, look_up
@@ -440,13 +440,23 @@ class BatchSender:
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
         """See `Sender`."""
         self._batch = batch
-        self._hear((*(hook.batch_started(batch) for hook in self._hooks), _FreshConnections()))
+        self._hear((*self._begun(batch), _FreshConnections()))
         return self._send
+
+    def _begun(self, batch: CallInfo) -> list[Hooks]:
+        begun: list[Hooks] = []
+        try:
+            for hook in self._hooks:
+                begun.append(hook.batch_started(batch))
+        except BaseException as error:
+            ended = error
+            tell_all(self._hooks[: len(begun)], lambda hook: hook.batch_ended(batch, ended))
+            raise
+        return begun
 
     def end(self, error: Optional[BaseException]) -> None:
         """See `Sender`."""
-        for hook in self._hooks:
-            hook.batch_ended(self._batch, error)
+        tell_all(self._hooks, lambda hook: hook.batch_ended(self._batch, error))
 
     def read_task(self, task_id: str) -> Any:
         """See `Sender`. Retried like the client's own calls."""

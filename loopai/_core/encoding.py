@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
-from typing import Any, NamedTuple, get_args
+from functools import partial
+from typing import Any, Callable, Generic, Optional, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from ..exceptions import ValidationException
+from .members import Described, Member, described_by, is_typed, members_of, serializers_in
+
+T = TypeVar("T")
 
 
 def encode(value: Any, name: str = "") -> bytes:
@@ -37,13 +40,52 @@ def encode(value: Any, name: str = "") -> bytes:
     except _FlawError as error:
         flaw = error.place, error.reason
     except RecursionError:
-        flaw = "", "is nested too deeply, or holds itself"
+        flaw = _TOO_DEEP
     except _UNSENDABLE as error:
         flaw = _culprit(form, error)
-    place, reason = flaw
-    place = (name + place).lstrip(".") or "body"
-    raise ValidationException(f"{place} cannot be sent as JSON: {reason}", errors={place: [reason]})
+    raise _unsendable(name, *flaw)
 
+
+class InputType(Generic[T]):
+    """A type that inputs have: checks them, and writes them as the type says."""
+
+    def __init__(self, kind: Any) -> None:
+        self._adapter: TypeAdapter[T] = TypeAdapter(kind)
+        self._custom = bool(serializers_in(kind, ()))
+
+    def form(self, value: Any, name: str) -> Any:
+        """Return the JSON form of `value`, in Python's types.
+
+        Raises pydantic's `ValidationError` for a value of another type, and `ValidationException` as `encode` does.
+        """
+        checked = self._adapter.validate_python(value)
+        write = self._adapter.serializer
+        try:
+            made = _written(
+                partial(write.to_python, checked, mode="json", by_alias=True, fallback=_leniently),
+                partial(write.to_json, checked, by_alias=True, fallback=_leniently),
+            )
+            if self._custom:
+                _check(made, "")
+            else:
+                _compare(checked, made, "")
+        except _FlawError as error:
+            flaw = error.place, error.reason
+        except RecursionError:
+            flaw = _TOO_DEEP
+        except _UNSENDABLE as error:
+            flaw = _culprit(checked, error)
+        else:
+            return made
+        raise _unsendable(name, *flaw)
+
+
+def _unsendable(name: str, place: str, reason: str) -> ValidationException:
+    place = (name + place).lstrip(".") or "body"
+    return ValidationException(f"{place} cannot be sent as JSON: {reason}", errors={place: [reason]})
+
+
+_TOO_DEEP = "", "is nested too deeply, or holds itself"
 
 _UNSENDABLE = (PydanticSerializationError, UnicodeError, ValueError, OverflowError)
 
@@ -75,7 +117,7 @@ def _is_plain(value: Any) -> bool:
     if kind is list or kind is tuple:
         return all(type(item) in _SAFE or _is_plain(item) for item in value)
     if isinstance(value, BaseModel):
-        members = _members_of(value.__class__)
+        members = members_of(value.__class__)
         return members.simple and not value.__pydantic_extra__ and _is_plain(value.__dict__)
     return False
 
@@ -95,12 +137,16 @@ def _form(value: Any, place: str) -> Any:
         return _object(value.items(), place)
     if isinstance(value, (set, frozenset)):
         raise _FlawError(place, _SET)
-    if _is_typed(kind):
-        # By way of bytes: a class may say how NaN and the like are written, and only there.
-        made = from_json(to_json(value, fallback=_leniently))
+    if is_typed(kind):
+        made = _written(
+            partial(to_jsonable_python, value, fallback=_leniently), partial(to_json, value, fallback=_leniently)
+        )
         _compare(value, made, place)
         return made
     if is_dataclass(kind):
+        described = described_by(kind)
+        if described is not None:
+            return _form_ofdescribed_by(value, described, place)
         return _object(((member.name, getattr(value, member.name)) for member in fields(value)), place)
     if isinstance(value, tuple) and kind.__module__.partition(".")[0] == "pandas":
         return _object(zip(value._fields, value), place)  # type: ignore[attr-defined]  # a row of `itertuples`
@@ -114,6 +160,41 @@ def _form(value: Any, place: str) -> Any:
 
 _SET = "a set has no order: pass a list"
 _STARS = "a secret would be sent as stars: pass what its get_secret_value() gives, if it may be sent"
+
+
+def _form_ofdescribed_by(value: Any, described: Described, place: str) -> Any:
+    write = described.serializer
+    made = _written(
+        partial(write.to_python, value, mode="json", by_alias=True, fallback=_leniently),
+        partial(write.to_json, value, by_alias=True, fallback=_leniently),
+    )
+    _check(made, place)
+    for name in described.plain:
+        if name in made:
+            _compare(getattr(value, name), made[name], f"{place}.{name}")
+    return made
+
+
+def _written(as_python: Callable[[], Any], as_json: Callable[[], bytes]) -> Any:
+    """What the serialiser makes of a value, in Python's types; NaN and infinities stay as they are."""
+    made = as_python()
+    try:
+        _check(made, "")
+    except _FlawError:
+        # A class may say how they are written, and says so to JSON only.
+        return _named(made, from_json(as_json()))
+    return made
+
+
+def _named(made: Any, sent: Any) -> Any:
+    """`made`, with the text in place of each number that `sent`, which is the same as JSON, has as one."""
+    if isinstance(made, float) and isinstance(sent, str):
+        return sent
+    if isinstance(made, dict) and isinstance(sent, dict):
+        return {name: _named(item, sent.get(name)) for name, item in made.items()}
+    if isinstance(made, list) and isinstance(sent, list) and len(made) == len(sent):
+        return [_named(item, each) for item, each in zip(made, sent)]
+    return made
 
 
 def _finite(value: Any, place: str) -> Any:
@@ -167,7 +248,9 @@ def _of_a_library(value: Any, place: str = "") -> Any:
     if library not in _LIBRARIES:
         return value
     if hasattr(value, "columns"):
-        raise _FlawError(place, "is a DataFrame, which is many rows: pass it to batch_execute or batch_stream")
+        raise _FlawError(
+            place, "is a DataFrame, which is many rows: pass it to batch_execute or batch_stream, one at a time"
+        )
     if library == "pandas":
         return _of_pandas(value, place)
     if hasattr(value, "as_py"):
@@ -261,59 +344,6 @@ def is_missing(value: Any) -> bool:
 # What pydantic serialises by the types that a class declares
 
 
-class _Member(NamedTuple):
-    """One member of a class: its name in Python and in JSON, and whether a serialiser of the user's writes it."""
-
-    name: str
-    alias: str
-    custom: bool
-    computed: bool = False
-
-
-class _Members(NamedTuple):
-    """What a class sends: `simple` where each field is written as it is, `custom` where a serialiser writes all."""
-
-    each: tuple[_Member, ...]
-    simple: bool
-    custom: bool
-
-
-def _is_typed(kind: type) -> bool:
-    return issubclass(kind, BaseModel) or (is_dataclass(kind) and hasattr(kind, "__pydantic_serializer__"))
-
-
-@lru_cache(maxsize=1024)
-def _members_of(kind: Hashable) -> _Members:
-    decorated: Any = getattr(kind, "__pydantic_decorators__", None)
-    known: Mapping[str, Any] = getattr(kind, "__pydantic_fields__", None) or getattr(kind, "model_fields", {})
-    written = {name for each in decorated.field_serializers.values() for name in each.info.fields}
-    found = [
-        _Member(
-            name,
-            field.serialization_alias or field.alias or name,
-            name in written or "*" in written or _has_serializer(field.annotation, field.metadata),
-        )
-        for name, field in known.items()
-    ]
-    for name, each in decorated.computed_fields.items():
-        custom = name in written or "*" in written or _has_serializer(each.info.return_type, ())
-        found.append(_Member(name, each.info.alias or name, custom, computed=True))
-    aliases = {member.alias for member in found}
-    simple = (
-        len(aliases) == len(found)
-        and not decorated.model_serializers
-        and not any(member.custom or member.computed for member in found)
-    )
-    return _Members(tuple(found), simple, bool(decorated.model_serializers))
-
-
-def _has_serializer(annotation: Any, metadata: Sequence[Any]) -> bool:
-    named = {type(each).__name__ for each in (*metadata, *getattr(annotation, "__metadata__", ()))}
-    return bool(named & {"PlainSerializer", "WrapSerializer"}) or any(
-        _has_serializer(part, ()) for part in get_args(annotation)
-    )
-
-
 def _compare(value: Any, made: Any, place: str) -> None:
     """Raise `_FlawError` where `made`, which the serialiser made of `value`, does not say what `value` is."""
     kind = type(value)
@@ -327,7 +357,7 @@ def _compare(value: Any, made: Any, place: str) -> None:
         raise _FlawError(place, _SET)
     elif _is_secret(value) and isinstance(made, str) and not made.strip("*"):
         raise _FlawError(place, _STARS)
-    elif _is_typed(kind):
+    elif is_typed(kind):
         _compare_members(value, made, place)
     elif is_dataclass(kind) and isinstance(made, dict):
         for member in fields(value):
@@ -338,9 +368,15 @@ def _compare(value: Any, made: Any, place: str) -> None:
         for (key, item), (text, sent) in zip(value.items(), made.items()):
             _key(key, place)
             _compare(item, sent, f"{place}.{text}")
-    elif isinstance(value, (list, tuple)) and isinstance(made, list) and len(value) == len(made):
+    elif isinstance(value, (list, tuple, deque)) and isinstance(made, list) and len(value) == len(made):
         for number, (item, sent) in enumerate(zip(value, made)):
             _compare(item, sent, f"{place}[{number}]")
+    elif isinstance(value, Iterator) and isinstance(made, list):
+        for number, sent in enumerate(made):
+            _check(sent, f"{place}[{number}]")
+            # What it gave is gone, so nobody can see what it was.
+            if sent is None or isinstance(sent, (list, dict)) or (isinstance(sent, str) and not sent.strip("*")):
+                raise _FlawError(f"{place}[{number}]", "cannot be checked within an iterator: pass a list")
     else:
         if type(value).__module__.partition(".")[0] in _LIBRARIES:
             form = _form(value, place)  # has its flaws named
@@ -361,19 +397,27 @@ def _compare_keys(value: Mapping[Any, Any], place: str) -> None:
 
 
 def _compare_members(value: Any, made: Any, place: str) -> None:
-    members = _members_of(value.__class__)
+    members = members_of(value.__class__)
     root = getattr(value, "root", None) if getattr(type(value), "__pydantic_root_model__", False) else None
     if members.custom:
         _check(made, place)
+        if not members.for_json:
+            _check_lost(_in_python(value), made, place)
+        if isinstance(made, dict):
+            for member in members.each:
+                _check_stars(value, member, made, place)
     elif root is not None:
         if members.each[0].custom:
             _check(made, place)
+            if not members.each[0].for_json:
+                _check_lost(_in_python(value), made, place)
         else:
             _compare(root, made, place)
     elif isinstance(made, dict):
         aliases: set[str] = set()
         extra = getattr(value, "__pydantic_extra__", None) or {}
-        for member in (*members.each, *(_Member(name, name, False) for name in extra)):
+        python: Optional[Any] = None
+        for member in (*members.each, *(Member(name, name, False) for name in extra)):
             inside = f"{place}.{member.alias}"
             if member.alias not in made:
                 continue  # excluded: not sent
@@ -381,12 +425,40 @@ def _compare_members(value: Any, made: Any, place: str) -> None:
                 raise _FlawError(inside, f"two members are the same text in JSON: {member.alias!r}")
             aliases.add(member.alias)
             sent = made[member.alias]
-            if member.custom or (member.computed and type(sent) in {int, bool}):
-                _check(sent, inside)
-            else:
+            if not member.custom and not (member.computed and type(sent) in {int, bool}):
                 _compare(getattr(value, member.name), sent, inside)
+                continue
+            _check(sent, inside)
+            _check_stars(value, member, made, place)
+            if member.custom and not member.for_json:
+                python = _in_python(value) if python is None else python
+                _check_lost(python.get(member.alias) if isinstance(python, dict) else None, sent, inside)
     else:
         _check(made, place)
+
+
+def _in_python(value: Any) -> Any:
+    """What the serialisers of a class make of its instance in Python, where NaN stays what it is."""
+    return value.__pydantic_serializer__.to_python(value, by_alias=True, fallback=_leniently, warnings=False)
+
+
+def _check_lost(python: Any, made: Any, place: str) -> None:
+    """Raise `_FlawError` for a number that a serialiser gave in Python and that is null in JSON."""
+    if isinstance(python, (float, Decimal)) and made is None:
+        _finite(python, place)
+    elif isinstance(python, Mapping) and isinstance(made, dict):
+        for (_, item), (name, sent) in zip(python.items(), made.items()):
+            _check_lost(item, sent, f"{place}.{name}")
+    elif isinstance(python, (list, tuple, deque)) and isinstance(made, list):
+        for number, (item, sent) in enumerate(zip(python, made)):
+            _check_lost(item, sent, f"{place}[{number}]")
+
+
+def _check_stars(value: Any, member: Member, made: dict[str, Any], place: str) -> None:
+    """Raise `_FlawError` for a member whose secret a serialiser of the user's passed on as stars."""
+    sent = made.get(member.alias)
+    if isinstance(sent, str) and not sent.strip("*") and _is_secret(getattr(value, member.name, None)):
+        raise _FlawError(f"{place}.{member.alias}", _STARS)
 
 
 def _check(made: Any, place: str) -> None:
@@ -409,7 +481,7 @@ def _culprit(value: Any, error: Exception) -> tuple[str, str]:
     elif isinstance(value, (list, tuple)):
         parts = ((f"[{number}]", item) for number, item in enumerate(value))
     elif isinstance(value, BaseModel):
-        parts = ((f".{member.alias}", getattr(value, member.name)) for member in _members_of(value.__class__).each)
+        parts = ((f".{member.alias}", getattr(value, member.name)) for member in members_of(value.__class__).each)
     for place, part in parts:
         try:
             to_json(part)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Optional, TypeVar, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 
 from ..exceptions import LoopaiException
 from .flow import Given, Retry, Steps, Wanted
@@ -108,8 +109,14 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
         raise
     finally:
         flow.close()
-        for hook in told:
-            hook.call_ended(call, error)
+        tell_all(told, lambda hook: hook.call_ended(call, error))
+
+
+def tell_all(hooks: Sequence[Hooks], tell: Callable[[Hooks], None]) -> None:
+    """Tell every hook in turn, also after one that raised; then raise what the last of those raised."""
+    with ExitStack() as each:
+        for hook in reversed(hooks):
+            each.callback(tell, hook)
 
 
 def _told_of_retry(hook: Hooks, call: CallInfo, retry: Retry) -> Steps[None]:

@@ -1,11 +1,11 @@
-"""What may stand where rows are wanted: iterables, DataFrames and Series; never a text, bytes or a mapping.
+"""What may stand where rows are wanted: iterables, DataFrames and Series; never a text, bytes, a mapping or one row.
 
 Iterating those would run their letters, numbers or keys, each as a row. Nothing is sent here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Optional
 
 from pydantic import BaseModel
@@ -16,10 +16,11 @@ from .encoding import is_missing
 Missing = Literal["null", "error"]
 """What becomes of missing values (NaN, `pd.NA`, NaT) in DataFrames and Series: null, or an error naming their place."""
 
-_FRAMES = frozenset({"cudf", "dask", "geopandas", "modin", "narwhals", "pandas", "polars", "pyarrow"})
-_KINDS = frozenset(
-    {"DataFrame", "LazyFrame", "Series", "Table", "RecordBatch", "RecordBatchReader", "Array", "ChunkedArray"}
-)
+_FRAMES = frozenset({"cudf", "dask", "duckdb", "geopandas", "ibis", "modin", "narwhals", "pandas", "polars", "pyarrow"})
+_KINDS = frozenset({
+    "DataFrame", "LazyFrame", "Series", "Table", "RecordBatch", "RecordBatchReader", "Array", "ChunkedArray",
+    "DuckDBPyRelation",
+})  # fmt: skip
 
 
 def rows_of(rows: Any, name: str, missing: Missing = "null") -> Iterator[Any]:
@@ -58,7 +59,9 @@ def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
         raise refused(
             name, f"must be rows, not a {kind}: for a single row pass [{name}], for its values list({name}.values())"
         )
-    if isinstance(rows, BaseModel) or (isinstance(rows, tuple) and hasattr(rows, "_fields")):
+    if isinstance(rows, type):
+        raise refused(name, f"must be rows, not the class {rows.__name__}: for its members pass list({name})")
+    if not is_frame(rows) and _is_one_row(rows):
         raise refused(name, f"must be rows, not a {kind}: for a single row pass [{name}]")
     if callable(getattr(rows, "read", None)):
         raise refused(name, f"must be rows, not a {kind}: batch_stream and run_batch read files")
@@ -70,6 +73,22 @@ def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
         iter(rows)
     except TypeError:
         raise refused(name, f"must be an iterable of rows, not {kind}: for a single row pass [{name}]") from None
+
+
+def _is_one_row(rows: Any) -> bool:
+    """Whether it is one value although it can be iterated, which would run its parts."""
+    if isinstance(rows, BaseModel) or hasattr(rows, "_fields"):  # a named tuple, a row of SQLAlchemy
+        return True
+    if callable(getattr(rows, "keys", None)) and hasattr(rows, "__getitem__"):  # a row of sqlite3, a message of email
+        return True
+    # One of numpy's records, a value of pyarrow, and text that is no `str`, as Django's translations are.
+    return _is_record(rows) or callable(getattr(rows, "as_py", None)) or callable(getattr(rows, "casefold", None))
+
+
+def _is_record(row: Any) -> bool:
+    """Whether it is one of numpy's records, as `to_records` gives them."""
+    dtype = getattr(row, "dtype", None)
+    return type(row).__module__.partition(".")[0] == "numpy" and bool(getattr(dtype, "names", None)) and not row.shape
 
 
 def is_frame(rows: Any) -> bool:
@@ -114,7 +133,10 @@ def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
     except (TypeError, narwhals.exceptions.NarwhalsError) as error:
         raise refused(name, f"is a table that cannot be read: {' '.join(str(error).split())}") from None
     if isinstance(frame, narwhals.LazyFrame):
-        frame = frame.collect()
+        try:
+            frame = frame.collect()
+        except ImportError as error:  # of what its library collects rows into
+            raise ConfigurationError(f"rows of a {type(rows).__name__} cannot be read: {error}") from None
     if isinstance(frame, narwhals.Series):
         return _read(iter(frame), name)
     names = [str(column) for column in frame.columns]
@@ -156,7 +178,7 @@ def _read(rows: Iterator[Any], name: str) -> Iterator[Any]:
 
 
 def row_of(row: Any, place: str, missing: Missing) -> Any:
-    """Return one row: of `itertuples`, `iterrows` and numpy's records an object by their names, any other as it is.
+    """Return one row: of `itertuples`, `iterrows`, numpy and databases an object by their names, any other as it is.
 
     Raises `ValidationException` with the place of a missing value where `missing` is `"error"`.
     """
@@ -165,14 +187,28 @@ def row_of(row: Any, place: str, missing: Missing) -> Any:
         return {column: _cell(cell, f"{place}.{column}", missing) for column, cell in zip(names, row)}
     if isinstance(row, tuple) and len(row) == 2 and _is_series(row[1]):
         row = row[1]  # as `iterrows` gives it, after its label
-    if type(row).__module__ == "numpy" and getattr(getattr(row, "dtype", None), "names", None):
-        # A record, as `to_records` gives it.
+    if _is_record(row):
         return {column: _cell(row[column], f"{place}.{column}", missing) for column in row.dtype.names}
     if _is_series(row):
         return {
             str(column): _cell(cell, f"{place}.{column}", missing) for column, cell in zip(row.index, row)
         }  # its labels are the columns
-    return row
+    return _of_a_database(row, place)
+
+
+def _of_a_database(row: Any, place: str) -> Any:
+    """A row of SQLAlchemy or sqlite3 as an object by its columns; anything else as it is."""
+    mapping = getattr(row, "_mapping", None) if hasattr(row, "_fields") else None
+    if isinstance(mapping, Mapping):
+        names, cells = list(row._fields), list(row)
+    elif isinstance(row, Sequence) and callable(keys := getattr(row, "keys", None)):
+        names, cells = list(keys()), list(row)
+    else:
+        return row
+    twice = next((column for number, column in enumerate(names) if column in names[:number]), None)
+    if twice is not None:
+        raise refused(place, f"has two columns {twice!r}: give one another name")
+    return dict(zip(names, cells))
 
 
 def _is_series(row: Any) -> bool:

@@ -22,6 +22,11 @@ class _Schema(GenerateJsonSchema):
             return bool(field.get("required", total))
         return field["schema"]["type"] != "default" and field.get("serialization_exclude_if") is None
 
+    def ser_schema(self, schema: Any) -> Any:
+        """Return the schema of what a serialiser writes; of one that does not say its type, anything."""
+        found = super().ser_schema(schema)
+        return {} if found is None and schema["type"] in {"function-plain", "function-wrap"} else found
+
 
 def schema_of(schema: Any, name: str, mode: Mode) -> Any:
     """Return the JSON schema of a pydantic model or any other type in the form of `mode`, or a schema as it is.

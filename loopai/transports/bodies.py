@@ -15,19 +15,32 @@ class Undecodable(Exception):
     """The body is not in the coding that its header names."""
 
 
-def is_plain(coding: str) -> bool:
-    """Whether a body of this `Content-Encoding` is read here; others are decoded by the HTTP library."""
-    return coding.strip().lower() in {"", "identity", "gzip", "x-gzip", "deflate"}
+_ASKED_FOR = frozenset({"gzip", "x-gzip", "deflate"})
+_COMPRESSED = _ASKED_FOR | {"br", "zstd"}
+"""The codings that HTTP libraries decode. Others are names that servers make up for a body as it is."""
+
+
+def _coding_of(header: str) -> Optional[str]:
+    """The coding of a body, `None` for none. Raises `Undecodable` for one that no request asks for."""
+    codings = [name for name in (part.strip().lower() for part in header.split(",")) if name in _COMPRESSED]
+    if not codings:
+        return None
+    if len(codings) > 1 or codings[0] not in _ASKED_FOR:
+        raise Undecodable(f"its coding is {', '.join(codings)[:100]!r}, and gzip or deflate was asked for")
+    return codings[0]
 
 
 class ReplyBody:
-    """Collects a body of at most `limit` bytes, decoded; `None` is without limit."""
+    """Collects a body of at most `limit` bytes, decoded; `None` is without limit.
+
+    Raises `Undecodable` for a coding that no request asks for: HTTP libraries unpack those at once, however much it is.
+    """
 
     def __init__(self, limit: Optional[int], coding: str = "") -> None:
         self._limit = limit
         self._parts: list[bytes] = []
         self._size = 0
-        coded = coding.strip().lower() not in {"", "identity"}
+        coded = _coding_of(coding) is not None
         self._decoder = zlib.decompressobj(_GZIP_OR_ZLIB) if coded else None
         self._begun = False
         self.cut = False

@@ -24,7 +24,7 @@ from .._core.wire import Answer, Headers, NoReply, Reply, Request
 from ..config import SYSTEM, Config
 from ..exceptions import ConfigurationError
 from .admission import time_left
-from .bodies import ReplyBody, Undecodable, is_plain
+from .bodies import ReplyBody, Undecodable
 from .headers import LateHeaders
 from .pool import LONGEST_IDLE, AsyncPool, SyncPool, hung_up
 from .proxies import proxy_for
@@ -110,10 +110,8 @@ def _read(response: httpx.Response, request: Request) -> ReplyBody:
     """Read the body as far as it is wanted. Raises what the library raises, and `Undecodable`."""
     body = _read_already(response, request)
     if body is None:
-        coding = response.headers.get("content-encoding", "")
-        plain = is_plain(coding)
-        body = ReplyBody(request.max_bytes, coding if plain else "")
-        for data in response.iter_raw() if plain else response.iter_bytes():
+        body = ReplyBody(request.max_bytes, response.headers.get("content-encoding", ""))
+        for data in response.iter_raw():
             if not body.feed(data):
                 break
     return body
@@ -123,10 +121,8 @@ async def _aread(response: httpx.Response, request: Request) -> ReplyBody:
     """As `_read`, in an event loop."""
     body = _read_already(response, request)
     if body is None:
-        coding = response.headers.get("content-encoding", "")
-        plain = is_plain(coding)
-        body = ReplyBody(request.max_bytes, coding if plain else "")
-        async for data in response.aiter_raw() if plain else response.aiter_bytes():
+        body = ReplyBody(request.max_bytes, response.headers.get("content-encoding", ""))
+        async for data in response.aiter_raw():
             if not body.feed(data):
                 break
     return body
@@ -150,6 +146,20 @@ def _no_reply(
     arrived = not connecting and not isinstance(error, library.not_sent)
     timed_out = timed_out or isinstance(error, library.timeouts)
     return NoReply(error, arrived, timed_out, queued, untrusted, cut=begun and not timed_out)
+
+
+def _said_more(transport: Any) -> bool:
+    """Whether bytes came after the reply, which would be taken for the reply to the next request.
+
+    What is still in the socket is seen by the library; what was read along with the reply is not.
+    """
+    for each in getattr(getattr(transport, "_pool", None), "connections", ()):
+        connection = each
+        while connection is not None and not hasattr(connection, "_h11_state"):
+            connection = getattr(connection, "_connection", None)  # within a proxy's tunnel, and what is in that
+        if connection is not None and connection._h11_state.trailing_data[0]:
+            return True
+    return False
 
 
 _SURELY_OPEN = 1.0
@@ -206,6 +216,8 @@ class _AsyncConnection:
                     body = await _aread(response, request)
                     if body.cut:
                         await response.aclose()
+                    if _said_more(self._transport):
+                        await self._transport.aclose()  # connects anew when it is next used
                 except library.undecodable as error:
                     await response.aclose()
                     return _undecodable(response, error, queued)
@@ -265,6 +277,8 @@ class _Connection:
                 body = _read(response, request)
                 if body.cut:
                     response.close()
+                if _said_more(self._transport):
+                    self._transport.close()  # connects anew when it is next used
             except library.undecodable as error:
                 response.close()
                 return _undecodable(response, error, queued)

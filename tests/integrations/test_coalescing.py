@@ -11,7 +11,14 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from loopai import ExecutionException, LoopaiClient, ServerException, SyncLoopaiClient, ValidationException
+from loopai import (
+    ConfigurationError,
+    ExecutionException,
+    LoopaiClient,
+    ServerException,
+    SyncLoopaiClient,
+    ValidationException,
+)
 from loopai.transports import Answer, Reply, Request
 
 TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
@@ -311,6 +318,36 @@ def test_a_failing_request_is_every_threads() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(work, range(8))) == ["SOME_ERROR"] * 8
+
+
+def test_a_faulty_configuration_is_every_threads() -> None:
+    """What is no error of the server's is not taken for an interruption by those who joined."""
+    begun, over = threading.Event(), threading.Event()
+
+    def key() -> str:
+        if not begun.is_set():
+            begun.set()
+            assert over.wait(10)
+        return ""
+
+    client = SyncLoopaiClient(transport=Recorder(), coalesce=True, api_key=key)
+    start = threading.Barrier(16)
+
+    def work(n: int) -> None:
+        if n:
+            start.wait()
+        with pytest.raises(ConfigurationError, match="api_key"):
+            client.execute(TASK, n)
+
+    with ThreadPoolExecutor(17) as threads:
+        first = threads.submit(work, 0)
+        assert begun.wait(10)
+        # While a call is under way, the next one waits for others to join it.
+        others = [threads.submit(work, n) for n in range(1, 17)]
+        for other in others:
+            other.result()
+        over.set()
+        first.result()
 
 
 def test_an_interrupted_leader_releases_those_who_joined() -> None:

@@ -232,6 +232,20 @@ async def test_a_server_that_closes_after_each_reply_is_no_fault(
     assert sockets() <= before + 1
 
 
+async def test_a_second_reply_to_a_request_is_never_taken_for_the_next_ones(
+    make_server: Any, make_caller: Any, task: str, body_of: Any
+) -> None:
+    """Bytes after a reply end its connection: read along with it, they would be the reply to another request."""
+
+    async def behaviour(asked: Any, wire: Any) -> None:
+        body = body_of(asked.input)
+        reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        await wire.send(reply + reply)
+
+    client = make_caller(make_server(behaviour))
+    assert [(await client.execute(task, turn)).output for turn in range(4)] == [0, 1, 2, 3]
+
+
 async def test_bodies_of_twenty_megabytes_go_both_ways(server: Any, make_caller: Any, task: str) -> None:
     """A large input reaches the server whole, and a large output comes back whole."""
     large = "0123456789" * 2_000_000

@@ -198,6 +198,13 @@ WRONG: list[tuple[str, Any, str]] = [
     ("cert", ("a", "b", "c", "d"), "must be a file, or (certificate, key)"),
     ("proxy", "socks://proxy", "write socks5:// or socks5h://"),
     ("proxy", "http://me:hush@", "is not the address of a proxy"),
+    ("proxy", "http://me:hush@[fe80::1%25eth0]:3128", "must not have a zone id"),
+    ("proxy", "http://a..b:3128", "must have a host whose labels have 1 to 63 characters"),
+    ("tasks", f'{{"spam": "{TASK}", "spam": "{TASK}"}}', "must have each name once"),
+    ("headers", '{"X-A": "1", "X-A": "2"}', "must have each name once"),
+    ("headers", "'X-A=1'", "must not be in quotes"),
+    ("headers", '"X-A=1, X-B=2"', "must not be in quotes"),
+    ("tasks", f"'spam={TASK}'", "must not be in quotes"),
     ("max_reply_bytes", 0, "whole number from 1"),
 ]
 

@@ -10,6 +10,7 @@ import pytest
 from loopai import CallInfo, Hooks, LoopaiClient, SyncLoopaiClient
 from loopai._core.wire import Answer, NoReply, Reply, Request
 from loopai.exceptions import ConfigurationError, NotFoundException
+from loopai.testing import FakeLoopai
 
 TASK = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
 
@@ -93,19 +94,49 @@ def test_errors_are_heard(calls: Any, recorder: Any) -> None:
     ("where", "heard_after"),
     [
         ("started", ["a ended KeyError"]),
-        ("attempt", ["a ended KeyError", "b ended KeyError"]),
-        ("answer", ["a ended KeyError", "b ended KeyError"]),
+        ("attempt", ["a ended KeyError", "b ended KeyError", "c ended KeyError"]),
+        ("answer", ["a ended KeyError", "b ended KeyError", "c ended KeyError"]),
+        ("ended", ["a ended NotFoundException", "b ended NotFoundException", "c ended NotFoundException"]),
     ],
 )
 def test_a_hook_that_raises_ends_the_call(calls: Any, recorder: Any, where: str, heard_after: list[str]) -> None:
     """All hooks that heard the call begin hear it end."""
     heard: list[str] = []
     recorder.give(404)
-    client = calls.client(hooks=[Diary("a", heard), Diary("b", heard, raises=where)])
+    client = calls.client(hooks=[Diary("a", heard), Diary("b", heard, raises=where), Diary("c", heard)])
     with pytest.raises(KeyError, match=where):
         calls("get_task", TASK, client=client)
     assert [line for line in heard if "ended" in line] == heard_after
-    assert len(recorder.requests) == (where == "answer")
+    assert len(recorder.requests) == (where in {"answer", "ended"})
+
+
+class BatchDiary(Diary):
+    """Hears of batches alone."""
+
+    def batch_started(self, batch: CallInfo) -> Hooks:
+        self._note("batch started")
+        return Hooks()
+
+    def batch_ended(self, batch: CallInfo, error: Optional[BaseException]) -> None:
+        self._note(f"batch ended {type(error).__name__}")
+
+
+@pytest.mark.parametrize(
+    ("where", "heard_after"),
+    [
+        ("batch started", ["a batch ended KeyError"]),
+        ("batch ended", ["a batch ended NoneType", "b batch ended NoneType", "c batch ended NoneType"]),
+    ],
+)
+def test_a_hook_that_raises_ends_the_batch(where: str, heard_after: list[str]) -> None:
+    """All hooks that heard the batch begin hear it end."""
+    heard: list[str] = []
+    hooks = [BatchDiary("a", heard), BatchDiary("b", heard, raises=where), BatchDiary("c", heard)]
+    fake = FakeLoopai()
+    fake.task("echo").computes(lambda given: given)
+    with pytest.raises(KeyError, match=where):
+        list(fake.client(hooks=hooks).batch_stream("echo", [1]))
+    assert [line for line in heard if "ended" in line] == heard_after
 
 
 async def test_a_cancelled_call_is_heard() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import math
-from collections import UserDict, deque
+import sqlite3
+from collections import UserDict, UserString, deque
+from email.message import EmailMessage
 from types import MappingProxyType
 from typing import Any, Callable, NamedTuple
 
@@ -26,13 +29,47 @@ class Named(NamedTuple):
     text: str
 
 
+class Word(enum.Enum):
+    """Iterated, its members would run as rows."""
+
+    FREE = "Free"
+
+
 async def _rows() -> Any:
     yield 1
 
 
+def _message() -> EmailMessage:
+    message = EmailMessage()
+    message["Subject"] = "Free"
+    return message
+
+
+def _database_rows() -> list[Any]:
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    found = connection.execute("SELECT 'Free' AS text, 7 AS id UNION SELECT 'x', 8 ORDER BY id").fetchall()
+    connection.close()
+    return found
+
+
+def _sqlalchemy_rows() -> list[Any]:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.connect() as connection:
+        query = "SELECT 'Free' AS text, 7 AS id UNION SELECT 'x', 8 ORDER BY id"
+        found: list[Any] = connection.execute(sqlalchemy.text(query)).all()
+    engine.dispose()
+    return found
+
+
+def _records() -> Any:
+    return pytest.importorskip("numpy").array([("Free", 7), ("x", 8)], dtype=[("text", "U4"), ("id", int)])
+
+
 NOT_ROWS = [
     "Free", b"Free", bytearray(b"x"), memoryview(b"x"), {"text": "Free", "id": 7}, MappingProxyType({"a": 1}),
-    UserDict(a=1), Mail(text="x"), Named("x"), 5, None, _rows(),
+    UserDict(a=1), Mail(text="x"), Named("x"), 5, None, _rows(), UserString("Free"), _message(), Word,
 ]  # fmt: skip
 
 
@@ -57,6 +94,43 @@ def test_one_value_is_not_rows(calls: Any, recorder: Any, rows: Any, method: str
 def test_iterables_of_any_kind_are_rows(rows: Any) -> None:
     """A single row may be any JSON value; what holds them is anything that can be iterated."""
     assert list(rows_of(rows, "inputs")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("make", [_database_rows, _sqlalchemy_rows, _records])
+def test_rows_of_databases_are_objects_by_their_columns(
+    calls: Any, recorder: Any, example: Callable[[str], bytes], make: Callable[[], Any]
+) -> None:
+    """Many are rows, and one of them is none: its cells would run."""
+    assert sent(calls, recorder, example, make()) == [{"text": "Free", "id": 7}, {"text": "x", "id": 8}]
+    for method, name in (("batch_execute", "inputs"), ("batch_validate", "items"), ("run_batch", "rows")):
+        with pytest.raises(ValidationException, match=f"{name} must be rows, not a .*for a single row pass"):
+            calls(method, TASK, make()[0])
+
+
+def test_columns_of_one_name_in_a_row_are_refused(calls: Any) -> None:
+    """One would silently replace the other."""
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    rows = connection.execute("SELECT 1 AS a, 2 AS a").fetchall()
+    connection.close()
+    with pytest.raises(ValidationException, match=r"inputs\[0\] has two columns 'a'"):
+        calls("batch_execute", TASK, rows)
+
+
+def test_values_that_only_look_like_rows_are_refused(calls: Any) -> None:
+    """A value of pyarrow, and a text that is made when it is asked for."""
+    arrow = pytest.importorskip("pyarrow")
+    functional = pytest.importorskip("django.utils.functional")
+    for one in (arrow.scalar([1, 2]), arrow.scalar({"a": 1}), functional.lazystr("Free")):
+        with pytest.raises(ValidationException, match="inputs must be rows, not a"):
+            calls("batch_execute", TASK, one)
+
+
+def test_a_relation_of_duckdb_is_taken_row_by_row(calls: Any, recorder: Any, example: Callable[[str], bytes]) -> None:
+    """As a DataFrame is."""
+    duckdb = pytest.importorskip("duckdb")
+    rows = duckdb.sql("SELECT 'a' AS text, 1::DOUBLE AS score UNION ALL SELECT 'b', NULL")
+    assert sent(calls, recorder, example, rows) == [{"text": "a", "score": 1.0}, {"text": "b", "score": None}]
 
 
 def test_an_unknown_way_with_missing_values_is_refused(calls: Any, recorder: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Callable, Literal, Optional, Union
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, PlainSerializer, SecretStr, TypeAdapter
 from typing_extensions import TypedDict
 
 from loopai.exceptions import ExecutionException, ValidationException
@@ -25,6 +25,13 @@ class Email(BaseModel):
 class Verdict(BaseModel):
     label: Literal["spam", "ham"]
     score: float = 1.0
+
+
+class Hiding(BaseModel):
+    tags: Optional[set[str]] = None
+    key: Optional[SecretStr] = None
+    counts: dict[Any, int] = {}
+    more: Any = None
 
 
 class Pair(TypedDict):
@@ -144,3 +151,39 @@ def test_a_failed_program_raises_through_bind(calls: Any, recorder: Any, example
     classify = calls.client(raise_on_error=False).bind(TASK, input=str, output=Verdict)
     with pytest.raises(ExecutionException, match="Cannot read properties"):
         calls.run(classify("x"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "place"),
+    [
+        (set[str], {"a", "b"}, "input"),
+        (float, float("nan"), "input"),
+        (Hiding, {"tags": ["b", "a"]}, "input.tags"),
+        (Hiding, {"key": "hush"}, "input.key"),
+        (Hiding, {"counts": {1: 1, "1": 2}}, "input.counts.1"),
+        (Hiding, {"more": [float("nan")]}, "input.more[0]"),
+        (list[Hiding], [{"more": {1}}], "input[0].more"),
+        (bytes, b"\xff", "input"),
+        (Any, object, "input"),
+    ],
+)
+def test_a_bound_task_sends_nothing_that_json_cannot_say(
+    calls: Any, recorder: Any, kind: Any, value: Any, place: str
+) -> None:
+    """Inputs that the type makes are checked as all inputs are: by their place, before anything is sent."""
+    bound = calls.client().bind(TASK, input=kind, output=Any)
+    with pytest.raises(ValidationException, match="cannot be sent as JSON") as raised:
+        calls.run(bound(value))
+    assert list(raised.value.errors) == [place]
+    assert "hush" not in str(raised.value)
+    assert recorder.requests == []
+
+
+def test_a_bound_type_may_say_how_its_values_are_written(
+    calls: Any, recorder: Any, example: Callable[[str], bytes]
+) -> None:
+    """A serialiser beside the type is the caller's choice."""
+    answer(recorder, example, 1)
+    bound = calls.client().bind(TASK, input=Annotated[set[str], PlainSerializer(sorted)], output=int)
+    calls.run(bound({"b", "a"}))
+    assert recorder.bodies[-1]["input"] == ["a", "b"]

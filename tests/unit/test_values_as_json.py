@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import re
 from collections import OrderedDict, UserDict, deque
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple, Union
+from typing import Annotated, Any, NamedTuple, NewType, Union
 
 import pytest
 from pydantic import (
@@ -24,9 +26,11 @@ from pydantic import (
     model_serializer,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import TypeAliasType, TypedDict
 
 from loopai import LoopaiClient, SyncLoopaiClient
 from loopai._core.encoding import encode
+from loopai._core.schemas import schema_of
 from loopai.exceptions import ValidationException
 
 NAN, INF = float("nan"), float("inf")
@@ -96,6 +100,9 @@ CONTAINERS: dict[str, tuple[Any, str]] = {
     "computed member": (lambda value: Computed(hidden=value), ".score"),
     "alias": (lambda value: Aliased(inner=value), ".score"),
     "dict in a model": (lambda value: Open(score={"a": [value]}), ".score.a[0]"),
+    "deque in a model": (lambda value: Open(score=deque([value])), ".score[0]"),
+    "deque in a root model": (lambda value: Root(deque([[value]])), "[0][0]"),
+    "deque in a pydantic dataclass": (lambda value: Checked({"a": deque([value])}), ".score.a[0]"),
     "model in a dict": (lambda value: {"a": Open(score=value)}, ".a.score"),
     "model in a dataclass": (lambda value: Plain(Open(score=value)), ".score.score"),
     "dataclass in a model": (lambda value: Open(score=Plain(value)), ".score.score"),
@@ -245,6 +252,128 @@ async def test_a_coalesced_input_fails_its_own_caller_only(hold: Any) -> None:
             *(client.execute(task.id, hold(s)) for s in (1.0, NAN, 2.0)), return_exceptions=True
         )
     assert [type(one).__name__ for one in each] == ["ExecutionResult", "ValidationException", "ExecutionResult"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (deque[float], [NAN]),
+        (Iterable[float], [1.0, NAN]),
+        (Sequence[float], deque([NAN])),
+        (tuple[float, ...], (NAN,)),
+    ],
+    ids=str,
+)
+def test_containers_of_numbers_hide_none(kind: Any, value: Any) -> None:
+    """The serialiser writes null for NaN in them."""
+
+    class Holder(BaseModel):
+        x: kind
+
+    with pytest.raises(ValidationException, match=r"input\.x\[\d\] .*nan is not a JSON number"):
+        encode(Holder(x=value), "input")
+
+
+@pytest.mark.parametrize("given", [NAN, {1}, [SecretStr("hush")], SecretStr("hush")], ids=str)
+def test_what_an_iterator_in_a_model_gave_cannot_be_checked(given: Any) -> None:
+    """The serialiser takes it before anybody can look; plain numbers and texts are seen to be what they are."""
+    assert encode(Open(score=iter([1.5, "a", True]))) == b'{"score":[1.5,"a",true]}'
+    with pytest.raises(ValidationException, match=r"input.score\[1\] .*pass a list"):
+        encode(Open(score=iter([1.5, given])), "input")
+
+
+class _Through:
+    """A member and a class whose serialisers pass on what they are given."""
+
+    class Wrapped(BaseModel):
+        score: Any
+
+        @model_serializer(mode="wrap")
+        def _all(self, handler: Any) -> dict[str, Any]:
+            return {"type": "wrapped", **handler(self)}
+
+    class Field(BaseModel):
+        score: Any
+
+        @field_serializer("score", mode="wrap")
+        def _score(self, value: Any, handler: Any) -> Any:
+            return handler(value)
+
+    class Plain(BaseModel):
+        score: Annotated[Any, PlainSerializer(lambda value: value)]
+
+
+@pytest.mark.parametrize("kind", [_Through.Wrapped, _Through.Field, _Through.Plain])
+@pytest.mark.parametrize(("value", "place"), [(NAN, ""), ([NAN], "[0]"), (SecretStr("hush"), "")], ids=str)
+def test_serialisers_that_pass_on_what_json_cannot_say(kind: Any, value: Any, place: str) -> None:
+    """It was not them who said null or stars."""
+    assert encode(kind(score=[1, None]))
+    with pytest.raises(ValidationException) as raised:
+        encode([kind(score=value)], "input")
+    assert list(raised.value.errors) == [f"input[0].score{place}"]
+
+
+Sorted = Annotated[set[str], PlainSerializer(sorted)]
+SortedAlias = TypeAliasType("SortedAlias", Sorted)
+SortedNew = NewType("SortedNew", SortedAlias)  # type: ignore[valid-newtype]  # what pydantic takes
+
+
+class InDict(TypedDict):
+    tags: Sorted
+
+
+class InTuple(NamedTuple):
+    tags: Sorted
+
+
+@dataclasses.dataclass
+class InDataclass:
+    score: Annotated[float, Field(serialization_alias="points")]
+    tags: Sorted = dataclasses.field(default_factory=set)
+    others: Any = None
+
+
+class Holding(BaseModel):
+    named: SortedAlias = {"b", "a"}
+    new: SortedNew = {"b", "a"}
+    typed: InDict = {"tags": {"b", "a"}}
+    listed: InTuple = InTuple({"b", "a"})
+
+
+def test_serialisers_are_found_wherever_the_type_has_them() -> None:
+    """In aliases, typed dictionaries, named tuples and dataclasses of Python's own."""
+    tags = ["a", "b"]
+    assert json.loads(encode(Holding())) == {"named": tags, "new": tags, "typed": {"tags": tags}, "listed": [tags]}
+    assert json.loads(encode(InDataclass(1.5, {"b", "a"}))) == {"points": 1.5, "tags": tags, "others": None}
+    for flawed, place in ((InDataclass(NAN), "points"), (InDataclass(1, others=[{1}]), "others[0]")):
+        with pytest.raises(ValidationException, match=re.escape(place)):
+            encode(flawed)
+
+
+class Unsaid(BaseModel):
+    size: int
+    tags: list[str] = []
+
+    @field_serializer("size")
+    def _size(self, size):  # type: ignore[no-untyped-def]  # as many write it
+        return str(size)
+
+
+class UnsaidWhole(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    size: int
+
+    @model_serializer(mode="wrap")
+    def _all(self, handler):  # type: ignore[no-untyped-def]  # as many write it
+        return {"type": "mail", **handler(self)}
+
+
+@pytest.mark.parametrize("value", [Unsaid(size=1), UnsaidWhole(size=1), InDataclass(1.0)], ids=repr)
+def test_a_serialiser_that_does_not_say_its_type_may_write_anything(value: Any) -> None:
+    """A class whose serialisers have no return type describes what they write all the same."""
+    validator_for = pytest.importorskip("jsonschema_rs").validator_for
+    schema = schema_of(type(value), "input_schema", "serialization")
+    assert list(validator_for(schema).iter_errors(json.loads(encode(value)))) == []
 
 
 class Forbidding(BaseModel):

@@ -17,6 +17,7 @@ from typing import Any, Final, Optional
 from anyio import CapacityLimiter, to_thread
 from pydantic import TypeAdapter, ValidationError
 
+from ..._core.encoding import InputType
 from ...batch import Outcome, Row
 from ...batch.engine.reader import from_records
 from ...batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
@@ -25,7 +26,7 @@ from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
 from ...batch.reporting.quality import Expectation
 from ...batch.reporting.statistics import Ended, Statistics, summary_of
-from ...batch.rows import CANCELLED, ERROR, UNFIT
+from ...batch.rows import CANCELLED, ERROR, UNFIT, UNSENDABLE
 from ...client import LoopaiClient
 from ...exceptions import (
     AuthenticationException,
@@ -34,6 +35,7 @@ from ...exceptions import (
     LoopaiException,
     NotFoundException,
     NotSupportedException,
+    ValidationException,
 )
 from ...problems import Problem, problem_of
 from .batch_events import BatchProgress, BatchResult
@@ -57,7 +59,7 @@ class Options:
     """What the runs of one router have in common."""
 
     task: str
-    input: Optional[TypeAdapter[Any]]
+    input: Optional[InputType[Any]]
     output: Optional[TypeAdapter[Any]]
     mapping: InputMapping
     keep: tuple[str, ...]
@@ -357,14 +359,16 @@ class UploadRun:
         return row
 
 
-def check_input(row: Row, given: Optional[TypeAdapter[Any]]) -> None:
+def check_input(row: Row, given: Optional[InputType[Any]]) -> None:
     """Make the row's input what its type makes of it; a row whose input is not of the type fails."""
     if given is None or row.error is not None:
         return
     try:
-        row.input = given.dump_python(given.validate_python(row.input), mode="json", by_alias=True)
+        row.input = given.form(row.input, "input")
     except ValidationError as error:
         row.error, row.code = f"line {row.line}: {_first(error)}", UNFIT
+    except ValidationException as error:
+        row.error, row.code = f"line {row.line}: {error.message}", UNSENDABLE
 
 
 def _first(error: ValidationError) -> str:

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import TypeAdapter
 from typing_extensions import Unpack
 
+from ..._core.encoding import InputType
 from ...batch.formats.csv import Dialect, check_types
 from ...batch.mapping import InputMapping
 from ...batch.options import FORMATS, REQUEST, STREAM, BatchOptions, BatchRequestOptions, options_in, table
@@ -139,7 +140,7 @@ def shared_options(task: Union[str, UUID], given: Mapping[str, Any]) -> Options:
     batch = options_in(REQUEST, shared)
     return Options(
         task=str(task),
-        input=None if own["input"] is None else TypeAdapter(own["input"]),
+        input=None if own["input"] is None else InputType(own["input"]),
         output=None if own["output"] is None else TypeAdapter(own["output"]),
         mapping=InputMapping(batch.mapping),
         keep=tuple(own["keep"]),

@@ -6,10 +6,19 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Callable, Optional, Union
 
-from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_serializer
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FieldSerializationInfo,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ...config import OPTIONS
+from ...config import EMBEDDED, OPTIONS
 from ...exceptions import ConfigurationError
 from ...language_model import MOST_EXAMPLES, Unverified
 
@@ -39,6 +48,50 @@ def _secrets(value: Any) -> tuple[SecretStr, ...]:
 def _told(place: tuple[Union[int, str], ...], values: dict[str, Any], prefix: str) -> str:
     name = str(place[0]) if place else "LoopaiSettings"
     return name if name in values else f"{prefix}{name.upper()}"
+
+
+def _is_on(local: Any) -> bool:
+    try:
+        return bool(_TABLE["local"].read(local))
+    except (TypeError, ValueError):  # reported with the other fields
+        return False
+
+
+_SERVERS = ("base_url", "transport")
+_STARS = "**********"
+_PERIODS = {1.0: "second", 60.0: "minute", 3600.0: "hour"}
+
+
+class _Decided(PydanticBaseSettingsSource):
+    """A source whose `local` gives way to an address or transport of a stronger source, as for a client."""
+
+    def __init__(
+        self,
+        settings_cls: type[BaseSettings],
+        own: PydanticBaseSettingsSource,
+        stronger: tuple[PydanticBaseSettingsSource, ...],
+    ) -> None:
+        super().__init__(settings_cls)
+        self._own = own
+        self._stronger = stronger
+
+    def get_field_value(self, field: Any, field_name: str) -> Any:
+        """See `PydanticBaseSettingsSource`."""
+        return self._own.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        """Return what the source says. Raises `ConfigurationError` for both `local` and a transport."""
+        found = self._own()
+        if not _is_on(found.get("local", False)):
+            return found
+        told = {name for source in self._stronger for name in source()}
+        if "local" in told:
+            return found
+        if told.intersection(_SERVERS):
+            return {name: value for name, value in found.items() if name != "local"}
+        if found.get("transport", _TABLE["transport"].default) != _TABLE["transport"].default:
+            raise ConfigurationError("local and transport exclude each other: pass one of them")
+        return found
 
 
 class LoopaiSettings(BaseSettings):
@@ -113,11 +166,6 @@ class LoopaiSettings(BaseSettings):
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f": did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
                 raise ConfigurationError(f"LoopaiSettings has no option {name!r}{hint}")
-        # Which server to call: an argument takes precedence over the environment, as for a client.
-        if "local" not in values and {"base_url", "transport"} & values.keys():
-            values["local"] = False
-        elif values.get("local") and "transport" not in values:
-            values["transport"] = _TABLE["transport"].default
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -134,10 +182,41 @@ class LoopaiSettings(BaseSettings):
         # Outside the handler: what pydantic raises has the values, secrets among them, in its frames.
         raise ConfigurationError("; ".join(wrong))
 
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *given: Any, **named: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, which decide together which server is called; see pydantic-settings."""
+        sources = super().settings_customise_sources(settings_cls, *given, **named)
+        return tuple(_Decided(settings_cls, source, sources[:place]) for place, source in enumerate(sources))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _show_the_embedded_server(cls, values: Any) -> Any:
+        if isinstance(values, dict) and _is_on(values.get("local", False)):
+            return {**values, "base_url": EMBEDDED, "transport": _TABLE["transport"].default}
+        return values
+
     @field_serializer("transport", "verify", when_used="json")
     def _named(self, value: Any) -> Any:
         # An object of yours is named: JSON cannot carry it.
         return value if value is None or isinstance(value, (str, bool)) else type(value).__qualname__
+
+    @field_serializer("api_key", "headers", "proxy", "cert", mode="wrap", when_used="json")
+    def _hidden(self, value: Any, write: Callable[[Any], Any], info: FieldSerializationInfo) -> Any:
+        # Like a `SecretStr`. Python's form keeps them, so that it can be given to `LoopaiSettings` again.
+        if info.field_name == "headers":
+            return dict.fromkeys(value, _STARS)
+        if info.field_name == "proxy" and value is not None:
+            scheme, _, rest = value.partition("://")
+            return f"{scheme}://{_STARS}@{rest.rpartition('@')[2]}" if "@" in rest else value
+        if info.field_name == "cert" and isinstance(value, tuple):
+            return [*value[:2], *(_STARS for _ in value[2:])]
+        return _STARS if callable(value) else write(value)
+
+    @field_serializer("rate_limit")
+    def _as_text(self, value: Any) -> Any:
+        return None if value is None else f"{value.requests}/{_PERIODS[value.seconds]}"
 
     def arguments(self, alias: str = "default") -> dict[str, Any]:
         """Return all options as arguments of a client, with secrets in plain text.

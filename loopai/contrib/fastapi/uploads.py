@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from typing import IO, Any, Optional, Union, cast
 
 from ..._core.splitting import NotAnArray
@@ -339,7 +340,7 @@ _NO_ARRAY = "the body is not a JSON array of rows, or it ends in the middle of o
 
 
 class FilePart(io.RawIOBase):
-    """The first file of a `multipart/form-data` body, read while it comes."""
+    """The file of a `multipart/form-data` body, read while it comes. A file input that was left empty is no file."""
 
     def __init__(self, upload: Upload, content_type: str) -> None:
         if importlib.util.find_spec("python_multipart") is None:
@@ -360,7 +361,7 @@ class FilePart(io.RawIOBase):
         self._header_bytes = 0
         self._headers: dict[bytes, bytes] = {}
         self._wanted = False
-        self._found = self._over = False
+        self._found = self._over = self._another = False
         self._bytes = b""
         self._least = _FIRST_READ
         self._unfit = FormParserError
@@ -397,11 +398,21 @@ class FilePart(io.RawIOBase):
         self._name = self._value = b""
 
     def _on_headers(self) -> None:
-        named = b"filename" in self._options(self._headers.get(b"content-disposition", b""))[1]
-        if named and not self._found:
+        name = self._name_of(self._headers.get(b"content-disposition", b""))
+        self._another = self._another or bool(name and self._found)
+        if name and not self._found:
             self._found = self._wanted = True
-            self._file_headers = self._headers
+            self._file_name, self._file_headers = name, self._headers
         self._headers, self._header_bytes = {}, 0
+
+    def _name_of(self, disposition: bytes) -> str:
+        name = self._options(disposition)[1].get(b"filename", b"")
+        if name or b"filename*" not in disposition.lower():
+            return name.decode("utf-8", "replace")
+        # As RFC 5987 has names that are not ASCII; some clients send no other.
+        message = Message()
+        message["content-disposition"] = disposition.decode("latin-1")
+        return message.get_filename("")
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         if self._wanted:
@@ -428,9 +439,8 @@ class FilePart(io.RawIOBase):
             pass
         if not self._found:
             raise UploadError("the form has no file")
-        name = self._options(self._file_headers.get(b"content-disposition", b""))[1].get(b"filename", b"")
         media_type = self._options(self._file_headers.get(b"content-type", b""))[0]
-        return kind_of(media_type.decode("latin-1").lower(), name.decode("utf-8", "replace"))
+        return kind_of(media_type.decode("latin-1").lower(), self._file_name)
 
     def readable(self) -> bool:
         """See `io.RawIOBase`."""
@@ -441,6 +451,10 @@ class FilePart(io.RawIOBase):
         while len(self._bytes) < self._least and not self._over:
             if not self._feed():
                 raise UploadError("the form ends in the middle of its file")
+        while not (self._bytes or self._another) and self._feed():
+            pass
+        if self._another and not self._bytes:
+            raise UploadError("the form has more than one file: send each in a request of its own")
         self._least = 1
         count = min(len(buffer), len(self._bytes))
         buffer[:count] = self._bytes[:count]

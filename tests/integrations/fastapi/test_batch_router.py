@@ -10,14 +10,14 @@ import lzma
 import select
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 from uuid import uuid4
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 from starlette.middleware import base
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import StreamingResponse
@@ -105,8 +105,27 @@ CSV = b'id,text\nr0,a\nr1,"q""uo\\te"\nr2,"[{,}]"\nr3,"\xc3\xbc\n"\nr4,\n'
         {"files": {"file": ("mails.csv", CSV)}},
         {"files": {"file": ("MAILS.JSONL.GZ", gzip.compress(as_jsonl(ROWS)), "application/gzip")}},
         {"files": {"file": ("mails", json.dumps(ROWS), "application/json")}, "data": {"note": "x" * 100}},
+        {
+            "content": b'--b\r\nContent-Disposition: form-data; name="empty"; filename=""\r\n\r\n\r\n'
+            b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename*=utf-8''m%C3%A4ils.csv\r\n\r\n"
+            + CSV
+            + b'\r\n--b\r\nContent-Disposition: form-data; name="note"\r\n\r\n1\r\n--b--\r\n',
+            "headers": {"content-type": "multipart/form-data; boundary=b"},
+        },
     ],
-    ids=["json", "indented", "jsonl", "csv", "csv.gz", "json.gz", "format", "form csv", "form jsonl.gz", "form json"],
+    ids=[
+        "json",
+        "indented",
+        "jsonl",
+        "csv",
+        "csv.gz",
+        "json.gz",
+        "format",
+        "form csv",
+        "form jsonl.gz",
+        "form json",
+        "form of an empty and a file with a name that is not ASCII",
+    ],
 )
 def test_rows_in_any_format_come_back_as_events(client, posted) -> None:
     """A result for each, with its key as id; then the summary."""
@@ -209,6 +228,17 @@ async def test_a_form_s_file_may_be_cut_anywhere(loopai_fake, size) -> None:
             b'--b\r\nContent-Disposition: form-data; name="x"; filename="a.csv"\r\n\r\nid,text\r\n1,a\r\n',
             "the form ends in the middle",
         ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="x"; filename="a.csv"\r\n\r\nid,text\r\n1,a\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="y"; filename="b.csv"\r\n\r\nid,text\r\n2,b\r\n--b--\r\n',
+            "the form has more than one file: send each in a request of its own",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="x"; filename=""\r\n\r\n\r\n--b--\r\n',
+            "the form has no file",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_answered_before_anything_is_sent(client, media_type, body, told) -> None:
@@ -299,6 +329,26 @@ def test_rows_become_the_input_that_the_router_is_for(loopai_fake) -> None:
     assert (results["4"]["code"], results["4"]["status"]) == ("unmapped", "error")
     assert named(events, "progress")[-1].data["accuracy"] == 0.5
     assert events[-1].data["quality"]["confusion"] == [[0, 1], [0, 1]]
+
+
+class Hiding(BaseModel):
+    tags: Optional[set[str]] = None
+    key: Optional[SecretStr] = None
+
+
+def test_an_input_that_json_cannot_say_is_its_row_s_error(loopai_fake) -> None:
+    """What the router's type makes of a row is checked as all inputs are."""
+    loopai_fake.task("echo").computes(lambda given: given)
+    app = FastAPI()
+    app.include_router(batch_router("echo", input=list[Hiding], mapping=["=rows"]))
+    rows = [{"rows": []}, {"rows": [{"tags": ["b", "a"]}]}, {"rows": [{"key": "hush"}]}]
+    with override_loopai(app, loopai_fake):
+        text = TestClient(app).post("/batch", json=rows).text
+    results = {event.id: event.data for event in named(events_of(text), "result")}
+    assert loopai_fake.task("echo").inputs == [[]]
+    assert results["2"]["code"] == results["3"]["code"] == "unsendable"
+    assert results["2"]["error"] == "line 2: input[0].tags cannot be sent as JSON: a set has no order: pass a list"
+    assert "hush" not in text
 
 
 def test_a_key_that_recurs_is_an_error_of_the_second_row(client) -> None:

@@ -156,8 +156,43 @@ def test_which_server_is_asked_is_decided_as_for_a_client(monkeypatch) -> None:
     monkeypatch.setenv("LOOPAI_BASE_URL", "https://env.test")
     monkeypatch.setenv("LOOPAI_TRANSPORT", "httpx2")
     assert LoopaiClient(**LoopaiSettings(local=True).arguments()).base_url == "http://embedded"
+    monkeypatch.delenv("LOOPAI_TRANSPORT")
     monkeypatch.setenv("LOOPAI_TASKS", f'{{"spam": "{SPAM}"}}')
     assert LoopaiSettings().tasks == {"spam": SPAM}
+
+
+@pytest.mark.parametrize(
+    ("environment", "file", "address"),
+    [
+        ({"BASE_URL": "https://env.test"}, {"LOCAL": "1"}, "https://env.test"),
+        ({"TRANSPORT": "httpx2"}, {"LOCAL": "1"}, "http://localhost:8080"),
+        ({"LOCAL": "1"}, {"BASE_URL": "https://file.test"}, "http://embedded"),
+        ({"LOCAL": "1"}, {"TRANSPORT": "httpx2"}, "http://embedded"),
+        ({"LOCAL": "0"}, {"LOCAL": "1", "BASE_URL": "https://file.test"}, "https://file.test"),
+        ({}, {"LOCAL": "1", "BASE_URL": "https://file.test"}, "http://embedded"),
+    ],
+)
+def test_the_stronger_source_says_which_server_is_asked(tmp_path, monkeypatch, environment, file, address) -> None:
+    """The environment's address beats `LOOPAI_LOCAL` in `.env`; settings show the address that is asked."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(f"LOOPAI_{name}", value)
+    (tmp_path / ".env").write_text("".join(f"LOOPAI_{name}={value}\n" for name, value in file.items()))
+    settings = LoopaiSettings()
+    assert settings.base_url == address
+    assert settings.local == (address == "http://embedded")
+    assert settings.arguments().get("base_url", "http://embedded") == address
+    assert LoopaiSettings(**settings.model_dump()).base_url == address
+
+
+def test_local_and_a_transport_of_one_source_exclude_each_other(monkeypatch) -> None:
+    """As for a client."""
+    with pytest.raises(ConfigurationError, match="local and transport exclude each other"):
+        LoopaiSettings(local=True, transport="httpx2")
+    monkeypatch.setenv("LOOPAI_LOCAL", "1")
+    monkeypatch.setenv("LOOPAI_TRANSPORT", "httpx2")
+    with pytest.raises(ConfigurationError, match="local and transport exclude each other"):
+        LoopaiSettings()
 
 
 def test_settings_can_be_dumped_copied_pickled_and_nested() -> None:
@@ -180,6 +215,27 @@ def test_settings_can_be_dumped_copied_pickled_and_nested() -> None:
         loopai: LoopaiSettings
 
     assert Site(loopai=settings).model_dump()["loopai"]["tasks"] == {"spam": task}
+
+
+def test_no_secret_stands_in_the_json_of_settings() -> None:
+    """Nor in that of what is nested in other settings; Python's form keeps them."""
+    secret = {
+        "headers": {"Authorization": "hush"},
+        "proxy": "http://me:hush@proxy.test:3128",
+        "cert": (__file__, __file__, "hush"),
+        "webhook_secrets": ["hush"],
+    }
+    for key in ("hush", lambda: "hush"):
+        settings = LoopaiSettings(api_key=key, rate_limit="30/minute", **secret)
+        dumped = settings.model_dump_json()
+        assert "hush" not in dumped
+        assert "proxy.test:3128" in dumped
+        assert "Authorization" in dumped
+        again = LoopaiSettings(**settings.model_dump())
+        assert again.arguments() == settings.arguments()
+    readable = LoopaiSettings(rate_limit="30/minute", proxy="http://proxy.test:3128", cert=__file__)
+    again = LoopaiSettings.model_validate_json(readable.model_dump_json())
+    assert again.arguments() == readable.arguments()
 
 
 class _Mine:
