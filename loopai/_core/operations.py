@@ -91,7 +91,7 @@ class BatchParts(Generic[T]):
     given: Callable[[models.BatchExecuteResponse], T]
     stop_on_first_error: bool = False
     apart: bool = False
-    """Whether the items are of several callers, of whom none is to get the error of another's."""
+    """Whether each item has a caller of its own, who is not to get the error of another's."""
 
     @property
     def size(self) -> int:

@@ -121,7 +121,7 @@ OF_THE_SERVER = (
     "SQLite Error 14: 'unable to open database file'.",
     "SQLite Error 8: 'attempt to write a readonly database'.",
     "An open reader is already associated with this command. Close it before opening a new one.",
-    "This MySqlConnection is already in use. See https://fl.vu/mysql-conn-reuse",
+    "This MySqlConnection is already in use.",
     "Deadlock found when trying to get lock; try restarting transaction",
     "Lock wait timeout exceeded; try restarting transaction",
     "Duplicate entry '1' for key 'PRIMARY'",
