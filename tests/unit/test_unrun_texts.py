@@ -10,7 +10,7 @@ OF_THE_SERVER = (
     "A second operation was started on this context instance before a previous operation completed. This "
     "is usually caused by different threads concurrently using the same instance of DbContext. For more "
     "information on how to avoid threading issues with DbContext, see "
-    "https://go.microsoft.com/fwlink/?linkid=2097913.",
+    "the documentation.",
     "A second operation started on this context before a previous operation completed. Any instance "
     "members are not guaranteed to be thread safe.",
     "A second operation started on this context before a previous asynchronous operation completed. Use "
