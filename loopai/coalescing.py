@@ -19,7 +19,8 @@ from . import models
 from ._core.checking import InputsRefused
 from ._core.limits import MOST_CONCURRENCY
 from ._core.operations import Operation, execute_group
-from .exceptions import ConnectionException, LoopaiException, ReplyTooLargeException
+from ._core.resending import Unanswered
+from .exceptions import ConnectionException, LoopaiException
 
 LARGEST_GROUP = MOST_CONCURRENCY
 """Most items of a group: as many as the server runs at once (`max_concurrency`), so that none waits."""
@@ -104,6 +105,14 @@ def _in_their_places(count: int, error: InputsRefused, others: Iterable[Ended]) 
     return [error.refused[place] if place in error.refused else next(rest) for place in range(count)]
 
 
+def _put_together(error: Unanswered, others: Iterable[Ended]) -> list[Ended]:
+    """What came of every item, where `others` is what came of those that were left."""
+    rest = dict(zip(error.left, others))
+    if error.results is None:
+        return [rest[place] for place in sorted(rest)]
+    return [rest[place] if place in rest else _own(result, error.results) for place, result in enumerate(error.results)]
+
+
 class _LoopGroup(_Group["asyncio.Future[models.ExecutionResult]"]):
     task: Optional[asyncio.Task[None]] = None
 
@@ -178,21 +187,22 @@ class Coalescer:
                     waiter.set_result(result)
 
     async def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Ended]:
-        """Return the result or the error of each input. If the reply is too large, the group is sent in halves."""
+        """Return the result or the error of each input. Where one output is why there is no reply, the rest is
+        sent in halves."""
         try:
             results = await self._run(_operation(key, inputs))
         except InputsRefused as error:
             fitting = _fitting(inputs, error)
             return _in_their_places(len(inputs), error, await self._each(key, fitting) if fitting else [])
-        except ReplyTooLargeException as error:
-            if len(inputs) == 1:
-                return [error]
+        except Unanswered as error:
+            if len(error.left) == 1:
+                return _put_together(error, [error.error])
+            half = len(error.left) // 2
+            first, second = ([inputs[place] for place in part] for part in (error.left[:half], error.left[half:]))
+            return _put_together(error, [*await self._each(key, first), *await self._each(key, second)])
         except LoopaiException as error:
             return [_own_error(error) for _ in inputs]
-        else:
-            return [_own(result, results) for result in results]
-        half = len(inputs) // 2
-        return [*await self._each(key, inputs[:half]), *await self._each(key, inputs[half:])]
+        return [_own(result, results) for result in results]
 
 
 class _ThreadGroup(_Group[None]):
@@ -280,15 +290,15 @@ class SyncCoalescer:
         except InputsRefused as error:
             fitting = _fitting(inputs, error)
             return _in_their_places(len(inputs), error, self._each(key, fitting) if fitting else [])
-        except ReplyTooLargeException as error:
-            if len(inputs) == 1:
-                return [error]
+        except Unanswered as error:
+            if len(error.left) == 1:
+                return _put_together(error, [error.error])
+            half = len(error.left) // 2
+            first, second = ([inputs[place] for place in part] for part in (error.left[:half], error.left[half:]))
+            return _put_together(error, [*self._each(key, first), *self._each(key, second)])
         except LoopaiException as error:
             return [_own_error(error) for _ in inputs]
-        else:
-            return [_own(result, results) for result in results]
-        half = len(inputs) // 2
-        return [*self._each(key, inputs[:half]), *self._each(key, inputs[half:])]
+        return [_own(result, results) for result in results]
 
     def _close(self, group: _ThreadGroup) -> None:
         with self._lock:

@@ -117,6 +117,8 @@ class LoopaiException(Exception):
 
     broke_off: bool = False
     """Whether the connection broke in the middle of the reply."""
+    arrived: bool = True
+    """Whether the request may have come to the server."""
 
     def __init__(
         self,

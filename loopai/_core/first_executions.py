@@ -16,7 +16,6 @@ from ..exceptions import (
     LoopaiException,
     NotFoundException,
     ReplyTooLargeException,
-    ServerException,
     TimeoutException,
     ValidationException,
 )
@@ -24,6 +23,7 @@ from .flights import Flight, Flights
 from .flow import Performer, Policy, Steps
 from .missing import active_version
 from .operations import Operation, list_artifacts
+from .replies import is_unwritten
 from .texts import shortened
 from .unrun import is_unrun, names_missing
 
@@ -137,8 +137,7 @@ def _ran(error: LoopaiException) -> bool:
     """Whether a program was there: it ran and failed, or the reply with its output could not be written or taken."""
     if isinstance(error, ExecutionException):
         return error.execution_id is not None
-    unwritten = isinstance(error, ServerException) and error.status_code == 500 and error.code == "INTERNAL_ERROR"
-    return unwritten or isinstance(error, ReplyTooLargeException)
+    return is_unwritten(error) or isinstance(error, ReplyTooLargeException)
 
 
 def one_first(

@@ -323,8 +323,7 @@ class _Call(Generic[T]):
             )
         error = ConnectionException(message, original_exception=cause, request=self.asked)
         error.retryable = not (answer.untrusted or answer.final)
-        if answer.cut:
-            error.broke_off = True
+        error.broke_off, error.arrived = answer.cut, answer.arrived
         error.__cause__ = cause
         return error
 

@@ -90,6 +90,8 @@ class BatchParts(Generic[T]):
     make: Callable[[Sequence[int], int], Operation[models.BatchExecuteResponse]]
     given: Callable[[models.BatchExecuteResponse], T]
     stop_on_first_error: bool = False
+    apart: bool = False
+    """Whether each item has a caller of its own, who is not to get the error of another's."""
 
     @property
     def size(self) -> int:
@@ -386,7 +388,7 @@ def execute_group(
     # At most 100 items are sent together, and the server runs as many at once.
     ids, most = [str(place) for place in range(len(items))], len(items)
     whole = make(range(most), most)
-    parts: BatchParts[Any] = BatchParts(ids, most, whole, make, given)
+    parts: BatchParts[Any] = BatchParts(ids, most, whole, make, given, apart=True)
     made: Operation[Any] = replace(whole, parts=parts, apart=True)
     made.read = lambda reply: given(whole.read(reply))
     return made

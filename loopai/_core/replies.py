@@ -207,3 +207,8 @@ def _named(path: str, texts: Sequence[str]) -> list[str]:
 
 def _text(value: Any) -> Optional[str]:
     return value if isinstance(value, str) and value else None
+
+
+def is_unwritten(error: LoopaiException) -> bool:
+    """Whether the server ran what it was sent and could not write the reply: an output that JSON cannot carry."""
+    return isinstance(error, ServerException) and error.status_code == 500 and error.code == "INTERNAL_ERROR"

@@ -6,15 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional, TypeVar
 
-from ..exceptions import LoopaiException, TimeoutException
+from ..exceptions import LoopaiException, ReplyTooLargeException, TimeoutException
 from ..models import BatchExecuteResponse, BatchExecuteResult, ReplyInfo
 from . import retries
 from .first_executions import FirstTurn, alone
 from .flow import Policy, Sleep, Steps, call
 from .operations import BatchParts, Operation
+from .replies import is_unwritten
 from .unrun import CONVICTED_AFTER, ItemConcurrency, is_unrun, left_alone, suspicions
 
 T = TypeVar("T")
+
+
+class Unanswered(Exception):
+    """Items of several callers whose request has no reply that can be taken, as an output among them is the cause.
+
+    `left` are their places, `results` what came of the others (`None`: nothing), and `error` the request's.
+    """
+
+    def __init__(self, left: Sequence[int], results: Any, error: LoopaiException) -> None:
+        super().__init__(f"{len(left)} items are left: {error}")
+        self.left = left
+        self.results = results
+        self.error = error
 
 
 def whole(
@@ -59,13 +73,26 @@ class _Batch:
             while self.pending or not self.replies:
                 yield from self._next()
         except LoopaiException as error:
+            if self._divides(error):
+                left = list(self.pending)
+                self._give_up(error)
+                raise Unanswered(left, self.parts.given(self.joined()) if self.replies else None, error) from error
             if all(map(_failed_to_run, self.results.values())):
                 raise
             self._give_up(error)
 
+    def _divides(self, error: LoopaiException) -> bool:
+        """Whether smaller requests are worth a try, in which only whose output is the cause gets the error."""
+        if not self.parts.apart or isinstance(error, ReplyTooLargeException):
+            return self.parts.apart
+        return self._resends and (is_unwritten(error) or error.broke_off)
+
+    @property
+    def _resends(self) -> bool:
+        return self.policy.retry_unknown and self.policy.max_retries != 0
+
     def _next(self) -> Steps[None]:
         """Send a request, and take note of what it gives."""
-        resends = self.policy.retry_unknown and self.policy.max_retries != 0
         concurrency = self.items.allowed(self.parts.concurrency)
         places = self.pending[: self.items.most_items()] if self.items.one else self.pending
         goes_first = self.turn is not None and not self.turn.is_over
@@ -94,7 +121,7 @@ class _Batch:
             self._leave(again, "nothing is sent after a failed item (stop_on_first_error)")
             self._skip(rest)
             return
-        if not resends:
+        if not self._resends:
             self._leave(again, "it is not sent again (retry_unknown=False or max_retries=0)")
             again = []
         elif concurrency == 1:

@@ -21,36 +21,74 @@ CONVICTED_AFTER = 2
 """Failures of an item alone on the server, while others ran, after which it is not sent again."""
 
 _TEXTS = (
-    # The database context: several operations of one request.
+    # The database context: several operations of one request, and what saving ends in.
     r"A second operation (was )?started on this context",
-    r"An error occurred while saving the entity changes",
-    r"An exception has been raised that is likely due to (a )?transient failure",
-    r"An attempt was made to use the (context|model)( instance)? while it is being (configured|created)",
+    r"An error occurred while (saving the entity changes|updating the entries|saving entities)",
+    r"An error occurred while (reading a database value|executing the command definition)",
+    r"An error occurred while starting a transaction on the provider connection",
+    r"An exception (has been|was) (raised|thrown) that is likely due to (a )?transient failure",
+    r"(The )?maximum number of retries \(\d+\) (was )?exceeded while executing database operations",
+    r"An attempt was made to use the (context|model)( instance)? while it (is|was) being (configured|created)",
+    r"The context cannot be used while the model is being created",
+    r"The operation cannot be completed because the DbContext has been disposed",
+    r"The \w+ instance has been disposed and can no longer be used",
     r"The instance of entity type '.*' cannot be tracked because another instance",
-    r"The database operation was expected to affect \d+ row\(?s?\)?, but actually affected \d+",
-    r"Cannot access a disposed (context|object)",
+    r"(The )?database operation (was )?expected to affect \d+ row\(?s?\)?,? but actually affected \d+",
+    r"(Store )?update, insert, or delete statement affected an unexpected number of rows",
+    r"Attempted to update or delete an entity that does not exist in the store",
+    r"An item with the same key has already been added",
+    r"Unexpected (entry\.)?EntityState",
+    r"Cannot access a (disposed|closed) (context|object|connection|file|stream)",
     r"Collection was modified; enumeration operation may not execute",
     r"Operations that change non-concurrent collections must have exclusive access",
     # The database's connection.
-    r"There is already an open DataReader associated with this (Command|Connection)",
-    r"Invalid attempt to call \w+ when reader is closed",
+    r"(There is already an open DataReader|An open reader is already) associated with this (Command|Connection)",
+    r"Invalid attempt to (call )?\w+.* when (the )?reader is closed",
     r"Invalid operation\. The connection is closed",
-    r"The connection (was not closed|is already in a transaction|does not support MultipleActiveResultSets)",
-    r"(BeginExecute|Execute)\w* requires an open and available Connection",
-    r"(BeginExecute|Execute)\w*: Connection(State| property)",
+    r"(The )?connection (is|was|has been) (already|not|busy|broken|closed|disabled|in state|reset|terminated)\b",
+    r"(The )?connection (already open|does not support MultipleActiveResultSets|must be open|pool has been exhausted)",
+    r"This \w*(Connection is already in use|Transaction has completed)",
+    r"\w*Connection does not support (parallel|nested) transactions",
+    r"\w*(Execute\w*|Transaction) (requires an open and available|can only be called when the) connection",
+    r"(Begin)?Execute\w* requires the command to have a transaction",
+    r"(Begin)?Execute\w*: Connection(State| property)",
+    r"The (transaction operation cannot be performed|transaction object is not associated with the same connection)",
+    r"The (ConnectionString property has not been initialized|underlying provider failed on)",
     r"A (transport|network)-(level|related) .*error (has )?occurred",
+    r"A connection was successfully established with the server, but then an error occurred",
+    r"A severe error occurred on the current command",
+    r"Internal (connection fatal error|\.net framework data provider error)",
+    r"New request is not allowed to start because it should come with valid transaction descriptor",
+    r"The request failed to run because the batch is aborted",
     r"A command is already in progress",
-    r"(Connection )?Timeout expired\. +The timeout period elapsed",
-    r"Execution Timeout Expired",
+    r"Exception while (reading from stream|writing to stream|connecting)",
+    r"Failed to connect to \S+:\d+",
+    r"Timeout (during reading attempt|while getting a connection from (the )?pool)",
+    r"(Connect(ion)? )?Timeout expired\.",
+    r"(The Command|Execution) Timeout Expired",
     r"The timeout period elapsed prior to obtaining a connection from the pool",
-    # The database itself.
-    r"Transaction \(Process ID \d+\) was deadlocked",
-    r"SQLite Error \d+: '?(database|database table|cannot|disk I/O)",
+    r"Unable to connect to any of the specified MySQL hosts",
+    # The database itself, by its own words or its codes.
+    r"Transaction (ID \d+ |\(Process ID \d+\) )?was deadlocked",
+    r"Deadlock (detected|found)",
+    r"Lock (request time out period|wait timeout) exceeded",
+    r"Snapshot isolation transaction aborted due to update conflict",
+    r"The current transaction cannot be committed",
+    r"(?-i:(08|25|40|53|55|57)[0-9A-Z]{3}: |23505: |ORA-\d{5}: )",
+    r"(Could not serialize access|Current transaction is aborted|Canceling statement due to|Could not obtain lock)",
+    r"(Sorry, too many clients already|Too many connections|Remaining connection slots are reserved)",
+    r"SQLite Error \d+: ",
     r"Violation of (PRIMARY|UNIQUE) KEY constraint",
+    r"(Cannot insert duplicate key row in object|Duplicate (key value violates unique constraint|entry '.*' for key))",
+    r"(Database '.*' on server '.*'|The service) is (not currently available|currently (busy|unavailable))",
 )
-"""How the messages of such items begin. Every other text is the item's own failure."""
+"""How the messages of such items begin: what Entity Framework, SqlClient, Npgsql, SQLite and MySQL say of contexts,
+connections and transactions that several use at once. Every other text is the item's own failure."""
 
-_UNRUN = re.compile("|".join(_TEXTS), re.IGNORECASE)
+_WRAPPED = r"(One or more errors occurred\. \()?((\w+\.)*\w*Exception( \(0x[0-9A-F]+\))?: )?"
+"""What .NET puts before a message: the exception's type, or that it was one of several tasks."""
+
+_UNRUN = re.compile(f"{_WRAPPED}({'|'.join(_TEXTS)})", re.IGNORECASE)
 
 _MISSING = re.compile(
     r"(Task with ID \S+|Program artifact version -?\d+ for task \S+) not found\.?\s*\Z|Task not found", re.IGNORECASE

@@ -274,6 +274,27 @@ DIFFERENCES: tuple[Difference, ...] = (
         ("program.marker",),
     ),
     Difference(
+        "Timers that a program leaves behind",
+        "The execution lasts until they have run, or its time is up",
+        "The execution ends with `main`, and they are dropped",
+        "The output is there by then.",
+        (),
+    ),
+    Difference(
+        "What the runtime knows beside the language",
+        "All of Deno: decorators, imports, Node's modules, `Buffer`, `WebAssembly`, `import('data:…')`",
+        "What the guide lists; decorators and imports are syntax errors that say so",
+        "A small sandbox can be looked over.",
+        (),
+    ),
+    Difference(
+        "A long error message",
+        "Given whole",
+        "Cut after 2,000 characters",
+        "Errors stand in logs, journals and databases.",
+        (),
+    ),
+    Difference(
         "Cross-origin requests",
         "A preflight is answered with 204",
         "405",

@@ -12,9 +12,12 @@ import pytest
 
 from loopai import (
     AuthenticationException,
+    ConnectionException,
     ExecutionException,
     LoopaiClient,
+    LoopaiException,
     NotFoundException,
+    ServerException,
     SyncLoopaiClient,
     TimeoutException,
 )
@@ -323,3 +326,55 @@ async def test_coalesced_calls_that_ran_keep_their_results() -> None:
     async with LoopaiClient(URL, transport=server, coalesce=True) as client:
         results = await asyncio.gather(*(client.execute(TASK, n) for n in range(20)), return_exceptions=True)
     assert {type(each).__name__ for each in results} == {"ExecutionResult", "ExecutionException"}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("pad", [0, 20_000], ids=["500", "broken-off"])
+@pytest.mark.parametrize("fails", [0.0, 0.9])
+def test_an_output_that_cannot_be_written_fails_its_own_caller(kind: str, pad: int, fails: float) -> None:
+    """Those whose calls travelled with it get their results."""
+    server = StandIn(limit=None, fails=fails)
+    bad = (13, 47)
+    inputs: list[dict[str, Any]] = [{"n": number} for number in range(60)]
+    for number in bad:
+        inputs[number] |= {"surrogate": True, "pad": "x" * pad}
+
+    async def together() -> list[Any]:
+        async with LoopaiClient(URL, transport=server, coalesce=True, retry_waits=False) as client:
+            return await asyncio.gather(*(client.execute(TASK, each) for each in inputs), return_exceptions=True)
+
+    def in_threads() -> list[Any]:
+        found: list[Any] = [None] * len(inputs)
+        ready = threading.Barrier(len(inputs))
+
+        def run(place: int) -> None:
+            ready.wait()
+            try:
+                found[place] = client.execute(TASK, inputs[place])
+            except LoopaiException as error:
+                found[place] = error
+
+        with SyncLoopaiClient(URL, transport=server, coalesce=True, retry_waits=False) as client:
+            threads = [threading.Thread(target=run, args=(place,)) for place in range(len(inputs))]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+        return found
+
+    found = in_threads() if kind == "sync" else asyncio.run(together())
+    for number, result in enumerate(found):
+        if number in bad:
+            assert isinstance(result, (ConnectionException, ServerException))
+        else:
+            assert result.output == {"of": {"n": number}}
+
+
+async def test_without_retries_such_a_group_goes_out_once() -> None:
+    """Sending the others again would run them again: all get the error."""
+    server = StandIn(limit=None, fails=0.0)
+    async with LoopaiClient(URL, transport=server, coalesce=True, retry_unknown=False) as client:
+        calls = (client.execute(TASK, {"n": n, **({"surrogate": 1} if n == 3 else {})}) for n in range(10))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(each) for each in results} == {ServerException}
+    assert len(server.posts) == 1

@@ -219,6 +219,22 @@ def test_one_poisonous_row_ends_as_one_error(error: LoopaiException) -> None:
     assert len(played.sent) < 30
 
 
+def test_a_refused_connection_is_no_row_s_doing() -> None:
+    """However often a row that goes alone meets one while others get through: the server saw nothing of it."""
+    refused = ConnectionException("connection refused")
+    refused.arrived = False
+    met = iter([refused] * 5)
+    poison = ServerException("cannot be written", status_code=500, code="INTERNAL_ERROR")
+
+    def server(chunk: Chunk) -> Any:
+        if len(chunk) == 1 and chunk.rows[0].key == "k2":
+            return next(met, None) or _ok(chunk)
+        return poison if any(row.key == "k3" for row in chunk.rows) else _ok(chunk)
+
+    played = Played(40, server, chunk_size=4, max_in_flight=4).run()
+    assert [(outcome.key, outcome.code) for outcome in played.outcomes if not outcome.ok] == [("k3", "refused")]
+
+
 def test_a_passing_fault_is_repeated_and_leaves_no_trace_but_attempts() -> None:
     """The chunk goes again as it was."""
     faults = iter([ConnectionException("reset")])

@@ -14,6 +14,7 @@ from typing import Any, Callable, Final, Literal, Optional, Union
 
 from ..._core import retries
 from ..._core.randomness import private_random
+from ..._core.replies import is_unwritten
 from ..._core.unrun import CONVICTED_AFTER as UNRUN_AFTER
 from ..._core.unrun import ItemConcurrency, left_alone, names_missing, suspicions
 from ...exceptions import (
@@ -392,7 +393,7 @@ class Scheduler:
         if self._failures >= GIVE_UP_AFTER:
             self._give_back(chunk)
             self.stop(UNREACHABLE, error)
-        elif error.status_code == 503 or chunk.attempts < 2:
+        elif error.status_code == 503 or chunk.attempts < 2 or not error.arrived:
             chunk.not_before = now + self._backoff(chunk.attempts)
             self._again.append(chunk)
         else:
@@ -425,7 +426,7 @@ class Scheduler:
         """End a row that is the cause of what went wrong."""
         reason = f"{type(error).__name__}: {error.message}"
         self._end(chunk.numbers[0], Outcome(chunk.rows[0], ERROR, None, reason, REFUSED, None, chunk.attempts))
-        if error.broke_off or _is_unwritten(error):
+        if error.broke_off or is_unwritten(error):
             self._unwritten += 1
             if self._unwritten >= TRIED_ALONE and self.errors == self.done == self._unwritten:
                 self.stop(UNREACHABLE, error)
@@ -566,14 +567,9 @@ def _cause_of_all(texts: Sequence[str], members: frozenset[str]) -> Optional[Loo
 
 def _is_of_the_rows(error: LoopaiException) -> bool:
     """Whether the server read the request, and what is in it is why there is no reply that can be taken."""
-    if isinstance(error, (ValidationException, ExecutionException, ReplyTooLargeException)) or _is_unwritten(error):
+    if isinstance(error, (ValidationException, ExecutionException, ReplyTooLargeException)) or is_unwritten(error):
         return True
     return error.status_code is not None and 400 <= error.status_code < 500 and error.status_code != 408
-
-
-def _is_unwritten(error: LoopaiException) -> bool:
-    """Whether the server ran what it was sent and could not write the reply: an output that JSON cannot carry."""
-    return isinstance(error, ServerException) and error.status_code == 500 and error.code == "INTERNAL_ERROR"
 
 
 def refused_too_long(error: RateLimitException) -> RateLimitException:

@@ -11,6 +11,7 @@ import { realm } from "./realm.js";
 
 const stdin = Deno.stdin, stdout = Deno.stdout, leave = Deno.exit.bind(Deno);
 const clock = performance.now.bind(performance);
+const digest = crypto.subtle.digest.bind(crypto.subtle);
 const random = crypto.getRandomValues.bind(crypto);
 const { URL, URLSearchParams, TextDecoder, TextEncoder, Uint8Array, DataView, Map, addEventListener, btoa } = globalThis;
 const encoder = new TextEncoder(), decoder = new TextDecoder();
@@ -73,6 +74,13 @@ let current = null; // the execution under way, see `begin`
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const binary = (bytes) => Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+const bytesOf = (text) => {
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) {
+    bytes[i] = text.charCodeAt(i);
+  }
+  return bytes;
+};
 const parts = (url) => {
   const { href, origin, protocol, username, password, host, hostname, port, pathname, search, hash } = url;
   return JSON.stringify({ href, origin, protocol, username, password, host, hostname, port, pathname, search, hash });
@@ -109,10 +117,21 @@ const SERVICES = {
     clearInterval(timer);
     current.timers.delete(id);
   },
+  digest(id, algorithm, bytes) {
+    const run = current;
+    const waiting = `digest ${id}`;
+    run.timers.set(waiting, undefined);
+    digest(algorithm, bytesOf(bytes)).then((made) => {
+      if (run.timers.delete(waiting)) {
+        run.driver.digested(id, binary(new Uint8Array(made)));
+        watch(run);
+      }
+    });
+  },
   randomBytes: (count) => binary(random(new Uint8Array(count))),
   decode(bytes, label, fatal, ignoreBOM) {
     try {
-      return new TextDecoder(label, { fatal, ignoreBOM }).decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0)));
+      return new TextDecoder(label, { fatal, ignoreBOM }).decode(bytesOf(bytes));
     } catch {
       return null;
     }
@@ -229,6 +248,17 @@ async function withoutExports(source) {
   return source;
 }
 
+// Only modules have `import.meta`. Whether it stands in a text or a comment tells what another word in its place does.
+async function withoutMeta(source) {
+  for (const { 0: found, index } of [...source.matchAll(/\bimport\s*\.\s*meta\b/g)].reverse()) {
+    const [before, after] = [source.slice(0, index), source.slice(index + found.length)];
+    if ((await complaint(`async()=>{${before}import.none${after}\n}`, "javascript")) !== null) {
+      source = `${before}__meta${after}`;
+    }
+  }
+  return source;
+}
+
 async function compiled(source, result) {
   let script;
   try {
@@ -244,11 +274,18 @@ async function compiled(source, result) {
     if (found !== null && found.line === 1) {
       found.column -= "const input = 0; ".length;
     }
+    const decorator = /(?:^|[\s{;])@(?=[\w$(])/.exec(source);
+    if (decorator !== null && found?.reason === "Invalid or unexpected token") {
+      const before = source.slice(0, decorator.index + decorator[0].length).split("\n");
+      const place = { line: before.length, column: before[before.length - 1].length };
+      throw new Refused(refusal({ reason: "decorators are not supported", ...place }));
+    }
     throw new Refused(found === null ? `SyntaxError: ${error.message}` : refusal(found));
   }
-  script = await withoutExports(script);
-  const kind = /\bawait\b/.test(script) ? "async " : "";
-  const wrapped = `"use strict"; ${kind}(__input) => { const input = __input;\n${script}\nreturn ${result}; }`;
+  script = await withoutMeta(await withoutExports(script));
+  // Not an arrow function, in which `this` would be the global object, and not undefined as in a module.
+  const kind = /\bawait\b/.test(script) ? "async function" : "function";
+  const wrapped = `"use strict"; (${kind} (__input, __meta) { const input = __input;\n${script}\nreturn ${result}; })`;
   return new vm.Script(wrapped, { filename: "program" });
 }
 

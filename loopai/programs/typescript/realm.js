@@ -32,6 +32,7 @@ export function realm(host, hardened) {
   };
   const settle = bridge("settle"), die = bridge("die"), hostStart = bridge("startTimer"), hostStop = bridge("stopTimer");
   const elapsed = bridge("elapsed"), randomBytes = bridge("randomBytes"), decode = bridge("decode");
+  const hostDigest = bridge("digest");
   const parseURL = bridge("parseURL"), changeURL = bridge("changeURL");
   const parseQuery = bridge("parseQuery"), writeQuery = bridge("writeQuery");
 
@@ -39,7 +40,7 @@ export function realm(host, hardened) {
   defineProperty(Error, "stackTraceLimit", { value: 0, writable: false, configurable: false });
 
   const LONGEST_OUTPUT = 10_000_000, LONGEST_MESSAGE = 2000;
-  let exitCode, settled = true;
+  let exitCode, settled = true, printed = "";
   const exited = { __proto__: null };
 
   const finish = (kind, value) => {
@@ -53,23 +54,26 @@ export function realm(host, hardened) {
       return `Cannot read properties of ${error} (reading 'message')`;
     }
     const message = error.message;
-    let told = trim(typeof message === "string" ? message : text(message));
+    let told = trim(typeof message === "string" ? message : inspect(message));
     if (told === "") {
       told = text(error.name);
     }
     return told.length > LONGEST_MESSAGE ? `${slice(told, 0, LONGEST_MESSAGE)} …` : told;
   };
+  // An end without a result tells what the program has written to standard error, where it has.
+  const ended = () => (printed !== "" ? printed : `Program exited with code ${exitCode ?? 0}`);
   const fail = (error) => {
-    if (exitCode !== undefined) {
-      return finish("error", `Program exited with code ${exitCode}`);
-    }
     let told;
     try {
-      told = messageOf(error);
-    } catch {
-      told = "undefined";
+      told = exitCode === undefined ? messageOf(error) : "";
+    } catch (another) {
+      try {
+        told = messageOf(another);
+      } catch {
+        told = "undefined";
+      }
     }
-    return finish("error", told);
+    return finish("error", exitCode === undefined ? told : ended());
   };
   const succeed = (result) => {
     if (exitCode !== undefined) {
@@ -85,7 +89,7 @@ export function realm(host, hardened) {
       return fail(exited);
     }
     if (written === undefined) {
-      return finish("error", "Program exited with code 0");
+      return finish("error", ended());
     }
     if (written.length > LONGEST_OUTPUT) {
       return finish("error", `Output is longer than ${LONGEST_OUTPUT} characters of JSON`);
@@ -97,10 +101,107 @@ export function realm(host, hardened) {
     exitCode = code === undefined ? 0 : number(code) & 0xff;
     if (again) {
       // It caught what the first call threw: only the end of the process stops it.
-      die(`Program exited with code ${exitCode}`);
+      die(ended());
     }
     throw exited;
   };
+
+  // Values as Deno shows them, roughly: on one line, and nothing of what is far down.
+  let looked = 0;
+  const inspect = (value, depth = 0) => {
+    looked = depth === 0 ? 0 : looked + 1;
+    if (looked > 1000) {
+      return "…";
+    }
+    if (typeof value === "string") {
+      return stringify(value);
+    }
+    if (typeof value === "bigint") {
+      return `${text(value)}n`;
+    }
+    if (typeof value === "function") {
+      return value.name === "" ? "[Function (anonymous)]" : `[Function: ${text(value.name)}]`;
+    }
+    if (typeof value !== "object" || value === null) {
+      return Object.is(value, -0) ? "-0" : text(value);
+    }
+    if (value instanceof Error || value instanceof RegExp) {
+      return text(value);
+    }
+    if (value instanceof Date) {
+      return value.toISOString();
+    }
+    if (depth > 4) {
+      return isArray(value) ? "[Array]" : "[Object]";
+    }
+    const parts = [];
+    const add = (part) => defineProperty(parts, parts.length, { value: part, writable: true, configurable: true });
+    let head = "";
+    if (value instanceof Map || value instanceof Set) {
+      head = `${value instanceof Map ? "Map" : "Set"}(${value.size}) `;
+      value.forEach((item, key) => {
+        const told = inspect(item, depth + 1);
+        add(value instanceof Map ? `${inspect(key, depth + 1)} => ${told}` : told);
+      });
+    } else {
+      const maker = getPrototypeOf(value)?.constructor?.name;
+      head = maker === "Object" || maker === "Array" || typeof maker !== "string" ? "" : `${maker} `;
+      const names = namesOf(value);
+      for (let i = 0; i < names.length && i < 100; i++) {
+        const { get, value: item } = getOwnPropertyDescriptor(value, names[i]);
+        const told = get === undefined ? inspect(item, depth + 1) : "[Getter]";
+        const name = execute(/^[A-Za-z_$][\w$]*$/, names[i]) === null ? stringify(names[i]) : names[i];
+        add(isArray(value) ? told : `${name}: ${told}`);
+      }
+    }
+    let all = "";
+    for (let i = 0; i < parts.length; i++) {
+      all += (i === 0 ? " " : ", ") + parts[i];
+    }
+    const inner = all === "" ? "" : `${all} `;
+    return isArray(value) ? `[${inner}]` : `${head}{${inner}}`;
+  };
+  const shown = (value) => (typeof value === "string" ? value : inspect(value));
+  const formatted = (values) => {
+    let told = "", at = 1;
+    const first = values.length > 0 ? shown(values[0]) : "";
+    if (values.length === 1) {
+      return first;
+    }
+    for (let i = 0; i < first.length; i++) {
+      const kind = first[i] === "%" && typeof values[0] === "string" && values.length > 1 ? first[i + 1] : undefined;
+      if (kind === "%" || kind === "c" || (kind !== undefined && includes("sdifoOj", kind) && at < values.length)) {
+        const value = kind === "%" ? "%" : values[at++];
+        const asNumber = kind === "d" || kind === "i" ? text(kind === "i" ? Math.trunc(value) : number(value)) : "";
+        told += kind === "c" ? "" : kind === "%" ? "%" : asNumber !== "" ? asNumber : kind === "s" ? shown(value) : inspect(value);
+        i += 1;
+      } else {
+        told += first[i];
+      }
+    }
+    for (; at < values.length; at++) {
+      told += ` ${shown(values[at])}`;
+    }
+    return told;
+  };
+  const print = (...values) => {
+    if (printed.length < LONGEST_MESSAGE) {
+      printed += `${formatted(values)}\n`;
+      printed = printed.length > LONGEST_MESSAGE ? `${slice(printed, 0, LONGEST_MESSAGE)} …` : printed;
+    }
+  };
+  const written = {
+    error: print,
+    warn: print,
+    assert: (condition, ...values) => {
+      if (!condition) {
+        print(values.length === 0 ? "Assertion failed" : `Assertion failed: ${formatted(values)}`);
+      }
+    },
+  };
+  for (const name of namesOf(written)) {
+    defineProperty(console, name, { value: written[name], writable: true, enumerable: true, configurable: true });
+  }
 
   // The published driver writes the input into the source as a literal, in which __proto__ sets the prototype.
   const asLiteral = (value) => {
@@ -200,6 +301,7 @@ export function realm(host, hardened) {
     stderr: named("Deno.stderr", ["write", "writeSync", "close"]),
     permissions: named("Deno.permissions", ["query", "querySync", "request", "requestSync", "revoke", "revokeSync"]),
     errors: { NotCapable },
+    inspect: (value) => inspect(value),
     args: [],
     exit,
   };
@@ -218,6 +320,31 @@ export function realm(host, hardened) {
       fail(error);
     }
   };
+
+  class DOMException extends Error {
+    #name;
+    constructor(message = "", options = "Error") {
+      super(text(message));
+      const given = typeof options === "object" && options !== null;
+      this.#name = text(given ? options.name ?? "Error" : options);
+      if (given && "cause" in options) {
+        defineProperty(this, "cause", { value: options.cause, writable: true, configurable: true });
+      }
+    }
+    get name() {
+      return this.#name;
+    }
+    get code() {
+      const at = DOM_CODES.indexOf(this.#name);
+      return at < 0 ? 0 : at + 1;
+    }
+  }
+  const DOM_CODES = (
+    "IndexSizeError - HierarchyRequestError WrongDocumentError InvalidCharacterError - NoModificationAllowedError " +
+    "NotFoundError NotSupportedError InUseAttributeError InvalidStateError SyntaxError InvalidModificationError " +
+    "NamespaceError InvalidAccessError - TypeMismatchError SecurityError NetworkError AbortError URLMismatchError " +
+    "QuotaExceededError TimeoutError InvalidNodeTypeError DataCloneError"
+  ).split(" ");
 
   class TextEncoder {
     get encoding() {
@@ -261,7 +388,7 @@ export function realm(host, hardened) {
     decode(source = new Uint8Array()) {
       const read = decode(binary(bytesOf(source)), this.#label, this.#fatal, this.#ignoreBOM);
       if (read === null) {
-        throw new TypeError("The encoded data is not valid.");
+        throw new TypeError("The encoded data is not valid");
       }
       return read;
     }
@@ -274,7 +401,10 @@ export function realm(host, hardened) {
     for (let i = 0; i < data.length; i += 3) {
       const [a, b, c] = [charCodeAt(data, i), charCodeAt(data, i + 1), charCodeAt(data, i + 2)];
       if (a > 255 || b > 255 || c > 255) {
-        throw new TypeError("The string contains characters outside of the Latin1 range.");
+        throw new DOMException(
+          "Cannot encode string: string contains characters outside of the Latin1 range",
+          "InvalidCharacterError"
+        );
       }
       made += BASE64[a >> 2] + BASE64[((a & 3) << 4) | (b >> 4)];
       made += b !== b ? "==" : BASE64[((b & 15) << 2) | (c >> 6)] + (c !== c ? "=" : BASE64[c & 63]);
@@ -284,7 +414,7 @@ export function realm(host, hardened) {
   const atob = (source) => {
     const data = text(source).replace(/[\t\n\f\r ]/g, "").replace(/^((?:.{4})*.{2,3}?)={1,2}$/, "$1");
     if (data.length % 4 === 1 || /[^A-Za-z0-9+/]/.test(data)) {
-      throw new TypeError("Failed to decode base64: invalid character");
+      throw new DOMException("Failed to decode base64", "InvalidCharacterError");
     }
     let made = "", held = 0, bits = 0;
     for (let i = 0; i < data.length; i++) {
@@ -440,7 +570,7 @@ export function realm(host, hardened) {
 
   const structuredClone = (value, seen = new Map()) => {
     if (typeof value === "function" || typeof value === "symbol") {
-      throw new TypeError(`${text(value)} could not be cloned.`);
+      throw new DOMException(`${text(value)} could not be cloned.`, "DataCloneError");
     }
     if (typeof value !== "object" || value === null) {
       return value;
@@ -520,6 +650,33 @@ export function realm(host, hardened) {
     },
   };
 
+  // The host computes, and calls back.
+  const digests = new Map();
+  let lastDigest = 0;
+  crypto.subtle = {
+    digest: (algorithm, data) =>
+      new Promise((resolve, reject) => {
+        const name = text(typeof algorithm === "object" && algorithm !== null ? algorithm.name : algorithm);
+        if (execute(/^SHA-(?:1|256|384|512)$/i, name) === null) {
+          throw new DOMException(`Unrecognized algorithm name: ${name}`, "NotSupportedError");
+        }
+        const id = ++lastDigest;
+        mapSet(digests, id, resolve);
+        hostDigest(id, name, binary(bytesOf(data)));
+      }),
+  };
+  const digested = (id, bytes) => {
+    const resolve = mapGet(digests, id);
+    mapDelete(digests, id);
+    if (resolve !== undefined) {
+      const made = new Uint8Array(bytes.length);
+      for (let i = 0; i < bytes.length; i++) {
+        made[i] = charCodeAt(bytes, i);
+      }
+      resolve(made.buffer);
+    }
+  };
+
   const additions = {
     Deno,
     process,
@@ -529,8 +686,15 @@ export function realm(host, hardened) {
     TextDecoder,
     atob,
     btoa,
-    structuredClone: (value) => structuredClone(value),
+    structuredClone: (value, options) => {
+      const made = structuredClone(value);
+      for (const each of options?.transfer ?? []) {
+        each.transfer();
+      }
+      return made;
+    },
     crypto,
+    DOMException,
     performance: { now: () => elapsed() },
     setTimeout: startTimer(false),
     setInterval: startTimer(true),
@@ -542,14 +706,14 @@ export function realm(host, hardened) {
     fetch: async () => refused("fetch")(),
     close: () => exit(0),
     self: globalThis,
+    global: globalThis,
   };
   for (const name of namesOf(additions)) {
     defineProperty(globalThis, name, { value: additions[name], writable: true, enumerable: false, configurable: true });
   }
-  // Compiled code, memory beyond the heap's limit, and waiting in ways that nothing here would notice.
+  // Compiled code, and waiting in a way that nothing here would notice.
   delete globalThis.WebAssembly;
-  delete globalThis.SharedArrayBuffer;
-  delete globalThis.Atomics;
+  delete Atomics.waitAsync;
 
   if (hardened) {
     harden();
@@ -631,6 +795,14 @@ export function realm(host, hardened) {
     freeze(getOwnPropertyDescriptor(owner, name).set);
   }
 
+  const metaOf = () => ({
+    __proto__: null,
+    main: true,
+    url: "file:///program.ts",
+    filename: "/program.ts",
+    dirname: "/",
+    resolve: refused("import.meta.resolve"),
+  });
   const later = async (result) => {
     try {
       succeed(await result);
@@ -641,9 +813,11 @@ export function realm(host, hardened) {
   const start = (program, written) => {
     settled = false;
     exitCode = undefined;
+    printed = "";
     lastTimer = 0;
     mapClear(timers);
     mapClear(numbers);
+    mapClear(digests);
     apply(execute, undefined, [emptyExpression, ""]); // so that RegExp.$1 tells nothing of the execution before
     let result, waits = false;
     try {
@@ -651,7 +825,7 @@ export function realm(host, hardened) {
       if (includes(written, "__proto__")) {
         input = asLiteral(input);
       }
-      result = program(input);
+      result = program(input, metaOf());
       waits =
         result !== null &&
         (typeof result === "object" || typeof result === "function") &&
@@ -669,6 +843,7 @@ export function realm(host, hardened) {
     settled = true;
     mapClear(timers);
     mapClear(numbers);
+    mapClear(digests);
   };
-  return { __proto__: null, start, fire, fail, abandon };
+  return { __proto__: null, start, fire, digested, fail, abandon };
 }

@@ -104,6 +104,80 @@ CONVENTIONS: dict[str, tuple[str, Any, Any]] = {
     "export as a name": ("const o = {export: 1, import: 2};\nfunction main() { return o.export + o.import }", 1, 3),
     "import of a type": ("import type { X } from './x.ts';\nfunction main(i: X) { return i }", 1, 1),
     "comment at the end": ("function main() { return 1 } // }", 1, 1),
+    "import.meta": (
+        "function main(i) { return [import.meta.main, 'import.meta', /import.meta/.source, typeof import.meta.url] } // import.meta\n"
+        "if (import.meta.main) console.log(main(input))",
+        1,
+        [True, "import.meta", "import.meta", "string"],
+    ),
+    "this": ("const t = typeof this; const main = () => [t, typeof this]", 1, ["undefined", "undefined"]),
+    "merged enum and namespace": (
+        "enum E { A = 1 }\nenum E { B = A << 1 }\nnamespace N.M { export namespace O { export const x = E.B } }\n"
+        "function f() { return f.x }\nnamespace f { export const x = 5 }\nimport Y = N.M.O;\nfunction main() { return [E, Y.x, f()] }",
+        1,
+        [{"1": "A", "2": "B", "A": 1, "B": 2}, 2, 5],
+    ),
+    "abstract class, overloads, accessors": (
+        "abstract class S { constructor(protected readonly n: string) {} abstract area(): number; get name(): string { return this.n } }\n"
+        "class C extends S { constructor(private r: number) { super('c') } override area(): number { return this.r ** 2 } }\n"
+        "function f(x: number): number; function f(x: string): string; function f(x: any) { return x }\n"
+        "function main(i) { const c = new C(i); return [c, c.area(), c.name, f('x')] }",
+        3,
+        [{"n": "c", "r": 3}, 9, "c", "x"],
+    ),
+    "using": (
+        "function main() { let s = ''; { using r = { [Symbol.dispose]() { s += 'd' } }; s += 'b' } return s }",
+        1,
+        "bd",
+    ),
+    "labels": (
+        "function main() { let n = 0; outer: for (;;) { for (;;) { if (++n > 3) break outer; continue outer } } return n }",
+        1,
+        4,
+    ),
+    "sets in regular expressions": (
+        "function main(i) { return [/[\\p{Emoji}--\\p{ASCII}]/v.exec(i)[0], /(?i:A)b/.test('ab'), /^\\p{RGI_Emoji}$/v.test('👨‍👩‍👧')] }",
+        "a😀b",
+        ["😀", True, True],
+    ),
+    "dates of tomorrow": (
+        "function main() { return {d: Temporal.PlainDate.from('2024-02-29').add({years: 1}), t: typeof Temporal.Now} }",
+        1,
+        {"d": "2025-02-28", "t": "object"},
+    ),
+    "what JSON makes of values": (
+        "function main() { return [new Map([[1, 2]]), new Set([1]), /x/, new Error('e'), new Date(NaN), Symbol('s'), new Number(3), [, 1],"
+        " new Uint8Array([7]), {get a() { return 1 }, u: undefined, f() {}}, new Proxy([1], {}), Promise.resolve(1)] }",
+        1,
+        [{}, {}, {}, {}, None, None, 3, [None, 1], {"0": 7}, {"a": 1}, [1], {}],
+    ),
+    "shared memory": (
+        "function main() { const b = new Int32Array(new SharedArrayBuffer(8)); Atomics.add(b, 0, 5); return [Atomics.load(b, 0),"
+        " Atomics.wait(b, 1, 0, 5), b] }",
+        1,
+        [5, "timed-out", {"0": 5, "1": 0}],
+    ),
+    "digest": (
+        "async function main(i) { const d = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(i));"
+        " return [...new Uint8Array(d)].map(b => b.toString(16).padStart(2, '0')).join('') }",
+        "abc",
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    ),
+    "exceptions of the web": (
+        "function main() { try { atob('*') } catch (e) { return [e.name, e.message, e.code, e instanceof DOMException, e instanceof Error] } }",
+        1,
+        ["InvalidCharacterError", "Failed to decode base64", 5, True, True],
+    ),
+    "transfer": (
+        "function main() { const b = new ArrayBuffer(4); const c = structuredClone(b, {transfer: [b]}); return [b.byteLength, c.byteLength] }",
+        1,
+        [0, 4],
+    ),
+    "inspect": (
+        "function main() { return Deno.inspect({a: [1, 'x'], 'b c': new Map([[1, {}]]), n: null, f() {}, get g() { return 1 }}) }",
+        1,
+        '{ a: [ 1, "x" ], "b c": Map(1) { 1 => {} }, n: null, f: [Function: f], g: [Getter] }',
+    ),
     "generator": ("function* all() { yield* [1, 2] }\nfunction main() { return [...all()] }", 1, [1, 2]),
     "timers": (
         "async function main() { const at = []; setTimeout((x) => at.push(x), 2, 'late'); setTimeout(() => at.push('soon'));"
@@ -230,6 +304,28 @@ FAILURES: dict[str, tuple[str, str]] = {
         "async function main() { setTimeout(() => Deno.exit(5), 1); await new Promise(() => {}) }",
         "Program exited with code 5",
     ),
+    "exit with words": (
+        "function main() { console.error('fatal: %s at %d', 'no text', 3, {a: [1]}); Deno.exit(2) }",
+        "fatal: no text at 3 { a: [ 1 ] }\n",
+    ),
+    "warning and no result": (
+        "function main() { console.warn('no', 'rule'); console.assert(false, 'x') }",
+        "no rule\nAssertion failed: x\n",
+    ),
+    "words and a failure": ("function main() { console.error('seen'); throw new Error('bad') }", "bad"),
+    "exit in the message": ("function main() { throw {get message() { Deno.exit(5) }} }", "Program exited with code 5"),
+    "message that throws": ("function main() { throw {get message() { throw new Error('inner') }} }", "inner"),
+    "message that is an object": ("function main() { throw {message: {a: 1}} }", "{ a: 1 }"),
+    "message that is a number": ("function main() { throw {message: 42} }", "42"),
+    "object": ("function main() { throw {} }", "undefined"),
+    "nothing written as JSON": ("function main() { return {toJSON() {}} }", "Program exited with code 0"),
+    "getter of the output": ("function main() { return {get x() { throw new Error('in getter') }} }", "in getter"),
+    "thenable": ("function main() { return {then(_, no) { no(new Error('refused')) }} }", "refused"),
+    "constant input": ("function main() { input = 3 }", "Assignment to constant variable."),
+    "prototype that is frozen": (
+        "function main() { Object.freeze([1]).push(2) }",
+        "Cannot add property 1, object is not extensible",
+    ),
     "close": ("function main() { self.close() }", "Program exited with code 0"),
     "process": ("function main() { process.exit(6) }", "Program exited with code 6"),
     "never": (
@@ -291,7 +387,10 @@ def test_a_failure_says_what_the_program_said(pool: ProgramPool, name: str) -> N
             "SyntaxError: programs cannot import modules (line 2, column 1)",
         ),
         ("function main() {}\n} globalThis.x = 1; {", "line 2, column 1"),
-        ("function main() { import.meta.url }", "import.meta"),
+        (
+            "class A {\n  @dec m() {}\n}\nfunction main() {}",
+            "SyntaxError: decorators are not supported (line 2, column 3)",
+        ),
     ],
 )
 def test_a_syntax_error_is_one_line_with_its_position(pool: ProgramPool, code: str, told: str) -> None:

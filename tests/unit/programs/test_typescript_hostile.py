@@ -55,6 +55,9 @@ TIMED = {
     "interval for ever": main("setInterval(() => {}, 1); await new Promise(() => {})"),
     "a timer of a day": main("await new Promise(r => setTimeout(r, 86400000))"),
     "backtracking": main("return /^(a+)+$/.test('a'.repeat(40) + 'b')"),
+    "waiting in the engine": main("Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)"),
+    "digests for ever": main("for (;;) crypto.subtle.digest('SHA-256', new Uint8Array(1e6))"),
+    "loop in what is printed": main("console.error(new Proxy({}, {ownKeys() { for (;;); }})); Deno.exit(1)"),
     "printing for ever": main("for (;;) console.log('x'.repeat(1000))"),
     "huge loop of a built-in": main("return Array.from({length: 2 ** 31}, (_, i) => i % 7).length"),
 }
@@ -98,7 +101,10 @@ FAILING = {
     "built-in module": (main("return (process as any).getBuiltinModule('fs')"), "process.getBuiltinModule is not a function"),
     "nested worker": (main("return new Worker('data:text/javascript,')"), "Worker is not defined"),
     "web assembly": (main("return new WebAssembly.Memory({initial: 60000})"), "WebAssembly is not defined"),
-    "waiting in the engine": (main("Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)"), "is not defined"),
+    "waiting that nobody notices": (main("return Atomics.waitAsync(new Int32Array(new SharedArrayBuffer(4)), 0, 0).value"), "is not a function"),
+    "shared memory that grows": (main("new SharedArrayBuffer(1, {maxByteLength: 2 ** 33}).grow(2 ** 33)"), "Out of memory"),
+    "module's address": (main("return import.meta.resolve('node:fs')"), f"import.meta.resolve {DENIED}"),
+    "long words": (main("for (let i = 0; i < 100; i++) console.error('x'.repeat(1000)); Deno.exit(1)"), "x" * 1000 + "\n" + "x" * 999 + " …"),
     "messages": (main("postMessage({ok: true})"), "postMessage is not defined"),
 }  # fmt: skip
 
