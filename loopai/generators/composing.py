@@ -39,6 +39,7 @@ from .values import same, shown
 
 _MOST_QUESTIONS = 3
 _MOST_KNOWN = 200
+_MOST_FITTED, _FITTED_AT_ONCE = 2000, 200
 _STANDS_IN = 0.8  # share of rows whose number stands in the input, from which it is not for a regression
 _EXACT = 0.999
 
@@ -276,9 +277,7 @@ class _Composer:
         )
         told = self._told(varying, score)
         code = assemble(told, parts, main)
-        rows = range(len(self.inputs))
-        outcomes = self.judge.run(code, rows[:2000])
-        fits = all(one.error is None and same(one.output, output) for one, output in zip(outcomes, self.outputs))
+        fits = not estimate and self._fits(code)
         questions = self._questions(plans, code)
         strategies = {part.strategy for part in parts if part.model != "a constant"} or {"rule"}
         return Candidate(
@@ -287,7 +286,7 @@ class _Composer:
             synthesis_strategy=strategies.pop() if len(strategies) == 1 else "hybrid",
             model="; ".join(dict.fromkeys(plan.part.model for plan in varying))[:200],
             summary=" ".join(told[1:]),
-            fits_examples=fits and not estimate,
+            fits_examples=fits,
             lines_of_code=lines_of_code(code),
             cyclomatic_complexity=cyclomatic_complexity(code),
             estimate=estimate,
@@ -295,6 +294,15 @@ class _Composer:
             questions=questions,
             notes=tuple(self._notes(varying, questions, score)),
         )
+
+    def _fits(self, code: str) -> bool:
+        """Return whether the program is exact on the first examples; most that are not show it among the first few."""
+        for start in range(0, min(len(self.inputs), _MOST_FITTED), _FITTED_AT_ONCE):
+            rows = range(len(self.inputs))[start : start + _FITTED_AT_ONCE]
+            outcomes = self.judge.run(code, rows)
+            if not all(one.error is None and same(one.output, self.outputs[row]) for one, row in zip(outcomes, rows)):
+                return False
+        return True
 
     def _told(self, plans: Sequence[_Plan], score: float) -> list[str]:
         lines = [

@@ -24,6 +24,7 @@ _SEARCHED = 12  # examples that a search sees; the others check what it found
 _ROUNDS = 4
 _LONGEST_OUTPUT = 400
 _LONGEST_INPUT = 3000
+_LONGEST_READ = 200
 _RIVALS_WITHIN = 1.2
 _COPIED = 2.0
 
@@ -123,6 +124,8 @@ def _search(
         return Made(_part(function, found, "arithmetic"), found.evaluate)
     if not all(isinstance(output, str) and len(output) <= _LONGEST_OUTPUT for output in outputs):
         return None
+    if not cases and _are_long(columns, len(outputs)) and not _are_held(columns, outputs):
+        return None  # labels of long texts: words speak for them
     pool = text_pool(columns, outputs)
     for extra in (moment_expressions, number_expressions):
         for one in extra(columns, outputs):
@@ -147,6 +150,18 @@ def _search(
     if split is None or any(not _determined(found, [outputs[row] for row in own]) for found, own in split.programs):
         return None
     return Made(_text_part(function, split.lines()), split.evaluate)
+
+
+def _are_long(columns: Sequence[Expression], count: int) -> bool:
+    """Return whether the inputs are texts of several lines rather than fields."""
+    return sum(len(value) for column in columns for value in column.values) > _LONGEST_READ * count
+
+
+def _are_held(columns: Sequence[Expression], outputs: Sequence[str]) -> bool:
+    """Return whether each output stands in its input, in whatever case."""
+    return all(
+        any(output.lower() in column.values[row].lower() for column in columns) for row, output in enumerate(outputs)
+    )
 
 
 def _concatenated(

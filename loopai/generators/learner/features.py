@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from array import array
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import scipy.sparse as sp  # type: ignore[import-untyped]  # scipy ships no type
 from . import reading
 from .fields import CATEGORIES, Field
 from .learnt import TIMES, Columns, LinearModel, MeasureTerm, NumberTerm, Row, Words, WordTerms
+from .logistic import Logistic
 
 Array = Any  # numpy and scipy arrays
 
@@ -21,11 +24,14 @@ _SCALE_BESIDE_WORDS = 0.3
 _RARE = 2  # a word must stand in this many texts
 _FEW_TEXTS = 100  # unless there are fewer examples than this
 
-TOKENS: dict[str, Callable[[str], list[str]]] = {
-    "words": reading.words,
-    "words_and_marks": reading.words_and_marks,
-    "trigrams": reading.trigrams,
-    "fragments": reading.fragments,
+# How the tokens of a recipe are read, and which of those read are meant: each text is read once for two recipes.
+_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+_TRIGRAM = 3
+_READERS: dict[str, tuple[Callable[[str], list[str]], Callable[[str], bool]]] = {
+    "words": (reading.words_and_marks, lambda token: token not in _MARKS),
+    "words_and_marks": (reading.words_and_marks, lambda token: True),
+    "trigrams": (reading.fragments, lambda token: len(token) == _TRIGRAM),
+    "fragments": (reading.fragments, lambda token: True),
 }
 
 
@@ -48,6 +54,12 @@ class _Counts:
     counts: Array  # rows × vocabulary, as CSR
 
 
+@dataclass(frozen=True)
+class _Tokens:
+    vocabulary: list[str]
+    texts: list[tuple[Array, Array]]  # of each field the rows, and beside each its token, in the order of the text
+
+
 class Table:
     """All examples' values, field by field."""
 
@@ -56,6 +68,7 @@ class Table:
         self.size = len(inputs)
         self.values = {field.name: [field.read(value) for value in inputs] for field in fields}
         self._counts: dict[tuple[str, bool, bool], list[_Counts]] = {}
+        self._read: dict[Callable[[str], list[str]], _Tokens] = {}
         self._measures: dict[str, Array] = {}
 
     def of_kind(self, *kinds: str) -> list[Field]:
@@ -76,37 +89,62 @@ class Table:
         """How often each token stands in each text, counted once and kept."""
         key = (recipe.tokens, recipe.pairs, recipe.joined)
         if key not in self._counts:
-            texts = [field.name for field in self.of_kind("text")]
-            groups = [tuple(texts)] if recipe.joined else [(name,) for name in texts]
-            self._counts[key] = [self._count(names, recipe) for names in groups]
+            self._counts[key] = self._count(recipe)
         return self._counts[key]
 
-    def _count(self, names: tuple[str, ...], recipe: Recipe) -> _Counts:
-        places: dict[str, int] = {}
-        columns: list[int] = []
-        counts: list[int] = []
-        ends = [0]
-        for row in range(self.size):
-            in_text: Counter[str] = Counter()
-            for name in names:
-                tokens = TOKENS[recipe.tokens](self.values[name][row])
-                in_text.update(reading.with_pairs(tokens) if recipe.pairs else tokens)
-            for token, count in in_text.items():
-                columns.append(places.setdefault(token, len(places)))
-                counts.append(min(count, len(TIMES) - 1))
-            ends.append(len(columns))
-        matrix = sp.csr_matrix(
-            (
-                np.array(counts, dtype=float),
-                np.array(columns, dtype=np.int32),
-                np.array(ends, dtype=np.int32),
-            ),
-            shape=(self.size, len(places)),
-        )
+    def _count(self, recipe: Recipe) -> list[_Counts]:
+        read, is_meant = _READERS[recipe.tokens]
+        tokens = self._tokens(read)
+        meant = np.array([is_meant(token) for token in tokens.vocabulary], dtype=bool)
+        texts = [(row[meant[token]], token[meant[token]]) for row, token in tokens.texts]
+        single = [self._matrix(row, token, len(meant)) for row, token in texts]
+        pairs: Array = np.zeros(0, dtype=np.int64)
+        if recipe.pairs:
+            # Two that stand side by side in one text are one number.
+            beside = [
+                (row[:-1][row[:-1] == row[1:]], (token[:-1] * len(meant) + token[1:])[row[:-1] == row[1:]])
+                for row, token in texts
+            ]
+            pairs = np.unique(np.concatenate([pair for _, pair in beside]))
+            single = [
+                sp.hstack([one, self._matrix(row, np.searchsorted(pairs, pair), len(pairs))]).tocsr()
+                for one, (row, pair) in zip(single, beside)
+            ]
+        if recipe.joined:
+            single = [sum(single[1:], single[0])]
+        names = [field.name for field in self.of_kind("text")]
+        groups = [tuple(names)] if recipe.joined else [(name,) for name in names]
+        return [self._kept(group, matrix, tokens.vocabulary, pairs) for group, matrix in zip(groups, single)]
+
+    def _tokens(self, read: Callable[[str], list[str]]) -> _Tokens:
+        if read not in self._read:
+            places: defaultdict[str, int] = defaultdict(count().__next__)
+            texts = []
+            for field in self.of_kind("text"):
+                found, sizes = array("i"), []
+                for value in self.values[field.name]:
+                    before = len(found)
+                    found.extend(map(places.__getitem__, read(value)))
+                    sizes.append(len(found) - before)
+                texts.append((np.repeat(np.arange(self.size), sizes), np.array(found, dtype=np.int64)))
+            self._read[read] = _Tokens(list(places), texts)
+        return self._read[read]
+
+    def _matrix(self, rows: Array, columns: Array, width: int) -> Array:
+        return sp.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(self.size, width)).tocsr()
+
+    def _kept(self, names: tuple[str, ...], matrix: Array, vocabulary: list[str], pairs: Array) -> _Counts:
+        matrix.data = np.minimum(matrix.data, len(TIMES) - 1)
         enough = _RARE if self.size >= _FEW_TEXTS else 1
-        kept = np.flatnonzero(np.asarray((matrix > 0).sum(axis=0)).ravel() >= enough)
-        vocabulary = list(places)
-        return _Counts(names, [vocabulary[place] for place in kept], matrix[:, kept].tocsr())
+        kept = np.flatnonzero(np.bincount(matrix.indices, minlength=matrix.shape[1]) >= enough)
+        words = []
+        for place in kept.tolist():
+            if place < len(vocabulary):
+                words.append(vocabulary[place])
+            else:
+                first, second = divmod(int(pairs[place - len(vocabulary)]), len(vocabulary))
+                words.append(f"{vocabulary[first]} {vocabulary[second]}")
+        return _Counts(names, words, matrix[:, kept].tocsr())
 
 
 class Encoder:
@@ -120,6 +158,9 @@ class Encoder:
         self.gaps: list[str] = []
         self.categories: dict[str, list[Any]] = {}
         self.measured: dict[str, tuple[Array, Array]] = {}
+        self.nearly: Logistic | None = None
+        """What was fitted last to the matrix of `rows`: the next search begins there."""
+        self._matrices: dict[bytes, Array] = {}
         for field in table.of_kind("number"):
             values = table.numbers(field.name)[rows]
             present = values[~np.isnan(values)]
@@ -155,7 +196,13 @@ class Encoder:
         )
 
     def matrix(self, rows: Array) -> Array:
-        """Everything scaled alike: what linear models see."""
+        """Everything scaled alike: what linear models see. Kept, as several strengths are tried on the same rows."""
+        key = rows.tobytes()
+        if key not in self._matrices:
+            self._matrices[key] = self._made(rows)
+        return self._matrices[key]
+
+    def _made(self, rows: Array) -> Array:
         parts = []
         for name, mean in self.means.items():
             values = (self.table.numbers(name)[rows] - mean) / self.spreads[name]

@@ -10,7 +10,7 @@ import numpy as np
 
 from .features import Array, Encoder, Recipe, Table
 from .learnt import LabelLeaf, LinearModel, Node, TreeModel
-from .small import MOST_ROWS, SmallLogistic
+from .logistic import MOST_ROWS, Logistic
 
 _ITERATIONS = 2000  # enough for scaled columns; what is not quite there by then answers the same
 _ROUNDS = 100
@@ -50,13 +50,24 @@ class Fit(Protocol):
         """The same as plain data."""
 
 
-def fit(candidate: ModelSpec, table: Table, rows: Array, answers: Array, labels: int, random_state: int) -> Fit:
-    """Fits `candidate` to these rows. `answers`: indices below `labels`, or amounts where `labels` is 0."""
-    encoder = Encoder(table, candidate.recipe, rows, answers, is_class=labels > 0)
+def fit(
+    candidate: ModelSpec,
+    table: Table,
+    rows: Array,
+    answers: Array,
+    labels: int,
+    random_state: int,
+    encoder: Encoder | None = None,
+) -> Fit:
+    """Fits `candidate` to these rows. `answers`: indices below `labels`, or amounts where `labels` is 0.
+
+    `encoder` is one of these rows and this recipe, where there is one already.
+    """
+    encoder = encoder or Encoder(table, candidate.recipe, rows, answers, is_class=labels > 0)
     if candidate.family == "histogram":
         return _Histogram(candidate, encoder, rows, answers, labels, random_state)
     if candidate.family == "linear":
-        return _Linear(encoder, rows, answers, labels, candidate.size, random_state)
+        return _Linear(encoder, rows, answers, labels, candidate.size)
     return _Trees(candidate, encoder, rows, answers, labels, random_state)
 
 
@@ -67,46 +78,18 @@ def _probabilities(estimator: Any, matrix: Array, labels: int) -> Array:
     return found
 
 
-class _OneEach:
-    """One model for each label, against all others: for words many times faster than one for all labels."""
-
-    def __init__(self, estimator: Any) -> None:
-        self._estimator = estimator
-
-    def fit(self, matrix: Array, answers: Array) -> None:
-        from sklearn.base import clone
-
-        self.classes_ = np.unique(answers)
-        fitted = [clone(self._estimator).fit(matrix, answers == label) for label in self.classes_]
-        self.coef_ = np.vstack([one.coef_ for one in fitted])
-        self.intercept_ = np.concatenate([np.atleast_1d(one.intercept_) for one in fitted])
-
-    def predict_proba(self, matrix: Array) -> Array:
-        scores = np.asarray(matrix @ self.coef_.T) + self.intercept_
-        shares = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
-        return shares / np.maximum(shares.sum(axis=1, keepdims=True), _TINY)
-
-
 class _Linear:
-    def __init__(
-        self, encoder: Encoder, rows: Array, answers: Array, labels: int, size: int, random_state: int
-    ) -> None:
+    def __init__(self, encoder: Encoder, rows: Array, answers: Array, labels: int, size: int) -> None:
         self._encoder, self._labels = encoder, labels
         matrix = encoder.matrix(rows)
         strength = 10 ** (size / 2)
-        if labels:
-            if len(rows) <= MOST_ROWS:
-                self._estimator: Any = SmallLogistic(strength)
-            else:
-                from sklearn.linear_model import LogisticRegression
+        if labels and (encoder.recipe is not None or len(rows) <= MOST_ROWS):
+            self._estimator: Any = Logistic(strength, encoder.nearly)
+            encoder.nearly = self._estimator
+        elif labels:
+            from sklearn.linear_model import LogisticRegression
 
-                # liblinear is several times faster on words; it knows two answers only.
-                solver = "liblinear" if encoder.recipe is not None else "lbfgs"
-                estimator = LogisticRegression(
-                    C=strength, solver=solver, max_iter=_ITERATIONS, random_state=random_state
-                )
-                two = encoder.recipe is None or len(set(answers)) == 2
-                self._estimator = estimator if two else _OneEach(estimator)
+            self._estimator = LogisticRegression(C=strength, max_iter=_ITERATIONS)
         else:
             from sklearn.linear_model import Ridge
 
@@ -119,7 +102,7 @@ class _Linear:
     @property
     def one_each(self) -> bool:
         """Whether each label has a model of its own; scikit-learn's own has one for all."""
-        return isinstance(self._estimator, (_OneEach, SmallLogistic))
+        return isinstance(self._estimator, Logistic)
 
     def predict(self, rows: Array) -> Array:
         matrix = self._encoder.matrix(rows)

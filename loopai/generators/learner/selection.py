@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .features import Array, Recipe, Table
+from .features import Array, Encoder, Recipe, Table
 from .fields import CATEGORIES
 from .models import DEEP, ModelSpec, fit
 
@@ -77,6 +77,7 @@ class _Search:
             self.folds = max(2, min(_FOLDS_OF_FEW, len(rows) // 2))
         self._fold_of = _divide(answers[rows], labels, self.folds, random_state)
         self._predictions: dict[ModelSpec, Array] = {}
+        self._encoders: tuple[Recipe | None, list[Encoder]] | None = None
 
     def linear(self) -> ModelSpec:
         """The best of the linear models."""
@@ -117,13 +118,22 @@ class _Search:
         if candidate not in self._predictions:
             shape = (len(self.rows), self.labels) if self.labels else (len(self.rows),)
             predictions = np.zeros(shape)
-            for fold in range(self.folds):
+            for fold, encoder in enumerate(self._encoders_of(candidate.recipe)):
                 held = self._fold_of == fold
                 known, asked = self.rows[~held], self.rows[held]
-                fitted = fit(candidate, self.table, known, self.answers[known], self.labels, self.random_state)
+                answers = self.answers[known]
+                fitted = fit(candidate, self.table, known, answers, self.labels, self.random_state, encoder)
                 predictions[held] = fitted.predict(asked)
             self._predictions[candidate] = predictions
         return self._predictions[candidate]
+
+    def _encoders_of(self, recipe: Recipe | None) -> list[Encoder]:
+        """An encoder of each fold. Those of the last recipe are kept, the matrices of all would be too much."""
+        if self._encoders is None or self._encoders[0] != recipe:
+            shown = [self.rows[self._fold_of != fold] for fold in range(self.folds)]
+            made = [Encoder(self.table, recipe, rows, self.answers[rows], is_class=self.labels > 0) for rows in shown]
+            self._encoders = (recipe, made)
+        return self._encoders[1]
 
     def errors(self, candidate: ModelSpec) -> Array:
         """Each example's error: 0 or 1 for an answer, squared for an amount."""

@@ -374,6 +374,41 @@ def test_chance_labels_get_an_honest_score() -> None:
     assert make(examples).confidence_score < 0.65
 
 
+def test_texts_are_learnt_without_scikit_learn() -> None:
+    """Importing it takes longer than making the program."""
+    code = (
+        "import sys\n"
+        "from loopai.generators import Candidate, TaskDescription, generate\n"
+        "words = 'red green blue black white'.split()\n"
+        "rows = [f'{words[n % 5]} {words[n // 5 % 5]} {n * 7 % 11}' for n in range(200)]\n"
+        "made = generate(TaskDescription('t'), [{'input': row, 'output': row.count('re') > 1} for row in rows])\n"
+        "assert isinstance(made, Candidate) and made.confidence_score > 0.9, made\n"
+        "sys.exit('sklearn' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_few_and_many_rows_of_words_give_the_same_weights() -> None:
+    """Solving by rows and by columns, and starting from a fit nearby, come to the same."""
+    import numpy as np
+    import scipy.sparse as sp
+
+    from loopai.generators.learner.logistic import Logistic, _solved_by_columns, _solved_by_rows
+
+    chance = np.random.RandomState(0)
+    matrix = sp.csr_matrix((chance.random((90, 40)) < 0.2).astype(float))
+    truth = (np.asarray(matrix[:, :3].sum(axis=1)).ravel() + chance.normal(size=90) > 0.5).astype(float)
+    dual, start = _solved_by_rows(np.asarray((matrix @ matrix.T).todense()), truth, 3.0)
+    weights, other = _solved_by_columns(matrix, truth, 3.0, np.zeros(40), 0.0)
+    assert np.allclose(matrix.T @ dual, weights, atol=0.02)
+    assert abs(start - other) < 0.02
+    many = sp.vstack([matrix, matrix])
+    near = Logistic(3.0).fit(many, np.append(truth, truth))
+    again = Logistic(1.0, near).fit(many, np.append(truth, truth))
+    anew = Logistic(1.0).fit(many, np.append(truth, truth))
+    assert np.allclose(again.coef_, anew.coef_, atol=0.02)
+
+
 def test_importing_the_package_does_not_import_scikit_learn() -> None:
     """Only `train` needs it."""
     code = "import sys, loopai.generators; sys.exit(any(name in sys.modules for name in ('sklearn', 'numpy')))"
@@ -387,7 +422,7 @@ def test_without_scikit_learn_the_error_names_it() -> None:
         "from loopai.exceptions import ConfigurationError\n"
         "from loopai.generators import TaskDescription, generate\n"
         "try:\n"
-        "    generate(TaskDescription('t'), [{'input': f'{n} a', 'output': n * 7 % 5 > 2} for n in range(200)])\n"
+        "    generate(TaskDescription('t'), [{'input': {'n': n * 13 % 97}, 'output': n * 7 % 5 > 2} for n in range(200)])\n"
         "except ConfigurationError as error:\n"
         "    print(error)\n"
     )
