@@ -25,6 +25,9 @@ from .declarations import Declaration, before
 AT_ONCE = 100
 """Entries that are carried out with one call."""
 
+LOOKED_AT = 500
+"""Entries of one look at whether their rows are there: SQLite takes 999 parameters."""
+
 PAUSES = (1, 5, 15, 60)
 """Minutes until an entry that did not get through is tried again; the last one from then on."""
 
@@ -101,13 +104,19 @@ def can_take_at_once(using: str) -> bool:
     return bool(features.can_return_columns_from_insert)
 
 
-def put_all(declaration: Declaration, queryset: QuerySet[Any], using: str) -> int:
-    """Put in the entries of all rows of a queryset, with one statement; gives their number."""
+def worth_it(declaration: Declaration, queryset: QuerySet[Any], using: str) -> Any:
+    """The rows of a queryset that the declaration has work for. Raises `ConfigurationError`."""
     name_of(queryset, using)  # refuses what has no rows of its own
     model: Any = declaration.model
     rows = model._base_manager.using(using).filter(pk__in=queryset.using(using).order_by().values("pk")).order_by()
     for target in declaration.targets if declaration.only_empty else ():
         rows = rows.filter(empty(target))
+    return rows
+
+
+def put_all(declaration: Declaration, queryset: QuerySet[Any], using: str) -> int:
+    """Put in the entries of all rows of a queryset, with one statement; gives their number."""
+    rows = worth_it(declaration, queryset, using)
     key: Any = Cast("pk", models.TextField())
     if _is_uuid(declaration):
         key = Replace(key, Value("-"), Value(""), output_field=models.TextField())
@@ -252,6 +261,23 @@ def postpone(using: str, owner: str, ids: Iterable[str], message: str) -> None:
             owner="", lease_until=None, tries=F("tries") + 1, due_at=now + timedelta(minutes=minutes),
             message=storable(message[:LONGEST_MESSAGE]),
         )  # fmt: skip
+
+
+def remove_gone(using: str, declaration: Declaration) -> None:
+    """Take out what failed and whose row is not there any more."""
+    rows: Any = declaration.model._base_manager.using(using)
+    failed = entries(using).filter(declaration=declaration.name, state=State.FAILED)
+    last = ""
+    while True:
+        found = dict(failed.filter(pk__gt=last).order_by("pk").values_list("key", "pk")[:LOOKED_AT])
+        if not found:
+            return
+        last = max(found.values())
+        wanted = [keys.from_text(declaration.model, key) for key in found]
+        for pk in rows.filter(pk__in=wanted).values_list("pk", flat=True):
+            found.pop(key_of(declaration, pk), None)
+        if found:
+            failed.filter(pk__in=list(found.values())).delete()
 
 
 def retry_failed(using: str, declaration: Declaration, *, other_than: Optional[int] = None) -> int:

@@ -99,7 +99,10 @@ def notify_of_many(using: str, engine: Optional[str]) -> None:
     if engine not in {None, INLINE}:
         commit = _commit_of(using)
         commit.engines.add(str(engine))
-        transaction.on_commit(commit.done, using=using)
+        try:
+            transaction.on_commit(commit.done, using=using)
+        except transaction.TransactionManagementError:  # as above
+            logger.warning("enqueue: autocommit is off: left to `loopai_batch --pending`")
 
 
 class _Watch:
@@ -107,9 +110,7 @@ class _Watch:
 
     def __init__(self, declaration: Declaration) -> None:
         self.declaration = declaration
-        fields = declaration.model._meta.concrete_fields
-        self._sources = {name for field in fields if field.name in declaration.sources or field.attname in
-                         declaration.sources for name in (field.name, field.attname)}  # fmt: skip
+        self._sources = {name for field in declaration.mapped for name in (field.name, field.attname)}
         self._targets = [target.attname for target in declaration.targets] if declaration.only_empty else []
 
     def wants(self, instance: Any, created: bool, update_fields: Any) -> bool:
@@ -117,8 +118,9 @@ class _Watch:
             return False
         values = instance.__dict__
         for name in self._targets:
-            # What is deferred is looked at when the row is read.
-            if values.get(name) not in (None, ""):
+            # What is deferred is looked at when the row is read. No value is compared: an array's `==` raises.
+            value = values.get(name)
+            if value is not None and not (isinstance(value, str) and not value):
                 return False
         when = self.declaration.when
         try:
@@ -274,8 +276,13 @@ def _show(saved: _Saved, values: dict[str, Any]) -> None:
     """Set what was written on the instance, where its attributes are as they were: a second `save()` keeps it."""
     now = saved.instance.__dict__
     for name, value in values.items():
-        if name in now and now[name] == saved.values.get(name):
+        if name in now and _is_as_it_was(now[name], saved.values.get(name)):
             setattr(saved.instance, name, value)
+
+
+def _is_as_it_was(now: Any, before: Any) -> bool:
+    # An array's `==` gives another array.
+    return now is before or (now == before) is True
 
 
 _inline = _Inline()
