@@ -158,7 +158,7 @@ def runs_router(
     router = APIRouter(tags=list(tags), route_class=ProblemRoute, generate_unique_id_function=_named)
     uploads = APIRouter(route_class=BatchRoute, generate_unique_id_function=_named)
     row = row_of(options.get("input"), shared.mapping)
-    events_told = list[Union[result_with(options.get("output")), ProgressOfRun, ResetOfRun, SummaryOfRun]]  # type: ignore[valid-type]  # made at run time
+    events_told = list[Union[result_with(options.get("output")), ProgressOfRun, ResetOfRun, SummaryOfRun]]  # type: ignore[misc, valid-type]  # made at run time
     Named = Annotated[UUID, Path(description="The run's id")]  # noqa: N806  # a type
     Caller = Annotated[str, Depends(caller)]  # noqa: N806
     limits = shared.limits
