@@ -113,6 +113,32 @@ def test_which_saves_are_worth_a_run(declare: Declare, spam: Any, save: Any, cal
     assert left() == []
 
 
+def test_a_function_whose_query_fails_takes_nothing_along(declare: Declare, spam: Any, caplog: Any) -> None:
+    """The saver's transaction is as it was, and functions that ask nothing cost no savepoint."""
+
+    def asks(instance: Any, created: bool) -> bool:
+        if instance.subject == "twice":
+            Mail.objects.create(code="one", label="ham")
+        elif instance.subject == "nonsense":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT * FROM no_such_table")
+        return instance.subject == "none" or Mail.objects.filter(subject="first").exists()
+
+    declare(when=asks, save_to=["score=output.score"])
+    with transaction.atomic():
+        Mail.objects.create(subject="first", code="one", label="ham")
+        Mail.objects.create(subject="nonsense", label="ham")
+        Mail.objects.create(subject="twice", label="ham")
+        Mail.objects.create(subject="last", label="ham")
+        with CaptureQueriesContext(connection) as asked:
+            Mail.objects.create(subject="none")
+    assert len([1 for query in asked if query["sql"].startswith("SAVEPOINT")]) == 1
+    assert caplog.text.count("`when` failed") == 2
+    done = Mail.objects.exclude(score=None).order_by("pk").values_list("subject", flat=True)
+    assert list(done) == ["first", "last", "none"]
+    assert Mail.objects.count() == 5
+
+
 def test_always_and_functions(declare: Declare, spam: Any) -> None:
     """Whatever the targets hold; and what a function says of instance and `created`. One that fails is logged."""
     declare(when="always", name="always")
@@ -332,6 +358,7 @@ def test_one_that_maps_what_the_parents_declaration_writes_runs_after_it(
     loopai_fake.task("notes").returns("2026-01-02")
     loopai_fake.task("dates").computes(lambda given: {"2026-01-02": "2026-01-03"}[given["text"]])
     Note.objects.create(slug="a")
+    assert left() == []
     reminder = Reminder.objects.create(slug="b")
     assert (reminder.text, str(reminder.due)) == ("2026-01-02", "2026-01-03")
     Reminder.objects.update(due=None)

@@ -331,10 +331,24 @@ class _EntryWriter(OutcomeWriter):
                     done.add(entry.pk)
             carried.done = len(done & mine)
             outbox.remove(using, owner, sorted(done & mine))
-            others = [other for other in after(self._declaration) if not callable(other.when)]
-            if written and others:
-                outbox.put([(other, change[0]) for other in others for _, change in written], using)
+            self._put_in_for_others([change[0] for _, change in written])
         return 0
+
+    def _put_in_for_others(self, pks: Sequence[Any]) -> None:
+        """Entries of the declarations that map what was written."""
+        wanted: list[tuple[Declaration, Any]] = []
+        for other in after(self._declaration) if pks else ():
+            if callable(other.when):
+                continue
+            there = set(pks)
+            if not issubclass(self._declaration.model, other.model):
+                # A model that inherits the table has some of its rows.
+                there.intersection_update(
+                    other.model._base_manager.using(self._using).filter(pk__in=pks).values_list("pk", flat=True)
+                )
+            wanted += [(other, pk) for pk in pks if pk in there]
+        if wanted:
+            outbox.put(wanted, self._using)
 
     def _busy(self, pairs: Sequence[Any]) -> set[str]:
         """The entries of rows that are still there with their work to do: another transaction has them locked."""

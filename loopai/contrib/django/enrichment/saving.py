@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from time import monotonic
 from typing import Any, Optional
 
@@ -113,7 +113,7 @@ class _Watch:
         self._sources = {name for field in declaration.mapped for name in (field.name, field.attname)}
         self._targets = [target.attname for target in declaration.targets] if declaration.only_empty else []
 
-    def wants(self, instance: Any, created: bool, update_fields: Any) -> bool:
+    def wants(self, instance: Any, created: bool, update_fields: Any, using: str) -> bool:
         if update_fields is not None and self._sources.isdisjoint(update_fields):
             return False
         values = instance.__dict__
@@ -123,13 +123,44 @@ class _Watch:
             if value is not None and not (isinstance(value, str) and not value):
                 return False
         when = self.declaration.when
+        if not callable(when):
+            return True
         try:
-            return not callable(when) or bool(when(instance, created))
+            with _undone_if_it_fails(connections[using]):
+                return bool(when(instance, created))
         except Exception:  # the user's own; a save does not fail for it
             logger.exception(
                 "enrich %s: `when` failed for row %r, which is left alone", self.declaration.name, instance.pk
             )
             return False
+
+
+@contextmanager
+def _undone_if_it_fails(connection: Any) -> Iterator[None]:
+    """Undo the queries of a function that fails: PostgreSQL would refuse all others of the saver's transaction."""
+    if not connection.in_atomic_block or connection.needs_rollback:
+        yield
+        return
+    savepoint: Optional[str] = None
+
+    def before(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
+        nonlocal savepoint
+        if savepoint is None:
+            savepoint = ""  # what is being made
+            savepoint = connection.savepoint()
+        return execute(sql, params, many, context)
+
+    try:
+        # Most functions ask nothing, and pay for no savepoint.
+        with connection.execute_wrapper(before):
+            yield
+    except Exception:
+        connection.needs_rollback = False
+        if savepoint:
+            connection.savepoint_rollback(savepoint)
+        raise
+    if savepoint:
+        connection.savepoint_commit(savepoint)
 
 
 _watches: dict[Any, list[_Watch]] = {}
@@ -155,7 +186,7 @@ def unwatch(declaration: Declaration, model: type[models.Model]) -> None:
 def _receive(sender: Any, instance: Any, created: bool, raw: bool, using: str, update_fields: Any, **_: Any) -> None:
     if raw:
         return
-    wanted = [one.declaration for one in _watches[sender] if one.wants(instance, created, update_fields)]
+    wanted = [one.declaration for one in _watches[sender] if one.wants(instance, created, update_fields, using)]
     if wanted:
         _save(wanted, instance, using)
 
