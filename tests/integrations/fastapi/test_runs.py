@@ -191,6 +191,7 @@ def started(client, rows=ROWS, **given) -> str:
         ({"content": b'{"a": 1}', "headers": {"content-type": "application/json"}}, 422, "not a JSON array"),
         ({"content": b'[{"body": "a"}', "headers": {"content-type": "application/json"}}, 422, "ends in the middle"),
         ({"content": b"id,text\n1,a\n", "headers": {"content-type": "text/csv"}}, 422, "no column 'body'"),
+        ({"content": b"id,text\n", "headers": {"content-type": "text/csv"}}, 422, "no column 'body'"),
         (
             {"content": b"id,body\n1,a\n", "headers": {"content-type": "text/csv"}, "params": {"key": "nr"}},
             422,
