@@ -259,7 +259,7 @@ def prepare(
         Reader(
             maker(source, key, mapping, clean), journal, check_keys=_check_keys(options, scanned), limit=options.limit
         ),
-        Scheduler(options, members=mapping.members),
+        Scheduler(options, members=mapping.members, flaw=source.flaw if isinstance(source, SpoolSource) else None),
         Statistics(clock(), expectation),
         reads_ahead=source is not None,
         may_block=source is not None and not source.repeatable,

@@ -123,6 +123,10 @@ class Outcome:
         """The row's key."""
         return self.row.key
 
+    def fail(self, error: str) -> None:
+        """Make it the error of a row whose output does not fit what it is for."""
+        self.status, self.output, self.error, self.code = ERROR, None, error, UNFIT
+
     @property
     def ok(self) -> bool:
         """Whether there is an output that is certain enough."""

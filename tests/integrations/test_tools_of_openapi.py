@@ -95,16 +95,20 @@ assert runs_list.sync(client=client).runs == []
 RUNS_APPLICATION = """
 from typing import Annotated, Optional
 from fastapi import FastAPI, Header
+from pydantic import BaseModel
 from loopai.contrib.fastapi import LoopaiLifespan, RunFolder, runs_router
 from loopai.testing import FakeLoopai
 
 def user(x_user: Annotated[Optional[str], Header()] = None) -> Optional[str]:
     return x_user
 
+class Verdict(BaseModel):
+    label: str
+
 fake = FakeLoopai()
 fake.task("spam").returns({"label": "ham"})
 app = FastAPI(lifespan=LoopaiLifespan(fake))
-app.include_router(runs_router("spam", RunFolder("runs"), mapping=["text=body"], owner=user))
+app.include_router(runs_router("spam", RunFolder("runs"), mapping=["text=body"], output=Verdict, owner=user))
 """
 
 

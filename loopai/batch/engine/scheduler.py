@@ -100,7 +100,8 @@ Step = Union[Send, Pull, Wait, Done]
 class Scheduler:
     """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`.
 
-    `members` are those that the mapping makes of each row's input, where there is one.
+    `members` are those that the mapping makes of each row's input, where there is one. `flaw` says what is wrong with
+    an output, whose row fails then.
     """
 
     def __init__(
@@ -110,9 +111,11 @@ class Scheduler:
         time_of_day: Callable[[], float] = time.time,
         *,
         members: frozenset[str] = frozenset(),
+        flaw: Optional[Callable[[Any], Optional[str]]] = None,
     ) -> None:
         self.options = options
         self._members = members
+        self._flaw = flaw
         self.throttle = Throttle(options.max_in_flight, options.chunk_size)
         self.stopped: Optional[StopReason] = None
         self.error: Optional[LoopaiException] = None
@@ -514,6 +517,10 @@ class Scheduler:
         return out
 
     def _end(self, number: int, outcome: Outcome) -> None:
+        if self._flaw is not None and outcome.has_output:
+            flaw = self._flaw(outcome.output)
+            if flaw is not None:
+                outcome.fail(flaw)
         if outcome.status != CANCELLED:
             self.done += 1
             if not outcome.has_output:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Union
+from collections.abc import Callable
+from typing import Any, Optional, Union
 
 from pydantic_core import to_json
 
@@ -35,11 +36,17 @@ def spool_line(row: Row) -> bytes:
 
 
 class SpoolSource(JsonSource):
-    """The rows of a spool, of which there are `rows`."""
+    """The rows of a spool, of which there are `rows`. `flaw` says what is wrong with an output: its row fails then."""
 
-    def __init__(self, path: Union[str, os.PathLike[str]], rows: int) -> None:
+    def __init__(
+        self,
+        path: Union[str, os.PathLike[str]],
+        rows: int,
+        flaw: Optional[Callable[[Any], Optional[str]]] = None,
+    ) -> None:
         super().__init__(Input(path, None), longest=sys.maxsize)
         self.rows = rows
+        self.flaw = flaw
 
 
 def from_spool(record: Record, number: int) -> Row:

@@ -42,7 +42,10 @@ class Pruning:
     """The rows of a database that are older than an age."""
 
     def __init__(self, using: str, now: datetime, age: timedelta, *, unfinished: bool) -> None:
-        before = now - age
+        try:
+            before = now - age
+        except OverflowError:
+            raise ConfigurationError("--older-than goes back beyond the year 1: pass a shorter age") from None
         over = [State.FINISHED, State.CANCELLED, *([State.STOPPED, State.INTERRUPTED] if unfinished else [])]
         # One that ended without a time ended when it was last at work.
         ended = Q(finished_at__lt=before) | Q(finished_at__isnull=True, created_at__lt=before)

@@ -139,6 +139,13 @@ def events_with(output: Optional[Any]) -> Any:
     """Return the type of all events of a run with outputs of that type; None for any JSON value."""
     if output is None:
         return BatchEvents
+    return list[Union[result_with(output), ProgressEvent, ErrorEvent, SummaryEvent]]  # type: ignore[misc]  # made at run time
+
+
+def result_with(output: Optional[Any]) -> Any:
+    """Return the type of a row's event, with an output of that type; None for any JSON value."""
+    if output is None:
+        return ResultEvent
     # Named after the output type: an application may have several.
     name = re.sub(r"\W", "", getattr(output, "__name__", "Output"))
     described = Annotated[output, Field(description="The program's output, of `ok` rows")]  # type: ignore[valid-type]  # as below
@@ -149,4 +156,4 @@ def events_with(output: Optional[Any]) -> Any:
     data = Annotated[result, JsonText()]  # type: ignore[valid-type]  # made at run time
     event = make(f"ResultOf{name}Event", {**get_type_hints(ResultEvent, include_extras=True), "data": data})
     event.__doc__ = ResultEvent.__doc__
-    return list[Union[event, ProgressEvent, ErrorEvent, SummaryEvent]]  # type: ignore[valid-type]  # as above
+    return event

@@ -26,7 +26,7 @@ from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
 from ...batch.reporting.quality import Expectation
 from ...batch.reporting.statistics import Ended, Statistics, summary_of
-from ...batch.rows import CANCELLED, ERROR, UNFIT, UNSENDABLE
+from ...batch.rows import CANCELLED, UNFIT, UNSENDABLE
 from ...client import LoopaiClient
 from ...exceptions import (
     AuthenticationException,
@@ -254,11 +254,9 @@ class UploadRun:
     def _check_output(self, outcome: Outcome) -> None:
         if self.options.output is None or not outcome.has_output:
             return
-        try:
-            self.options.output.validate_python(outcome.output)
-        except ValidationError as error:
-            outcome.status, outcome.output, outcome.code = ERROR, None, UNFIT
-            outcome.error = f"output: {_first(error)}"
+        flaw = flaw_of(self.options.output, outcome.output)
+        if flaw is not None:
+            outcome.fail(flaw)
 
     def _result(self, outcome: Outcome) -> BatchResult:
         result: BatchResult = {
@@ -369,6 +367,15 @@ def check_input(row: Row, given: Optional[InputType[Any]]) -> None:
         row.error, row.code = f"line {row.line}: {_first(error)}", UNFIT
     except ValidationException as error:
         row.error, row.code = f"line {row.line}: {error.message}", UNSENDABLE
+
+
+def flaw_of(wanted: TypeAdapter[Any], output: Any) -> Optional[str]:
+    """Return what keeps an output from being of its type; `None` if it is."""
+    try:
+        wanted.validate_python(output)
+    except ValidationError as error:
+        return f"output: {_first(error)}"
+    return None
 
 
 def _first(error: ValidationError) -> str:

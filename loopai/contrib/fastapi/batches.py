@@ -35,6 +35,7 @@ class ReadingOptions(BatchRequestOptions, total=False):
     """Options of all routers that read rows from an upload. `DEFAULTS` has their defaults."""
 
     input: Any
+    output: Any
     keep: Iterable[str]
     max_rows: int
     max_bytes: int
@@ -49,7 +50,6 @@ class ReadingOptions(BatchRequestOptions, total=False):
 class UploadOptions(ReadingOptions, total=False):
     """What `batch_router` and `batch_response` take beside the task."""
 
-    output: Any
     max_runs: int
 
 
@@ -75,6 +75,11 @@ DEFAULTS: UploadOptions = {
 }
 
 Format = Literal["csv", "jsonl", "json"]
+
+KeyAsked = Annotated[Optional[str], Query(description="Member that is the row's key; without it, rows are numbered")]
+FirstAsked = Annotated[int, Query(ge=0, description="Number of the first row")]
+FormatAsked = Annotated[Optional[Format], Query(description="Format of the body, if its media type does not say it")]
+"""What a request's query says of its rows, whichever router takes them; see `asked_of`."""
 
 _FORMATS = {name: info for name, info in table(BatchOptions) if REQUEST in info.where and info.group == FORMATS}
 """Options of how an upload is read: of a router, and of each request's query."""
@@ -253,13 +258,9 @@ def batch_router(
         request: Request,
         rows: Annotated[list[row], Body(default_factory=list)],  # type: ignore[valid-type]  # the router's own
         client: Annotated[LoopaiClient, Depends(get_loopai_for(alias))],
-        key: Annotated[
-            Optional[str], Query(description="Member that is the row's key; without it, rows are numbered")
-        ] = None,
-        first: Annotated[int, Query(ge=0, description="Number of the first row")] = 1,
-        format: Annotated[  # noqa: A002  # the query's name
-            Optional[Format], Query(description="Format of the body, if its media type does not say it")
-        ] = None,
+        key: KeyAsked = None,
+        first: FirstAsked = 1,
+        format: FormatAsked = None,  # noqa: A002  # the query's name
         formats: Annotated[Optional[dict[str, Any]], Depends(reading_asked())] = None,
     ) -> Response:
         """Run rows through the task. Events are streamed while they run, results in the order in which rows finish.

@@ -174,7 +174,8 @@ def kind_of(media_type: str, name: str) -> Optional[str]:
 class Rows:
     """The rows of an upload, for a thread to iterate. Raises `UploadError` for what has none, and `Gone`.
 
-    `kind` is their format, once it is known; `seen` is called with the bytes of the file as they are read.
+    `kind` is their format, and `header` names the columns of CSV, once they are known; `seen` is called with the bytes
+    of the file as they are read.
     """
 
     def __init__(
@@ -189,6 +190,7 @@ class Rows:
         self._upload = upload
         self._content_type = content_type
         self.kind = kind
+        self.header: Optional[list[str]] = None
         self._limits = limits
         self._reading = reading or Reading()
         self._seen = seen
@@ -224,7 +226,9 @@ class Rows:
             elif kind == "jsonl":
                 yield from JsonSource(Input(None, buffered), reading.encoding, longest)
             else:
-                yield from CsvSource(Input(None, buffered), reading.dialect, reading.types, reading.encoding, longest)
+                source = CsvSource(Input(None, buffered), reading.dialect, reading.types, reading.encoding, longest)
+                self.header = source.header
+                yield from source
         except NotAnArray:
             raise UploadError(_NO_ARRAY) from None
         except UnicodeError as error:

@@ -113,6 +113,32 @@ def test_which_saves_are_worth_a_run(declare: Declare, spam: Any, save: Any, cal
     assert left() == []
 
 
+def test_a_function_whose_query_fails_takes_nothing_along(declare: Declare, spam: Any, caplog: Any) -> None:
+    """The saver's transaction is as it was, and functions that ask nothing cost no savepoint."""
+
+    def asks(instance: Any, created: bool) -> bool:
+        if instance.subject == "twice":
+            Mail.objects.create(code="one", label="ham")
+        elif instance.subject == "nonsense":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT * FROM no_such_table")
+        return instance.subject == "none" or Mail.objects.filter(subject="first").exists()
+
+    declare(when=asks, save_to=["score=output.score"])
+    with transaction.atomic():
+        Mail.objects.create(subject="first", code="one", label="ham")
+        Mail.objects.create(subject="nonsense", label="ham")
+        Mail.objects.create(subject="twice", label="ham")
+        Mail.objects.create(subject="last", label="ham")
+        with CaptureQueriesContext(connection) as asked:
+            Mail.objects.create(subject="none")
+    assert len([1 for query in asked if query["sql"].startswith("SAVEPOINT")]) == 1
+    assert caplog.text.count("`when` failed") == 2
+    done = Mail.objects.exclude(score=None).order_by("pk").values_list("subject", flat=True)
+    assert list(done) == ["first", "last", "none"]
+    assert Mail.objects.count() == 5
+
+
 def test_always_and_functions(declare: Declare, spam: Any) -> None:
     """Whatever the targets hold; and what a function says of instance and `created`. One that fails is logged."""
     declare(when="always", name="always")
@@ -165,6 +191,37 @@ def test_autocommit_off_is_no_error(declare: Declare, spam: Any) -> None:
     assert (Mail.objects.get().label, left()) == ("ham", [])
 
 
+def test_enqueue_with_autocommit_off_is_no_error(declare: Declare, spam: Any) -> None:
+    """Whoever would be told hears nothing, and the entry waits for the command."""
+    pytest.importorskip("loopai.contrib.celery.tasks")
+    declare(engine="celery")
+    Mail.objects.bulk_create([Mail(subject="hello")])
+    transaction.set_autocommit(False)
+    try:
+        assert enqueue(Mail.objects.all(), "spam:label") == 1
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    assert pending()[0] == 0
+    assert (Mail.objects.get().label, left()) == ("ham", [])
+
+
+class Vector(list[int]):
+    """What compares as an array does: not as a whole."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]  # as lists
+
+
+def test_a_target_may_hold_what_does_not_compare(declare: Declare, spam: Any) -> None:
+    """An array is not empty, and its save raises nothing."""
+    declare(save_to=["verdict=output"])
+    Mail.objects.create(subject="x", verdict=Vector([1]))
+    assert (spam.call_count, left()) == (0, [])
+
+
 def test_a_missing_table_is_no_error_of_a_save(declare: Declare, spam: Any, caplog: Any) -> None:
     """The row is saved, within a transaction too, and the log says what is missing."""
     declare()
@@ -190,7 +247,7 @@ def test_what_a_save_costs_the_database(declare: Declare, spam: Any) -> None:
     taking = [] if outbox.can_take_at_once("default") else ["UPDATE", "SELECT"]
     # SQLite refuses to write after a read, where another process wrote in between.
     first = ["UPDATE"] if connection.vendor == "sqlite" else []
-    assert verbs == ["INSERT", "INSERT", *taking, "SELECT", *first, "SELECT", "SELECT", "UPDATE", "DELETE"]
+    assert verbs == ["INSERT", "INSERT", *taking, "SELECT", *first, "SELECT", "UPDATE", "DELETE"]
     assert (spam.call_count, left()) == (2, [])
 
 
@@ -290,6 +347,25 @@ def test_one_that_maps_anothers_target_runs_after_it(declare: Declare, loopai_fa
     assert enqueue(Mail.objects.all(), "first") == 1
     assert pending()[0] == 0
     assert list(Mail.objects.values_list("label", "score")) == [("ham", 1)] * 2
+
+
+def test_one_that_maps_what_the_parents_declaration_writes_runs_after_it(
+    declare: Declare, loopai_fake: FakeLoopai
+) -> None:
+    """Of a model that inherits its table, which has the same key; the parent's other rows have no such work."""
+    declare(Reminder, "dates", mapping=["text=text"], save_to=["due=output"], name="child")
+    declare(Note, "notes", mapping=["t=slug"], save_to=["text=output"], name="parent")
+    loopai_fake.task("notes").returns("2026-01-02")
+    loopai_fake.task("dates").computes(lambda given: {"2026-01-02": "2026-01-03"}[given["text"]])
+    Note.objects.create(slug="a")
+    assert left() == []
+    reminder = Reminder.objects.create(slug="b")
+    assert (reminder.text, str(reminder.due)) == ("2026-01-02", "2026-01-03")
+    Reminder.objects.update(due=None)
+    Note.objects.update(text="")
+    assert enqueue(Note.objects.all(), "parent") == 2
+    assert pending()[0] == 0
+    assert (str(Reminder.objects.get().due), left()) == ("2026-01-03", [])
 
 
 # Meanwhile
@@ -393,6 +469,19 @@ def test_another_version_of_the_program_takes_up_what_failed(declare: Declare, s
     assert (pending()[0], len(left())) == (0, 1)
     PendingRow.objects.update(version=99)
     assert (pending()[0], left()) == (0, [])
+
+
+def test_what_failed_goes_with_its_row(declare: Declare, spam: Any, loopai_fake: FakeLoopai) -> None:
+    """Whatever its key is; what is there stays."""
+    declare(engine=None)
+    declare(Letter, "spam", mapping=["subject=id"], save_to=["text=output.label"], name="letters", engine=None)
+    mails, letters = ([model.objects.create() for _ in range(2)] for model in (Mail, Letter))
+    spam.fails("boo")
+    assert pending()[0] == 1
+    mails[0].delete()
+    letters[0].delete()
+    assert pending()[0] == 0
+    assert {entry.key for entry in PendingRow.objects.all()} == {str(mails[1].pk), letters[1].pk.hex}
 
 
 def test_an_empty_result_is_done(declare: Declare, spam: Any) -> None:
@@ -706,6 +795,20 @@ def test_an_action_takes_all_that_is_shown(declare: Declare, spam: Any, admin_cl
         "spam:label: 205 rows: 205 queued"
     ]
     assert (spam.call_count, len(left())) == (0, 205)
+
+
+@pytest.mark.usefixtures("mail_admin")
+def test_an_action_looks_for_work_among_all_that_is_shown(declare: Declare, spam: Any, admin_client: Any) -> None:
+    """At once, however many rows have none."""
+    declare()
+    mails = Mail.objects.bulk_create(Mail(subject=str(number), label="spam") for number in range(400))
+    Mail.objects.bulk_create([Mail(subject="x"), Mail(subject="y")])
+    given = {"action": "loopai_enrich_spam_label", "_selected_action": [mails[0].pk], "select_across": "1"}
+    with CaptureQueriesContext(connection) as asked:
+        answer = admin_client.post("/admin/inbox/mail/", given)
+    assert answer.status_code == 302
+    assert len([1 for query in asked if query["sql"].startswith("UPDATE") and "lease_until" in query["sql"]]) == 1
+    assert (spam.call_count, left(), Mail.objects.filter(label="ham").count()) == (2, [], 2)
 
 
 @pytest.mark.usefixtures("mail_admin")

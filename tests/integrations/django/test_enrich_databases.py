@@ -63,6 +63,26 @@ def test_rows_of_another_database(kind: str, make_server: Callable[..., Any], tm
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_admins_action_takes_the_database_of_its_rows(
+    kind: str, make_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    """An admin's `get_queryset` may say `.using()`, whatever the router writes to."""
+    server = make_server(judge)
+    with site(kind, tmp_path, server.url) as made:
+        made.environ["MAILSITE_OTHER"] = copy_of(made, tmp_path)
+        made.environ["MAILSITE_ENRICH"] = json.dumps({"engine": "inline", "within": 60})
+        assert made.python(
+            f"{SCRIPT}\n"
+            "from unittest.mock import Mock\n"
+            "from loopai.contrib.django import enrich_action\n"
+            "for name in ('default', 'other'):\n"
+            "    Mail.objects.using(name).bulk_create([Mail(subject='mail 5')])\n"
+            "enrich_action('scores')(Mock(), Mock(), Mail.objects.using('other'))\n"
+            "result = all_rows()"
+        ) == [[[["mail 5", None]], []], [[["mail 5", 5]], []]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_replica_is_not_asked(kind: str, make_server: Callable[..., Any], tmp_path: Path) -> None:
     """Behind Django's primary and replica router, with a replica that lags behind for ever."""
     server = make_server(judge)

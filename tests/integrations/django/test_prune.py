@@ -78,3 +78,10 @@ def test_what_is_no_age_is_refused(age: str) -> None:
     with pytest.raises(CommandError, match="--older-than must be") as refused:
         prune("--older-than", age)
     assert refused.value.returncode == 2
+
+
+def test_an_age_before_all_dates_is_refused() -> None:
+    """In words."""
+    with pytest.raises(CommandError, match="beyond the year 1") as refused:
+        prune("--older-than", "999999d")
+    assert refused.value.returncode == 2

@@ -74,6 +74,20 @@ def test_any_queryset_can_be_run(loopai_fake: FakeLoopai) -> None:
     assert run_queryset(Mail.objects.none(), "spam", **MAPPED).state == "finished"
 
 
+def test_failed_rows_that_a_join_gives_twice_run_again(loopai_fake: FakeLoopai) -> None:
+    """All of them, each once."""
+    messages = [Message.objects.create(text=str(number)) for number in range(4)]
+    Mail.objects.bulk_create(Mail(subject="x", message=message) for message in messages for _ in range(3))
+    joined = Message.objects.filter(mail__subject="x")
+    given: dict[str, Any] = {"mapping": ["text=text"], "save_to": ["label=output"]}
+    loopai_fake.task("spam").fails("boo")
+    assert run_queryset(joined, "spam", **given).errors == 4
+    loopai_fake.task("spam").returns("ham")
+    run = run_queryset(joined, "spam", mode="retry_failed", **given)
+    assert (run.ok, run.errors, run.skipped) == (4, 0, 0)
+    assert set(Message.objects.values_list("label", flat=True)) == {"ham"}
+
+
 def test_instances_are_always_a_new_run(loopai_fake: FakeLoopai) -> None:
     """A list or generator of them, once and again; what was not among them stays."""
     first, second, _ = mails(3)

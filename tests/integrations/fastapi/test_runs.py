@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import ExitStack
 from datetime import datetime
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional
 from uuid import UUID
 
 import pytest
@@ -191,6 +191,7 @@ def started(client, rows=ROWS, **given) -> str:
         ({"content": b'{"a": 1}', "headers": {"content-type": "application/json"}}, 422, "not a JSON array"),
         ({"content": b'[{"body": "a"}', "headers": {"content-type": "application/json"}}, 422, "ends in the middle"),
         ({"content": b"id,text\n1,a\n", "headers": {"content-type": "text/csv"}}, 422, "no column 'body'"),
+        ({"content": b"id,text\n", "headers": {"content-type": "text/csv"}}, 422, "no column 'body'"),
         (
             {"content": b"id,body\n1,a\n", "headers": {"content-type": "text/csv"}, "params": {"key": "nr"}},
             422,
@@ -230,6 +231,30 @@ def test_rows_that_are_wrong_are_errors_of_their_own(client, task) -> None:
     assert "text: Input should be a valid string" in errors["d"]
     assert "the key 'a' is on lines 1 and 5" in errors["a"]
     assert task.task("spam").inputs == [{"text": "x"}]
+
+
+def test_outputs_are_checked_where_their_type_is_given(folder, task) -> None:
+    """Each row with another is an error, which counts for `max_errors`; OpenAPI has the type."""
+
+    class Verdict(BaseModel):
+        upper: Literal["A", "B"]
+
+    app = app_of(folder, output=Verdict, max_errors=1)
+    with override_loopai(app, task), TestClient(app, headers={"x-user": "ann"}) as client:
+        url = started(client, [{"body": "a"}, {"body": "c"}, {"body": "b"}])
+        assert until(client, url)["state"] == "finished"
+        rows = [json.loads(line) for line in client.get(f"{url}/output").text.splitlines()]
+        assert [(row["loopai_status"], row["loopai_output"]) for row in rows] == [
+            ("ok", {"upper": "A"}), ("error", None), ("ok", {"upper": "B"}),
+        ]  # fmt: skip
+        assert rows[1]["loopai_error"] == "output: upper: Input should be 'A' or 'B'"
+        events = client.get(f"{url}/events").text
+        assert sorted(data["status"] for event, _, data in events_of(events) if event == "result") == [
+            "error", "ok", "ok",
+        ]  # fmt: skip
+        assert until(client, started(client, [{"body": "c"}, {"body": "d"}]))["reason"] == "max_errors"
+        schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["BatchResultOfVerdict"]["properties"]["output"]["$ref"].endswith("/Verdict")
 
 
 def test_runs_are_their_owners_alone(client, folder) -> None:
@@ -684,6 +709,11 @@ def test_csv_has_all_columns_and_no_formulas(client, task) -> None:
     assert [row["'-more"] for row in found] == ["", "'+c", ""]
     assert (found[2]["n"], found[2]["list"]) == ("-5", "[1]")
     assert [json.loads(row["loopai_output"]) for row in found][2] == {"=x": "d"}
+    task.task("spam").computes(lambda given: {"a": -5, "b": -0.5, "c": "-5", "d": True}[given["text"]])
+    url = started(client, [{"body": body} for body in "abcd"])
+    until(client, url)
+    found = list(csv.DictReader(io.StringIO(client.get(f"{url}/output", params={"format": "csv"}).text)))
+    assert [row["loopai_output"] for row in found] == ["-5", "-0.5", '"-5"', "true"]
 
 
 def test_kept_columns_alone_stay_in_the_output(folder, task) -> None:

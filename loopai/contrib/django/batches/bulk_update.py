@@ -150,7 +150,7 @@ def _update(connection: Any, table: _Table, changes: Sequence[Change], guarded: 
     else:
         source = f" WHERE {key} IN ({', '.join(['%s'] * len(keys))})"
         params += keys
-    guard = "".join(f" AND {_empty_sql(field, table, quote)}" for _, field in table.columns) if guarded else ""
+    guard = "".join(f" AND {empty_sql(field, quote)}" for _, field in table.columns) if guarded else ""
     statement = f"UPDATE {quote(table.model._meta.db_table)} SET {', '.join(sets)}{source}{guard}"  # noqa: S608  # names are the model's, quoted
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
@@ -191,8 +191,9 @@ def _cast(field: Any, connection: Any) -> str:
     return _UNLIMITED.get(name.lower(), name)
 
 
-def _empty_sql(field: Any, table: _Table, quote: Any) -> str:
-    column = f"{quote(table.model._meta.db_table)}.{quote(field.column)}"
+def empty_sql(field: Any, quote: Any) -> str:
+    """As `empty`, in SQL."""
+    column = f"{quote(field.model._meta.db_table)}.{quote(field.column)}"
     is_text = isinstance(field, (models.CharField, models.TextField))
     return f"({column} IS NULL OR {column} = '')" if is_text else f"{column} IS NULL"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
@@ -78,14 +79,19 @@ class QuerysetRows:
             path: _lookup(self.queryset, path) for path in dict.fromkeys([*self.mapping.sources, *also])
         }
 
+    @cached_property
+    def _values(self) -> QuerySet[Any]:
+        """Key and columns of all rows, in no order: made once, as each save of a row reads with it."""
+        return self.queryset.order_by().values_list("pk", *(lookup for lookup, _ in self._columns.values()))
+
     @property
     def plain(self) -> bool:
         """Whether every value read is one that JSON has: then no input need be looked through for others."""
         found = [_last_field(self.model, lookup) for lookup, _ in self._columns.values()]
         return all(isinstance(field, _PLAIN) for field in found)
 
-    def page(self, queryset: QuerySet[Any], size: int, after: Any = None) -> list[tuple[Any, ...]]:
-        """At most `size` rows after a key, by primary key: the key, then the columns."""
+    def page(self, queryset: QuerySet[Any], size: Optional[int], after: Any = None) -> list[tuple[Any, ...]]:
+        """At most `size` rows, all for `None`, after a key, by primary key: the key, then the columns."""
         if after is not None:
             queryset = queryset.filter(pk__gt=after)
         queryset = queryset.order_by("pk")
@@ -213,9 +219,14 @@ class QuerysetRows:
     def by_key(self, wanted: Iterable[str]) -> dict[str, tuple[Any, ...]]:
         """Those of these rows that are there, by their key."""
         pks = [keys.from_text(self.model, key) for key in wanted]
-        return {
-            keys.to_text(self.model, found[0]): found for found in self.page(self.queryset.filter(pk__in=pks), len(pks))
-        }
+        try:
+            # Of a queryset that joins many, a row may come several times.
+            read = self._read(self._values.filter(pk__in=pks))
+        except Exception as error:
+            if not is_of_a_row(error):
+                raise
+            read = self.page(self.queryset.filter(pk__in=pks), None)
+        return {keys.to_text(self.model, found[0]): found for found in read}
 
 
 _PLAIN = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.UUIDField)

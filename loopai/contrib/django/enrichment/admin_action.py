@@ -40,13 +40,14 @@ def enrich_action(name: str) -> Callable[[Any, Any, Any], None]:
     @admin.action(description=f"Run {name}", permissions=["change"])
     def run(modeladmin: Any, request: Any, queryset: Any) -> None:
         declaration = named(name)
-        using = router.db_for_write(declaration.model)
+        # An admin may say `.using()` in its `get_queryset`.
+        using = queryset._db or router.db_for_write(declaration.model)
         queryset = queryset.using(using)
         number = enqueue(queryset, name)
         ids: list[str] = []
         if declaration.engine == INLINE and number <= MOST_AT_ONCE:
-            pks = queryset.order_by().values_list("pk", flat=True)
-            ids = [outbox.id_of(declaration, outbox.key_of(declaration, pk)) for pk in dict.fromkeys(pks)]
+            pks = outbox.worth_it(declaration, queryset, using).values_list("pk", flat=True)[:MOST_AT_ONCE]
+            ids = [outbox.id_of(declaration, outbox.key_of(declaration, pk)) for pk in pks]
         carried = Carried()
         if ids and connections[using].in_atomic_block:
             # What comes of them is known only after the answer.

@@ -305,15 +305,13 @@ class _EntryWriter(OutcomeWriter):
         self.carried = carried = Carried()
         using, owner = self._using, self._owner
         connection: Any = connections[using]
-        skip: bool = connection.features.has_select_for_update_skip_locked
         pairs = self._cleaned(ended)
         ids = [entry.pk for entry in self._entries.values()]
         with transaction.atomic(using=using):
             if connection.vendor == "sqlite":
                 # It refuses to write after a read, where another process wrote in between.
                 outbox.held(using, owner, ids).update(owner=owner)
-            there = self._there([change[0] for _, change in pairs], skip_locked=skip)
-            revisions = outbox.locked(using, owner, ids)
+            there, revisions = self._locked([change[0] for _, change in pairs], ids)
             mine = {entry.pk for entry in self._entries.values() if revisions.get(entry.pk) == entry.revision}
             wanted = [pair for pair in pairs if pair[1][0] in there and self._entry(pair[0]).pk in mine]
             self._write(wanted)
@@ -331,10 +329,35 @@ class _EntryWriter(OutcomeWriter):
                     done.add(entry.pk)
             carried.done = len(done & mine)
             outbox.remove(using, owner, sorted(done & mine))
-            others = [other for other in after(self._declaration) if not callable(other.when)]
-            if written and others:
-                outbox.put([(other, change[0]) for other in others for _, change in written], using)
+            self._put_in_for_others([change[0] for _, change in written])
         return 0
+
+    def _locked(self, pks: Sequence[Any], ids: Sequence[str]) -> tuple[set[Any], dict[str, int]]:
+        """Which rows are there, and the revisions of the entries that are this owner's; all of it locked."""
+        model, fields = self._rows.model, [target.field for target in self._targets]
+        if len(pks) == len(ids) == 1 and all(field.model is model for field in fields):
+            empties = fields if self._only_empty else ()
+            found = outbox.locked_with_row(self._using, self._owner, ids[0], model, pks[0], empties)
+            if found is not None:
+                return set(pks), found
+        skip: bool = connections[self._using].features.has_select_for_update_skip_locked
+        return self._there(pks, skip_locked=skip), outbox.locked(self._using, self._owner, ids)
+
+    def _put_in_for_others(self, pks: Sequence[Any]) -> None:
+        """Entries of the declarations that map what was written."""
+        wanted: list[tuple[Declaration, Any]] = []
+        for other in after(self._declaration) if pks else ():
+            if callable(other.when):
+                continue
+            there = set(pks)
+            if not issubclass(self._declaration.model, other.model):
+                # A model that inherits the table has some of its rows.
+                there.intersection_update(
+                    other.model._base_manager.using(self._using).filter(pk__in=pks).values_list("pk", flat=True)
+                )
+            wanted += [(other, pk) for pk in pks if pk in there]
+        if wanted:
+            outbox.put(wanted, self._using)
 
     def _busy(self, pairs: Sequence[Any]) -> set[str]:
         """The entries of rows that are still there with their work to do: another transaction has them locked."""

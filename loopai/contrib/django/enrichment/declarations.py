@@ -38,6 +38,7 @@ class Declaration:
     timeout_ms: Optional[int] = None
     targets: tuple[Any, ...] = field(default=(), compare=False)
     sources: frozenset[str] = field(default=frozenset(), compare=False)
+    mapped: tuple[Any, ...] = field(default=(), compare=False)
 
     @property
     def only_empty(self) -> bool:
@@ -83,9 +84,17 @@ def before(declaration: Declaration) -> list[Declaration]:
         one
         for one in registry.values()
         if one is not declaration
-        and one.model._meta.concrete_model is declaration.model
-        and any(target.name in declaration.sources or target.attname in declaration.sources for target in one.targets)
+        and _have_one_key(one.model, declaration.model)
+        and any(target in declaration.mapped for target in one.targets)
     ]
+
+
+def _have_one_key(one: Any, other: Any) -> bool:
+    """Whether a row of one model may be a row of the other, by the same key: a model that inherits a table."""
+    if one is other:
+        return True
+    child, parent = (one, other) if issubclass(one, other) else (other, one)
+    return issubclass(child, parent) and child._meta.pk is child._meta.get_ancestor_link(parent)
 
 
 def after(declaration: Declaration) -> list[Declaration]:

@@ -60,10 +60,12 @@ def enrich(
     named = name or f"{task}:{','.join(target.field.name for target in targets)}"
     if len(named) > PendingRow.LONGEST_NAME:
         raise ConfigurationError(f"enrich: the name {named!r} is too long; pass a name of at most 100 characters")
+    sources = frozenset(path.split(".")[0].split("__")[0] for path in InputMapping(parts).sources)
     made = Declaration(
         concrete, task, tuple(parts), tuple(save_to), when, engine, named, alias, within, version, timeout_ms,
         targets=tuple(target.field for target in targets),
-        sources=frozenset(path.split(".")[0].split("__")[0] for path in InputMapping(parts).sources),
+        sources=sources,
+        mapped=tuple(item for item in concrete._meta.concrete_fields if sources & {item.name, item.attname}),
     )  # fmt: skip
     known = registry.get(named)
     if known is not None and known != made:

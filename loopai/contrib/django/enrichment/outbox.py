@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from ....batch.reporting.quality import storable
 from .. import keys
-from ..batches.bulk_update import empty
+from ..batches.bulk_update import empty, empty_sql
 from ..batches.leases import LEASE_SECONDS
 from ..batches.queryset import name_of
 from ..models import PendingRow
@@ -24,6 +24,9 @@ from .declarations import Declaration, before
 
 AT_ONCE = 100
 """Entries that are carried out with one call."""
+
+LOOKED_AT = 500
+"""Entries of one look at whether their rows are there: SQLite takes 999 parameters."""
 
 PAUSES = (1, 5, 15, 60)
 """Minutes until an entry that did not get through is tried again; the last one from then on."""
@@ -101,13 +104,19 @@ def can_take_at_once(using: str) -> bool:
     return bool(features.can_return_columns_from_insert)
 
 
-def put_all(declaration: Declaration, queryset: QuerySet[Any], using: str) -> int:
-    """Put in the entries of all rows of a queryset, with one statement; gives their number."""
+def worth_it(declaration: Declaration, queryset: QuerySet[Any], using: str) -> Any:
+    """The rows of a queryset that the declaration has work for. Raises `ConfigurationError`."""
     name_of(queryset, using)  # refuses what has no rows of its own
     model: Any = declaration.model
     rows = model._base_manager.using(using).filter(pk__in=queryset.using(using).order_by().values("pk")).order_by()
     for target in declaration.targets if declaration.only_empty else ():
         rows = rows.filter(empty(target))
+    return rows
+
+
+def put_all(declaration: Declaration, queryset: QuerySet[Any], using: str) -> int:
+    """Put in the entries of all rows of a queryset, with one statement; gives their number."""
+    rows = worth_it(declaration, queryset, using)
     key: Any = Cast("pk", models.TextField())
     if _is_uuid(declaration):
         key = Replace(key, Value("-"), Value(""), output_field=models.TextField())
@@ -203,15 +212,42 @@ def locked(using: str, owner: str, ids: Sequence[str]) -> dict[str, int]:
     In SQL, as `put` and `remove` are: each save of a row pays for what the ORM takes to make the statements.
     """
     connection: Any = connections[using]
-    features = connection.features
-    lock = ""
-    if features.has_select_for_update:
-        lock = connection.ops.for_update_sql(skip_locked=features.has_select_for_update_skip_locked)
+    lock = _parts_of(connection)[3]
     columns = ", ".join(map(connection.ops.quote_name, _RETURNED))
     where, params = _mine(connection, owner, ids)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {columns} FROM {where} {lock}", params)  # noqa: S608  # names are the model's, quoted
         return dict(cursor.fetchall())
+
+
+def locked_with_row(
+    using: str, owner: str, entry_id: str, model: Any, pk: Any, empties: Sequence[Any]
+) -> Optional[dict[str, int]]:
+    """As `locked`, of one entry, with its row, in which these fields of `model`'s own table are empty.
+
+    `None` where one of the two is gone, filled, taken, or locked by another transaction: `locked` says more. It is what
+    most saves pay: one statement instead of two.
+    """
+    connection: Any = connections[using]
+    quote, table, columns, lock = _parts_of(connection)
+    row, key = quote(model._meta.db_table), model._meta.pk
+    conditions = [f"{row}.{quote(key.column)} = %s", *(empty_sql(field, quote) for field in empties)]
+    conditions += [f"{table}.{columns['owner']} = %s", f"{table}.{columns['id']} = %s"]
+    # The row first, as a save locks them.
+    sql = f"SELECT {table}.{columns['revision']} FROM {row}, {table} WHERE {' AND '.join(conditions)} {lock}"  # noqa: S608  # names are the models', quoted
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [key.get_db_prep_value(pk, connection), owner, entry_id])
+        found = cursor.fetchone()
+    return None if found is None else {entry_id: found[0]}
+
+
+def _parts_of(connection: Any) -> tuple[Any, str, dict[str, str], str]:
+    """What quotes names, the table and its columns, quoted, and what ends a SELECT that locks."""
+    quote, features = connection.ops.quote_name, connection.features
+    lock = ""
+    if features.has_select_for_update:
+        lock = connection.ops.for_update_sql(skip_locked=features.has_select_for_update_skip_locked)
+    return quote, quote(PendingRow._meta.db_table), {field.name: quote(field.column) for field in _FIELDS}, lock
 
 
 def remove(using: str, owner: str, ids: Sequence[str]) -> None:
@@ -252,6 +288,23 @@ def postpone(using: str, owner: str, ids: Iterable[str], message: str) -> None:
             owner="", lease_until=None, tries=F("tries") + 1, due_at=now + timedelta(minutes=minutes),
             message=storable(message[:LONGEST_MESSAGE]),
         )  # fmt: skip
+
+
+def remove_gone(using: str, declaration: Declaration) -> None:
+    """Take out what failed and whose row is not there any more."""
+    rows: Any = declaration.model._base_manager.using(using)
+    failed = entries(using).filter(declaration=declaration.name, state=State.FAILED)
+    last = ""
+    while True:
+        found = dict(failed.filter(pk__gt=last).order_by("pk").values_list("key", "pk")[:LOOKED_AT])
+        if not found:
+            return
+        last = max(found.values())
+        wanted = [keys.from_text(declaration.model, key) for key in found]
+        for pk in rows.filter(pk__in=wanted).values_list("pk", flat=True):
+            found.pop(key_of(declaration, pk), None)
+        if found:
+            failed.filter(pk__in=list(found.values())).delete()
 
 
 def retry_failed(using: str, declaration: Declaration, *, other_than: Optional[int] = None) -> int:

@@ -23,8 +23,8 @@ from .saving import notify_of_many
 
 logger = logging.getLogger("loopai")
 
-VERSIONS_SECONDS = 60.0
-"""Seconds between two looks at whether a task has another program by now, which failed rows are tried with."""
+FAILURES_SECONDS = 60.0
+"""Seconds between two looks at what failed: its rows may be gone, and its task may have another program by now."""
 
 
 class PendingWork:
@@ -35,7 +35,7 @@ class PendingWork:
         self._name = name
         self._stop = stop
         self._clock = clock
-        self._versions_at = float("-inf")
+        self._failures_at = float("-inf")
 
     def declarations(self) -> list[Declaration]:
         """Those that are carried out. Raises `ConfigurationError`."""
@@ -46,7 +46,7 @@ class PendingWork:
     def once(self) -> Carried:
         """Carry out what is due."""
         total = Carried()
-        self._look_at_versions()
+        self._look_at_failures()
         for declaration in self.declarations():
             client = get_client(declaration.alias)
             while not self._stop.requested:
@@ -66,16 +66,17 @@ class PendingWork:
         """Have all failed entries run again; gives their number."""
         return sum(outbox.retry_failed(self._using, declaration) for declaration in self.declarations())
 
-    def _look_at_versions(self) -> None:
-        if self._clock() < self._versions_at + VERSIONS_SECONDS:
+    def _look_at_failures(self) -> None:
+        if self._clock() < self._failures_at + FAILURES_SECONDS:
             return
-        self._versions_at = self._clock()
+        self._failures_at = self._clock()
         failed = outbox.entries(self._using).filter(state=PendingRow.State.FAILED)
         with_failures = set(failed.values_list("declaration", flat=True).distinct())
         for declaration in self.declarations():
             known_tasks.forget(declaration)
             if declaration.name not in with_failures:
                 continue
+            outbox.remove_gone(self._using, declaration)
             try:
                 _, version = known_tasks.get(declaration, get_client(declaration.alias))
             except (LoopaiException, ConfigurationError) as error:

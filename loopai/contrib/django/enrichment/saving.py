@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from time import monotonic
 from typing import Any, Optional
 
@@ -99,7 +99,10 @@ def notify_of_many(using: str, engine: Optional[str]) -> None:
     if engine not in {None, INLINE}:
         commit = _commit_of(using)
         commit.engines.add(str(engine))
-        transaction.on_commit(commit.done, using=using)
+        try:
+            transaction.on_commit(commit.done, using=using)
+        except transaction.TransactionManagementError:  # as above
+            logger.warning("enqueue: autocommit is off: left to `loopai_batch --pending`")
 
 
 class _Watch:
@@ -107,27 +110,57 @@ class _Watch:
 
     def __init__(self, declaration: Declaration) -> None:
         self.declaration = declaration
-        fields = declaration.model._meta.concrete_fields
-        self._sources = {name for field in fields if field.name in declaration.sources or field.attname in
-                         declaration.sources for name in (field.name, field.attname)}  # fmt: skip
+        self._sources = {name for field in declaration.mapped for name in (field.name, field.attname)}
         self._targets = [target.attname for target in declaration.targets] if declaration.only_empty else []
 
-    def wants(self, instance: Any, created: bool, update_fields: Any) -> bool:
+    def wants(self, instance: Any, created: bool, update_fields: Any, using: str) -> bool:
         if update_fields is not None and self._sources.isdisjoint(update_fields):
             return False
         values = instance.__dict__
         for name in self._targets:
-            # What is deferred is looked at when the row is read.
-            if values.get(name) not in (None, ""):
+            # What is deferred is looked at when the row is read. No value is compared: an array's `==` raises.
+            value = values.get(name)
+            if value is not None and not (isinstance(value, str) and not value):
                 return False
         when = self.declaration.when
+        if not callable(when):
+            return True
         try:
-            return not callable(when) or bool(when(instance, created))
+            with _undone_if_it_fails(connections[using]):
+                return bool(when(instance, created))
         except Exception:  # the user's own; a save does not fail for it
             logger.exception(
                 "enrich %s: `when` failed for row %r, which is left alone", self.declaration.name, instance.pk
             )
             return False
+
+
+@contextmanager
+def _undone_if_it_fails(connection: Any) -> Iterator[None]:
+    """Undo the queries of a function that fails: PostgreSQL would refuse all others of the saver's transaction."""
+    if not connection.in_atomic_block or connection.needs_rollback:
+        yield
+        return
+    savepoint: Optional[str] = None
+
+    def before(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
+        nonlocal savepoint
+        if savepoint is None:
+            savepoint = ""  # what is being made
+            savepoint = connection.savepoint()
+        return execute(sql, params, many, context)
+
+    try:
+        # Most functions ask nothing, and pay for no savepoint.
+        with connection.execute_wrapper(before):
+            yield
+    except Exception:
+        connection.needs_rollback = False
+        if savepoint:
+            connection.savepoint_rollback(savepoint)
+        raise
+    if savepoint:
+        connection.savepoint_commit(savepoint)
 
 
 _watches: dict[Any, list[_Watch]] = {}
@@ -153,7 +186,7 @@ def unwatch(declaration: Declaration, model: type[models.Model]) -> None:
 def _receive(sender: Any, instance: Any, created: bool, raw: bool, using: str, update_fields: Any, **_: Any) -> None:
     if raw:
         return
-    wanted = [one.declaration for one in _watches[sender] if one.wants(instance, created, update_fields)]
+    wanted = [one.declaration for one in _watches[sender] if one.wants(instance, created, update_fields, using)]
     if wanted:
         _save(wanted, instance, using)
 
@@ -274,8 +307,13 @@ def _show(saved: _Saved, values: dict[str, Any]) -> None:
     """Set what was written on the instance, where its attributes are as they were: a second `save()` keeps it."""
     now = saved.instance.__dict__
     for name, value in values.items():
-        if name in now and now[name] == saved.values.get(name):
+        if name in now and _is_as_it_was(now[name], saved.values.get(name)):
             setattr(saved.instance, name, value)
+
+
+def _is_as_it_was(now: Any, before: Any) -> bool:
+    # An array's `==` gives another array.
+    return now is before or (now == before) is True
 
 
 _inline = _Inline()

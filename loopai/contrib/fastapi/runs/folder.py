@@ -126,6 +126,8 @@ class RunFolder:
         self.max_folder_bytes = max_folder_bytes
         self.keep_days = keep_days
         self.clock = clock
+        self.flaws: dict[str, Callable[[Any], Optional[str]]] = {}
+        """What says what is wrong with an output, by router: types are code, which no file keeps."""
         self._opened = False
         self._listeners: list[Callable[[], None]] = []
         self._readers: OrderedDict[Path, JournalReader] = OrderedDict()

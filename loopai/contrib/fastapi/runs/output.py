@@ -109,7 +109,9 @@ def _csv(file: IO[bytes], end: int) -> Iterator[bytes]:
         writer = csv.writer(text)
         writer.writerow(_as_text(name) for name in (*names, *ADDED))
         for row in _rows(file, end):
-            row[OUTPUT] = None if row.get(OUTPUT) is None else to_json(row[OUTPUT]).decode()
+            output = row.get(OUTPUT)
+            # A number stays one: as a text, one below zero would have an apostrophe.
+            row[OUTPUT] = output if output is None or isinstance(output, (int, float)) else to_json(output).decode()
             writer.writerow(_as_text(cell_of(row.get(name))) for name in (*names, *ADDED))
             if text.tell() >= AT_ONCE:
                 yield text.getvalue().encode("utf-8", "replace")

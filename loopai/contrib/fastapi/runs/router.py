@@ -4,6 +4,7 @@
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
 from collections.abc import Awaitable, Iterable
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any, Callable, Literal, Optional, Union
 from uuid import UUID
 
@@ -18,9 +19,10 @@ from typing_extensions import TypedDict, Unpack
 from ....batch.engine.event_loop import in_thread
 from ....exceptions import ConfigurationError
 from ..batch_document import BODY, BatchRoute, Events, row_of
-from ..batch_events import JsonText, ResultEvent
+from ..batch_events import JsonText, result_with
 from ..batch_formats import CSV, NDJSON
-from ..batches import Format, ReadingOptions, asked_of, reading_asked, shared_options
+from ..batch_runs import flaw_of
+from ..batches import FirstAsked, FormatAsked, KeyAsked, ReadingOptions, asked_of, reading_asked, shared_options
 from ..dependencies import loopai_state
 from ..events import HEADERS, MEDIA_TYPE
 from ..lifespan import CHECK, LOOKED_UP, SERVICE
@@ -65,9 +67,6 @@ class SummaryOfRun(TypedDict):
     event: Literal["summary"]
     id: str
     data: Annotated[RunStatus, JsonText()]
-
-
-RunEventList = list[Union[ResultEvent, ProgressOfRun, ResetOfRun, SummaryOfRun]]
 
 
 class _RowsBesideForm:
@@ -133,7 +132,8 @@ def runs_router(
 
     The upload is what `batch_router` takes, with its `input`, `mapping`, `keep`, `expect`, `encoding` and limits. It is
     streamed to the disk, and a run is there once it is whole. `keep` names the columns that stay in the output, which
-    has all of them otherwise. A run keeps what it was made with, whatever the application is made with later.
+    has all of them otherwise. A run keeps what it was made with, whatever the application is made with later. `output`
+    is a type, which no file keeps: results are checked with that of the application that runs the rows.
 
     Each process that serves the router takes up runs of `folder` that wait, and those that another has left when it
     died. A server that cannot be reached is tried again after 1, 5, 15 and 60 minutes; a run ends early when it is
@@ -147,17 +147,18 @@ def runs_router(
     """
     if not isinstance(folder, RunFolder):
         raise ConfigurationError(f"runs_router needs a RunFolder, not {type(folder).__name__}")
-    for unknown in ("output", "max_runs"):
-        if unknown in options:
-            hint = ": it is one of RunFolder" if unknown == "max_runs" else ""
-            raise ConfigurationError(f"runs_router has no option {unknown!r}{hint}")
+    if "max_runs" in options:
+        raise ConfigurationError("runs_router has no option 'max_runs': it is one of RunFolder")
     shared = shared_options(task, options)
     kept = kept_options(options)
     answers = Answers(str(task), folder, name, alias, shared, kept)
+    if shared.output is not None:
+        folder.flaws[answers.router] = partial(flaw_of, shared.output)
     caller, service = _owner_of(owner), FolderService(folder)
     router = APIRouter(tags=list(tags), route_class=ProblemRoute, generate_unique_id_function=_named)
     uploads = APIRouter(route_class=BatchRoute, generate_unique_id_function=_named)
     row = row_of(options.get("input"), shared.mapping)
+    events_told = list[Union[result_with(options.get("output")), ProgressOfRun, ResetOfRun, SummaryOfRun]]  # type: ignore[misc, valid-type]  # made at run time
     Named = Annotated[UUID, Path(description="The run's id")]  # noqa: N806  # a type
     Caller = Annotated[str, Depends(caller)]  # noqa: N806
     limits = shared.limits
@@ -199,13 +200,9 @@ def runs_router(
         idempotency_key: Annotated[
             Optional[str], Header(max_length=LONGEST_KEY, description="The same key and upload give the same run")
         ] = None,
-        key: Annotated[
-            Optional[str], Query(description="Member that names a row; without it rows are numbered")
-        ] = None,
-        first: Annotated[int, Query(ge=0, description="Number of the first row")] = 1,
-        format: Annotated[  # noqa: A002  # the query's name
-            Optional[Format], Query(description="What the body is written in, where its type does not say so")
-        ] = None,
+        key: KeyAsked = None,
+        first: FirstAsked = 1,
+        format: FormatAsked = None,  # noqa: A002  # the query's name
         formats: Annotated[Optional[dict[str, Any]], Depends(reading_asked())] = None,
     ) -> Any:
         """Upload rows to be run in the background.
@@ -296,7 +293,7 @@ def runs_router(
         response_class=Events,
         responses={
             200: {
-                "model": RunEventList,
+                "model": events_told,
                 "description": "The events of the run; to continue after one, send its id as Last-Event-ID",
                 "content": {MEDIA_TYPE: {"example": _EXAMPLE}},
             },

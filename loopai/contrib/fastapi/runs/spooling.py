@@ -75,9 +75,9 @@ class Spooler:
         """Read it all. Blocks; raises `UploadError`, `Gone`, `FolderFull` and `OSError`."""
         records = iter(self._rows)
         try:
-            while taken := list(islice(records, ROWS_AT_ONCE)):
-                if not self.read:
-                    self._check_columns(taken[0][1])
+            taken = list(islice(records, ROWS_AT_ONCE))
+            self._check_columns()
+            while taken:
                 self.read += len(taken)
                 if self.read > self._options.max_rows:
                     raise UploadError(f"the upload has more than {self._options.max_rows:,} rows", 413)
@@ -86,6 +86,7 @@ class Spooler:
                     rows = self._reader.select(rows)
                 if self._incoming is not None:
                     self._incoming.write([spool_line(self._kept(row)) for row in rows])
+                taken = list(islice(records, ROWS_AT_ONCE))
             if self._incoming is not None:
                 self._incoming.sync()
         finally:
@@ -96,9 +97,10 @@ class Spooler:
         check_input(row, self._options.input)
         return row
 
-    def _check_columns(self, columns: Optional[dict[str, Any]]) -> None:
-        """See that a CSV file has the columns that its rows are made of."""
-        if self._rows.kind != "csv" or columns is None:
+    def _check_columns(self) -> None:
+        """See that a CSV file has the columns that its rows are made of, though it may have no rows."""
+        columns = self._rows.header
+        if columns is None:
             return
         try:
             self._mapping.check(columns)

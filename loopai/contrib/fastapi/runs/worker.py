@@ -217,7 +217,7 @@ class FolderWorker:
         try:
             summary = await client.run_batch(
                 record.task,
-                SpoolSource(run.path / ROWS, record.rows),
+                SpoolSource(run.path / ROWS, record.rows, self._folder.flaws.get(record.router)),
                 run.path / OUTPUT,
                 mode=mode,
                 # Rows are told apart by their lines: what recurs was found when they came.
