@@ -54,18 +54,31 @@ def _rows(head: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _type(options: type, name: str) -> str:
+    """The type of an option, as its table declares it."""
+    declared: str = options.__annotations__[name]
+    return f"`{re.sub(r'Optional\[(.+)]$', r'Union[\1, None]', declared)}`"
+
+
 def client_options() -> str:
     """The one table of client options."""
-    from loopai.config import OPTIONS
+    from loopai.config import OPTIONS, Config
 
     rows = (
-        (f"`{option.argument}`", f"`{option.environment}`", f"`{option.django}`", f"`{option.default!r}`", option.help)
+        (
+            f"`{option.argument}`",
+            _type(Config, option.argument),
+            f"`{option.environment}`",
+            f"`{option.django}`",
+            f"`{option.default!r}`",
+            option.help,
+        )
         for option in OPTIONS
     )
     return (
         "# Client options\n\nAn argument beats the environment variable, which beats the default. The Django key "
         "is the one in the `LOOPAI` setting; `LoopaiSettings` of FastAPI has the arguments as fields.\n\n"
-        + _rows(("argument", "environment variable", "Django key", "default", "meaning"), rows)
+        + _rows(("argument", "type", "environment variable", "Django key", "default", "meaning"), rows)
     )
 
 
@@ -83,12 +96,12 @@ def batch_options() -> str:
             flag = ", ".join(f"`{each}`" for each in info.flags or (f"--{name.replace('_', '-')}",))
             shell = flag if info.where & {FILE, QUERYSET} else ""
             where = ", ".join(label for place, label in places.items() if place in info.where)
-            yield f"`{name}`", shell, f"`{getattr(defaults, name)!r}`", info.help, where
+            yield f"`{name}`", _type(BatchOptions, name), shell, f"`{getattr(defaults, name)!r}`", info.help, where
 
     return (
         "# Batch options\n\nOne table for Python, both commands and FastAPI. In a shell the modes are flags "
         "(`--resume`, `--retry-failed`, `--overwrite`).\n\n"
-        + _rows(("parameter", "flag", "default", "meaning", "where"), rows())
+        + _rows(("parameter", "type", "flag", "default", "meaning", "where"), rows())
     )
 
 
@@ -99,7 +112,10 @@ def command_line() -> str:
 
     from loopai.cli.app import app
 
-    parts = ["# Command line\n\nThe help of each command, as `--help` shows it.\n"]
+    parts = [
+        "# Command line\n\nThe help of each command, as `--help` shows it. `loopai --install-completion` installs "
+        "completion for bash, zsh, fish or PowerShell: commands, flags, task names, and the words that a flag takes.\n"
+    ]
 
     def walk(command: Any, path: str, parent: click.Context | None) -> None:
         context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent)
