@@ -21,6 +21,7 @@ from ...batch import Outcome, Row
 from ...batch.engine.reader import from_records
 from ...batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ...batch.engine.stopping import Stop
+from ...batch.formats.members import members_of
 from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
 from ...batch.reporting.quality import Expectation
@@ -37,7 +38,7 @@ from ...exceptions import (
 )
 from ...problems import Problem, problem_of
 from .batch_events import BatchProgress, BatchResult
-from .batch_formats import Format
+from .batch_formats import Csv, Format
 from .events import Outbox
 from .uploads import ROWS_AT_ONCE, WEIGHT_AT_ONCE, Gone, Limits, Reading, Rows, Upload, UploadError
 
@@ -65,6 +66,7 @@ class Options:
     run: Mapping[str, Any]
     reading: Reading
     formats: Mapping[str, Any]
+    nested: bool
     limits: Limits
     max_rows: int
     max_runs: int
@@ -78,6 +80,7 @@ class Asked:
     """What one request says of its rows."""
 
     kind: Optional[str]
+    nested: bool
     content_type: str
     length: Optional[int]
     key: Optional[str]
@@ -225,6 +228,8 @@ class UploadRun:
         logger.error("batch of %s: %s %s", self.options.task, type(error).__name__, error, exc_info=error)
 
     async def _results(self) -> None:
+        if isinstance(self.format, Csv) and not self.asked.nested:
+            self.format.members = members_of((await self.client.get_task(self.options.task)).output_schema)
         rows = self._rows()
         outcomes = self.client.batch_stream(
             self.options.task, rows, key=self.asked.key, stop=self.stop, **self.options.run

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, Optional
 
 from pydantic_core import from_json, to_json
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from ....batch.formats.members import member_columns, member_values
 from ....batch.formats.sinks import ADDED, OUTPUT, cell_of
 from ....batch.resume.journal import JournalReader
 from ....problems import Problem
@@ -35,13 +36,21 @@ def etag_of(run: StoredRun, generation: int) -> str:
     return f'"{run.id}-{generation}"'
 
 
-def output_response(run: StoredRun, request: Request, *, ended: bool, as_csv: bool) -> Response:
-    """Answer with the output as far as it goes. Blocks; raises `FileNotFoundError`."""
+def csv_response(run: StoredRun, members: Sequence[str]) -> Response:
+    """Return the output so far as CSV with columns for `members`. Blocks; raises `FileNotFoundError`."""
     file, found = run.open_output()
-    name = f"{run.id}.{'csv' if as_csv else 'jsonl'}"
-    headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'}
-    if as_csv:
-        return StreamingResponse(_csv(file, found.length), headers=headers, media_type=f"{CSV}; charset=utf-8")
+    body = _csv(file, found.length, members)
+    return StreamingResponse(body, headers=_headers(f"{run.id}.csv"), media_type=f"{CSV}; charset=utf-8")
+
+
+def _headers(name: str) -> dict[str, str]:
+    return {**PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def output_response(run: StoredRun, request: Request, *, ended: bool) -> Response:
+    """Return the output so far as JSONL. Blocks; raises `FileNotFoundError`."""
+    file, found = run.open_output()
+    headers = _headers(f"{run.id}.jsonl")
     tag = etag_of(run, found.generation)
     headers.update({"ETag": tag, "Accept-Ranges": "bytes"})
     asked = request.headers.get("range") if request.headers.get("if-range", tag) == tag else None
@@ -101,16 +110,17 @@ def _rows(file: IO[bytes], end: int) -> Iterator[dict[str, Any]]:
         yield from_json(line)
 
 
-def _csv(file: IO[bytes], end: int) -> Iterator[bytes]:
-    """The rows as CSV, whose header has the columns of all of them."""
+def _csv(file: IO[bytes], end: int, members: Sequence[str]) -> Iterator[bytes]:
+    """Yield the rows as CSV, whose header has the columns of all of them and those of the output's `members`."""
     with file:
-        names = list(dict.fromkeys(name for row in _rows(file, end) for name in row if name not in ADDED))
+        names = [*dict.fromkeys(name for row in _rows(file, end) for name in row if name not in ADDED), *ADDED]
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow(_as_text(name) for name in (*names, *ADDED))
+        writer.writerow(map(_as_text, (*names, *member_columns(members, names))))
         for row in _rows(file, end):
+            values = member_values(row.get(OUTPUT), members)
             row[OUTPUT] = None if row.get(OUTPUT) is None else to_json(row[OUTPUT]).decode()
-            writer.writerow(_as_text(cell_of(row.get(name))) for name in (*names, *ADDED))
+            writer.writerow(_as_text(cell_of(value)) for value in (*map(row.get, names), *values))
             if text.tell() >= AT_ONCE:
                 yield text.getvalue().encode("utf-8", "replace")
                 text.seek(0)

@@ -31,6 +31,7 @@ class Figures(BaseModel):
 class RunRecord(BaseModel):
     """A run as its folder keeps it: what it was made with, and how far it has come. Only who holds its lock writes it.
 
+    `members` are those of the task's outputs, which CSV has columns for; read when the run begins.
     `again_as` is the generation of the journal that `retry_failed` is to make; once that is there, it was made.
     """
 
@@ -42,6 +43,7 @@ class RunRecord(BaseModel):
     options: dict[str, Any]
     rows: int
     created: float
+    members: list[str] = Field(default_factory=list)
     state: State = "waiting"
     reason: Optional[Reason] = None
     error: Optional[str] = None

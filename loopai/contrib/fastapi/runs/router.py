@@ -29,7 +29,7 @@ from ..uploads import Gone
 from .answers import COMING_FOR, Answers, gone
 from .events import RunEvents, is_over, place_of
 from .folder import RunFolder, owner_digest
-from .output import PRIVATE, output_response
+from .output import PRIVATE, csv_response, output_response
 from .records import ENDED, RunPage, RunStatus
 from .spooling import kept_options
 from .stored import REPORT
@@ -147,7 +147,7 @@ def runs_router(
     """
     if not isinstance(folder, RunFolder):
         raise ConfigurationError(f"runs_router needs a RunFolder, not {type(folder).__name__}")
-    for unknown in ("output", "max_runs"):
+    for unknown in ("output", "max_runs", "nested"):
         if unknown in options:
             hint = ": it is one of RunFolder" if unknown == "max_runs" else ""
             raise ConfigurationError(f"runs_router has no option {unknown!r}{hint}")
@@ -349,6 +349,7 @@ def runs_router(
         format: Annotated[  # noqa: A002  # the query's name
             Literal["jsonl", "csv"], Query(description="CSV is made of the whole output, and has no ranges")
         ] = "jsonl",
+        nested: Annotated[bool, Query(description="CSV without a column for each member of the output")] = False,
     ) -> Any:
         """Download the output as far as it goes.
 
@@ -358,8 +359,10 @@ def runs_router(
         run = await answers.find(owner, run_id)
 
         def answer() -> Response:
-            ended = run.read().state in ENDED
-            return output_response(run, request, ended=ended, as_csv=format == "csv")
+            record = run.read()
+            if format == "csv":
+                return csv_response(run, () if nested else record.members)
+            return output_response(run, request, ended=record.state in ENDED)
 
         return await _if_there(run_id, answer)
 

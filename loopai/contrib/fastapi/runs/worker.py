@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from ....batch.engine.event_loop import in_thread
 from ....batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ....batch.engine.stopping import Stop
+from ....batch.formats.members import members_of
 from ....batch.formats.spooled_rows import SpoolSource
 from ....batch.reporting.report import page
 from ....batch.reporting.snapshot import Snapshot
@@ -215,6 +216,9 @@ class FolderWorker:
         self._state.add_batch(stop)
         watching = asyncio.ensure_future(_stop_when_cancelled(run, stop))
         try:
+            if not record.members:
+                record.members = await _members(client, record.task, stop)
+                await in_thread(run.write, record)
             summary = await client.run_batch(
                 record.task,
                 SpoolSource(run.path / ROWS, record.rows),
@@ -262,6 +266,20 @@ class FolderWorker:
         record.attempts = attempts + 1
         seconds = TRY_AGAIN_AFTER[min(attempts, len(TRY_AGAIN_AFTER) - 1)]
         _put_back(run, record, UNREACHABLE, told, self._folder.clock() + seconds)
+
+
+async def _members(client: Any, task: str, stop: Stop) -> list[str]:
+    """Return the members of the task's outputs; none if the run is stopped before the server replies."""
+    asking = asyncio.ensure_future(client.get_task(task))
+    forget = stop.on_request(asking.cancel)
+    try:
+        if stop.requested:
+            asking.cancel()
+        await asyncio.wait({asking})
+    finally:
+        forget()
+        asking.cancel()
+    return [] if asking.cancelled() else members_of(asking.result().output_schema)
 
 
 async def _stop_when_cancelled(run: StoredRun, stop: Stop) -> None:
