@@ -6,6 +6,7 @@ A hook of MkDocs; see `mkdocs.yml`. What people write by hand is in docs/.
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 from collections.abc import Iterator
@@ -55,9 +56,18 @@ def _rows(head: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> str:
 
 
 def _type(options: type, name: str) -> str:
-    """The type of an option, as its table declares it."""
-    declared: str = options.__annotations__[name]
-    return f"`{re.sub(r'Optional\[(.+)]$', r'Union[\1, None]', declared)}`"
+    """The type of an option, as its table declares it, with `or` between alternatives."""
+    return " or ".join(
+        f"`{part}`" for part in _alternatives(ast.parse(options.__annotations__[name], mode="eval").body)
+    )
+
+
+def _alternatives(declared: ast.expr) -> list[str]:
+    if not isinstance(declared, ast.Subscript) or ast.unparse(declared.value) not in {"Union", "Optional"}:
+        return [ast.unparse(declared)]
+    inner = declared.slice.elts if isinstance(declared.slice, ast.Tuple) else [declared.slice]
+    found = [name for part in inner for name in _alternatives(part)]
+    return found if ast.unparse(declared.value) == "Union" else [*found, "None"]
 
 
 def client_options() -> str:
