@@ -1,4 +1,4 @@
-"""The output of a run as a download: JSONL with ranges, or CSV made of it. Never more than the journal has recorded."""
+"""The output of a run as a download: JSONL with ranges, or CSV. Never more than the journal has recorded."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ AT_ONCE = 65_536
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a text begins with that spreadsheets run as a formula."""
+"""First characters of texts that spreadsheets run as formulas."""
 
 PRIVATE = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def etag_of(run: StoredRun, generation: int) -> str:
-    """What stays the same as long as bytes that were sent are still those of the output."""
+    """Return an ETag that stays the same while the output is only appended to."""
     return f'"{run.id}-{generation}"'
 
 
@@ -64,14 +64,14 @@ def output_response(run: StoredRun, request: Request, *, ended: bool) -> Respons
         size = f"bytes */{found.length}"
         problem = Problem(title="No such range", status=416, detail=f"The output has {found.length} bytes so far")
         return problem_response(problem, {"Content-Range": size, **PRIVATE})
-    # Nobody knows how long it will be.
+    # The final length is unknown while the run is active.
     size = str(found.length) if ended else "*"
     headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
     return _part(file, first, end, 206, headers)
 
 
 def _range(asked: str, found: JournalReader) -> tuple[Optional[int], int]:
-    """The first byte, and the one after the last; no first one where the range is none that is understood."""
+    """Return the first byte, and the one after the last; `None` as the first for a range that is not supported."""
     match = _RANGE.fullmatch(asked.replace(" ", ""))
     if match is None or match[0] == "bytes=-":
         return None, 0
@@ -94,7 +94,7 @@ def _bytes(file: IO[bytes], first: int, end: int) -> Iterator[bytes]:
         while first < end:
             data = file.read(min(AT_ONCE, end - first))
             if not data:
-                return  # the disk has lost it
+                return  # the file is shorter than its journal says
             first += len(data)
             yield data
 
@@ -129,5 +129,5 @@ def _csv(file: IO[bytes], end: int, members: Sequence[str]) -> Iterator[bytes]:
 
 
 def _as_text(cell: Any) -> Any:
-    """The cell; a text that a spreadsheet would run as a formula, with an apostrophe before it."""
+    """Return the cell; a text that a spreadsheet would run as a formula gets an apostrophe."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
