@@ -4,5 +4,6 @@ function label() {
   for (const box of document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset pre > code")) box.tabIndex = 0;
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
 }
+for (const empty of document.querySelectorAll("th:empty")) empty.outerHTML = "<td></td>";
 label();
 new MutationObserver(label).observe(document.body, { childList: true, subtree: true });
