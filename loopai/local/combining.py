@@ -1,6 +1,6 @@
-"""`Combiner`: executions of one program that arrive together run and are recorded together, one thread for many.
+"""`Combiner`: run and record executions of one program that arrive together in one thread.
 
-A thread, a message to the sandbox and a transaction each cost more than a small program does.
+A thread, a message to the sandbox and a transaction each cost more than a small program.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Results = list["Execution | Exception"]
 Key = tuple[str, "int | None", "int | None"]
 
 MOST_GROUPS = 8
-"""Groups of one program at a time where it takes long, so that each runs by itself."""
+"""Groups at a time for a slow program, so that each execution runs alone."""
 MOST_GROUPS_OF_QUICK = 2
-"""Where it does not: the fewer threads, the less they wait for each other."""
+"""Groups at a time for a fast program: fewer threads wait less for each other."""
 
 
 class _Lane:
@@ -30,9 +30,9 @@ class _Lane:
 
 
 class Combiner:
-    """Groups executions by task, version and time limit. For one event loop.
+    """Groups executions by task, version and time limit, in one event loop.
 
-    `run` runs what blocks in a worker thread; `turn` is the right of a task to have one.
+    `run` runs blocking work in a worker thread; `turn` waits until the task may use one.
     """
 
     def __init__(
