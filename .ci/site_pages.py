@@ -6,6 +6,7 @@ A hook of MkDocs; see `mkdocs.yml`. What people write by hand is in docs/.
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 from collections.abc import Iterator
@@ -54,18 +55,40 @@ def _rows(head: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _type(options: type, name: str) -> str:
+    """The type of an option, as its table declares it, with `or` between alternatives."""
+    return " or ".join(
+        f"`{part}`" for part in _alternatives(ast.parse(options.__annotations__[name], mode="eval").body)
+    )
+
+
+def _alternatives(declared: ast.expr) -> list[str]:
+    if not isinstance(declared, ast.Subscript) or ast.unparse(declared.value) not in {"Union", "Optional"}:
+        return [ast.unparse(declared)]
+    inner = declared.slice.elts if isinstance(declared.slice, ast.Tuple) else [declared.slice]
+    found = [name for part in inner for name in _alternatives(part)]
+    return found if ast.unparse(declared.value) == "Union" else [*found, "None"]
+
+
 def client_options() -> str:
     """The one table of client options."""
-    from loopai.config import OPTIONS
+    from loopai.config import OPTIONS, Config
 
     rows = (
-        (f"`{option.argument}`", f"`{option.environment}`", f"`{option.django}`", f"`{option.default!r}`", option.help)
+        (
+            f"`{option.argument}`",
+            _type(Config, option.argument),
+            f"`{option.environment}`",
+            f"`{option.django}`",
+            f"`{option.default!r}`",
+            option.help,
+        )
         for option in OPTIONS
     )
     return (
         "# Client options\n\nAn argument beats the environment variable, which beats the default. The Django key "
         "is the one in the `LOOPAI` setting; `LoopaiSettings` of FastAPI has the arguments as fields.\n\n"
-        + _rows(("argument", "environment variable", "Django key", "default", "meaning"), rows)
+        + _rows(("argument", "type", "environment variable", "Django key", "default", "meaning"), rows)
     )
 
 
@@ -83,12 +106,12 @@ def batch_options() -> str:
             flag = ", ".join(f"`{each}`" for each in info.flags or (f"--{name.replace('_', '-')}",))
             shell = flag if info.where & {FILE, QUERYSET} else ""
             where = ", ".join(label for place, label in places.items() if place in info.where)
-            yield f"`{name}`", shell, f"`{getattr(defaults, name)!r}`", info.help, where
+            yield f"`{name}`", _type(BatchOptions, name), shell, f"`{getattr(defaults, name)!r}`", info.help, where
 
     return (
         "# Batch options\n\nOne table for Python, both commands and FastAPI. In a shell the modes are flags "
         "(`--resume`, `--retry-failed`, `--overwrite`).\n\n"
-        + _rows(("parameter", "flag", "default", "meaning", "where"), rows())
+        + _rows(("parameter", "type", "flag", "default", "meaning", "where"), rows())
     )
 
 
@@ -99,7 +122,10 @@ def command_line() -> str:
 
     from loopai.cli.app import app
 
-    parts = ["# Command line\n\nThe help of each command, as `--help` shows it.\n"]
+    parts = [
+        "# Command line\n\nThe help of each command, as `--help` shows it. `loopai --install-completion` installs "
+        "completion for bash, zsh, fish or PowerShell: commands, flags, task names, and the words that a flag takes.\n"
+    ]
 
     def walk(command: Any, path: str, parent: click.Context | None) -> None:
         context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent)

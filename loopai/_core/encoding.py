@@ -1,7 +1,7 @@
-"""Values as JSON: what can be sent is, and what JSON cannot say is refused with its place.
+"""Encode values as JSON, and refuse values that JSON cannot represent, with their place.
 
-JSON has no NaN, no infinity and no set; pydantic writes them as `null`, bare `NaN` or a list in any order, and a secret
-as stars. Whatever container they are in, they are refused here, before anything is sent.
+JSON has no NaN, infinity or set; pydantic writes them as `null`, bare `NaN` or a list in any order, and a secret as
+stars. They are refused here, in any container, before anything is sent.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ T = TypeVar("T")
 def encode(value: Any, name: str = "") -> bytes:
     """Return `value` as JSON; pydantic models, dataclasses, dates, UUIDs, numpy scalars and the like included.
 
-    Raises `ValidationException` with the place below `name` of what JSON cannot say: NaN and infinities, sets,
-    secrets, keys that are equal as text, lone surrogates, and values that hold themselves.
+    Raises `ValidationException`, with the place below `name`, for values that JSON cannot represent: NaN and
+    infinities, sets, secrets, keys that are equal as text, lone surrogates, and values that contain themselves.
     """
     form = value
     try:
@@ -90,11 +90,11 @@ _TOO_DEEP = "", "is nested too deeply, or holds itself"
 _UNSENDABLE = (PydanticSerializationError, UnicodeError, ValueError, OverflowError)
 
 _SAFE = frozenset({str, int, bool, type(None), datetime, date, time, timedelta, UUID, bytes})
-"""Types whose values JSON can say as they are, or that the serialiser refuses itself."""
+"""Types whose values JSON can represent, or that the serialiser refuses itself."""
 
 
 class _FlawError(Exception):
-    """What JSON cannot say, and where it is."""
+    """Something that JSON cannot represent, with its place."""
 
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(place, reason)
@@ -103,7 +103,7 @@ class _FlawError(Exception):
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether the serialiser writes `value` as what it is; the quick answer for almost every input."""
+    """Return whether the serialiser writes `value` unchanged; a fast path for almost every input."""
     kind = type(value)
     if kind in _SAFE:
         return True
@@ -123,7 +123,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _form(value: Any, place: str) -> Any:
-    """`value` in a form that the serialiser writes as what it is. Raises `_FlawError`."""
+    """Return `value` in a form that the serialiser writes unchanged. Raises `_FlawError`."""
     kind = type(value)
     if kind in _SAFE:
         return value
@@ -216,7 +216,7 @@ def _object(items: Iterable[tuple[Any, Any]], place: str) -> dict[str, Any]:
 
 
 def _key(key: Any, place: str) -> str:
-    """The text that a key becomes."""
+    """Return the text of a key."""
     if isinstance(key, Enum):
         return _key(key.value, place)
     if isinstance(key, str):
@@ -241,7 +241,7 @@ _LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow"})
 
 
 def _of_a_library(value: Any, place: str = "") -> Any:
-    """What a value of numpy, pandas, polars or pyarrow is in Python's own types; any other value as it is."""
+    """Return a value of numpy, pandas, polars or pyarrow as Python's own types; any other value unchanged."""
     library = type(value).__module__.partition(".")[0]
     if library == "numpy":
         return _of_numpy(value, place)
@@ -280,7 +280,7 @@ def _of_pandas(value: Any, place: str) -> Any:
 
 
 def python_of(value: Any) -> Any:
-    """A value of a library of data in Python's own types, `None` for one that is missing; any other as it is."""
+    """Return a value of a data library as Python's own types, `None` if it is missing; any other value unchanged."""
     try:
         return _of_a_library(value)
     except _FlawError:
@@ -288,7 +288,7 @@ def python_of(value: Any) -> Any:
 
 
 def _leniently(value: Any) -> Any:
-    """What the serialiser asks for where it knows no better; flaws are named afterwards, with their place."""
+    """The serialiser's fallback for unknown types; flaws are reported afterwards, with their place."""
     try:
         known = _of_a_library(value)
     except _FlawError:
@@ -329,7 +329,7 @@ def _time_of_numpy(value: Any, place: str) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell of a DataFrame or Series holds no value: null, NaN, `pd.NA` or NaT."""
+    """Return whether a cell of a DataFrame or Series is missing: null, NaN, `pd.NA` or NaT."""
     kind = type(value)
     if value is None or kind.__name__ in {"NAType", "NaTType"}:
         return True
@@ -345,7 +345,7 @@ def is_missing(value: Any) -> bool:
 
 
 def _compare(value: Any, made: Any, place: str) -> None:
-    """Raise `_FlawError` where `made`, which the serialiser made of `value`, does not say what `value` is."""
+    """Raise `_FlawError` if `made`, the serialiser's result for `value`, does not represent `value`."""
     kind = type(value)
     if isinstance(value, Enum):
         _compare(value.value, made, place)
@@ -462,7 +462,7 @@ def _check_stars(value: Any, member: Member, made: dict[str, Any], place: str) -
 
 
 def _check(made: Any, place: str) -> None:
-    """Raise `_FlawError` for a number in `made`, a JSON value in Python's types, that is none in JSON."""
+    """Raise `_FlawError` for a number in `made`, a JSON value in Python's types, that JSON does not have."""
     if isinstance(made, float):
         _finite(made, place)
     elif isinstance(made, dict):
@@ -474,7 +474,7 @@ def _check(made: Any, place: str) -> None:
 
 
 def _culprit(value: Any, error: Exception) -> tuple[str, str]:
-    """Place and reason of the innermost part that cannot be written."""
+    """Return the place of the innermost part that cannot be written, and the reason."""
     parts: Iterable[tuple[str, Any]] = ()
     if isinstance(value, Mapping):
         parts = ((f".{name}".encode("utf-8", "backslashreplace").decode(), item) for name, item in value.items())

@@ -1,4 +1,4 @@
-"""One call as a generator: it yields requests to send and pauses to make, and returns what the call gives.
+"""One call as a generator: it yields requests and pauses, and returns the result of the call.
 
 Retries, deadline, Retry-After, redirects and errors are decided here, once for both clients; drivers do the I/O.
 """
@@ -39,7 +39,7 @@ T = TypeVar("T")
 logger = logging.getLogger("loopai")
 
 GENERATING = "GENERATING"
-"""The code of the embedded server's 503 where the task's program is still being made."""
+"""The code of the embedded server's 503 while the task's program is being made."""
 
 LONGEST_REDIRECT_CHAIN = 5
 """Redirects followed within one attempt; a longer chain is a loop."""
@@ -54,7 +54,7 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the driver calls, and waits for where it can be awaited; the flow continues with the result."""
+    """A function that the driver calls, awaiting its result if possible; the flow continues with that result."""
 
     source: Callable[[], Any] = field(repr=False)
 
@@ -78,20 +78,20 @@ class Given:
 
 @dataclass(frozen=True)
 class Retry:
-    """Word, for hooks, that the call is repeated after `seconds`, and why."""
+    """Tells hooks that the call is retried after `seconds`, and why."""
 
     seconds: float
     error: LoopaiException
 
 
 def _new_key() -> str:
-    # Not `os.urandom`, which lets go of the interpreter for each call: where another thread waits for it, that is dear.
+    # Not `os.urandom`, which releases the GIL for each call: that is expensive if another thread waits for it.
     return f"{private_random.getrandbits(128):032x}"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a call runs by. Times in seconds; clocks and randomness are handed in."""
+    """The settings of a call. Times are in seconds; clocks and randomness are passed in."""
 
     base_url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -118,13 +118,13 @@ Steps = Generator[Step, Union[Answer, Given, None], T]
 def call(operation: Operation[T], policy: Policy, began: Optional[float] = None) -> Steps[T]:
     """Make one call: yield each attempt and pause, return the result or raise a `LoopaiException`.
 
-    `began` is when the deadline began, where this is a part of a longer call.
+    `began` is the start of the deadline, if this is a part of a longer call.
     """
     return _Call(operation, policy, began).run()
 
 
 class _Call(Generic[T]):
-    """The account of one call: when it began, what was tried, where the time went."""
+    """The state of one call: its start, attempts, and how the time was spent."""
 
     def __init__(self, operation: Operation[T], policy: Policy, began: Optional[float] = None) -> None:
         self.operation = operation
@@ -141,7 +141,7 @@ class _Call(Generic[T]):
         if operation.content:
             headers["content-type"] = "application/json"
         if operation.method == "POST":
-            # One key a logical call, the same on every attempt: a server that honours it runs the call once.
+            # One key for each logical call, the same on every attempt: a server that supports it runs the call once.
             headers["idempotency-key"] = policy.new_key()
         self.headers = headers
 
@@ -153,7 +153,7 @@ class _Call(Generic[T]):
                 try:
                     return self.result(answer)
                 except ServerException:
-                    # A 503 may be the server's own answer, or that of a proxy before it.
+                    # A 503 may come from the server, or from a proxy in front of it.
                     if answer.status < 400:
                         raise
             error = self.error(answer)
@@ -179,7 +179,7 @@ class _Call(Generic[T]):
             self.paused += self.policy.clock() - began
 
     def turn(self) -> Steps[None]:
-        """Wait until the client's own rate limit lets the next request go, within the deadline."""
+        """Wait until the client's own rate limit allows the next request, within the deadline."""
         pace = self.policy.pace
         if pace is None:
             return
@@ -189,7 +189,7 @@ class _Call(Generic[T]):
         yield from self.sleep(pace.take(self.policy.clock()))
 
     def key(self) -> Steps[None]:
-        """Ask for this attempt's key, where there is somebody to ask."""
+        """Get the API key for this attempt, if it comes from a function."""
         source = self.policy.key_source
         if source is None:
             return
@@ -205,7 +205,7 @@ class _Call(Generic[T]):
         self.headers["authorization"] = f"Bearer {key.strip()}"
 
     def attempt(self) -> Steps[Answer]:
-        """One attempt, with the redirects it meets; all of them share its timeout."""
+        """Make one attempt and follow its redirects; all of them share its timeout."""
         yield from self.key()
         yield from self.turn()
         url, redirects = self.url, 0
@@ -242,7 +242,7 @@ class _Call(Generic[T]):
                 return answer
             url = target
             if left is not None:
-                # Not less than a moment: an attempt whose time is up ends as any other does, in the transport.
+                # At least a moment: an attempt without time left times out in the transport, like any other.
                 left = max(0.001, left - (self.policy.clock() - began - answer.queued))
 
     @property
@@ -268,7 +268,7 @@ class _Call(Generic[T]):
         except ValueError as error:
             reason = str(error)
         if reason is not None:
-            # Not in the handler: what was read, and a key in it, would stay on the exception as its context.
+            # Outside the handler: the body, with a possible key, would stay on the exception as its context.
             unreadable = replies.unreadable(reply, self.asked, reason, self.secrets(), private=self.operation.private)
             if "EOF while parsing" in reason:
                 unreadable.broke_off = True
@@ -328,17 +328,17 @@ class _Call(Generic[T]):
         return error
 
     def pause_after(self, answer: Answer, error: LoopaiException) -> Optional[float]:
-        """Seconds until the next attempt, or `None` where there is none."""
+        """Return the seconds until the next attempt; `None` if there is none."""
         limit = self.policy.max_retries
         if limit != 0 and error.code == GENERATING and self.policy.clock() - self.began < GENERATION_SECONDS:
-            # The server has waited and asks to come again: that is no failure.
+            # The server has waited and asks for a retry: this does not count as a failure.
             self.told_to_wait += 1
         if (limit is not None and self.attempts - self.told_to_wait > limit) or not self.may_repeat(answer, error):
             return None
         if isinstance(answer, NoReply) and answer.timed_out and self.ends_with_deadline:
             return None
         asked = None if isinstance(answer, NoReply) else retries.retry_after(answer.headers, self.policy.time_of_day())
-        # 0 is no pause at all, which unlimited retries would turn into a storm.
+        # Without a pause, unlimited retries would flood the server.
         pause = asked or retries.backoff(self.attempts, self.policy.random())
         remaining = self.remaining()
         if remaining is None:
@@ -370,7 +370,7 @@ class _Call(Generic[T]):
         return secrets_of(self.policy.headers, self.policy.secret, self.operation.secret, *self.keys)
 
     def harmless(self, error: BaseException) -> BaseException:
-        """The transport's error, or one that says the same without the secrets and at no great length."""
+        """Return the transport's error, or a shorter one without secrets."""
         text, secrets = str(error), self.secrets()
         told = shortened(without(text, secrets))
         links = [link for link in (error.__cause__, error.__context__) if link is not None]
@@ -396,7 +396,7 @@ class _Call(Generic[T]):
         return error
 
     def out_of_time(self, last: Optional[LoopaiException]) -> NoReturn:
-        """The deadline leaves no time for another attempt."""
+        """Return the error for a deadline that leaves no time for another attempt."""
         told = f"; the last attempt: {last.message}" if last is not None else ""
         message = (
             f"{self.operation.name}: not done within the deadline of {self.policy.deadline:g} s: {self.spent()}{told}"
@@ -419,7 +419,7 @@ class _Call(Generic[T]):
 
 
 def _without_frames(error: BaseException) -> BaseException:
-    """The error without tracebacks, its causes' included: their frames hold the headers, and with them the key."""
+    """Return the error without tracebacks, those of its causes included: their frames contain the key."""
     chain = [error]
     for link in chain:
         link.__traceback__ = None
@@ -428,20 +428,20 @@ def _without_frames(error: BaseException) -> BaseException:
 
 
 def _late(failure: LoopaiException) -> TimeoutException:
-    """The timeout of a proxy: behind it the server may still be making the program, and would make another."""
+    """Return the error for a proxy's timeout: the server may still be making the program, and would start again."""
     late = TimeoutException(failure.message)
     late.__dict__.update(vars(failure), retryable=False, original_exception=None)
     return late
 
 
 def _is_missing(error: LoopaiException) -> bool:
-    # Where a path has more to it, the server may take a part of it for a task's id, and refuse that.
+    # If the path has more parts, the server may read one of them as a task's id and refuse it.
     in_the_path = isinstance(error, ValidationException) and "task_id" in error.errors
     return in_the_path or isinstance(error, (NotFoundException, NotSupportedException))
 
 
 def _redirected(url: str, location: str) -> Optional[str]:
-    """Where a redirect leads, or `None` where it leads to another origin or nowhere."""
+    """Return the target of a redirect; `None` if it is another origin or not an address."""
     try:
         target = urljoin(url, location)
         return target if location and _origin(target) == _origin(url) else None

@@ -1,4 +1,4 @@
-"""What may watch calls: told of each call and attempt, once for both clients. Tracing hangs here."""
+"""Hooks that observe calls and attempts, for both clients. Tracing uses them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 @dataclass
 class CallInfo:
-    """One call as hooks see it. `attempts` counts up; `notes` is for hooks, under keys of their own.
+    """One call as hooks see it. `attempts` counts its attempts; hooks may store data in `notes`, under their own keys.
 
-    `callers` has, by hook, what its `joined` gave for each of the calls that are sent together.
+    `callers` contains, by hook, the results of its `joined` for the calls that are sent together.
     """
 
     operation: str
@@ -34,37 +34,37 @@ class CallInfo:
 
 
 class Hooks:
-    """Override what you want to hear of. A method that raises ends the call with its exception."""
+    """Override the methods that you need. If a method raises, the call ends with that exception."""
 
     def batch_started(self, batch: CallInfo) -> Hooks:
-        """A batch of many requests begins; what is returned hears of its calls, one for each chunk of rows."""
+        """Called when a batch begins. Return the hooks for its calls, one for each chunk of rows."""
         return self
 
     def batch_ended(self, batch: CallInfo, error: Optional[BaseException]) -> None:
-        """The batch is over; `error` is what ended it early, `GeneratorExit` where its rows were no longer wanted."""
+        """Called when the batch has ended; `error` is what ended it early, `GeneratorExit` if the caller stopped it."""
 
     def joined(self) -> Any:
-        """A call joins others that are sent as one request; what this gives is among that one's `callers`."""
+        """Called when a call joins others in one request. The result is added to that request's `callers`."""
         return None
 
     def call_started(self, call: CallInfo) -> None:
-        """A call is made; nothing is sent yet."""
+        """Called when a call begins, before anything is sent."""
 
     def attempt_started(self, call: CallInfo, request: Request) -> None:
-        """A request is about to wait for its connection; `request.headers` may be added to."""
+        """Called before a request waits for its connection; you may add to `request.headers`."""
 
     def attempt_ended(self, call: CallInfo, answer: Answer) -> None:
-        """A reply came, or word that none did; not called where the call was cancelled meanwhile."""
+        """Called after a reply, or after a failure to get one; not called if the call was cancelled meanwhile."""
 
     def retry_scheduled(self, call: CallInfo, pause: float, error: LoopaiException) -> Optional[Awaitable[None]]:
-        """The call is repeated after `pause` seconds because of `error`; `LoopaiClient` awaits what this gives."""
+        """Called before a retry, `pause` seconds after `error`; `LoopaiClient` awaits an awaitable result."""
 
     def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
-        """The call is over; `error` is what it raises, `GeneratorExit` where it was cancelled."""
+        """Called when the call has ended; `error` is what it raises, `GeneratorExit` if it was cancelled."""
 
 
 def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) -> Steps[T]:
-    """The same flow, with `hooks` told of it."""
+    """Wrap a flow so that it calls `hooks`."""
     call = CallInfo(
         operation.name,
         operation.method,

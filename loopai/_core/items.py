@@ -1,4 +1,4 @@
-"""The results of a batch's reply one by one, so that one which cannot be read is its own failure and no other's."""
+"""Read the results of a batch's reply one by one, so that an unreadable one does not fail the others."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*")')
 
 
 def results_of(content: bytes) -> Optional[tuple[bytes, list[bytes]]]:
-    """Split a batch's reply: the reply with no results, and each result as it stands in the text.
+    """Split a batch's reply into the reply without results and the text of each result.
 
-    However deep a result nests, it costs no stack. Returns `None` for what has no list of results.
+    Deep nesting uses no stack. Returns `None` if there is no list of results.
     """
     depth, key, start = 0, b"", -1
     began = -1
@@ -46,9 +46,9 @@ def results_of(content: bytes) -> Optional[tuple[bytes, list[bytes]]]:
 
 
 def read_item(kind: type[M], content: bytes) -> M:
-    """Read one result. One that cannot be read is a failed item that says why.
+    """Read one result. An unreadable one becomes a failed item with the reason.
 
-    Raises `ValueError` where not even the item's id can be read.
+    Raises `ValueError` if not even the item's id can be read.
     """
     try:
         return kind.model_validate_json(content)
@@ -62,8 +62,8 @@ def read_item(kind: type[M], content: bytes) -> M:
 
 
 def id_of_item(content: bytes) -> str:
-    """Return the id of a result that cannot be read as a whole. Raises `ValueError` where it has none."""
-    # As it stands before the output, or after it: never one within the output.
+    """Return the id of a result that cannot be read as a whole. Raises `ValueError` if it has none."""
+    # Only an id before or after the output, never one within it.
     outside = b"".join(_outer(content))
     found = _ID.search(outside)
     if found is None:
@@ -72,7 +72,7 @@ def id_of_item(content: bytes) -> str:
 
 
 def _outer(content: bytes) -> Iterator[bytes]:
-    """The parts of an object that are not within a member of its own."""
+    """Return the parts of an object that are outside its nested members."""
     depth = start = 0
     for token in _TOKEN.finditer(content):
         if token[0] in (b"[", b"{"):

@@ -1,4 +1,4 @@
-"""Unknown tasks and versions: the published server's executions do not name them, so they are looked up afterwards."""
+"""Unknown tasks and versions: the published server does not report them for executions, so look them up afterwards."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ T = TypeVar("T")
 Key = tuple[str, Optional[int]]
 
 REMEMBERED_SECONDS = 60.0
-"""How long an answer stands: a task that is created meanwhile is soon found."""
+"""Seconds that an answer is cached: a task that is created meanwhile is found soon."""
 
 MOST_REMEMBERED = 1000
 
 
 class LookUps:
-    """What a client found out about tasks and versions, for a minute each. Safe for threads."""
+    """What a client knows about tasks and versions, cached for a minute. Thread-safe."""
 
     def __init__(self) -> None:
         self._known: dict[Key, tuple[float, Optional[NotFoundException]]] = {}
         self._lock = threading.Lock()
 
     def recall(self, key: Key, now: float) -> Union[NotFoundException, bool, None]:
-        """The exception to raise, `None` where all is there, False where nobody knows."""
+        """Return the exception to raise, `None` if task and version exist, False if unknown."""
         with self._lock:
             until, error = self._known.get(key, (0.0, None))
         return error if now < until else False
@@ -85,5 +85,5 @@ def _look_up(task_id: str, version: Optional[int], policy: Policy, began: float)
 
 
 def active_version(artifacts: Iterable[ProgramArtifact]) -> Optional[int]:
-    """The version that executions run: the highest that is active. A task itself may say one of ten minutes ago."""
+    """Return the version that executions run: the highest active one. The task itself may be cached for ten minutes."""
     return max((artifact.version for artifact in artifacts if artifact.status == "active"), default=None)

@@ -1,7 +1,7 @@
-"""Task names that only the server knows: looked up at the first request, remembered, and looked up afresh on a 404.
+"""Task names that only the server knows: looked up at the first request, cached, and looked up again on a 404.
 
-One resolver for all: the clients, and through them the command line, Django and FastAPI. Names that the client's
-`tasks` has are none of these.
+The clients use this, and through them the command line, Django and FastAPI. Names in the client's `tasks` are not
+looked up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .operations import Operation, get_task_by_name
 T = TypeVar("T")
 
 MOST_NAMES = 1024
-"""Names that one client remembers; a site has tens of tasks, and a name may come from a request."""
+"""Names that a client caches; a site has tens of tasks, and a name may come from a request."""
 
 
 class Name(str):
@@ -27,14 +27,14 @@ class Name(str):
 
 
 class NamedId(str):
-    """The id that a name had when it was last looked up."""
+    """A name with the id that it had when it was last looked up."""
 
     __slots__ = ("name",)
     name: str
 
 
 class Names:
-    """What servers said of names, by the client that asked; successes only. Shared by its copies and threads."""
+    """Successful look-ups of names by a client. Shared by its copies and threads."""
 
     def __init__(self) -> None:
         self._ids: dict[str, NamedId] = {}
@@ -53,7 +53,7 @@ class Names:
             return [name for name, known in self._ids.items() if known == task_id]
 
     def remember(self, name: str, task_id: str) -> None:
-        """Keep what the server said; the oldest name goes where there are too many."""
+        """Cache a look-up; the oldest one is dropped if there are too many."""
         named = NamedId(task_id)
         named.name = name
         with self._lock:
@@ -69,7 +69,7 @@ class Names:
 
 
 def is_named(operation: Operation[T]) -> bool:
-    """Whether the operation's task was given by a name that the server has to know."""
+    """Return whether the operation's task is a name that the server must look up."""
     return isinstance(operation.task_id, (Name, NamedId))
 
 
@@ -79,10 +79,10 @@ def by_name(
     flow: Callable[[Operation[T]], Steps[T]],
     look: Callable[[str], Steps[str]],
 ) -> Steps[T]:
-    """Make the call of an operation whose task was named, as the steps of one call.
+    """Make the call of an operation whose task is a name, as the steps of one call.
 
-    `flow` makes the steps of an operation, `look` those of looking a name up. Raises `NotFoundException` for a name
-    that the server does not know, `ConfigurationError` where it cannot look up names.
+    `flow` makes the steps of an operation, `look` those of a look-up. Raises `NotFoundException` for a name that the
+    server does not know, and `ConfigurationError` if it cannot look up names.
     """
     again = operation.again
     if again is None:
@@ -102,7 +102,7 @@ def by_name(
         if fresh:
             names.forget(name)
             raise
-        # The task may have been made anew under its name since.
+        # The task may have been created again under the same name.
         names.forget(name)
         newer = yield from look(name)
         if newer == task_id:
@@ -117,7 +117,7 @@ def look_up(
     known: Sequence[str],
     flow: Callable[[Operation[T]], Steps[T]],
 ) -> Steps[str]:
-    """Ask the server for a task's id by its name; `known` are the names of the client's own, for the errors."""
+    """Look up a task's id by its name; `known` are the client's own names, for error messages."""
     others = f"; the client's own names are {', '.join(sorted(known))}" if known else ""
     try:
         task = yield from flow(get_task_by_name(name))  # type: ignore[arg-type]  # one function for every result

@@ -1,4 +1,4 @@
-"""One function an endpoint: what to ask, and how to read the reply. Nothing is sent here."""
+"""One function for each endpoint: the request, and how to read the reply. Nothing is sent here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .unrun import names_missing
 from .wire import Reply
 
 GENERATION_SECONDS = 300.0
-"""What an attempt may take longer where it waits for a program to be made, and how long a call waits for one."""
+"""Seconds that an attempt may take longer while a program is made, and that a call waits for one."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -46,9 +46,9 @@ class Operation(Generic[T]):
     to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
     in the body, and no error shows it should it come back. `private` marks replies with secrets of the server's, of
     which no error shows anything but the members of an error. `again` makes the same operation for another task id.
-    `parts` says how a batch is sent in several requests. `first` marks a first execution, for which a program may be
-    made: it is not repeated after a timeout. `only_item` gives, of a reply to one item, its members on the wire.
-    `apart` marks items of which each is somebody's own.
+    `parts` says how a batch is sent in several requests. `first` marks a first execution, for which a program may have
+    to be made: it is not repeated after a timeout. `only_item` returns the members of the only item of a reply. `apart`
+    marks items that belong to different callers.
     """
 
     name: str
@@ -78,10 +78,10 @@ class Operation(Generic[T]):
 
 @dataclass
 class BatchParts(Generic[T]):
-    """How a batch goes out in several requests: `whole` is all of it, `make` the items at some places.
+    """How a batch is sent in several requests: `whole` sends all items, `make` those at some positions.
 
-    `make` takes the places and how many of them the server may run at a time. `given` makes what the call gives of the
-    reply that all of them come to.
+    `make` takes the positions and how many items the server may run at a time. `given` converts the combined reply to
+    the result of the call.
     """
 
     ids: Sequence[str]
@@ -102,7 +102,7 @@ class BatchParts(Generic[T]):
 def _of_task(
     build: Callable[Concatenate[str, P], Operation[T]],
 ) -> Callable[Concatenate[str, P], Operation[T]]:
-    """Have the operation made again where its task was named and the name turns out to be another id."""
+    """Let the operation be made again if its task is a name that turns out to have another id."""
 
     @wraps(build)
     def made(task_id: str, /, *args: P.args, **options: P.kwargs) -> Operation[T]:
@@ -198,7 +198,7 @@ def _wrong_name(name: Any) -> Optional[str]:
 
 def get_task_by_name(name: str) -> Operation[models.Task]:
     _checked({"name": _wrong_name(name)})
-    # A name of dots alone is a name to the server, and a way up to every URL parser in between.
+    # For the server dots alone are a name, but URL parsers in between resolve them as parent folders.
     path = f"/api/v1/tasks/by-name/{quote(name, safe='') if name.strip('.') else name.replace('.', '%2E')}"
     return Operation("get_task_by_name", "GET", path, _model(models.Task), addition=True)
 
@@ -278,7 +278,7 @@ def start_generating(task_id: str) -> Operation[models.Task]:
 
 
 def can_wait() -> Operation[None]:
-    """Ask whether the server makes programs when tasks are created, which those that list tasks do."""
+    """Ask whether the server makes programs when tasks are created: servers that can list tasks do."""
     return Operation("create_task(wait=True)", "GET", "/api/v1/tasks?limit=1", _nothing, addition=True)
 
 
@@ -346,7 +346,7 @@ def execute_group(
     timeout_ms: Optional[int],
     force_validation: bool,
 ) -> Operation[models.ReplyList[models.ExecutionResult]]:
-    """Several executions, their inputs encoded already, as one request; a single one goes as it would alone."""
+    """Several executions with encoded inputs as one request; a single one is sent like an ordinary call."""
     if len(contents) == 1:
         return Operation(
             "execute",
@@ -385,7 +385,7 @@ def execute_group(
         made.reply = batch.reply
         return made
 
-    # At most 100 items are sent together, and the server runs as many at once.
+    # At most 100 items are sent together, and the server runs as many at a time.
     ids, most = [str(place) for place in range(len(items))], len(items)
     whole = make(range(most), most)
     parts: BatchParts[Any] = BatchParts(ids, most, whole, make, given, apart=True)
@@ -399,7 +399,7 @@ def _single_result(reply: Reply) -> models.ReplyList[models.ExecutionResult]:
 
 
 def _batch(reply: Reply) -> models.BatchExecuteResponse:
-    """The batch, in which a result that cannot be read is a failed item."""
+    """Read the reply to a batch, in which an unreadable result becomes a failed item."""
     try:
         return models.BatchExecuteResponse.model_validate_json(reply.content)
     except ValidationError:
@@ -415,7 +415,7 @@ def _batch(reply: Reply) -> models.BatchExecuteResponse:
 
 
 def _batch_of(ids: Sequence[str]) -> Callable[[Reply], models.BatchExecuteResponse]:
-    """Reads the batch of these items, whose ids differ, and puts it in their order."""
+    """Return a reader for the reply to these items, whose ids differ, that restores their order."""
 
     def read(reply: Reply) -> models.BatchExecuteResponse:
         batch = _batch(reply)
@@ -429,7 +429,7 @@ def _batch_of(ids: Sequence[str]) -> Callable[[Reply], models.BatchExecuteRespon
 
 
 def _batch_by_place(count: int) -> Callable[[Reply], models.BatchExecuteResponse]:
-    """Reads a batch of so many items, whose ids may repeat."""
+    """Return a reader for the reply to so many items, whose ids may repeat."""
 
     def read(reply: Reply) -> models.BatchExecuteResponse:
         batch = _batch(reply)
@@ -457,9 +457,9 @@ def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Opt
 
 
 def failed_program(result: models.ExecutionResult) -> Optional[LoopaiException]:
-    """The exception for an execution whose program failed, `None` for one that succeeded.
+    """Return the exception for an execution whose program failed; `None` if it succeeded.
 
-    A result of a batch that says that there is no such task, or no such version, is a `NotFoundException`.
+    It is a `NotFoundException` if the result of a batch reports an unknown task or version.
     """
     if result.succeeded:
         return None
@@ -474,7 +474,7 @@ def failed_program(result: models.ExecutionResult) -> Optional[LoopaiException]:
 def batch_execute(
     request: models.BatchExecuteRequest, task_id: Optional[str] = None
 ) -> Operation[models.BatchExecuteResponse]:
-    """The batch as one request; `task_id` is the request's, where more is known of it than its text."""
+    """Return the batch as one request; `task_id` is that of the request, if more than its text is known."""
     return _batch_execute(str(request.task_id) if task_id is None else task_id, request)
 
 
@@ -529,7 +529,7 @@ def _given(model: BaseModel) -> dict[str, Any]:
 def batch_of(
     task_id: str, inputs: Iterable[Any], max_concurrency: int, missing: Missing = "null"
 ) -> models.BatchExecuteRequest:
-    """The batch of bare inputs, numbered "0", "1", … in their order."""
+    """Return the batch of bare inputs, numbered "0", "1", … in order."""
     rows = enumerate(rows_of(inputs, "inputs", missing))
     items = [models.BatchExecuteItem(id=str(number), input=item) for number, item in rows]
     return models.BatchExecuteRequest(task_id=task_id, items=items, max_concurrency=max_concurrency)
@@ -539,7 +539,7 @@ Item = Union[BaseModel, Mapping[str, Any]]
 
 
 def items_of(kind: type[M], items: Iterable[Item], missing: Missing = "null") -> list[M]:
-    """Items as models; raises `ValidationException` naming item and field for what does not fit or is unknown."""
+    """Return items as models; raises `ValidationException`, naming item and field, for invalid or unknown members."""
     checked, errors = [], {}
     for number, item in enumerate(rows_of(items, "items", missing)):
         known = kind.model_fields
@@ -783,7 +783,7 @@ def _canonical(text: str) -> str:
 
 
 def id_of(value: Union[str, UUID], what: str) -> str:
-    """The id that `value` is; raises `ValidationException` naming `what`."""
+    """Return `value` as an id; raises `ValidationException` naming `what`."""
     try:
         return _canonical(str(value))
     except ValueError:
@@ -792,9 +792,9 @@ def id_of(value: Union[str, UUID], what: str) -> str:
 
 
 def task_of(value: Union[str, UUID], names: Mapping[str, str]) -> Optional[str]:
-    """The id that `value` is or, through `names`, stands for; `None` for another name.
+    """Return the id that `value` is, or has in `names`; `None` for another name.
 
-    Raises `ValidationException` for what is neither a text nor a UUID.
+    Raises `ValidationException` for a value that is neither a text nor a UUID.
     """
     if not isinstance(value, (str, UUID)) or value == "":
         text = f"{value!r} is neither a UUID nor a name"

@@ -1,4 +1,4 @@
-"""How fast requests may go: at most so many in any period, by server and key, for all clients of a process."""
+"""The client's own rate limit, by server and key, for all clients of a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Pace:
-    """Moments at which requests were or will be sent; never more than `requests` in any `seconds`."""
+    """The times at which requests were or will be sent; never more than `requests` in any `seconds`."""
 
     def __init__(self, requests: int, seconds: float) -> None:
         self._seconds = seconds
@@ -49,7 +49,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def pace_of(base_url: str, key: Any, requests: int, seconds: float) -> Pace:
-    """Return the pace that all clients of this server, key and limit keep together."""
+    """Return the pace that all clients with this server, key and limit share."""
     with _lock:
         found = _paces.get((base_url, key, requests, seconds))
         if found is None:

@@ -1,4 +1,4 @@
-"""Every error shape the server has, or a proxy may send, becomes one exception."""
+"""Turn error replies of the server, or of a proxy, into exceptions."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from .wire import Reply
 __all__ = ["BODY_SEARCHED", "failure", "request_id_of", "secrets_of", "start_of", "too_large", "unreadable"]
 
 BODY_SHOWN = 500
-"""Characters of a reply's body that an exception keeps where it was not JSON."""
+"""Characters of a body that is not JSON that an exception keeps."""
 
 BODY_SEARCHED = 65_536
-"""Bytes of such a body that are searched for secrets before its start is cut out; a header is never longer."""
+"""Bytes of such a body that are searched for secrets before its start is cut; a header is never longer."""
 
 _OF_ERRORS = (
     "code", "message", "details", "trace_id", "timestamp", "type", "title", "status", "detail", "errors", "traceId",
@@ -45,8 +45,8 @@ _QUOTED = re.compile(r"'([^']+)'")
 
 
 def start_of(content: bytes, secrets: Sequence[str] = ()) -> str:
-    """The start of a body as text, whatever it is, without the `secrets`."""
-    # First the secrets, then the cut: half a key would be found by nobody.
+    """Return the start of any body as text, without the `secrets`."""
+    # Remove secrets before cutting: half a key would not be detected.
     text: str = without(content[:BODY_SEARCHED].decode("utf-8", "replace"), secrets)
     return text if len(text) <= BODY_SHOWN else text[:BODY_SHOWN] + "…"
 
@@ -54,11 +54,11 @@ def start_of(content: bytes, secrets: Sequence[str] = ()) -> str:
 def failure(
     reply: Reply, asked: str, *, limited: bool, sent: int, now: float, secrets: Sequence[str], private: bool = False
 ) -> LoopaiException:
-    """The exception that a reply with an error status stands for.
+    """Return the exception for a reply with an error status.
 
     `asked` says the HTTP method and URL. `limited` marks operations for which `INTERNAL_ERROR` means the rate
-    limiter; `sent` is the request's size in bytes; `now` the time of day; `secrets` what a server or proxy may have
-    echoed; of a `private` reply only the members of an error are kept.
+    limiter; `sent` is the request's size in bytes; `now` the time of day; `secrets` are removed, since a server or
+    proxy may echo them; of a `private` reply only the members of an error are kept.
     """
     text = start_of(reply.content, secrets)
     body: Any = text
@@ -67,7 +67,7 @@ def failure(
             body = from_json(reply.content, allow_inf_nan=False)
     if private:
         body = {name: body[name] for name in _OF_ERRORS if name in body} if isinstance(body, dict) else None
-    # What the reply is, it says in its own words: a key such as "code" must not make it another.
+    # The status decides the exception: a secret such as "code" must not change it.
     code = _text(body.get("code")) if isinstance(body, dict) else None
     body = without(bounded(body), secrets)
     parts = body if isinstance(body, dict) else {}
@@ -100,7 +100,7 @@ def failure(
             f"the request has {sent:,} bytes and the server reads {LARGEST_BODY:,}: send fewer items", **facts
         )
     if status == 500 and code == "INTERNAL_ERROR" and limited and not _was_admitted(reply):
-        # The published server's limiter fails while it formats its 429. What it admits carries its headers.
+        # The published server's limiter fails while it formats its 429. Requests that it admits have its headers.
         return RateLimitException(
             "rate limit exceeded (the server's limiter answers 500 INTERNAL_ERROR)",
             retry_after=retries.retry_after(reply.headers, now),
@@ -118,18 +118,18 @@ def failure(
 
 
 def _was_admitted(reply: Reply) -> bool:
-    """Whether the server's rate limiter let the request through."""
+    """Return whether the server's rate limiter let the request through."""
     return any(name.startswith("x-rate-limit-") for name in reply.headers)
 
 
 def request_id_of(reply: Reply, secrets: Sequence[str]) -> Optional[str]:
-    """The reply's `X-Request-Id`, `None` where it has none."""
+    """Return the reply's `X-Request-Id`; `None` if it has none."""
     found = reply.headers.get("x-request-id")
     return shortened(without(found, secrets)) if found else None
 
 
 def too_large(reply: Reply, limit: int, asked: str, secrets: Sequence[str]) -> ReplyTooLargeException:
-    """The exception for a reply that said yes and is larger than the client reads."""
+    """Return the exception for a successful reply that is larger than the client reads."""
     return ReplyTooLargeException(
         f"the reply is larger than {limit:,} bytes and was not read: raise max_reply_bytes, or send fewer inputs",
         status_code=reply.status,
@@ -141,7 +141,7 @@ def too_large(reply: Reply, limit: int, asked: str, secrets: Sequence[str]) -> R
 def unreadable(
     reply: Reply, asked: str, reason: str, secrets: Sequence[str], *, private: bool = False
 ) -> ServerException:
-    """The exception for a reply that said yes and is not what the contract says; nothing of a `private` one is kept."""
+    """Return the exception for a successful reply that breaks the contract; nothing of a `private` one is kept."""
     text, reason = start_of(reply.content, secrets), shortened(without(reason, secrets))
     shown = f"; it starts {text[:80]!r}" if text else "; its body is empty"
     if private and text:
@@ -192,7 +192,7 @@ def _errors(parts: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _named(path: str, texts: Sequence[str]) -> list[str]:
-    """The fields an entry is about: of a missing member the entry names only the object it is missing from."""
+    """Return the fields of an entry: for a missing member it names only the object that lacks it."""
     name = python_name(path)
     missing = [
         member

@@ -1,4 +1,4 @@
-"""A batch as one call, of as many requests as the server needs to run every item; the replies become one."""
+"""A batch as one call: as many requests as the server needs to run every item, combined into one reply."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def whole(
     began: Optional[float] = None,
     turn: Optional[FirstTurn] = None,
 ) -> Steps[T]:
-    """Make the call of a batch: send again what the server failed to run, and return one reply. Raises as `call`.
+    """Make the call of a batch: send items again that the server failed to run, and return one reply. Raises as `call`.
 
     `began` is when the deadline began, where this is a part of a longer call. With a `turn` the task has no program:
     one item goes alone first.
@@ -51,7 +51,7 @@ def whole(
 
 @dataclass
 class _Batch:
-    """The account of one batch: which items are still to be sent, what came back, and from how many requests."""
+    """The state of one batch: which items are still to be sent, the results so far, and the number of requests."""
 
     name: str
     parts: BatchParts[Any]
@@ -67,7 +67,7 @@ class _Batch:
     paused: float = 0.0
 
     def run(self) -> Steps[None]:
-        """Send everything. Where a later request fails, keep what came back, and end the other items by its error."""
+        """Send everything. If a later request fails, keep the results so far and fail the other items."""
         self.pending = list(range(self.parts.size))
         try:
             while self.pending or not self.replies:
@@ -92,7 +92,7 @@ class _Batch:
         return self.policy.retry_unknown and self.policy.max_retries != 0
 
     def _next(self) -> Steps[None]:
-        """Send a request, and take note of what it gives."""
+        """Send a request, and record its results."""
         concurrency = self.items.allowed(self.parts.concurrency)
         places = self.pending[: self.items.most_items()] if self.items.one else self.pending
         goes_first = self.turn is not None and not self.turn.is_over
@@ -147,12 +147,12 @@ class _Batch:
         number = len(self.replies) + 1
         if number == 1:
             return self.policy
-        # Another request is another key: a server that honours it would give the reply from before.
+        # Another request needs another key: with the same one a server would return the earlier reply.
         key = f"{self.policy.new_key()}:{number}"
         return replace(self.policy, new_key=lambda: key)
 
     def _innocent(self, places: Sequence[int], unrun: Sequence[int]) -> list[int]:
-        """Those that are sent again, of items that failed one at a time; the others are left as they are."""
+        """Return which of the items that failed one at a time are sent again; the others keep their failure."""
         if not unrun:
             return []
         ran = [place for place in range(len(places)) if place not in set(unrun)]
@@ -176,20 +176,20 @@ class _Batch:
             item.error_message = left_alone(item.error_message, why)
 
     def _skip(self, places: Sequence[int], why: str = "an item before it failed (stop_on_first_error)") -> None:
-        """Send nothing more: end what was not sent."""
+        """Send nothing more: fail the items that were not sent."""
         for place in places:
             if place not in self.results:
                 self.results[place] = self._failed(place, f"not sent: {why}", "SKIPPED")
         self.pending = []
 
     def _end_like(self, first: BatchExecuteResult) -> None:
-        """End every item as the first one ended, for which the server had no program."""
+        """Fail every item like the first one, for which the server had no program."""
         for place in self.pending:
             self.results[place] = self._failed(place, first.error_message or "", first.code)
         self.pending = []
 
     def _give_up(self, error: LoopaiException) -> None:
-        """End the items that are still to be sent by the error of their request."""
+        """Fail the items that are still to be sent with the error of their request."""
         told = f"{type(error).__name__}: {error.message}"
         for place in self.pending:
             if place in self.results:

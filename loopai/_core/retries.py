@@ -1,4 +1,4 @@
-"""Backoff arithmetic, Retry-After, and what may be repeated."""
+"""Backoff arithmetic, Retry-After, and which failures may be retried."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from email.utils import parsedate_to_datetime
 from typing import Optional
 
 FIRST_PAUSE = 0.5
-"""Seconds before the first repetition, before jitter; the earlier SDKs of all three languages start there."""
+"""Seconds before the first retry, without jitter; the earlier SDKs of all three languages use the same."""
 
 LONGEST_PAUSE = 8.0
-"""Seconds that doubling ends at: four attempts later a server that is coming back has come back."""
+"""Longest backoff in seconds: four such pauses are enough for a server to restart."""
 
 LONGEST_RETRY_AFTER = 300.0
-"""Seconds of Retry-After obeyed by a call without deadline; a server that asks for more is telling the caller."""
+"""Longest Retry-After, in seconds, that a call without deadline obeys; beyond it the caller gets the error."""
 
 PASSING_STATUSES = frozenset({408, 429, 502, 503, 504})
-"""Statuses that another attempt may cure."""
+"""Statuses that a retry may resolve."""
 
 _SECONDS = re.compile(r"\d{1,15}(\.\d{1,9})?")
 
@@ -29,13 +29,13 @@ def backoff(attempt: int, random: float) -> float:
 
     `random` is uniform in [0, 1).
     """
-    # The exponent is bounded: with unlimited retries 2**attempt would not fit a float.
+    # The exponent is limited: with unlimited retries 2**attempt would not fit a float.
     pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt - 1, 16))
     return pause * (1.0 - 0.5 * random)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> Optional[float]:
-    """Seconds that `Retry-After` asks for, as number or date, or that `X-Rate-Limit-Reset` says; `None` if neither.
+    """Return the seconds of `Retry-After` (a number or date) or `X-Rate-Limit-Reset`; `None` if there is neither.
 
     `now` is the time of day in seconds since the epoch. Never negative.
     """
@@ -56,7 +56,7 @@ def _until(moment: Optional[datetime], now: float) -> Optional[float]:
 def _http_date(text: str) -> Optional[datetime]:
     try:
         return _aware(parsedate_to_datetime(text))
-    except (TypeError, ValueError, IndexError, OverflowError):  # what email.utils raises for what is no date
+    except (TypeError, ValueError, IndexError, OverflowError):  # what email.utils raises for invalid dates
         return None
 
 

@@ -1,6 +1,6 @@
-"""What may stand where rows are wanted: iterables, DataFrames and Series; never a text, bytes, a mapping or one row.
+"""What can be passed as rows: iterables, DataFrames and Series; never a text, bytes, a mapping or one row.
 
-Iterating those would run their letters, numbers or keys, each as a row. Nothing is sent here.
+Iterating over those would run each of their letters, numbers or keys as a row. Nothing is sent here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..exceptions import ConfigurationError, ValidationException
 from .encoding import is_missing
 
 Missing = Literal["null", "error"]
-"""What becomes of missing values (NaN, `pd.NA`, NaT) in DataFrames and Series: null, or an error naming their place."""
+"""How missing values (NaN, `pd.NA`, NaT) in DataFrames and Series are sent: as null, or as an error of their row."""
 
 _FRAMES = frozenset({"cudf", "dask", "duckdb", "geopandas", "ibis", "modin", "narwhals", "pandas", "polars", "pyarrow"})
 _KINDS = frozenset({
@@ -24,11 +24,11 @@ _KINDS = frozenset({
 
 
 def rows_of(rows: Any, name: str, missing: Missing = "null") -> Iterator[Any]:
-    """Return the rows of `rows`, each a value that can be encoded; `name` is the argument's, for errors.
+    """Return the rows of `rows`, each a value that can be encoded; `name` is the argument's name, for errors.
 
-    A DataFrame is taken row by row, each as an object by its columns; so are the rows of `itertuples` and `iterrows`. A
-    Series is taken value by value. Raises `ValidationException` for what is not rows, before the first is given, and
-    for a missing value where `missing` is `"error"`.
+    Each row of a DataFrame becomes an object with a member for each column, as do the rows of `itertuples` and
+    `iterrows`. A Series gives its values. Raises `ValidationException` for a value that is not rows, before the first
+    is returned, and for a missing value if `missing` is `"error"`.
     """
     check_missing(missing)
     check_rows(rows, name)
@@ -48,7 +48,7 @@ def check_missing(missing: Any) -> None:
 
 
 def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
-    """Raise `ValidationException`, with what to pass instead, for what is one value and not rows.
+    """Raise `ValidationException`, which says what to pass instead, for a single value.
 
     `asynchronous` also allows an asynchronous iterable.
     """
@@ -92,7 +92,7 @@ def _is_record(row: Any) -> bool:
 
 
 def is_frame(rows: Any) -> bool:
-    """Whether `rows` is a DataFrame or Series of a library that has such."""
+    """Return whether `rows` is a DataFrame or Series."""
     return any(each.__module__.partition(".")[0] in _FRAMES and each.__name__ in _KINDS for each in type(rows).__mro__)
 
 
@@ -118,7 +118,7 @@ def cells_of(row: Any, place: str, missing: Missing) -> Any:
 
 
 def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
-    """Return the rows of a DataFrame or the values of a Series as they stand there, `None` for anything else.
+    """Return the unchanged rows of a DataFrame or values of a Series, `None` for anything else.
 
     Raises `ConfigurationError` where narwhals is not installed, `ValidationException` for a table without rows by name.
     """
@@ -147,7 +147,7 @@ def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
 
 
 def _arrow_table(rows: Any) -> Any:
-    """What pyarrow has of tables and columns as those that narwhals knows; anything else as it is."""
+    """Return pyarrow's tables and columns as types that narwhals supports; anything else unchanged."""
     kinds = {each.__name__ for each in type(rows).__mro__ if each.__module__.partition(".")[0] == "pyarrow"}
     if not kinds & _KINDS:
         return rows
@@ -161,7 +161,7 @@ def _arrow_table(rows: Any) -> Any:
 
 
 def _read(rows: Iterator[Any], name: str) -> Iterator[Any]:
-    """Raises `ValidationException` for a value that Python cannot hold, as a date in the year 20000."""
+    """Raise `ValidationException` for a value that Python cannot represent, such as a date in the year 20000."""
     number = 0
     while True:
         try:
@@ -169,7 +169,7 @@ def _read(rows: Iterator[Any], name: str) -> Iterator[Any]:
         except StopIteration:
             return
         except BaseException as error:
-            # What polars raises where it knows no better is no `Exception`.
+            # Panics of polars are not an `Exception`.
             if not isinstance(error, (ArithmeticError, ValueError)) and type(error).__name__ != "PanicException":
                 raise
             raise refused(name, f"cannot be read from row {number} on: {error}. Cast such a column to text") from None
@@ -178,7 +178,7 @@ def _read(rows: Iterator[Any], name: str) -> Iterator[Any]:
 
 
 def row_of(row: Any, place: str, missing: Missing) -> Any:
-    """Return one row: of `itertuples`, `iterrows`, numpy and databases an object by their names, any other as it is.
+    """Return one row: an object by names for rows of `itertuples`, `iterrows`, numpy and databases, others unchanged.
 
     Raises `ValidationException` with the place of a missing value where `missing` is `"error"`.
     """

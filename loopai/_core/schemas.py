@@ -1,4 +1,4 @@
-"""JSON schemas of classes: what is sent by the form it is written in, what is read by the form it is read in."""
+"""JSON schemas of classes: inputs in the form in which they are written, outputs in the form in which they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Mode = Literal["serialization", "validation"]
 
 
 class _Schema(GenerateJsonSchema):
-    """Fields with defaults are optional in both forms, whatever a class says: rows may come without them."""
+    """Fields with defaults are optional in both forms, even if a class says otherwise: rows may lack them."""
 
     def field_is_required(self, field: Any, total: bool) -> bool:
         """Return whether a row must have the field."""
@@ -29,7 +29,7 @@ class _Schema(GenerateJsonSchema):
 
 
 def schema_of(schema: Any, name: str, mode: Mode) -> Any:
-    """Return the JSON schema of a pydantic model or any other type in the form of `mode`, or a schema as it is.
+    """Return the JSON schema of a pydantic model or another type in the form of `mode`; return a schema unchanged.
 
     Computed and other read-only members are allowed and not required, so that a class describes its own instances as
     well as rows without them. Raises `ValidationException` naming `name` for a type that has no schema.
@@ -46,7 +46,7 @@ def schema_of(schema: Any, name: str, mode: Mode) -> Any:
 
 
 def _relax(part: Any) -> None:
-    """Let objects come without their read-only members."""
+    """Make read-only members optional."""
     if isinstance(part, list):
         for each in part:
             _relax(each)

@@ -1,7 +1,7 @@
-"""Cut a stream of bytes into the rows of JSONL or of a JSON array. Push parsers: they read nothing and parse no row.
+"""Split a stream of bytes into the rows of JSONL or of a JSON array. Push parsers, which do not parse the rows.
 
-Time is linear in the bytes that are fed, and no more than `longest` bytes of a row are held: a longer row is skipped to
-its end and reported as `None`.
+Time is linear in the bytes fed, and at most `longest` bytes of a row are held: a longer row is skipped and reported as
+`None`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _AT_TOP = re.compile(rb'["{}\[\],]')
 _DEEPER = re.compile(rb'["{}\[\]]')
 _TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _FLAT = re.compile(rb'[ \t\r\n]*(\{[^"{}\[\]]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"{}\[\]]*){0,200}\})[ \t\r\n]*,', re.DOTALL)
-"""An object without brackets within, and the comma after it: what most elements are, found at once."""
+"""An object without nested brackets, and the comma after it: most elements match this fast path."""
 
 _DEEP = 500
-"""Nesting from which brackets are counted by so many bytes; no parser of rows reads as deep."""
+"""Nesting depth from which brackets are counted in blocks; no parser of rows accepts such depth."""
 
 _OPENING, _CLOSING, _QUOTE, _COMMA = b"[{", b"]}", b'"', b","
 
@@ -34,7 +34,7 @@ class NotAnArray(ValueError):
 
 
 class _Held:
-    """The bytes of one row that have come so far, until there are more than `longest`."""
+    """The bytes of one row received so far, until there are more than `longest`."""
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
@@ -54,7 +54,7 @@ class _Held:
             self._parts.append(part)
 
     def take(self) -> Optional[bytes]:
-        """The row; None if it is too long. Starts the next one."""
+        """Return the row, None if it is too long, and start the next one."""
         row = None if self._too_long else b"".join(self._parts)
         self._parts.clear()
         self._size, self._too_long = 0, False
@@ -62,7 +62,7 @@ class _Held:
 
 
 class _Start:
-    """Drops a byte order mark at the start, which may come in parts."""
+    """Drops a byte order mark at the start, which may arrive in parts."""
 
     def __init__(self) -> None:
         self._held = b""
@@ -178,11 +178,11 @@ class ArraySplitter:
             raise NotAnArray
 
     def _add(self, part: bytes) -> None:
-        # Blanks before an element are not part of it: they may be many.
+        # Whitespace before an element is not part of it: there may be a lot.
         self._held.add(part if self._held else part.lstrip(b" \t\r\n"))
 
     def _opened(self, data: bytes) -> int:
-        """The place after the opening bracket if it is in `data`; else 0."""
+        """Return the position after the opening bracket if it is in `data`; else 0."""
         if self._depth or self._ended:
             return 0
         start = data.lstrip(b" \t\r\n")
@@ -194,7 +194,7 @@ class ArraySplitter:
         return len(data) - len(start) + 1
 
     def _end_of_window(self, data: bytes, place: int) -> int:
-        """Count brackets, where too few can close for an element to end: nesting is not worth a look at each."""
+        """Count brackets in blocks while too few can close for an element to end."""
         quote = data.find(_QUOTE, place, place + _DEEP)
         end = quote if quote >= 0 else min(len(data), place + _DEEP)
         window = data[place:end]
@@ -210,7 +210,7 @@ class ArraySplitter:
         text = _TEXT.match(data, place)
         place = text.end() if text is not None else place
         if place < len(data):
-            # What stands here is the quote that ends the text, or a backslash whose character comes with the next part.
+            # This is the quote that ends the text, or a backslash whose character arrives with the next part.
             self._in_text = self._escaped = data[place] != _QUOTE[0]
             place += 1
         return place

@@ -1,4 +1,4 @@
-"""Texts of a server where they are kept or shown: cut to a length, and without secrets."""
+"""Shorten a server's texts and remove secrets, before they are kept or shown."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 TEXT_KEPT = 2_000
-"""Characters of one text of a server that an exception keeps; what it has to say is at its start."""
+"""Characters of a server's text that an exception keeps: the important part is at the start."""
 
 MEMBERS_KEPT = 1_000
-"""Members and entries of an error's body that an exception keeps, over all its levels."""
+"""Members and entries of an error's body that an exception keeps, at all levels together."""
 
 CERTAIN = 8
-"""Characters from which a secret is one wherever it stands; a shorter one is only where it stands as a word."""
+"""Length from which a secret is removed anywhere in a text; a shorter one only where it is a whole word."""
 
 _CREDENTIAL = re.compile(r"\bauth\b|authori[sz]|cookie|key|password|secret|token")
 
 
 def secrets_of(headers: Mapping[str, str], *others: Optional[str]) -> list[str]:
-    """What no error may show, should a server or proxy echo it: credentials among `headers`, and `others`."""
+    """Return what errors must not show if a server or proxy echoes it: credentials in `headers`, and `others`."""
     found = [secret for secret in others if secret]
     for name, value in headers.items():
         if _CREDENTIAL.search(name):
-            # Of `Bearer <key>` the key alone may come back.
+            # The key of `Bearer <key>` may be echoed without its scheme.
             found += [value, value.partition(" ")[2]]
     escaped = [json.dumps(secret)[1:-1] for secret in found]
-    # The longest first: a key within a key goes with the whole.
+    # The longest first: a key that contains another is removed as a whole.
     return sorted({*found, *escaped} - {""}, key=lambda secret: (-len(secret), secret))
 
 
 def without(value: Any, secrets: Iterable[str]) -> Any:
-    """Return a JSON value with stars in the place of secrets."""
+    """Return a JSON value with secrets replaced by stars."""
     if isinstance(value, str):
         for secret in secrets:
             if secret in value:
@@ -46,7 +46,7 @@ def without(value: Any, secrets: Iterable[str]) -> Any:
 
 
 def _places_of(secret: str) -> str:
-    """The pattern of where a secret stands. One letter, say of a test, is not hidden within other words."""
+    """Return the pattern that finds a secret. A single letter, as in a test, is not hidden within other words."""
     escaped = re.escape(secret)
     # With a blank it is a scheme and a key, which may be short; the key is hidden on its own as well.
     return escaped if len(secret) >= CERTAIN and " " not in secret else rf"(?<!\w){escaped}(?!\w)"
@@ -58,7 +58,7 @@ def shortened(text: str, limit: int = TEXT_KEPT) -> str:
 
 
 def bounded(value: Any) -> Any:
-    """Return a JSON value whose texts are cut, and which has no more members than an exception keeps."""
+    """Return a JSON value with shortened texts, and no more members than an exception keeps."""
     left = MEMBERS_KEPT
 
     def cut(part: Any) -> Any:
@@ -90,7 +90,7 @@ _MESSAGE = re.compile(rb'("error_?[mM]essage"\s*:\s*)("(?:[^"\\]|\\.)*")', re.DO
 
 
 def scrub_messages(content: bytes, secrets: Sequence[str]) -> bytes:
-    """Return a reply in which no program's error holds a secret; its outputs stay as they are."""
+    """Return a reply without secrets in programs' errors; outputs are unchanged."""
     found = [re.compile(_places_of(secret).encode()) for secret in secrets if secret.encode() in content]
     if not found:
         return content

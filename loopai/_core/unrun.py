@@ -1,7 +1,7 @@
-"""Items that a server failed to run, told from items that failed; and what a client learns of a server from them.
+"""Distinguish items that a server failed to run from items that failed, and adapt to that server's concurrency.
 
-The published server runs the items of a request on one database context. Where several run at the same time it fails
-most of them: they did not run, or ran and were not recorded.
+The published server runs the items of a request on one database context. If several run at the same time, most of
+them fail: they did not run, or ran and were not recorded.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Optional
 logger = logging.getLogger("loopai")
 
 REQUEST_SECONDS = 5.0
-"""Seconds that a request is to last where its items run one at a time: its size follows the measured latency."""
+"""Target duration of a request in seconds, if its items run one at a time: the measured latency decides its size."""
 
 CONVICTED_AFTER = 2
-"""Failures of an item alone on the server, while others ran, after which it is not sent again."""
+"""Failures of an item that runs alone, while other items succeed, after which it is not sent again."""
 
 _TEXTS = (
     # The database context: several operations of one request, and what saving ends in.
@@ -96,14 +96,14 @@ _MISSING = re.compile(
 
 
 def is_unrun(success: object, execution_id: object, code: object, message: object) -> bool:
-    """Whether an item's result says that the server failed to run it, or to record that it ran."""
+    """Return whether an item's result says that the server failed to run it, or to record that it ran."""
     if success or execution_id is not None or code is not None or not isinstance(message, str):
         return False
     return _UNRUN.match(message.lstrip()) is not None
 
 
 def names_missing(success: object, execution_id: object, message: object) -> bool:
-    """Whether an item's result says that there is no such task, or no such version of its program."""
+    """Return whether an item's result says that the task, or this version of its program, does not exist."""
     if success or execution_id is not None or not isinstance(message, str):
         return False
     return _MISSING.match(message) is not None
@@ -115,10 +115,10 @@ def left_alone(message: Optional[str], why: str) -> str:
 
 
 class ItemConcurrency:
-    """How many items of a request a server runs at a time, as one client found out. Copies of a client share it.
+    """How many items of a request a server can run at a time, as a client has learned. Copies of a client share it.
 
-    It falls to one at the first item that the server failed to run, and stays there. From then on the size of requests
-    follows the latency of items. Safe for threads.
+    It drops to one at the first item that the server failed to run, and stays there. From then on the latency of items
+    decides the size of requests. Thread-safe.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -128,11 +128,11 @@ class ItemConcurrency:
         self._lock = threading.Lock()
 
     def allowed(self, wanted: int) -> int:
-        """How many of a request's items may run at a time, where so many are wanted."""
+        """Return how many of a request's items may run at a time, if so many are wanted."""
         return 1 if self.one else wanted
 
     def failed(self, message: str) -> None:
-        """The server failed to run an item."""
+        """Record that the server failed to run an item."""
         with self._lock:
             first, self.one = not self.one, True
         if first:
@@ -145,7 +145,7 @@ class ItemConcurrency:
             )
 
     def ran(self, latencies_ms: Iterable[Optional[float]]) -> None:
-        """Take note of the latencies of items that ran one at a time, in milliseconds."""
+        """Record the latencies of items that ran one at a time, in milliseconds."""
         known = [each for each in latencies_ms if each is not None]
         if known:
             mean = sum(known) / len(known)
@@ -153,17 +153,17 @@ class ItemConcurrency:
                 self._latency_ms = mean if self._latency_ms is None else (self._latency_ms + mean) / 2
 
     def most_items(self, seconds: float = REQUEST_SECONDS) -> Optional[int]:
-        """How many items that run one at a time last so many seconds; `None` where no latency is known."""
+        """Return how many items that run one at a time take so many seconds; `None` if no latency is known."""
         if not self._latency_ms:
             return None
         return max(1, int(seconds * 1000 / self._latency_ms))
 
 
 def suspicions(unrun: Sequence[int], ran: Sequence[int], before: int, *, others_ran: bool) -> dict[int, int]:
-    """How often each unrun item has now failed by its own doing, where items run one at a time.
+    """Return how often each item that did not run has failed because of itself, if items run one at a time.
 
-    `unrun` and `ran` are places in one reply, `before` is the count so far, `others_ran` whether others have run since
-    these first failed. An item counts if one after it ran, or if it was alone: then the server went on without it.
+    `unrun` and `ran` are positions in one reply, `before` is the count so far, `others_ran` whether others have run
+    since these first failed. A failure counts if a later item ran, or if the item was alone.
     """
     last = max(ran, default=-1)
     if ran:

@@ -1,4 +1,4 @@
-"""A call that waits until a task's program is made, as a generator: begin, look again and again, return the task."""
+"""A call that waits until a task's program is made, as a generator: begin, poll, return the task."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .flow import Sleep, Steps, Wanted
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
-"""Seconds between two looks; each pause is half as long again as the one before."""
+"""Seconds before the first poll; each pause is 1.5 times the one before."""
 
 LEAST = 0.001
-"""Seconds for a look whose time is up: it ends as any other call does."""
+"""Time limit of a poll after the deadline, so that it times out like any other call."""
 
 RUNNING = "running"
 ON_PROGRESS = Callable[[GenerationState], Any]
-"""Is called with what is being made, at each look; awaited by the asynchronous client."""
+"""Called at each poll with what is being made; the asynchronous client awaits it."""
 
 Left = Optional[float]
 
@@ -29,9 +29,9 @@ def until_made(
     clock: Callable[[], float],
     on_progress: Optional[ON_PROGRESS] = None,
 ) -> Steps[Task]:
-    """Begin, and return the task once nothing is being made for it. `begin` and `look` take the seconds that are left.
+    """Begin, and return the task once nothing is being made for it. `begin` and `look` get the remaining seconds.
 
-    Raises `TimeoutException` after `deadline` seconds; the program is then made all the same.
+    Raises `TimeoutException` after `deadline` seconds; the program is still made.
     """
     began = clock()
 
@@ -68,7 +68,7 @@ def _late(task: Task, state: GenerationState, deadline: Left) -> TimeoutExceptio
 
 
 def version_made(task: Task) -> int:
-    """Return the version that was made. Raises `ExecutionException` where none could be."""
+    """Return the version that was made. Raises `ExecutionException` if none could be."""
     state = task.generation
     if state is None or state.version is None:
         reason = "" if state is None or state.reason is None else f": {state.reason}"

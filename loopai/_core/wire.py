@@ -1,6 +1,6 @@
-"""What crosses the transport seam: a request out, and a reply, or word that none came, back.
+"""What is passed between the core and transports: a request, and a reply or the failure to get one.
 
-Not frozen, though nobody changes them: each field of a frozen one costs every call half a microsecond.
+Not frozen, although they are never changed: each field of a frozen one costs every call half a microsecond.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Optional, Union
 
 
 class Headers(dict[str, str]):
-    """Headers whose repr shows names only, so that no key ends in a log or a traceback with locals."""
+    """Headers whose repr shows names only, so that no key appears in a log or a traceback with locals."""
 
     def __repr__(self) -> str:
         return f"<headers {', '.join(sorted(self))}>"
@@ -21,9 +21,9 @@ class Headers(dict[str, str]):
 class Request:
     """One attempt of one call.
 
-    `url` is absolute. `timeout` bounds the attempt in seconds from the moment it is admitted to a
-    connection; `queue_timeout` bounds the wait for admission; `max_bytes` is the most of a reply's
-    body, decoded, that is read. `None` for no limit.
+    `url` is absolute. `timeout` is the time limit of the attempt in seconds, from the moment it gets a
+    connection; `queue_timeout` that of the wait for a connection; `max_bytes` is how much of a reply's
+    decoded body is read. `None` for no limit.
     """
 
     method: str
@@ -52,12 +52,12 @@ class Reply:
 
 @dataclass
 class NoReply:
-    """No response came.
+    """No response was received.
 
-    `arrived` says whether the server may have seen the request; only where it may is repeating a
-    POST a question. `timed_out` is true where our own bound ended the attempt, not the network;
-    `untrusted` where the server's certificate was refused, as it would be again; `final` where
-    another attempt cannot be made at all; `cut` where a reply had begun and broke off.
+    `arrived` says whether the server may have received the request, so that repeating a POST needs
+    care. `timed_out` is true if our own time limit ended the attempt, not the network; `untrusted` if
+    the server's certificate was refused, as it would be again; `final` if another attempt is
+    impossible; `cut` if a reply had begun and broke off.
     """
 
     error: BaseException

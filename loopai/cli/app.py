@@ -29,8 +29,9 @@ app: Final = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(context: typer.Context, asked: bool) -> None:
+    # A shell that completes a line only reads its options.
+    if asked and not context.resilient_parsing:
         from .._version import __version__
 
         output.show_raw(f"loopai {__version__}")

@@ -17,13 +17,16 @@ import typer
 
 from . import output
 from .failures import INTERRUPTED, OK, USAGE, Failed
-from .session import JsonOption, flags_given, resolved
+from .session import JsonOption, among, flags_given, resolved
 
 if TYPE_CHECKING:
     from ..language_model import LanguageModel
 
 DATA = ".loopai"
 """The default data folder, in the current folder: a server should not forget its tasks."""
+
+OUTPUT_CHECKS: Final = ("off", "warn", "reject")
+RECORDS: Final = ("all", "failures", "none")
 
 # SIGTERM from a supervisor is success; Ctrl-C is an interruption, as in every command.
 _CODES: Final[Mapping[int, int]] = {signal.SIGTERM: OK, signal.SIGINT: INTERRUPTED}
@@ -91,12 +94,19 @@ def serve(
         str,
         typer.Option(
             "--check-outputs",
-            metavar="off|warn|reject",
+            metavar="|".join(OUTPUT_CHECKS),
             help="What to do with outputs that do not fit the task's schema.",
+            autocompletion=among(OUTPUT_CHECKS),
         ),
     ] = "warn",
     record: Annotated[
-        str, typer.Option("--record", metavar="all|failures|none", help="Which executions to keep.")
+        str,
+        typer.Option(
+            "--record",
+            metavar="|".join(RECORDS),
+            help="Which executions to keep.",
+            autocompletion=among(RECORDS),
+        ),
     ] = "all",
     keep_days: Annotated[
         Optional[float],
@@ -208,8 +218,8 @@ def serve(
             trusted_proxies=trusted_proxy or (),
             cors_origins=cors_origin or (),
             check_inputs=not no_check_inputs,
-            check_outputs=_one_of("--check-outputs", check_outputs, ("off", "warn", "reject")),
-            record=_one_of("--record", record, ("all", "failures", "none")),
+            check_outputs=_one_of("--check-outputs", check_outputs, OUTPUT_CHECKS),
+            record=_one_of("--record", record, RECORDS),
             keep_days=keep_days,
             rate_limit=rate_limit,
             request_timeout=request_timeout,

@@ -35,6 +35,15 @@ All options can be set in the environment.
 """
 
 
+_IN_A_SHELL: Final[Mapping[str, str]] = {
+    "api_key": "bearer token",
+    "timeout": "time limit for one attempt, in seconds; none for no limit",
+    "max_retries": "retries after the first attempt; none for no limit",
+    "validate_inputs": "check inputs by their task's schema before they are sent",
+    "local": "run on an embedded server that keeps its data in this folder",
+}
+"""The help of options whose text in the table speaks of Python's values."""
+
 COMPLETION_SECONDS = 1.0
 """Seconds that a shell's completion waits for task names."""
 
@@ -67,7 +76,8 @@ def _flags() -> dict[str, Any]:
     flags: dict[str, Any] = {}
     for option in OPTIONS:
         if option.argument in METAVARS:
-            said = f"{option.help[0].upper()}{option.help[1:]} ({option.environment})."
+            text = _IN_A_SHELL.get(option.argument, option.help)
+            said = f"{text[0].upper()}{text[1:]} ({option.environment})."
             flag = typer.Option(
                 f"--{option.argument.replace('_', '-')}",
                 metavar=METAVARS[option.argument] or None,

@@ -1,6 +1,6 @@
-"""The embedded server: `loopai serve` and `LoopaiClient.local()`. Importing this costs next to nothing.
+"""The embedded server: `loopai serve` and `LoopaiClient.local()`. Importing this is cheap.
 
-What it needs (extra `server`, Python 3.10 or newer) is imported when a server is made, and named where it is missing.
+Its dependencies (extra `server`, Python 3.10 or newer) are imported when a server is created; errors name missing ones.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _LIBRARIES = {
 
 
 def open_transport(path: Optional[str] = None, language_model: Optional[LanguageModel] = None) -> LocalTransport:
-    """The transport to the embedded server of the data folder `path`, `None` for a private folder.
+    """Return the transport to the embedded server of the data folder `path`, `None` for a private folder.
 
-    `language_model` is asked for the programs that cannot be made here; tasks and examples are sent to it. Nothing is
-    started before the first request. Raises `ConfigurationError` on Python 3.9 and where a library is missing.
+    `language_model` writes the programs that cannot be made here; tasks and examples are sent to it. Nothing is started
+    before the first request. Raises `ConfigurationError` on Python 3.9 and if a library is missing.
     """
     _need(_LIBRARIES)
     from pathlib import Path
@@ -71,21 +71,20 @@ def serve(
 ) -> None:
     """Serve over HTTP until SIGINT or SIGTERM.
 
-    `data`: folder of the database, readable by its owner only; `None` for a private one that goes with the server.
-    `api_key`, or the first line of `api_key_file`: the key that every request under /api/ must bear, except health.
-    `allowed_hosts`: names the server may be asked under, besides addresses, `localhost` and `host`; `"*"` for any.
-    `trusted_proxies`: addresses whose `X-Real-IP` is believed. `cors_origins`: sites whose pages may ask the server.
-    `check_inputs=False` runs inputs that do not fit their task's schema. `check_outputs`: whether an output that does
-    not is an error (`"reject"`), logged (`"warn"`) or not looked at (`"off"`). `record`: which executions are kept,
-    `keep_days` for how long. `rate_limit`: requests a minute for each path and client address. `request_timeout`:
-    seconds that a request may take to arrive. `legacy`: answer every caller as the SDKs 0.1.0 expect it; they are
-    recognized by their User-Agent without it. `language_model`, or the service at the address `generator`, is asked for
-    the programs that cannot be made here; tasks and examples are sent there. `strict=True` keeps a program that scores
-    below its task's accuracy target as a draft. `port` 0 takes a free one: `on_bound` is called with the address once
-    the server listens.
+    `data`: folder of the database, readable by its owner only; `None` for a private one that is deleted with the
+    server. `api_key`, or the first line of `api_key_file`: the key that requests under /api/ must have, except health.
+    `allowed_hosts`: host names that requests may use, besides addresses, `localhost` and `host`; `"*"` for any.
+    `trusted_proxies`: addresses whose `X-Real-IP` is trusted. `cors_origins`: sites whose pages may call the server.
+    `check_inputs=False` runs inputs that do not fit their task's schema. `check_outputs`: outputs that do not fit are
+    errors (`"reject"`), logged (`"warn"`) or not checked (`"off"`). `record`: which executions are kept, `keep_days`
+    for how long. `rate_limit`: requests per minute, path and client address. `request_timeout`: time limit in seconds
+    for receiving a request. `legacy`: reply to all clients in the form of the SDKs 0.1.0, which are otherwise
+    recognized by their User-Agent. `language_model`, or the service at the address `generator`, writes the programs
+    that cannot be made here; tasks and examples are sent there. `strict=True` keeps programs that score below their
+    task's accuracy target as drafts. `port` 0 takes a free port: `on_bound` is called with the address.
 
-    Raises `ConfigurationError` on Python 3.9, where a library is missing or a setting cannot be used, and `OSError` for
-    an address that is taken.
+    Raises `ConfigurationError` on Python 3.9, if a library is missing and for invalid settings, and `OSError` if the
+    address is in use.
     """
     _need(_LIBRARIES.keys() | {"httptools", "uvicorn"})
     from .serving import serve as run
@@ -121,9 +120,9 @@ def running(
     rate_limit: Optional[int] = None,
     **options: Any,
 ) -> AbstractContextManager[Server]:
-    """Run a server on a free port of this machine, in a thread, for the length of a `with`; `options` as for `serve`.
+    """Run a server on a free port of this machine, in a thread, within a `with` block; `options` are those of `serve`.
 
-    `server.base_url` is its address. For demonstrations and tests.
+    `server.base_url` is its address. For demos and tests.
     """
     _need(_LIBRARIES.keys() | {"httptools", "uvicorn"})
     from .serving import running as run
@@ -135,9 +134,9 @@ def create() -> FastAPI:
     """Return the server as an ASGI application, configured by the environment: `uvicorn --factory loopai.local:create`.
 
     `LOOPAI_API_KEY` or `LOOPAI_API_KEY_FILE`, the `LOOPAI_LLM_` variables of the clients,
-    and `LOOPAI_SERVER_` with the options of `serve` in capitals:
+    and the options of `serve` in capitals with the prefix `LOOPAI_SERVER_`:
     `LOOPAI_SERVER_DATA` (default `.loopai`), `LOOPAI_SERVER_ALLOWED_HOSTS=a.example,b.example`,
-    `LOOPAI_SERVER_CHECK_INPUTS=false`. Raises `ConfigurationError` for what cannot be used.
+    `LOOPAI_SERVER_CHECK_INPUTS=false`. Raises `ConfigurationError` for invalid values.
     """
     _need(_LIBRARIES.keys() | {"httptools", "uvicorn"})
     import os

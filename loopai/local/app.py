@@ -1,4 +1,4 @@
-"""The server as an ASGI application: FastAPI with the contract's routes, and what lives as long as it runs."""
+"""The server as an ASGI application: FastAPI with the contract's routes, and its state."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ from .versions import Versions
 logger = logging.getLogger("loopai.local")
 
 PRUNE_SECONDS = 3600.0
-"""How often replies kept for their idempotency key, and executions, are looked through for old ones."""
+"""Seconds between two removals of old executions and of old replies that were kept for their idempotency key."""
 
 PATIENCE_SECONDS = 1.0
-"""How long the end of a server waits for programs that run, and then for their threads once they were ended."""
+"""Seconds that a shutdown waits for running programs, and, after ending them, for their threads."""
 
 SANDBOX_PROCESSES = 16
-"""Programs that run at a time, about 10 MB each; more than there are cores, so that none waits for one that loops."""
+"""Programs that run at a time, about 10 MB each; more than the cores, so that none waits for one that loops."""
 
 NICENESS = 5
-"""How far programs and training stand behind the server itself, which has to answer while they compute."""
+"""Niceness of programs and training: the server itself must respond while they compute."""
 
 SANDBOX_SHARE = 4
-"""How many of them may be of one program."""
+"""How many of them may run the same program."""
 
 EXPOSED = ["Idempotent-Replayed", "Link", "Location", "Retry-After", "X-Next-Cursor"]
-"""Headers of replies that pages of other sites may read."""
+"""Reply headers that pages of other sites may read."""
 
 DESCRIPTION = "Loopai's embedded server: tasks learnt from examples, run as small programs."
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application. Its lifespan opens the data folder and starts workers; without it nothing is open.
+    """Return the application. Its lifespan opens the data folder and starts workers.
 
-    Entering the lifespan raises `ConfigurationError` for a data folder that cannot be used.
+    Entering the lifespan raises `ConfigurationError` if the data folder cannot be used.
     """
 
     @asynccontextmanager
@@ -153,7 +153,7 @@ def _remove_old(site: Site) -> None:
 
 
 async def _empty(request: Request, error: Exception) -> Response:
-    """404 and 405 have no body; 405 names every verb that the path knows."""
+    """Reply with 404 or 405, without a body; 405 lists the methods of the path."""
     if not isinstance(error, HTTPException):
         raise error
     headers = {}

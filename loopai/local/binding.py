@@ -1,7 +1,6 @@
-"""JSON bodies into values, as the real server's model binding does it, and what to say where that fails.
+"""Convert JSON bodies to values like the real server's model binding, with its errors.
 
-Member names match without regard to case, in snake_case and camelCase; unknown ones are ignored. Which bodies
-there are is not said here.
+Member names are case-insensitive, in snake_case or camelCase; unknown ones are ignored. `bodies` defines the bodies.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .errors import ABSENT_BODY, REQUEST_FIELD, BindingProblem, unbindable
 from .settings import DEEPEST_BODY
 
 REQUIRED: Final = object()
-"""Default of a member that must be there."""
+"""Default of a required member."""
 
 INT_MAX = 2**31 - 1
 """Integers are 32 bits wide on the real server."""
@@ -31,14 +30,14 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
 class _WrongType(Exception):
-    """The value is not of the kind."""
+    """The value is not of the type."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A type that a member may have: its name on the real server, how it is read, its JSON schema.
+    """A type of members: its name on the real server, how it is read, its JSON schema.
 
-    A `reference` may be null as far as its type goes; whether a member may is the member's own.
+    A `reference` type allows null; whether a member does is defined by the member.
     """
 
     name: str
@@ -49,7 +48,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Member:
-    """A member of a body. `bounds` only documents: rules with texts of their own check them."""
+    """A member of a body. `bounds` is for documentation only: rules with their own messages check it."""
 
     name: str
     kind: Kind | Body | ListOf
@@ -80,7 +79,7 @@ class Body:
         self._by_folded = {_folded(member.name): member for member in members}
 
     def bind(self, content: bytes) -> dict[str, Any]:
-        """The members' values, defaults filled in. Raises `BindingProblem`."""
+        """Return the members' values, with defaults. Raises `BindingProblem`."""
         value = parse(content)
         if value is None:
             raise BindingProblem({"": [ABSENT_BODY], **REQUEST_FIELD})
@@ -162,7 +161,7 @@ def _schema(member: Member) -> dict[str, Any]:
 
 
 def parse(content: bytes) -> Any:
-    """The JSON value of a body. Raises `BindingProblem` for what is none, is too deep or has infinite numbers."""
+    """Return the JSON value of a body. Raises `BindingProblem` if it is invalid, too deep or has infinite numbers."""
     if not content.strip():
         raise BindingProblem({"": [ABSENT_BODY], **REQUEST_FIELD})
     try:

@@ -92,7 +92,7 @@ PUSH_PROGRAM = Body(
 
 
 def broken_task_rules(task: dict[str, Any]) -> list[tuple[str, str]]:
-    """The rules of create-task that are broken, as (property, text) in the contract's order."""
+    """Return the broken rules of create-task, as (property, text) in the contract's order."""
     name, description = task["name"], task["description"]
     rules = (
         ("Name", not name.strip(), "Task name is required"),
@@ -120,7 +120,7 @@ def broken_task_rules(task: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def broken_execute_rules(request: dict[str, Any]) -> list[tuple[str, str]]:
-    """The rules of execute that are broken, as (property, text) in the contract's order."""
+    """Return the broken rules of execute, as (property, text) in the contract's order."""
     version, timeout_ms = request["version"], request["timeout_ms"]
     rules = (
         ("TaskId", request["task_id"] == EMPTY_GUID, "Task ID is required"),
@@ -135,5 +135,5 @@ def broken_execute_rules(request: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _length(text: str) -> int:
-    """UTF-16 units, as the real server counts."""
+    """Return the length in UTF-16 units, as the real server counts."""
     return len(text) + sum(1 for sign in text if ord(sign) > 0xFFFF)

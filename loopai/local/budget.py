@@ -1,4 +1,4 @@
-"""`SharedBudget`: how much of something is in use, for one event loop. What is counted is its user's business."""
+"""`SharedBudget`: limits how much of something is in use, in one event loop. The user decides what is counted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class SharedBudget:
-    """So much at a time, in sum."""
+    """A total that its users share."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -14,14 +14,14 @@ class SharedBudget:
         self._changed = asyncio.Event()
 
     def take(self, amount: int) -> bool:
-        """Take so much now; False, and nothing taken, where that is more than is left."""
+        """Take an amount now; return False, and take nothing, if less is left."""
         if self._used + amount > self._total:
             return False
         self._used += amount
         return True
 
     async def wait(self, amount: int) -> None:
-        """Take so much as soon as it is left. More than there is at all is taken when nobody else has any."""
+        """Wait until the amount is left, and take it. More than the total is taken when nothing else is in use."""
         while self._used and not self.take(amount):
             self._changed.clear()
             await self._changed.wait()
@@ -29,6 +29,6 @@ class SharedBudget:
             self._used = amount
 
     def give_back(self, amount: int) -> None:
-        """Give back what was taken."""
+        """Return an amount."""
         self._used -= amount
         self._changed.set()

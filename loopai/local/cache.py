@@ -1,4 +1,4 @@
-"""A least-recently-used cache, bounded by number and by weight. What may go stale is its user's business."""
+"""A least-recently-used cache, limited by number and weight. Invalidation is up to the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class LRUCache(Generic[K, V]):
-    """The values last used, by key: at most `most` of them, and `heaviest` in sum. For any number of threads."""
+    """The most recently used values by key: at most `most`, and at most `heaviest` in total. Thread-safe."""
 
     def __init__(self, most: int, heaviest: int) -> None:
         self._most = most
@@ -22,7 +22,7 @@ class LRUCache(Generic[K, V]):
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """The value, `None` where there is none or it was pushed out."""
+        """Return the value; `None` if there is none or it was evicted."""
         with self._lock:
             if key not in self._values:
                 return None
@@ -30,7 +30,7 @@ class LRUCache(Generic[K, V]):
             return self._values[key][0]
 
     def put(self, key: K, value: V, weight: int) -> V:
-        """Keep a value and give it back. One heavier than all together may be is not kept."""
+        """Store a value and return it. A value above the total weight is not stored."""
         with self._lock:
             self._drop(key)
             if weight <= self._heaviest:
@@ -41,7 +41,7 @@ class LRUCache(Generic[K, V]):
         return value
 
     def discard(self, key: K) -> None:
-        """Drop a value, if it is there."""
+        """Remove a value, if it is there."""
         with self._lock:
             self._drop(key)
 

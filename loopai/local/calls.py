@@ -1,4 +1,4 @@
-"""One call of an action: its body, its way to a worker thread, its idempotency key, and what becomes of its errors."""
+"""One call of an action: its body, worker thread, idempotency key, and errors."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 logger = logging.getLogger("loopai.local")
 
 LARGEST_PAGE = 1000
-"""Rows of a list in one reply."""
+"""Most rows of a list in one reply."""
 SMALL_BODY = 16_384
-"""Bytes up to which reading a body takes less than handing it to a thread."""
+"""Largest body, in bytes, that is faster to parse here than in a thread."""
 BYTES_A_VALUE = 80
 MOST_OF_ONE_TASK = 8
-"""Requests of one task that have a worker thread at a time; the others wait without one."""
+"""Requests of one task that use a worker thread at a time; the others wait without one."""
 QUICK_THREADS = 8
 PARSING_THREADS = 2
 WATCH_SECONDS = 0.5
-"""How long a request is worked on before anybody looks whether its caller is still there."""
+"""Seconds of work on a request before checking whether its client is still connected."""
 
 # .NET reads these forms of a GUID in a route.
 _ROUTE_GUID = re.compile(
@@ -59,9 +59,9 @@ _ROUTE_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class Threads:
-    """Worker threads: many for what runs programs, some for what is over at once, two for large bodies.
+    """Worker threads: many for running programs, some for short work, two for large bodies.
 
-    Apart from each other, so that nothing that takes long holds up what does not.
+    Separate pools, so that long work does not delay short work.
     """
 
     def __init__(self, workers: int) -> None:
@@ -79,11 +79,11 @@ class Threads:
         return await asyncio.wrap_future(future)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the work in progress, at most so long; whether it has ended."""
+        """Wait for work in progress, up to a time limit; return whether it has ended."""
         return not concurrent.futures.wait(list(self._under_way), seconds).not_done
 
     def close(self, seconds: float) -> None:
-        """Take no more work, and wait for what is in progress, at most so long."""
+        """Accept no more work, and wait for work in progress, up to a time limit."""
         ended = self.wait(seconds)
         for pool in (self.programs, self.quick, self.parsing):
             pool.shutdown(wait=ended, cancel_futures=True)
@@ -91,7 +91,7 @@ class Threads:
 
 @dataclass(frozen=True)
 class Site:
-    """What a running server has; made at its start and closed at its end."""
+    """The state of a running server, created at its start and closed at its end."""
 
     settings: Settings
     store: Store
@@ -111,12 +111,12 @@ class Site:
         object.__setattr__(self, "combiner", Combiner(self.service, run, self.turn))
 
     async def work(self, function: Callable[[], T]) -> T:
-        """Run what blocks for a moment, such as reading the store, in a worker thread."""
+        """Run short blocking work, such as reading the store, in a worker thread."""
         return await self.threads.run(self.threads.quick, function)
 
     @asynccontextmanager
     async def turn(self, task_id: str) -> AsyncIterator[None]:
-        """Wait until fewer than `MOST_OF_ONE_TASK` requests of this task have a worker thread, and have one."""
+        """Get a worker thread, once fewer than `MOST_OF_ONE_TASK` requests of this task have one."""
         turns, users = self.tasks_at_work.setdefault(task_id, (asyncio.Semaphore(MOST_OF_ONE_TASK), []))
         users.append(None)
         try:
@@ -150,24 +150,24 @@ class ActionCall:
 
     @property
     def origin(self) -> str:
-        """Scheme and host as the caller named them."""
+        """Return scheme and host as the client used them."""
         host, port = self.request.scope.get("server") or ("localhost", None)
         address = host if port is None else f"{host}:{port}"
         return f"{self.request.scope['scheme']}://{self.request.headers.get('host', address)}"
 
     def guid(self, name: str, title: str) -> str:
-        """A GUID in the path. Raises `BindingProblem` under the real server's parameter name."""
+        """Return a GUID in the path. Raises `BindingProblem` with the real server's parameter name."""
         return guid_of(title, self.request.path_params[name])
 
     def integer(self, name: str, title: str) -> int:
-        """A 32-bit integer in the path. Raises `BindingProblem`."""
+        """Return a 32-bit integer in the path. Raises `BindingProblem`."""
         text: str = self.request.path_params[name]
         if not _ROUTE_INTEGER.fullmatch(text) or not -INT_MAX - 1 <= int(text) <= INT_MAX:
             raise unbindable_parameter(title, text)
         return int(text)
 
     def query(self, name: str, lowest: int, highest: int, default: int | None) -> int | None:
-        """An integer in the query within bounds. Raises `BindingProblem`."""
+        """Return an integer in the query, within limits. Raises `BindingProblem`."""
         text = self.request.query_params.get(name)
         if text is None:
             return default
@@ -176,7 +176,7 @@ class ActionCall:
         return int(text)
 
     async def body(self, kind: Body) -> dict[str, Any]:
-        """The body's members. Raises `BindingProblem`, and `ApiError` for more values than may be."""
+        """Return the body's members. Raises `BindingProblem`, and `ApiError` for too many values."""
         if len(self.content) <= SMALL_BODY:
             return kind.bind(self.content)
         values = await self.parsing(lambda: values_in(self.content))
@@ -189,19 +189,19 @@ class ActionCall:
         return await self.parsing(lambda: kind.bind(self.content))
 
     async def parsing(self, function: Callable[[], T]) -> T:
-        """Run what is long only for a long body: at once for a short one, else in a thread for that."""
+        """Run work that depends on the body's size: here for a small body, otherwise in a thread for large bodies."""
         if len(self.content) <= SMALL_BODY:
             return function()
         return await self.site.threads.run(self.site.threads.parsing, function)
 
     def end(self) -> None:
-        """Give back the memory that the body took."""
+        """Release the memory that was reserved for the body."""
         if self._held:
             self.site.parsed.give_back(self._held)
             self._held = 0
 
     async def work(self, function: Callable[[], T]) -> T:
-        """Run what blocks in a worker thread."""
+        """Run blocking work in a worker thread."""
         return await self.site.work(function)
 
     async def commit(
@@ -212,7 +212,7 @@ class ActionCall:
         task_id: str,
         pure: bool = False,
     ) -> Response:
-        """Run a writing operation in a worker thread; its reply is kept with it where the request has a key.
+        """Run a write in a worker thread; its reply is stored with it if the request has an idempotency key.
 
         Waits for the turn of requests of its task. When the caller goes away meanwhile, `stop` says so.
 
@@ -256,7 +256,7 @@ class ActionCall:
                 task.cancel()
 
     def keep(self, transaction: Transaction, response: Response) -> None:
-        """Keep the reply for the request's key, if it has one. Raises `Overtaken`."""
+        """Store the reply under the request's key, if it has one. Raises `Overtaken`."""
         if self.key is not None and not self.site.keys.keep(transaction, self.key, self._fingerprint, response):
             raise Overtaken
 
@@ -272,13 +272,13 @@ class ActionCall:
         self.stop.reason = GONE
 
     def claimed(self, key: str) -> None:
-        """The request has an idempotency key and may continue under it."""
+        """A request that has an idempotency key and may proceed."""
         self.key = key
         self._fingerprint = idempotency.fingerprint(self.request.method, self.request.scope["path"], self.content)
 
 
 def values_in(content: bytes) -> int:
-    """About how many JSON values a body has, without reading it: never fewer than there are."""
+    """Estimate how many JSON values a body has, without parsing it; never too few."""
     found = _signs(content)
     # Only then is it worth leaving out what stands in texts.
     return found if found <= MOST_VALUES else _signs(_TEXT.sub(b"", content))
@@ -289,7 +289,7 @@ def _signs(content: bytes) -> int:
 
 
 def action(code: str, message: str) -> Callable[[Callable[[ActionCall], Awaitable[Response]]], Endpoint]:
-    """An action as an endpoint; `code` and `message` are its 500 for what it does not foresee."""
+    """Return an action as an endpoint; `code` and `message` are those of its 500 for unexpected errors."""
 
     def wrap(handler: Callable[[ActionCall], Awaitable[Response]]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
@@ -333,12 +333,12 @@ async def _post(call: ActionCall, handler: Callable[[ActionCall], Awaitable[Resp
 
 
 def failure(settings: Settings, code: str, message: str, reason: str) -> ApiError:
-    """A 500; it tells the reason where the environment allows."""
+    """Return a 500, with the reason if the environment allows it."""
     return ApiError(500, code, message, reason if settings.tells_reasons else None)
 
 
 def _utf8(content: bytes, content_type: str | None) -> bytes:
-    """The body in UTF-8, which UTF-16 is turned into. Raises `BindingProblem` for any other encoding."""
+    """Return the body in UTF-8, converted from UTF-16 if needed. Raises `BindingProblem` for other encodings."""
     encoding = _charset(content_type or "")
     if encoding in {"utf-8", "utf8"}:
         return content.removeprefix(codecs.BOM_UTF8)

@@ -1,6 +1,6 @@
-"""`Combiner`: executions of one program that arrive together run and are recorded together, one thread for many.
+"""`Combiner`: run and record executions of one program that arrive together in one thread.
 
-A thread, a message to the sandbox and a transaction each cost more than a small program does.
+A thread, a message to the sandbox and a transaction each cost more than a small program.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ Results = list["Execution | Exception"]
 Key = tuple[str, "int | None", "int | None"]
 
 MOST_GROUPS = 8
-"""Groups of one program at a time where it takes long, so that each runs by itself."""
+"""Groups at a time for a slow program, so that each execution runs alone."""
 GROUPED_AT_ONCE = 16
-"""Executions that all groups of one program hold together: where one group holds as many, it is alone, and its thread
-waits for no other."""
+"""Executions that the groups of a program hold together: a fast program has one large group at a time."""
 
 OVERDUE_SECONDS = 0.05
-"""How long a group may take before another runs beside it."""
+"""Seconds that a group may take before another one runs beside it."""
 
 
 class _Lane:
@@ -36,9 +35,9 @@ class _Lane:
 
 
 class Combiner:
-    """Groups executions by task, version and time limit. For one event loop.
+    """Groups executions by task, version and time limit, in one event loop.
 
-    `run` runs what blocks in a worker thread; `turn` is the right of a task to have one.
+    `run` runs blocking work in a worker thread; `turn` waits until the task may use one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Batch validate's comparison, which the contract makes on the request's text: key order, spaces and literals count."""
+"""Batch validate's comparison, which the contract does on the request's text: key order, spaces and literals matter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _decoder = json.JSONDecoder()
 
 
 def pairs(content: bytes) -> list[tuple[str, str]]:
-    """The texts of `output` and `expected_output` of each item of a body that is known to be well-formed."""
+    """Return the texts of `output` and `expected_output` of each item of a well-formed body."""
     text = content.decode()
     outputs = []
     for name, start in _members(text, _skip(text, 0)):
@@ -27,7 +27,7 @@ def _outputs(text: str, start: int) -> tuple[str, str]:
 
 
 def _compared(raw: str) -> str:
-    """As .NET writes a JSON element: strings by value, everything else by its text."""
+    """Return a JSON element as .NET compares it: strings by value, everything else by its text."""
     if raw.startswith('"'):
         return str(json.loads(raw))
     return {"null": "", "true": "True", "false": "False"}.get(raw, raw)
@@ -38,7 +38,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def _members(text: str, start: int) -> Iterator[tuple[str, int]]:
-    """Names and the places of the values of the object that starts at `start`."""
+    """Return names and value positions of the object that starts at `start`."""
     at = _skip(text, start + 1)
     while text[at] != "}":
         name, at = _decoder.raw_decode(text, at)
@@ -48,7 +48,7 @@ def _members(text: str, start: int) -> Iterator[tuple[str, int]]:
 
 
 def _items(text: str, start: int) -> Iterator[int]:
-    """The places of the values of the array that starts at `start`."""
+    """Return the value positions of the array that starts at `start`."""
     at = _skip(text, start + 1)
     while text[at] != "]":
         yield at
@@ -56,6 +56,6 @@ def _items(text: str, start: int) -> Iterator[int]:
 
 
 def _next(text: str, at: int) -> int:
-    """Where the next member or item starts, or the closing bracket is, after the value at `at`."""
+    """Return the position of the next member, item or closing bracket after the value at `at`."""
     at = _skip(text, _decoder.raw_decode(text, at)[1])
     return _skip(text, at + 1) if text[at] == "," else at

@@ -1,4 +1,4 @@
-"""Where the embedded server answers otherwise than the published one on purpose, and why.
+"""The intended differences between the embedded server and the published one, with reasons.
 
 A test sends the recorded requests of the published server to the embedded one and compares the replies with this
 table, and the guide prints it.
@@ -14,7 +14,7 @@ __all__ = ["DIFFERENCES", "Difference"]
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference, for a reader: `what` it is about, what is `published`, what is `here`, and the `reason`.
+    """One difference, for readers: `what` it concerns, what is `published` and what is `here`, the `reason`.
 
     For the test: `requests` are patterns for the names of the recorded requests, and each of them is answered with
     `status` and `code` (None: those of the published server), and otherwise at most in `members` of the body, which

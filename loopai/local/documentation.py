@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of an endpoint: bodies from `bodies`, replies from the client's models."""
+"""The OpenAPI document: request bodies from `bodies`, replies from the client's models."""
 
 from __future__ import annotations
 
@@ -103,10 +103,10 @@ _BODIES = (
 
 
 class Action(APIRoute):
-    """A route whose endpoint reads the request itself: FastAPI documents it and takes no part in a call."""
+    """A route whose endpoint reads the request itself: FastAPI only documents it."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the endpoint with none of the layers that FastAPI puts around one."""
+        """Call the endpoint without FastAPI's layers."""
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
@@ -131,7 +131,7 @@ def route(
     name: str | None = None,
     media_type: str | None = None,
 ) -> None:
-    """Add an endpoint and document it. Nothing of the documentation is checked at run time."""
+    """Add an endpoint and its documentation, which is not checked at run time."""
     responses: dict[int | str, dict[str, Any]] = {
         code: {"model": other, "description": "Under way" if code == 202 else "Not ready"}
         for code, other in (also or {}).items()
@@ -180,7 +180,7 @@ def route(
 
 
 def _name_headers(responses: dict[int | str, dict[str, Any]], status: int, method: str, path: str) -> None:
-    """Which headers a reply may have, as the document names them."""
+    """Return the documentation of a reply's headers."""
     told = responses.setdefault(status, {"description": "What was asked for"})
     headers = told.setdefault("headers", {})
     if status == 201:
@@ -200,7 +200,7 @@ def _header(text: str, kind: str | None = None) -> dict[str, Any]:
 def document_of(app: FastAPI, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return the OpenAPI document: FastAPI's, with replies as this server sends them.
 
-    The client's models read more than this server says: they allow what other servers leave out.
+    The client's models accept more than this server sends: other servers omit members.
     """
     if app.openapi_schema is not None:
         return app.openapi_schema

@@ -1,4 +1,4 @@
-"""The server's options as the environment has them."""
+"""Read the server's options from the environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..language_model import LanguageModel
 
 PREFIX = "LOOPAI_SERVER_"
 DATA = ".loopai"
-"""The data folder where none is named, as for `loopai serve`."""
+"""The default data folder, as for `loopai serve`."""
 
 _FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 

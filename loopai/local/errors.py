@@ -11,7 +11,7 @@ from . import timestamps
 
 ABSENT_BODY = "A non-empty request body is required."
 REQUEST_FIELD = {"request": ["The request field is required."]}
-"""What model binding adds where the body as a whole came to nothing; `request` is the real server's parameter name."""
+"""The error that model binding adds if the whole body is unusable; `request` is the real server's parameter name."""
 
 _TYPES = {
     400: "https://tools.ietf.org/html/rfc9110#section-15.5.1",
@@ -22,7 +22,7 @@ _counter = itertools.count(1)
 
 
 class ApiError(Exception):
-    """A request that ends with the contract's own error object; `details` is a text or a list of broken rules."""
+    """An error reply with the contract's own error object; `details` is a text or a list of broken rules."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ApiError(Exception):
 
 
 def invalid(broken: Sequence[tuple[str, str]]) -> ApiError:
-    """400 `VALIDATION_ERROR` with the rules that were broken, as (property, text)."""
+    """Return 400 `VALIDATION_ERROR` with the broken rules, as (property, text)."""
     return ApiError(400, "VALIDATION_ERROR", "Request validation failed", broken)
 
 

@@ -1,4 +1,4 @@
-"""When programs are made: a task's first one at once and only once, however many ask for it, and next ones in turn."""
+"""When programs are made: a task's first one at once, and only once for all requests; later ones in order."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from .trainer import Told, Trainer
 from .versions import Versions
 
 MOST_REFUSALS = 10_000
-"""Tasks of which it is kept that their examples teach nothing."""
+"""How many failed tasks are remembered."""
 
 SMALL_JOB = 500_000
-"""Bytes up to which a training is over in seconds: those do not wait for larger ones."""
+"""Largest examples, in bytes, whose training takes seconds: they do not wait for larger ones."""
 
 SMALL_AT_A_TIME = 2
 LARGE_AT_A_TIME = 1
 
 PATIENCE_SECONDS = 25.0
-"""How long an execution waits for its program before it is told to come again: less than clients wait for a reply."""
+"""Seconds that an execution waits for its program before the client must retry: less than clients wait for a reply."""
 
 WAITING = "waiting for other programs to be made"
 """The stage before the first one."""
 
 
 class StillGenerating(Abandoned):
-    """The program is not made yet, and nothing was executed: ask again."""
+    """The program is not made yet, and nothing was executed: retry later."""
 
     code = "GENERATING"
 
@@ -54,7 +54,7 @@ class _Making:
 
 
 class Generation:
-    """Has tasks trained, a few at a time. For one event loop, which it never holds up.
+    """Trains tasks, a few at a time. For one event loop, which it never blocks.
 
     `patience` is how many seconds an execution waits.
     """
@@ -63,29 +63,29 @@ class Generation:
         self._patience = patience
         self._versions = versions
         self._trainer = trainer
-        # One thread for each that trains, and one to read what the others are to train on.
+        # One thread for each training, and one that reads the data for the next.
         self._threads = ThreadPoolExecutor(SMALL_AT_A_TIME + LARGE_AT_A_TIME + 1, thread_name_prefix="loopai-training")
         self._small = asyncio.Semaphore(SMALL_AT_A_TIME)
         self._large = asyncio.Semaphore(LARGE_AT_A_TIME)
         self._first: dict[str, _Making] = {}
         self._next: dict[str, _Making] = {}
         self._refusals: dict[str, str] = {}
-        # Tasks that were created, and that nobody waits for yet: one after the other, behind those that are waited for.
+        # New tasks that no request waits for yet: trained one after the other, after those that requests wait for.
         self._created: dict[str, float] = {}
         self._background: asyncio.Task[None] | None = None
 
     def start(self, task_id: str) -> None:
-        """Begin to make the task's first program; nobody waits."""
+        """Begin to make the task's first program, without waiting."""
         self._created[task_id] = time.monotonic()
         if self._background is None:
             self._background = asyncio.create_task(self._make_created())
 
     def withdraw(self, task_id: str) -> None:
-        """The task has a program by now: one that nobody waits for need not be made."""
+        """Record that the task has a program: one that no request waits for is not made."""
         self._created.pop(task_id, None)
 
     def progress(self, task_id: str) -> Progress | None:
-        """What is being made for the task; `None` where nothing is."""
+        """Return what is being made for the task; `None` if nothing is."""
         making = self._next.get(task_id) or self._first.get(task_id)
         if making is not None:
             return making.progress
@@ -97,7 +97,7 @@ class Generation:
         if task_id in self._refusals:
             raise ExecutionFailed(self._refusals[task_id])
         making = self._next.get(task_id) or self._first_of(task_id)
-        # The caller may give up; those who wait for the same do not.
+        # The caller may give up, but others may wait for the same program.
         done, _ = await asyncio.wait({making.task}, timeout=self._patience)
         if not done:
             now = making.progress
@@ -115,7 +115,7 @@ class Generation:
         return made
 
     def start_next(self, task_id: str) -> asyncio.Task[Artifact | None]:
-        """Begin to make the task's next version; one that is being made from the same examples is the next one."""
+        """Begin to make the task's next version, unless one is being made from the same examples."""
         self._refusals.pop(task_id, None)
         if task_id in self._created:
             self._first_of(task_id)
@@ -132,11 +132,11 @@ class Generation:
         return making.task
 
     def reconsider(self, task_id: str) -> None:
-        """Another version is active, or none: why there was no program is asked anew."""
+        """Forget why there was no program: another version is active, or none."""
         self._refusals.pop(task_id, None)
 
     def forget(self, task_id: str) -> None:
-        """The task's examples have changed: what could not be learnt from the earlier ones may be learnt now."""
+        """Forget why nothing could be learnt: the task's examples have changed."""
         self._refusals.pop(task_id, None)
         for making in (self._first.get(task_id), self._next.get(task_id)):
             if making is not None:
@@ -188,7 +188,7 @@ class Generation:
             self._refusals[task_id] = str(error)
 
     async def close(self) -> None:
-        """Cut off the training under way; what waits is cancelled."""
+        """Abort training in progress, and cancel what waits."""
         self._trainer.close()
         self._created.clear()
         under_way = [making.task for making in (*self._first.values(), *self._next.values())]

@@ -1,7 +1,7 @@
-"""`Idempotency-Key`: the reply to a POST that was made before is given again, for a day.
+"""`Idempotency-Key`: repeat the reply to an earlier POST with the same key, for a day.
 
-Only replies that say yes are kept, in the transaction of what they tell of, so that a retry after a crash finds either
-both or neither. What was refused may be asked anew.
+Only successful replies are stored, in the transaction of the change itself, so that a retry after a crash finds either
+both or neither. Refused requests may be repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_KEY = 255
 
 
 class Replayed(Exception):
-    """The call was made before; `response` is what was answered then."""
+    """The call was made before; `response` is the earlier reply."""
 
     def __init__(self, response: Response) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Replayed(Exception):
 
 
 class Keys:
-    """The keys of one server: those being worked on, and in the store those answered."""
+    """The keys of one server: those in progress, and in the store those with a reply."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -39,7 +39,7 @@ class Keys:
 
     @asynccontextmanager
     async def claim(self, key: str) -> AsyncIterator[None]:
-        """Wait until no other request works under this key, and keep it for the block."""
+        """Wait until no other request uses this key, and lock it in a `with` block."""
         while (working := self._working.get(key)) is not None:
             await working.wait()
         done = self._working[key] = asyncio.Event()
@@ -50,11 +50,11 @@ class Keys:
             done.set()
 
     def prune(self) -> None:
-        """Forget what is older than a day. Blocks."""
+        """Delete replies older than a day. Blocks."""
         self._store.drop_replies(_since())
 
     def given(self, key: str, fingerprint: bytes) -> None:
-        """Raise `Replayed` where the call was answered before, `ApiError` where its key was another's. Blocks."""
+        """Raise `Replayed` if there is an earlier reply, `ApiError` if the key was used for another call. Blocks."""
         stored = self._store.reply(key, _since())
         if stored is None:
             return
@@ -71,7 +71,7 @@ class Keys:
         raise Replayed(json_text(body, status, headers))
 
     def keep(self, transaction: Transaction, key: str, fingerprint: bytes, response: Response) -> bool:
-        """Keep a reply; False where another process has answered under this key meanwhile. Blocks."""
+        """Store a reply; return False if another process has replied under this key meanwhile. Blocks."""
         return self._store.keep_reply(
             transaction,
             key,
@@ -84,14 +84,14 @@ class Keys:
 
 
 def checked(key: str | None) -> str | None:
-    """The header's value; `None` where there is none. Raises `ApiError` for one that is too long or empty."""
+    """Return the header's value; `None` if it is missing. Raises `ApiError` if it is empty or too long."""
     if key is not None and not 0 < len(key) <= LONGEST_KEY:
         raise invalid([("Idempotency-Key", f"Idempotency-Key must have 1 to {LONGEST_KEY} characters")])
     return key
 
 
 def fingerprint(method: str, path: str, content: bytes) -> bytes:
-    """What makes two requests the same."""
+    """Return a digest that is equal for equal requests."""
     return hashlib.blake2b(b"\n".join((method.encode(), path.encode(), content)), digest_size=16).digest()
 
 

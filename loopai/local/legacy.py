@@ -1,6 +1,6 @@
-"""The dialect of the SDKs 0.1.0: replies in camelCase with `id`, `/health` as JSON, 404 for a task that is not there.
+"""Replies for the SDKs 0.1.0: camelCase with `id`, `/health` as JSON, 404 for an unknown task.
 
-Only the replies differ; requests are read in either spelling by every caller.
+Only replies differ; requests are accepted in either spelling.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from .bodies import EMPTY_GUID
 from .errors import REQUEST_FIELD
 
 AGENTS = re.compile(r"(?:loopai-python|loopai-typescript|Loopai\.Client)/0\.1\.0(?![0-9.])", re.I)
-"""How the SDKs 0.1.0 name themselves."""
+"""The User-Agent of the SDKs 0.1.0."""
 
 _NOT_FOUND = re.compile(r"(?:Task with ID|Program artifact version) .* not found")
 _EXECUTION_PATH = re.compile(r"/api/v1/tasks/(?:[^/]+/)?execute")
 
 
 def is_legacy(headers: Headers) -> bool:
-    """Whether an SDK 0.1.0 asks."""
+    """Return whether the client is an SDK 0.1.0."""
     return AGENTS.match(headers.get("user-agent") or "") is not None
 
 
 class LegacySend:
-    """Sends a reply in the dialect; what is not JSON of this server's, as it is."""
+    """Sends a reply in that form; replies that are not this server's JSON are unchanged."""
 
     def __init__(self, send: Send, path: str) -> None:
         self._send = send
@@ -91,7 +91,7 @@ def _refusal(path: str, status: int, body: dict[str, Any]) -> tuple[int, bytes]:
 
 
 def _camel(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The members' names in camelCase; what they hold is the user's, and stays as it is."""
+    """Return an object with member names in camelCase; the user's values are unchanged."""
     return {_camel_name(name): value for name, value in body.items()}
 
 

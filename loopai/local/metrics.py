@@ -1,4 +1,4 @@
-"""What `/metrics` shows, under the contract's names. Counted here per process; what the store knows is asked of it."""
+"""The metrics of `/metrics`, with the contract's names: counters of this process, and figures from the store."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 RUN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 60)
-"""Bounds of the histograms: programs take from half a millisecond to the longest timeout, a minute."""
+"""Buckets of the histograms: programs take from half a millisecond to the longest timeout, a minute."""
 
 MOST_SERIES = 1000
 """Series of one metric whose labels are not looked up anew for each call: that took longer than counting."""
 
 SAMPLING = "random"
-"""The one sampling strategy there is: a uniform draw against the task's rate."""
+"""The only sampling strategy: random, at the task's rate."""
 
 
 class Metrics:
@@ -76,7 +76,7 @@ class Metrics:
         self.in_progress = Gauge("http_requests_in_progress", "Requests being answered.", registry=self._registry)
 
     def watch(self, store: Store) -> None:
-        """Show what the store holds, as it is at each look."""
+        """Report current figures of the store."""
         self._registry.register(_Held(store))
 
     def executed(self, execution: Execution, sampling_rate: float) -> None:
@@ -87,12 +87,12 @@ class Metrics:
         self._rates(execution.task_id, SAMPLING).set(sampling_rate)
 
     def answered(self, status: int, method: str, endpoint: str, seconds: float) -> None:
-        """Count one request; `endpoint` is the route's template, so that ids make no series of their own."""
+        """Count one request; `endpoint` is the route's template, so that ids do not create series."""
         self._requests(str(status), method, endpoint).inc()
         self._request_durations(method, endpoint).observe(seconds)
 
     def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 

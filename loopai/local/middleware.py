@@ -1,4 +1,4 @@
-"""What surrounds every action: paths as ASP.NET matches them, the API key, rate limits, size, counting, faults."""
+"""Middleware for all requests: ASP.NET's path matching, API key, rate limits, body size, metrics, errors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .settings import Settings
 logger = logging.getLogger("loopai.local")
 
 OPEN = frozenset({"/api/v1/health", "/api/v1/health/detailed", "/api/v1/health/live", "/api/v1/health/ready"})
-"""What under /api/ needs no key, so that a supervisor can ask whether the process lives."""
+"""Paths under /api/ that need no key, so that a supervisor can check the process."""
 
 MOST_REFUSED_KEYS = 20
-"""Wrong keys that one address may send in a minute; then all of its requests are refused for the rest of it."""
+"""Wrong keys that an address may send per minute; after that, all its requests are refused for the rest of it."""
 
 DRAINED = 4
-"""How often over the limit a body is still read to its end, so that its sender is there to read the refusal."""
+"""Multiple of the limit up to which a body is read to its end, so that its sender reads the refusal."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -100,7 +100,7 @@ class Middleware:
             site.metrics.answered(sent[0] if sent else 0, method, endpoint, time.perf_counter() - began)
 
     def _refusal(self, scope: Scope, extra: dict[str, str]) -> Response | None:
-        """The reply to what does not get as far as a route; makes the path what the routes are written as."""
+        """Return the reply to a request that no route handles; rewrite the path as routes are written."""
         segments = _segments(scope["path"])
         scope["path"] = "/" + "/".join(segments)
         headers = Headers(scope=scope)
@@ -125,14 +125,14 @@ class Middleware:
         return None
 
     def _client(self, scope: Scope, headers: Headers) -> str:
-        """The address of the caller; a proxy's word for it counts only from one that is trusted."""
+        """Return the client's address; only trusted proxies may name another."""
         address = str((scope["client"] or ("",))[0])
         if address in self._settings.trusted_proxies:
             return headers.get("x-real-ip") or address
         return address
 
     def _wrong_host(self, headers: Headers) -> ApiError | None:
-        """A page whose name was made to lead here (DNS rebinding) names a host that is not this one."""
+        """Return whether the Host header is wrong: pages that use DNS rebinding send another name."""
         allowed = self._settings.hosts
         if allowed is None or "*" in allowed:
             return None
@@ -160,7 +160,7 @@ class Middleware:
 
 
 def _host_name(host: str) -> str | None:
-    """The name in a Host header, in lower case, without the port; `None` where it is not valid."""
+    """Return the name in a Host header, in lower case, without the port; `None` if it is invalid."""
     found = _HOST.fullmatch(host)
     return None if found is None else (found["address"] or found["name"]).lower().rstrip(".")
 
@@ -175,7 +175,7 @@ def _is_address(name: str) -> bool:
 
 
 def _segments(path: str) -> list[str]:
-    """The path's segments: known words in lower case, no slash at the end; a task's name stays as it is."""
+    """Return the path's segments: known words in lower case, no trailing slash; a task's name is unchanged."""
     segments = path[1:].rstrip("/").split("/")
     named = len(segments) > 4 and segments[3].lower() == "by-name"
     last = 4 if named else len(segments)
@@ -188,7 +188,7 @@ def _segments(path: str) -> list[str]:
 
 
 def _wrong_version(segments: list[str], headers: Headers, query: bytes) -> int | None:
-    """404 for another version in the path, 400 for one that is none or disagrees with header or query."""
+    """Return 404 for another version in the path, 400 for an invalid one or one that contradicts header or query."""
     if len(segments) < 2:
         return None
     if segments[1] != "v1":
@@ -201,7 +201,7 @@ def _wrong_version(segments: list[str], headers: Headers, query: bytes) -> int |
 
 
 class _Body:
-    """A request's body on its way in: bounded in size, in time, and with all others in sum."""
+    """A request's body as it arrives: with limits on size, time, and the size of all bodies together."""
 
     def __init__(self, receive: Receive, settings: Settings, budget: SharedBudget) -> None:
         self._receive = receive
@@ -213,7 +213,7 @@ class _Body:
         self._complete = False
 
     async def receive(self) -> Message:
-        """Receive the next message. Raises `ApiError`: 413 above the largest size, 408 when it takes too long, 503."""
+        """Receive the next message. Raises `ApiError`: 413 if too large, 408 if too slow, 503 if memory is in use."""
         if self._complete:
             return await self._receive()
         message = await self._next()
@@ -244,6 +244,6 @@ class _Body:
         return message
 
     def end(self) -> None:
-        """The body is needed no longer."""
+        """Release the memory that was reserved for the body."""
         self._budget.give_back(self._held)
         self._held = 0

@@ -1,4 +1,4 @@
-"""What can be said of a task when it is created: keywords that cannot be checked, examples that will not teach it."""
+"""Warnings about a new task: schema keywords that cannot be checked, examples that cannot be learnt from."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .trainer import LARGEST_EXAMPLES, too_large
 NO_PROGRAM = "no program can be made from these examples"
 MOST_WARNINGS = 20
 CHECK_SECONDS = 2.0
-"""How long examples are held against the schemas."""
+"""Seconds in which examples are checked against the schemas."""
 
 
 def task_warnings(input_schema: Any, output_schema: Any, examples: Sequence[Any], *, alone: bool = True) -> list[str]:
-    """Return what will go wrong with this task, in words. Raises `SchemaTooLarge`.
+    """Return warnings about this task. Raises `SchemaTooLarge`.
 
-    `alone` says that programs are made here, and by nobody who needs no examples.
+    `alone`: programs are made from examples only, without a language model or service.
     """
     warnings: list[str] = []
     checks = []

@@ -1,4 +1,4 @@
-"""Rations: so many requests a minute for each client address, verb and path, as the real server means to."""
+"""Rate limits: requests per minute for each client address, method and path, as the real server intends."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from starlette.responses import Response
 
 WINDOW_SECONDS = 60
 REFUSAL = b'{ "code": "RATE_LIMIT_EXCEEDED", "message": "Rate limit exceeded. Please try again later." }'
-"""The real server's configured text, to the letter."""
+"""The real server's configured message."""
 MOST_WINDOWS = 10_000
-"""Windows kept before those that are over are cleared away."""
+"""Windows from which expired ones are removed."""
 MOST_WINDOWS_AT_ALL = 100_000
-"""Beyond this the oldest go, over or not."""
+"""Most windows; above it the oldest are removed, expired or not."""
 CLEARING_SECONDS = 1.0
-"""How long after a clearing there is no other, however many addresses come."""
+"""Least seconds between two removals."""
 LONGEST_PATH = 200
-"""Characters of a path that tell it from others."""
+"""Characters of a path that are compared."""
 
 
 class RateLimiter:
@@ -31,13 +31,13 @@ class RateLimiter:
         self._cleared = -CLEARING_SECONDS
 
     def used_up(self, client: str, method: str, path: str) -> int | None:
-        """Seconds until a request is admitted again, `None` while one is. Counts nothing."""
+        """Return the seconds until a request is admitted; `None` if one is now. Does not count a request."""
         began, count = self._windows.get(_key(client, method, path), (0.0, 0))
         left = began + WINDOW_SECONDS - self._clock()
         return max(1, round(left)) if count >= self._limit and left > 0 else None
 
     def admit(self, client: str, method: str, path: str) -> tuple[Response | None, dict[str, str]]:
-        """The refusal if the limit is reached, and the headers of the reply if it is not."""
+        """Return the refusal if the limit is reached, and otherwise the headers for the reply."""
         now = self._clock()
         key = _key(client, method, path)
         began, count = self._windows.get(key, (now, 0))

@@ -1,4 +1,4 @@
-"""Tasks, artifacts and executions as the store keeps them and as the wire has them; field order is column order."""
+"""Tasks, artifacts and executions, as stored and as sent; the order of fields is that of the columns."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from . import timestamps
 
 
 def new_id() -> str:
-    """A fresh GUID as the wire writes it."""
+    """Return a new GUID as text."""
     return str(UUID(int=private_random.getrandbits(128), version=4))
 
 
 def number(value: float) -> float | int:
-    """A double as the contract writes it: an integral one without a fraction."""
+    """Return a double as the contract writes it: without a fraction if it is integral."""
     return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 
 def milliseconds(seconds: float) -> float | int:
-    """Milliseconds with four digits, as the wire writes durations."""
+    """Return milliseconds with four digits, as durations are sent."""
     return number(round(seconds * 1000, 4))
 
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task. Schemas and examples are JSON texts, kept as they were sent.
+    """A task. Schemas and examples are JSON texts, stored as they were sent.
 
     `refusal` is the JSON of why the last program could not be made, and of the questions that would decide.
     """
@@ -51,7 +51,7 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is being made for a task: the stage, in words, and the seconds since it began."""
+    """What is being made for a task: the stage in words, and the seconds since it began."""
 
     stage: str
     seconds: float
@@ -59,10 +59,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class TaskState:
-    """A task and its programs: the highest active version, `None` if none is active, and how many there are.
+    """A task and its programs: the highest active version, `None` if none is active, and their number.
 
-    `generation` is what became of the last program that was to be made, `questions` the inputs whose output would
-    decide between programs.
+    `generation` is the state of the last attempt to make a program, `questions` are inputs whose output would decide
+    between programs.
     """
 
     task: TaskRecord
@@ -101,7 +101,7 @@ class TaskState:
         return body
 
     def summary(self) -> dict[str, Any]:
-        """The contract's TaskRecord without its examples, as it is listed."""
+        """Return the contract's TaskRecord without its examples, as in lists."""
         body = self.wire()
         del body["examples"]
         return body
@@ -176,7 +176,7 @@ class Artifact:
     questions: str | None = None
 
     def wire(self) -> dict[str, Any]:
-        """The contract's ProgramArtifact."""
+        """Return the contract's ProgramArtifact."""
         measured = {
             "cyclomatic_complexity": self.cyclomatic_complexity,
             "lines_of_code": self.lines_of_code,
@@ -211,7 +211,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Execution:
-    """One run of a program. `output` is the JSON text of the value, `None` where the program failed."""
+    """One run of a program. `output` is the JSON text of the value, `None` if the program failed."""
 
     id: str
     task_id: str
@@ -227,15 +227,15 @@ class Execution:
 
     @property
     def status(self) -> str:
-        """`success` or `error`; the contract's `timeout` is never given."""
+        """`success` or `error`; the contract's `timeout` is never used."""
         return "success" if self.error_message is None else "error"
 
     def record(self) -> bytes:
-        """The same with the input, as it is listed and exported."""
+        """Return the execution with its input, as listed and exported."""
         return self.wire()[:-1] + b',"input":' + self.input + b"}"
 
     def wire(self) -> bytes:
-        """The contract's ExecuteResponse, as JSON: the output's text goes in as it is."""
+        """Return the contract's ExecuteResponse as JSON, with the output's text unchanged."""
         head = {
             "execution_id": self.id,
             "task_id": self.task_id,

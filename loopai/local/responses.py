@@ -15,12 +15,12 @@ VERSIONS = {"api-supported-versions": "1.0"}
 
 
 def json_text(content: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """What an action answers, as JSON that is written already."""
+    """The response of an action, from JSON text."""
     return Response(content, status, {**VERSIONS, **(headers or {})}, JSON)
 
 
 def json_of(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """What an action responses."""
+    """The response of an action."""
     return json_text(to_json(body), status, headers)
 
 
@@ -30,5 +30,5 @@ def refused(error: ApiError, *, by_action: bool = True) -> Response:
 
 
 def unbound(problem: BindingProblem, traceparent: str | None) -> Response:
-    """Problem details of model binding, which carry no version header."""
+    """Problem details of model binding, which have no version header."""
     return Response(to_json(problem.wire(traceparent)), problem.status, media_type=JSON)

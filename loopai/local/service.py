@@ -1,7 +1,7 @@
-"""What the server does with tasks, programs and executions: the contract's rules, over the store. No HTTP here.
+"""The contract's rules for tasks, programs and executions, on top of the store. No HTTP here.
 
-All of it blocks and is called from worker threads. Writing operations take a `seal`, which is called with the result
-inside their transaction: what it writes there stands or falls with the result.
+All functions block and are called from worker threads. Writes take a `seal`, which is called with the result inside
+their transaction, so that its writes are committed together with the result.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ Seal = Callable[[Transaction, R], None]
 
 SKIPPED = "Skipped: stop_on_first_error"
 SKIPPED_CODE = "SKIPPED"
-"""What an item says that did not run because an earlier one failed."""
+"""The error of an item that did not run because an earlier one failed."""
 
 MOST_TASKS_CACHED = 1000
 MOST_PROGRAMS_CACHED = 100
 MOST_BYTES_CACHED = 50_000_000
-"""Of checks and of programs each, in sum."""
+"""Most bytes of cached checks, and of cached programs."""
 
 MOST_TOGETHER = 100
 TOGETHER_MS = 5.0
-"""How long a group of executions may take; a caller's own program takes no longer for the others."""
+"""Milliseconds that a group of executions may take, so that callers do not wait long for the others of their group."""
 
 RUNNING = "running"
 """The status of a generation that has begun."""
@@ -56,13 +56,13 @@ ENDING = "Skipped: the server is ending"
 
 
 class StopFlag:
-    """Whether anybody still waits for what runs; set from the event loop, asked from worker threads."""
+    """Whether a caller still waits for the work; set in the event loop, read in worker threads."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
 
     def __call__(self) -> str | None:
-        """Why not, `None` while somebody does."""
+        """Return why not; `None` while a caller waits."""
         return self.reason
 
 
@@ -78,7 +78,7 @@ class ExecutionFailed(Exception):
 
 
 class NoActiveProgram(Exception):
-    """The task has no active program yet: generate one and ask again."""
+    """The task has no active program yet: make one and retry."""
 
 
 class InvalidInput(Exception):
@@ -90,7 +90,7 @@ class InvalidInput(Exception):
 
 
 class ProgramRefused(Exception):
-    """A pushed program that cannot be one; `member` is the request's member at fault, as the contract names it."""
+    """An invalid pushed program; `member` is the wrong member of the request, as the contract names it."""
 
     def __init__(self, member: str, reason: str) -> None:
         super().__init__(reason)
@@ -98,17 +98,17 @@ class ProgramRefused(Exception):
 
 
 class Abandoned(Exception):
-    """Nobody waits for what was asked any more, or the server is ending: nothing was recorded."""
+    """The caller no longer waits, or the server is shutting down: nothing was recorded."""
 
     code = "NOT_EXECUTED"
 
 
 class Overtaken(Exception):
-    """Another process has answered under the same idempotency key meanwhile; ours is undone."""
+    """Another process has replied under the same idempotency key meanwhile; our work is undone."""
 
 
 class TooManyExamples(Exception):
-    """The task would have more examples than a program is made from. The message says how many bytes."""
+    """The task would have too many examples to make a program from. The message says how many bytes are allowed."""
 
 
 class UnknownTask(Exception):
@@ -126,9 +126,9 @@ class BatchRow:
 
 @dataclass(frozen=True)
 class Single:
-    """One execution of several that run together; `began` (`time.perf_counter`) is where its latency starts.
+    """One of several executions that run together; its latency counts from `began` (`time.perf_counter`).
 
-    `seal` is called with its result inside the transaction; where it raises, the execution is not recorded.
+    `seal` is called with its result inside the transaction; if it raises, the execution is not recorded.
     """
 
     input: Any
@@ -139,9 +139,9 @@ class Single:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What came of a row: its execution, or why there was none. `latency_ms` is in milliseconds.
+    """The result of a row: its execution, or why there was none. `latency_ms` is in milliseconds.
 
-    `code` says why a row that did not run was not run; clients repeat no such row.
+    `code` says why a row was not run; clients do not retry such rows.
     """
 
     id: str
@@ -153,7 +153,7 @@ class RowResult:
 
 @dataclass(frozen=True)
 class _Running:
-    """What an execution needs of its task, which never changes."""
+    """What an execution needs from its task, which never changes."""
 
     sampling_rate: float
     check: InputCheck
@@ -203,7 +203,7 @@ class Service:
         sampling_rate: float,
         seal: Seal[TaskState],
     ) -> None:
-        """Its generation is `RUNNING` where a program can be made, which is for the caller to begin.
+        """Create a task. Its generation is `RUNNING` if a program can be made, which the caller must begin.
 
         Raises `store.NameTaken`, and `SchemaTooLarge` for an input or output schema.
         """
@@ -236,8 +236,8 @@ class Service:
             logger.warning("task %s: %s", name, warning)
 
     def add_program(self, task_id: str, code: str, language: str, *, activate: bool, seal: Seal[Artifact]) -> None:
-        """A program of the user's own as the task's next version; older versions stay as they are, the highest active
-        one runs.
+        """Add a user's own program as the task's next version; older versions are unchanged, and the highest active one
+        runs.
 
         Raises `UnknownTask`, and `ProgramRefused` for code that does not load.
         """
@@ -265,7 +265,7 @@ class Service:
         self._programs_chosen.discard((task_id, None))
 
     def set_status(self, task_id: str, version: int, status: str) -> Artifact | None:
-        """Activate or retire a version; `None` where there is no such one."""
+        """Activate or retire a version; `None` if there is no such version."""
         with self._store.transaction() as transaction:
             found = self._store.set_status(transaction, task_id, version, status)
         self._programs_chosen.discard((task_id, None))
@@ -293,7 +293,7 @@ class Service:
         return replace(found, warnings=warnings)
 
     def delete_task(self, task_id: str) -> bool:
-        """Delete a task with its programs and executions; whether there was one."""
+        """Delete a task with its programs and executions; return whether it existed."""
         with self._store.transaction() as transaction:
             found = self._store.delete_task(transaction, task_id)
         self._tasks.discard(task_id)
@@ -302,13 +302,13 @@ class Service:
         return found
 
     def programs_changed(self, task_id: str) -> None:
-        """Another version may be active: it is looked up at the next execution."""
+        """Look up the active version again at the next execution."""
         self._programs_chosen.discard((task_id, None))
 
     # Executions
 
     def group_size(self, task_id: str, version: int | None) -> int:
-        """How many inputs of a program may run together without one's waiting for another's to be noticed."""
+        """Return how many inputs of a program may run together without noticeable waiting."""
         chosen = self._programs_chosen.get((task_id, version))
         expected_ms = None if chosen is None else self._programs.expected_ms(chosen.program)
         if expected_ms is None:
@@ -320,7 +320,7 @@ class Service:
     ) -> list[Execution | Exception]:
         """Run the task's program on several inputs that arrived together, and record them in one transaction.
 
-        In their order an execution each, `InvalidInput`, or what its `seal` raised.
+        Returns, in order, an execution, `InvalidInput`, or the exception of its `seal`.
         Raises `ExecutionFailed`, `NoActiveProgram`, `Abandoned`.
         """
         running = self._running(task_id)
@@ -400,7 +400,7 @@ class Service:
             )
             abandoned = ENDING if self.ending else stop.reason
             if abandoned is not None:
-                # Whoever asks again has it all run again.
+                # A repeated request runs everything again.
                 raise Abandoned(abandoned)
             made = [result.execution for result in results if result.execution is not None]
             with self._store.transaction() as transaction:
@@ -452,7 +452,7 @@ class Service:
         return [execution for execution in executions if execution.error_message is not None]
 
     def _fitting(self, running: _Running, chosen: _Chosen, outcome: ProgramOutcome) -> ProgramOutcome:
-        """The outcome, as the settings have it where its output does not fit the task's schema."""
+        """Return the outcome; if its output does not fit the task's schema, the settings decide."""
         if not outcome.ok or self._settings.check_outputs == "off":
             return outcome
         errors = running.check_output.errors(outcome.output)
@@ -479,7 +479,7 @@ class Service:
         return running
 
     def _choose(self, task_id: str, version: int | None) -> _Chosen:
-        """The program to run. The active one may be remembered from before: whether it still is, `_superseded` says."""
+        """Return the program to run. The active one may be cached: `_superseded` says whether it is outdated."""
         chosen = self._programs_chosen.get((task_id, version))
         if chosen is not None:
             return chosen
@@ -496,9 +496,9 @@ class Service:
         return self._programs_chosen.put((task_id, version), chosen, len(chosen.program.code))
 
     def _superseded(self, transaction: Transaction, task_id: str, version: int | None, chosen: _Chosen) -> bool:
-        """Whether another version is active by now, made here or by another process: then it has to run instead.
+        """Return whether another version is active by now, which must run instead.
 
-        Asked where the run is recorded: there the answer costs a tenth of what it costs on a connection of its own.
+        Called where the run is recorded: there it costs a tenth of a query on a separate connection.
         """
         if version is not None:
             return False
@@ -512,12 +512,12 @@ class Service:
         return str(InvalidInput(errors)) if errors else None
 
     def _raise_if_ending(self) -> None:
-        # Then the pool of programs is closed, whatever ran in it.
+        # Close the pool of programs in any case.
         if self.ending:
             raise Abandoned(ENDING) from None
 
     def end(self) -> None:
-        """Take up no more rows, and cut off what runs."""
+        """Start no more rows, and end running programs."""
         self.ending = True
         self._programs.kill()
 
@@ -590,5 +590,5 @@ def _execution(
 
 
 def _input_of(example: Any) -> bytes:
-    """What tells an example from others: its input, or all of one without."""
+    """Return the digest that identifies an example: of its input, or of the whole example if it has none."""
     return to_json(example["input"] if isinstance(example, dict) and "input" in example else example)

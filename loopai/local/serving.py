@@ -1,4 +1,4 @@
-"""The server on a socket, by uvicorn: in the foreground for the command line, in a thread for demonstrations."""
+"""The server on a socket, with uvicorn: in the foreground for the command line, in a thread for demos."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .settings import OutputCheck, Record, Settings
 from .store import Store
 
 GRACE_SECONDS = 4
-"""How long requests in flight may continue once the server has to end."""
+"""Seconds that requests in flight may continue during a shutdown."""
 RUN_ON_SECONDS = 2.0
-"""How long programs in progress may continue; the rest of the time is for the replies."""
+"""Seconds that running programs may continue; the rest of the time is for their replies."""
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own default."""
 
@@ -39,7 +39,7 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Tells when it listens, or that it never will."""
+    """Reports when it listens, or that it failed to."""
 
     def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -61,7 +61,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 class _Http(HttpToolsProtocol):
-    """Cuts connections on which half a request, or none, came within `request_seconds`; bodies have their own limit."""
+    """Closes connections that sent no complete request within `request_seconds`; bodies have their own limit."""
 
     request_seconds = 30.0
 
@@ -108,7 +108,7 @@ def settings_for(
     generator: str | None = None,
     strict: bool = False,
 ) -> Settings:
-    """Return the settings of a server on a socket. Raises `ConfigurationError` for those that cannot be."""
+    """Return the settings of a server on a socket. Raises `ConfigurationError` for invalid ones."""
     if api_key_file is not None:
         if api_key is not None:
             raise ConfigurationError("api_key and api_key_file were both given: give the server one of them")

@@ -1,4 +1,4 @@
-"""What a server runs by. Read by everything here; where the values come from is the caller's business."""
+"""The settings of a server. Callers decide where the values come from."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from .._core.limits import LARGEST_BODY
 from ..language_model import LanguageModel
 
 DEEPEST_BODY = 32
-"""Levels of nesting that a request body may have; the limit of the real server's JSON reader."""
+"""Most levels of nesting of a request body; the limit of the real server's JSON reader."""
 
 MOST_VALUES = 2_000_000
-"""JSON values in a request body; each takes some 80 bytes."""
+"""Most JSON values in a request body; each takes some 80 bytes."""
 
 MOST_BODY_BYTES = 64_000_000
-"""Bytes of all request bodies that are held at a time."""
+"""Most bytes of all request bodies that are held at a time."""
 
 MOST_PARSED_BYTES = 100_000_000
-"""About how many bytes what large bodies say may take at a time."""
+"""About how many bytes the values of large bodies may take at a time."""
 
 LARGEST_CODE = 1_000_000
-"""Characters of a program that is pushed; a trained one of 1,000 e-mails has 150,000."""
+"""Most characters of a pushed program; one trained on 1,000 e-mails has 150,000."""
 
 
 OutputCheck = Literal["off", "warn", "reject"]
@@ -71,10 +71,10 @@ class Settings:
 
     @property
     def makes_alone(self) -> bool:
-        """Whether programs are made by nobody else."""
+        """Whether programs are made from examples only, without a language model or service."""
         return self.language_model is None and self.generator is None
 
     @property
     def tells_reasons(self) -> bool:
-        """Whether a 500 carries the reason in `details`, as the contract has it for Development."""
+        """Whether a 500 has the reason in `details`, as the contract says for Development."""
         return self.environment == "Development"

@@ -1,4 +1,4 @@
-"""The database: SQLite in WAL mode, in one folder that several processes may share. No rules of the business here.
+"""The database: SQLite in WAL mode, in a folder that several processes may share. No business rules here.
 
 Every write is one transaction. A commit reaches the operating system before the caller continues, so that nothing
 acknowledged is lost when the process is killed; a power cut may take the last moments (`synchronous=NORMAL`).
@@ -30,17 +30,17 @@ Transaction = DBAPICursor
 
 FILE = "loopai.db"
 INCREMENTAL = 2
-"""SQLite's number for shrinking a file a few pages at a time."""
+"""SQLite's code for incremental vacuum."""
 LAST = 2**63 - 1
 DELETED_AT_ONCE = 5000
 PAGES_AT_ONCE = 1000
 BUSY_SECONDS = 30.0
-"""How long a statement waits for another process's transaction; they last milliseconds."""
+"""Seconds that a statement waits for another process's transaction, which takes milliseconds."""
 WRITE_SECONDS = 3.0
-"""How long the end of a store waits for a write."""
+"""Seconds that closing waits for a write."""
 INTERRUPT_SECONDS = 0.05
 PROBE_SECONDS = 2.0
-"""How long a probe waits for it."""
+"""Seconds that a health probe waits for one."""
 
 
 class NameTaken(Exception):
@@ -48,7 +48,7 @@ class NameTaken(Exception):
 
 
 class _Write:
-    """A piece of a transaction, and what came of it."""
+    """A part of a transaction, and its result."""
 
     def __init__(self, work: Callable[[Transaction], Any]) -> None:
         self.done = False
@@ -57,7 +57,7 @@ class _Write:
         self._work = work
 
     def run(self, cursor: Transaction, *, alone: bool) -> None:
-        """Do it; what it raises is kept, and undoes no other's. Alone in its transaction it raises."""
+        """Do the work; store its exception without undoing other parts, or raise it if alone in the transaction."""
         if alone:
             self.result = self._work(cursor)
             return
@@ -71,10 +71,10 @@ class _Write:
 
 
 class Store:
-    """The tables of one data folder; may be used from any number of threads.
+    """The tables of one data folder. Thread-safe.
 
-    `folder` is made where it is missing; `None` is a private folder that `close` removes. Raises `ConfigurationError`
-    for a folder that cannot be used.
+    `folder` is created if missing; `None` is a private folder that `close` removes. Raises `ConfigurationError` if the
+    folder cannot be used.
     """
 
     def __init__(self, folder: Path | None, connections: int = 32) -> None:
@@ -109,9 +109,9 @@ class Store:
             raise
 
     def close(self) -> None:
-        """Close the connections, a private folder goes with them; what is asked of the store afterwards fails.
+        """Close the connections, and remove a private folder; later calls fail.
 
-        A write that is in progress may end within `WRITE_SECONDS`; then it is interrupted and rolled back.
+        A write in progress may finish within `WRITE_SECONDS`; then it is interrupted and rolled back.
         """
         self._closed = True
         seconds = WRITE_SECONDS
@@ -177,9 +177,9 @@ class Store:
             connection.close()
 
     def write(self, work: Callable[[Transaction], R]) -> R:
-        """Run `work` in a write transaction, together with others that wait meanwhile, and return its result.
+        """Run `work` in a write transaction, together with others that wait, and return its result.
 
-        What it raises undoes its own writes only. It has been committed when this returns.
+        An exception undoes its own writes only. The transaction is committed when this returns.
         """
         waiting = _Write(work)
         with self._queueing:
@@ -212,7 +212,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """A write transaction: committed at the end, rolled back where the block raises."""
+        """Open a write transaction: committed at the end, rolled back if the block raises."""
         with self._one_writer, self._transaction() as cursor:
             yield cursor
 
@@ -250,7 +250,7 @@ class Store:
             return list(cursor.fetchall())
 
     def probe(self) -> None:
-        """Open the database's file anew, read it and take its write lock. Raises `sqlite3.Error` where that fails."""
+        """Reopen the database's file, read it and take its write lock. Raises `sqlite3.Error` if that fails."""
         uri = f"{self._file.resolve().as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=PROBE_SECONDS, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -274,39 +274,39 @@ class Store:
         return _state(self._row(tables.TASK_BY_NAME, name=name))
 
     def tasks(self, most: int = -1, after: str | None = None) -> list[TaskState]:
-        """Tasks without their examples, oldest first: `most` of them, from the one after that of the id `after`."""
+        """Return tasks without their examples, oldest first: at most `most`, starting after the id `after`."""
         rows = self._rows(tables.TASKS_PAGE, most=most, after=after or "")
         return [TaskState(TaskRecord(*row[:-2]), *row[-2:]) for row in rows]
 
     def count_tasks(self) -> int:
-        """How many tasks there are."""
+        """Return the number of tasks."""
         return int(self._row(tables.COUNT_TASKS)[0])
 
     def running_of(self, task_id: str) -> tuple[float, bytes, bytes] | None:
-        """What an execution needs of a task, which never changes: sampling rate, input schema and output schema."""
+        """Return what an execution needs from a task, which never changes: sampling rate, input and output schema."""
         row = self._row(tables.RUNNING_OF_TASK, id=task_id)
         return None if row is None else (row[0], row[1], row[2])
 
     def examples_size(self, task_id: str) -> int:
-        """Bytes of the task's examples; 0 for an unknown task."""
+        """Return the size of the task's examples in bytes; 0 for an unknown task."""
         row = self._row(tables.EXAMPLES_SIZE, id=task_id)
         return 0 if row is None else int(row[0])
 
     def set_examples(self, transaction: Transaction, task_id: str, examples: bytes) -> None:
-        """Replace a task's examples; why there was no program from the earlier ones is forgotten."""
+        """Replace a task's examples, and delete the reason why there was no program from the earlier ones."""
         values = {"task_id": task_id, "new_examples": examples, "moment": timestamps.now()}
         transaction.execute(tables.SET_EXAMPLES, values)
 
     def set_refusal(self, transaction: Transaction, task_id: str, refusal: str | None) -> None:
-        """Keep why a task's program could not be made."""
+        """Store why a task's program could not be made."""
         transaction.execute(tables.SET_REFUSAL, {"task_id": task_id, "new_refusal": refusal})
 
     def task_in(self, transaction: Transaction, task_id: str) -> TaskState | None:
-        """The task of that id, as a write transaction sees it."""
+        """Return the task of that id within a write transaction."""
         return _state(_first(transaction, tables.TASK_BY_ID, id=task_id))
 
     def delete_task(self, transaction: Transaction, task_id: str) -> bool:
-        """Delete a task and its programs; whether there was one. Its executions: `delete_executions_of`."""
+        """Delete a task and its programs; return whether it existed. `delete_executions_of` deletes its executions."""
         transaction.execute(tables.DELETE_ARTIFACTS, {"task_id": task_id})
         transaction.execute(tables.DELETE_TASK, {"task_id": task_id})
         return bool(transaction.rowcount)
@@ -314,7 +314,7 @@ class Store:
     # Artifacts
 
     def set_status(self, transaction: Transaction, task_id: str, version: int, status: str) -> Artifact | None:
-        """Change a version's status; where it becomes active, later active ones are deprecated. `None`: no such one."""
+        """Change a version's status; if it becomes active, deprecate later active ones. `None` if there is none."""
         active = status == "active"
         values = {"task_id": task_id, "of_version": version}
         if active:
@@ -326,7 +326,7 @@ class Store:
         return None if row is None else Artifact(*row)
 
     def add_artifact(self, transaction: Transaction, new: NewArtifact, made_from: bytes | None = None) -> Artifact:
-        """The program as its task's next version; deployed in full where its status is active.
+        """Add the program as its task's next version, fully deployed if its status is active.
 
         `made_from` are the digests of the examples that it was made from.
         """
@@ -346,25 +346,25 @@ class Store:
         return artifact
 
     def made_from(self, program_id: str) -> bytes:
-        """The digests of the examples that a program was made from; none for one that was pushed."""
+        """Return the digests of the examples that a program was made from; none for a pushed program."""
         row = self._row(tables.MADE_FROM, id=program_id)
         return b"" if row is None or row[0] is None else bytes(row[0])
 
     def artifacts(self, task_id: str) -> list[Artifact]:
-        """A task's programs by ascending version; none for an unknown task."""
+        """Return a task's programs by ascending version; none for an unknown task."""
         return [Artifact(*row) for row in self._rows(tables.ARTIFACTS_OF_TASK, task_id=task_id)]
 
     def artifact_facts(self, task_id: str) -> list[ArtifactFacts]:
-        """What is said of a task's programs, by ascending version, without their sources."""
+        """Return a task's programs by ascending version, without their sources."""
         return [ArtifactFacts(*row) for row in self._rows(tables.FACTS_OF_TASK, task_id=task_id)]
 
     def artifact(self, task_id: str, version: int) -> Artifact | None:
-        """That version of the task's program."""
+        """Return that version of the task's program."""
         row = self._row(tables.ARTIFACT, task_id=task_id, version=version)
         return None if row is None else Artifact(*row)
 
     def active_program(self, task_id: str, transaction: Transaction | None = None) -> tuple[str, int] | None:
-        """Id and version of the task's highest active program. Read each time: another process may have added one."""
+        """Return id and version of the task's highest active program. Not cached: another process may add one."""
         values = {"task_id": task_id}
         row = (
             self._row(tables.ACTIVE_PROGRAM, **values)
@@ -374,17 +374,17 @@ class Store:
         return None if row is None else (row[0], row[1])
 
     def program_of_version(self, task_id: str, version: int) -> tuple[str, int] | None:
-        """Id and version of that version of the task's program."""
+        """Return id and version of that version of the task's program."""
         row = self._row(tables.PROGRAM_OF_VERSION, task_id=task_id, version=version)
         return None if row is None else (row[0], row[1])
 
     def code(self, program_id: str) -> tuple[str, str]:
-        """Source and language of a program."""
+        """Return source and language of a program."""
         code, language = self._row(tables.CODE, id=program_id)
         return code, language
 
     def versions_by_task(self) -> list[tuple[str, int]]:
-        """How many programs each task has; tasks without any are left out."""
+        """Return the number of programs of each task that has any."""
         return [(row[0], row[1]) for row in self._rows(tables.VERSIONS_BY_TASK)]
 
     # Executions
@@ -396,17 +396,17 @@ class Store:
     def executions(
         self, task_id: str, most: int, before: int | None = None, status: str | None = None
     ) -> list[tuple[int, Execution]]:
-        """A task's runs with their numbers, newest first: `most` of them, from before the number `before`."""
+        """Return a task's executions with their numbers, newest first: at most `most`, before the number `before`."""
         last = LAST if before is None else before
         rows = self._rows(tables.EXECUTIONS_PAGE, task_id=task_id, most=most, before=last, status=status or "")
         return [(row[0], Execution(*row[1:])) for row in rows]
 
     def delete_executions(self, since: int) -> int:
-        """Delete runs from before `since`, a part at a time so that others get to write; how many there were."""
+        """Delete executions from before `since`, in parts so that others can write; return how many there were."""
         return self._delete(tables.DELETE_OLD_EXECUTIONS, {"since": since})
 
     def delete_executions_of(self, task_id: str) -> None:
-        """Delete a task's runs, a part at a time."""
+        """Delete a task's executions, in parts."""
         self._delete(tables.DELETE_EXECUTIONS_OF_TASK, {"task_id": task_id})
 
     def _delete(self, statement: str, values: dict[str, Any]) -> int:
@@ -420,7 +420,7 @@ class Store:
                 return deleted
 
     def shrink(self) -> None:
-        """Give the space of what was deleted back to the file system."""
+        """Return freed space to the file system."""
         while True:
             with self.transaction() as cursor:
                 if not _first(cursor, "PRAGMA freelist_count")[0]:
@@ -445,7 +445,7 @@ class Store:
         body: bytes,
         since: int,
     ) -> bool:
-        """Keep a reply under its key; False where one is there already that was kept after `since`."""
+        """Store a reply under its key; return False if there already is one from after `since`."""
         values = {
             "key": key,
             "fingerprint": fingerprint,
@@ -459,18 +459,18 @@ class Store:
         return transaction.rowcount == 1
 
     def reply(self, key: str, since: int) -> tuple[bytes, int, str | None, bytes] | None:
-        """Fingerprint, status, location and body kept under a key after `since`."""
+        """Return fingerprint, status, location and body stored under a key after `since`."""
         row = self._row(tables.REPLY, key=key, since=since)
         return None if row is None else (row[0], row[1], row[2], row[3])
 
     def drop_replies(self, since: int) -> None:
-        """Forget replies kept until `since`."""
+        """Delete replies from until `since`."""
         with self.transaction() as cursor:
             cursor.execute(tables.DROP_OLD_REPLIES, {"since": since})
 
 
 def _make_private(folder: Path, file: Path) -> None:
-    """Make folder and file where they are missing; nobody else may read them, also where they were there before."""
+    """Create folder and file if missing, readable by their owner only; change the permissions of existing ones."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The folder may be one that holds other things, which are not ours to hide.
     if all(found.name.startswith(FILE) for found in folder.iterdir()):

@@ -1,4 +1,4 @@
-"""`Trainer`: training in processes of their own, bounded in time and memory."""
+"""`Trainer`: train in separate processes, with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ..language_model import LanguageModel
 logger = logging.getLogger("loopai.local")
 
 LARGEST_EXAMPLES = 10_000_000
-"""Bytes of a task's examples as JSON that are trained on."""
+"""Largest examples to train on, in bytes of JSON."""
 
 GENERATOR_SECONDS = 120.0
-"""How long the making of a program may take longer where a service is asked: three attempts, and trying its program."""
+"""Additional seconds if a service writes the program: three attempts, and testing the program."""
 
 JUDGING_SECONDS = 60.0
-"""How long programs of a language model may be tried after its own time is up."""
+"""Seconds for testing a language model's programs, after its own time limit."""
 
 SPARE_SECONDS = 30.0
-"""How long a process that was started ahead of its job waits for one."""
+"""Seconds that a process started in advance waits for a job."""
 
 Told = Callable[[str], None]
-"""Is told, from another thread, what a training is doing."""
+"""Called from another thread with the stage of a training."""
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TEMP", "SYSTEMROOT")
 # For the language model or the generator, where one is asked: how to get there.
@@ -42,10 +42,10 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 
 class Trainer:
-    """Trains tasks, each in a process that is gone afterwards.
+    """Trains tasks, each in a new process.
 
-    `seconds` and `memory_mb` bound one training; `model` or the service at `generator` is asked for programs besides,
-    for which there is time of its own. May be used from any number of threads.
+    `seconds` and `memory_mb` limit one training; `model` or the service at `generator` also writes programs, with a
+    separate time limit. Thread-safe.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Trainer:
         self._closed = False
 
     def prepare(self) -> None:
-        """Start a process ahead of its job, unless one waits already."""
+        """Start a process in advance, unless one is waiting."""
         with self._lock:
             if self._closed or self._spare is not None:
                 return
@@ -82,13 +82,13 @@ class Trainer:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed: then nothing that did not end well says anything about a task."""
+        """Whether it was closed: failures after that say nothing about a task."""
         return self._closed
 
     def train(self, job: bytes, tell: Told | None = None) -> dict[str, Any]:
-        """Return the program that is made of `job`, task and examples as JSON; the members of an artifact. Blocks.
+        """Return the program made from `job` (task and examples as JSON), as the members of an artifact. Blocks.
 
-        `tell` is called with each stage. Raises `CannotLearn`, also where a limit was met.
+        `tell` is called with each stage. Raises `CannotLearn`, also if a limit was exceeded.
         """
         if self._asked and not self._told.is_set():
             self._told.set()
@@ -105,7 +105,7 @@ class Trainer:
         return made
 
     def close(self) -> None:
-        """End what trains, at once."""
+        """End all training at once."""
         with self._lock:
             self._closed = True
             running, spare, self._spare = list(self._running), self._spare, None
@@ -215,7 +215,7 @@ def _members(**members: Any) -> bytes:
 
 
 def too_large(size: int) -> str:
-    """What is wrong with examples of `size` bytes, and the remedy."""
+    """Return the error for examples of `size` bytes, with the remedy."""
     return f"the examples have {size:,} bytes, and {LARGEST_EXAMPLES:,} are the most to train on: give fewer or shorter"
 
 

@@ -1,7 +1,7 @@
-"""Training in a process of its own: `python -m loopai.local.training MEGABYTES`, started by `loopai.local.trainer`.
+"""Training in a separate process: `python -m loopai.local.training MEGABYTES`, started by `loopai.local.trainer`.
 
-Reads one job as a line of JSON from standard input, and writes to standard output a line of JSON for each stage and one
-for the result. What training needs is imported before the job is there. The process ends with whoever started it.
+Reads one job as a line of JSON from standard input, and writes a line of JSON for each stage and one for the result to
+standard output. Libraries are imported before the job arrives. The process ends with its parent.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _end_with(parent: int) -> None:
 
 
 def _asked(job: dict[str, Any]) -> Generator | None:
-    """The generator that is asked besides the local ones, taken out of the job."""
+    """Remove the additional generator from the job, and return it."""
     model, url = job.pop("language_model", None), job.pop("generator", None)
     if model is not None:
         from ..generators.llm import ModelGenerator

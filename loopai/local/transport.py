@@ -1,7 +1,7 @@
-"""`LocalTransport`: the embedded server in this process, called as an ASGI application, without a socket.
+"""`LocalTransport`: the embedded server in this process, called as an ASGI application without a socket.
 
-There is one server for each process and data folder, on a thread with an event loop of its own; the first request
-starts it, the last client to close ends it. A forked child gets its own, on the same folder.
+There is one server for each process and data folder, on a thread with its own event loop. The first request starts it,
+and closing the last client ends it. A forked child gets its own server on the same folder.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _ROOTS = ("/api/v1/", "/health", "/metrics")
 
 
 class LocalTransport:
-    """Sends requests to the embedded server of a data folder; for both clients, any thread and any event loop.
+    """Sends requests to the embedded server of a data folder, for both clients, from any thread and event loop.
 
     `folder` is `None` for a private one, made at the first request and removed at the end, which forked children
     of that moment share. A folder has one server, and so one language model. Raises `ConfigurationError` at the first
-    request where the folder cannot be used.
+    request if the folder cannot be used.
     """
 
     def __init__(self, folder: Path | None, language_model: LanguageModel | None = None) -> None:
@@ -102,7 +102,7 @@ class LocalTransport:
 
 
 class _Server:
-    """The application on its thread. `ended` is done when the thread has nothing left to do."""
+    """The application on its thread. `ended` is done when the thread has finished."""
 
     def __init__(self, folder: Path, remove: bool, language_model: LanguageModel | None) -> None:
         self.folder = folder
@@ -216,7 +216,7 @@ class _ServerRegistry:
         return server
 
     def leave(self, server: _Server) -> bool:
-        """Whether that was the last client, and the server is ending."""
+        """Return whether that was the last client, so that the server ends."""
         server.clients -= 1
         if server.clients or self._servers.get(server.folder) is not server:
             return False

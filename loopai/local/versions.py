@@ -1,7 +1,6 @@
-"""The programs that are made for a task: what making one takes, and what becomes of it.
+"""The programs made for a task: the data for making one, and which version becomes active.
 
-Blocks, and is called from worker threads. Both versions that are compared run in the server's sandbox, on the examples
-of now.
+Blocks, and is called from worker threads. Versions are compared in the server's sandbox, on the current examples.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ logger = logging.getLogger("loopai.local")
 NO_PROGRAM = "Program generation failed: "
 
 MOST_COMPARED = 5000
-"""Examples that two versions are compared on, spread over all of them."""
+"""Most examples on which two versions are compared, spread over all examples."""
 
 COMPARING_SECONDS = 60.0
-"""How long one version may run on them."""
+"""Seconds that one version may run on them."""
 
 MOST_KNOWN = 200
 MOST_KNOWN_BYTES = 500_000
-"""Of the inputs executed last, on which programs that fit all examples may disagree."""
+"""Most recent inputs, on which programs that fit all examples may disagree."""
 
 _DIGEST_BYTES = 8
 _OWN = "user"
@@ -49,7 +48,7 @@ _LOCAL = "local"
 
 @dataclass(frozen=True)
 class _Compared:
-    """The active version, and what it gives for the examples of now."""
+    """The active version, and its outputs for the current examples."""
 
     artifact: Artifact
     results: Results
@@ -57,7 +56,7 @@ class _Compared:
 
 
 class Versions:
-    """Makes programs and has them compared. `changed` is called with the id of a task whose programs have changed."""
+    """Makes and compares programs. `changed` is called with the id of a task whose programs have changed."""
 
     def __init__(
         self, store: Store, programs: ProgramPool, trainer: Trainer, settings: Settings, changed: Callable[[str], None]
@@ -69,11 +68,11 @@ class Versions:
         self._changed = changed
 
     def examples_size(self, task_id: str) -> int:
-        """Bytes of the task's examples; 0 for an unknown task."""
+        """Return the size of the task's examples in bytes; 0 for an unknown task."""
         return self._store.examples_size(task_id)
 
     def first_job(self, task_id: str) -> bytes | None:
-        """What making the task's first program takes, as JSON; `None` where one is active. Raises `ExecutionFailed`."""
+        """Return the job for the task's first program, as JSON; `None` if one is active. Raises `ExecutionFailed`."""
         state = self._state(task_id)
         if state.active_version is not None:
             return None
@@ -83,7 +82,7 @@ class Versions:
         return self._job(state, None, ())
 
     def next_job(self, task_id: str) -> bytes:
-        """What making the task's next version takes, as JSON: the version before and what it gets wrong are in it.
+        """Return the job for the task's next version, as JSON, with the previous version and its mistakes.
 
         Raises `ExecutionFailed`.
         """
@@ -99,7 +98,7 @@ class Versions:
         return self._job(state, None, ())
 
     def make_first(self, task_id: str, job: bytes, tell: Told | None = None) -> Artifact | None:
-        """Make the task's first program; `None` where one is active by then. Raises `ExecutionFailed`."""
+        """Make the task's first program; `None` if one is active by then. Raises `ExecutionFailed`."""
         new, made_from = self._trained(task_id, job, tell)
         with self._store.transaction() as transaction:
             state = self._store.task_in(transaction, task_id)
@@ -113,7 +112,7 @@ class Versions:
         return made
 
     def make_next(self, task_id: str, job: bytes, tell: Told | None = None) -> Artifact:
-        """Make the next version; it is active where it is better than the active one, or the first.
+        """Make the next version; it becomes active if it is the first, or better than the active one.
 
         Raises `ExecutionFailed`.
         """
@@ -127,7 +126,7 @@ class Versions:
                 if self._store.task_in(transaction, task_id) is None:
                     raise ExecutionFailed(f"Task with ID {task_id} not found", "TASK_NOT_FOUND")
                 now = self._store.active_program(task_id, transaction)
-                # Somebody may have activated another version meanwhile: then that one is the one to be better than.
+                # Another version may have been activated meanwhile: then compare with that one.
                 if now is None if active is None else now is not None and now[0] == active.artifact.id:
                     made = self._store.add_artifact(transaction, decided, made_from)
                     break
@@ -190,7 +189,7 @@ class Versions:
             self._store.set_refusal(transaction, task_id, refusal)
 
     def _by_target(self, new: NewArtifact, state: TaskState) -> NewArtifact:
-        """The program as a draft where it is below the accuracy target, and may then not run."""
+        """Return the program as a draft if it is below the accuracy target and must not run then."""
         below = new.confidence_score < state.task.accuracy_target
         return replace(new, status="draft") if self._settings.strict and below else new
 
@@ -253,25 +252,25 @@ class Versions:
         try:
             outcomes = bench.outcomes(program, [one.input for one in examples], COMPARING_SECONDS)
         except (UnsupportedLanguage, ConfigurationError):
-            # What runs nowhere here is right nowhere.
+            # A program that cannot run here has no correct outputs.
             return Results(examples, [ProgramOutcome(None, "not run", 0.0)] * len(examples))
         if self._trainer.closed:
             raise ExecutionFailed(f"{NO_PROGRAM}the server is ending")
         return Results.of(examples, outcomes)
 
     def _awaits_activation(self, artifact: Artifact, state: TaskState) -> bool:
-        """Whether it is a draft that was made from the examples of now, and is not to run unless somebody says so."""
+        """Return whether it is a draft made from the current examples, which runs only if a user activates it."""
         if artifact.status != "draft" or artifact.created_at < state.task.updated_at or artifact.llm_provider == _OWN:
             return False
         below = self._settings.strict and artifact.confidence_score < state.task.accuracy_target
         return below or artifact.llm_provider != _LOCAL
 
     def why_draft(self, artifact: Artifact) -> str:
-        """Why a version is not active, and what to do about it. Raises `ExecutionFailed` for a task that is gone."""
+        """Return why a version is not active, and what to do. Raises `ExecutionFailed` if the task was deleted."""
         return _why_draft(artifact, self._state(artifact.task_id))
 
     def told(self, state: TaskState, progress: Progress | None) -> TaskState:
-        """The task with what there is to say of its programs: what is being made, was not learnt, and is in doubt."""
+        """Return the task with the state of its programs: what is being made, was not learnt, and is in doubt."""
         artifacts = self._store.artifact_facts(state.task.id)
         made = next((one for one in reversed(artifacts) if one.llm_provider != _OWN), None)
         warnings: list[str] = []
@@ -318,7 +317,7 @@ def _examples_of(state: TaskState) -> list[Any]:
 
 
 def _digest(example: Any) -> bytes:
-    """What tells an example from others: its input and its output."""
+    """Return a digest of an example's input and output."""
     if isinstance(example, dict) and example.keys() > {"input", "output"}:
         example = {"input": example["input"], "output": example["output"]}
     return blake2b(to_json(_sorted(example)), digest_size=_DIGEST_BYTES).digest()

@@ -1,7 +1,7 @@
-"""Limits that the operating system sets on the sandbox's workers, so that the interpreter is not the only wall.
+"""Limits that the operating system enforces on the sandbox's workers, as a second barrier behind the interpreter.
 
-On Linux a worker is started through a script that bounds its address space, open files, written files and core dumps,
-and, where util-linux's `setpriv` is installed, takes away its way to new privileges. Elsewhere it is started as it is.
+On Linux a worker is started by a script that limits its address space, open files, written files and core dumps, and,
+if util-linux's `setpriv` is installed, prevents it from gaining privileges. Elsewhere it is started without limits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The sandbox library for Python, `pydantic_monty`, in a form that works in this process, also after a fork.
+"""The sandbox library for Python, `pydantic_monty`, made usable after a fork.
 
-The library keeps one set of threads for the whole process. A forked child inherits the library without those
-threads, and its first call would wait for ever; so a child gets a copy of the compiled module of its own. Nor
-may a child drop what it inherited: that would take the parent's workers out of the event queue both share.
+The library has one set of threads per process. A forked child inherits the library without these threads, and its
+first call would hang; so a child loads its own copy of the compiled module. A child must not release what it inherited
+either: that would remove the parent's workers from the event queue that both share.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ENGINES: dict[int, ModuleType] = {}
 
 
 class Inheritance(Protocol):
-    """What a forked child would inherit and must neither use nor drop."""
+    """Objects that a forked child inherits and must neither use nor release."""
 
     def inherited(self) -> list[Any]:
         """The library's objects that are alive."""
@@ -38,7 +38,7 @@ _INHERITANCES: weakref.WeakSet[Inheritance] = weakref.WeakSet()
 
 
 def require() -> ModuleType:
-    """Import the library, which starts nothing yet. Raises `ConfigurationError` where it is not installed."""
+    """Import the library, which starts nothing yet. Raises `ConfigurationError` if it is not installed."""
     try:
         import pydantic_monty
     except ImportError as error:
@@ -53,7 +53,7 @@ def require() -> ModuleType:
 
 
 def engine() -> ModuleType:
-    """The library for this process, which is now expected to start its threads."""
+    """Return the library for this process, which will start its threads."""
     known = _ENGINES.get(os.getpid())
     if known is not None:
         return known
@@ -77,7 +77,7 @@ def _private_copy(compiled: str) -> ModuleType:
 
 
 def keep_out_of_children(owner: Inheritance) -> None:
-    """From now on, children that this process forks never drop what `owner.inherited()` lists at that moment."""
+    """Make forked children keep what `owner.inherited()` lists at the time of the fork."""
     _INHERITANCES.add(owner)
 
 

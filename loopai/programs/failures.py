@@ -1,4 +1,4 @@
-"""What went wrong in the sandbox, as the text an outcome carries and as what it means for the session."""
+"""Failures in the sandbox: the text of the outcome, and what the failure means for the session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CUT = " …"
 
 
 class FailureKind(Enum):
-    """Whose fault a failure is; everything but PROGRAM leaves a session that must not be used again."""
+    """The cause of a failure; after all but PROGRAM the session must not be used again."""
 
     PROGRAM = "the program raised"
     TIMEOUT = "the time was up"
@@ -25,22 +25,21 @@ class FailureKind(Enum):
 
 @dataclass(frozen=True)
 class ProgramFailure:
-    """Why a run gave no value: the text for the outcome, and the kind."""
+    """Why a run returned no value: the text for the outcome, and the kind."""
 
     text: str
     kind: FailureKind
 
 
 def timed_out(timeout_ms: int) -> ProgramFailure:
-    """The failure of a run that took longer than its timeout."""
+    """Return the failure of a run that exceeded its timeout."""
     return ProgramFailure(f"Execution timeout after {timeout_ms}ms", FailureKind.TIMEOUT)
 
 
 def message_of(name: str, message: str) -> str:
-    """The text for an exception of the type `name`: its message, at most `LONGEST_MESSAGE` characters of it.
+    """Return the text for an exception of the type `name`: its message, at most `LONGEST_MESSAGE` characters of it.
 
-    The type stands in where the message is empty, and before it where the message alone says nothing: a
-    KeyError's is just the key.
+    The type replaces an empty message, and precedes one that says nothing alone: a KeyError's message is just the key.
     """
     name = name.rpartition(".")[2]
     text = message.strip()
@@ -56,7 +55,7 @@ def message_of(name: str, message: str) -> str:
 def explain(
     error: Exception, monty: ModuleType, *, timeout_ms: int, max_memory_mb: int, loading: bool
 ) -> ProgramFailure:
-    """Read an error of the sandbox library; an error met while `loading` gets the line it stands in."""
+    """Return the failure for an error of the sandbox library; an error while `loading` gets its line number."""
     if isinstance(error, monty.MontyCrashedError):
         if error.timed_out:
             return timed_out(timeout_ms)

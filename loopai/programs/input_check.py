@@ -1,9 +1,8 @@
-"""`InputCheck`: whether a value fits a JSON schema, decided in bounded time and memory whatever schema and value are.
+"""`InputCheck`: whether a value fits a JSON schema, decided in limited time and memory for any schema and value.
 
-Two ways lead to a verdict. `jsonschema-rs` decides where a bound on its work is known beforehand: the schema refers to
-itself nowhere and the value is not too large for it. Everything else, and the text of every error, is left to a walk
-over schema and value that keeps each verdict it made, and stops when its time is up. The walk asks `jsonschema-rs` for
-the keywords that hold no schemas. Nothing is ever fetched.
+`jsonschema-rs` decides if its work is limited: the schema is not recursive, and the value not too large for it.
+Otherwise, and for error texts, we walk over schema and value, cache verdicts, and stop after a time limit. The walk
+uses `jsonschema-rs` for keywords that contain no schemas. Nothing is ever fetched.
 """
 
 from __future__ import annotations
@@ -34,9 +33,8 @@ _VISIT = 0.02
 class InputCheck:
     """A task's schema, made ready.
 
-    `warnings` names the keywords that are left out because they cannot be checked: the rest of the schema is. `weight`
-    is about how many bytes it takes at most. A schema that is not an object or a boolean checks nothing. Raises
-    `SchemaTooLarge`.
+    `warnings` names keywords that cannot be checked and are ignored. `weight` is about how many bytes it takes at most.
+    A schema that is neither an object nor a boolean allows every value. Raises `SchemaTooLarge`.
     """
 
     def __init__(self, schema: Any) -> None:
@@ -71,7 +69,7 @@ class InputCheck:
         return walk.report(self._root, value) or [("input", "does not fit the task's schema")]
 
     def work(self, value: Any) -> float:
-        """Microseconds that a verdict takes at most; infinite where that is not known beforehand."""
+        """Return how many microseconds a verdict takes at most; infinity if that is unknown."""
         return self._work(value) if self._whole is not None or self._root is None else math.inf
 
     def _work(self, value: Any) -> float:
@@ -83,7 +81,7 @@ class InputCheck:
         if len(text) > LARGEST_SCHEMA:
             raise SchemaTooLarge(f"the schema has {len(text):,} bytes, and {LARGEST_SCHEMA:,} are the most")
         try:
-            # A copy of its own: keywords are removed from it, and no two places share an object.
+            # Work on a copy: keywords are removed from it, and no object may occur in two places.
             builder = SchemaReader(json.loads(text), self.warnings)
             self._root = builder.build()
         except RecursionError:

@@ -1,4 +1,4 @@
-"""The languages that programs may be written in, and the engine that runs each. Adding one is an entry here."""
+"""The languages of programs, and the engine for each. To add a language, add an entry here."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ class Engine(Protocol):
     """Runs the programs of one language. `limit` is in milliseconds and at least 1."""
 
     def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> ProgramOutcome:
-        """Run `main(value)`; `stop` is asked while the run waits for a process."""
+        """Run `main(value)`; `stop` is called while the run waits for a process."""
 
     def run_many(
         self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int, stop: Stop | None
     ) -> list[ProgramOutcome]:
-        """Run `main` on each value; the outcomes stand in order. `stop` is asked between them."""
+        """Run `main` on each value; outcomes are in the order of the values. `stop` is called between runs."""
 
     def expected_ms(self, program: Program) -> float | None:
-        """How many milliseconds a run takes; `None` where that is unknown, or each run loads the program anew."""
+        """Return how many milliseconds a run takes; `None` if unknown, or if each run loads the program again."""
 
     def check(self, program: Program) -> str | None:
-        """None when the program can be read and defines a function `main`, else what is wrong."""
+        """Return None if the program can be read and defines a function `main`, otherwise what is wrong."""
 
     def close(self) -> None:
-        """End what was started; what runs comes to its own end first."""
+        """Close after runs in progress have finished."""
 
     def kill(self) -> None:
-        """End what was started at once: whoever waits for a run gets a RuntimeError."""
+        """Close at once: runs in progress raise RuntimeError."""
 
 
 def _python(bounds: Bounds) -> Engine:
@@ -50,9 +50,9 @@ def _typescript(bounds: Bounds) -> Engine:
 
 @dataclass(frozen=True)
 class Language:
-    """A language: its name and other names, the suffixes of its files, what a comment begins with, and its engine.
+    """A language: its name and aliases, file suffixes, comment prefix, and engine.
 
-    `start` makes the engine, and raises `ConfigurationError` where its library is not installed.
+    `start` makes the engine, and raises `ConfigurationError` if its library is not installed.
     """
 
     name: str
@@ -88,7 +88,7 @@ def language(name: str) -> Language:
 
 
 def language_of_file(path: str) -> str:
-    """Return the name of the language that the file's suffix tells; Python for any other."""
+    """Return the name of the language for the file's suffix; Python for other suffixes."""
     suffix = os.path.splitext(path)[1].lower()
     for candidate in _ALL:
         if suffix in candidate.suffixes:

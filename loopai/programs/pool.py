@@ -1,4 +1,4 @@
-"""`ProgramPool`: programs of any language that runs here, singly and in groups, warm, by any number of threads."""
+"""`ProgramPool`: run programs of any supported language in warm processes, singly or in groups, from any thread."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ __all__ = ["ProgramPool"]
 class ProgramPool:
     """Runs programs in sandboxed processes, with limits on time and memory. No process starts before the first run.
 
-    `processes` bounds the processes for each language, and with them how many programs run at once (default: as many
-    as there are cores, at least 4 for Python and 2 for TypeScript), `per_program` in how many of them one program may
-    be at work (default: all of them). `niceness` is by how much they stand behind other processes (Linux).
-    `max_memory_mb` bounds what one program may hold, input included.
-    May be used by several threads; a forked child gets processes of its own.
-    Methods raise `UnsupportedLanguage` for a language that does not run here, `ConfigurationError` where its library is
+    `processes` limits the processes for each language, and so how many programs run at a time (default: the number of
+    cores, at least 4 for Python and 2 for TypeScript). `per_program` limits in how many of them one program may run
+    (default: all). `niceness` lowers their priority (Linux). `max_memory_mb` limits the memory of one program, input
+    included. Thread-safe; a forked child gets its own processes.
+    Methods raise `UnsupportedLanguage` for a language that does not run here, `ConfigurationError` if its library is
     not installed, and RuntimeError once closed.
     """
 
@@ -58,13 +57,13 @@ class ProgramPool:
         self.close()
 
     def close(self) -> None:
-        """End this process's sandboxes; a run in progress comes to its own end first. Closing again does nothing."""
+        """End this process's sandboxes after runs in progress have finished. Closing again does nothing."""
         self._closed.set()
         for engine in list(self._engines.values()):
             engine.close()
 
     def kill(self) -> None:
-        """Close, and end at once what runs: whoever waits for it gets a RuntimeError."""
+        """Close at once: runs in progress raise RuntimeError."""
         self._closed.set()
         for engine in list(self._engines.values()):
             engine.kill()
@@ -81,11 +80,11 @@ class ProgramPool:
         timeout_ms: int = PROGRAM_TIMEOUT_MS,
         stop: Stop | None = None,
     ) -> ProgramOutcome:
-        """Run `main(input)`. Everything that goes wrong in the program is in the outcome.
+        """Run `main(input)`. Failures of the program are in the outcome.
 
-        `timeout_ms` bounds the call, and loading a Python program before it; 0 ends at once, a negative number means
-        a minute, which is also the most. `stop` is asked while the run waits for a process: a reason from it is the
-        outcome's error.
+        `timeout_ms` is the time limit of the call, and of loading a Python program before it. 0 fails at once; a
+        negative number means a minute, which is the longest limit. `stop` is called while the run waits for a process:
+        a reason that it returns is the outcome's error.
         """
         engine = self._engine(program.language)
         limit = _limit(timeout_ms)
@@ -100,10 +99,10 @@ class ProgramPool:
         max_concurrency: int = 10,
         stop: Stop | None = None,
     ) -> list[ProgramOutcome]:
-        """Run `main` on each input; the outcomes stand in the order of the inputs, and each has its own timeout.
+        """Run `main` on each input, each with its own timeout; outcomes are in the order of the inputs.
 
-        `max_concurrency` bounds how many processes take part. `stop` is asked between inputs: a reason from it is the
-        error of every input that has not run by then.
+        `max_concurrency` limits how many processes are used. `stop` is called between inputs: a reason that it returns
+        is the error of every input that has not run yet.
         """
         engine = self._engine(program.language)
         if max_concurrency < 1:
@@ -114,11 +113,11 @@ class ProgramPool:
         return engine.run_many(program, inputs, limit, max_concurrency, stop)
 
     def expected_ms(self, program: Program) -> float | None:
-        """How many milliseconds a run takes; `None` where that is unknown, or each run loads the program anew."""
+        """Return how many milliseconds a run takes; `None` if unknown, or if each run loads the program again."""
         return self._engine(program.language).expected_ms(program)
 
     def check(self, program: Program) -> str | None:
-        """None when the program can be read and defines a function `main`, else what is wrong."""
+        """Return None if the program can be read and defines a function `main`, otherwise what is wrong."""
         return self._engine(program.language).check(program)
 
     def _engine(self, name: str) -> Engine:

@@ -1,4 +1,4 @@
-"""What is run and what comes of it: `Program`, `ProgramOutcome`, `UnsupportedLanguage`. Nothing here runs anything."""
+"""`Program`, `ProgramOutcome` and `UnsupportedLanguage`: data types; nothing is run here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Optional
 __all__ = ["Bounds", "Program", "ProgramOutcome", "Stop", "Stopped", "UnsupportedLanguage"]
 
 WITH_CONFIDENCE = "main_with_confidence"
-"""A function of a Python program beside `main`: returns its output and how certain it is, from 0 to 1 or None."""
+"""An optional function of a Python program besides `main`: returns the output and its confidence (0 to 1, or None)."""
 _CONFIDENT = re.compile(rf"^def {WITH_CONFIDENCE}\(", re.MULTILINE)
 
 
@@ -29,12 +29,11 @@ class Program:
 
 @dataclass(frozen=True)
 class ProgramOutcome:
-    """What one run gave: a JSON value in `output`, or the reason in `error` (then `output` is None).
+    """The result of one run: a JSON value in `output`, or the reason in `error` (then `output` is None).
 
-    `latency_ms` is the time of the run, with loading where the program was not loaded yet, without the wait
-    for a free worker. For an input that ran in a group it is the input's own time in the sandbox plus an
-    equal share of what the group cost besides. `confidence` is how certain the program is of its output, from 0 to 1;
-    None where it does not say.
+    `latency_ms` is the time of the run, including loading if the program was not loaded yet, without waiting for a free
+    worker. For an input of a group it is the input's own time in the sandbox plus an equal share of the group's
+    overhead. `confidence` is how certain the program is of its output, from 0 to 1; None if it does not say.
     """
 
     output: Any
@@ -50,7 +49,7 @@ class ProgramOutcome:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What an engine may take; the members are those parameters of `ProgramPool`, None for the engine's own default."""
+    """Limits of an engine: parameters of `ProgramPool`, None for the engine's default."""
 
     processes: int | None
     max_memory_mb: int
@@ -70,8 +69,8 @@ class UnsupportedLanguage(ValueError):
 
 
 class Stopped(Exception):
-    """The caller of a run has no more use for it; the message says why."""
+    """The run is no longer needed; the message says why."""
 
 
 Stop = Callable[[], Optional[str]]
-"""Says why a run is no longer wanted, None as long as it is. Asked between inputs and while waiting for a worker."""
+"""Returns why a run is no longer needed, or None. Called between inputs and while waiting for a worker."""

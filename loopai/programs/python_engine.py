@@ -1,4 +1,4 @@
-"""`PythonEngine`: Python programs in the sandbox library's workers, singly and in groups, warm."""
+"""`PythonEngine`: run Python programs in the sandbox library's warm workers, singly or in groups."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _FEWEST_PROCESSES = 4
 
 
 class PythonEngine:
-    """Runs programs in at most `processes` workers. None before the first run; a forked child has its own.
+    """Runs programs in at most `processes` workers, started at the first run; a forked child has its own.
 
-    Parameters and behaviour are those of `ProgramPool`. Raises `ConfigurationError` where the sandbox is not installed.
+    Parameters and behaviour are those of `ProgramPool`. Raises `ConfigurationError` if the sandbox is not installed.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -50,19 +50,19 @@ class PythonEngine:
         self._finalizer = weakref.finalize(self, _close_own, self._workers)
 
     def close(self) -> None:
-        """End this process's workers; a run in progress comes to its own end first. Closing again does nothing."""
+        """End this process's workers after runs in progress have finished. Closing again does nothing."""
         self._closed.set()
         _close_own(self._workers)
 
     def kill(self) -> None:
-        """Close, and end at once what runs: whoever waits for it gets a RuntimeError."""
+        """Close at once: runs in progress raise RuntimeError."""
         self._closed.set()
         own = self._workers.pop(os.getpid(), None)
         if own is not None:
             own.kill()
 
     def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> ProgramOutcome:
-        """Run `main(value)`; `limit` milliseconds bound loading and the call, each."""
+        """Run `main(value)`; `limit` is the time limit in milliseconds, of loading and of the call each."""
         workers = self._own()
         try:
             value = to_input(value)
@@ -76,7 +76,7 @@ class PythonEngine:
     def run_many(
         self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int, stop: Stop | None
     ) -> list[ProgramOutcome]:
-        """Run `main` on each value; the outcomes stand in order. Stateless programs run several inputs a request."""
+        """Run `main` on each value; outcomes are in order. Stateless programs run several inputs per request."""
         workers = self._own()
         batch = _Batch(values, limit, stop)
         self._run_batch(workers, program, batch, min(max_concurrency, self._per_program))
@@ -89,7 +89,7 @@ class PythonEngine:
         return nature.ms if nature is not None and nature.stateless else None
 
     def check(self, program: Program) -> str | None:
-        """None when the program loads and defines a function `main`, else what is wrong."""
+        """Return None if the program loads and defines a function `main`, otherwise what is wrong."""
         workers = self._own()
         session = workers.take(program, _CHECK_MS) or self._start(workers, program, _CHECK_MS)
         if isinstance(session, ProgramFailure):
@@ -228,7 +228,7 @@ class PythonEngine:
 
 
 class _Batch:
-    """The inputs of one `run_many`: which wait, and what has come of the others."""
+    """The inputs of one `run_many`: which are waiting, and the outcomes of the others."""
 
     def __init__(self, inputs: Sequence[Any], limit: int, stop: Stop | None) -> None:
         self.limit = limit
@@ -249,7 +249,7 @@ class _Batch:
                 self.waiting.append(position)
 
     def is_stopped(self) -> bool:
-        """Whether no more inputs may run; then those that wait have their error."""
+        """Return whether no more inputs may run; those that wait then fail."""
         reason = self.stop() if self.stop is not None else None
         if reason is None:
             return False

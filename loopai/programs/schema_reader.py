@@ -1,4 +1,4 @@
-"""Makes `Subschema`s of a JSON schema, and removes from it what cannot be checked, with a warning for each."""
+"""Read a JSON schema into `Subschema`s, and remove keywords that cannot be checked, with a warning for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_SUBSCHEMAS = 20_000
 
 _DIALECTS = re.compile(r"https?://json-schema\.org/(draft-0[467]|draft/2019-09|draft/2020-12)/schema#?")
 _TYPES = {"array", "boolean", "integer", "null", "number", "object", "string"}
-# Keywords that say the same whatever else stands beside them, and hold no schemas.
+# Keywords that do not depend on other keywords and contain no schemas.
 _NUMBERS = ("multipleOf", "maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum")
 _COUNTS = ("maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties")
 _WHOLE = ("enum", "const", "uniqueItems")
@@ -28,11 +28,11 @@ _UNEVALUATED = ("unevaluatedProperties", "unevaluatedItems")
 
 
 class SchemaTooLarge(ValueError):
-    """The schema is too large to be checked against; the message says by which measure."""
+    """The schema is too large to check against; the message says by which measure."""
 
 
 class SchemaReader:
-    """Makes nodes of a schema, and removes from it what cannot be checked."""
+    """Makes nodes from a schema, and removes keywords that cannot be checked."""
 
     def __init__(self, schema: Any, warnings: list[str]) -> None:
         self.schema = schema

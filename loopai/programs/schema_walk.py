@@ -1,4 +1,4 @@
-"""One value's way through a schema: a verdict where `jsonschema-rs` must not be asked, and errors' texts."""
+"""Walk over a value and a schema: the verdict if `jsonschema-rs` cannot be used, and the texts of errors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .subschemas import Subschema
 __all__ = ["MOST_ERRORS", "MOST_WORK", "OutOfBudget", "SchemaWalk", "size_of"]
 
 MOST_ERRORS = 20
-"""Errors reported for one value; more help nobody."""
+"""Most errors reported for one value; more would not help."""
 
 LONGEST_MESSAGE = 300
-"""Characters of one error's text, which quotes the value."""
+"""Most characters of an error's text, which quotes the value."""
 
 MOST_VERDICTS = 200_000
-"""Verdicts that a walk keeps, about 150 bytes each."""
+"""Most verdicts that a walk caches, about 150 bytes each."""
 
 # Of what `jsonschema-rs` may be asked at once, without a way to interrupt it: microseconds at worst.
 MOST_WORK = 1_000_000.0
@@ -30,7 +30,7 @@ class OutOfBudget(Exception):
 
 
 class SchemaWalk:
-    """One value's way through a schema. Verdicts are kept by subschema and value, which bounds their number."""
+    """A walk over a value and a schema. Verdicts are cached by subschema and value, which limits the work."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -41,7 +41,7 @@ class SchemaWalk:
         self._under_way: set[tuple[int, int]] = set()
 
     def fits(self, node: Subschema, value: Any) -> bool:
-        """Whether the value fits. Raises `OutOfBudget`, `RecursionError`."""
+        """Return whether the value fits. Raises `OutOfBudget` and `RecursionError`."""
         key = (id(node), id(value))
         known = self._kept.get(key)
         if known is not None:
@@ -76,7 +76,7 @@ class SchemaWalk:
         return node.leaf_fits(value)
 
     def _charge(self, node: Subschema, value: Any) -> None:
-        """Refuse what `jsonschema-rs` would work on for longer than the time that is left."""
+        """Refuse work of `jsonschema-rs` that would exceed the remaining time."""
         work = 0.0
         if isinstance(value, str):
             work = len(value) * (node.pattern_costs + 0.01)
@@ -148,7 +148,7 @@ class SchemaWalk:
     # Texts
 
     def report(self, node: Subschema, value: Any) -> list[tuple[str, str]]:
-        """The first errors; fewer where the time is up."""
+        """Return the first errors; fewer if the time is up."""
         self._give_up = time.monotonic() + self._seconds
         found: list[tuple[str, str]] = []
         try:

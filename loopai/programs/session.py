@@ -1,4 +1,4 @@
-"""One program loaded in one worker of the sandbox: load, call, call in a group, close."""
+"""One program in one worker of the sandbox: load, call, call in a group, close."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _MARK = re.compile("\x1e([0-9]+)\x1e")
 
 @dataclass(frozen=True)
 class SessionReply:
-    """What one input gave: a JSON value, or a failure; and the milliseconds it took."""
+    """The result of one input: a JSON value or a failure, and the time in milliseconds."""
 
     output: Any
     failure: ProgramFailure | None
@@ -79,7 +79,7 @@ class SessionReply:
 
 @dataclass(frozen=True)
 class GroupReply:
-    """What the first inputs of a group gave, in order; or why the group gave nothing, and at which position."""
+    """The results of the first inputs of a group, in order; or why the group failed, and at which position."""
 
     replies: list[SessionReply]
     failure: ProgramFailure | None = None
@@ -87,12 +87,12 @@ class GroupReply:
 
 
 def slack_ms(timeout_ms: int) -> float:
-    """How long a group may take up inputs: each of them then still has its whole timeout."""
+    """Milliseconds in which a group starts further inputs: each of them still has its whole timeout."""
     return min(50.0, timeout_ms / 4)
 
 
 class SandboxSession:
-    """A worker's session that belongs to one program and one timeout. Not for two threads at once."""
+    """A worker's session for one program and one timeout. Not thread-safe."""
 
     def __init__(self, monty: ModuleType, checkout: Any, program: Program, timeout_ms: int, max_memory_mb: int) -> None:
         self.program = program
@@ -147,7 +147,7 @@ class SandboxSession:
         return SessionReply(output, failure, ms, confidence)
 
     def call_group(self, values: Sequence[Any]) -> GroupReply:
-        """Run `main` on one value after the other in one request, as many as come to their turn in `slack_ms`."""
+        """Run `main` on the values in order in one request, as many as can start within `slack_ms`."""
         self._count(len(values))
         heard = _Marks()
         start = time.perf_counter()
@@ -165,7 +165,7 @@ class SandboxSession:
             share = max(0.0, ms - sum(inside)) / len(rows)
             replies = [self._read(row, own + share) for row, own in zip(rows, inside)]
         except (TypeError, ValueError, LookupError, ZeroDivisionError):
-            # Only a program that replaced the driver gets here; one by one it fails with a text.
+            # Only a program that replaced the driver gets here; run one by one, it fails with a message.
             self.usable = False
             return GroupReply([], _replaced())
         return GroupReply(replies)
@@ -212,14 +212,14 @@ def _replaced() -> ProgramFailure:
 
 
 def _share(said: Any) -> float | None:
-    """What a program says of its certainty; None for what is not a number from 0 to 1."""
+    """Return the program's confidence; None if it is not a number from 0 to 1."""
     if isinstance(said, (int, float)) and not isinstance(said, bool) and 0 <= said <= 1:
         return float(said)
     return None
 
 
 class _Marks:
-    """Listens to what a group prints for the mark of the input that is in progress, and keeps nothing else."""
+    """Reads the mark of the input in progress from a group's output, and discards the rest."""
 
     def __init__(self) -> None:
         self._tail = ""
@@ -234,4 +234,4 @@ class _Marks:
 
 
 def _discard(stream: str, text: str) -> None:
-    """Programs answer by returning; what they print goes nowhere."""
+    """Discard what programs print."""

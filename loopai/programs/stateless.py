@@ -1,10 +1,9 @@
-"""Whether a program can be run again and again in one loaded session: does any call write to what outlives it?
+"""Decide whether a program can be called repeatedly in one session: does no call change anything that outlives it?
 
-Judged from the source, on the safe side: a program that is refused here is only slower, since each call then loads it
-anew. That takes a program made from examples about 35 times as long, and a small one that was pushed about 17 times
-(`make bench ARGS=programs`), which is what this proof is worth. Nothing is run, and sources that the sandbox has not
-accepted must not be passed in (the sandbox bounds their nesting, which Python's own parser on 3.10 does not survive
-without).
+The analysis of the source is conservative: a program that is rejected here is only slower, since each call then loads
+it again, which takes about 35 times as long for a program made from examples and 17 times for a small program of your
+own (`make bench ARGS=programs`). Nothing is run. Pass only sources that the sandbox has accepted: it limits their
+nesting, on which Python's own parser crashes on 3.10.
 """
 
 # ruff: noqa: SIM905 — eighty words read better as text than as a list of eighty lines
@@ -79,7 +78,7 @@ _REFUSED = (
 
 
 def is_stateless(code: str) -> bool:
-    """Whether no call of a function in `code` can change what a later call sees."""
+    """Return whether no call of a function in `code` can change what a later call sees."""
     if len(code) > _LONGEST:
         return False
     # Python warns of a stray backslash in the program as if it were our own source. The filter speaks of this

@@ -1,4 +1,4 @@
-"""JSON values on their way into and out of the sandbox. Programs see JSON and nothing else."""
+"""Convert JSON values into and out of the sandbox. Programs see nothing but JSON."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 __all__ = ["NotJSON", "copied", "from_output", "to_input"]
 
 DEEPEST_OUTPUT = 64
-"""Levels of nesting that an output may have: what JSON readers take by default, the .NET ones at least."""
+"""Most levels of nesting of an output: the default limit of JSON readers such as .NET's."""
 
 _TOO_DEEP = f"Output is nested too deeply: {DEEPEST_OUTPUT} levels are the most"
 _SCALARS = {bool, float, int, str, type(None)}
 
 
 class NotJSON(ValueError):
-    """A value that JSON cannot carry; the message says why."""
+    """A value that JSON cannot represent; the message says why."""
 
 
 def to_input(value: Any) -> Any:
-    """The value as the program is to see it: tuples as lists, keys as strings. Raises `NotJSON`."""
+    """Return the value as the program sees it: tuples as lists, keys as strings. Raises `NotJSON`."""
     try:
         return value if _is_plain(value) else copied(value)
     except RecursionError:
@@ -27,7 +27,7 @@ def to_input(value: Any) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """A copy with nothing shared inside it, for a program that may change its input. Raises `NotJSON`."""
+    """Return a deep copy, for a program that may change its input. Raises `NotJSON`."""
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError) as error:
@@ -46,7 +46,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def from_output(text: object) -> Any:
-    """Read what a program returned, which the sandbox has written as JSON. Raises `NotJSON`."""
+    """Read a program's result, which the sandbox has written as JSON. Raises `NotJSON`."""
     if not isinstance(text, str):
         raise NotJSON("Output is not JSON: the program replaced what writes it")
     try:

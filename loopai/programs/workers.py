@@ -1,4 +1,4 @@
-"""The workers of one process: which sessions are loaded and idle, who may start another, who has to wait."""
+"""The workers of one process: which sessions are idle, who may start another, and who has to wait."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ _ASK_SECONDS = 0.2
 
 @dataclass
 class Nature:
-    """What is known of a program: whether its sessions may be used again, and how long a call takes."""
+    """What is known about a program: whether its sessions can be reused, and how long a call takes."""
 
     stateless: bool | None = None
     ms: float | None = None
 
     def learn(self, ms: float) -> None:
-        """Take in the time of one more call."""
+        """Record the time of a call."""
         self.ms = ms if self.ms is None else 0.8 * self.ms + 0.2 * ms
 
 
 class Workers:
-    """At most `processes` sessions, busy and idle together; the idle one that was used longest ago goes first.
+    """At most `processes` sessions, busy and idle; the least recently used idle one is replaced first.
 
-    One program is at work in at most `per_program` of them, so that the others' wait has an end.
+    One program uses at most `per_program` of them, so that others need not wait for it.
     """
 
     def __init__(self, processes: int, max_memory_mb: int, per_program: int, niceness: int) -> None:
@@ -69,11 +69,11 @@ class Workers:
         self._code = 0
 
     def inherited(self) -> list[Any]:
-        """The library's objects, for a forked child, which must not drop them."""
+        """Return the library's objects, which a forked child must not release."""
         return [self._monty, *(session.checkout for session in (*self._idle, *self._busy))]
 
     def nature(self, program: Program) -> Nature:
-        """What is known of the program so far, for the caller to add to."""
+        """Return what is known about the program, for the caller to add to."""
         with self._changed:
             nature = self._natures.get(program)
             if nature is None:
@@ -86,10 +86,10 @@ class Workers:
             return nature
 
     def take(self, program: Program, timeout_ms: int, stop: Stop | None = None) -> SandboxSession | None:
-        """A session with the program loaded; None, and the right to `start` one, where there is none.
+        """Return a session with the program loaded; None if there is none, and the caller may `start` one.
 
-        Waits while all workers are busy, or as many as the program may have. Raises RuntimeError when closed, `Stopped`
-        when `stop` says so.
+        Waits while all workers are busy, or as many as the program may use. Raises RuntimeError if closed, and
+        `Stopped` if `stop` returns a reason.
         """
         with self._changed:
             while True:
@@ -119,7 +119,7 @@ class Workers:
         return None
 
     def start(self, program: Program, timeout_ms: int) -> SandboxSession | ProgramFailure:
-        """Load the program in a worker; the right to that comes from `take`, and is gone after a failure."""
+        """Load the program in a worker, after `take` has returned None. After a failure, call `take` again."""
         try:
             session = self._start(program, timeout_ms)
             failure = session.load()
@@ -157,7 +157,7 @@ class Workers:
                 "max_memory": self._max_memory_mb * 1024 * 1024,
                 "max_recursion_depth": _RECURSION,
             },
-            # Sleeping is no work: a program that sleeps continues at once.
+            # Sleeping does nothing useful: a program that sleeps continues at once.
             os_policy={"sleep": "zero"},
             assert_message_annotations=False,
         )
@@ -192,7 +192,7 @@ class Workers:
         self._changed.notify_all()
 
     def close(self) -> None:
-        """End all workers, those at work as soon as they are done; whoever waits for one gets a RuntimeError."""
+        """End all workers, busy ones after their run; threads that wait for one get a RuntimeError."""
         with self._changed:
             if self._closed:
                 return
@@ -206,7 +206,7 @@ class Workers:
             pool.__exit__(None, None, None)
 
     def kill(self) -> None:
-        """Close, and end at once those at work: their runs fail."""
+        """Close, and end busy workers at once: their runs fail."""
         self.close()
         with self._changed:
             pids = [session.pid for session in self._busy]

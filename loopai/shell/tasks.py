@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Callable, Final, Optional, Protocol, Unio
 
 from ..batch.options import OptionInfo, whole
 from ..exceptions import ExecutionException, LoopaiException, OptionError
-from ..programs.languages import language_of_file
+from ..programs.languages import LANGUAGES, language, language_of_file
+from ..programs.program import UnsupportedLanguage
 from .inputs import STDIN, parsed, read_examples, read_schema, read_text
 from .options import Flag
 from .text import json_text, shown
@@ -117,6 +118,18 @@ def _share(text: str) -> float:
     if not 0 <= share <= 1:
         raise ValueError(f"must be a number from 0 to 1, not {text!r}")
     return share
+
+
+class _Language:
+    """Reads the name of a language; shells complete `choices`."""
+
+    choices = LANGUAGES
+
+    def __call__(self, name: str) -> str:
+        try:
+            return language(name).name
+        except UnsupportedLanguage:
+            raise ValueError(f"must be {' or '.join(LANGUAGES)}, not {name!r}") from None
 
 
 def _program(name: str) -> tuple[str, str]:
@@ -370,7 +383,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             _TASK,
             _argument("program", "The program, - for stdin.", "FILE", _program),
             _flag("draft", "Add it as a draft; the active version stays active."),
-            _flag("language", "python or typescript. Default: by the file's suffix.", "LANGUAGE"),
+            _flag("language", "python or typescript. Default: by the file's suffix.", "LANGUAGE", _Language()),
         ),
         "Sending the program",
         _push,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     AsyncHttpClient = httpx.AsyncClient
     HttpClient = httpx.Client
-    """What may be brought as `http_client`."""
+    """What can be passed as `http_client`."""
 
 __all__ = ["Answer", "AsyncTransport", "NoReply", "Reply", "Request", "Transport", "open_async", "open_sync"]
 
@@ -25,9 +25,9 @@ __all__ = ["Answer", "AsyncTransport", "NoReply", "Reply", "Request", "Transport
 class Transport(Protocol):
     """Sends requests for `SyncLoopaiClient`, from any thread.
 
-    `send` gives a `Reply` for every response, whatever its status, and a `NoReply` where none came; it keeps the
-    request's `timeout` and `queue_timeout`. It may have `tasks`, a mapping of the task names that it knows to ids, and
-    `has_programs = True` where every task has a program: then a client looks nothing up before a first execution.
+    `send` returns a `Reply` for every response, whatever its status, and a `NoReply` if there is none; it obeys the
+    request's `timeout` and `queue_timeout`. It may have `tasks`, a mapping from task names to ids, and
+    `has_programs = True` if every task has a program: then a client looks up nothing before a first execution.
     """
 
     def send(self, request: Request) -> Answer:
@@ -94,12 +94,12 @@ def _open(config: Config, asynchronous: bool) -> Any:
 
 
 def open_sync(config: Config) -> Transport:
-    """The transport that `config` names, for `SyncLoopaiClient`. Raises `ConfigurationError`."""
+    """Return the transport that `config` names, for `SyncLoopaiClient`. Raises `ConfigurationError`."""
     transport: Transport = _open(config, asynchronous=False)
     return transport
 
 
 def open_async(config: Config) -> AsyncTransport:
-    """The transport that `config` names, for `LoopaiClient`. Raises `ConfigurationError`."""
+    """Return the transport that `config` names, for `LoopaiClient`. Raises `ConfigurationError`."""
     transport: AsyncTransport = _open(config, asynchronous=True)
     return transport

@@ -1,4 +1,4 @@
-"""Who may send now: at most so many requests in flight, the others wait as long as their call's deadline allows."""
+"""Limit the requests in flight: others wait, as long as their call's deadline allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._core.wire import NoReply, Request
 
 
 def time_left(request: Request, queued: float) -> Optional[float]:
-    """Seconds an admitted attempt may take: its timeout, and what waiting left of the call's deadline."""
+    """Return the seconds that an admitted attempt may take: its timeout, or the rest of the call's deadline."""
     if request.queue_timeout is None:
         return request.timeout
     left = request.queue_timeout - queued
@@ -21,31 +21,31 @@ def time_left(request: Request, queued: float) -> Optional[float]:
 
 
 def not_admitted(queued: float) -> NoReply:
-    """The answer for an attempt that no connection came free for."""
+    """Return the failure of an attempt for which no connection became free."""
     error = TimeoutError(f"no connection came free in {queued:.2f} s: raise max_connections or the deadline")
     return NoReply(error, arrived=False, timed_out=True, queued=queued)
 
 
 def _too_late(request: Request, queued: float) -> bool:
-    # The connection may come in the very moment that the deadline passes.
+    # The connection may become free just as the deadline passes.
     return request.queue_timeout is not None and queued >= request.queue_timeout
 
 
 class Turn:
-    """One request's place among those in flight, which is free again when nobody holds it."""
+    """One request's slot among those in flight, which is free again when it is no longer referenced."""
 
     __slots__ = ("__weakref__",)
 
 
 _LOOK_AGAIN = 1.0
-"""Seconds after which a waiting thread looks for itself: who should have woken it may have been interrupted."""
+"""Seconds after which a waiting thread checks by itself: the thread that should wake it may have been interrupted."""
 
 
 class Slots:
     """Admission of threads.
 
-    An exception may come between any two steps: a signal's handler raises it (Celery's soft limits). So what is taken
-    is not a number but the turns themselves: one that was lost on the way frees its slot.
+    A signal handler may raise an exception between any two steps (Celery's soft limits). So slots are not counted but
+    tied to the turns themselves: a turn that is lost frees its slot.
     """
 
     def __init__(self, size: int) -> None:
@@ -56,7 +56,7 @@ class Slots:
         self._waiting: deque[threading.Lock] = deque()
 
     def admit(self, request: Request, turn: Turn) -> Union[float, NoReply]:
-        """Give `turn` a slot, and say how many seconds that took; or the answer for a request that got none."""
+        """Give `turn` a slot. Return how many seconds that took, or the failure of a request that got none."""
         with self._lock:
             if len(self._taken) < self._size:
                 self._taken.add(turn)
@@ -80,7 +80,7 @@ class Slots:
                         self._waiting.remove(gate)
 
     def release(self, turn: Turn) -> None:
-        """Give the slot back, if it was taken, to who waits longest if anyone does."""
+        """Give the slot, if taken, to the thread that has waited longest, or free it."""
         with self._lock:
             self._taken.discard(turn)
             if self._waiting:
@@ -90,7 +90,7 @@ class Slots:
 class AsyncSlots:
     """Admission in one event loop, first come, first served.
 
-    asyncio's own semaphore loses slots to cancellation on Python 3.9 and looks at every waiter on each acquisition.
+    asyncio's own semaphore loses slots to cancellation on Python 3.9, and looks at all waiters on each acquisition.
     """
 
     def __init__(self, size: int) -> None:
@@ -111,7 +111,7 @@ class AsyncSlots:
         return False
 
     async def admit(self, request: Request) -> Union[float, NoReply]:
-        """Take a slot, and say how many seconds that took; or the answer for a request that got none."""
+        """Take a slot. Return how many seconds that took, or the failure of a request that got none."""
         if self.take():
             return 0.0
         began = time.monotonic()
@@ -140,7 +140,7 @@ class AsyncSlots:
                 timer.cancel()
 
     def release(self) -> None:
-        """Give a slot back, to who waits longest if anyone does."""
+        """Give a slot to the request that has waited longest, or free it."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

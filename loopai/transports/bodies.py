@@ -1,4 +1,4 @@
-"""A reply's body as it arrives: decoded from its coding, counted, and given up once it is larger than is wanted."""
+"""A reply's body as it arrives: decompressed, counted, and abandoned once it exceeds the limit."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import zlib
 from typing import Optional
 
 START_KEPT = 65_536
-"""Bytes that are kept of a body which is too large: enough for an error to say what came."""
+"""Bytes kept of a body that is too large: enough for an error to show what it is."""
 
 _GZIP_OR_ZLIB, _BARE_DEFLATE = zlib.MAX_WBITS | 32, -zlib.MAX_WBITS
 
 
 class Undecodable(Exception):
-    """The body is not in the coding that its header names."""
+    """The body is not compressed as its header says."""
 
 
 _ASKED_FOR = frozenset({"gzip", "x-gzip", "deflate"})
@@ -31,9 +31,9 @@ def _coding_of(header: str) -> Optional[str]:
 
 
 class ReplyBody:
-    """Collects a body of at most `limit` bytes, decoded; `None` is without limit.
+    """Collects a body of at most `limit` decompressed bytes; `None` for no limit.
 
-    Raises `Undecodable` for a coding that no request asks for: HTTP libraries unpack those at once, however much it is.
+    Raises `Undecodable` for a coding that no request asks for: HTTP libraries decompress those in one go.
     """
 
     def __init__(self, limit: Optional[int], coding: str = "") -> None:
@@ -46,10 +46,10 @@ class ReplyBody:
         self.cut = False
 
     def feed(self, data: bytes) -> bool:
-        """Take what arrived; `False` once the body is too large. Raises `Undecodable`."""
+        """Add received bytes; return `False` once the body is too large. Raises `Undecodable`."""
         if self._decoder is None:
             return self._keep(data)
-        # No more than one byte beyond the limit is ever unpacked.
+        # Never decompress more than one byte beyond the limit.
         room = 0 if self._limit is None else self._limit - self._size + 1
         try:
             decoded = self._decoder.decompress(data, room)
@@ -71,6 +71,6 @@ class ReplyBody:
         return not self.cut
 
     def content(self) -> bytes:
-        """Return what was collected, of a body that is too large its start."""
+        """Return the body, or the start of one that is too large."""
         whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         return whole[:START_KEPT] if self.cut else whole

@@ -1,4 +1,4 @@
-"""A response's headers, which become texts when somebody asks for one: of most replies nobody does."""
+"""A response's headers, decoded on first use: for most replies they are never used."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Callable, Optional
 
 
 class LateHeaders(Mapping[str, str]):
-    """Headers by their names in lower case; those of one name are one text, with commas between.
+    """Headers by their names in lower case; values of the same name are joined by commas.
 
-    `read` gives names and texts, and is called once.
+    `read` returns names and values, and is called once.
     """
 
     __slots__ = ("_found", "_read")

@@ -1,7 +1,7 @@
-"""The default transport: many httpx transports of one connection each, called below `httpx.Client`.
+"""The default transport: httpx transports with one connection each, used without `httpx.Client`.
 
-httpx's own pool costs grow with the number of requests in flight; one connection a transport keeps them flat.
-httpx2 has the same interface and is served by the same code; so are the clients that users bring.
+The cost of httpx's own pool grows with the number of requests in flight; with one connection for each transport it
+does not. httpx2 has the same interface and uses the same code, as do clients that users pass.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def _socks_faults() -> tuple[type[Exception], ...]:
-    """What a proxy that speaks no SOCKS has httpx raise."""
+    """httpx's message for a proxy that does not support SOCKS."""
     if importlib.util.find_spec("socksio") is None:
         return ()
     faults: tuple[type[Exception], ...] = (importlib.import_module("socksio").SOCKSError,)
@@ -43,7 +43,7 @@ def _socks_faults() -> tuple[type[Exception], ...]:
 
 
 class Library:
-    """httpx, or httpx2: what the connections need of it."""
+    """httpx or httpx2: what connections need from it."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module: Any = module
@@ -52,7 +52,7 @@ class Library:
         self.faults = (self.module.HTTPError, self.module.InvalidURL, OSError, ValueError, *_socks_faults())
         self.undecodable = (self.module.DecodingError, Undecodable)
         self.timeouts = (self.module.TimeoutException, TimeoutError)
-        # Of these no part of the request was sent, whatever came before.
+        # With these errors, no part of the request was sent.
         self.not_sent = (
             self.module.ConnectError,
             self.module.ConnectTimeout,
@@ -67,9 +67,9 @@ class Library:
         return made, made.netloc.decode("ascii")
 
     def request(self, request: Request, timeout: Optional[float], trace: Any) -> httpx.Request:
-        """The request in the library's terms. `timeout` bounds each of its steps, `trace` is told of them."""
+        """Return the request for the library. `timeout` is the time limit of each step; `trace` is called for each."""
         url, host = self.address(request.url)
-        # Given a stream, the library takes headers as they are, and looks for nothing to add.
+        # With a stream, the library takes headers unchanged and adds none.
         headers = Headers(host=host)
         headers.update(request.headers)
         if request.content or request.method == "POST":
@@ -87,17 +87,17 @@ class Library:
 
 
 def _reply_of(response: httpx.Response, content: bytes, queued: float, cut: bool = False) -> Reply:
-    """The response as what crosses the seam."""
+    """Return the library's response as a `Reply`."""
     return Reply(response.status_code, LateHeaders(response.headers.items), content, queued, cut)
 
 
 def _undecodable(response: httpx.Response, error: Exception, queued: float) -> Reply:
-    """The status is worth more than the body: what cannot be decoded says so in the body's place."""
+    """Return a reply without its undecodable body, which a message replaces: the status is still useful."""
     return _reply_of(response, f"[the body could not be decoded: {error}]".encode(), queued)
 
 
 def _read_already(response: httpx.Response, request: Request) -> Optional[ReplyBody]:
-    """The body, where somebody read it before us: a hook of a client that was brought."""
+    """Return the body if a hook of the user's client has already read it."""
     content = getattr(response, "_content", None)
     if content is None:
         return None
@@ -107,7 +107,7 @@ def _read_already(response: httpx.Response, request: Request) -> Optional[ReplyB
 
 
 def _read(response: httpx.Response, request: Request) -> ReplyBody:
-    """Read the body as far as it is wanted. Raises what the library raises, and `Undecodable`."""
+    """Read the body up to its limit. Raises what the library raises, and `Undecodable`."""
     body = _read_already(response, request)
     if body is None:
         body = ReplyBody(request.max_bytes, response.headers.get("content-encoding", ""))
@@ -118,7 +118,7 @@ def _read(response: httpx.Response, request: Request) -> ReplyBody:
 
 
 async def _aread(response: httpx.Response, request: Request) -> ReplyBody:
-    """As `_read`, in an event loop."""
+    """Like `_read`, in an event loop."""
     body = _read_already(response, request)
     if body is None:
         body = ReplyBody(request.max_bytes, response.headers.get("content-encoding", ""))
@@ -131,7 +131,7 @@ async def _aread(response: httpx.Response, request: Request) -> ReplyBody:
 def _no_reply(
     library: Library, error: Exception, connecting: bool, timed_out: bool, queued: float, *, begun: bool
 ) -> NoReply:
-    """Return that no reply came, or that it broke off once it had `begun`.
+    """Return the failure: no reply, or one that broke off after it had `begun`.
 
     The error keeps its causes but none of their frames, which hold the headers.
     """
@@ -163,15 +163,15 @@ def _said_more(transport: Any) -> bool:
 
 
 _SURELY_OPEN = 1.0
-"""Seconds. A connection that was in use so shortly before is still open, and its steps, a twentieth of a call's cost,
-are not followed. Should it have been closed all the same, a call that then runs out of time counts as arrived."""
+"""Seconds. A connection used so recently is assumed to be open, and its steps are not traced, which saves a twentieth
+of a call's cost. If it is closed nevertheless, a call that then times out counts as arrived."""
 
 _CONNECTS = frozenset({"connect_tcp.started", "connect_unix_socket.started", "start_tls.started"})
 _CONNECTED = frozenset({"connect_tcp.complete", "connect_unix_socket.complete", "start_tls.complete"})
 
 
 def _still_connecting(connecting: bool, event: str, info: Any) -> bool:
-    """Whether, after this event, no part of the request can have left; from the library's trace of its steps."""
+    """Return whether, after this event of the trace, no part of the request can have been sent."""
     step = event.partition(".")[2]  # after the name of the part of the library
     if step == "send_request_headers.started":
         return bool(info["request"].method == b"CONNECT")  # asks the proxy for a tunnel; ours comes later
@@ -179,7 +179,7 @@ def _still_connecting(connecting: bool, event: str, info: Any) -> bool:
 
 
 def _socket_of(event: str, info: Any) -> Any:
-    """The socket, where this event of the trace tells of a new one."""
+    """Return the new socket, if this event of the trace reports one."""
     if event.partition(".")[2] in _CONNECTED:
         return info["return_value"].get_extra_info("socket")
     return None
@@ -237,7 +237,7 @@ def _cut_off(alarm: Alarm, response: httpx.Response, queued: float) -> Optional[
 
 
 class _Connection:
-    """One socket for blocking calls, which the watchdog cuts off."""
+    """One socket for blocking calls, which the watchdog interrupts after their time limit."""
 
     idle_since = 0.0
 
@@ -301,7 +301,7 @@ class _Connection:
 
 
 def _tls_context(library: Library, config: Config) -> ssl.SSLContext:
-    """How the server's certificate is checked. Raises `ConfigurationError`."""
+    """Return how the server's certificate is checked. Raises `ConfigurationError`."""
     if isinstance(config.verify, ssl.SSLContext):
         if config.cert is not None:
             raise ConfigurationError("cert and an SSLContext as verify exclude each other: load it into the context")
@@ -348,7 +348,7 @@ def _of_the_system() -> ssl.SSLContext:
 
 
 def _options(library: Library, config: Config) -> dict[str, Any]:
-    """What every connection of a client is made with; one SSLContext for all, as each new one costs 34 ms."""
+    """The settings of all connections of a client; they share one SSLContext, since a new one costs 34 ms."""
     named = proxy_for(config)
     scheme = "" if named is None else named.scheme
     if "https" in {urlsplit(config.base_url).scheme, scheme}:
@@ -367,7 +367,7 @@ def _options(library: Library, config: Config) -> dict[str, Any]:
 
 
 def open_async(config: Config, module: ModuleType) -> AsyncPool:
-    """The transport of a `LoopaiClient` on httpx or httpx2; nothing is connected yet. Raises `ConfigurationError`."""
+    """Return the transport of a `LoopaiClient` on httpx or httpx2, not yet connected. Raises `ConfigurationError`."""
     library = Library(module)
     options = _options(library, config)
     return AsyncPool(
@@ -376,7 +376,7 @@ def open_async(config: Config, module: ModuleType) -> AsyncPool:
 
 
 def open_sync(config: Config, module: ModuleType) -> SyncPool:
-    """The transport of a `SyncLoopaiClient` on httpx or httpx2; nothing is connected yet."""
+    """Return the transport of a `SyncLoopaiClient` on httpx or httpx2, not yet connected."""
     library = Library(module)
     options = _options(library, config)
     return SyncPool(lambda: _Connection(library, library.module.HTTPTransport(**options)), config.max_connections)
@@ -391,7 +391,7 @@ def _library_of(client: Any, kind: str) -> Library:
 
 
 class _Exchange:
-    """One request of ours through their client."""
+    """Return our request for the user's client."""
 
     def __init__(self, library: Library, client: Any, request: Request) -> None:
         self.timeout = time_left(request, 0.0)
@@ -417,13 +417,13 @@ class _Exchange:
 
 
 def _refused_by_hook(response: httpx.Response, request: Request) -> Reply:
-    """The reply that a hook of theirs raised for (`raise_for_status`): its status, and its body if they read it."""
+    """Return the reply for which a hook of the user raised (`raise_for_status`), with its body if it was read."""
     body = _read_already(response, request)
     return _reply_of(response, b"" if body is None else body.content(), 0.0, body is not None and body.cut)
 
 
 class BroughtAsyncClient:
-    """A transport over an `httpx.AsyncClient` of the user's, which is never closed here."""
+    """A transport over the user's own `httpx.AsyncClient`, which is never closed here."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -455,10 +455,10 @@ class BroughtAsyncClient:
 
 
 class BroughtClient:
-    """A transport over an `httpx.Client` of the user's, which is never closed here.
+    """A transport over the user's own `httpx.Client`, which is never closed here.
 
-    A reply whose headers drip over a connection that the client had already is bounded read by read, as httpx does:
-    which connection that is shows with the headers. All else is bounded as a whole.
+    The time limit applies to the whole call, with one exception: while headers arrive slowly over an existing
+    connection it applies to each read, as in httpx, because the connection is known only once the headers are there.
     """
 
     def __init__(self, client: httpx.Client) -> None:

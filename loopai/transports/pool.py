@@ -1,7 +1,7 @@
-"""Connections, as many as requests are admitted, and none inherited across a fork.
+"""Connections: as many as there are admitted requests, and none inherited across a fork.
 
-Connections belong to one process (sync) or one process and event loop (async). They are made when first needed
-and dropped with whatever broke, timed out or was cancelled on them. What a connection is, its transport says.
+Connections belong to one process (sync), or to one process and event loop (async). They are opened when needed, and
+dropped when a request on them fails, times out or is cancelled. The transport defines what a connection is.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .admission import AsyncSlots, Slots, Turn, time_left
 from .watchdog import Chore, watchdog
 
 LONGEST_IDLE = 30.0
-"""Seconds after which an idle connection is closed when a fresher one comes back; servers close theirs about then."""
+"""Seconds after which an idle connection is closed when a newer one is returned; servers close theirs about then."""
 
 
 SWEEP = 2.0
-"""Seconds between looks for idle connections that their server has closed, while there are idle ones."""
+"""Seconds between checks for idle connections that their server has closed."""
 
 
 def hung_up(sock: Any) -> bool:
-    """Whether the other end of an idle connection has closed it: there is something to read, where nobody asked."""
+    """Return whether the server has closed an idle connection: then the socket is readable without a request."""
     if sock is None:
         return False
     try:
@@ -48,7 +48,7 @@ def hung_up(sock: Any) -> bool:
 
 
 class Connection(Protocol):
-    """Something that carries one request at a time."""
+    """A connection, which carries one request at a time."""
 
     idle_since: float
 
@@ -62,11 +62,11 @@ class Connection(Protocol):
         """Close the socket."""
 
     def abandon(self) -> None:
-        """Close the socket of a connection that an exception left in any state, and touch nothing else of it."""
+        """Close only the socket of a connection that an exception left in an unknown state."""
 
 
 class AsyncConnection(Protocol):
-    """As `Connection`, for an event loop."""
+    """Like `Connection`, for an event loop."""
 
     idle_since: float
 
@@ -81,30 +81,30 @@ class AsyncConnection(Protocol):
 
 
 def closed() -> RuntimeError:
-    """What sending on connections that were closed raises."""
+    """Raised for a request after the client was closed."""
     return RuntimeError("the connections of this client are closed: make a new client")
 
 
 class Owner(Protocol):
-    """What owns connections of this process."""
+    """An owner of connections of this process."""
 
     def disown(self) -> Any:
         """Start afresh in a forked child; gives back what is the parent's."""
 
 
 class Forked:
-    """Has the clients of a forked child start afresh, before anything else runs there."""
+    """Reset the clients of a forked child before anything else runs there."""
 
     def __init__(self) -> None:
         self._pools: weakref.WeakSet[Owner] = weakref.WeakSet()
-        # What a child inherits must neither be used nor closed (its sockets are the parent's) nor collected (asyncio
-        # would warn): it is kept here, out of reach of any client.
+        # What a child inherits must not be used or closed (the sockets are the parent's) nor collected (asyncio would
+        # warn): it is kept here, unreachable for clients.
         self._inherited: list[Any] = []
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._in_child)
 
     def tell(self, pool: Owner) -> None:
-        """Have `pool` disown what it holds in every child that is forked from now on."""
+        """Reset `pool` in every child that is forked from now on."""
         self._pools.add(pool)
 
     def _in_child(self) -> None:
@@ -131,7 +131,7 @@ class SyncPool:
         self._idle: list[Connection] = []
         self._in_flight = 0
         self._sweeper: Optional[Chore] = None
-        # For a client that nobody closed: sockets that are collected open would warn.
+        # For a client that was never closed: collecting open sockets would cause warnings.
         self._finalizer = weakref.finalize(self, _close_all, self._idle)
 
     def disown(self) -> Any:
@@ -181,7 +181,7 @@ class SyncPool:
                 self._sweep_later()
 
     def _put_back(self, connection: Optional[Connection], reusable: bool) -> Optional[Connection]:
-        """Keep the connection if it is of use; gives one to close, itself or one that idled too long."""
+        """Keep the connection if it can be reused; return a connection to close: this one, or one idle for too long."""
         with self._lock:
             self._in_flight -= 1
             if connection is None or not reusable or self._closed:
@@ -203,7 +203,7 @@ class SyncPool:
         watchdog.set(self._sweeper, SWEEP)
 
     def sweep(self) -> None:
-        """Close the idle connections that their server has closed, or that nobody has used for long."""
+        """Close idle connections that their server has closed, or that were unused for too long."""
         oldest = time.monotonic() - LONGEST_IDLE
         with self._lock:
             self._sweeper = None
@@ -272,7 +272,7 @@ class _LoopPool:
         return self.idle.pop(0) if self.idle[0].idle_since < connection.idle_since - LONGEST_IDLE else None
 
     def sweep(self) -> None:
-        """As that of `SyncPool`, in the loop."""
+        """Like that of `SyncPool`, in the loop."""
         loop = asyncio.get_running_loop()
         oldest = time.monotonic() - LONGEST_IDLE
         gone = [each for each in self.idle if each.idle_since < oldest or each.hung_up()]
@@ -312,7 +312,7 @@ class AsyncPool:
 
     def _start(self) -> None:
         self._loops: _Loops = {}
-        # For a client that nobody closed: its loops close its connections, which would warn if collected open.
+        # For a client that was never closed: its loops close its connections, to avoid warnings.
         self._finalizer = weakref.finalize(self, _leave, self._loops)
         self._finalizer.atexit = False
 

@@ -15,7 +15,7 @@ from ..exceptions import ConfigurationError
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy's address; the repr, which tracebacks show, has neither its user nor its password."""
+    """A proxy's address; its repr, which tracebacks show, has neither user nor password."""
 
     address: str = field(repr=False)
     scheme: str
@@ -25,8 +25,8 @@ class Proxy:
 def proxy_for(config: Config) -> Optional[Proxy]:
     """Return the proxy for a configuration's server, `None` for a direct connection.
 
-    The option `proxy` counts whatever the environment says; the environment counts unless `trust_env` is off. Raises
-    `ConfigurationError` for what is not the address of a proxy.
+    The option `proxy` takes precedence over the environment, which is used unless `trust_env` is off. Raises
+    `ConfigurationError` for an invalid address.
     """
     if config.proxy is not None:
         return _parsed(config.proxy)  # which was read before: it is one
@@ -48,7 +48,7 @@ def proxy_for(config: Config) -> Optional[Proxy]:
 
 
 def _of_the_environment(scheme: str) -> tuple[Optional[Proxy], Optional[str]]:
-    """The proxy, or what is wrong with it."""
+    """Return the proxy, or what is wrong with its address."""
     found = urllib.request.getproxies()
     address = found.get(scheme) or found.get("all")
     if not address:
@@ -65,7 +65,7 @@ def _parsed(address: str) -> Proxy:
 
 
 def bypasses(host: str, port: int, named: str) -> bool:
-    """Whether NO_PROXY exempts a host: by name, domain (`.x`, `*.x`), address with or without brackets, or network."""
+    """Return whether NO_PROXY lists a host: a name, domain (`.x`, `*.x`), network, or address, also in brackets."""
     address = None
     host = host.lower().rstrip(".")
     with contextlib.suppress(ValueError):  # a name
@@ -92,7 +92,7 @@ def bypasses(host: str, port: int, named: str) -> bool:
 
 
 def _with_port(entry: str) -> tuple[str, Optional[int]]:
-    """Host and port of `host:port` and `[v6]:port`; a bare IPv6 address has colons of its own."""
+    """Return host and port of `host:port` and `[v6]:port`; a bare IPv6 address contains colons, too."""
     if entry.startswith("["):
         host, _, rest = entry[1:].partition("]")
         port = rest.lstrip(":")

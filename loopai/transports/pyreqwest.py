@@ -1,7 +1,7 @@
-"""The transport on pyreqwest, a client in Rust: admission is ours, connections, TLS and time limits are its own.
+"""The transport on pyreqwest, a client in Rust. We limit requests in flight; it does connections, TLS and timeouts.
 
-A client of it may be used from any thread and event loop, but not after a fork: the threads that do its work stay
-in the parent. So it is made with the first request, and a child that finds one made before the fork says so.
+Its client may be used from any thread and event loop, but not after a fork: its threads stay in the parent. So it is
+created with the first request, and a child raises an error if it was created before the fork.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from .pool import LONGEST_IDLE, closed, forked
 from .proxies import proxy_for
 
 _CONNECTING = "client error (Connect)"
-"""Among the causes of a fault, how pyreqwest says that no connection came about; its classes do not tell."""
+"""Text among an error's causes by which pyreqwest reports a failed connection; its classes do not tell."""
 
 
 _UNTRUSTED = "invalid peer certificate"
-"""How the cause starts where the server's certificate is refused."""
+"""How the cause starts if the server's certificate is refused."""
 
 
 class _Process:
-    """Whether the threads that do pyreqwest's work are of this process."""
+    """Tracks whether pyreqwest's threads belong to this process."""
 
     started_in: Optional[int] = None
     over = False
-    """Whether the interpreter goes down: a call then, of a `__del__`, would abort the process."""
+    """Whether the interpreter is shutting down: a call then, from a `__del__`, would abort the process."""
 
     def check(self) -> None:
         if self.started_in not in {None, os.getpid()}:
@@ -65,11 +65,11 @@ class _Process:
         return client
 
     def settle(self) -> None:
-        """Wait until pyreqwest's thread has handed over what it holds, before the interpreter goes down.
+        """Wait until pyreqwest's thread has released the GIL, before the interpreter shuts down.
 
-        It may still hold the interpreter's lock from telling a loop of its last reply; going down then aborts the
-        process (about 1 run in 40 on a busy machine). The thread does one thing at a time: once it has found that
-        nobody listens on port 0, it is through with what came before.
+        It may still hold the GIL from notifying a loop of its last reply; shutting down then aborts the process (about
+        1 run in 40 on a busy machine). The thread does one thing at a time: once a connection to port 0 has failed,
+        everything before it is done.
         """
         if self.started_in == os.getpid():
             self.over = True
@@ -87,7 +87,7 @@ def _too_late() -> NoReply:
 
 
 def _settings(config: Config) -> list[tuple[str, Any]]:
-    """What a client is built with, as methods of its builder. Raises `ConfigurationError`."""
+    """Return the settings of a client, as methods of its builder. Raises `ConfigurationError`."""
     settings: list[tuple[str, Any]] = [
         ("follow_redirects", False),
         ("referer", False),
@@ -108,7 +108,7 @@ def _settings(config: Config) -> list[tuple[str, Any]]:
 
 
 def _certificates(config: Config) -> list[bytes]:
-    """Certificates to trust besides the machine's own, which pyreqwest always trusts."""
+    """Return the certificates to trust besides the machine's own, which pyreqwest always trusts."""
     verify = config.verify
     if isinstance(verify, ssl.SSLContext):
         raise ConfigurationError(
@@ -160,7 +160,7 @@ def _request(client: Any, request: Request, timeout: Optional[float]) -> Any:
         builder = builder.body_bytes(request.content)
     if timeout is not None:
         builder = builder.timeout(timedelta(seconds=timeout))
-    # Streamed, so that a body which is too large is not read to its end, nor unpacked.
+    # Streamed, so that a body that is too large is neither read to its end nor decompressed.
     return builder.build_streamed()
 
 
@@ -188,7 +188,7 @@ def _reply_of(response: Any, body: ReplyBody, queued: float) -> Reply:
 
 
 _READ = 2**20
-"""Bytes of one reading; of so many pyreqwest makes room beforehand, and a body's own word on its length is not it."""
+"""Bytes of one read. pyreqwest allocates as many beforehand; it does not rely on the body's declared length."""
 
 
 def _no_reply(error: Exception, queued: float, *, begun: bool) -> NoReply:
@@ -201,7 +201,7 @@ def _no_reply(error: Exception, queued: float, *, begun: bool) -> NoReply:
             *(cause for cause in causes[1:] if not cause.startswith("client error")),
         ]
     )
-    # Its own exceptions are tuples when printed; what they say is kept, in a class that every pickle knows.
+    # Its exceptions print as tuples and cannot be pickled: keep their message in a built-in class.
     plain = TimeoutError(told) if timed_out else ConnectionError(told)
     plain.__cause__ = error.with_traceback(None)
     untrusted = any(cause.startswith(_UNTRUSTED) for cause in causes)
@@ -209,7 +209,7 @@ def _no_reply(error: Exception, queued: float, *, begun: bool) -> NoReply:
 
 
 class _Client:
-    """The client in Rust: made when first needed, by whichever process needs it."""
+    """The client in Rust, created when first needed in a process."""
 
     def __init__(self, builder: Callable[[], Any], settings: list[tuple[str, Any]]) -> None:
         self._builder = builder
@@ -226,7 +226,7 @@ class _Client:
         return parents
 
     def get(self) -> Any:
-        """The client. Raises `RuntimeError` once it is closed, `ConfigurationError` after a fork."""
+        """Return the client. Raises `RuntimeError` if it is closed, `ConfigurationError` after a fork."""
         return self._built or self._build()
 
     def _build(self) -> Any:
@@ -241,7 +241,7 @@ class _Client:
             return self._built
 
     def close(self) -> None:
-        """Let go of it: its connections close when the last call on it ends."""
+        """Release the client: its connections close when the last call on it ends."""
         with self._lock:
             self._closed, self._built = True, None
 
@@ -288,7 +288,7 @@ class PyreqwestTransport:
 
 
 class AsyncPyreqwestTransport:
-    """An `AsyncTransport` on one pyreqwest client for all event loops, each of which admits on its own."""
+    """An `AsyncTransport` on one pyreqwest client for all event loops, each with its own admission."""
 
     def __init__(self, config: Config) -> None:
         self._client = _Client(pyreqwest.client.ClientBuilder, _settings(config))

@@ -1,7 +1,7 @@
-"""Cuts off blocking calls whose time is up: httpx bounds each read, so a reply that drips would never end.
+"""Interrupt blocking calls after their time limit: httpx limits each read only, so a slow reply might never end.
 
-What it cannot cut off is the look-up of a host's name, which the system bounds, and a connection attempt, which
-httpx bounds for each of a host's addresses.
+It cannot interrupt the DNS look-up, which the system limits, nor a connection attempt, which httpx limits for each of
+a host's addresses.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any, Callable, Optional, Union
 logger = logging.getLogger("loopai")
 
 _SystemSocket = _socket.socket
-"""What `socket.socket` is made of, also where a library has put a socket of its own in that one's place."""
+"""The base class of `socket.socket`, even if a library has replaced that class."""
 
 
 class Watchdog:
-    """One daemon thread a process, started by the first alarm, for all clients.
+    """One daemon thread for each process, started by the first alarm, for all clients.
 
-    Only alarms that are set are held: as many as there are calls in flight. The thread wakes when the earliest of
-    those that it saw is due, so about once in a timeout, not once a call.
+    There are as many alarms as calls in flight. The thread wakes when the earliest alarm that it has seen is due, so
+    about once per timeout, not once per call.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Watchdog:
             os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
-        # A forked child has no watchdog thread, and none of the calls that its alarms were for.
+        # A forked child has no watchdog thread, and none of the calls that the alarms were for.
         self.lock = threading.Lock()
         self._wake = threading.Condition(self.lock)
         self._due: dict[Union[Alarm, Chore], float] = {}
@@ -43,7 +43,7 @@ class Watchdog:
         self._thread: Optional[threading.Thread] = None
 
     def set(self, alarm: Union[Alarm, Chore], seconds: float) -> None:
-        """Ring `alarm`, or do a chore, in `seconds` unless it is unset by then."""
+        """Ring `alarm`, or do a chore, after `seconds`, unless it is unset by then."""
         moment = time.monotonic() + seconds
         with self.lock:
             self._due[alarm] = moment
@@ -99,7 +99,7 @@ def _safely(ring: Callable[[], None]) -> None:
 
 
 class Chore:
-    """Something to do at a time, which may take locks of its own."""
+    """Work to do at a certain time, which may take its own locks."""
 
     __slots__ = ("run",)
 
@@ -111,7 +111,7 @@ watchdog = Watchdog()
 
 
 class Alarm:
-    """Shuts the socket of one call when its time comes; `rang` tells that it did."""
+    """Shuts down the socket of one call when its time is up; `rang` says whether it did."""
 
     __slots__ = ("_socket", "rang")
 
@@ -120,14 +120,14 @@ class Alarm:
         self._socket = sock
 
     def hold(self, sock: Any) -> None:
-        """Shut this socket, at once if the time has come already."""
+        """Shut down this socket, at once if the time is already up."""
         with watchdog.lock:
             self._socket = sock
             if self.rang:
                 self._shut()
 
     def ring(self) -> None:
-        """Wake whoever blocks on the socket. The watchdog calls it, holding its lock."""
+        """Wake the thread that blocks on the socket. The watchdog calls it, holding its lock."""
         self.rang = True
         self._shut()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -104,22 +105,27 @@ def test_a_make_verb_that_is_shown_exists(section: str, command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("spam")
-def test_the_shells_commands_run(server: str, tmp_path: Path) -> None:
-    """The `loopai` commands of README, in its order, each end with exit code 0."""
+def test_the_shells_commands_run(tmp_path: Path) -> None:
+    """The `loopai` commands of README, in its order, each end with exit code 0, on a server that knows no task yet."""
     commands = [command for _, command in COMMANDS if command.startswith("loopai ")]
     assert commands
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environ = {**os.environ, "PATH": path, "LOOPAI_BASE_URL": server}
+    (task,) = (block.code for block in BLOCKS if block.language == "json")
+    (tmp_path / "spam.json").write_text(task, encoding="utf-8")
     (tmp_path / "mails.csv").write_text("id,body\n1,Free money\n2,Lunch?\n", encoding="utf-8")
-    for command in commands:
-        # A server stays up until it is stopped: here its options are read, and one is running already.
-        told = f"{command.rstrip(' &')} --help" if command.startswith("loopai serve") else command
-        run = subprocess.run(
-            told.replace(SHOWN_ADDRESS, server),
-            shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert run.returncode == 0, f"{command}\n{run.stdout}{run.stderr}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with local.running() as running:
+        environ = {**os.environ, "PATH": path, "LOOPAI_BASE_URL": running.base_url}
+        for command in commands:
+            # A server stays up until it is stopped: here its options are read, and one is running already.
+            told = f"{command.rstrip(' &')} --help" if command.startswith("loopai serve") else command
+            run = subprocess.run(
+                told.replace(SHOWN_ADDRESS, running.base_url),
+                shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60,
+            )  # fmt: skip
+            assert run.returncode == 0, f"{command}\n{run.stdout}{run.stderr}"
+            assert "Warning" not in run.stderr, f"{command}\n{run.stderr}"
+    judged = [json.loads(line) for line in (tmp_path / "judged.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["body"]: row["loopai_output"]["label"] for row in judged} == {"Free money": "spam", "Lunch?": "ham"}
 
 
 @pytest.mark.slow

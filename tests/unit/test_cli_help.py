@@ -38,6 +38,19 @@ def test_help_names_no_types_of_python(command: list[str], capsys: pytest.Captur
     assert not re.search(r"<\w+>|\[\[|\]\]|\{\w+\}", told)
 
 
+def test_help_names_no_values_of_python(capsys: pytest.CaptureFixture[str]) -> None:
+    """A shell knows neither `None` nor `True`, and passes no functions."""
+    assert main(["--help"]) == 0
+    assert not re.search(r"\b(None|True|False|function)\b", capsys.readouterr().out)
+
+
+def test_a_language_that_there_is_not_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is sent; names in any case, and the other ones, are known."""
+    (tmp_path / "program").write_text("def main(input): return input")
+    assert main(["tasks", "push", "spam", str(tmp_path / "program"), "--language", "ruby"]) == 2
+    assert "--language: must be python or typescript, not 'ruby'" in capsys.readouterr().err
+
+
 def test_choices_are_completed() -> None:
     """Of an option that takes some words only."""
     assert session.among(("auto", "plain", "json"))("p") == ["plain"]
@@ -53,6 +66,12 @@ def test_choices_are_completed() -> None:
         (["executions", "list", "s"], "spam"),
         (["executions", "list", "spam", "--status", "e"], "error"),
         (["batch", "spam", "rows.csv", "--output-format", "x"], "xlsx"),
+        (["batch", "spam", "rows.csv", "--format", "p"], "parquet"),
+        (["batch", "spam", "rows.csv", "--progress", "p"], "plain"),
+        (["tasks", "push", "spam", "program.txt", "--language", "t"], "typescript"),
+        (["serve", "--record", "f"], "failures"),
+        (["serve", "--check-outputs", "r"], "reject"),
+        (["--version", "bat"], "batch"),
     ],
 )
 def test_a_shell_completes(

@@ -1,1 +1,1 @@
-"""What happens in a run: which rows are sent together, what is retried, when to wait. Files are in `formats`."""
+"""The course of a run: which rows are sent together, what is retried, when to wait. Files are in `formats`."""

@@ -1,4 +1,4 @@
-"""A chunk of rows as one request, and its reply read without a model a row. Nothing is sent here."""
+"""A chunk of rows as one request, and its reply, read without creating a model for each row. Nothing is sent here."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _TEXT_OR_NONE = frozenset({str, type(None)})
 
 @dataclass(frozen=True)
 class BatchCall:
-    """What every request of a run says beside its rows. `timeout_ms` bounds each item, in milliseconds.
+    """What all requests of a run have in common. `timeout_ms` is the time limit of each item, in milliseconds.
 
-    `plain` says that all inputs were read from JSON or CSV, and so can be written as JSON without a look at each.
+    `plain`: all inputs were read from JSON or CSV, so they can be written as JSON without checking each value.
     """
 
     task_id: str
@@ -41,7 +41,7 @@ class BatchCall:
 
 
 class Chunk:
-    """Rows that are sent together. `number` is the place of the first in the run; times are the scheduler's."""
+    """Rows that are sent together. `number` is the position of the first in the run; times are the scheduler's."""
 
     __slots__ = (
         "alone", "attempts", "broken", "concurrency", "cut_at", "failed_at", "not_before", "numbers", "rows", "sent_at",
@@ -53,13 +53,13 @@ class Chunk:
         self.numbers = numbers
         self.attempts = attempts
         self.alone = 0
-        """Failures since the row travels alone."""
+        """Failures since the row is sent alone."""
         self.suspect = 0
         """How often the server failed to run the rows one at a time, while it ran others."""
         self.broken = 0
         """Replies that broke off."""
         self.cut_at: Optional[float] = None
-        """When the last of them did, of a row alone."""
+        """When the last of these failures of a row sent alone happened."""
         self.concurrency: Optional[int] = None
         """Rows that the server may run at a time; `None` for the run's own."""
         self.sent_at = 0.0
@@ -70,7 +70,7 @@ class Chunk:
         return len(self.rows)
 
     def halves(self) -> tuple[Chunk, Chunk]:
-        """The same rows in two chunks, which remember the attempts and when they first failed."""
+        """Return the same rows in two chunks, which keep the attempts and the time of the first failure."""
         middle = len(self.rows) // 2
         first = Chunk(self.rows[:middle], self.numbers[:middle], self.attempts)
         second = Chunk(self.rows[middle:], self.numbers[middle:], self.attempts)
@@ -79,11 +79,11 @@ class Chunk:
         return first, second
 
     def parted(self) -> tuple[Chunk, Chunk]:
-        """The first row, and the others."""
+        """Return a chunk with the first row, and one with the others."""
         return self.part([0], self.failed_at), self.part(range(1, len(self.rows)), self.failed_at)
 
     def part(self, places: Sequence[int], now: Optional[float]) -> Chunk:
-        """Some of the rows as a chunk that remembers the attempts, and when they first failed: now, if not before."""
+        """Return some of the rows as a chunk that keeps the attempts and the time of the first failure (or now)."""
         made = Chunk([self.rows[place] for place in places], [self.numbers[place] for place in places], self.attempts)
         made.failed_at = now if self.failed_at is None else self.failed_at
         made.suspect = self.suspect
@@ -110,7 +110,7 @@ class Replies:
 
 
 def ids_of(chunk: Chunk) -> list[str]:
-    """What each row is called in its request: its key, or its number too where keys recur in the chunk."""
+    """Return the id of each row in its request: its key, with its number if keys repeat in the chunk."""
     keys = [row.key for row in chunk.rows]
     if len(set(keys)) == len(keys):
         return keys
@@ -119,14 +119,14 @@ def ids_of(chunk: Chunk) -> list[str]:
 
 @dataclass(frozen=True)
 class TooLarge:
-    """A chunk that was not sent, as its request has `size` bytes."""
+    """A chunk that was not sent because its request has `size` bytes."""
 
     size: int
 
 
 @dataclass(frozen=True)
 class Unsendable:
-    """A chunk that was not sent, as the rows at these places end unsent, as errors of one kind, for these reasons."""
+    """A chunk that was not sent because the rows at these positions cannot be, for these reasons of one kind."""
 
     problems: Mapping[int, str]
     code: Code = UNSENDABLE
@@ -134,14 +134,14 @@ class Unsendable:
 
 @dataclass(frozen=True)
 class AloneFirst:
-    """A chunk that was not sent, as the task has no program: one row goes alone first."""
+    """A chunk that was not sent because the task has no program yet: one row must be sent alone first."""
 
 
 Answer = Union[Replies, TooLarge, Unsendable, AloneFirst]
 
 
 def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarge, Unsendable]:
-    """The chunk as one batch request, or why it cannot be one."""
+    """Return the chunk as one batch request, or why it cannot be sent."""
     ids = ids_of(chunk)
     concurrency = call.max_concurrency if chunk.concurrency is None else chunk.concurrency
     body: dict[str, Any] = {"task_id": call.task_id, "max_concurrency": concurrency}
@@ -190,7 +190,7 @@ def _only_item(replies: Replies) -> Mapping[str, Any]:
 
 
 def _made_again(chunk: Chunk, call: BatchCall) -> Operation[Replies]:
-    """The request of a chunk that could be prepared, for a task whose name is another id."""
+    """Return the request of a chunk again, for a task whose name has a new id."""
     made = prepared(chunk, call)
     if not isinstance(made, Operation):
         raise TypeError(f"the chunk was prepared before, and is {type(made).__name__} now")
@@ -198,7 +198,7 @@ def _made_again(chunk: Chunk, call: BatchCall) -> Operation[Replies]:
 
 
 def was_not_run(result: Mapping[str, Any]) -> bool:
-    """Whether the server failed to run the item."""
+    """Return whether the server failed to run the item."""
     return is_unrun(result["success"], result.get("execution_id"), result.get("code"), result.get("error_message"))
 
 
@@ -214,9 +214,9 @@ def _problems(chunk: Chunk, whole: ValidationException) -> dict[int, str]:
 
 
 def results_for(ids: Sequence[str], content: bytes, task_id: str) -> list[Mapping[str, Any]]:
-    """The results of exactly these items, in their order; one that cannot be read is a failed one that says why.
+    """Return the results of exactly these items, in order; one that cannot be read is a failed result with the reason.
 
-    Raises `ValueError` for a reply that is not theirs.
+    Raises `ValueError` for a reply to other items.
     """
     found = _reply_of(content)
     results = found.get("results") if isinstance(found, dict) else None
@@ -245,7 +245,7 @@ def _reply_of(content: bytes) -> Any:
     try:
         return from_json(content)
     except ValueError:
-        # A lone surrogate or an output that nests too deep, of one result: the others can be read.
+        # One result has a lone surrogate or is nested too deeply: the others can be read.
         parts = results_of(content)
         if parts is None:
             raise
@@ -258,7 +258,7 @@ def _reply_of(content: bytes) -> Any:
 
 
 def _result_of(content: bytes) -> Mapping[str, Any]:
-    """One result, however it is written. Raises `ValueError` where it has no id."""
+    """Read one result in any notation. Raises `ValueError` if it has no id."""
     try:
         found = from_json(content)
     except ValueError:
@@ -279,7 +279,7 @@ def _result_of(content: bytes) -> Mapping[str, Any]:
 
 
 def _is_sound(result: Mapping[str, Any]) -> bool:
-    """Whether a result's members are of the types that are counted on."""
+    """Return whether a result's members have the expected types."""
     latency, confidence = result.get("latency_ms"), result.get("confidence")
     return (
         type(result.get("success")) is bool
@@ -300,7 +300,7 @@ def _same_task(said: Any, asked: str) -> bool:
 
 
 def outcome_of(row: Row, result: Mapping[str, Any], attempts: int, min_confidence: Optional[float] = None) -> Outcome:
-    """How a row ended, by its result on the wire; doubtful below `min_confidence`."""
+    """Return the outcome of a row from its result; doubtful below `min_confidence`."""
     execution_id, latency = result.get("execution_id"), result.get("latency_ms")
     if result["success"]:
         sure = result.get("confidence")
@@ -308,5 +308,5 @@ def outcome_of(row: Row, result: Mapping[str, Any], attempts: int, min_confidenc
         status: Status = DOUBTFUL if doubtful else OK
         return Outcome(row, status, result.get("output"), None, None, latency, attempts, execution_id, sure)
     error = result.get("error_message") or "the program failed and gave no reason"
-    # A row that is refused before it runs has the latency 0, which is not the time of anything.
+    # A row that is refused before it runs has the latency 0, which measures nothing.
     return Outcome(row, ERROR, None, error, PROGRAM, latency or None, attempts, execution_id)

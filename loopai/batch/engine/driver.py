@@ -24,15 +24,15 @@ TICK = 1.0
 """Seconds of a wait after which watchers are called although nothing has changed."""
 
 SHORTEST_WAIT = 0.001
-"""Seconds; what rounding leaves of a pause is not waited for again and again."""
+"""Shortest wait in seconds, so that rounding does not cause many tiny ones at the end of a pause."""
 
 SCANNED_AT_ONCE = 10
-"""Rows pulled for each row wanted, once a resumed run has skipped rows: it skips many."""
+"""Rows pulled for each row wanted, once a resumed run has skipped rows: it usually skips many."""
 
 
 @dataclass(frozen=True)
 class Abandon:
-    """Cancel the requests in flight; nobody waits for their replies."""
+    """Cancel the requests in flight; their replies are no longer needed."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ReadSchema:
 
 @dataclass(frozen=True)
 class Emit:
-    """Hand outcomes to the caller one by one, then call `keep`, which blocks, with those that it took."""
+    """Yield outcomes to the caller one by one, then call `keep`, which blocks, with those that the caller took."""
 
     outcomes: list[Outcome]
     keep: Optional[Callable[[Sequence[Outcome]], None]]
@@ -60,7 +60,7 @@ Step = Union[Send, Pull, Wait, Abandon, Block, ReadSchema, Emit]
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a `Pull` gave; `ended` where there are no more rows."""
+    """The rows that a `Pull` returned; `ended` if there are no more."""
 
     values: Sequence[Any]
     ended: bool
@@ -70,12 +70,12 @@ class Driver:
     """Opens, drives and closes one run.
 
     `prepare` opens the run, and blocks; it is called with a function that says whether the run is still wanted.
-    `may_block` says that opening may wait for who writes to a pipe. With `emits`, outcomes go to the caller instead
-    of an output. With `raises`, what ended the run early is raised at its end.
+    `may_block`: opening may wait for the writer of a pipe. With `emits`, outcomes are yielded to the caller instead
+    of written to an output. With `raises`, the error that ended the run early is raised at its end.
 
     A shell calls `open` and `start`, performs each of `steps` and sends its result back (`Pulled` for `Pull`; for
-    `Wait`, whether anything happened), reports each reply to `answered`, calls `finish` once no request is in flight
-    any more, and `close` once no file is being read or written.
+    `Wait`, whether anything happened), passes each reply to `answered`, calls `finish` when no request is in flight,
+    and `close` when no file is being read or written.
     """
 
     run: Run
@@ -107,12 +107,12 @@ class Driver:
         self.run = self._prepare(self.abandoned.is_set)
 
     def start(self) -> None:
-        """Tell the client that requests follow."""
+        """Tell the client that the run starts."""
         self.run.scheduler.serve(self._sender.items, resends=self._sender.resends)
         self.requests = Requests(self._sender, self.run.call)
 
     def finish(self, error: Optional[BaseException]) -> None:
-        """Tell the client that no request follows; `error` is what ended the run early."""
+        """Tell the client that the run has ended; `error` is what ended it early."""
         self.requests.end(error or self.run.scheduler.error)
 
     def close(self) -> None:
@@ -120,11 +120,11 @@ class Driver:
         self.run.close()
 
     def answered(self, chunk: Chunk, answer: Union[Answer, BaseException]) -> None:
-        """Take a chunk's reply, or what was raised for it. May be called from any thread."""
+        """Accept a chunk's reply, or the exception raised for it. Thread-safe."""
         self._answers.append((chunk, answer))
 
     def steps(self) -> Generator[Step, Any, None]:
-        """What to do, until the run is over. Raises what a request raised beside `LoopaiException`."""
+        """Yield the steps of the run. Raises exceptions of requests that are not a `LoopaiException`."""
         run = self.run
         if not run.finished_before:
             yield from self._rows()
@@ -141,7 +141,7 @@ class Driver:
             checkpoint.describe((yield ReadSchema()))
         grace = _Grace(scheduler, self.stop)
         while True:
-            # Before anything is sent: a reply may say that less is to be. Outcomes wait until requests are in flight.
+            # Before sending: a reply may ask for fewer requests. Outcomes wait until requests are in flight.
             if not scheduler.ready:
                 self._settle()
             now = clock()
@@ -178,7 +178,7 @@ class Driver:
         return step
 
     def _pull(self, step: Pull) -> Generator[Step, Any, bool]:
-        """Get rows. Return whether the source has none at the moment, though it has not ended."""
+        """Get rows. Return whether the source has none at the moment but has not ended."""
         scheduler, reader = self.run.scheduler, self.run.reader
         pulled = Pulled((), True)
         if not reader.full:
@@ -201,7 +201,7 @@ class Driver:
             run.tell()
 
     def _wait(self, seconds: Optional[float]) -> Generator[Step, Any, bool]:
-        """Wait until something happens, at most `seconds`. Return whether anything has."""
+        """Wait until something happens, at most `seconds`. Return whether something did."""
         while True:
             most = TICK if seconds is None else min(max(seconds, SHORTEST_WAIT), TICK)
             came: bool = yield Wait(most)
@@ -214,7 +214,7 @@ class Driver:
                     return False
 
     def _settle(self) -> bool:
-        """Count the replies that have come. Return whether there were any."""
+        """Process the replies that have arrived. Return whether there were any."""
         scheduler, now = self.run.scheduler, self.run.clock()
         settled = bool(self._answers)
         while self._answers:
@@ -231,7 +231,7 @@ class Driver:
 
 
 class _Grace:
-    """Whether the time is up for what was in progress when the run was stopped."""
+    """The grace period of the requests that were in flight when the run was stopped."""
 
     def __init__(self, scheduler: Scheduler, stop: Stop) -> None:
         self._scheduler = scheduler
@@ -239,7 +239,7 @@ class _Grace:
         self._until: Optional[float] = None
 
     def left(self, now: float) -> Optional[float]:
-        """Seconds left to what is in progress; `None` for no limit."""
+        """Return the seconds left for requests in flight; `None` for no limit."""
         if self._stop.requested:
             self._scheduler.stop(INTERRUPTED)
         if self._scheduler.stopped is None:
@@ -250,7 +250,7 @@ class _Grace:
 
 
 def _shorter(one: Optional[float], other: Optional[float]) -> Optional[float]:
-    """The shorter of two waits; `None` for no limit."""
+    """Return the shorter of two waits; `None` means no limit."""
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)

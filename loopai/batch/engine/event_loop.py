@@ -1,4 +1,4 @@
-"""Performs a run's steps in an event loop: requests are tasks, files are used in threads. Decides nothing."""
+"""Perform a run's steps in an event loop: requests are tasks, files are used in threads. Decides nothing."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CANCEL_AGAIN_AFTER = 0.5
 """Seconds. A cancellation can get lost on its way (anyio on Python 3.10, while it connects): it is requested again."""
 
 OUTCOMES_AT_ONCE = 500
-"""Outcomes handed to the caller before others of the loop have their turn."""
+"""Outcomes yielded to the caller before other tasks of the loop get their turn."""
 
 T = TypeVar("T")
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Call `work` in a thread. A cancellation waits until it has returned: what is being written is not torn."""
-    # Not a task, as one of `to_thread` is: a loop that ends cancels all its tasks, and `work` might never be called.
+    """Call `work` in a thread. A cancellation waits until it has returned, so that no write is interrupted."""
+    # Not a task like that of `to_thread`: a loop that ends cancels all its tasks, and `work` might never be called.
     call = contextvars.copy_context().run
     called = asyncio.get_running_loop().run_in_executor(None, functools.partial(call, work, *arguments))
     cancelled: Optional[asyncio.CancelledError] = None
@@ -44,10 +44,10 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
 
 
 async def _open(driver: Driver) -> None:
-    """Open the run in a thread. A cancellation ends the opening early, and closes what was opened."""
+    """Open the run in a thread. A cancellation abandons the opening, and closes what was opened."""
     loop = asyncio.get_running_loop()
     opened: asyncio.Future[None] = loop.create_future()
-    handed_over = threading.Lock()  # held by whoever is to close the run: this coroutine, or the thread once abandoned
+    handed_over = threading.Lock()  # its holder closes the run: this coroutine, or the thread once it is abandoned
 
     def settle(error: Optional[BaseException]) -> None:
         if error is None:
@@ -66,7 +66,7 @@ async def _open(driver: Driver) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: it was abandoned
             loop.call_soon_threadsafe(settle, raised)
 
-    # Not the loop's executor: its threads are waited for at exit, and a pipe may never be written to.
+    # Not the loop's executor: Python joins its threads at exit, and a pipe may never be written to.
     threading.Thread(target=work, name="loopai-batch-open", daemon=True).start()
     try:
         await asyncio.shield(opened)
@@ -86,7 +86,7 @@ async def _open(driver: Driver) -> None:
 async def perform(
     driver: Driver, *, sleep: Optional[Callable[[float], Awaitable[None]]] = None
 ) -> AsyncGenerator[Outcome, None]:
-    """Perform the run, and give its outcomes where it emits them; `driver.summary` is there at the end.
+    """Perform the run, and yield its outcomes if it emits them; `driver.summary` is set at the end.
 
     `sleep`, if given, makes the pauses in which no request is in flight.
     """
@@ -117,7 +117,7 @@ async def perform(
         if seconds is not None and sleep is not None and not tasks and not woken.is_set():
             await sleep(seconds)
             return False
-        # Not `wait_for`: below Python 3.12 it loses a cancellation that comes together with what it waits for.
+        # Not `wait_for`: before Python 3.12 it loses a cancellation that arrives together with the result.
         until = None if seconds is None else loop.time() + seconds
         timer = loop.call_at(until, woken.set) if until is not None else None
         try:
@@ -150,11 +150,11 @@ async def perform(
                 answer = None
                 if isinstance(step, Send):
                     send(step.chunk)
-                    # One chunk is written at a time, and others of the loop have their turn between two.
+                    # One chunk is encoded at a time, and other tasks of the loop get their turn between two.
                     await asyncio.sleep(0)
                 elif isinstance(step, Pull):
                     answer = rows.pull(step.rows)
-                    # A source that never suspends would keep the loop from everything else.
+                    # A source that never suspends would block the loop.
                     await asyncio.sleep(0)
                 elif isinstance(step, Wait):
                     answer = await wait(step.seconds)
@@ -186,7 +186,7 @@ async def perform(
     finally:
         forget()
         steps.close()
-        # Each may be cancelled once more, by who cancels until it is obeyed; the files are closed in any case.
+        # Each may be cancelled again by a caller that repeats the cancellation; the files are closed in any case.
         try:
             if isinstance(rows, AsyncRows):
                 await rows.aclose()

@@ -1,4 +1,4 @@
-"""From what a caller or source gives to rows: key, input, what has ended, keys that recur. No I/O of its own."""
+"""Make rows from a caller's values or a source's records: key, input, finished rows, duplicate keys. Does no I/O."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..rows import DUPLICATE, UNMAPPED, UNREADABLE, UNSENDABLE, Row
 Key = Union[str, Callable[[Any], Any], None]
 Make = Callable[[Any, int], Row]
 Clean = Callable[[Any, int], Any]
-"""Makes a row of a value and its number from 1; raises `ValidationException` for a row with a missing value."""
+"""Makes a row from a value and its number from 1; raises `ValidationException` for a missing value."""
 
 
 def key_text(value: Any, path: str) -> str:
-    """A key as text. Raises `Unmapped` for what names no row."""
+    """Return a key as text. Raises `Unmapped` for a value that cannot be a key."""
     if isinstance(value, str):
         if value:
             return value
@@ -31,13 +31,13 @@ def key_text(value: Any, path: str) -> str:
 
 
 def from_records(mapping: InputMapping, key: Optional[str]) -> Make:
-    """Makes rows of a source's records; without `key`, a row's key is its number from 1."""
+    """Make rows from a source's records; without `key`, a row's key is its number from 1."""
     read = None if key is None else path_reader(key)
 
     def make(record: Record, number: int) -> Row:
         line, columns, problem = record
         if columns is None:
-            # A row without a key of its own is found by its line.
+            # A row without a key is identified by its line.
             return Row(f"line {line}" if key else str(number), None, None, line, problem, UNREADABLE)
         name = str(number)
         try:
@@ -52,10 +52,10 @@ def from_records(mapping: InputMapping, key: Optional[str]) -> Make:
 
 
 def from_values(key: Key, mapping: Optional[InputMapping] = None, clean: Optional[Clean] = None) -> Make:
-    """Makes rows of what a caller's iterable gives: each value is an input, a mapping of columns, or a `Row`.
+    """Make rows from a caller's iterable: each value is an input, a mapping of columns, or a `Row`.
 
     `key` is a (dotted) member of the value, or a function of it; without it a row's key is its number from 1. `clean`
-    makes rows of what a DataFrame gives.
+    converts the rows of a DataFrame.
     """
     read = path_reader(key) if isinstance(key, str) else key
     named = key if isinstance(key, str) else "key"
@@ -65,7 +65,7 @@ def from_values(key: Key, mapping: Optional[InputMapping] = None, clean: Optiona
             if value.line is None:
                 value.line = number
             return value
-        # A function of the caller's reads what the caller gave: the attributes of a row of `itertuples`.
+        # The caller's function gets the caller's value, such as a row of `itertuples` with its attributes.
         name, given, columns = str(number), value, None
         try:
             if clean is not None:
@@ -91,7 +91,7 @@ def from_values(key: Key, mapping: Optional[InputMapping] = None, clean: Optiona
 
 
 class Reader:
-    """Turns what is pulled into rows to run: skips those that have ended, and fails keys that occur twice."""
+    """Turns pulled values into rows to run: skips finished rows, and fails duplicate keys."""
 
     def __init__(
         self,
@@ -112,11 +112,11 @@ class Reader:
 
     @property
     def full(self) -> bool:
-        """Whether as many rows were read as there may be."""
+        """Whether `limit` rows were read."""
         return self._limit is not None and self.number >= self._limit
 
     def make(self, values: Iterable[Any]) -> list[Row]:
-        """The rows that `values` make, up to the limit."""
+        """Return the rows made from `values`, up to the limit."""
         most = None if self._limit is None else max(0, self._limit - self.number)
         make, start = self._make, self.number + 1
         rows = [make(value, number) for number, value in enumerate(islice(values, most), start)]
@@ -129,7 +129,7 @@ class Reader:
         return self._seen is not None or self._journal is not None
 
     def select(self, rows: list[Row]) -> list[Row]:
-        """Those of the rows that are to run, or to end as what is wrong with them. Blocks."""
+        """Return the rows to run, and those that fail with an error of their own. Blocks."""
         if self._seen is not None:
             self._mark_duplicates(rows, self._seen)
         if self._journal is None:

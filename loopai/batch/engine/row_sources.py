@@ -1,4 +1,4 @@
-"""Where a run's rows are pulled from: the caller's iterable where the caller iterates it, our own files in a thread."""
+"""Where a run's rows come from: the caller's iterable, pulled in its own thread or task, or files, read in a thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .driver import Pulled
 
 
 class CallerRows:
-    """An iterable of the caller's, pulled in the thread that pulls."""
+    """A caller's iterable, read in the thread that pulls."""
 
     def __init__(self, values: Iterable[Any]) -> None:
         self._values = iter(values)
@@ -20,7 +20,7 @@ class CallerRows:
         self._ours = self._values is not values
 
     def pull(self, most: int) -> Pulled:
-        """The next rows, at most `most`."""
+        """Return the next rows, at most `most`."""
         values = []
         for value in self._values:
             values.append(value)
@@ -36,9 +36,9 @@ class CallerRows:
 
 
 class ThreadRows:
-    """Rows of a file or pipe, read ahead in a thread of their own. `wake` is called when a pull would give rows again.
+    """Rows of a file or pipe, read ahead in a separate thread. `wake` is called when rows are available again.
 
-    With `may_block`, the thread may be waiting for somebody who writes, and closing does not wait for it.
+    With `may_block`, the thread may be waiting for a writer, and closing does not wait for it.
     """
 
     def __init__(self, values: Iterable[Any], ahead: int, wake: Callable[[], None], *, may_block: bool) -> None:
@@ -76,7 +76,7 @@ class ThreadRows:
     def pull(self, most: int) -> Pulled:
         """The rows that are there, at most `most`. Raises what reading raised, after the last row before it."""
         self._hungry = True
-        # Looked at first: what is appended after it is taken or left for the next pull.
+        # Check this first: rows that are appended afterwards are returned now or by the next pull.
         exhausted = self._exhausted
         values = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
         self._room.set()
@@ -93,7 +93,7 @@ class ThreadRows:
 
 
 class AsyncRows:
-    """An asynchronous iterable of the caller's, pulled by a task, so that replies do not wait for the next row."""
+    """A caller's asynchronous iterable, read by a task, so that replies do not wait for the next row."""
 
     def __init__(self, values: AsyncIterable[Any], ahead: int, wake: Callable[[], None]) -> None:
         self._values = values

@@ -1,4 +1,4 @@
-"""`Run`: the state of one run, its files open. What happens next is decided in `driver` and `scheduler`."""
+"""`Run`: the state of one run, with its open files. `driver` and `scheduler` decide what happens next."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ FINISHED_BEFORE: Final = "finished_before"
 
 @dataclass
 class Run:
-    """One run: where its rows come from, where outcomes go, and how far it is.
+    """One run: where its rows come from, where outcomes go, and its progress.
 
-    `reads_ahead` says that `values` are read by us and not by the caller, and so in a thread where the run is
-    asynchronous; `may_block` that reading them may wait for somebody (a pipe).
+    `reads_ahead`: `values` are read by us and not by the caller, in a thread if the run is asynchronous. `may_block`:
+    reading them may wait for a writer (a pipe).
     """
 
     call: BatchCall
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def finished_before(self) -> bool:
-        """Whether an earlier run left nothing to do."""
+        """Whether an earlier run has finished all rows."""
         return self.checkpoint is not None and self.checkpoint.finished
 
     @property
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def total(self) -> Optional[int]:
-        """Rows of the input, where they were counted."""
+        """The number of rows of the input, if it is known."""
         if isinstance(self.values, SpoolSource):
             return self.values.rows
         return self.prescan.rows if self.prescan is not None else None
@@ -75,7 +75,7 @@ class Run:
         self.statistics.add(outcomes, self.clock())
 
     def record(self, outcomes: Sequence[Outcome], length: int = 0) -> None:
-        """Record in the journal that these rows have ended; `length` is the output's, in bytes. Blocks."""
+        """Record in the journal that these rows have finished; `length` is the size of the output in bytes. Blocks."""
         if self.journal is not None:
             self.journal.record(outcomes, length)
 
@@ -112,7 +112,7 @@ class Run:
                 watcher.update(snapshot)
 
     def complete(self) -> Summary:
-        """Finish the output of a run whose rows have all ended, or that was stopped. Blocks; raises `OutputError`."""
+        """Finish the output of a run that is complete or was stopped. Blocks; raises `OutputError`."""
         ended: Ended = self.scheduler.stopped or FINISHED
         if ended == FINISHED and self.checkpoint is not None:
             self.checkpoint.finish({"ok": self.statistics.ok, "errors": self.statistics.errors})

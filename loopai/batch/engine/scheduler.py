@@ -1,6 +1,6 @@
-"""What happens next in a run: which rows are sent together, what is repeated, split or given up, when to wait.
+"""Decide what happens next in a run: which rows are sent together, what is retried, split or given up, when to wait.
 
-No I/O, no clock: `driver` makes steps of it, which the shells in `threads` and `event_loop` perform.
+No I/O, no clock: `driver` turns the decisions into steps, which `threads` and `event_loop` perform.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from .chunks import AloneFirst, Answer, Chunk, Replies, TooLarge, outcome_of, wa
 from .throttle import LIMITER_PAUSE, MOST_ROWS, Throttle
 
 GIVE_UP_AFTER = 8
-"""Failures in a row, those of one moment counted once, with no reply between them, after which the server counts as
-unreachable: with their pauses about half a minute, in which a server that restarts is back."""
+"""Consecutive failures after which the server counts as unreachable; failures at the same moment count once. With
+their pauses this is about half a minute, enough for a server to restart."""
 
 CONVICTED_AFTER = 2
-"""Failures of a row that travels alone before it is taken for the cause, while others get through."""
+"""Failures of a row sent alone after which it counts as the cause, if other rows succeed."""
 
-# What the server says of a task that has no program to run (contract, 4.2), as the failure of each item.
+# What the server reports for each item of a task without a program (contract, 4.2).
 _NO_PROGRAM = re.compile(r"Program generation failed\b|Version \d+ is a draft\b")
 
 _REQUIRED = re.compile(r"input\.([^\s:.\[]+): .* is a required property")
-"""What the input check says of an object that lacks a member."""
+"""The input check's message for an object without a required member."""
 
 TRIED_ALONE = 50
-"""Rows tried alone that all end by replies that cannot be written, or that break off, with no row of the run ok, after
-which the server counts as unreachable."""
+"""Rows sent alone whose replies all broke off or could not be written, with no row of the run ok, after which the
+server counts as unreachable."""
 
 LONGEST_REFUSAL = 65 * 60.0
-"""Seconds without any reply but refusals of the rate limiter, after which a run ends: its longest window is an hour."""
+"""Seconds in which the rate limiter has refused everything, after which a run ends: its longest window is an hour."""
 
 _OF_THE_RUN = {"task_id", "version", "timeout_ms", "max_concurrency"}
 
@@ -65,7 +65,7 @@ FATAL: Final = "fatal_error"
 INTERRUPTED: Final = "interrupted"
 
 
-# What a driver is to do next.
+# The steps of a driver.
 
 
 @dataclass(frozen=True)
@@ -77,31 +77,31 @@ class Send:
 
 @dataclass(frozen=True)
 class Pull:
-    """Get at most so many rows more and `offer` them; meanwhile replies may come."""
+    """Get up to `rows` more rows and `offer` them; replies may arrive meanwhile."""
 
     rows: int
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing to do until a reply comes, or for so many seconds."""
+    """Wait for a reply, or for so many seconds."""
 
     seconds: Optional[float]
 
 
 @dataclass(frozen=True)
 class Done:
-    """Every row has ended, or the run has."""
+    """All rows have finished, or the run was ended."""
 
 
 Step = Union[Send, Pull, Wait, Done]
 
 
 class Scheduler:
-    """The state of one run. Every method takes the time as `now`, in seconds; outcomes are handed out by `take`.
+    """The state of one run. Every method gets the time as `now`, in seconds; `take` returns outcomes.
 
-    `members` are those that the mapping makes of each row's input, where there is one. `flaw` says what is wrong with
-    an output, whose row fails then.
+    `members` are the members that the mapping gives each input, if there is a mapping. `flaw` returns what is wrong
+    with an output; that row then fails.
     """
 
     def __init__(
@@ -138,18 +138,18 @@ class Scheduler:
         self._alone_first = False
         self._items = ItemConcurrency("the server")
         self._resends = True
-        # Ordered runs: what ended before an earlier row did.
+        # Ordered runs: rows that finished before an earlier row.
         self._held: dict[int, Outcome] = {}
         self._next_out = 0
 
     def serve(self, items: ItemConcurrency, *, resends: bool) -> None:
-        """Go by what a client knows of its server; `resends` is as on `Sender`."""
+        """Use what a client knows about its server; `resends` is as on `Sender`."""
         self._items, self._resends = items, resends
 
     # Rows in
 
     def offer(self, rows: Iterable[Row]) -> None:
-        """Take rows that were pulled; those that could not be read end at once."""
+        """Accept pulled rows; rows that could not be read fail at once."""
         for row in rows:
             number = self._offered
             self._offered += 1
@@ -165,7 +165,7 @@ class Scheduler:
     # What next
 
     def next(self, now: float) -> Step:
-        """What the driver is to do."""
+        """Return the driver's next step."""
         if self.stopped is not None:
             return Wait(None) if self.in_flight else Done()
         pause = self.throttle.paused_until - now
@@ -189,7 +189,7 @@ class Scheduler:
         return Done()
 
     def _one_alone(self, now: float) -> Step:
-        """Send one row while nothing else is under way: for it the server makes the task's program."""
+        """Send one row while no other request is in flight: the server makes the task's program for it."""
         if self.in_flight:
             return Wait(None)
         left = self._again[0].not_before - now
@@ -202,7 +202,7 @@ class Scheduler:
         return self._send(one, now)
 
     def flush(self, now: float) -> Step:
-        """What to do where a pull has brought nothing for a while: send what there is, if nothing is in progress."""
+        """Return the step if a pull returned nothing for a while: send an incomplete chunk if nothing is in flight."""
         free = self._waiting and not self.in_flight and self.stopped is None and self.throttle.paused_until <= now
         return self._send(self._gather(self._chunk_rows()), now) if free else Wait(None)
 
@@ -221,7 +221,7 @@ class Scheduler:
         return min(self.throttle.chunk_rows(), self._rows_in_time())
 
     def _rows_in_time(self) -> int:
-        """Rows that a request may have to last a few seconds, where the server runs them one at a time."""
+        """Return how many rows take a few seconds, if the server runs them one at a time."""
         if self._items.allowed(self.options.max_concurrency) > 1:
             return MOST_ROWS
         return self._items.most_items(self.throttle.seconds) or MOST_ROWS
@@ -232,7 +232,7 @@ class Scheduler:
         return max(0.0, min(chunk.not_before for chunk in self._again) - now)
 
     def _too_far_ahead(self) -> bool:
-        # An ordered run holds what ended early; without a bound one slow row would have it hold everything.
+        # An ordered run holds rows that finish early; without a limit, one slow row would make it hold everything.
         if not self.options.ordered:
             return False
         return self._offered - self._next_out >= self.throttle.rows * self.options.max_in_flight * 2
@@ -251,7 +251,7 @@ class Scheduler:
     # Replies
 
     def answered(self, chunk: Chunk, answer: Answer, now: float) -> None:
-        """A chunk came back: with its results, or unsent."""
+        """Process a chunk's reply, or the reason why it was not sent."""
         self.in_flight -= 1
         if isinstance(answer, Replies):
             self._refused_since = None
@@ -312,7 +312,7 @@ class Scheduler:
         self._heed(replies, now)
 
     def _unrun(self, chunk: Chunk, results: Sequence[Mapping[str, Any]], ran: Sequence[int], now: float) -> None:
-        """The server failed to run rows of a chunk: send them again, one at a time there, or give them up."""
+        """Send rows again that the server failed to run, to be run one at a time, or give them up."""
         unrun = sorted(set(range(len(results))).difference(ran))
         message = str(results[unrun[0]]["error_message"])
         self._items.failed(message)
@@ -352,7 +352,7 @@ class Scheduler:
             self._again[:0] = again
 
     def _heed(self, replies: Replies, now: float) -> None:
-        """Pause before being refused, where the reply says that the budget is used up."""
+        """Pause if the reply says that the rate limit is used up, before a request is refused."""
         headers = replies.headers
         if headers.get("x-rate-limit-remaining") == "0":
             seconds = retries.retry_after(headers, self._time_of_day())
@@ -360,11 +360,11 @@ class Scheduler:
                 self.throttle.pause(seconds, now)
 
     def failed(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
-        """A chunk's request failed as a whole."""
+        """Process the failure of a chunk's whole request."""
         self.in_flight -= 1
         self.last_error = str(error)
         if isinstance(error, RateLimitException):
-            # Not the rows' doing: the same chunk goes out again.
+            # The rows are not the cause: send the same chunk again.
             if self._refused_since is None:
                 self._refused_since = now
             elif now - self._refused_since > LONGEST_REFUSAL:
@@ -403,7 +403,7 @@ class Scheduler:
             self._split_or_convict(chunk, error, now, alone=CONVICTED_AFTER)
 
     def _cut(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
-        """A reply broke off: as where the server restarts, or where the reply is one that it cannot write."""
+        """Process a reply that broke off: the server restarts, or cannot write the reply."""
         chunk.broken += 1
         if chunk.broken > 1 and len(chunk) > 1:
             self._again.extend(chunk.halves())
@@ -415,7 +415,7 @@ class Scheduler:
                 self._refuse(chunk, error)
                 return
             if chunk.alone > 1:
-                # Nothing was answered whole since: the server is in trouble, not this row.
+                # No complete reply since then: the server has a problem, not this row.
                 self._troubled(chunk, error, now)
                 if self._failures >= GIVE_UP_AFTER:
                     self._give_back(chunk)
@@ -426,7 +426,7 @@ class Scheduler:
         self._again.append(chunk)
 
     def _refuse(self, chunk: Chunk, error: LoopaiException) -> None:
-        """End a row that is the cause of what went wrong."""
+        """Fail a row that is the cause of the failure."""
         reason = f"{type(error).__name__}: {error.message}"
         self._end(chunk.numbers[0], Outcome(chunk.rows[0], ERROR, None, reason, REFUSED, None, chunk.attempts))
         if error.broke_off or is_unwritten(error):
@@ -435,7 +435,7 @@ class Scheduler:
                 self.stop(UNREACHABLE, error)
 
     def _troubled(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
-        """Slow down: network or server are in trouble, or this chunk makes them so."""
+        """Slow down: the network or the server has a problem, or this chunk causes one."""
         if chunk.sent_at >= self._failed_at:
             self._failures += 1
             self._failed_at = now
@@ -466,12 +466,12 @@ class Scheduler:
     # The end
 
     def stop(self, reason: StopReason, error: Optional[LoopaiException] = None) -> None:
-        """Pull and send nothing more; what is in progress may still end. The first reason stands."""
+        """Pull and send nothing more; requests in flight may still finish. The first reason counts."""
         if self.stopped is None:
             self.stopped, self.error = reason, error
 
     def abandon(self, chunks: Iterable[Chunk]) -> None:
-        """Give up requests in flight whose replies nobody waits for any longer."""
+        """Give up requests in flight whose replies are no longer awaited."""
         for chunk in chunks:
             self.in_flight -= 1
             self._give_back(chunk)
@@ -480,7 +480,7 @@ class Scheduler:
         self._again.append(chunk)
 
     def cancel_rest(self) -> None:
-        """End every row that was pulled and has not ended as cancelled."""
+        """Cancel every row that was pulled and has not finished."""
         told = {
             TOO_MANY_ERRORS: "the run stopped at its limit of errors before this row ran",
             UNREACHABLE: "the server could not be reached",
@@ -496,23 +496,22 @@ class Scheduler:
 
     @property
     def ready(self) -> int:
-        """How many outcomes `take` would give."""
+        """How many outcomes `take` would return."""
         return len(self._out)
 
     @property
     def laden(self) -> bool:
-        """Whether outcomes are to be kept before more rows are pulled.
+        """Return whether outcomes should be kept before more rows are pulled.
 
-        Not with each chunk: requests go out first, so that they are in progress while outcomes are kept, and what comes
-        back meanwhile is kept at once. Rows that end unsent are what there may be too many of. Where one request is
-        in progress at a time, nothing else is in progress.
+        Not after each chunk: requests are sent first, so that they are in flight while outcomes are kept. Only rows
+        that fail without being sent can become too many, and with one request at a time nothing else is in flight.
         """
         if self.options.max_in_flight == 1:
             return len(self._out) >= self.throttle.rows
         return len(self._out) > self.throttle.rows * self.options.max_in_flight
 
     def take(self) -> list[Outcome]:
-        """The outcomes since the last call, in the order that they are to be kept in."""
+        """Return the outcomes since the last call, in the order in which they are kept."""
         out, self._out = self._out, []
         return out
 
@@ -550,7 +549,7 @@ def _names_missing(result: Mapping[str, Any]) -> bool:
 
 
 def _ends_the_run(error: LoopaiException) -> bool:
-    """Whether the next request would fail as this one did, whatever its rows."""
+    """Return whether every further request would fail in the same way, regardless of its rows."""
     if isinstance(error, (AuthenticationException, NotFoundException, NotSupportedException)):
         return True
     if isinstance(error, ConnectionException):
@@ -562,10 +561,10 @@ def _ends_the_run(error: LoopaiException) -> bool:
 
 
 def _cause_of_all(texts: Sequence[str], members: frozenset[str]) -> Optional[LoopaiException]:
-    """What would fail the next row as it failed every one of these, by their errors, before any of them ran."""
+    """Return the reason why all these rows failed before they ran, if the next rows would fail in the same way."""
     if texts and all(map(_NO_PROGRAM.match, texts)):
         return ExecutionException(texts[0])
-    # A member that the mapping does not make is missing from every row.
+    # A member that the mapping does not provide is missing in every row.
     lacking = [_REQUIRED.match(text) for text in texts] if members else []
     if not lacking or not all(found is not None and found.group(1) not in members for found in lacking):
         return None
@@ -573,14 +572,14 @@ def _cause_of_all(texts: Sequence[str], members: frozenset[str]) -> Optional[Loo
 
 
 def _is_of_the_rows(error: LoopaiException) -> bool:
-    """Whether the server read the request, and what is in it is why there is no reply that can be taken."""
+    """Return whether the server read the request, and its content is why there is no usable reply."""
     if isinstance(error, (ValidationException, ExecutionException, ReplyTooLargeException)) or is_unwritten(error):
         return True
     return error.status_code is not None and 400 <= error.status_code < 500 and error.status_code != 408
 
 
 def refused_too_long(error: RateLimitException) -> RateLimitException:
-    """What ends a run that the limiter has refused for longer than its longest window."""
+    """Return the error for a run that the rate limiter has refused for longer than its longest window."""
     hint = ""
     if error.status_code == 500:
         hint = ": a 500 without rate limit headers may also come from a proxy whose X-Real-IP is not an address"

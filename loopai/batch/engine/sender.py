@@ -1,4 +1,4 @@
-"""What a client hands the engine: a way to send one request, and to tell its hooks of the run."""
+"""What a client provides to the engine: sending one request, and calling its hooks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from .chunks import AloneFirst, Answer, BatchCall, Chunk, Replies, TooLarge, Uns
 class Sender(Protocol):
     """How a client sends the requests of one run. `batch_sender(client)` returns one.
 
-    `items` is what the client knows of the server's concurrency; `resends` says whether a row that the server failed to
-    run, and that may have run all the same, is sent again.
+    `items` is what the client knows about the server's concurrency; `resends` says whether a row that the server
+    reported as not run, but may have run, is sent again.
     """
 
     items: ItemConcurrency
     resends: bool
 
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
-        """Tell the hooks that a run starts. Return what sends one request, in one attempt.
+        """Tell the hooks that a run starts. Return a function that sends one request, in one attempt.
 
-        It returns the reply or raises `LoopaiException`, or `OneItemFirst` where one row has to be sent alone first; an
-        asynchronous client's returns an awaitable of it.
+        It returns the reply, or raises `LoopaiException`, or `OneItemFirst` if one row must be sent alone first. With
+        an asynchronous client it returns an awaitable.
         """
 
     def end(self, error: Optional[BaseException]) -> None:
-        """Tell the hooks that the run is over; `error` is what ended it early."""
+        """Tell the hooks that the run has ended; `error` is what ended it early."""
 
     def read_task(self, task_id: str) -> Any:
-        """Return the task, an asynchronous client's sender an awaitable of it. Raises `LoopaiException`."""
+        """Return the task, or an awaitable of it (asynchronous client). Raises `LoopaiException`."""
 
 
 class Requests:
@@ -70,13 +70,13 @@ class Requests:
             return AloneFirst()
 
     def _prepared(self, chunk: Chunk) -> Union[Operation[Replies], TooLarge, Unsendable]:
-        # Another reply may have come since the chunk was made.
+        # Another reply may have arrived since the chunk was made.
         if chunk.concurrency is not None:
             chunk.concurrency = self._sender.items.allowed(chunk.concurrency)
         return prepared(chunk, self._call)
 
     def _noted(self, replies: Replies) -> Replies:
-        """Take note of an item that the server failed to run at once: the driver may send more before it looks."""
+        """Record at once that the server failed to run an item: the driver may send more before it sees the reply."""
         if not self._sender.items.one:
             unrun = next((result for result in replies.results if not result["success"] and was_not_run(result)), None)
             if unrun is not None:
@@ -97,5 +97,5 @@ class Requests:
 
 
 def _refused(error: InputsRefused) -> Unsendable:
-    """Rows that end as those that the embedded server's check refuses."""
+    """Return rows that fail in the same way as those that the embedded server's input check refuses."""
     return Unsendable({place: text_of(refusal) for place, refusal in error.refused.items()}, PROGRAM)

@@ -6,7 +6,7 @@ from typing import Callable
 
 
 class Stop:
-    """Ends a run early: call it from anywhere (signal handlers and other threads too).
+    """Ends a run early; call it from anywhere, signal handlers and other threads included.
 
     Requests in flight may take `grace` seconds more; other rows that were read are cancelled.
     """
@@ -23,6 +23,6 @@ class Stop:
             wake()
 
     def on_request(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` when the run is to end. Return a function that takes this back."""
+        """Call `wake` when a stop is requested. Return a function that undoes this."""
         self._wake.append(wake)
         return lambda: self._wake.remove(wake)

@@ -1,4 +1,4 @@
-"""Performs a run's steps in synchronous code: requests in threads, all else in the caller's. Decides nothing."""
+"""Perform a run's steps in synchronous code: requests in threads, the rest in the caller's. Decides nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .scheduler import Pull, Send, Wait
 
 
 class _Pool:
-    """Threads that send chunks, as many as there are requests in flight. `events` gets one item a reply."""
+    """Threads that send chunks, one for each request in flight. `events` gets one item for each reply."""
 
     def __init__(self, driver: Driver, events: queue.SimpleQueue[None]) -> None:
         self._driver = driver
@@ -51,7 +51,7 @@ class _Pool:
 
 
 def perform(driver: Driver, *, sleep: Optional[Callable[[float], None]] = None) -> Generator[Outcome, None, None]:
-    """Perform the run, and give its outcomes where it emits them; `driver.summary` is there at the end.
+    """Perform the run, and yield its outcomes if it emits them; `driver.summary` is set at the end.
 
     `sleep`, if given, makes the pauses in which no request is in flight.
     """
@@ -123,7 +123,7 @@ def _performed(driver: Driver, sleep: Optional[Callable[[float], None]]) -> Gene
                 finally:
                     if step.keep is not None:
                         step.keep(step.outcomes[:taken])
-            # Abandoned requests end with their threads, which nobody waits for.
+            # Abandoned requests end with their threads, which are not joined.
     finally:
         forget()
         steps.close()

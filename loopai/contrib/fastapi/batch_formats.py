@@ -3,12 +3,14 @@
 # Optional, as pydantic and FastAPI read annotations of this package at run time
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Callable, Protocol
 
 from pydantic_core import to_json
 
+from ...batch.formats.members import member_columns, member_values
+from ...batch.formats.sinks import cell_of
 from ...problems import Problem
 from .batch_events import BatchProgress, BatchResult
 from .events import HEARTBEAT, MEDIA_TYPE, event
@@ -86,7 +88,7 @@ def _line(name: str, data: Mapping[str, Any]) -> bytes:
 
 
 class Csv:
-    """A line for each result, and nothing else; `output` is JSON.
+    """A line for each result, and nothing else; `output` is JSON, and `members` of it have columns (`output.label`).
 
     If the run did not finish, the last line has no key, and its `error` and `code` say why.
     """
@@ -99,6 +101,8 @@ class Csv:
         own = ("key", "status", "output", "error", "code", "latency_ms", "confidence", "line")
         self._header: tuple[str, ...] = (*own, *(f"columns.{name}" for name in self._keep))
         self._explained = False
+        self.members: Sequence[str] = ()
+        """Set it before the first line is written."""
 
     def result(self, result: BatchResult) -> bytes:
         """See `Format`."""
@@ -112,7 +116,8 @@ class Csv:
             result.get("latency_ms"),
             result.get("confidence"),
             result.get("line"),
-            *(_cell(columns.get(name)) for name in self._keep),
+            *(cell_of(columns.get(name)) for name in self._keep),
+            *(cell_of(value) for value in member_values(result.get("output"), self.members)),
         )
 
     def progress(self, progress: BatchProgress) -> bytes:
@@ -134,15 +139,11 @@ class Csv:
         text = io.StringIO()
         writer = csv.writer(text)
         if self._header:
-            writer.writerow(self._header)
+            writer.writerow((*self._header, *member_columns(self.members, self._header)))
             self._header = ()
         if cells:
             writer.writerow(cells)
         return text.getvalue().encode("utf-8", "replace")
-
-
-def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, (str, int, float)) else to_json(value).decode()
 
 
 def format_for(accept: str, keep: Iterable[str]) -> Format:

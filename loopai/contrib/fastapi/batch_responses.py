@@ -1,4 +1,4 @@
-"""How a batch is answered: a status where nothing can run, else events while the upload is still coming in."""
+"""How a batch is answered: an error status if nothing can run, otherwise events during the upload."""
 
 # ruff: noqa: FA100  # Optional, as pydantic and FastAPI read annotations of this package at run time
 import asyncio
@@ -18,15 +18,15 @@ from .problems import problem_response
 from .uploads import Gone, Upload, UploadError
 
 BUSY_FOR = 5
-"""Seconds after which a client that found all places taken may come again."""
+"""Retry-After, in seconds, when `max_runs` batches are running."""
 
 LAST_WORDS = 1.0
-"""Seconds in which a run whose client seems to be gone may still end, and its summary be sent: the server itself may
-have said so because it is shutting down."""
+"""Seconds in which a run whose client seems to have disconnected may still end and send its summary: a server that
+shuts down reports a disconnect, too."""
 
 
 class BatchResponse(Events):
-    """Reads the upload and sends events at the same time. A client that goes away ends the run."""
+    """Reads the upload and sends events at the same time. The run ends when the client disconnects."""
 
     def __init__(self, client: LoopaiClient, options: Options, asked: Asked, places: Places, accept: str) -> None:
         self._format = format_for(accept, options.keep)
@@ -62,7 +62,7 @@ class BatchResponse(Events):
                 try:
                     await _first_of({receiving, sending})
                 finally:
-                    # The client is gone, or the server cancels what it no longer waits for.
+                    # The client has disconnected, or the server cancels the response.
                     if not sending.done():
                         run.stop.grace = 0.0
                         run.stop()
@@ -79,7 +79,7 @@ class BatchResponse(Events):
 
     async def _send(self, run: UploadRun, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(asyncio.TimeoutError):
-            # A run that ends without any row has a status of its own.
+            # A run that ends before its first row has an error status.
             await asyncio.wait_for(run.decided.wait(), self._options.heartbeat_every)
         if run.refusal is not None:
             await problem_response(*run.refusal)(scope, receive, send)
@@ -93,16 +93,16 @@ class BatchResponse(Events):
         await self._write(send, run.upload, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write(self, send: Send, upload: Upload, message: Message) -> None:
-        # A client may read nothing while it sends. Afterwards it holds a place for nothing.
+        # A client may read nothing while it sends. Afterwards it would block one of `max_runs`.
         patience = self._options.idle_timeout if upload.over else None
         try:
             await asyncio.wait_for(send(message), patience)
-        except (OSError, asyncio.TimeoutError):  # how ASGI servers may say, since version 2.4, that the client is gone
+        except (OSError, asyncio.TimeoutError):  # since ASGI 2.4, servers may report a disconnect so
             raise Gone from None
 
 
 async def _receive(receive: Receive, run: UploadRun, idle_timeout: Optional[float]) -> None:
-    """Write the body into the upload; ends when the client is gone."""
+    """Write the body into the upload; return when the client has disconnected."""
     upload = run.upload
     waiting = asyncio.ensure_future(receive())
     writing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -122,7 +122,7 @@ async def _receive(receive: Receive, run: UploadRun, idle_timeout: Optional[floa
             run.received()
             part, more = message.get("body", b""), message.get("more_body", False)
             writing = asyncio.ensure_future(upload.write_part(part, more))
-            # Received while the part waits for room: what comes next may be that the client is gone.
+            # Receive while the part waits for room: the next message may be a disconnect.
             waiting = asyncio.ensure_future(receive())
             await asyncio.wait({writing, waiting}, return_when=asyncio.FIRST_COMPLETED)
             if not _gone(waiting):
@@ -137,7 +137,7 @@ def _gone(waiting: "asyncio.Future[Message]") -> bool:
 
 
 def _left(run: UploadRun, idle_timeout: Optional[float]) -> Optional[float]:
-    """Seconds that the client may still send nothing; None for no limit."""
+    """Return how many more seconds the client may send nothing; None for no limit."""
     if idle_timeout is None or run.upload.over:
         return None
     idle = run.idle_for()

@@ -1,4 +1,4 @@
-"""One batch of `batch_router`: the upload is read in a thread, its rows run, and what becomes of them is written.
+"""One batch of `batch_router`: the upload is read in a thread, its rows run, and their results are written.
 
 How it is answered (statuses, events, disconnects) is in `batch_responses`.
 """
@@ -22,6 +22,7 @@ from ...batch import Outcome, Row
 from ...batch.engine.reader import from_records
 from ...batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ...batch.engine.stopping import Stop
+from ...batch.formats.members import members_of
 from ...batch.formats.source import Record
 from ...batch.mapping import InputMapping
 from ...batch.reporting.quality import Expectation
@@ -39,17 +40,17 @@ from ...exceptions import (
 )
 from ...problems import Problem, problem_of
 from .batch_events import BatchProgress, BatchResult
-from .batch_formats import Format
+from .batch_formats import Csv, Format
 from .events import Outbox
 from .uploads import ROWS_AT_ONCE, WEIGHT_AT_ONCE, Gone, Limits, Reading, Rows, Upload, UploadError
 
 UNREADABLE_UPLOAD: Final = "unreadable_upload"
 FAULT: Final = "fault"
-"""`ended` of a run that could not be carried through: the upload is at fault, or this application."""
+"""`ended` of a run that failed because of the upload, or because of this application."""
 
 HEAVIEST = 8_000_000
-"""Weight (see `uploads.Unpacked`) of the rows that are in progress at a time, beside the first: with their requests and
-replies it bounds the memory of a run. Some hundred ordinary rows weigh much less."""
+"""Most weight (see `uploads.Unpacked`) of rows in progress at a time: with their requests and replies it limits the
+memory of a run. A single row may weigh more; some hundred ordinary rows weigh much less."""
 
 logger = logging.getLogger("loopai.fastapi")
 
@@ -67,6 +68,7 @@ class Options:
     run: Mapping[str, Any]
     reading: Reading
     formats: Mapping[str, Any]
+    nested: bool
     limits: Limits
     max_rows: int
     max_runs: int
@@ -80,6 +82,7 @@ class Asked:
     """What one request says of its rows."""
 
     kind: Optional[str]
+    nested: bool
     content_type: str
     length: Optional[int]
     key: Optional[str]
@@ -88,7 +91,7 @@ class Asked:
 
 
 class Places:
-    """How many batches may be in progress at a time. One is until its response is over and its thread has come back."""
+    """How many batches may be in progress at a time, each until its response and its thread have ended."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -107,7 +110,7 @@ class Places:
 
 
 class _Weights:
-    """What the rows in progress weigh, so that heavy ones are few."""
+    """The weight of the rows in progress, which limits how many large ones there are."""
 
     def __init__(self) -> None:
         self._by_row: dict[int, int] = {}
@@ -119,7 +122,7 @@ class _Weights:
         return len(self._by_row)
 
     async def room(self, weight: int) -> None:
-        """Wait until rows of that weight may come."""
+        """Wait until rows of that weight may be added."""
         while self._total and self._total + weight > HEAVIEST:
             self._less.clear()
             await self._less.wait()
@@ -130,7 +133,7 @@ class _Weights:
         self._total += weight
 
     def drop(self, row: Row) -> None:
-        """The row has ended: let go of what it holds, whoever holds the row."""
+        """Release the input and columns of a finished row, even if the row itself is still referenced."""
         row.input = row.columns = None
         self._total -= self._by_row.pop(id(row), 0)
         self._less.set()
@@ -167,7 +170,7 @@ class UploadRun:
         self._unreadable: Optional[UploadError] = None
 
     def close(self, then: Callable[[], None]) -> None:
-        """Give the disk back, and call `then` in the loop once no thread is at work any more."""
+        """Delete temporary data, and call `then` in the loop once the thread has ended."""
         self.outbox.close()
         with self._thread:
             self._over = then
@@ -176,11 +179,11 @@ class UploadRun:
         then()
 
     def received(self) -> None:
-        """Something of the upload has come."""
+        """Record that upload data was received."""
         self._moved = time.monotonic()
 
     def idle_for(self) -> Optional[float]:
-        """Seconds since which nothing has come, while nothing runs and all that came was read; None otherwise."""
+        """Return the seconds without upload data, if all of it was read and no row runs; None otherwise."""
         if self.upload.over or not self.upload.waiting or self._weights.rows:
             return None
         return time.monotonic() - self._moved
@@ -227,6 +230,8 @@ class UploadRun:
         logger.error("batch of %s: %s %s", self.options.task, type(error).__name__, error, exc_info=error)
 
     async def _results(self) -> None:
+        if isinstance(self.format, Csv) and not self.asked.nested:
+            self.format.members = members_of((await self.client.get_task(self.options.task)).output_schema)
         rows = self._rows()
         outcomes = self.client.batch_stream(
             self.options.task, rows, key=self.asked.key, stop=self.stop, **self.options.run
@@ -299,14 +304,14 @@ class UploadRun:
     async def _rows(self) -> AsyncGenerator[Row, None]:
         found = Rows(self.upload, self.asked.content_type, self.asked.kind, self.options.limits, self.asked.reading)
         while True:
-            # Before they are read: a row that waits takes as much memory as one that runs.
+            # Before reading: a waiting row takes as much memory as a running one.
             await self._weights.room(WEIGHT_AT_ONCE)
-            # A thread that waits for a client is left behind when the run ends; the upload sends it home.
+            # A thread that waits for the client is abandoned when the run ends; closing the upload ends it.
             read = await to_thread.run_sync(self._next_records, found, abandon_on_cancel=True, limiter=self._limiter)
             more = bool(read)
             read.reverse()
             while read:
-                # Nothing here holds a row that has ended.
+                # Keep no reference here to a row that has finished.
                 record, weight = read.pop()
                 self._read += 1
                 if self._read > self.options.max_rows:
@@ -348,7 +353,7 @@ class UploadRun:
         with self._thread:
             self._reading = False
             if self._over is not None:
-                with suppress(RuntimeError):  # the loop is closed: nobody waits for the place
+                with suppress(RuntimeError):  # the loop is closed: nothing waits for it
                     self._loop.call_soon_threadsafe(self._over)
 
     def _row(self, record: Record, number: int) -> Row:
@@ -358,7 +363,7 @@ class UploadRun:
 
 
 def check_input(row: Row, given: Optional[InputType[Any]]) -> None:
-    """Make the row's input what its type makes of it; a row whose input is not of the type fails."""
+    """Validate the row's input against its type, and replace it by the result; the row fails if it does not fit."""
     if given is None or row.error is not None:
         return
     try:
@@ -379,7 +384,7 @@ def flaw_of(wanted: TypeAdapter[Any], output: Any) -> Optional[str]:
 
 
 def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, with its place."""
+    """Return the first error, with its place."""
     problem = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in problem["loc"])
     return f"{place + ': ' if place else ''}{problem['msg']}"

@@ -50,12 +50,14 @@ class ReadingOptions(BatchRequestOptions, total=False):
 class UploadOptions(ReadingOptions, total=False):
     """What `batch_router` and `batch_response` take beside the task."""
 
+    nested: bool
     max_runs: int
 
 
 DEFAULTS: UploadOptions = {
     "input": None,
     "output": None,
+    "nested": False,
     "keep": (),
     # A small file can unpack to any number of rows.
     "max_rows": 1_000_000,
@@ -153,6 +155,7 @@ def shared_options(task: Union[str, UUID], given: Mapping[str, Any]) -> Options:
         run={name: value for name, value in shared.items() if name in _OF_THE_STREAM},
         reading=_reading(batch),
         formats={name: shared[name] for name in _FORMATS if name in shared},
+        nested=own["nested"],
         limits=Limits(own["max_bytes"], own["max_unpacked_bytes"], own["max_row_bytes"], own["max_ratio"]),
         max_rows=own["max_rows"],
         max_runs=own["max_runs"],
@@ -170,6 +173,7 @@ def asked_of(
     first: int,
     format: Optional[Format],  # noqa: A002  # the query's name
     formats: Optional[Mapping[str, Any]] = None,
+    nested: Optional[bool] = None,
 ) -> Asked:
     """What a request says of its upload, before any of it is read. Raises `RefusedRequest`."""
     content_type = request.headers.get("content-type", "")
@@ -188,7 +192,7 @@ def asked_of(
         reading = _reading(options_in(REQUEST, {**options.formats, **formats}), formats) if formats else options.reading
     except OptionError as error:
         raise RefusedRequest(422, "Not valid", str(error)) from None
-    return Asked(kind, content_type, length, key, first, reading)
+    return Asked(kind, options.nested if nested is None else nested, content_type, length, key, first, reading)
 
 
 def _response(
@@ -222,6 +226,8 @@ def batch_router(
     - `mapping`: how the program's input is made of a row, such as `["text=body"]`.
     - `input`, `output`: types, such as pydantic models, of the input and the program's output.
     - `keep`: columns of the row to return with each result.
+    - `nested`: leave out the columns for the members of the output, which CSV results have (`output.label`), unless the
+      query has it.
     - `expect`: column with the right answer, for the accuracy: `label`, or `label=output.verdict`.
     - `encoding`: encoding of CSV files, unless the query names another.
     - Other `options` are those of `batch_stream` (`chunk_size`, `max_errors`, `version`, …).
@@ -262,13 +268,17 @@ def batch_router(
         first: FirstAsked = 1,
         format: FormatAsked = None,  # noqa: A002  # the query's name
         formats: Annotated[Optional[dict[str, Any]], Depends(reading_asked())] = None,
+        nested: Annotated[
+            Optional[bool], Query(description="CSV results without a column for each member of the output")
+        ] = None,
     ) -> Response:
         """Run rows through the task. Events are streamed while they run, results in the order in which rows finish.
 
         `result` for each row, `progress`, `error` if the run cannot continue, and `summary` at the end. To continue an
         interrupted run, send the rows whose results have not arrived.
         """
-        return _response(client, request, shared, places, key=key, first=first, format=format, formats=formats)
+        asked = {"key": key, "first": first, "format": format, "formats": formats, "nested": nested}
+        return _response(client, request, shared, places, **asked)
 
     setattr(batch, LOOKED_UP, (alias, shared.task))
     return router

@@ -1,7 +1,7 @@
-"""Server-sent events: how one is written, and where those wait that the client has not taken yet.
+"""Server-sent events: how one is written, and where events wait until the client reads them.
 
-FastAPI's own support and sse-starlette watch for a disconnect by receiving, which would take the upload's bytes away:
-here the upload is still coming in while events go out.
+FastAPI's own support and sse-starlette detect a disconnect by calling `receive`, which would consume the upload: here
+the upload is still coming in while events are sent.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ MEDIA_TYPE = "text/event-stream"
 
 HEADERS = {
     "Cache-Control": "no-store",
-    # Asks nginx and those who do as it does not to collect events before it passes them on.
+    # Asks nginx, and proxies that follow it, not to buffer events.
     "X-Accel-Buffering": "no",
 }
 
 HEARTBEAT = b": heartbeat\n\n"
-"""A comment, which readers pass over; proxies see that the connection lives."""
+"""A comment, which readers ignore; proxies see that the connection is alive."""
 
 IN_MEMORY = 1_048_576
-"""Bytes of events that wait in memory; what is beyond them waits on the disk."""
+"""Bytes of events that wait in memory; more than that wait on the disk."""
 
 ENOUGH_WAITING = 262_144
-"""Bytes of events that may wait before a run whose upload is over waits, too."""
+"""Bytes of waiting events above which a run whose upload is complete pauses."""
 
 AT_ONCE = 65_536
-"""Bytes sent in one piece: what a socket takes without ado."""
+"""Bytes sent in one piece: what a socket accepts without waiting."""
 
 
 def event(name: str, data: Any, event_id: Optional[str] = None) -> bytes:
@@ -43,11 +43,11 @@ _ID_BREAKS = frozenset("\r\n\0")
 
 
 class Outbox:
-    """Events in their order, put in by a run and taken out by whoever sends them.
+    """A queue of events between the run, which adds them, and the response, which sends them.
 
-    A client that reads nothing before its upload is over (browsers, most HTTP libraries) must not stop the run: it
-    would wait for us to read on, and we for it. So while the upload comes in, what waits is bounded by the disk only;
-    after it, by `ENOUGH_WAITING`.
+    A client that reads nothing before its upload is complete (browsers, most HTTP libraries) must not stop the run:
+    each side would wait for the other. So during the upload only the disk limits what waits; afterwards
+    `ENOUGH_WAITING` does.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """Bytes that nobody has taken yet."""
+        """Bytes that have not been sent yet."""
         return self._written_to - self._read_to
 
     def put(self, data: bytes) -> None:
@@ -70,7 +70,7 @@ class Outbox:
         self._filled.set()
 
     async def room(self) -> None:
-        """Wait until little is waiting."""
+        """Wait until few bytes are waiting."""
         while self.waiting > ENOUGH_WAITING:
             self._drained.clear()
             await self._drained.wait()
@@ -81,7 +81,7 @@ class Outbox:
         self._filled.set()
 
     async def take(self, timeout: float) -> Optional[bytes]:
-        """What waits, in part; empty after `timeout` seconds without any; `None` at the end."""
+        """Return some of the waiting bytes; empty bytes after `timeout` seconds without any; `None` at the end."""
         if not self.waiting and not self._closed:
             self._filled.clear()
             try:
@@ -94,7 +94,7 @@ class Outbox:
         data = self._file.read(AT_ONCE)
         self._read_to += len(data)
         if not self.waiting:
-            # From the start again, so that the file does not grow with the run.
+            # Start again at the beginning of the file, so that it does not grow with the run.
             self._file.seek(0)
             self._file.truncate()
             self._read_to = self._written_to = 0

@@ -45,7 +45,7 @@ LOOKED_UP = "loopai_task"
 STORE = "loopai_store"
 """Attribute of a route's function: a store of events, closed at shutdown."""
 SERVICE = "loopai_service"
-"""Attribute of a route's function: what works as long as the application runs (`AppService`)."""
+"""Attribute of a route's function: a background service of the application (`AppService`)."""
 
 LOOK_UP_SECONDS = 5.0
 """Seconds that a start waits for the server to look up a task's name."""
@@ -54,10 +54,10 @@ logger = logging.getLogger("loopai.fastapi")
 
 
 class AppService(Protocol):
-    """What works beside the requests of an application."""
+    """A background service that runs as long as the application."""
 
     async def serve(self, state: LoopaiState, app: Any) -> None:
-        """Work until the state's batches are stopped (`LoopaiState.add_batch`)."""
+        """Run until the state's batches are stopped (`LoopaiState.add_batch`)."""
 
 
 class _InFlight(Hooks):
@@ -128,7 +128,7 @@ class LoopaiState:
             in_flight = self._in_flight[alias] = _InFlight()
             arguments = settings.arguments(alias)
             if http_client is not None and alias == "default":
-                # A fake is the transport itself, whatever server the settings name.
+                # A fake is the transport, so the server in the settings is not used.
                 arguments.pop("transport", None)
                 arguments.pop("local", None)
                 arguments["http_client"] = http_client
@@ -180,7 +180,7 @@ class LoopaiState:
         self._batches.discard(stop)
 
     def start(self, service: AppService, app: Any) -> None:
-        """Have the service work from now on, unless it does."""
+        """Start the service, unless it is running."""
         if service not in self._services and not self._stopping:
             self._services[service] = asyncio.get_running_loop().create_task(service.serve(self, app))
 
@@ -361,7 +361,7 @@ async def _check_tasks(app: Any, state: LoopaiState) -> None:
 
 
 async def _close_stores(app: Any) -> None:
-    """Close the stores of routes of ours that have connections; one that cannot be closed keeps no other open."""
+    """Close the event stores that have connections, all of them even if closing one fails."""
     for store in {id(store): store for store in _noted(app, STORE)}.values():
         close = getattr(store, "aclose", None)
         if close is None:
@@ -373,7 +373,7 @@ async def _close_stores(app: Any) -> None:
 
 
 def _start_services(app: Any, state: LoopaiState) -> None:
-    """Start what works beside the requests."""
+    """Start the background services."""
     for service in _noted(app, SERVICE):
         state.start(service, app)
 

@@ -32,7 +32,7 @@ def problem_response(problem: Problem, headers: Optional[Mapping[str, str]] = No
 
 
 class RefusedRequest(HTTPException):
-    """A request that is refused: a problem document from our routers; in another's route what its application makes."""
+    """A refused request. Our routers respond with a problem document; in other routes the application responds."""
 
     def __init__(self, status: int, title: str, detail: str, headers: Optional[dict[str, str]] = None) -> None:
         super().__init__(status, detail, headers)
@@ -40,7 +40,7 @@ class RefusedRequest(HTTPException):
 
 
 class ProblemRoute(APIRoute):
-    """A route that answers refusals, and what is not valid, with problem documents, whatever handlers there are."""
+    """A route that responds to refused and invalid requests with problem documents, whatever handlers are installed."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler; see FastAPI's `APIRoute`."""
@@ -71,7 +71,7 @@ def documented_problem(description: str) -> dict[str, Any]:
 
 
 class _ProblemContent(dict[str, Any]):
-    """Has FastAPI document the model as what it is: it writes it under the media type of the route's other answers."""
+    """Make FastAPI document the model under its own media type; it would use that of the route's other responses."""
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         return super().setdefault(MEDIA_TYPE, default)

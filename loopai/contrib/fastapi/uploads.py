@@ -1,4 +1,4 @@
-"""An upload on its way from the event loop to a thread that reads rows of it, no faster than the rows are wanted."""
+"""An upload that the event loop receives and a thread reads rows from, no faster than rows are run."""
 
 # ruff: noqa: FA100  # Optional, as pydantic and FastAPI read annotations of this package at run time
 import asyncio
@@ -22,19 +22,19 @@ from ...batch.formats.source import Input, Record
 from ...exceptions import ConfigurationError
 
 READ_AHEAD = 262_144
-"""Bytes of an upload that are held: a few chunks of ordinary rows; then the client has to wait."""
+"""Bytes of an upload that are buffered: a few chunks of ordinary rows. Above it the client has to wait."""
 
 ROWS_AT_ONCE = 100
-"""Rows read in one go of the thread: what the loop pays for the change of threads is divided among them."""
+"""Rows that the thread reads at a time: they share the cost of switching threads."""
 
 WEIGHT_AT_ONCE = 1_000_000
-"""Weight (see `Unpacked`) of the rows read in one go of the thread."""
+"""Weight (see `Unpacked`) of the rows that the thread reads at a time."""
 
 RATIO_FROM = 10_000_000
-"""Bytes unpacked from which the ratio counts: smaller files may repeat themselves as they like."""
+"""Unpacked bytes from which the ratio is checked: smaller files may be as repetitive as they like."""
 
 _FIRST_READ = LONGEST_MAGIC
-"""Bytes that the first read gives at least, where there are so many: compression is told by them."""
+"""Least bytes of the first read, if the file has so many: they show how it is compressed."""
 
 _LONGEST_BOUNDARY = 200
 """Bytes; RFC 2046 allows 70, and the parser's own limit depends on its version."""
@@ -55,7 +55,7 @@ _BY_MEDIA_TYPE = {
 
 
 class UploadError(Exception):
-    """The upload cannot be read on: not an input of its format, or larger than allowed. `status` is for the answer."""
+    """The upload cannot be read: it is not of its format, or larger than allowed. `status` is for the response."""
 
     def __init__(self, message: str, status: int = 422) -> None:
         super().__init__(message)
@@ -63,12 +63,12 @@ class UploadError(Exception):
 
 
 class Gone(Exception):
-    """The client went away in the middle of its upload."""
+    """The client disconnected during its upload."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of an upload is read: its bytes, those that it unpacks to, and those of one row.
+    """The limits of an upload, in bytes: of its size, of what it unpacks to, and of one row.
 
     `ratio` is how many times its size it may unpack to, from `RATIO_FROM` bytes unpacked on.
     """
@@ -90,7 +90,7 @@ class Reading:
 
 
 class Upload(io.RawIOBase):
-    """The body: written by the event loop as it comes, read by a thread, which waits for it."""
+    """The body of a request: the event loop writes it as it arrives, and a thread reads it, waiting if necessary."""
 
     def __init__(self, most_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -107,7 +107,7 @@ class Upload(io.RawIOBase):
         """Bytes that the thread has read."""
 
     async def write_part(self, part: bytes, more: bool) -> None:
-        """Take what came. Returns when there is room for more, which is what holds the client back."""
+        """Add received bytes. Returns when there is room for more, so that the client has to wait."""
         self.received += len(part)
         with self._changed:
             self._parts.append(part)
@@ -122,7 +122,7 @@ class Upload(io.RawIOBase):
             await self._room.wait()
 
     def fail(self, error: Exception) -> None:
-        """Have the thread see `error` instead of more bytes, unless it is to see another."""
+        """Make the thread's next read raise `error`, unless another error is set."""
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()
@@ -166,7 +166,7 @@ class Upload(io.RawIOBase):
 
 
 def kind_of(media_type: str, name: str) -> Optional[str]:
-    """`csv`, `jsonl` or `json` by a file's name or a media type; `None` for others."""
+    """Return `csv`, `jsonl` or `json` by a file's name or media type; `None` for others."""
     by_name = format_of(name)
     return by_name if by_name in {"csv", "jsonl", "json"} else _BY_MEDIA_TYPE.get(media_type)
 
@@ -199,7 +199,7 @@ class Rows:
 
     @property
     def weight(self) -> int:
-        """What the bytes that were read so far weigh; see `Unpacked`."""
+        """The weight of the bytes read so far; see `Unpacked`."""
         return 0 if self._unpacked is None else self._unpacked.weight
 
     def __iter__(self) -> Iterator[Record]:
@@ -237,7 +237,7 @@ class Rows:
             raise UploadError(str(error).replace("standard input", "the upload")) from None
 
     def _unpack(self, stream: io.RawIOBase) -> IO[bytes]:
-        """The bytes of the file, however it was packed, counted."""
+        """Return the unpacked bytes of the file, counted."""
         packed: IO[bytes] = io.BufferedReader(stream if self._seen is None else _Seen(stream, self._seen))
         for _ in range(LAYERS):
             if _packing(packed) != "gzip":
@@ -263,7 +263,7 @@ def _as_utf8(stream: IO[bytes], encoding: str) -> IO[bytes]:
 
 
 class _Seen(io.RawIOBase):
-    """A stream whose bytes somebody sees as they are read."""
+    """A stream that passes its bytes to a callback as they are read."""
 
     def __init__(self, stream: io.RawIOBase, seen: Callable[[bytes], None]) -> None:
         self._stream = stream
@@ -288,10 +288,10 @@ def _packing(stream: IO[bytes]) -> Optional[str]:
 
 
 class Unpacked(io.RawIOBase):
-    """What a stream unpacks to. Raises `UploadError` where that is too much, and `Gone` as soon as nobody waits for it.
+    """The unpacked bytes of a stream. Raises `UploadError` above a limit, and `Gone` once the run has ended.
 
-    `weight` estimates the memory that rows take which are made of the bytes read so far: the characters, and what
-    Python adds for each value, list and object. It is counted here, as `bytes.count` costs nothing beside parsing.
+    `weight` estimates the memory of the rows in the bytes read so far: their characters, and what Python adds for each
+    value, list and object. It is counted here because `bytes.count` costs little compared with parsing.
     """
 
     def __init__(self, packed: Union[IO[bytes], gzip.GzipFile], upload: Upload, limits: Limits) -> None:
@@ -320,8 +320,8 @@ class Unpacked(io.RawIOBase):
         buffer[:size] = data
         self._size += size
         self._check_size()
-        # An object with one member takes 184 bytes, a list with one 88, a text 49 and its characters, one that is not
-        # in Latin script up to four bytes for each of them.
+        # An object with one member takes 184 bytes, a list with one item 88, a text 49 and its characters: up to four
+        # bytes each outside Latin script.
         self.weight += size if data.isascii() else 4 * size
         self.weight += 64 * (data.count(b",") + data.count(b"[") + data.count(b";") + data.count(b"\t"))
         self.weight += 200 * data.count(b"{")
@@ -336,7 +336,7 @@ class Unpacked(io.RawIOBase):
 
 
 def media_type_of(content_type: str) -> str:
-    """The media type that a content type names, without its parameters."""
+    """Return the media type of a content type, without its parameters."""
     return content_type.partition(";")[0].strip().lower()
 
 
@@ -344,7 +344,7 @@ _NO_ARRAY = "the body is not a JSON array of rows, or it ends in the middle of o
 
 
 class FilePart(io.RawIOBase):
-    """The file of a `multipart/form-data` body, read while it comes. A file input that was left empty is no file."""
+    """The file of a `multipart/form-data` body, read as it arrives. An empty file input is no file."""
 
     def __init__(self, upload: Upload, content_type: str) -> None:
         if importlib.util.find_spec("python_multipart") is None:
@@ -427,7 +427,7 @@ class FilePart(io.RawIOBase):
         self._wanted = False
 
     def _feed(self) -> bool:
-        """Parse the next bytes; `False` where there are no more."""
+        """Parse the next bytes; return `False` if there are none."""
         part = self._upload.read(BLOCK)
         if not part:
             return False

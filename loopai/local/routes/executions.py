@@ -1,4 +1,4 @@
-"""Running programs: one input, a batch of rows; and batch validation, which only compares."""
+"""Run programs on one input or a batch of rows; and batch validation, which only compares."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _executed(execution: Execution) -> Response:
 async def execute(call: ActionCall) -> Response:
     """Run a task's active program, or a version of it, on one input.
 
-    200 also where the program failed: look at `status`. 404 for an unknown task or version, 500 `EXECUTION_ERROR` where
-    no program could be made.
+    200 even if the program failed: check `status`. 404 for an unknown task or version, 500 `EXECUTION_ERROR` if no
+    program could be made.
     """
     task_id = call.guid("task_id", "taskId")
     request = await call.body(bodies.EXECUTE)
@@ -85,7 +85,7 @@ async def _execute(call: ActionCall, request: dict[str, Any]) -> Response:
 
 @action("BATCH_EXECUTION_ERROR", "Batch execution failed")
 async def execute_batch(call: ActionCall) -> Response:
-    """Run a task's program on many inputs; 200 even where every one failed. Results stand in the order sent."""
+    """Run a task's program on many inputs; 200 even if all failed. Results are in the order of the inputs."""
     request = await call.body(bodies.BATCH_EXECUTE)
     concurrency = DEFAULT_CONCURRENCY if request["max_concurrency"] is None else request["max_concurrency"]
     if not 1 <= concurrency <= MOST_CONCURRENCY:
@@ -161,7 +161,7 @@ def _result(result: RowResult) -> bytes:
 
 @action("BATCH_VALIDATION_ERROR", "Batch validation failed")
 async def validate_batch(call: ActionCall) -> Response:
-    """Compare outputs with the expected ones, by their text as it was sent. Nothing is run or stored."""
+    """Compare the texts of outputs with those of expected outputs. Nothing is run or stored."""
     request = await call.body(bodies.BATCH_VALIDATE)
     return await call.parsing(lambda: _validated(call, request))
 

@@ -1,4 +1,4 @@
-"""Whether the server lives and works, and its metrics."""
+"""Health, liveness, readiness and metrics of the server."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def health(call: ActionCall) -> Response:
 
 @action(*FAILED)
 async def detailed_health(call: ActionCall) -> Response:
-    """Health by component; 503 with the same shape where one is ill."""
+    """Health by component; 503 with the same body if one is unhealthy."""
     reason, took = await _probe(call)
     database = {
         "status": "healthy" if reason is None else "unhealthy",
@@ -69,7 +69,7 @@ async def detailed_health(call: ActionCall) -> Response:
 
 @action(*FAILED)
 async def ready(call: ActionCall) -> Response:
-    """Whether the server takes work; 503 where it does not."""
+    """Whether the server accepts requests; 503 if not."""
     reason, _ = await _probe(call)
     body = {"status": "ready" if reason is None else "not_ready", "database": reason is None, "redis": True}
     return responses.json_of(body, 200 if reason is None else 503)
@@ -82,7 +82,7 @@ async def live(_: ActionCall) -> Response:
 
 
 async def plain_health(_: Request) -> Response:
-    """The process answers, in a word."""
+    """Whether the process runs."""
     return PlainTextResponse("Healthy", headers=NOT_CACHED)
 
 
@@ -93,7 +93,7 @@ async def metrics(request: Request) -> Response:
 
 
 async def to_documentation(_: Request) -> Response:
-    """Lead whoever opens the address in a browser to the documentation."""
+    """Redirect browsers to the documentation."""
     return RedirectResponse("/docs")
 
 

@@ -1,4 +1,4 @@
-"""What the contract has and this server has not: each endpoint says so, so that no caller doubts the address."""
+"""Endpoints of the contract that this server lacks: each replies so, so that callers do not suspect the address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executions that were recorded: listed, exported, deleted by age. Additions to the contract."""
+"""List, export and delete recorded executions. These are additions to the contract."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _status(call: ActionCall) -> str | None:
 
 @action(*FAILED)
 async def list_executions(call: ActionCall) -> Response:
-    """A task's recorded executions with their inputs, newest first, a page at a time.
+    """List a task's recorded executions with their inputs, newest first, a page at a time.
 
-    The header X-Next-Cursor, where it is there, is the next page's `before`.
+    The header X-Next-Cursor, if present, is the next page's `before`.
     """
     task_id, status = call.guid("task_id", "taskId"), _status(call)
     limit = call.query("limit", 1, LARGEST_PAGE, DEFAULT_PAGE) or DEFAULT_PAGE

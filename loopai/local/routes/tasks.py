@@ -57,7 +57,7 @@ async def create_task(call: ActionCall) -> Response:
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
 async def get_task(call: ActionCall) -> Response:
-    """A task and its active version; with what could not be learnt, what is in doubt, and what is being made."""
+    """Return a task with its active version, warnings, questions, and the state of its generation."""
     task_id = call.guid("task_id", "taskId")
     return responses.json_of((await _told(call, task_id)).wire())
 
@@ -78,9 +78,9 @@ async def _told(call: ActionCall, task_id: str) -> TaskState:
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the tasks")
 async def list_tasks(call: ActionCall) -> Response:
-    """Tasks without their examples, oldest first, a page at a time.
+    """List tasks without their examples, oldest first, a page at a time.
 
-    The header X-Next-Cursor, where it is there, is the next page's `after`.
+    The header X-Next-Cursor, if present, is the next page's `after`.
     """
     limit = call.query("limit", 1, LARGEST_PAGE, LARGEST_PAGE) or LARGEST_PAGE
     after = call.request.query_params.get("after")
@@ -108,7 +108,7 @@ async def get_task_by_name(call: ActionCall) -> Response:
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving artifacts")
 async def list_artifacts(call: ActionCall) -> Response:
-    """A task's programs by ascending version; none for an unknown task."""
+    """List a task's programs by ascending version; none for an unknown task."""
     task_id = call.guid("task_id", "taskId")
     found = await call.work(lambda: call.site.store.artifacts(task_id))
     return responses.json_of([artifact.wire() for artifact in found])
@@ -116,7 +116,7 @@ async def list_artifacts(call: ActionCall) -> Response:
 
 @action("ARTIFACT_RETRIEVAL_ERROR", "An error occurred while retrieving the artifact")
 async def get_artifact(call: ActionCall) -> Response:
-    """One version of a task's program."""
+    """Return one version of a task's program."""
     task_id, version = call.guid("task_id", "taskId"), call.integer("version", "version")
     found = await call.work(lambda: call.site.store.artifact(task_id, version))
     if found is None:
@@ -126,7 +126,7 @@ async def get_artifact(call: ActionCall) -> Response:
 
 @action("ARTIFACT_CREATION_ERROR", "An error occurred while adding the program")
 async def push_program(call: ActionCall) -> Response:
-    """Add a program of your own as the task's next version."""
+    """Add your own program as the task's next version."""
     task_id, program = call.guid("task_id", "taskId"), await call.body(bodies.PUSH_PROGRAM)
 
     def created(artifact: Artifact) -> Response:
@@ -148,7 +148,7 @@ async def push_program(call: ActionCall) -> Response:
 
 @action("TASK_UPDATE_ERROR", "An error occurred while adding examples")
 async def add_examples(call: ActionCall) -> Response:
-    """Add examples to a task; one with the input of an earlier one replaces it. `generate` makes the next version."""
+    """Add examples to a task; an example with the same input is replaced. `generate` makes the next version."""
     task_id, body = call.guid("task_id", "taskId"), await call.body(bodies.ADD_EXAMPLES)
     try:
         state = await call.work(lambda: call.site.service.add_examples(task_id, body["examples"]))
@@ -172,10 +172,10 @@ async def delete_task(call: ActionCall) -> Response:
 
 @action("EXECUTION_ERROR", "No program could be made")
 async def generate(call: ActionCall) -> Response:
-    """Make the next version of a task's program from its examples; it becomes active where it is better.
+    """Make the next version of a task's program from its examples; it becomes active if it is better.
 
-    500 `EXECUTION_ERROR` where no program can be made. With `wait` false 202 and the task, which says what is being
-    made and what became of it.
+    500 `EXECUTION_ERROR` if no program can be made. With `wait` false, 202 with the task, whose `generation` has the
+    state and the result.
     """
     task_id, body = call.guid("task_id", "taskId"), await call.body(bodies.GENERATE)
     if await call.work(lambda: call.site.store.task(task_id)) is None:
@@ -192,13 +192,13 @@ async def generate(call: ActionCall) -> Response:
 
 @action("ARTIFACT_UPDATE_ERROR", "An error occurred while activating the program")
 async def activate(call: ActionCall) -> Response:
-    """Make a version the active one; later active versions are retired."""
+    """Activate a version; later active versions are retired."""
     return await _with_status(call, "active")
 
 
 @action("ARTIFACT_UPDATE_ERROR", "An error occurred while retiring the program")
 async def retire(call: ActionCall) -> Response:
-    """Take a version out of use; the highest other active version runs."""
+    """Retire a version; the highest other active version runs."""
     return await _with_status(call, "deprecated")
 
 

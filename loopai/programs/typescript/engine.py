@@ -1,7 +1,7 @@
-"""`TypeScriptEngine`: TypeScript and JavaScript programs in warm Deno processes, singly and in groups.
+"""`TypeScriptEngine`: run TypeScript and JavaScript programs in warm Deno processes, singly or in groups.
 
-Each process serves one call or one group at a time, so that a program which takes it down (out of memory) or has it
-killed (its time is up) harms no other. Programs stay loaded in a process, the least used go.
+Each process serves one call or one group at a time, so that a program that crashes it (out of memory) or causes it to
+be killed (timeout) does not affect others. Programs stay loaded in a process; the least recently used are removed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NO_LIMIT = float("inf")
 
 
 class _Slot:
-    """A process and what it has loaded; of one thread at a time."""
+    """A process and its loaded programs, used by one thread at a time."""
 
     def __init__(self, max_memory_mb: int, niceness: int) -> None:
         self._max_memory_mb = max_memory_mb
@@ -68,7 +68,7 @@ class _Slot:
         return program.code in self._loaded
 
     def kill(self) -> None:
-        """Kill the process while another thread waits for what it says."""
+        """Kill the process while another thread waits for its reply."""
         process = self._process
         if process is not None:
             process.kill()
@@ -87,8 +87,8 @@ class _Slot:
     ) -> tuple[list[ProgramOutcome], bool]:
         """Run `main` on one input after the other, or `check` the program.
 
-        Returns the outcomes of those that came to an end, and whether the process ended before all had: then the
-        input after them was in progress, and is to blame if it was the first that the process ever saw.
+        Returns the outcomes of the inputs that finished, and whether the process ended before the last one: then the
+        next input was in progress, and is the cause if it was the first that the process ever ran.
         """
         wanted = len(inputs) + check
         outcomes: list[ProgramOutcome] = []
@@ -98,7 +98,7 @@ class _Slot:
             loaded = self.has(program)
             process.send(self._request(program, inputs, limit, check), time.monotonic() + _START_SECONDS)
             if not loaded:
-                # Nothing of the program runs until then, so this is not its time.
+                # The program does not run until then, so this does not count as its time.
                 next(process.replies(_START_SECONDS))
             for kind, ms, text in process.replies(limit / 1000 + _GRACE_SECONDS):
                 if kind == _READY:
@@ -152,7 +152,7 @@ class _Slot:
 
 
 class _Slots:
-    """The slots of one process: at most `most`, and those that wait for one get it in no particular order."""
+    """The slots of one process, at most `most`; waiting threads get them in no particular order."""
 
     def __init__(self, most: int, max_memory_mb: int, per_program: int, niceness: int) -> None:
         self._changed = threading.Condition()
@@ -168,9 +168,9 @@ class _Slots:
             return sum(slot.started for slot in self._free)
 
     def take(self, program: Program, stop: Stop | None = None) -> _Slot | str:
-        """A slot, if possible one that has the program loaded, or else a process; or why `stop` wants none any more.
+        """Return a slot, preferably one with the program loaded or with a process; or the reason of `stop`.
 
-        Waits while all are busy, or as many as the program may have. Raises RuntimeError once closed.
+        Waits while all slots are busy, or as many as the program may use. Raises RuntimeError once closed.
         """
         with self._changed:
             while True:
@@ -188,7 +188,7 @@ class _Slots:
             return slot
 
     def give_back(self, slot: _Slot, program: Program) -> None:
-        """Keep the slot for the next call, or end it where all have been closed."""
+        """Return the slot for the next call, or end it if the engine is closed."""
         with self._changed:
             self._busy.discard(slot)
             self._at_work[program.code] -= 1
@@ -201,7 +201,7 @@ class _Slots:
         slot.end()
 
     def kill(self) -> None:
-        """Close, and kill the processes that are busy; the threads that use them collect them."""
+        """Close, and kill busy processes; the threads that use them reap them."""
         self.close()
         with self._changed:
             for slot in self._busy:
@@ -222,9 +222,9 @@ class _Slots:
 
 
 class TypeScriptEngine:
-    """Runs programs in at most `processes` Deno processes. None before the first run; a forked child has its own.
+    """Runs programs in at most `processes` Deno processes, started at the first run; a forked child has its own.
 
-    Parameters and behaviour are those of `ProgramPool`. Raises `ConfigurationError` where Deno is not installed.
+    Parameters and behaviour are those of `ProgramPool`. Raises `ConfigurationError` if Deno is not installed.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -239,17 +239,17 @@ class TypeScriptEngine:
         self._finalizer = weakref.finalize(self, _close_own, self._slots)
 
     def close(self) -> None:
-        """End the processes; a run in progress comes to its own end first."""
+        """End the processes after runs in progress have finished."""
         _close_own(self._slots)
 
     def kill(self) -> None:
-        """Close, and end at once what runs: whoever waits for it gets a RuntimeError."""
+        """Close at once: runs in progress raise RuntimeError."""
         own = self._slots.pop(os.getpid(), None)
         if own is not None:
             own.kill()
 
     def run(self, program: Program, value: Any, limit: int, stop: Stop | None) -> ProgramOutcome:
-        """Run `main(value)`, for at most `limit` milliseconds."""
+        """Run `main(value)`; `limit` is the time limit in milliseconds."""
         began = time.perf_counter()
         work = _Work([value], stop)
         if work.waiting:
@@ -262,7 +262,7 @@ class TypeScriptEngine:
     def run_many(
         self, program: Program, values: Sequence[Any], limit: int, max_concurrency: int, stop: Stop | None
     ) -> list[ProgramOutcome]:
-        """Run `main` on each value; the outcomes stand in order."""
+        """Run `main` on each value; outcomes are in order."""
         work = _Work(values, stop)
         slots = self._own()
         helpers = min(max_concurrency, self._per_program, len(work.waiting)) - 1
@@ -286,7 +286,7 @@ class TypeScriptEngine:
         return None
 
     def check(self, program: Program) -> str | None:
-        """None when the program can be read and defines a function `main`, else what is wrong."""
+        """Return None if the program can be read and defines a function `main`, otherwise what is wrong."""
         slots = self._own()
         for _ in range(2):
             slot = slots.take(program)
@@ -310,7 +310,7 @@ class TypeScriptEngine:
         return slots
 
     def _drain(self, program: Program, work: _Work, limit: int, threads: int, most: int | None = None) -> None:
-        """Run what waits, or the next `most` of it."""
+        """Run the waiting inputs, or the next `most` of them."""
         slots = self._own()
         alone = False  # the next input ended a process, perhaps by what had run before it
         while True:
@@ -356,7 +356,7 @@ class TypeScriptEngine:
 
 
 class _Work:
-    """The inputs of one call: as they are sent, which of them wait, and what came of the others."""
+    """The inputs of one call, encoded: which are waiting, and the outcomes of the others."""
 
     def __init__(self, values: Sequence[Any], stop: Stop | None) -> None:
         self.stop = stop
@@ -375,7 +375,7 @@ class _Work:
                 self.refused = True
 
     def take(self, most: int, most_bytes: float = _LARGEST_GROUP_BYTES) -> list[int]:
-        """The next inputs, at most `most` and at most `most_bytes` of them unless one alone is larger."""
+        """Return the next inputs, at most `most` and at most `most_bytes`, unless the first alone is larger."""
         with self._lock:
             taken: list[int] = []
             size = 0
@@ -387,18 +387,18 @@ class _Work:
             return taken
 
     def share(self, threads: int) -> int:
-        """How many inputs the next request takes: ever fewer, so that no thread is left with many as others idle."""
+        """Return how many inputs the next request gets: fewer towards the end, so that all threads finish together."""
         if threads == 1:
             return _LARGEST_GROUP
         return max(1, min(_LARGEST_GROUP, -(-len(self.waiting) // (2 * threads))))
 
     def end(self, reason: str) -> None:
-        """Give what waits the reason as its error."""
+        """Fail the waiting inputs with this reason."""
         for position in self.take(len(self.inputs), _NO_LIMIT):
             self.outcomes[position] = ProgramOutcome(None, reason, 0.0)
 
     def done(self) -> list[ProgramOutcome]:
-        """The outcomes, which by now all inputs have."""
+        """Return the outcomes, once all inputs have one."""
         return [outcome for outcome in self.outcomes if outcome is not None]
 
     def put_back(self, positions: list[int]) -> None:

@@ -1,6 +1,6 @@
-"""One Deno process: starting it, sending it a request, reading replies in time, ending it. Knows nothing of programs.
+"""One Deno process: start it, send a request, read replies within a time limit, end it. Programs are unknown here.
 
-A process serves one thread at a time. What it says is framed as `host.js` describes.
+A process serves one thread at a time. `host.js` describes the framing of its messages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LONGEST_LAST_WORDS = 20_000
 
 
 class ProcessGone(Exception):
-    """The process has ended; `out_of_memory` tells whether it ran out of it."""
+    """The process has ended; `out_of_memory` says whether it ran out of memory."""
 
     def __init__(self, out_of_memory: bool = False) -> None:
         super().__init__("the Deno process has ended")
@@ -44,11 +44,11 @@ class ProcessGone(Exception):
 
 
 class Late(Exception):
-    """No reply within the time."""
+    """No reply within the time limit."""
 
 
 def deno_binary() -> str:
-    """Return the path of the `deno` wheel's program. Raises `ConfigurationError` where it is not installed."""
+    """Return the path of the `deno` wheel's program. Raises `ConfigurationError` if it is not installed."""
     try:
         import deno
     except ImportError as error:
@@ -139,7 +139,7 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 class DenoProcess:
-    """A started process. Raises OSError where the system cannot start one."""
+    """A running process. Raises OSError if the system cannot start one."""
 
     def __init__(self, max_memory_mb: int, niceness: int = 0) -> None:
         self._process = _start_in_thread(_command(max_memory_mb, niceness))
@@ -165,7 +165,7 @@ class DenoProcess:
     def replies(self, timeout: float) -> Iterator[tuple[int, float, bytes]]:
         """Yield each reply: kind, milliseconds and text. Raises `ProcessGone`, and `Late` when one takes `timeout`.
 
-        What arrived and was not asked for is kept for the next call.
+        Replies that are read ahead are kept for the next call.
         """
         pipe = _descriptor(self._process.stdout)
         while True:
@@ -205,7 +205,7 @@ class DenoProcess:
             raise Late
 
     def _gone(self) -> ProcessGone:
-        """Collect the process, and what it said as it ended."""
+        """Reap the process, and read its last messages."""
         said = b""
         pipe = _descriptor(self._process.stderr)
         with contextlib.suppress(OSError):
@@ -224,14 +224,14 @@ class DenoProcess:
             self._wait(pipe, select.POLLIN, time.monotonic() + 1.0)
 
     def end(self) -> None:
-        """Kill the process, which keeps nothing, and collect it. Ending it again does nothing."""
+        """Kill the process, which has nothing to save, and reap it. Ending it again does nothing."""
         _ALIVE.discard(self)
         self._process.kill()
         self._process.wait()
         self._close_pipes()
 
     def kill(self) -> None:
-        """Kill the process; the thread that reads from it notices, and collects it."""
+        """Kill the process; the thread that reads from it notices, and reaps it."""
         self._process.kill()
 
     def _close_pipes(self) -> None:
@@ -240,7 +240,7 @@ class DenoProcess:
                 pipe.close()
 
     def disown(self) -> None:
-        """Let go of a process that is the parent's: after a fork it is neither written to nor waited for."""
+        """Release a process that belongs to the parent: after a fork it is neither written to nor waited for."""
         self._process.returncode = 0
         self._close_pipes()
 

@@ -67,6 +67,51 @@ def test_results_as_csv(app) -> None:
     assert (last["key"], last["status"], last["code"]) == ("", "error", "unreadable_upload")
 
 
+@pytest.fixture
+def described(app, loopai_fake):
+    """The task with a schema of its output, and a member that the schema does not name."""
+    schema = {"type": "object", "properties": {"upper": {"type": "string"}, "long": {}, "words": {}}}
+    with loopai_fake.client() as client:
+        client.create_task("judge", "…", {"type": "object"}, schema)
+    loopai_fake.task("judge").computes(
+        lambda given: {
+            "words": given["text"].split(),
+            "long": len(given["text"]) > 3,
+            "upper": given["text"].upper(),
+            "n": 1,
+        }
+    )
+    return app
+
+
+def test_csv_has_a_column_for_each_member_of_the_output(described) -> None:
+    """In the schema's order, as CSV files have them; lists and booleans as JSON."""
+    described.include_router(batch_router("judge", keep=["output.upper"]))
+    client = TestClient(described)
+    csv_wanted = {"accept": "text/csv"}
+    rows = [{"text": "a bc", "output.upper": "kept"}, 5]
+    reply = client.post("/batch", json=rows, headers=csv_wanted)
+    header = next(csv.reader(io.StringIO(reply.text)))
+    assert header[-4:] == ["columns.output.upper", "output.upper", "output.long", "output.words"]
+    found = {line["key"]: line for line in csv.DictReader(io.StringIO(reply.text))}
+    assert [found["1"][name] for name in header[-4:]] == ["kept", "A BC", "true", '["a","bc"]']
+    assert json.loads(found["1"]["output"])["n"] == 1
+    assert [found["2"][name] for name in ("status", *header[-3:])] == ["error", "", "", ""]
+    bare = client.post("/batch?nested=true", json=rows, headers=csv_wanted)
+    assert "output.upper" not in next(csv.reader(io.StringIO(bare.text)))
+    events = client.post("/batch?nested=true&format=json", json=rows)
+    assert '"upper":"A BC"' in events.text
+
+
+def test_a_route_may_leave_the_columns_out(described) -> None:
+    """Unless the request asks for them."""
+    described.include_router(batch_router("judge", nested=True))
+    client = TestClient(described)
+    for query, wanted in (("", False), ("?nested=false", True)):
+        reply = client.post(f"/batch{query}", json=[{"text": "a"}], headers={"accept": "text/csv"})
+        assert ("output.upper" in reply.text.splitlines()[0]) is wanted
+
+
 class Upper(BaseModel):
     upper: str
 

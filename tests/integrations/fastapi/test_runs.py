@@ -422,7 +422,7 @@ def test_a_server_that_is_away_is_waited_for(tmp_path, task) -> None:
 
 def test_a_run_keeps_what_it_was_made_with(folder, task) -> None:
     """A deploy with another mapping, input and limit changes nothing of what waits; a shutdown leaves it waiting."""
-    task.shut()
+    task.shut("text")
     app = app_of(folder, chunk_size=1, max_in_flight=1)
     headers = {"x-user": "ann"}
     with override_loopai(app, task), TestClient(app, headers=headers) as client:
@@ -714,6 +714,24 @@ def test_csv_has_all_columns_and_no_formulas(client, task) -> None:
     until(client, url)
     found = list(csv.DictReader(io.StringIO(client.get(f"{url}/output", params={"format": "csv"}).text)))
     assert [row["loopai_output"] for row in found] == ["-5", "-0.5", '"-5"', "true"]
+
+
+def test_csv_has_a_column_for_each_member_of_the_output(folder) -> None:
+    """In the order of the task's schema; `nested` leaves them out."""
+    task, app = Gated(), app_of(folder)
+    with task.client() as made:
+        schema = {"type": "object", "properties": {"upper": {}, "words": {}}}
+        made.create_task("spam", "…", {"type": "object"}, schema)
+    task.task("spam").computes(lambda given: {"words": [given["text"]], "upper": f"={given['text']}"})
+    with override_loopai(app, task), TestClient(app, headers={"x-user": "ann"}) as client:
+        url = started(client, [{"body": "a", "output.upper": "own"}])
+        until(client, url)
+        reply = client.get(f"{url}/output", params={"format": "csv"})
+        bare = client.get(f"{url}/output", params={"format": "csv", "nested": True})
+    (found,) = csv.DictReader(io.StringIO(reply.text))
+    assert list(found)[-2:] == ["loopai_output.upper", "output.words"]
+    assert [found[name] for name in ("output.upper", *list(found)[-2:])] == ["own", "'=a", '["a"]']
+    assert bare.text.splitlines()[0].endswith("loopai_confidence")
 
 
 def test_kept_columns_alone_stay_in_the_output(folder, task) -> None:

@@ -1,4 +1,4 @@
-"""What the routes of one `runs_router` do: take uploads, find runs, resume and end them. The routes are in `router`."""
+"""What the routes of a `runs_router` do: take uploads, find, resume and end runs. The routes are in `router`."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .spooling import Spooler, add_run, receive_into, record_of, router_name
 from .stored import FolderFull, Incoming, StoredRun
 
 COMING_FOR = 2
-"""Seconds after which the caller comes again whose first upload with a key is still coming."""
+"""Retry-After, in seconds, while the first upload with an idempotency key is still being received."""
 
 
 def gone(run_id: UUID) -> RefusedRequest:
-    """What is said of a run that is not there, or is another caller's."""
+    """Return the error for a run that does not exist or belongs to another caller."""
     return RefusedRequest(404, "Not found", f"There is no run {run_id}")
 
 
 class Answers:
-    """What the routes of one router do."""
+    """What the routes of a router do."""
 
     def __init__(self, task: str, folder: RunFolder, name: str, alias: str, shared: Options, kept: dict[str, Any]):
         self.task, self.folder, self.alias = task, folder, alias
@@ -42,7 +42,10 @@ class Answers:
         self.kept = kept
 
     async def start(self, request: Request, owner: str, asked: Asked, key: Optional[str]) -> tuple[RunStatus, bool]:
-        """Take the upload, and give the run; whether the key had made it before. Raises `RefusedRequest`, `Gone`."""
+        """Take the upload. Return the run, and whether an earlier request with the key made it.
+
+        Raises `RefusedRequest` and `Gone`.
+        """
         if not key:
             return await self._take(request, owner, asked, None), False
         digest = self.folder.key_digest(owner, self.router, key)
@@ -95,12 +98,12 @@ class Answers:
         return add_run(self.folder, incoming, record, claim).told()
 
     async def _read(self, request: Request, asked: Asked, incoming: Optional[Incoming]) -> Spooler:
-        """Read the upload into the place, or just read it. Raises `RefusedRequest`, `Gone` and `OSError`."""
+        """Read the upload, and store it if there is a place. Raises `RefusedRequest`, `Gone` and `OSError`."""
         upload = Upload(self.shared.limits.max_bytes)
         spooler = Spooler(upload, asked, self.shared, incoming)
         feeding = asyncio.ensure_future(receive_into(upload, request.receive, self.shared.idle_timeout))
         feeding.add_done_callback(lambda task: _tell(task, upload))
-        # A client that sends slowly does not hold back a shutdown.
+        # A slow client does not delay a shutdown.
         stop, state = Stop(), loopai_state(request)
         stop.on_request(lambda: upload.fail(UploadError("the application shuts down: send it again", 503)))
         state.add_batch(stop)
@@ -118,14 +121,14 @@ class Answers:
         return spooler
 
     async def find(self, owner: str, run_id: UUID) -> StoredRun:
-        """The caller's run. Raises `RefusedRequest` where it is none."""
+        """Return the caller's run. Raises `RefusedRequest` if there is none with that id."""
         run = await in_thread(self.folder.find, owner, self.router, run_id)
         if run is None:
             raise gone(run_id)
         return run
 
     def resume(self, run: StoredRun, retry_failed: bool) -> RunStatus:
-        """Have a run that has ended wait again. Blocks; raises `RefusedRequest`."""
+        """Put a run that has ended back in the queue. Blocks; raises `RefusedRequest`."""
         try:
             with run.locked(at_rest=True):
                 record = run.read()
@@ -158,7 +161,7 @@ class Answers:
         self.folder.put_back(run, record)
 
     def delete(self, run: StoredRun) -> Optional[RunStatus]:
-        """Remove a run that has ended, or cancel it. Give what is told of a run that is still there. Blocks."""
+        """Remove a run that has ended, or cancel an active one and return its status. Blocks."""
         try:
             held = run.lock_at_rest()
         except AlreadyLocked:
@@ -181,7 +184,7 @@ class Answers:
 
 
 def _tell(task: asyncio.Future[bool], upload: Upload) -> None:
-    """Have the thread hear that no more of the upload comes."""
+    """Tell the thread that the upload has ended."""
     if task.cancelled() or task.exception() is not None or not task.result():
         upload.fail(Gone())
 

@@ -1,4 +1,4 @@
-"""A run as server-sent events, read from its folder: whichever process answers, an id means the same place."""
+"""A run as server-sent events, read from its folder, so that an id means the same in every process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ID = re.compile(r"(\d{1,9})-(\d{1,18})(-end)?")
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a run's events somebody is: the generation of the output, and the bytes of it that were sent."""
+    """A position in a run's events: the generation of the output, and how many of its bytes were sent."""
 
     generation: int
     offset: int
@@ -37,13 +37,13 @@ class Place:
 
 
 def place_of(event_id: str) -> Optional[Place]:
-    """The place that an id names; `None` for what no event of a run has as its id."""
+    """Return the position that an event id names; `None` if it is not an id of such an event."""
     found = _ID.fullmatch(event_id.strip())
     return None if found is None else Place(int(found[1]), int(found[2]), found[3] is not None)
 
 
 def is_over(run: StoredRun, place: Optional[Place]) -> bool:
-    """Whether there are no events after that place, and none will come by themselves. Blocks."""
+    """Return whether the run has ended and has no events after that position. Blocks."""
     if place is None or not place.ended or run.read().state not in ENDED:
         return False
     found = run.folder.recorded(run)
@@ -51,7 +51,7 @@ def is_over(run: StoredRun, place: Optional[Place]) -> bool:
 
 
 def result_of(line: bytes) -> BatchResult:
-    """How a row ended, of its line in the output."""
+    """Return the result of a row from its line in the output."""
     columns: dict[str, Any] = from_json(line)
     status, output, error = columns.pop(STATUS), columns.pop(OUTPUT), columns.pop(ERROR)
     latency, confidence = columns.pop(LATENCY, None), columns.pop(CONFIDENCE, None)
@@ -69,7 +69,7 @@ def result_of(line: bytes) -> BatchResult:
 
 
 class RunEvents:
-    """The events of one run from a place on. `results`, `progress` while it runs, and `summary` at its end."""
+    """The events of a run from a position on: `result`, `progress` while it runs, and `summary` at its end."""
 
     def __init__(
         self, run: StoredRun, place: Optional[Place], *, state: LoopaiState, every: float, heartbeat_every: float
@@ -82,7 +82,7 @@ class RunEvents:
         self._told: Optional[RunStatus] = None
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """The events, until the run has ended or the application shuts down."""
+        """Yield the events until the run has ended or the application shuts down."""
         stop, stopped = Stop(), asyncio.Event()
         stop.on_request(stopped.set)
         self._state.add_batch(stop)
@@ -106,8 +106,8 @@ class RunEvents:
             self._state.remove_batch(stop)
 
     def _next(self) -> tuple[bytes, bool, bool]:
-        """Some events, whether there are more at once, and whether these were the last. Blocks."""
-        # The state first: what it says of the output is then at least there.
+        """Return some events, whether more are available, and whether these were the last. Blocks."""
+        # Read the state first: the output then has at least the rows that the state counts.
         told = self._run.told()
         file, found = self._run.open_output()
         made: list[bytes] = []

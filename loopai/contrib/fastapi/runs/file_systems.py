@@ -1,4 +1,4 @@
-"""Which file system a folder lies on, where the system says it."""
+"""Detect the file system of a folder, where the operating system tells it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NETWORK = frozenset({
     "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "fuse.davfs2", "fuse.rclone", "fuse.gcsfuse", "fuse.goofys",
     "fuse.juicefs", "fuse.blobfuse", "fuse.blobfuse2", "fuse.mount-s3", "fuse.curlftpfs",
 })  # fmt: skip
-"""Types by Linux's names. Their locks hold for one host, or not after a host has died, whatever they promise."""
+"""Types by Linux's names. Their locks are valid on one host only, or are not released when a host dies."""
 
 
 def network_file_system(folder: Path, mounts: Optional[str] = None) -> Optional[str]:
-    """The type of the network file system that the folder lies on; `None` for a local one, and where nobody says."""
+    """Return the type of the network file system that the folder is on; `None` if it is local or unknown."""
     if mounts is None:
         try:
             mounts = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
@@ -31,7 +31,7 @@ def network_file_system(folder: Path, mounts: Optional[str] = None) -> Optional[
         _, point, kind, *_ = line.split(" ")
         # Blanks in names are written as octal numbers.
         point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), point)
-        # The later of two at one place lies above the other.
+        # Of two mounts at the same place, the later one counts.
         if (place + "/").startswith(point.rstrip("/") + "/") and len(point) >= longest:
             longest, found = len(point), kind
     return found if found in NETWORK else None

@@ -1,15 +1,15 @@
-"""`RunFolder`: where runs lie on the disk, which of them wait, and how many there may be. All of it blocks.
+"""`RunFolder`: where runs are stored, which of them wait, and how many are allowed. All functions block.
 
 ```
-lock                       held for a moment by whoever counts, claims or adds
-slots/0 …                  one is locked by each run that is at work
-incoming/ID.OWNER/         a run whose rows are still coming; locked by whoever takes them
-todo/ID.OWNER              runs that have not ended, in their order
-keys/DIGEST                what an Idempotency-Key was used for; DIGEST.lock while its upload is coming
+lock                       held briefly while counting, claiming or adding
+slots/0 …                  each active run locks one
+incoming/ID.OWNER/         a run whose rows are being received; locked by the receiving process
+todo/ID.OWNER              runs that have not ended, in order
+keys/DIGEST                what an Idempotency-Key was used for; DIGEST.lock during its upload
 runs/OWNER/ID/             run.json, rows.jsonl, output.jsonl and its journal, figures.json, report.html, lock
 ```
 
-Owners and keys are digests, ids are made here: no name comes from outside.
+Owners and keys are digests, and ids are generated here: no file name comes from a request.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ from .stored import (
 )
 
 BUSY_FOR = 30
-"""Seconds after which a caller that found as many runs waiting as may be comes again."""
+"""Retry-After, in seconds, when too many runs are waiting."""
 
 READERS = 256
-"""Journals of whose reading a process remembers the place."""
+"""How many journals a process remembers its reading position of."""
 
 SHARED = "shared"
 
@@ -66,7 +66,7 @@ logger = logging.getLogger("loopai.fastapi")
 
 
 def digest_of(*parts: Union[str, bytes]) -> str:
-    """A name for what somebody sent, from which nothing of it can be told."""
+    """Return a file name for a secret or private text that does not reveal it."""
     found = blake2b(digest_size=16)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
@@ -75,9 +75,9 @@ def digest_of(*parts: Union[str, bytes]) -> str:
 
 
 def owner_digest(owner: Any) -> str:
-    """The owner's name in the folder; `None` is all callers together.
+    """Return the owner's name in the folder; `None` stands for all callers.
 
-    Raises `ConfigurationError` for what names nobody.
+    Raises `ConfigurationError` for a value that cannot name an owner.
     """
     if owner is None:
         return digest_of(SHARED)
@@ -88,12 +88,12 @@ def owner_digest(owner: Any) -> str:
 
 
 class RunFolder:
-    """A folder on a local disk in which runs are kept, for all processes of one host.
+    """A folder on a local disk that stores runs, for all processes of one host.
 
-    `max_runs` are at work at a time, over all processes; the others wait in order: at most `max_waiting`, and
-    `max_waiting_per_owner` of one caller, those that wait for the Loopai server and uploads under way included. No
-    upload is taken that would make the folder larger than `max_folder_bytes`. Runs are removed `keep_days` after their
-    end, `None` for never. The folder is made where it is missing, for its user alone.
+    Up to `max_runs` are active at a time, over all processes; the others wait in order. At most `max_waiting` runs may
+    wait, and `max_waiting_per_owner` for each caller; runs that wait for the Loopai server and uploads in progress
+    count too. An upload that would make the folder larger than `max_folder_bytes` is refused. Runs are removed
+    `keep_days` after their end; `None` keeps them. A missing folder is created, readable by its user only.
 
     Raises `ConfigurationError` for options that do not fit; a folder on a network file system is refused when the
     application starts.
@@ -137,7 +137,7 @@ class RunFolder:
         return f"RunFolder({str(self.path)!r})"
 
     def open(self) -> None:
-        """Make what is missing. Raises `ConfigurationError` for a folder that cannot be used."""
+        """Create what is missing. Raises `ConfigurationError` if the folder cannot be used."""
         if self._opened:
             return
         kind = network_file_system(self.path)
@@ -157,15 +157,15 @@ class RunFolder:
             raise ConfigurationError(f"the folder of runs {self.path} cannot be used: {error.strerror}") from None
         self._opened = True
 
-    # Who is told that there is work
+    # Notifying workers
 
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` when this process has work for a worker. Return a function that takes this back."""
+        """Call `wake` when this process has work for a worker. Return a function that undoes this."""
         self._listeners.append(wake)
         return lambda: self._listeners.remove(wake)
 
     def wake(self) -> None:
-        """Tell the workers of this process that there may be work; those of others look by themselves."""
+        """Tell the workers of this process that there may be work; other processes check regularly."""
         for wake in list(self._listeners):
             wake()
 
@@ -185,7 +185,7 @@ class RunFolder:
     # Adding
 
     def reserve(self, owner: str, length: int = 0) -> Incoming:
-        """Make a place for the rows of a run of `owner`'s, of `length` bytes as far as is known.
+        """Make room for the rows of a run of `owner`; `length` is their size in bytes, if known.
 
         Raises `FolderFull`, and `OSError`.
         """
@@ -213,7 +213,7 @@ class RunFolder:
             raise FolderFull(503, f"{self.max_waiting_per_owner} runs of yours are waiting, as many as may")
 
     def _waiting(self) -> Iterator[str]:
-        """Runs that have not ended and are not at work."""
+        """Return the runs that wait."""
         for name in self._todo():
             run = self._of_todo(name)
             with contextlib.suppress(AlreadyLocked, FileNotFoundError), run.locked():
@@ -229,14 +229,14 @@ class RunFolder:
             except AlreadyLocked:
                 yield name
             except FileNotFoundError:
-                continue  # it has become a run
+                continue  # it is a run by now
 
     def _of_todo(self, name: str) -> StoredRun:
         found, _, owner = name.partition(".")
         return StoredRun(self, owner, found)
 
     def _new_id(self) -> str:
-        """A UUID of version 7: it cannot be guessed, and those made later come later."""
+        """Return a UUID of version 7: it cannot be guessed, and later ones sort after earlier ones."""
         milliseconds = time.time_ns() // 1_000_000
         last = self._todo()[-1:]
         if last:
@@ -245,18 +245,18 @@ class RunFolder:
         return str(UUID(int=number))
 
     def add(self, incoming: Incoming, record: RunRecord, claim: Optional[tuple[str, str]] = None) -> StoredRun:
-        """Make a run of the rows that have come, and say by which key. Raises `OSError`, and leaves nothing then."""
+        """Make a run of the received rows, and record its idempotency key. Leaves nothing if it raises `OSError`."""
         with self._locked():
             record.id = self._new_id()
             run = StoredRun(self, incoming.owner, record.id)
             for name in (OUTPUT, JOURNAL):
-                # Here and not by the batch, whose files others may read.
+                # Created here, not by the batch, whose files other users may read.
                 os.close(os.open(incoming.path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
             write_whole(incoming.path / SPARE, bytes(SPARE_BYTES))
             write_whole(incoming.path / RUN, record.model_dump_json().encode())
             run.path.parent.mkdir(PRIVATE_FOLDER, exist_ok=True)
             if claim is not None:
-                # Before the run is there: a claim of a run that is not counts for nothing.
+                # Before the run exists: a key that names a missing run is ignored.
                 self.claim_key(claim[0], record.id, claim[1])
             marker = self._mark(run)
             try:
@@ -280,11 +280,11 @@ class RunFolder:
     # Keys
 
     def key_digest(self, owner: str, router: str, key: str) -> str:
-        """The name of an Idempotency-Key: one of an owner and a router."""
+        """Return the file name of an Idempotency-Key of an owner and a router."""
         return digest_of("key", owner, router, key)
 
     def lock_key(self, key: str) -> IO[bytes]:
-        """Hold the key while its upload comes. Raises `AlreadyLocked`."""
+        """Lock the key during its upload. Raises `AlreadyLocked`."""
         self.open()
         return lock_file(self.path / "keys" / f"{key}.lock", PRIVATE_FILE)
 
@@ -294,7 +294,7 @@ class RunFolder:
         held.close()
 
     def claimed(self, key: str, owner: str) -> Optional[tuple[StoredRun, str]]:
-        """The run that the key made, and the digest of what it was made of; `None` where there is no such run."""
+        """Return the run that the key made, and the digest of its upload; `None` if there is no such run."""
         self.open()
         try:
             found = from_json((self.path / "keys" / key).read_bytes())
@@ -304,13 +304,13 @@ class RunFolder:
         return (run, found["content"]) if run.exists else None
 
     def claim_key(self, key: str, run_id: str, content: str) -> None:
-        """Say what the key has made. Raises `OSError`."""
+        """Record which run the key made. Raises `OSError`."""
         write_whole(self.path / "keys" / key, to_json({"run": run_id, "content": content}))
 
     # Finding
 
     def find(self, owner: str, router: str, run_id: UUID) -> Optional[StoredRun]:
-        """The run of that owner and router; `None` where there is none."""
+        """Return the run of that owner and router; `None` if there is none."""
         self.open()
         run = StoredRun(self, owner, str(run_id))
         with contextlib.suppress(FileNotFoundError):
@@ -321,7 +321,7 @@ class RunFolder:
     def page(
         self, owner: str, router: str, before: Optional[UUID], limit: int
     ) -> tuple[list[RunStatus], Optional[UUID]]:
-        """Some of an owner's runs, newest first, and what the next page is before."""
+        """Return a page of an owner's runs, newest first, and the id that the next page starts before."""
         self.open()
         try:
             names = os.listdir(self.path / "runs" / owner)
@@ -341,10 +341,10 @@ class RunFolder:
                 found.append(run.told(record))
         return found, None
 
-    # Carrying out
+    # Running
 
     def claim(self, busy: frozenset[str]) -> Optional[Claimed]:
-        """The next run that waits, with its locks, unless as many as may are at work. `busy` ones are left alone.
+        """Claim the next waiting run, unless `max_runs` are active. Runs in `busy` are skipped.
 
         Raises `FolderFull`, and `OSError`.
         """
@@ -392,7 +392,7 @@ class RunFolder:
         return None
 
     def put_back(self, run: StoredRun, record: RunRecord) -> None:
-        """Have a run that has ended wait again. Raises `FolderFull`, and `OSError`."""
+        """Put a run that has ended back in the queue. Raises `FolderFull` and `OSError`."""
         with self._locked():
             self._check_waiting(run.owner)
             run.make_spare()
@@ -403,7 +403,7 @@ class RunFolder:
     # Housekeeping
 
     def sweep(self) -> None:
-        """Remove what broken-off uploads have left, and runs that ended long ago."""
+        """Remove what interrupted uploads left behind, and runs that ended long ago."""
         with self._locked():
             for name in set(os.listdir(self.path / "incoming")).difference(self._live_incoming()):
                 shutil.rmtree(self.path / "incoming" / name, ignore_errors=True)
@@ -434,7 +434,7 @@ class RunFolder:
                 yield StoredRun(self, owner, name)
 
     def bytes_used(self) -> int:
-        """What all files of the folder take."""
+        """Return the size of all files in the folder."""
         used = 0
         for folder, _, names in os.walk(self.path):
             for name in names:
@@ -443,7 +443,7 @@ class RunFolder:
         return used
 
     def recorded(self, run: StoredRun) -> JournalReader:
-        """What the run's journal has recorded by now. Raises `FileNotFoundError`."""
+        """Return what the run's journal has recorded. Raises `FileNotFoundError`."""
         with self._reading:
             reader = self._readers.pop(run.path, None) or JournalReader(run.path / JOURNAL)
             self._readers[run.path] = reader

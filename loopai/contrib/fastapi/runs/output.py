@@ -1,17 +1,18 @@
-"""The output of a run as a download: JSONL with ranges, or CSV made of it. Never more than the journal has recorded."""
+"""The output of a run as a download: JSONL with ranges, or CSV. Never more than the journal has recorded."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, Optional
 
 from pydantic_core import from_json, to_json
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from ....batch.formats.members import member_columns, member_values
 from ....batch.formats.sinks import ADDED, OUTPUT, cell_of
 from ....batch.resume.journal import JournalReader
 from ....problems import Problem
@@ -25,23 +26,31 @@ AT_ONCE = 65_536
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a text begins with that spreadsheets run as a formula."""
+"""First characters of texts that spreadsheets run as formulas."""
 
 PRIVATE = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def etag_of(run: StoredRun, generation: int) -> str:
-    """What stays the same as long as bytes that were sent are still those of the output."""
+    """Return an ETag that stays the same while the output is only appended to."""
     return f'"{run.id}-{generation}"'
 
 
-def output_response(run: StoredRun, request: Request, *, ended: bool, as_csv: bool) -> Response:
-    """Answer with the output as far as it goes. Blocks; raises `FileNotFoundError`."""
+def csv_response(run: StoredRun, members: Sequence[str]) -> Response:
+    """Return the output so far as CSV with columns for `members`. Blocks; raises `FileNotFoundError`."""
     file, found = run.open_output()
-    name = f"{run.id}.{'csv' if as_csv else 'jsonl'}"
-    headers = {**PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'}
-    if as_csv:
-        return StreamingResponse(_csv(file, found.length), headers=headers, media_type=f"{CSV}; charset=utf-8")
+    body = _csv(file, found.length, members)
+    return StreamingResponse(body, headers=_headers(f"{run.id}.csv"), media_type=f"{CSV}; charset=utf-8")
+
+
+def _headers(name: str) -> dict[str, str]:
+    return {**PRIVATE, "Content-Disposition": f'attachment; filename="{name}"'}
+
+
+def output_response(run: StoredRun, request: Request, *, ended: bool) -> Response:
+    """Return the output so far as JSONL. Blocks; raises `FileNotFoundError`."""
+    file, found = run.open_output()
+    headers = _headers(f"{run.id}.jsonl")
     tag = etag_of(run, found.generation)
     headers.update({"ETag": tag, "Accept-Ranges": "bytes"})
     asked = request.headers.get("range") if request.headers.get("if-range", tag) == tag else None
@@ -55,14 +64,14 @@ def output_response(run: StoredRun, request: Request, *, ended: bool, as_csv: bo
         size = f"bytes */{found.length}"
         problem = Problem(title="No such range", status=416, detail=f"The output has {found.length} bytes so far")
         return problem_response(problem, {"Content-Range": size, **PRIVATE})
-    # Nobody knows how long it will be.
+    # The final length is unknown while the run is active.
     size = str(found.length) if ended else "*"
     headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
     return _part(file, first, end, 206, headers)
 
 
 def _range(asked: str, found: JournalReader) -> tuple[Optional[int], int]:
-    """The first byte, and the one after the last; no first one where the range is none that is understood."""
+    """Return the first byte, and the one after the last; `None` as the first for a range that is not supported."""
     match = _RANGE.fullmatch(asked.replace(" ", ""))
     if match is None or match[0] == "bytes=-":
         return None, 0
@@ -85,7 +94,7 @@ def _bytes(file: IO[bytes], first: int, end: int) -> Iterator[bytes]:
         while first < end:
             data = file.read(min(AT_ONCE, end - first))
             if not data:
-                return  # the disk has lost it
+                return  # the file is shorter than its journal says
             first += len(data)
             yield data
 
@@ -101,18 +110,19 @@ def _rows(file: IO[bytes], end: int) -> Iterator[dict[str, Any]]:
         yield from_json(line)
 
 
-def _csv(file: IO[bytes], end: int) -> Iterator[bytes]:
-    """The rows as CSV, whose header has the columns of all of them."""
+def _csv(file: IO[bytes], end: int, members: Sequence[str]) -> Iterator[bytes]:
+    """Yield the rows as CSV, whose header has the columns of all of them and those of the output's `members`."""
     with file:
-        names = list(dict.fromkeys(name for row in _rows(file, end) for name in row if name not in ADDED))
+        names = [*dict.fromkeys(name for row in _rows(file, end) for name in row if name not in ADDED), *ADDED]
         text = io.StringIO(newline="")
         writer = csv.writer(text)
-        writer.writerow(_as_text(name) for name in (*names, *ADDED))
+        writer.writerow(map(_as_text, (*names, *member_columns(members, names))))
         for row in _rows(file, end):
             output = row.get(OUTPUT)
+            values = member_values(output, members)
             # A number stays one: as a text, one below zero would have an apostrophe.
             row[OUTPUT] = output if output is None or isinstance(output, (int, float)) else to_json(output).decode()
-            writer.writerow(_as_text(cell_of(row.get(name))) for name in (*names, *ADDED))
+            writer.writerow(_as_text(cell_of(value)) for value in (*map(row.get, names), *values))
             if text.tell() >= AT_ONCE:
                 yield text.getvalue().encode("utf-8", "replace")
                 text.seek(0)
@@ -121,5 +131,5 @@ def _csv(file: IO[bytes], end: int) -> Iterator[bytes]:
 
 
 def _as_text(cell: Any) -> Any:
-    """The cell; a text that a spreadsheet would run as a formula, with an apostrophe before it."""
+    """Return the cell; a text that a spreadsheet would run as a formula gets an apostrophe."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

@@ -1,4 +1,4 @@
-"""What is kept of a run in its folder, and what is told of it. How a run is carried out is in `worker`."""
+"""The record of a run in its folder, and the status that callers see. `worker` runs it."""
 
 # ruff: noqa: FA100  # pydantic reads these annotations at run time
 import os
@@ -19,7 +19,7 @@ PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
 
 class Figures(BaseModel):
-    """How fast a run is; as far as its worker has said."""
+    """The figures of a run, as its worker wrote them last."""
 
     seconds: float = 0.0
     rows_per_s: float = 0.0
@@ -29,9 +29,10 @@ class Figures(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """A run as its folder keeps it: what it was made with, and how far it has come. Only who holds its lock writes it.
+    """A run as its folder stores it: its options and progress. Only the holder of its lock writes it.
 
-    `again_as` is the generation of the journal that `retry_failed` is to make; once that is there, it was made.
+    `members` are those of the task's outputs, which CSV has columns for; read when the run begins.
+    `again_as` is the generation of the journal that `retry_failed` will make; once it exists, the retry has begun.
     """
 
     id: str
@@ -42,6 +43,7 @@ class RunRecord(BaseModel):
     options: dict[str, Any]
     rows: int
     created: float
+    members: list[str] = Field(default_factory=list)
     state: State = "waiting"
     reason: Optional[Reason] = None
     error: Optional[str] = None
@@ -58,41 +60,41 @@ class RunRecord(BaseModel):
 
 
 class RunStatus(BaseModel):
-    """One run: what it is, how far it has come, and why it does not continue."""
+    """The status of a run: its progress, and why it waits or has stopped."""
 
     id: UUID
     state: State = Field(
-        description="`waiting` runs continue by themselves; `stopped` and `cancelled` ones where they are resumed"
+        description="`waiting` runs continue by themselves; `stopped` and `cancelled` runs when they are resumed"
     )
     task: str
     rows: int = Field(description="Rows of the upload")
-    done: int = Field(description="Rows that have ended, and are in the output")
+    done: int = Field(description="Finished rows, which are in the output")
     ok: int
     doubtful: int = Field(description="Rows whose program is less certain than `min_confidence`")
     errors: int = Field(description="Rows that failed")
-    rows_per_s: float = Field(description="Rows a second, since a process took the run up last")
-    left_s: Optional[float] = Field(description="Estimated seconds until the end; null where nobody knows")
-    seconds: float = Field(description="Seconds of work, since a process took the run up last")
-    accuracy: Optional[float] = Field(description="Part of the rows with the right answer; null where none is expected")
+    rows_per_s: float = Field(description="Rows per second, since the run was last started or resumed")
+    left_s: Optional[float] = Field(description="Estimated seconds until the end; null if unknown")
+    seconds: float = Field(description="Seconds of work, since the run was last started or resumed")
+    accuracy: Optional[float] = Field(description="Share of rows with the right answer; null without `expect`")
     reason: Optional[Reason] = Field(description="Why the run waits or has stopped")
-    error: Optional[str] = Field(description="The same in words")
-    retry_at: Optional[datetime] = Field(description="When a run that waits for the Loopai server tries again")
+    error: Optional[str] = Field(description="The reason in words")
+    retry_at: Optional[datetime] = Field(description="When a run that waits for the Loopai server is tried again")
     last_error: Optional[str] = Field(description="The last error of a row")
-    cancelling: bool = Field(description="Whether it was cancelled, and the process that runs it has yet to see it")
+    cancelling: bool = Field(description="Whether cancellation was requested and the run has not ended yet")
     created_at: datetime
     started_at: Optional[datetime]
     ended_at: Optional[datetime]
 
 
 class RunPage(BaseModel):
-    """Some of the caller's runs, newest first."""
+    """A page of the caller's runs, newest first."""
 
     runs: list[RunStatus]
     next: Optional[UUID] = Field(description="`before` of the next page; null on the last")
 
 
 def told_of(record: RunRecord, figures: Figures, counts: tuple[int, int, int], *, cancelling: bool) -> RunStatus:
-    """What is told of a run; `counts` are its rows that ended ok, doubtful, and with an error."""
+    """Return the status of a run; `counts` are its rows that are ok, doubtful and failed."""
     ok, doubtful, errors = counts
     active = record.state not in ENDED
     return RunStatus(
@@ -120,12 +122,12 @@ def told_of(record: RunRecord, figures: Figures, counts: tuple[int, int, int], *
 
 
 def moment(seconds: Optional[float]) -> Any:
-    """The time of day, in UTC."""
+    """Return the time in UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Put a file in its place whole or not at all, for nobody else to read. Raises `OSError`."""
+    """Write a file atomically, readable by its user only. Raises `OSError`."""
     part = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE), "wb") as file:

@@ -1,4 +1,4 @@
-"""`runs_router`: uploads that become runs, and what can be asked of them. Who carries them out is in `worker`."""
+"""`runs_router`: the routes that take uploads as runs and report on them. `worker` runs them."""
 
 # ruff: noqa: FA100  # see below
 # No `from __future__ import annotations`: FastAPI cannot look up what a router's functions close over.
@@ -31,7 +31,7 @@ from ..uploads import Gone
 from .answers import COMING_FOR, Answers, gone
 from .events import RunEvents, is_over, place_of
 from .folder import RunFolder, owner_digest
-from .output import PRIVATE, output_response
+from .output import PRIVATE, csv_response, output_response
 from .records import ENDED, RunPage, RunStatus
 from .spooling import kept_options
 from .stored import REPORT
@@ -41,20 +41,20 @@ LONGEST_KEY = 255
 """Characters of an Idempotency-Key; the draft of the header's standard names no limit, and Stripe takes as many."""
 
 CLIENT_GONE = Response(status_code=499)
-"""Nobody receives it."""
+"""The client has disconnected, so it receives nothing."""
 
 Owner = Optional[Callable[..., Any]]
 
 
 class ProgressOfRun(TypedDict):
-    """The run, whenever something of it has changed."""
+    """The status of the run, whenever it has changed."""
 
     event: Literal["progress"]
     data: Annotated[RunStatus, JsonText()]
 
 
 class ResetOfRun(TypedDict):
-    """Failed rows run again: what was received before this event is no longer the output."""
+    """Failed rows run again: discard the results received before this event."""
 
     event: Literal["reset"]
     id: str
@@ -62,7 +62,7 @@ class ResetOfRun(TypedDict):
 
 
 class SummaryOfRun(TypedDict):
-    """The run as it ended; the last event."""
+    """The final status of the run; the last event."""
 
     event: Literal["summary"]
     id: str
@@ -70,10 +70,10 @@ class SummaryOfRun(TypedDict):
 
 
 class _RowsBesideForm:
-    """Says what rows are in a word that generators of clients pass over.
+    """Describe rows by a keyword that client generators ignore.
 
-    Of `items` beside a form, openapi-python-client makes `isinstance(body, list[Row])`, which Python does not know: no
-    upload would work. Without, uploads are files there.
+    From `items` beside a form, openapi-python-client makes `isinstance(body, list[Row])`, which is invalid Python, so
+    that no upload works. Without it, uploads are files there.
     """
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -87,7 +87,7 @@ def _named(route: APIRoute) -> str:
 
 
 def _owner_of(owner: Owner) -> Callable[..., Awaitable[str]]:
-    """The dependency that gives the digest of the caller's name."""
+    """Return the dependency for the digest of the caller's name."""
     if owner is None:
 
         async def everybody() -> str:
@@ -103,10 +103,10 @@ def _owner_of(owner: Owner) -> Callable[..., Awaitable[str]]:
     return caller
 
 
-_UNKNOWN_CALLER = documented_problem("The caller is not known")
+_UNKNOWN_CALLER = documented_problem("The caller is not authenticated")
 _OF_ONE_RUN: dict[Union[int, str], dict[str, Any]] = {
     401: _UNKNOWN_CALLER,
-    404: documented_problem("There is no such run, or it is another caller's"),
+    404: documented_problem("There is no such run, or it belongs to another caller"),
     422: documented_problem("The id or the query is not valid"),
 }
 _FILE = {"schema": {"type": "string"}}
@@ -128,27 +128,29 @@ def runs_router(
     tags: Iterable[Union[str, Enum]] = ("runs",),
     **options: Unpack[ReadingOptions],
 ) -> APIRouter:
-    """Return a router whose POST keeps an upload and answers 202, and whose rows run in the background.
+    """Return a router whose POST stores an upload and responds 202; its rows run in the background.
 
-    The upload is what `batch_router` takes, with its `input`, `mapping`, `keep`, `expect`, `encoding` and limits. It is
-    streamed to the disk, and a run is there once it is whole. `keep` names the columns that stay in the output, which
-    has all of them otherwise. A run keeps what it was made with, whatever the application is made with later. `output`
-    is a type, which no file keeps: results are checked with that of the application that runs the rows.
+    Uploads and their options (`input`, `mapping`, `keep`, `expect`, `encoding`, limits) are those of `batch_router`. An
+    upload is streamed to the disk and becomes a run once it is complete. `keep` names the columns of the output
+    (default: all). A run keeps its options even if the application is deployed with other ones. `output` is a type,
+    which no file keeps: results are checked with that of the application that runs the rows.
 
-    Each process that serves the router takes up runs of `folder` that wait, and those that another has left when it
-    died. A server that cannot be reached is tried again after 1, 5, 15 and 60 minutes; a run ends early when it is
-    cancelled, when more rows fail than `max_errors` allows, and when the server refuses it.
+    Each process that serves the router runs what waits in `folder`, and what a process that died has left. If the
+    server cannot be reached, a run is tried again after 1, 5, 15 and 60 minutes. A run ends early when it is cancelled,
+    when more rows fail than `max_errors` allows, and when the server refuses it.
 
-    `owner` is a dependency that gives the caller's name (a text, a number or a UUID): each caller sees no runs but
-    their own. One that gives `None` or `""` is answered 401. `owner=None` says that all callers share all runs.
-    `name` tells the runs of this router from those of others over the same folder, and names its routes.
+    `owner` is a dependency that returns the caller's name (a text, a number or a UUID): callers see only their own
+    runs. If it returns `None` or `""`, the response is 401. With `owner=None` all callers share all runs. `name`
+    separates the runs of this router from those of other routers with the same folder, and names its routes.
 
-    Raises `ConfigurationError` for options that do not fit.
+    Raises `ConfigurationError` for invalid options.
     """
     if not isinstance(folder, RunFolder):
         raise ConfigurationError(f"runs_router needs a RunFolder, not {type(folder).__name__}")
-    if "max_runs" in options:
-        raise ConfigurationError("runs_router has no option 'max_runs': it is one of RunFolder")
+    for unknown in ("max_runs", "nested"):
+        if unknown in options:
+            hint = ": it is one of RunFolder" if unknown == "max_runs" else ""
+            raise ConfigurationError(f"runs_router has no option {unknown!r}{hint}")
     shared = shared_options(task, options)
     kept = kept_options(options)
     answers = Answers(str(task), folder, name, alias, shared, kept)
@@ -170,13 +172,13 @@ def runs_router(
         response_model=RunStatus,
         responses={
             202: {
-                "description": "The run, which waits or is at work",
+                "description": "The run, which waits or is active",
                 "headers": {"Location": {"description": "The run's address", "schema": {"type": "string"}}},
             },
             401: _UNKNOWN_CALLER,
-            408: documented_problem("Nothing of the upload came for too long"),
+            408: documented_problem("The upload sent no data for too long"),
             409: {
-                **documented_problem("The first upload with this Idempotency-Key is still coming"),
+                **documented_problem("The first upload with this Idempotency-Key is still in progress"),
                 "headers": RETRY_AFTER,
             },
             413: documented_problem(
@@ -187,7 +189,7 @@ def runs_router(
             422: documented_problem(
                 "The query is not valid, the upload cannot be read, or the Idempotency-Key was used for another"
             ),
-            503: {**documented_problem("As many runs are waiting as may"), "headers": RETRY_AFTER},
+            503: {**documented_problem("Too many runs are waiting"), "headers": RETRY_AFTER},
             507: documented_problem("The folder of runs, or its disk, is full"),
         },
         openapi_extra={"requestBody": BODY},
@@ -207,7 +209,7 @@ def runs_router(
     ) -> Any:
         """Upload rows to be run in the background.
 
-        The answer comes once the upload is whole and on the disk. Ask for the run at its `Location`.
+        The response comes when the upload is complete and on the disk. `Location` is the address of the run.
         """
         loopai_state(request).start(service, request.scope["app"])
         asked = asked_of(request, shared, key=key, first=first, format=format, formats=formats)
@@ -215,7 +217,7 @@ def runs_router(
             run, _ = await answers.start(request, owner, asked, idempotency_key)
         except Gone:
             return CLIENT_GONE
-        # Without the host, of which a proxy may have another name.
+        # Without the host, which may have another name behind a proxy.
         response.headers["Location"] = f"{request.url.path.rstrip('/')}/{run.id}"
         return run
 
@@ -238,7 +240,7 @@ def runs_router(
 
     @router.get(f"{path}/{{run_id}}", name=f"{name}_get", response_model=RunStatus, responses=_OF_ONE_RUN)
     async def get(run_id: Named, owner: Caller) -> Any:
-        """Return a run: its state, how far it has come, how fast it is, and what is wrong."""
+        """Return a run: its state, progress, speed and error."""
         run = await answers.find(owner, run_id)
         return await _if_there(run_id, run.told)
 
@@ -248,7 +250,7 @@ def runs_router(
         status_code=202,
         response_model=RunStatus,
         responses={
-            202: {"description": "The run is cancelled; while a process runs it, within a second"},
+            202: {"description": "The run is cancelled; an active one ends within a second"},
             204: {"description": "The run had ended, and is removed with its upload and output"},
             **_OF_ONE_RUN,
         },
@@ -266,10 +268,10 @@ def runs_router(
         status_code=202,
         response_model=RunStatus,
         responses={
-            202: {"description": "The run waits to continue"},
+            202: {"description": "The run will continue"},
             **_OF_ONE_RUN,
-            409: documented_problem("The run is at work, or there is nothing left of it to run"),
-            503: {**documented_problem("As many runs are waiting as may"), "headers": RETRY_AFTER},
+            409: documented_problem("The run is active, or has no rows left to run"),
+            503: {**documented_problem("Too many runs are waiting"), "headers": RETRY_AFTER},
             507: documented_problem("The disk is full"),
         },
     )
@@ -277,11 +279,11 @@ def runs_router(
         request: Request,
         run_id: Named,
         owner: Caller,
-        retry_failed: Annotated[bool, Query(description="Run the rows again that have failed")] = False,
+        retry_failed: Annotated[bool, Query(description="Run failed rows again")] = False,
     ) -> Any:
-        """Continue a run that was cancelled or has stopped, or repeat the failed rows of one that has ended.
+        """Resume a run that was cancelled or has stopped, or repeat the failed rows of a finished one.
 
-        A run that waits for the Loopai server tries again at once.
+        A run that waits for the Loopai server is tried again at once.
         """
         loopai_state(request).start(service, request.scope["app"])
         run = await answers.find(owner, run_id)
@@ -312,9 +314,9 @@ def runs_router(
             Optional[str], Query(max_length=100, description="The same, for a page that is opened again")
         ] = None,
     ) -> Any:
-        """Follow a run: `result` for each row that has ended, `progress`, and `summary` at its end.
+        """Follow a run: `result` for each finished row, `progress`, and `summary` at its end.
 
-        Where failed rows run again, ids of before count no longer: `reset` comes first, then all results.
+        If failed rows run again, earlier event ids are no longer valid: `reset` is sent first, then all results.
         """
         state = loopai_state(request)
         run = await answers.find(owner, run_id)
@@ -330,13 +332,13 @@ def runs_router(
         response_class=Response,
         responses={
             200: {
-                "description": "The rows that have ended so far, with their results",
+                "description": "The finished rows, with their results",
                 "content": {NDJSON: _FILE, CSV: _FILE},
                 "headers": {"ETag": {"description": "Of run and generation", "schema": {"type": "string"}}},
             },
             206: {"description": "A part of them", "content": {NDJSON: _FILE}},
             **_OF_ONE_RUN,
-            416: documented_problem("The output does not reach as far"),
+            416: documented_problem("The output is shorter than that"),
         },
     )
     async def output(
@@ -346,17 +348,20 @@ def runs_router(
         format: Annotated[  # noqa: A002  # the query's name
             Literal["jsonl", "csv"], Query(description="CSV is made of the whole output, and has no ranges")
         ] = "jsonl",
+        nested: Annotated[bool, Query(description="CSV without a column for each member of the output")] = False,
     ) -> Any:
-        """Download the output as far as it goes.
+        """Download the output so far.
 
-        JSONL has ranges: to get what was added, ask for `bytes=N-` after N bytes, with the ETag as `If-Range`. In CSV,
-        texts that a spreadsheet would run as a formula have an apostrophe before them.
+        JSONL supports ranges: to get what was added after N bytes, request `bytes=N-` with the ETag as `If-Range`. In
+        CSV, texts that a spreadsheet would run as a formula start with an apostrophe.
         """
         run = await answers.find(owner, run_id)
 
         def answer() -> Response:
-            ended = run.read().state in ENDED
-            return output_response(run, request, ended=ended, as_csv=format == "csv")
+            record = run.read()
+            if format == "csv":
+                return csv_response(run, () if nested else record.members)
+            return output_response(run, request, ended=record.state in ENDED)
 
         return await _if_there(run_id, answer)
 
@@ -367,7 +372,7 @@ def runs_router(
         responses={
             **_OF_ONE_RUN,
             409: {
-                **documented_problem("There is no report before the run has ended or waits"),
+                **documented_problem("There is no report until the run has ended or waits"),
                 "headers": RETRY_AFTER,
             },
         },
@@ -390,7 +395,7 @@ def runs_router(
 
 
 async def _if_there(run_id: UUID, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Do it in a thread. Raises `RefusedRequest` where the run was removed meanwhile."""
+    """Call `work` in a thread. Raises `RefusedRequest` if the run was removed meanwhile."""
     try:
         return await in_thread(work, *arguments)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""From an upload to rows on the disk. Rows of one's own code come by `starting`."""
+"""Write the rows of an upload to the disk. `starting` does the same for rows from your own code."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from .records import RunRecord
 from .stored import Incoming, StoredRun
 
 _MADE_WITH_ROWS = frozenset({"key", "mapping", "allow_duplicates", "limit", "missing", "ordered", "mode", "journal"})
-"""Options that are used up when rows are kept, or that are the folder's."""
+"""Options that apply while rows are stored, or that belong to the folder."""
 
 KEPT_OPTIONS = (
     {name for name, info in table(BatchOptions) if STREAM in info.where and info.group != "Formats"} | {"expect"}
 ) - (_MADE_WITH_ROWS | {"stop"})
-"""Options that a run is made with, and keeps."""
+"""Options that a run keeps."""
 
 
 def kept_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a run is carried out with, as JSON has them."""
+    """Return the options of a run, as JSON values."""
     return {
         name: str(value) if isinstance(value, MaxErrors) else value
         for name, value in given.items()
@@ -46,7 +46,7 @@ def router_name(name: str, task: str) -> str:
 
 
 class Spooler:
-    """Reads an upload in a thread and keeps its rows; without a place only to learn what it is, by its `content`."""
+    """Reads an upload in a thread and stores its rows; without a place, only computes the digest `content`."""
 
     def __init__(self, upload: Upload, asked: Asked, options: Options, incoming: Optional[Incoming]) -> None:
         self._options = options
@@ -67,12 +67,12 @@ class Spooler:
 
     @property
     def content(self) -> str:
-        """What tells these bytes, read in this way, from others."""
+        """A digest of the bytes and of how they are read."""
         asked = (self._asked.key, self._asked.first, self._rows.kind, repr(self._asked.reading))
         return digest_of(self._digest.digest(), to_json(asked))
 
     def work(self) -> None:
-        """Read it all. Blocks; raises `UploadError`, `Gone`, `FolderFull` and `OSError`."""
+        """Read the whole upload. Blocks; raises `UploadError`, `Gone`, `FolderFull` and `OSError`."""
         records = iter(self._rows)
         try:
             taken = list(islice(records, ROWS_AT_ONCE))
@@ -98,7 +98,7 @@ class Spooler:
         return row
 
     def _check_columns(self) -> None:
-        """See that a CSV file has the columns that its rows are made of, though it may have no rows."""
+        """Check that a CSV file has the columns that inputs are made of, though it may have no rows."""
         columns = self._rows.header
         if columns is None:
             return
@@ -111,7 +111,7 @@ class Spooler:
             raise UploadError(f"key: the upload has no column {key!r} (columns: {', '.join(columns)})")
 
     def _kept(self, row: Row) -> Row:
-        """The row with the columns that stay beside its result; all, unless some are named."""
+        """Return the row with the columns that are kept with its result (default: all)."""
         keep, expected = self._options.keep, self._options.expect
         if not keep or row.columns is None:
             return row
@@ -141,7 +141,7 @@ def add_run(
 
 
 async def receive_into(upload: Upload, receive: Callable[[], Awaitable[Any]], idle_timeout: Optional[float]) -> bool:
-    """Feed an upload that a thread reads. Return whether the client has sent all of it, and is still there."""
+    """Feed an upload that a thread reads. Return whether it is complete and the client still connected."""
     while True:
         try:
             message = await asyncio.wait_for(receive(), idle_timeout)

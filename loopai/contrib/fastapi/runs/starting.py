@@ -1,4 +1,4 @@
-"""`start_run`: a run made by one's own code instead of an upload."""
+"""`start_run`: make a run from your own code instead of an upload."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .spooling import add_run, kept_options, record_of, router_name
 _OPTIONS = ({name for name, info in table(BatchOptions) if STREAM in info.where} | {"expect"}) - {
     "stop", "mode", "journal", "ordered",
 }  # fmt: skip
-"""Those of `run_batch`, without what is the folder's."""
+"""The options of `run_batch`, without those that belong to the folder."""
 
 
 async def start_run(
@@ -33,13 +33,13 @@ async def start_run(
     alias: str = "default",
     **options: Any,
 ) -> RunStatus:
-    """Keep rows on the disk and have them run in the background, by a process that serves a `runs_router` of `folder`.
+    """Store rows on the disk, and run them in a process that serves a `runs_router` of `folder`.
 
-    `rows` and `options` are those of `LoopaiClient.run_batch`, but for those of its output. `owner` is what the
-    router's `owner` gives for the caller whose run it is, `None` for all callers; `name` is that of the router. When
-    this returns, the run is on the disk, and outlives this process.
+    `rows` and `options` are those of `LoopaiClient.run_batch`, except for its output. `owner` is the value that the
+    router's `owner` returns for the caller who owns the run, `None` for all callers; `name` is the router's name. When
+    this returns, the run is on the disk and outlives this process.
 
-    Raises `ConfigurationError` for options that do not fit, `FolderFull` where no more runs may wait, and `OSError`.
+    Raises `ConfigurationError` for invalid options, `FolderFull` if too many runs wait, and `OSError`.
     """
     if not isinstance(rows, AsyncIterable):
         return await in_thread(
@@ -71,7 +71,7 @@ def start_run_sync(
     alias: str = "default",
     **options: Any,
 ) -> RunStatus:
-    """As `start_run`, from synchronous code: of a worker or a script as well, which serves nothing itself."""
+    """Like `start_run`, from synchronous code, such as a worker or script that serves nothing itself."""
     taking = _Taking(rows, task, folder, owner, name, alias, options)
     try:
         values: Iterator[Any] = iter(cast("Iterable[Any]", taking.values))
@@ -83,7 +83,7 @@ def start_run_sync(
 
 
 class _Taking:
-    """Rows of a caller's on their way to the disk."""
+    """Writes a caller's rows to the disk."""
 
     def __init__(
         self,
@@ -116,11 +116,11 @@ class _Taking:
 
     @property
     def full(self) -> bool:
-        """Whether as many rows were taken as there may be."""
+        """Whether `limit` rows were taken."""
         return self._reader.full
 
     def take(self, values: list[Any]) -> None:
-        """Keep rows. Raises `FolderFull` and `OSError`."""
+        """Store rows. Raises `FolderFull` and `OSError`."""
         rows = self._reader.make(values)
         if rows and self._reader.looks_up:
             rows = self._reader.select(rows)
@@ -132,6 +132,6 @@ class _Taking:
         return add_run(self._folder, self._incoming, self._record).told()
 
     def close(self) -> None:
-        """Let go; rows that have not become a run are removed."""
+        """Release the lock, and remove rows that have not become a run."""
         self._reader.close()
         self._incoming.close()

@@ -1,4 +1,4 @@
-"""One run in its folder: its files, its lock, and what is told of it. Which runs there are is `folder`'s."""
+"""One run in its folder: its files, its lock and its status. `folder` knows which runs exist."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ RUN, ROWS, OUTPUT, JOURNAL = "run.json", "rows.jsonl", "output.jsonl", "output.j
 FIGURES, REPORT, LOCK, CANCEL, SPARE = "figures.json", "report.html", "lock", "cancel", "spare"
 
 SPARE_BYTES = 32_768
-"""Bytes of a file that makes room on a full disk for saying that the disk is full."""
+"""Size of a reserve file: on a full disk it is removed to record that the disk is full."""
 
 LOCK_PATIENCE = 10.0
-"""Seconds to wait for the folder's lock, which is held for milliseconds, unless a process is stopped at that moment."""
+"""Seconds to wait for the folder's lock. It is held for milliseconds, unless a process is suspended meanwhile."""
 
 LOCK_PAUSE = 0.002
 
 
 def wait_for(lock: Callable[[], IO[bytes]], may_wait: Callable[[], bool] = lambda: True) -> IO[bytes]:
-    """Return what `lock` gives, once nobody else holds it. Raises `AlreadyLocked` when it takes too long."""
+    """Wait for the lock, and return it. Raises `AlreadyLocked` if that takes too long."""
     until = time.monotonic() + LOCK_PATIENCE
     while True:
         try:
@@ -42,7 +42,7 @@ def wait_for(lock: Callable[[], IO[bytes]], may_wait: Callable[[], bool] = lambd
 
 
 class FolderFull(Exception):
-    """No run can be added: `status` is 503 where it can be later, 507 where the folder or its disk has no room."""
+    """No run can be added: `status` is 503 if it can be later, 507 if the folder or its disk is full."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -51,22 +51,22 @@ class FolderFull(Exception):
 
 
 class Home(Protocol):
-    """What a run needs of its folder."""
+    """What a run needs from its folder."""
 
     path: Path
     clock: Callable[[], float]
     max_folder_bytes: int
 
     def unmark(self, run: StoredRun) -> None:
-        """Take the run off the list of those that have not ended."""
+        """Remove the run from the list of runs that have not ended."""
 
     def recorded(self, run: StoredRun) -> JournalReader:
-        """What the run's journal has recorded by now. Raises `FileNotFoundError`."""
+        """Return what the run's journal has recorded. Raises `FileNotFoundError`."""
 
 
 @dataclass
 class Incoming:
-    """A place for rows that come. `left` is how many bytes they may take."""
+    """Where received rows are stored. `left` is how many bytes they may still take."""
 
     folder: Home
     path: Path
@@ -79,7 +79,7 @@ class Incoming:
         self._file = open(os.open(self.path / ROWS, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE), "wb")  # noqa: SIM115
 
     def write(self, lines: list[bytes]) -> None:
-        """Keep rows. Raises `FolderFull`, and `OSError` where the disk is full."""
+        """Store rows. Raises `FolderFull`, and `OSError` if the disk is full."""
         self.rows += len(lines)
         data = b"".join(lines)
         self.left -= len(data)
@@ -89,12 +89,12 @@ class Incoming:
         self._file.write(data)
 
     def sync(self) -> None:
-        """Bring the rows to the disk. Raises `OSError`."""
+        """Flush the rows to the disk. Raises `OSError`."""
         flush_and_sync(self._file)
         self._file.close()
 
     def close(self) -> None:
-        """Let go; what has not become a run is removed."""
+        """Release the lock, and remove rows that have not become a run."""
         with contextlib.suppress(OSError):
             self._file.close()
         shutil.rmtree(self.path, ignore_errors=True)
@@ -112,27 +112,27 @@ class StoredRun:
 
     @property
     def exists(self) -> bool:
-        """Whether it is there."""
+        """Whether it exists."""
         return (self.path / RUN).exists()
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody has cancelled it."""
+        """Whether it was cancelled."""
         return (self.path / CANCEL).exists()
 
     def lock(self) -> IO[bytes]:
-        """Hold it until the file is closed. Raises `AlreadyLocked`, and `FileNotFoundError`."""
+        """Lock the run until the file is closed. Raises `AlreadyLocked` and `FileNotFoundError`."""
         if not self.path.exists():
             raise FileNotFoundError(self.path)
         return lock_file(self.path / LOCK, PRIVATE_FILE)
 
     def lock_at_rest(self) -> IO[bytes]:
-        """As `lock`; of a run that is not at work, once whoever looks at it has let go."""
+        """Like `lock`; for a run that is not active, wait until it is released."""
         return wait_for(self.lock, lambda: self.read().state != "running")
 
     @contextlib.contextmanager
     def locked(self, *, at_rest: bool = False) -> Iterator[None]:
-        """Hold it for a while; see `lock` and `lock_at_rest`."""
+        """Lock the run in a `with` block; see `lock` and `lock_at_rest`."""
         held = self.lock_at_rest() if at_rest else self.lock()
         try:
             yield
@@ -140,11 +140,11 @@ class StoredRun:
             held.close()
 
     def read(self) -> RunRecord:
-        """What is kept of it. Raises `FileNotFoundError`."""
+        """Return the record of the run. Raises `FileNotFoundError`."""
         return RunRecord.model_validate_json((self.path / RUN).read_bytes())
 
     def write(self, record: RunRecord) -> None:
-        """Keep it; on a full disk in the place of the spare file. Raises `OSError`."""
+        """Write the record; on a full disk in place of the reserve file. Raises `OSError`."""
         content = record.model_dump_json().encode()
         try:
             write_whole(self.path / RUN, content)
@@ -153,22 +153,22 @@ class StoredRun:
             write_whole(self.path / RUN, content)
 
     def make_spare(self) -> None:
-        """Have the spare file there again. Raises `OSError`."""
+        """Create the reserve file again if it is missing. Raises `OSError`."""
         if not (self.path / SPARE).exists():
             write_whole(self.path / SPARE, bytes(SPARE_BYTES))
 
     def end(self, record: RunRecord) -> None:
-        """It has ended, as the record says."""
+        """Record that the run has ended."""
         self.write(record)
         (self.path / CANCEL).unlink(missing_ok=True)
         self.folder.unmark(self)
 
     def cancel(self) -> None:
-        """Ask whoever runs it to end it. Raises `OSError`."""
+        """Request that its worker ends it. Raises `OSError`."""
         os.close(os.open(self.path / CANCEL, os.O_WRONLY | os.O_CREAT, PRIVATE_FILE))
 
     def open_output(self) -> tuple[IO[bytes], JournalReader]:
-        """The output, and what the journal has recorded of it: both of one generation. Raises `FileNotFoundError`."""
+        """Open the output, and return it with its journal, both of one generation. Raises `FileNotFoundError`."""
         while True:
             found = self.folder.recorded(self)
             try:
@@ -180,14 +180,14 @@ class StoredRun:
             file.close()
 
     def figures(self) -> Figures:
-        """What its worker has said last."""
+        """Return the figures that its worker wrote last."""
         try:
             return Figures.model_validate_json((self.path / FIGURES).read_bytes())
         except FileNotFoundError:
             return Figures()
 
     def told(self, record: Optional[RunRecord] = None) -> RunStatus:
-        """What is told of it. Raises `FileNotFoundError`."""
+        """Return its status. Raises `FileNotFoundError`."""
         record = record or self.read()
         if record.state in ENDED:
             return told_of(record, record.figures, (record.ok, record.doubtful, record.errors), cancelling=False)
@@ -195,9 +195,9 @@ class StoredRun:
         return told_of(record, self.figures(), (found.ok, found.doubtful, found.errors), cancelling=self.cancelled)
 
     def remove(self) -> None:
-        """Remove it with all its files; the caller holds it. Raises `OSError`."""
+        """Remove the run with all its files; the caller has locked it. Raises `OSError`."""
         self.folder.unmark(self)
-        # At once for all who look for it; what a kill leaves there is swept up.
+        # A rename removes it at once for everyone; `sweep` removes what is left after a kill.
         gone = self.folder.path / "incoming" / f"{self.id}.removed"
         os.rename(self.path, gone)
         shutil.rmtree(gone, ignore_errors=True)
@@ -205,7 +205,7 @@ class StoredRun:
 
 @dataclass
 class Claimed:
-    """A run that this process carries out, with the locks that say so."""
+    """A run that this process runs, with its locks."""
 
     run: StoredRun
     record: RunRecord
@@ -213,6 +213,6 @@ class Claimed:
     slot: IO[bytes]
 
     def let_go(self) -> None:
-        """Have others take it."""
+        """Release the run, so that others can claim it."""
         self.held.close()
         self.slot.close()

@@ -1,4 +1,4 @@
-"""Who carries out the runs of a folder: a task in each process, which takes up what waits and what others have left."""
+"""The worker of a folder: a task in each process that runs what waits, and what a process that died has left."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from ....batch.engine.event_loop import in_thread
 from ....batch.engine.scheduler import FATAL, INTERRUPTED, TOO_MANY_ERRORS, UNREACHABLE
 from ....batch.engine.stopping import Stop
+from ....batch.formats.members import members_of
 from ....batch.formats.spooled_rows import SpoolSource
 from ....batch.reporting.report import page
 from ....batch.reporting.snapshot import Snapshot
@@ -40,18 +41,18 @@ if TYPE_CHECKING:
     from ..lifespan import LoopaiState
 
 LOOK_EVERY = 5.0
-"""Seconds after which each process looks for runs that another has left."""
+"""Seconds between two checks for runs whose process has died."""
 
 SWEEP_EVERY = 3600.0
 
 CANCEL_SEEN_WITHIN = 0.5
-"""Seconds until a run sees that it was cancelled, by whichever process."""
+"""Seconds until a run detects that any process has cancelled it."""
 
 FIGURES_EVERY = 0.3
-"""Seconds between two writings of a run's figures."""
+"""Seconds between two updates of a run's figures."""
 
 TRY_AGAIN_AFTER = (60.0, 300.0, 900.0, 3600.0)
-"""Seconds after which a server that was away is tried again; the last one from then on."""
+"""Seconds before each further attempt when the server cannot be reached; the last value repeats."""
 
 _REFUSALS = (
     AuthenticationException, ConflictException, ExecutionException, NotFoundException, NotSupportedException,
@@ -62,7 +63,7 @@ logger = logging.getLogger("loopai.fastapi")
 
 
 class RunWatcher:
-    """Writes down how fast a run is, and its report at the end; see `Watcher`."""
+    """Writes the figures of a run, and its report at the end; see `Watcher`."""
 
     counts_earlier = True
 
@@ -79,7 +80,7 @@ class RunWatcher:
             return
         self._due = now + FIGURES_EVERY
         self._take(snapshot)
-        # A full disk is met, and told, where results are written.
+        # A full disk is detected and reported where results are written.
         with contextlib.suppress(OSError):
             write_whole(self._run.path / FIGURES, self.figures.model_dump_json().encode(), durable=False)
 
@@ -105,7 +106,7 @@ class RunWatcher:
 
 @dataclass(frozen=True)
 class FolderService:
-    """Has runs of a folder carried out by the processes that serve it; see `AppService`. Equal for one folder."""
+    """Runs what waits in a folder; see `AppService`. Two services of one folder are equal."""
 
     folder: RunFolder
 
@@ -115,7 +116,7 @@ class FolderService:
 
 
 class FolderWorker:
-    """Carries out runs of one folder in this process, as long as the application runs."""
+    """Runs what waits in one folder, in this process, as long as the application runs."""
 
     def __init__(self, folder: RunFolder, state: LoopaiState, app: Any) -> None:
         self._folder = folder
@@ -125,7 +126,7 @@ class FolderWorker:
         self._left_alone: dict[str, float] = {}
 
     async def serve(self) -> None:
-        """Look for runs until the application shuts down."""
+        """Claim and run until the application shuts down."""
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
         closing = Stop()
@@ -145,11 +146,11 @@ class FolderWorker:
                 if loop.time() > swept + SWEEP_EVERY:
                     swept = loop.time()
                     await self._try(self._folder.sweep)
-                # A timer, as `wait_for` would cancel what it waits for.
+                # A timer, because `wait_for` would cancel what it waits for.
                 timer = loop.call_later(LOOK_EVERY, woken.set)
                 await woken.wait()
                 timer.cancel()
-            # Each run has its own `Stop`, which a shutdown calls as well.
+            # Each run has its own `Stop`, which a shutdown also calls.
             while self._at_work:
                 await asyncio.wait(self._at_work.values())
         finally:
@@ -161,7 +162,7 @@ class FolderWorker:
             await asyncio.gather(*left, return_exceptions=True)
 
     async def _look(self) -> None:
-        """Start what waits and may run."""
+        """Start waiting runs, as many as may be active."""
         while True:
             now = asyncio.get_running_loop().time()
             self._left_alone = {name: until for name, until in self._left_alone.items() if until > now}
@@ -179,7 +180,7 @@ class FolderWorker:
         if not task.cancelled() and task.exception() is not None:
             logger.error("run %s: it could not be kept how it ended", name, exc_info=task.exception())
             self._left_alone[name] = asyncio.get_running_loop().time() + TRY_AGAIN_AFTER[0]
-        # A place is free.
+        # Another run can start.
         self._folder.wake()
 
     async def _try(self, work: Any) -> Any:
@@ -187,7 +188,7 @@ class FolderWorker:
             return await in_thread(work)
         except (OSError, FolderFull) as error:
             logger.warning("the folder of runs %s: %s", self._folder.path, error)
-        except Exception:  # logged with its traceback; what is looked at next may be sound
+        except Exception:  # logged with its traceback; the next attempt may succeed
             logger.exception("the folder of runs %s", self._folder.path)
         return None
 
@@ -200,7 +201,7 @@ class FolderWorker:
             try:
                 client = client_of(self._app, self._state, record.alias)
             except ConfigurationError as error:
-                # Another application shares the folder.
+                # The run belongs to another application that shares the folder.
                 logger.error("run %s: %s", run.id, error)
                 self._left_alone[run.id] = asyncio.get_running_loop().time() + TRY_AGAIN_AFTER[0]
                 return
@@ -215,12 +216,15 @@ class FolderWorker:
         self._state.add_batch(stop)
         watching = asyncio.ensure_future(_stop_when_cancelled(run, stop))
         try:
+            if not record.members:
+                record.members = await _members(client, record.task, stop)
+                await in_thread(run.write, record)
             summary = await client.run_batch(
                 record.task,
                 SpoolSource(run.path / ROWS, record.rows, self._folder.flaws.get(record.router)),
                 run.path / OUTPUT,
                 mode=mode,
-                # Rows are told apart by their lines: what recurs was found when they came.
+                # Rows are identified by their lines; duplicate keys were detected during the upload.
                 allow_duplicates=True,
                 stop=stop,
                 watchers=[watcher],
@@ -245,7 +249,7 @@ class FolderWorker:
             reason: Reason = "disk_full" if full else "fault"
             told = "The disk is full: resume the run once there is room" if full else "The output cannot be written"
             await in_thread(_ended, run, record, "stopped", reason, told, watcher.figures)
-        except Exception as error:  # logged with its traceback, and told to whoever made the run
+        except Exception as error:  # logged with its traceback, and shown in the run's status
             logger.error("run %s: %s %s", run.id, type(error).__name__, error, exc_info=error)
             told = "The application failed: see its log"
             await in_thread(_ended, run, record, "stopped", "fault", told, watcher.figures)
@@ -257,11 +261,25 @@ class FolderWorker:
 
     def _wait_for_server(self, run: StoredRun, record: RunRecord, told: str, before: int) -> None:
         found = run.folder.recorded(run)
-        # It was there in between.
+        # Rows have finished meanwhile, so the server was reachable.
         attempts = 0 if found.ok + found.doubtful + found.errors > before else record.attempts
         record.attempts = attempts + 1
         seconds = TRY_AGAIN_AFTER[min(attempts, len(TRY_AGAIN_AFTER) - 1)]
         _put_back(run, record, UNREACHABLE, told, self._folder.clock() + seconds)
+
+
+async def _members(client: Any, task: str, stop: Stop) -> list[str]:
+    """Return the members of the task's outputs; none if the run is stopped before the server replies."""
+    asking = asyncio.ensure_future(client.get_task(task))
+    forget = stop.on_request(asking.cancel)
+    try:
+        if stop.requested:
+            asking.cancel()
+        await asyncio.wait({asking})
+    finally:
+        forget()
+        asking.cancel()
+    return [] if asking.cancelled() else members_of(asking.result().output_schema)
 
 
 async def _stop_when_cancelled(run: StoredRun, stop: Stop) -> None:
@@ -272,11 +290,11 @@ async def _stop_when_cancelled(run: StoredRun, stop: Stop) -> None:
 
 
 def _begin(run: StoredRun, record: RunRecord) -> Any:
-    """Say that it is at work, and give the mode in which it continues."""
+    """Record that the run is active, and return the mode in which it continues."""
     found = run.folder.recorded(run)
     mode = "continue"
     if record.again_as is not None:
-        # Once only: rows that have failed again are not what was asked for.
+        # Only once: rows that fail again are not repeated.
         mode = "retry_failed" if found.generation < record.again_as else "continue"
     record.state, record.reason, record.error, record.not_before = "running", None, None, None
     record.ok, record.doubtful, record.errors = found.ok, found.doubtful, found.errors
@@ -286,7 +304,7 @@ def _begin(run: StoredRun, record: RunRecord) -> Any:
 
 
 def _settle(run: StoredRun, record: RunRecord, summary: Summary, figures: Figures) -> None:
-    """Keep how a run ended that was carried through, or stopped."""
+    """Record how a run ended."""
     if summary.ended == TOO_MANY_ERRORS:
         _ended(run, record, "stopped", "max_errors", "More rows have failed than max_errors allows", figures)
     elif summary.ended == INTERRUPTED and run.cancelled:
