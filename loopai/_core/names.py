@@ -88,6 +88,11 @@ def by_name(
     if again is None:
         raise TypeError(f"{operation.name} cannot be made again for another task id")
     named = operation.task_id
+    known = names.of(named) if isinstance(named, Name) else named
+    if known is not named and isinstance(known, NamedId):
+        # Looked up since, as by the first chunk of a run, whose others have the name, too.
+        callers, operation, named = operation.callers, again(known), known
+        operation.callers = callers
     fresh = not isinstance(named, NamedId)
     name = named.name if isinstance(named, NamedId) else str(named)
     task_id = str(named)

@@ -120,6 +120,10 @@ class LineSplitter:
             yield self._line, self._held.take()
 
 
+_AFTER = b" \t\r\n\x1a"
+"""What may stand behind an array; the last is the end of a file, as DOS marks it."""
+
+
 class ArraySplitter:
     """Elements of a JSON array, each the bytes between two of its commas. Raises `NotAnArray`."""
 
@@ -169,7 +173,7 @@ class ArraySplitter:
                     yield self._number, self._held.take()
         if self._depth:
             self._add(data[begin:])
-        elif self._ended and data[begin:].strip():
+        elif self._ended and data[begin:].strip(_AFTER):
             raise NotAnArray
 
     def finish(self) -> None:

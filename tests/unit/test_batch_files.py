@@ -648,3 +648,69 @@ def test_what_is_wrong_with_a_row_of_csv_is_told_in_words(put: Any) -> None:
         "line 5 is not CSV: unexpected end of data; a quote that opens there is not closed, and what follows was "
         "read as its text",
     ]
+
+
+# What only looks like rows
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("編号,文字列\n一,漢字\n", [{"編号": "一", "文字列": "漢字"}]),
+        ("id;имя\n1;Āна\n", [{"id": "1", "имя": "Āна"}]),
+    ],
+)
+def test_letters_with_zeros_on_either_side_are_found(put: Any, encoding: str, text: str, rows: Any) -> None:
+    """UTF-16 without a mark: every letter 一 has a zero where that of an ASCII letter is not."""
+    assert read(put("in.csv", text.encode(encoding))) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("in.jsonl", b'{"a":1}{"a":2}{"a":3}', "several objects in a line"),
+        ("in.jsonl", b'{"a":1}\r{"a":2}\r', "several objects in a line"),
+        ("in.jsonl", b'{"a":1},\n{"a":2},\n', "commas between them"),
+        ("in.csv", b"\n  <html><body>", "HTML"),
+        ("in.csv", "\ufeff<table>".encode(), "HTML"),
+        ("in.csv", b"# made by a, b\n# today\nid,text\n1,a\n", "--comment"),
+        ("in.csv.bz2", b"BZh91A", "cannot be read"),
+        ("in.csv.bz2", b"BZh9", "cannot be read"),
+    ],
+)
+def test_what_would_be_no_rows_is_refused(put: Any, name: str, content: bytes, told: str) -> None:
+    """Instead of a run without rows, or one in which all of them fail."""
+    assert told in refused(put(name, content))
+
+
+def test_one_line_of_two_objects_fails_alone(put: Any) -> None:
+    """As two lines that a program wrote at once."""
+    told, row = read(put("in.jsonl", b'{"a":1}{"a":9}\n{"a":2}\n'))
+    assert "line 1 is not JSON" in told
+    assert row == {"a": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("in.csv", b"id\r\n1\r\n\x1a\x1a\x1a\r\n", [{"id": "1"}]),
+        ("in.json", b'[{"a":1}]\x1a', [{"a": 1}]),
+        ("in.json", b'[{"a":1}]\r\n\x1a\x1a', [{"a": 1}]),
+        ("in.tsv", b"#CHROM\tPOS\n#1\t2\n", [{"#CHROM": "#1", "POS": "2"}]),
+    ],
+)
+def test_the_end_of_a_file_is_no_row(put: Any, name: str, content: bytes, rows: Any) -> None:
+    """However often it is marked; and a column may begin with a # of its own."""
+    assert read(put(name, content)) == rows
+
+
+def test_a_workbook_may_be_called_xls(put: Any, tmp_path: Path) -> None:
+    """What it is, its first bytes tell."""
+    openpyxl = pytest.importorskip("openpyxl")
+    pytest.importorskip("python_calamine")
+    book = openpyxl.Workbook()
+    book.active.append(["id"])
+    book.active.append([1])
+    book.save(tmp_path / "in.xlsx")
+    assert read((tmp_path / "in.xlsx").rename(tmp_path / "in.xls")) == [{"id": 1}]

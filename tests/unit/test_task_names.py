@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Optional
 from uuid import UUID
@@ -93,6 +94,22 @@ def test_a_name_is_looked_up_once(calls: Any, client: Any, server: Server) -> No
     assert calls("get_task", "spam", client=client.with_options(timeout=5)).id == UUID(OLD)
     assert calls("batch_execute", "spam", [1, 2], client=client).success_count == 2
     assert server.asked == ["tasks/by-name/spam", f"tasks/{OLD}/execute", f"tasks/{OLD}", "batch/execute"]
+
+
+def test_the_chunks_of_a_run_look_up_once(calls: Any, client: Any, server: Server) -> None:
+    """The first one does, the others use what it learned; a task that is made anew meanwhile is found."""
+    rows: Any = ({"n": number} for number in range(6))
+
+    def numbered() -> Iterator[Any]:
+        for number, row in enumerate(rows):
+            if number == 4:
+                server.names["spam"], server.here = OTHER, {OTHER}
+            yield row
+
+    stream = client.batch_stream("spam", numbered(), chunk_size=1, max_in_flight=1)
+    statuses = [outcome.status for outcome in stream] if calls.kind == "sync" else calls.run(_statuses(stream))
+    assert statuses == ["ok"] * 6
+    assert server.asked.count("tasks/by-name/spam") == 2
 
 
 def test_an_unknown_name_is_not_found_each_time(calls: Any, client: Any, server: Server) -> None:

@@ -30,6 +30,8 @@ _BLANK = " \r\n\"'" + _DELIMITERS
 _NO_TEXT = re.compile("[\\x00-\\x08\\x0e-\\x19\\x1b-\\x1f]")
 _END_OF_FILE = "\x1a"  # as DOS marks it
 _MARK = "\ufeff"  # a second byte order mark, or one that the encoding given keeps
+_COMMENTS = ("# ", "##")
+"""How a line begins that is a comment where the next begins like it; a column may well be called `#`."""
 _UNCLOSED = "unexpected end of data"
 """What `csv` says of it."""
 _SEPARATOR = re.compile(r"\"?sep=(.)\"?[ ,;]*\Z", re.IGNORECASE)
@@ -333,7 +335,10 @@ class CsvSource(FromInput):
         except UnicodeError:
             raise self._not_text(f"line {lines.row_line} or one soon after") from None
         if _NO_TEXT.search(head) is not None:
-            raise ConfigurationError(f"{self.name}: line {lines.row_line} is not text: is it a CSV file?")
+            raise OptionError(
+                "{name}: line {line} is not text: is it a CSV file? If it is, pass its {encoding}, such as utf-16-le",
+                name=self.name, line=lines.row_line,
+            )  # fmt: skip
         self._dialect = dialect.found(head)
         lines.quote = self._dialect.quotechar
         reader = csv.reader(lines, strict=True, **self._dialect.options)
@@ -355,7 +360,9 @@ class CsvSource(FromInput):
             return
         width, rest = len(names), text.read()
         told = ""
-        if width > 1:
+        if names and names[0].startswith(_COMMENTS) and rest.startswith("#"):
+            told = "a # in front, like the line below it"
+        elif width > 1:
             widths = self._widths(rest, self._dialect)
             if len(widths) > 1 and width not in widths:
                 told = f"{width} columns, and none of the rows below it has as many"
@@ -466,7 +473,7 @@ class CsvSource(FromInput):
                     told = not_in(f"line {lines.row_line} or one soon after", self._encoding)
                     yield lines.row_line, None, f"{told}; what follows is not read"
                     return
-                if cells and cells != [_END_OF_FILE]:
+                if cells and (len(cells) > 1 or cells[0].strip(_END_OF_FILE) or not cells[0]):
                     yield self._row(lines.row_line, cells)
         finally:
             begun.text.close()

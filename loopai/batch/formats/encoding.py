@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from typing import IO, Any, Optional
 
 from ...exceptions import OptionError
@@ -59,11 +60,23 @@ def _by_zeros(head: bytes) -> Optional[str]:
             return name
     even, odd = head[::2].count(b"\0"), head[1::2].count(b"\0")
     if even and odd:
-        return None
+        return _by_letters(head)
     name = "utf-16-le" if odd else "utf-16-be"
     text = head[: len(head) // 2 * 2].decode(name, "replace")
     # A zero byte by mistake makes no line breaks of two bytes; without any line break, half of the bytes are zeros.
     return name if "\n" in text or "\r" in text or (even or odd) * 4 >= len(head) else None
+
+
+def _by_letters(head: bytes) -> Optional[str]:
+    """UTF-16 of letters with zeros on either side, as Chinese has: lines of assigned characters, one way round only."""
+    whole = head[: len(head) // 2 * 2]
+    found = []
+    for name in ("utf-16-le", "utf-16-be"):
+        text = whole.decode(name, "replace").replace("\ufffd", "", 1)  # a pair that the last bytes cut in two
+        marks = {character for character in text if unicodedata.category(character) in {"Cc", "Cn", "Co"}}
+        if "\n" in text and marks <= {"\n", "\r", "\t"}:
+            found.append(name)
+    return found[0] if len(found) == 1 else None
 
 
 def _is_text(head: bytes, encoding: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from typing import IO, Any, Optional
@@ -120,6 +121,12 @@ class JsonSource(FromInput):
                 "or an array of objects"
             )
 
+        if _is_followed(line) and (not following or _is_followed(following.partition(b"\n")[0])):
+            raise ConfigurationError(
+                f"{self.name} has several objects in a line, or commas between them: JSON rows are one object {{…}} a "
+                "line, or an array of objects"
+            )
+
     def __iter__(self) -> Iterator[Record]:
         """Read the rows in order."""
         if self._is_array is None:
@@ -165,3 +172,13 @@ def _is_cut(line: bytes) -> bool:
     except ValueError as error:
         return str(error).startswith("EOF")
     return False
+
+
+def _is_followed(line: bytes) -> bool:
+    """Whether another object, or a comma, follows the object that begins the line."""
+    text = line.decode("utf-8", "replace").strip()
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip()[:1] in {"{", ","}

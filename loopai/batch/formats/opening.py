@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Optional, Union
@@ -160,7 +161,7 @@ def _found(given: Input) -> Optional[str]:
         if told == "xlsx":
             return told
         raise ConfigurationError(f"{given.name} is {told}: save it as .xlsx or CSV")
-    told = other_format(head)
+    told = other_format(head) or other_format(head.removeprefix(BOM_UTF8).lstrip())
     if told is not None:
         raise ConfigurationError(f"{given.name} is {told}: save it as CSV, JSONL or .xlsx")
     return None

@@ -35,6 +35,8 @@ _ZSTD_WINDOW = 1 << 27
 _ZSTD_STEP = 512
 """Packed bytes unpacked at a time: they are at most some 20 MB, as `zstandard` bounds no step by itself."""
 
+_BZIP2 = (b"1AY&SY", b"\x17rE8P\x90")
+
 _SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 _ARCHIVES = {
@@ -54,7 +56,8 @@ def packing_of(head: bytes) -> Optional[str]:
     """`gzip`, `bzip2`, `xz`, `zstd` or `zip` by the first bytes; `None` for others."""
     if head[:2] == b"\x1f\x8b":
         return "gzip"
-    if head[:3] == b"BZh" and head[4:10] in {b"1AY&SY", b"\x17rE8P\x90"}:
+    # One that is cut off within these bytes is packed, too.
+    if head[:3] == b"BZh" and head[3:4].isdigit() and any(magic.startswith(head[4:10]) for magic in _BZIP2):
         return "bzip2"
     if head[:6] == b"\xfd7zXZ\x00":
         return "xz"

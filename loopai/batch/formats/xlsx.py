@@ -14,6 +14,9 @@ from .packing import ZippedFile
 from .source import FromInput, Input, Record
 from .xlsx_cells import cells_without_value
 
+_MISLEADING = (".xls", ".xla", ".xlsb", ".xlam", ".ods")
+"""Suffixes that the library believes, whatever the file is."""
+
 
 def calamine() -> Any:
     """The library. Raises `ConfigurationError` where it is missing."""
@@ -72,6 +75,9 @@ class XlsxSource(FromInput):
     def _workbook(self) -> Any:
         # The library raises classes of its own, and of Rust's where a file is not what it seems.
         try:
+            if self._path.lower().endswith(_MISLEADING):
+                with open(self._path, "rb") as file:
+                    return self._calamine.CalamineWorkbook.from_filelike(file)
             return self._calamine.CalamineWorkbook.from_path(self._path)
         except (self._calamine.CalamineError, OSError, ValueError) as error:
             raise ConfigurationError(f"{self.name} cannot be read: {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from celery import current_app
@@ -100,7 +101,7 @@ def follow(
             if silent and not parts_of(run).filter(attempts__gt=0).exists():
                 say(_no_worker(run))
             unheard = None
-            look_after(run, watched_done)
+            database.attempt(partial(look_after, run, watched_done))
             watched_at, watched_done = clock(), run.done
         sleep(LOOK_SECONDS)
     figures = whole(run, plan)

@@ -53,6 +53,7 @@ from ...modes import NEW, Mode
 from ...preparation import batch_sender
 from ...shell.edge import at_edge
 from ..django import get_client
+from ..django.batches.database import Database
 from ..django.batches.leases import LEASE_SECONDS, owner_name
 from ..django.batches.options import CELERY, QuerysetOptions, RunOptions, refuse_unknown
 from ..django.batches.plan import Plan, plan_of
@@ -230,9 +231,20 @@ def carry_out_pending(database: str = DEFAULT_DB_ALIAS) -> None:
     carry_out(database)
 
 
-@shared_task(name="loopai.watch_run", acks_late=True, reject_on_worker_lost=True, ignore_result=True)
-def watch_run(run_id: int, database: str, done_before: int) -> None:
-    """Check a run every few seconds while it is in progress."""
+@shared_task(
+    bind=True, name="loopai.watch_run", acks_late=True, reject_on_worker_lost=True, ignore_result=True, max_retries=None
+)
+def watch_run(self: Any, run_id: int, database: str, done_before: int) -> None:
+    """Check a run every few seconds while it is in progress, however often the database fails meanwhile."""
+    try:
+        _watch(run_id, database, done_before)
+    except DatabaseError as error:
+        if self.request.is_eager:
+            raise
+        raise self.retry(exc=error, countdown=WATCH_SECONDS) from error
+
+
+def _watch(run_id: int, database: str, done_before: int) -> None:
     run = BatchRun.objects.using(database).filter(pk=run_id, state=BatchRun.State.RUNNING).first()
     if run is None or run.owner != partitions.WORKERS:
         return
@@ -245,8 +257,9 @@ def watch_run(run_id: int, database: str, done_before: int) -> None:
 
 def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
     """Gives the seconds after which the part is to be tried again."""
-    run = BatchRun.objects.using(database).filter(pk=run_id).first()
-    part = BatchPart.objects.using(database).filter(pk=part_id, run=run_id).first()
+    attempt = Database(database).attempt
+    run = attempt(BatchRun.objects.using(database).filter(pk=run_id).first)
+    part = attempt(BatchPart.objects.using(database).filter(pk=part_id, run=run_id).first)
     if run is None or part is None or run.state != BatchRun.State.RUNNING:
         return None
     if run.cancel_requested or partitions.given_up(run) is not None:

@@ -6,7 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
@@ -648,7 +648,7 @@ def test_no_router_is_asked(
 @pytest.mark.slow  # some twenty runs
 @pytest.mark.parametrize("mode", ["--overwrite", "--retry-failed"])
 def test_a_fault_that_passes_at_any_statement_ends_no_run(loopai_fake: FakeLoopai, mode: str) -> None:
-    """Each statement of a run fails once, from its first to its last: all rows are written and counted once."""
+    """Each statement of a run fails once, or finds its connection lost: all rows are written and counted once."""
     words = ("--queryset", "inbox.Mail", "--map", "subject=subject", "--save-to", "score", "--chunk-size", "2")
     place, failed = 0, True
     while failed:
@@ -670,7 +670,14 @@ def test_a_fault_that_passes_at_any_statement_ends_no_run(loopai_fake: FakeLoopa
             nonlocal failed
             if next(numbers) == at:
                 failed = True
-                raise OperationalError("database is locked")
+                if connection.vendor == "sqlite":
+                    raise OperationalError("database is locked")
+                driver: Any = connection.connection
+                if connection.vendor == "mysql":
+                    with suppress(connection.Database.Error):
+                        driver.query("KILL CONNECTION_ID()")
+                else:
+                    driver.close()  # as where the network is gone: the driver has no code for it
             return execute(sql, *given)
 
         with connection.execute_wrapper(fail_once):

@@ -15,9 +15,9 @@ from typing import Any, get_type_hints
 
 import pytest
 from celery import current_app
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Retry, SoftTimeLimitExceeded
 from django.core.management import CommandError, call_command, load_command_class
-from django.db import connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test import override_settings
 from django.utils import timezone
 from inbox.models import Mail, MailManager, Message
@@ -26,8 +26,8 @@ from loopai.batch.engine.stopping import Stop
 from loopai.batch.options import QUERYSET, table
 from loopai.batch.rows import OK, Outcome
 from loopai.contrib.celery import QuerysetOptions, partitions, run_part, start_batch
-from loopai.contrib.celery.monitor import follow
-from loopai.contrib.celery.tasks import look_after
+from loopai.contrib.celery.monitor import WATCH_SECONDS, follow
+from loopai.contrib.celery.tasks import look_after, watch_run
 from loopai.contrib.django.batches.leases import owner_name
 from loopai.contrib.django.batches.options import RunOptions
 from loopai.contrib.django.batches.plan import Plan
@@ -691,3 +691,24 @@ def test_with_edge_programs_run_where_the_rows_are(loopai_fake: FakeLoopai, lang
     expected = {f"mail {turn}": "spam" if turn % 10 == 1 else "ham" for turn in range(20)}
     assert dict(Mail.objects.values_list("subject", "label")) == expected
     assert task.inputs == []
+
+
+def test_a_run_is_watched_on_when_the_database_failed(spam: Any) -> None:
+    """The next look comes as ever: a look that failed is not the last."""
+    run = start_batch("spam", "inbox.Mail", mapping=["subject=subject"], save_to=["label"])
+    assert run is not None
+
+    faults = [OperationalError("database is locked")]
+
+    def fail(execute: Any, *given: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return execute(*given)
+
+    watch_run.push_request(id="watch", args=(run.pk, "default", 0), kwargs={}, is_eager=False, called_directly=False)
+    try:
+        with connection.execute_wrapper(fail), pytest.raises(Retry) as retried:
+            watch_run.run(run.pk, "default", 0)
+    finally:
+        watch_run.pop_request()
+    assert retried.value.when == WATCH_SECONDS

@@ -79,6 +79,8 @@ def is_passing(error: BaseException, using: str) -> bool:
     if not isinstance(error, (OperationalError, InterfaceError)):
         return False
     connection: Any = connections[using]
+    if number is None and cause is not None and connection.vendor in {"postgresql", "mysql"}:
+        return True  # what a driver notices by itself has no code: its connection is gone, and Django may have another
     return connection.connection is None or not connection.is_usable()
 
 
@@ -95,7 +97,9 @@ def is_of_a_row(error: BaseException) -> bool:
     if number is not None:
         return number in _ROW_NUMBERS or number >= _OF_TRIGGERS
     # Drivers refuse a type that they do not know by themselves, and have no code for it.
-    return isinstance(error, (ProgrammingError, InterfaceError)) and not hasattr(cause, "sqlite_errorcode")
+    sqlite = type(cause).__module__.startswith("sqlite3")
+    refused = isinstance(error, ProgrammingError) or (isinstance(error, InterfaceError) and sqlite)
+    return refused and not hasattr(cause, "sqlite_errorcode")
 
 
 def is_of_query(error: BaseException) -> bool:
