@@ -162,7 +162,7 @@ def create_task(
         "description": description,
         "input_schema": schema_of(input_schema, "input_schema", "serialization"),
         "output_schema": schema_of(output_schema, "output_schema", "validation"),
-        "examples": None if examples is None else list(examples),
+        "examples": None if examples is None else list(rows_of(examples, "examples")),
         "accuracy_target": accuracy_target,
         "latency_target_ms": latency_target_ms,
         "sampling_rate": sampling_rate,
@@ -252,7 +252,7 @@ def _of_version(verb: str, task_id: str, version: int) -> Operation[models.Progr
 
 @_of_task
 def add_examples(task_id: str, examples: Iterable[Any]) -> Operation[models.Task]:
-    content = encode({"examples": list(examples)})
+    content = encode({"examples": list(rows_of(examples, "examples"))})
     path = _task_path(task_id, "/examples")
     return Operation("add_examples", "POST", path, _model(models.Task), content, addition=True, task_id=task_id)
 

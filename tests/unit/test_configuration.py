@@ -499,6 +499,12 @@ def test_a_client_of_ones_own_beats_the_environment(monkeypatch: pytest.MonkeyPa
     assert client.config.local is False
     assert client.base_url == "http://localhost:8080"
     assert type(client._transport).__name__ == "BroughtClient"
+    monkeypatch.setenv("LOOPAI_BASE_URL", "https://env.test")
+    with httpx.Client(base_url="https://own.test/api/") as brought:
+        assert SyncLoopaiClient(http_client=brought).base_url == "https://own.test/api"
+        assert SyncLoopaiClient("https://argument.test", http_client=brought).base_url == "https://argument.test"
+    with httpx.Client() as brought:
+        assert SyncLoopaiClient(http_client=brought).base_url == "https://env.test"
     prod = SyncLoopaiClient("https://prod.test")
     assert "prod.test" in repr(prod)
     assert type(prod._transport).__module__ != "loopai.local.transport"
