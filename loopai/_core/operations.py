@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
@@ -438,6 +439,29 @@ def _batch_by_place(count: int) -> Callable[[Reply], models.BatchExecuteResponse
     return read
 
 
+def _batch_in_order(ids: Sequence[str]) -> Callable[[Reply], models.BatchExecuteResponse]:
+    """Reads a batch of the caller's items, whose ids may repeat, and puts it in their order.
+
+    One whose every id is another is left as it is: it says itself what its results are for.
+    """
+    sent = set(ids)
+
+    def read(reply: Reply) -> models.BatchExecuteResponse:
+        batch = _batch(reply)
+        came = [item.id for item in batch.results]
+        if came == list(ids) or (came and sent.isdisjoint(came)):
+            return batch
+        if Counter(came) != Counter(ids):
+            raise ValueError(f"{len(ids)} items were sent, and these came back: {', '.join(came)[:200] or 'none'}")
+        by_id: dict[str, list[models.BatchExecuteResult]] = {}
+        for item in reversed(batch.results):
+            by_id.setdefault(item.id, []).append(item)
+        batch.results = [by_id[name].pop() for name in ids]
+        return batch
+
+    return read
+
+
 def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Optional[int]) -> models.ExecutionResult:
     values = {
         "execution_id": item.execution_id,
@@ -514,8 +538,8 @@ def _batch_execute(task_id: str, request: models.BatchExecuteRequest) -> Operati
         items = [request.items[place] for place in places]
         return asked(items, concurrency, _batch_by_place(len(places)), max_concurrency=concurrency)
 
-    whole = asked(request.items, concurrency, _batch)
     ids = [item.id for item in request.items]
+    whole = asked(request.items, concurrency, _batch_in_order(ids))
     stops = bool(request.stop_on_first_error)
     return replace(whole, parts=BatchParts(ids, concurrency, whole, make, lambda batch: batch, stops))
 
