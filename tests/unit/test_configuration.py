@@ -199,7 +199,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("proxy", "socks://proxy", "write socks5:// or socks5h://"),
     ("proxy", "http://me:hush@", "is not the address of a proxy"),
     ("proxy", "http://me:hush@[fe80::1%25eth0]:3128", "must not have a zone id"),
-    ("proxy", "http://a..b:3128", "must have a host whose labels have 1 to 63 characters"),
+    ("proxy", "http://proxy..test:3128", "must have a host whose labels have 1 to 63 characters"),
     ("tasks", f'{{"spam": "{TASK}", "spam": "{TASK}"}}', "must have each name once"),
     ("headers", '{"X-A": "1", "X-A": "2"}', "must have each name once"),
     ("headers", "'X-A=1'", "must not be in quotes"),
