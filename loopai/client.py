@@ -103,7 +103,7 @@ class LoopaiClient(PreparedClient):
     - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or a transport object.
     - `coalesce`: send `execute` calls made at the same moment as one batch request.
     - `tasks`: names for task ids.
-    - `http_client`: your own `httpx.AsyncClient`; you close it yourself.
+    - `http_client`: your own `httpx.AsyncClient`; you close it yourself. Its `base_url` is used unless you pass one.
     - `validate_inputs`: whether to check inputs against their task's input schema before they are sent; needs
       `jsonschema-rs`. An input that does not fit is not sent: a `ValidationException`, or the error of its item or row.
     - `raise_on_error`: whether `execute` raises if the program fails (True).
@@ -993,7 +993,7 @@ class SyncLoopaiClient(PreparedClient):
     - `transport`: `"httpx"`, `"httpx2"`, `"pyreqwest"`, or a transport object.
     - `coalesce`: send `execute` calls made at the same moment as one batch request.
     - `tasks`: names for task ids.
-    - `http_client`: your own `httpx.Client`; you close it yourself.
+    - `http_client`: your own `httpx.Client`; you close it yourself. Its `base_url` is used unless you pass one.
     - `validate_inputs`: whether to check inputs against their task's input schema before they are sent; needs
       `jsonschema-rs`. An input that does not fit is not sent: a `ValidationException`, or the error of its item or row.
     - `raise_on_error`: whether `execute` raises if the program fails (True).

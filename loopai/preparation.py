@@ -65,6 +65,9 @@ class PreparedClient(ABC):
                 raise ConfigurationError(f"http_client and {given[0]} exclude each other")
             # An http_client decides which server is called, whatever the environment says.
             arguments = Arguments({**arguments, "local": False})
+            address = str(getattr(brought, "base_url", ""))
+            if address and arguments.get("base_url", NOT_GIVEN) is NOT_GIVEN:
+                arguments["base_url"] = address
         config = resolve(arguments)
         self._hooks: tuple[Hooks, ...] = _hooks(hooks)
         if config.telemetry:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from ..exceptions import ValidationException
-from .members import Described, Member, described_by, is_typed, members_of, serializers_in
+from .members import DeclaredMember, Described, described_by, is_typed, members_of, serializers_in
 
 T = TypeVar("T")
 
@@ -417,7 +417,7 @@ def _compare_members(value: Any, made: Any, place: str) -> None:
         aliases: set[str] = set()
         extra = getattr(value, "__pydantic_extra__", None) or {}
         python: Optional[Any] = None
-        for member in (*members.each, *(Member(name, name, False) for name in extra)):
+        for member in (*members.each, *(DeclaredMember(name, name, False) for name in extra)):
             inside = f"{place}.{member.alias}"
             if member.alias not in made:
                 continue  # excluded: not sent
@@ -454,7 +454,7 @@ def _check_lost(python: Any, made: Any, place: str) -> None:
             _check_lost(item, sent, f"{place}[{number}]")
 
 
-def _check_stars(value: Any, member: Member, made: dict[str, Any], place: str) -> None:
+def _check_stars(value: Any, member: DeclaredMember, made: dict[str, Any], place: str) -> None:
     """Raise `_FlawError` for a member whose secret a serialiser of the user's passed on as stars."""
     sent = made.get(member.alias)
     if isinstance(sent, str) and not sent.strip("*") and _is_secret(getattr(value, member.name, None)):

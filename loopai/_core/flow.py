@@ -191,7 +191,7 @@ class _Call(Generic[T]):
     def key(self) -> Steps[None]:
         """Get the API key for this attempt, if it comes from a function."""
         source = self.policy.key_source
-        if source is None:
+        if source is None or "authorization" in self.policy.headers:  # the caller's own header counts, as with a text
             return
         given = yield Wanted(source)
         key: Any = given.value if isinstance(given, Given) else None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from typing_extensions import get_type_hints, is_typeddict
 
 
-class Member(NamedTuple):
+class DeclaredMember(NamedTuple):
     """One member of a class: its name in Python and in JSON, and whether a serialiser of the user's writes it.
 
     `for_json` says that one of these serialisers writes JSON only.
@@ -27,7 +27,7 @@ class Member(NamedTuple):
 class Members(NamedTuple):
     """What a class sends: `simple` where each field is written as it is, `custom` where a serialiser writes all."""
 
-    each: tuple[Member, ...]
+    each: tuple[DeclaredMember, ...]
     simple: bool
     custom: bool
     for_json: bool
@@ -46,9 +46,11 @@ def members_of(kind: Hashable) -> Members:
         for name in each.info.fields:
             written.setdefault(name, []).append(each.info.when_used)
 
-    def member(name: str, alias: str, annotation: Any, metadata: Sequence[Any], *, computed: bool = False) -> Member:
+    def member(
+        name: str, alias: str, annotation: Any, metadata: Sequence[Any], *, computed: bool = False
+    ) -> DeclaredMember:
         used = [*written.get(name, ()), *written.get("*", ()), *serializers_in(annotation, metadata)]
-        return Member(name, alias, bool(used), _for_json(used), computed)
+        return DeclaredMember(name, alias, bool(used), _for_json(used), computed)
 
     found = [
         member(name, field.serialization_alias or field.alias or name, field.annotation, field.metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
@@ -164,7 +165,7 @@ def create_task(
         "description": description,
         "input_schema": schema_of(input_schema, "input_schema", "serialization"),
         "output_schema": schema_of(output_schema, "output_schema", "validation"),
-        "examples": None if examples is None else list(examples),
+        "examples": None if examples is None else list(rows_of(examples, "examples")),
         "accuracy_target": accuracy_target,
         "latency_target_ms": latency_target_ms,
         "sampling_rate": sampling_rate,
@@ -254,7 +255,7 @@ def _of_version(verb: str, task_id: str, version: int) -> Operation[models.Progr
 
 @_of_task
 def add_examples(task_id: str, examples: Iterable[Any]) -> Operation[models.Task]:
-    content = encode({"examples": list(examples)})
+    content = encode({"examples": list(rows_of(examples, "examples"))})
     path = _task_path(task_id, "/examples")
     return Operation("add_examples", "POST", path, _model(models.Task), content, addition=True, task_id=task_id)
 
@@ -440,6 +441,29 @@ def _batch_by_place(count: int) -> Callable[[Reply], models.BatchExecuteResponse
     return read
 
 
+def _batch_in_order(ids: Sequence[str]) -> Callable[[Reply], models.BatchExecuteResponse]:
+    """Reads a batch of the caller's items, whose ids may repeat, and puts it in their order.
+
+    One whose every id is another is left as it is: it says itself what its results are for.
+    """
+    sent = set(ids)
+
+    def read(reply: Reply) -> models.BatchExecuteResponse:
+        batch = _batch(reply)
+        came = [item.id for item in batch.results]
+        if came == list(ids) or (came and sent.isdisjoint(came)):
+            return batch
+        if Counter(came) != Counter(ids):
+            raise ValueError(f"{len(ids)} items were sent, and these came back: {', '.join(came)[:200] or 'none'}")
+        by_id: dict[str, list[models.BatchExecuteResult]] = {}
+        for item in reversed(batch.results):
+            by_id.setdefault(item.id, []).append(item)
+        batch.results = [by_id[name].pop() for name in ids]
+        return batch
+
+    return read
+
+
 def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Optional[int]) -> models.ExecutionResult:
     values = {
         "execution_id": item.execution_id,
@@ -516,8 +540,8 @@ def _batch_execute(task_id: str, request: models.BatchExecuteRequest) -> Operati
         items = [request.items[place] for place in places]
         return asked(items, concurrency, _batch_by_place(len(places)), max_concurrency=concurrency)
 
-    whole = asked(request.items, concurrency, _batch)
     ids = [item.id for item in request.items]
+    whole = asked(request.items, concurrency, _batch_in_order(ids))
     stops = bool(request.stop_on_first_error)
     return replace(whole, parts=BatchParts(ids, concurrency, whole, make, lambda batch: batch, stops))
 

@@ -199,7 +199,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("proxy", "socks://proxy", "write socks5:// or socks5h://"),
     ("proxy", "http://me:hush@", "is not the address of a proxy"),
     ("proxy", "http://me:hush@[fe80::1%25eth0]:3128", "must not have a zone id"),
-    ("proxy", "http://a..b:3128", "must have a host whose labels have 1 to 63 characters"),
+    ("proxy", "http://proxy..test:3128", "must have a host whose labels have 1 to 63 characters"),
     ("tasks", f'{{"spam": "{TASK}", "spam": "{TASK}"}}', "must have each name once"),
     ("headers", '{"X-A": "1", "X-A": "2"}', "must have each name once"),
     ("headers", "'X-A=1'", "must not be in quotes"),
@@ -499,6 +499,12 @@ def test_a_client_of_ones_own_beats_the_environment(monkeypatch: pytest.MonkeyPa
     assert client.config.local is False
     assert client.base_url == "http://localhost:8080"
     assert type(client._transport).__name__ == "BroughtClient"
+    monkeypatch.setenv("LOOPAI_BASE_URL", "https://env.test")
+    with httpx.Client(base_url="https://own.test/api/") as brought:
+        assert SyncLoopaiClient(http_client=brought).base_url == "https://own.test/api"
+        assert SyncLoopaiClient("https://argument.test", http_client=brought).base_url == "https://argument.test"
+    with httpx.Client() as brought:
+        assert SyncLoopaiClient(http_client=brought).base_url == "https://env.test"
     prod = SyncLoopaiClient("https://prod.test")
     assert "prod.test" in repr(prod)
     assert type(prod._transport).__module__ != "loopai.local.transport"

@@ -95,6 +95,20 @@ def test_a_key_is_asked_for_at_each_attempt(calls: Any, recorder: Any) -> None:
     assert "other-key" not in f"{raised.value!r}{client!r}{client.config!r}{recorder.requests[0]!r}"
 
 
+@pytest.mark.parametrize("key", ["key", lambda: "key"], ids=["text", "function"])
+def test_a_header_of_ones_own_is_sent_instead_of_the_key(
+    calls: Any, recorder: Any, example: Callable[[str], bytes], key: Any
+) -> None:
+    """For one call, or for all of a client."""
+    for _ in range(3):
+        recorder.give(200, example("execute.response.success"))
+    client = calls.client(api_key=key)
+    calls("execute", TASK, 1, client=client, extra_headers={"AUTHORIZATION": "mine"})
+    calls("execute", TASK, 1, client=client)
+    calls("execute", TASK, 1, client=client.with_options(headers={"Authorization": "ours"}))
+    assert [request.headers["authorization"] for request in recorder.requests] == ["mine", "Bearer key", "ours"]
+
+
 async def test_a_key_that_is_waited_for(recorder: Any, example: Callable[[str], bytes]) -> None:
     """By the asynchronous client; the synchronous one says that it cannot."""
 

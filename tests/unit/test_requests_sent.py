@@ -283,9 +283,10 @@ def test_a_batch_in_both_styles(calls: Any, recorder: Any, example: Callable[[st
 def test_parts_beside_a_request_win(calls: Any, recorder: Any, example: Callable[[str], bytes]) -> None:
     """Who says more means it."""
     recorder.give(200, example("batch.execute.response.success"))
-    calls("batch_execute_advanced", FULL, version=None, max_concurrency=7, items=iter([ITEM]))
+    item = {**ITEM, "id": "another"}
+    calls("batch_execute_advanced", FULL, version=None, max_concurrency=7, items=iter([item]))
     assert recorder.bodies == [
-        {"task_id": str(TASK), "items": [ITEM], "max_concurrency": 7, "stop_on_first_error": True, "timeout_ms": 50}
+        {"task_id": str(TASK), "items": [item], "max_concurrency": 7, "stop_on_first_error": True, "timeout_ms": 50}
     ]
 
 

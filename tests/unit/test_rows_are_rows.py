@@ -86,6 +86,18 @@ def test_one_value_is_not_rows(calls: Any, recorder: Any, rows: Any, method: str
     assert recorder.requests == []
 
 
+@pytest.mark.parametrize("rows", NOT_ROWS[:-1], ids=lambda rows: type(rows).__name__)
+def test_one_value_is_not_examples(calls: Any, recorder: Any, rows: Any) -> None:
+    """Those of a task are rows as well."""
+    attempts: list[tuple[str, tuple[Any, ...]]] = [("add_examples", (TASK, rows))]
+    if rows is not None:
+        attempts.append(("create_task", ("n", "d", {}, {}, rows)))
+    for method, given in attempts:
+        with pytest.raises(ValidationException, match="examples must be"):
+            calls(method, *given)
+    assert recorder.requests == []
+
+
 @pytest.mark.parametrize(
     "rows",
     [["a", "b"], ("a", "b"), deque(["a", "b"]), iter(["a", "b"]), {"a": 1, "b": 2}.keys(), (x for x in "ab")],
@@ -258,6 +270,13 @@ def test_items_of_a_frame(calls: Any, recorder: Any, example: Callable[[str], by
     recorder.give(200, example("batch.execute.response.success"))
     calls("batch_execute_advanced", task_id=TASK, items=frame)
     assert recorder.bodies[0]["items"] == [{"id": "a", "input": 1.0}, {"id": "b", "input": None}]
+
+
+def test_examples_of_a_frame(calls: Any, recorder: Any, example: Callable[[str], bytes], pandas: Any) -> None:
+    """The columns are the members of examples."""
+    recorder.give(201, example("tasks.create.response"))
+    calls("create_task", "n", "d", {}, {}, pandas.DataFrame({"input": ["a", "b"], "output": [1.0, math.nan]}))
+    assert recorder.bodies[0]["examples"] == [{"input": "a", "output": 1.0}, {"input": "b", "output": None}]
 
 
 def test_a_frame_is_not_one_input(calls: Any, recorder: Any, pandas: Any) -> None:

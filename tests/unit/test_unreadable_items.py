@@ -91,3 +91,39 @@ def test_results_are_found_wherever_they_stand() -> None:
     assert results_of(b'{"results":5}') is None
     assert results_of(b"[1]") is None
     assert id_of_item(b'{"output":{"id":"inner"},"id":"outer"}') == "outer"
+
+
+class Shuffled(Answering):
+    """A transport whose batches come back with the results that `chosen` names by their places."""
+
+    def __init__(self, chosen: list[int]) -> None:
+        self.chosen = chosen
+
+    def send(self, request: Request) -> Reply:
+        items = json.loads(request.content)["items"]
+        results = [
+            {"id": items[place]["id"], "success": True, "output": items[place]["input"], "latency_ms": 1}
+            for place in self.chosen
+        ]
+        counts = {"total_items": 3, "success_count": 3, "failure_count": 0, "total_duration_ms": 1, "avg_latency_ms": 1}
+        batch = {"batch_id": TASK, "task_id": TASK, "version": 1, "results": results, **counts}
+        return Reply(200, {}, json.dumps(batch).encode())
+
+
+def test_results_have_the_order_of_the_items(calls: Any) -> None:
+    """In whatever order a server sends them; of items that share an id, those of a server in theirs."""
+    client = calls.client(transport=Shuffled([2, 0, 1]))
+    results = calls("batch_execute", TASK, ["a", "b", "c"], client=client).results
+    assert [(item.id, item.output) for item in results] == [("0", "a"), ("1", "b"), ("2", "c")]
+    items = [{"id": name, "input": number} for number, name in enumerate(("x", "y", "x"))]
+    client = calls.client(transport=Shuffled([1, 0, 2]))
+    results = calls("batch_execute_advanced", task_id=TASK, items=items, client=client).results
+    assert [(item.id, item.output) for item in results] == [("x", 0), ("y", 1), ("x", 2)]
+
+
+@pytest.mark.parametrize("chosen", [[0, 1], [0, 0, 2], [0, 1, 2, 1], []])
+def test_a_reply_that_lacks_a_result_or_has_one_twice_is_refused(calls: Any, chosen: list[int]) -> None:
+    """Results would be taken for those of other items."""
+    client = calls.client(transport=Shuffled(chosen), max_retries=0)
+    with pytest.raises(ServerException, match="3 items were sent, and these came back: "):
+        calls("batch_execute", TASK, ["a", "b", "c"], client=client)

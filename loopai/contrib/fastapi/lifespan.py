@@ -132,6 +132,8 @@ class LoopaiState:
                 arguments.pop("transport", None)
                 arguments.pop("local", None)
                 arguments["http_client"] = http_client
+                if "base_url" not in settings.model_fields_set:
+                    del arguments["base_url"]  # the client may have its own
             self._clients[alias] = LoopaiClient(**arguments, hooks=[in_flight, *self._hooks])
 
     def client(self, alias: str = "default") -> LoopaiClient:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 from uuid import uuid4
 
+import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.testclient import TestClient
@@ -141,6 +142,19 @@ def test_a_client_of_the_user_s_is_used_and_never_closed(settings, server) -> No
             assert (await mine.execute("echo", 1)).output == 1
 
     asyncio.run(run())
+
+
+def test_an_http_client_of_the_user_s_brings_its_address(monkeypatch) -> None:
+    """Unless the settings name another."""
+    monkeypatch.delenv("LOOPAI_BASE_URL", raising=False)
+    brought = httpx.AsyncClient(base_url="https://own.test")
+    for settings, address in (
+        (LoopaiSettings(_env_file=None), "https://own.test"),
+        (LoopaiSettings(base_url="https://set.test"), "https://set.test"),
+    ):
+        app = FastAPI(lifespan=LoopaiLifespan(settings, http_client=brought))
+        with TestClient(app) as client:
+            assert client.app_state["loopai"].client().base_url == address
 
 
 def test_the_inner_lifespan_runs_inside_and_its_state_arrives(settings) -> None:
