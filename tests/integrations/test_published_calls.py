@@ -328,6 +328,20 @@ async def test_coalesced_calls_that_ran_keep_their_results() -> None:
     assert {type(each).__name__ for each in results} == {"ExecutionResult", "ExecutionException"}
 
 
+def test_one_output_that_cannot_be_written_costs_no_other_item(call: Both) -> None:
+    """Once items have come back, the others are sent in smaller requests; the one ends by the error."""
+    server = StandIn(limit=None, fails=1.0)
+    items: list[dict[str, Any]] = [{"n": number} for number in range(60)]
+    for number in (13, 14, 47):
+        items[number]["surrogate"] = True
+    items[0] = {"error": "boom"}
+    found = call(server, "batch_execute_advanced", task_id=TASK, items=[{"id": "x", "input": each} for each in items])
+    assert [number for number, item in enumerate(found.results) if not item.success] == [0, 13, 14, 47]
+    assert {found.results[number].code for number in (13, 14, 47)} == {"INTERNAL_ERROR"}
+    assert found.success_count == 56
+    assert len(server.posts) < 40
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("pad", [0, 20_000], ids=["500", "broken-off"])
 @pytest.mark.parametrize("fails", [0.0, 0.9])
