@@ -95,6 +95,16 @@ CONVENTIONS: dict[str, tuple[str, Any, Any]] = {
         1,
         6,
     ),
+    "hundreds of exports": (
+        "".join(f"export const v{n} = {n};\n" for n in range(400)) + "export function main() { return v399 }",
+        1,
+        399,
+    ),
+    "export in a continued text": (
+        "function main() { return 'a\\\nexport const x' + `\nexport const y` }",
+        1,
+        "aexport const x\nexport const y",
+    ),
     "export enum": ("export enum L { A = 'a' }\nexport function main() { return L.A }", 1, "a"),
     "export in a text": (
         "function main() { return `\nexport const x = 1` + 'export' + /export/.source }",
