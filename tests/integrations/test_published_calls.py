@@ -12,8 +12,10 @@ import pytest
 
 from loopai import (
     AuthenticationException,
+    CallInfo,
     ConnectionException,
     ExecutionException,
+    Hooks,
     LoopaiClient,
     LoopaiException,
     NotFoundException,
@@ -392,3 +394,25 @@ async def test_without_retries_such_a_group_goes_out_once() -> None:
         results = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(each) for each in results} == {ServerException}
     assert len(server.posts) == 1
+
+
+async def test_hooks_hear_the_server_s_error_of_such_a_group() -> None:
+    """And of each smaller request as of a call of its own."""
+    heard: list[str] = []
+
+    class Ends(Hooks):
+        def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
+            heard.append(f"{call.operation} {call.items} {type(error).__name__}")
+
+    server = StandIn(limit=None, fails=0.0)
+    async with LoopaiClient(URL, transport=server, coalesce=True, hooks=[Ends()]) as client:
+        calls = (client.execute(TASK, {"n": n, **({"surrogate": 1} if n == 3 else {})}) for n in range(4))
+        await asyncio.gather(*calls, return_exceptions=True)
+    assert heard == [
+        "list_artifacts 1 NoneType",
+        "execute 4 ServerException",
+        "execute 2 NoneType",
+        "execute 2 ServerException",
+        "execute 1 NoneType",
+        "execute 1 ServerException",
+    ]
