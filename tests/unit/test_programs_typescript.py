@@ -178,6 +178,13 @@ CONVENTIONS: dict[str, tuple[str, Any, Any]] = {
         1,
         ["InvalidCharacterError", "Failed to decode base64", 5, True, True],
     ),
+    "clones": (
+        "function main() { const s = new SharedArrayBuffer(2); new Uint8Array(s)[0] = 7; const e = structuredClone(new RangeError('r', {cause: 1}));"
+        " try { structuredClone(Promise.resolve()) } catch (x) { return [new Uint8Array(structuredClone(s))[0], e.name, e.cause, x.name, x.message,"
+        " DOMException.DATA_CLONE_ERR === x.code] } }",
+        1,
+        [7, "RangeError", 1, "DataCloneError", "#<Promise> could not be cloned.", True],
+    ),
     "transfer": (
         "function main() { const b = new ArrayBuffer(4); const c = structuredClone(b, {transfer: [b]}); return [b.byteLength, c.byteLength] }",
         1,
