@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional, TypeVar, Union
 from ..exceptions import LoopaiException
 from .flow import Given, Retry, Steps, Wanted
 from .operations import Operation
+from .resending import Unanswered
 from .wire import Answer, Request
 
 T = TypeVar("T")
@@ -105,7 +106,7 @@ def observed(flow: Steps[T], operation: Operation[T], hooks: Sequence[Hooks]) ->
                 for hook in hooks:
                     hook.attempt_ended(call, answer)
     except BaseException as raised:
-        error = raised
+        error = raised.error if isinstance(raised, Unanswered) else raised
         raise
     finally:
         flow.close()

@@ -63,6 +63,7 @@ class _Batch:
     results: dict[int, BatchExecuteResult] = field(default_factory=dict)
     replies: list[BatchExecuteResponse] = field(default_factory=list)
     suspects: dict[int, int] = field(default_factory=dict)
+    most: int = 1 << 30
     fruitless: int = 0
     paused: float = 0.0
 
@@ -85,6 +86,9 @@ class _Batch:
         """Whether smaller requests are worth a try, in which only whose output is the cause gets the error."""
         if not self.parts.apart or isinstance(error, ReplyTooLargeException):
             return self.parts.apart
+        return self._is_of_an_output(error)
+
+    def _is_of_an_output(self, error: LoopaiException) -> bool:
         return self._resends and (is_unwritten(error) or error.broke_off)
 
     @property
@@ -95,11 +99,23 @@ class _Batch:
         """Send a request, and record its results."""
         concurrency = self.items.allowed(self.parts.concurrency)
         places = self.pending[: self.items.most_items()] if self.items.one else self.pending
+        places = places[: self.most]
         goes_first = self.turn is not None and not self.turn.is_over
         if goes_first:
             places = places[:1]
         request = self._request(places, concurrency)
-        response = yield from call(alone(request) if goes_first else request, self._policy(), self.began)
+        try:
+            response = yield from call(alone(request) if goes_first else request, self._policy(), self.began)
+        except LoopaiException as error:
+            if self.parts.apart or not self.results or not self._is_of_an_output(error):
+                raise
+            # What came back is kept, so the others are worth finding the item whose output is the cause.
+            self.most = len(places) // 2
+            if not self.most:
+                self._end_by(error, places)
+                self.most, self.pending = 1, self.pending[1:]
+            return
+        self.most *= 2
         self.replies.append(response)
         if len(response.results) != len(places):
             self.pending = []  # ids of the server's own: as it is
@@ -190,8 +206,11 @@ class _Batch:
 
     def _give_up(self, error: LoopaiException) -> None:
         """Fail the items that are still to be sent with the error of their request."""
+        self._end_by(error, self.pending)
+
+    def _end_by(self, error: LoopaiException, places: Sequence[int]) -> None:
         told = f"{type(error).__name__}: {error.message}"
-        for place in self.pending:
+        for place in places:
             if place in self.results:
                 self._leave([place], f"sending it again failed: {told}")
                 self.results[place].code = error.code

@@ -12,8 +12,10 @@ import pytest
 
 from loopai import (
     AuthenticationException,
+    CallInfo,
     ConnectionException,
     ExecutionException,
+    Hooks,
     LoopaiClient,
     LoopaiException,
     NotFoundException,
@@ -328,6 +330,20 @@ async def test_coalesced_calls_that_ran_keep_their_results() -> None:
     assert {type(each).__name__ for each in results} == {"ExecutionResult", "ExecutionException"}
 
 
+def test_one_output_that_cannot_be_written_costs_no_other_item(call: Both) -> None:
+    """Once items have come back, the others are sent in smaller requests; the one ends by the error."""
+    server = StandIn(limit=None, fails=1.0)
+    items: list[dict[str, Any]] = [{"n": number} for number in range(60)]
+    for number in (13, 14, 47):
+        items[number]["surrogate"] = True
+    items[0] = {"error": "boom"}
+    found = call(server, "batch_execute_advanced", task_id=TASK, items=[{"id": "x", "input": each} for each in items])
+    assert [number for number, item in enumerate(found.results) if not item.success] == [0, 13, 14, 47]
+    assert {found.results[number].code for number in (13, 14, 47)} == {"INTERNAL_ERROR"}
+    assert found.success_count == 56
+    assert len(server.posts) < 40
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize("pad", [0, 20_000], ids=["500", "broken-off"])
 @pytest.mark.parametrize("fails", [0.0, 0.9])
@@ -378,3 +394,25 @@ async def test_without_retries_such_a_group_goes_out_once() -> None:
         results = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(each) for each in results} == {ServerException}
     assert len(server.posts) == 1
+
+
+async def test_hooks_hear_the_server_s_error_of_such_a_group() -> None:
+    """And of each smaller request as of a call of its own."""
+    heard: list[str] = []
+
+    class Ends(Hooks):
+        def call_ended(self, call: CallInfo, error: Optional[BaseException]) -> None:
+            heard.append(f"{call.operation} {call.items} {type(error).__name__}")
+
+    server = StandIn(limit=None, fails=0.0)
+    async with LoopaiClient(URL, transport=server, coalesce=True, hooks=[Ends()]) as client:
+        calls = (client.execute(TASK, {"n": n, **({"surrogate": 1} if n == 3 else {})}) for n in range(4))
+        await asyncio.gather(*calls, return_exceptions=True)
+    assert heard == [
+        "list_artifacts 1 NoneType",
+        "execute 4 ServerException",
+        "execute 2 NoneType",
+        "execute 2 ServerException",
+        "execute 1 NoneType",
+        "execute 1 ServerException",
+    ]

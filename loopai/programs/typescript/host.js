@@ -215,10 +215,21 @@ function offsetOf(source, line, column) {
   return offset + column - 1;
 }
 
+// Each is found by reading the whole source once more, which takes milliseconds, but for those that stand at the start
+// of a line where no text can go over lines.
+const MOST_EXPORTS = 100;
+const DECLARED = /^([ \t]*)export(?=\s+(?:async\s+function|function|const|let|var|class)\b)/gm;
+
 // The body of a function has no exports; what they export is declared all the same.
 async function withoutExports(source) {
   const head = "async()=>{";
-  while (/\b(?:export|import)\b/.test(source)) {
+  if (!/`|\\\r?\n/.test(source)) {
+    source = source.replace(DECLARED, "$1      ");
+  }
+  for (let count = 0; /\b(?:export|import)\b/.test(source); count++) {
+    if (count > MOST_EXPORTS) {
+      throw new Refused(`SyntaxError: a program may have ${MOST_EXPORTS} exports`);
+    }
     const found = await complaint(`${head}${source}\n}`, "javascript");
     if (found === null) {
       return source;
@@ -250,7 +261,8 @@ async function withoutExports(source) {
 
 // Only modules have `import.meta`. Whether it stands in a text or a comment tells what another word in its place does.
 async function withoutMeta(source) {
-  for (const { 0: found, index } of [...source.matchAll(/\bimport\s*\.\s*meta\b/g)].reverse()) {
+  const all = [...source.matchAll(/\bimport\s*\.\s*meta\b/g)].slice(0, MOST_EXPORTS);
+  for (const { 0: found, index } of all.reverse()) {
     const [before, after] = [source.slice(0, index), source.slice(index + found.length)];
     if ((await complaint(`async()=>{${before}import.none${after}\n}`, "javascript")) !== null) {
       source = `${before}__meta${after}`;

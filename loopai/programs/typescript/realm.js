@@ -13,6 +13,7 @@ export function realm(host, hardened) {
   const slice = uncurried(String.prototype.slice), trim = uncurried(String.prototype.trim);
   const includes = uncurried(String.prototype.includes);
   const charCodeAt = uncurried(String.prototype.charCodeAt), wellFormed = uncurried(String.prototype.toWellFormed);
+  const sourceOf = uncurried(Function.prototype.toString);
   const execute = uncurried(RegExp.prototype.exec), emptyExpression = /(?:)/;
   const text = String, number = Number, fromCharCode = String.fromCharCode, has = Object.hasOwn;
   const mapGet = uncurried(Map.prototype.get), mapSet = uncurried(Map.prototype.set);
@@ -114,13 +115,14 @@ export function realm(host, hardened) {
       return "…";
     }
     if (typeof value === "string") {
-      return stringify(value);
+      return includes(value, '"') && !includes(value, "'") ? `'${value}'` : stringify(value);
     }
     if (typeof value === "bigint") {
       return `${text(value)}n`;
     }
     if (typeof value === "function") {
-      return value.name === "" ? "[Function (anonymous)]" : `[Function: ${text(value.name)}]`;
+      const kind = execute(/^class\b/, sourceOf(value)) === null ? "Function" : "class";
+      return value.name === "" ? `[${kind} (anonymous)]` : `[${kind}${kind === "class" ? "" : ":"} ${text(value.name)}]`;
     }
     if (typeof value !== "object" || value === null) {
       return Object.is(value, -0) ? "-0" : text(value);
@@ -308,7 +310,7 @@ export function realm(host, hardened) {
   const process = { exit, env: {}, argv: [], nextTick: (callback, ...values) => microtask(callback, values) };
   const microtask = (callback, values) => {
     if (typeof callback !== "function") {
-      throw new TypeError("the callback of a microtask must be a function");
+      throw new TypeError("expected a function");
     }
     soon(callback, values);
   };
@@ -334,6 +336,9 @@ export function realm(host, hardened) {
     get name() {
       return this.#name;
     }
+    get [Symbol.toStringTag]() {
+      return "DOMException";
+    }
     get code() {
       const at = DOM_CODES.indexOf(this.#name);
       return at < 0 ? 0 : at + 1;
@@ -345,6 +350,12 @@ export function realm(host, hardened) {
     "NamespaceError InvalidAccessError - TypeMismatchError SecurityError NetworkError AbortError URLMismatchError " +
     "QuotaExceededError TimeoutError InvalidNodeTypeError DataCloneError"
   ).split(" ");
+  DOM_CODES.forEach((name, at) => {
+    if (name !== "-") {
+      const told = name.replace(/Error$/, "").replace(/([a-z])(?=[A-Z])/g, "$1_").toUpperCase();
+      defineProperty(DOMException, `${told}_ERR`, { value: at + 1, enumerable: true });
+    }
+  });
 
   class TextEncoder {
     get encoding() {
@@ -594,6 +605,14 @@ export function realm(host, hardened) {
     if (value instanceof ArrayBuffer) {
       return keep(value.slice(0));
     }
+    if (value instanceof SharedArrayBuffer) {
+      return keep(value);
+    }
+    for (const kind of [Promise, WeakMap, WeakSet, WeakRef]) {
+      if (value instanceof kind) {
+        throw new DOMException(`#<${kind.name}> could not be cloned.`, "DataCloneError");
+      }
+    }
     if (ArrayBuffer.isView(value)) {
       return keep(
         value instanceof DataView ? new DataView(value.buffer.slice(0), value.byteOffset, value.byteLength) : value.slice()
@@ -611,7 +630,11 @@ export function realm(host, hardened) {
     }
     if (value instanceof Error) {
       const made = keep(create(getPrototypeOf(value)));
-      defineProperty(made, "message", { value: value.message, writable: true, configurable: true });
+      for (const name of ["message", "cause"]) {
+        if (has(value, name)) {
+          defineProperty(made, name, { value: structuredClone(value[name], seen), writable: true, configurable: true });
+        }
+      }
       return made;
     }
     const made = keep(isArray(value) ? new Array(value.length) : {});
@@ -628,6 +651,9 @@ export function realm(host, hardened) {
 
   const crypto = {
     getRandomValues(view) {
+      if (!ArrayBuffer.isView(view) || execute(/^(?:Big)?(?:Ui|I)nt/, view[Symbol.toStringTag] ?? "") === null) {
+        throw new DOMException("The provided value is not an integer-type TypedArray", "TypeMismatchError");
+      }
       const bytes = bytesOf(view);
       if (bytes.length > 65536) {
         throw new RangeError("The requested length exceeds 65536 bytes");
@@ -658,7 +684,7 @@ export function realm(host, hardened) {
       new Promise((resolve, reject) => {
         const name = text(typeof algorithm === "object" && algorithm !== null ? algorithm.name : algorithm);
         if (execute(/^SHA-(?:1|256|384|512)$/i, name) === null) {
-          throw new DOMException(`Unrecognized algorithm name: ${name}`, "NotSupportedError");
+          throw new DOMException(`Algorithm '${name}' is not supported`, "NotSupportedError");
         }
         const id = ++lastDigest;
         mapSet(digests, id, resolve);

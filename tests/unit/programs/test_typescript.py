@@ -95,6 +95,16 @@ CONVENTIONS: dict[str, tuple[str, Any, Any]] = {
         1,
         6,
     ),
+    "hundreds of exports": (
+        "".join(f"export const v{n} = {n};\n" for n in range(400)) + "export function main() { return v399 }",
+        1,
+        399,
+    ),
+    "export in a continued text": (
+        "function main() { return 'a\\\nexport const x' + `\nexport const y` }",
+        1,
+        "aexport const x\nexport const y",
+    ),
     "export enum": ("export enum L { A = 'a' }\nexport function main() { return L.A }", 1, "a"),
     "export in a text": (
         "function main() { return `\nexport const x = 1` + 'export' + /export/.source }",
@@ -167,6 +177,13 @@ CONVENTIONS: dict[str, tuple[str, Any, Any]] = {
         "function main() { try { atob('*') } catch (e) { return [e.name, e.message, e.code, e instanceof DOMException, e instanceof Error] } }",
         1,
         ["InvalidCharacterError", "Failed to decode base64", 5, True, True],
+    ),
+    "clones": (
+        "function main() { const s = new SharedArrayBuffer(2); new Uint8Array(s)[0] = 7; const e = structuredClone(new RangeError('r', {cause: 1}));"
+        " try { structuredClone(Promise.resolve()) } catch (x) { return [new Uint8Array(structuredClone(s))[0], e.name, e.cause, x.name, x.message,"
+        " DOMException.DATA_CLONE_ERR === x.code] } }",
+        1,
+        [7, "RangeError", 1, "DataCloneError", "#<Promise> could not be cloned.", True],
     ),
     "transfer": (
         "function main() { const b = new ArrayBuffer(4); const c = structuredClone(b, {transfer: [b]}); return [b.byteLength, c.byteLength] }",

@@ -98,6 +98,7 @@ FAILING = {
     "import in eval": (main("return await (0, eval)('import(\"node:fs\")')"), NO_IMPORT),
     "import in a function": (main("return await new Function('return import(\"node:fs\")')()"), NO_IMPORT),
     "require": (main("return require('fs')"), "require is not defined"),
+    "exports without end": ("".join(f"export const v{n} = 1;" for n in range(5000)) + "function main() {}", "100 exports"),
     "built-in module": (main("return (process as any).getBuiltinModule('fs')"), "process.getBuiltinModule is not a function"),
     "nested worker": (main("return new Worker('data:text/javascript,')"), "Worker is not defined"),
     "web assembly": (main("return new WebAssembly.Memory({initial: 60000})"), "WebAssembly is not defined"),
