@@ -422,7 +422,8 @@ def test_without_scikit_learn_the_error_names_it() -> None:
         "from loopai.exceptions import ConfigurationError\n"
         "from loopai.generators import TaskDescription, generate\n"
         "try:\n"
-        "    generate(TaskDescription('t'), [{'input': {'n': n * 13 % 97}, 'output': n * 7 % 5 > 2} for n in range(200)])\n"
+        "    rows = [{'input': {'n': n * 13 % 97}, 'output': n * 7 % 5 > 2} for n in range(200)]\n"
+        "    generate(TaskDescription('t'), rows)\n"
         "except ConfigurationError as error:\n"
         "    print(error)\n"
     )
