@@ -201,6 +201,7 @@ def test_few_examples_hold_one_back() -> None:
     [
         (401, f"Incorrect API key provided: {KEY}", "set LOOPAI_LLM_API_KEY"),
         (403, "no access", "set LOOPAI_LLM_API_KEY"),
+        (302, "", "redirects to nowhere (302): set LOOPAI_LLM_BASE_URL"),
         (404, "no such model", "has no model 'gpt-test'"),
         (400, f"bad, {KEY}", "refused the request (400): bad, …"),
     ],
@@ -262,6 +263,40 @@ def test_what_is_no_chat_endpoint_is_named(body: Any) -> None:
     """The address is the likeliest fault."""
     reason, _ = refused(Said(body=body))
     assert "/v1 right?" in reason
+
+
+def test_a_redirect_is_not_followed() -> None:
+    """Examples leave for the address that was set, and for no other."""
+    with scripted(block(GOOD)) as other:
+        address = f"{other.base_url}/chat/completions"
+        reason, model = refused(Said("", 308, {"location": address}))
+        assert other.requests == []
+    assert f"redirects to {address} (308): set LOOPAI_LLM_BASE_URL" in reason
+    assert len(model.requests) == 1
+
+
+def test_an_error_in_a_reply_without_one_is_told() -> None:
+    """As gateways answer whose own request failed."""
+    reason, _ = refused(Said(body={"error": {"message": f"quota exceeded for {KEY}", "code": 429}}))
+    assert "(it says: quota exceeded for …)" in reason
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Said(body={"choices": [{"message": {"content": None, "tool_calls": [{"id": "1", "type": "function"}]}}]}),
+        Said(
+            block("# \ud800\ndef main(input):\n    return 1"),
+        ),
+        Said("overloaded", 529),
+    ],
+    ids=["a call of a tool", "half a character", "overloaded"],
+)
+def test_an_odd_answer_is_followed_by_another_attempt(answer: Said) -> None:
+    """It is no program, and no end."""
+    candidate, model = made(answer, block(GOOD))
+    assert candidate.confidence_score == 1.0
+    assert len(model.requests) == 2
 
 
 def test_a_reply_without_end_is_refused() -> None:

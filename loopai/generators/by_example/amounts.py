@@ -13,14 +13,17 @@ from typing import Any
 
 from . import runtime as run
 from .expressions import Expression, applied, quoted
+from .numbers import step_cost
 
 _MOST_FEATURES = 10
 _MOST_TERMS = 3
 _MOST_TRIED = 400
 _STEPS = ("0.01", "0.05", "0.1", "0.25", "0.5", "1", "2", "5", "10", "15", "20", "25", "50", "60", "100", "500", "1000")
 _DATE = "[0-9]{1,4}([/.-])[0-9]{1,2}\\1[0-9]{1,4}(?:[T ][0-9:.]+( ?[AP]M)?)?$"
+_NAMED = "(?i)(?<![a-z])(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*.* [0-9]{4}"
 _SHOWN = "(?<![0-9A-Za-z])-?[0-9]+(?:,[0-9]{3})*(?:[.][0-9]+)?|(?<=[0-9A-Za-z])[0-9]+"
 _MOST_COMPUTED = 3
+_COUNT = "count"
 _SMALL = "part_of_date"  # few values, in which a few examples fit any line
 _BASES = (60, 100, 10, 12, 24, 1000, 7, 3600, 16, 1024)
 _LADDERS = ((60, 1), (3600, 60, 1), (86400, 3600, 60, 1), (12, 1), (24, 1), (1440, 60, 1), (16, 1), (100, 1), (7, 1),
@@ -88,6 +91,8 @@ def computed_expressions(columns: Sequence[Expression], outputs: Sequence[str]) 
         if number is None:
             continue
         sizes = {len(text.partition(".")[2]) for text in plain}
+        if sizes == {0} and all(re.search("[+-][0-9]", output) for output in outputs):
+            yield applied('f"{{int({0}):+d}}"', lambda n: f"{int(n):+d}", (number,), 0.8)
         if sizes == {0} and not thousands:
             yield applied("str(int({0}))", lambda n: str(int(n)), (number,), 1.0)
             continue
@@ -158,7 +163,8 @@ def _times(column: Expression, texts: Sequence[str]) -> list[Expression]:
     times = None
     if all(re.search("[0-9]:[0-9]{2}", text) for text in texts):
         times = applied("time_in({0})", run.time_in, (column,), 0.3, "time")
-    for order in ("mdy", "dmy") if all(re.match(_DATE, text) for text in texts) else ():
+    dated = all(re.match(_DATE, text) or re.search(_NAMED, text) for text in texts)
+    for order in ("mdy", "dmy") if dated else ():
         # Dates that begin with the year are read alike in both orders.
         date = applied(
             f"date_in({{0}}, {quoted(order)})", lambda text, o=order: run.date_in(text, o), (column,), 0.3, "date"
@@ -194,10 +200,10 @@ def _times(column: Expression, texts: Sequence[str]) -> list[Expression]:
 
 
 def _counts(column: Expression, columns: Sequence[Expression], texts: Sequence[str]) -> Iterator[Expression | None]:
-    yield applied("len({0})", len, (column,), 1.2)
-    yield applied("len({0}.split())", lambda text: len(text.split()), (column,), 1.2)
+    yield applied("len({0})", len, (column,), 1.2, _COUNT)
+    yield applied("len({0}.split())", lambda text: len(text.split()), (column,), 1.2, _COUNT)
     for mark in sorted(set(re.findall("[^A-Za-z0-9]", " ".join(texts))))[:8]:
-        yield applied(f"{{0}}.count({quoted(mark)})", lambda text, m=mark: text.count(m), (column,), 1.6)
+        yield applied(f"{{0}}.count({quoted(mark)})", lambda text, m=mark: text.count(m), (column,), 1.6, _COUNT)
     for other in columns:
         if other is not column:
             yield applied("{0}.count({1})", lambda text, part: text.count(part), (column, other), 1.0)
@@ -297,7 +303,7 @@ def _stepped(feature: Expression, wanted: Sequence[Decimal]) -> Iterator[Express
                 f'to_step(Decimal({{0}}), "{step}", {quoted(way)})',
                 lambda n, s=step, w=way: run.to_step(Decimal(n), s, w),
                 (feature,),
-                cost + (0.0 if step.strip("0.") in ("1", "5") else 0.3),
+                cost + step_cost(step, way),
             )
             if one is not None and _exact(one.values, wanted):
                 yield one
@@ -340,6 +346,8 @@ def _checked(
     for row, target in zip(rows, targets):
         if abs(sum((w * x for w, x in zip(weights, row)), Fraction(0)) - target) > slack:
             return None
+    if any(one.named == _COUNT for one in group) and (slack or any(weight.denominator != 1 for weight in weights)):
+        return None  # letters and words are counted, and not measured
     free = sum(1 for weight in weights if abs(weight) != 1)
     if free > len(wanted) - 1 or (free > len(wanted) - 2 and not _is_plausible(group, weights)):
         return None

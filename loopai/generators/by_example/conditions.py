@@ -103,7 +103,9 @@ def branches(columns: Sequence[Expression], pool: Sequence[Expression], outputs:
         if len(found) < 2:
             continue
         if any(
-            len(group) == 1 and one.cost > _MOST_ALONE and outputs[group[0]].lower() not in _BLANKS
+            len(group) == 1
+            and (one.cost > _MOST_ALONE or _is_learnt_by_heart(condition, one))
+            and outputs[group[0]].lower() not in _BLANKS
             for group, one in zip(groups, found)
         ):
             continue
@@ -111,6 +113,12 @@ def branches(columns: Sequence[Expression], pool: Sequence[Expression], outputs:
         if best is None or cost < best[0]:
             best = (cost, Split(condition, ((found[0], groups[0]), (found[1], groups[1]))))
     return None if best is None else best[1]
+
+
+def _is_learnt_by_heart(condition: Expression, found: Found) -> bool:
+    """Return whether one whole input has one whole output."""
+    always = all(part.path is None and not part.operands for part in found.parts)
+    return always and len(condition.operands) == 1 and condition.template.startswith("{0} == ")
 
 
 def _negated(one: Expression) -> Expression | None:

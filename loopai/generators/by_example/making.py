@@ -17,7 +17,7 @@ from .moments import coherent, moment_expressions
 from .numbers import number_expressions, rounded_up
 from .search import Found, concatenate, constant_cost, rivals
 from .sequences import lists_of, sequence_conditions, sequence_numbers
-from .texts import adjacent, text_pool
+from .texts import adjacent, text_pool, timely
 
 _MOST_COLUMNS = 12
 _SEARCHED = 12  # examples that a search sees; the others check what it found
@@ -184,7 +184,7 @@ def _constants(columns: Sequence[Expression]) -> Callable[[str], float]:
 
 def _finished(found: Found, expressions: Sequence[Expression]) -> Found:
     """Return the same program with parts that agree with each other, and checks that they are not empty."""
-    parts = coherent(adjacent(rounded_up(found.parts, expressions)))
+    parts = timely(coherent(adjacent(rounded_up(found.parts, expressions))))
     return Found(tuple(map(_filled, parts)), found.cost)
 
 

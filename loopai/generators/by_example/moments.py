@@ -22,6 +22,8 @@ _TIME = "[0-9]:[0-9]{2}|[0-9] ?[AaPp]\\.?[Mm]"
 _OFFSET = "[0-9](?:Z|[+-][0-9]{2}:?[0-9]{2})$"
 _DAY = 86400
 _EPOCH = (1970, 1, 1)
+_DOTTED = 2.5  # where dots stand between, the day comes first: what then is no date is a version
+_USUAL = 31  # days that people move dates by; beyond, weeks and tens
 _MOST_MOVED = 800  # days, and months: what outputs are moved by
 # Names of the months and, from Monday, of the days of the week.
 _LANGUAGES = (
@@ -165,6 +167,20 @@ _WHOLE_DURATIONS: tuple[Part, ...] = (
     ("", 'f"{{{0} // 60:02d}}:{{{0} % 60:02d}}"', lambda t: f"{t // 60:02d}:{t % 60:02d}", 0.0),
 )
 _WHOLE = 0.5  # cost of a whole date or time
+# Where the first is shown, the second is rather written as the third.
+_ALIKE: tuple[tuple[str, str, tuple[str, Callable[[Any], str]]], ...] = (
+    (
+        "str(present({0}[1]))",
+        "two(present({0}[2]))",
+        ("str(present({0}[2]))", lambda d: str(run.present(d[2]))),
+    ),
+    (
+        "str(present({0}[2]))",
+        "two(present({0}[1]))",
+        ("str(present({0}[1]))", lambda d: str(run.present(d[1]))),
+    ),
+    ("str({0} // 60 % 60)", "two({0} % 60)", ("str({0} % 60)", lambda t: str(t % 60))),
+)
 _OF_DATE = {template: kind for kind, template, _, _ in _DATE_PARTS}
 _OF_TIME = {template: kind for kind, template, _, _ in (*_TIME_PARTS, *_DURATION_PARTS)}
 
@@ -252,7 +268,20 @@ def coherent(parts: Sequence[Expression]) -> list[Expression]:
                     for at, one in zip(places, again):
                         made[at] = one or made[at]
                     break
+        _show_alike(made, group)
     return made
+
+
+def _show_alike(parts: list[Expression], group: Sequence[int]) -> None:
+    """Write a number of two digits without a zero in front, where another of the same moment is written so."""
+    for shown, other, alike in _ALIKE:
+        if not any(parts[at].template == shown and any(len(text) == 1 for text in parts[at].values) for at in group):
+            continue
+        for at in group:
+            if parts[at].template == other:
+                one = applied(*alike, parts[at].operands, parts[at].cost)
+                if one is not None and one.values == parts[at].values:
+                    parts[at] = one
 
 
 def _groups(parts: Sequence[Expression]) -> list[list[int]]:
@@ -288,7 +317,12 @@ def _parts(root: Expression | None, parts: Sequence[Part]) -> Iterator[Expressio
 
 def _wholes(root: Expression | None, parts: Sequence[Part]) -> Iterator[Expression | None]:
     for one, (_, _, _, cost) in zip(_parts(root, parts), parts):
-        yield None if one is None else replace(one, cost=_WHOLE + cost)
+        yield None if one is None or root is None else replace(one, cost=_WHOLE + cost + _own_cost(root))
+
+
+def _own_cost(root: Expression) -> float:
+    """Return what moving a date costs: reading it is part of what every whole date costs."""
+    return root.cost - sum(one.cost for one in root.operands) if root.named == "moved_date" else 0.0
 
 
 def _is_date(text: str) -> bool:
@@ -338,12 +372,13 @@ def _foreign(date: Expression, outputs: Sequence[str]) -> Iterator[Expression | 
 
 
 def _dates(source: Expression) -> Iterator[Expression]:
+    dotted = all(re.fullmatch("[0-9]{1,2}[.][0-9]{1,2}[.][0-9]+", text) for text in source.values if text)
     for place, order in enumerate(_ORDERS):
         date = applied(
             f"date_in({{0}}, {quoted(order)})",
             lambda text, o=order: run.date_in(text, o),
             (source,),
-            0.3 + 0.02 * place + (0.3 if len(order) < 3 else 0.0),
+            0.3 + 0.02 * place + (0.3 if len(order) < 3 else 0.0) + (_DOTTED if dotted and order == "mdy" else 0.0),
             "date",
         )
         if date is not None:
@@ -361,6 +396,14 @@ def _moved(date: Expression, outputs: Sequence[str]) -> Iterator[Expression]:
     """Yield the dates to which the outputs are always moved from `date`: by days or months, or within week or month."""
     if not all(value and all(value) for value in date.values):
         return
+    for order in ("ym", "my"):
+        shown = _read(outputs, lambda text, o=order: run.date_in(text, o))  # type: ignore[misc]
+        apart = {(one[0] - d[0]) * 12 + one[1] - d[1] for one, d in zip(shown or (), date.values)}
+        if len(apart) == 1 and 0 < abs(months := apart.pop()) <= _MOST_MOVED:
+            source = f"months_later(({{0}}[0], {{0}}[1], 1), {months})"
+            one = _step(date, source, lambda d, m=months: run.months_later((d[0], d[1], 1), m), 0.6)  # type: ignore[misc]
+            if one is not None:
+                yield one
     seen = set()
     for order in _ORDERS[:3]:
         wanted = _read(outputs, lambda text, o=order: run.moved(run.date_in(text, o), 0))  # type: ignore[misc]
@@ -379,7 +422,8 @@ def _moves(date: Expression, wanted: Sequence[tuple[int, int, int]]) -> Iterator
         return
     months = [(one[0] - value[0]) * 12 + one[1] - value[1] for one, value in zip(wanted, date.values)]
     if len(set(days)) == 1 and abs(days[0]) <= _MOST_MOVED:
-        yield _step(date, f"moved({{0}}, {days[0]})", lambda d: run.moved(d, days[0]), 0.8)
+        usual = abs(days[0]) <= _USUAL or not days[0] % 10 or not days[0] % 7
+        yield _step(date, f"moved({{0}}, {days[0]})", lambda d: run.moved(d, days[0]), 0.8 if usual else 2.0)
     if len(set(months)) > 1 or abs(months[0]) > _MOST_MOVED:
         pass
     elif all(one[2] == 1 for one in wanted):
@@ -390,7 +434,7 @@ def _moves(date: Expression, wanted: Sequence[tuple[int, int, int]]) -> Iterator
             0.6,
         )
     else:
-        yield _step(date, f"months_later({{0}}, {months[0]})", lambda d: run.months_later(d, months[0]), 0.9)
+        yield _step(date, f"months_later({{0}}, {months[0]})", lambda d: run.months_later(d, months[0]), 0.7)
         yield _step(
             date,
             f"moved(months_later(({{0}}[0], {{0}}[1], 1), {months[0] + 1}), -1)",
@@ -492,9 +536,11 @@ def _of_moment(moment: Expression) -> tuple[Expression | None, Expression | None
 
 def _times(time: Expression, outputs: Sequence[str], *, moves: bool) -> Iterator[Expression | None]:
     moments: list[Expression | None] = [time]
+    # The end of a range is a step after its beginning: at a full hour, rounding up gives the beginning.
+    is_range = all(re.search("[0-9APMapm] ?(?:-|\u2013|to) ?[0-9]", output) for output in outputs)
     if any(re.search("[0-9]", output) for output in outputs):
         for step in _STEPS:
-            for way, cost in (("down", 1.2), ("nearest", 1.4), ("up", 1.4)):
+            for way, cost in (("down", 1.2), ("nearest", 1.4), ("up", 1.8 if is_range else 1.4)):
                 rounded = applied(
                     f"time_to_step({{0}}, {step}, {quoted(way)})",
                     lambda seconds, s=step, w=way: run.time_to_step(seconds, s, w),

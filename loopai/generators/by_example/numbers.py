@@ -25,6 +25,7 @@ def number_expressions(columns: Sequence[Expression], outputs: Sequence[str]) ->
     if not notations and not any(re.search("[0-9]", output) for output in outputs):
         return
     formats = _formats(outputs)
+    alone = all(len(re.findall("[0-9.,]+", output)) == 1 for output in outputs)
     for column in columns:
         texts = [value for value in column.values if value]
         if not texts or any(len(text) > 200 for text in texts):
@@ -44,6 +45,8 @@ def number_expressions(columns: Sequence[Expression], outputs: Sequence[str]) ->
                 )
                 if one is not None:
                     sources.append((one, cost))
+        if all(re.search("[0-9][.][0-9]+[.][0-9]", text) for text in texts):
+            yield from _next_versions(column)
         for source, cost in sources:
             for point in (".", ","):
                 if point == "," and not any("," in text for text in texts):
@@ -56,13 +59,30 @@ def number_expressions(columns: Sequence[Expression], outputs: Sequence[str]) ->
                     "number",
                 )
                 if number is not None:
-                    yield from _shown(number, formats, deep=source is column)
-                    for template, function in notations:
-                        yield applied(template, function, (number,), 1.4)
+                    yield from _shown(number, formats, deep=source is column, alone=alone)
+                    for template, function, own in notations:
+                        yield applied(template, function, (number,), own)
         if all(re.fullmatch("-?[0-9.]+[eE][+-]?[0-9]+", text) for text in texts):
             number = applied("Decimal({0})", Decimal, (column,), 0.3, "number")
             if number is not None:
                 yield from _written(number, formats, 0.6)
+
+
+def _next_versions(column: Expression) -> Iterator[Expression | None]:
+    """Yield each number of a version or an address, counted on by one."""
+    for which, cost in ((-1, 2.8), (0, 3.0), (1, 3.0), (2, 3.4)):
+        yield applied(
+            f'str(int(match({{0}}, "[0-9]+", {which})) + 1)',
+            lambda text, k=which: str(int(run.match(text, "[0-9]+", k)) + 1),
+            (column,),
+            cost,
+        )
+
+
+def step_cost(step: str, way: str) -> float:
+    """Return what a step to round to costs: what rounds to tens and to fives alike is rather rounded to tens."""
+    first = step.strip("0.")
+    return 0.0 if first == "1" else 0.3 if first != "5" else 0.0 if way == "down" else 0.1
 
 
 def rounded_up(parts: Sequence[Expression], pool: Sequence[Expression]) -> list[Expression]:
@@ -86,28 +106,31 @@ def rounded_up(parts: Sequence[Expression], pool: Sequence[Expression]) -> list[
     return made
 
 
-def _notations(outputs: Sequence[str]) -> list[tuple[str, Callable[[Decimal], str]]]:
-    """Return the notations, other than decimal, in which all outputs could show a number."""
-    found: list[tuple[str, Callable[[Decimal], str]]] = []
+def _notations(outputs: Sequence[str]) -> list[tuple[str, Callable[[Decimal], str], float]]:
+    """Return the notations, other than decimal, in which all outputs could show a number, with their costs."""
+    found: list[tuple[str, Callable[[Decimal], str], float]] = []
     if all(re.search("(?<![A-Za-z])[IVXLCDM]+(?![A-Za-z])", output) for output in outputs):
-        found.append(("roman(int({0}))", lambda n: run.roman(int(n))))
+        found.append(("roman(int({0}))", lambda n: run.roman(int(n)), 1.4))
     if all(re.search("[0-9.]+[eE][+-]?[0-9]+", output) for output in outputs):
         for size in range(4):
-            found.append((f'f"{{{{float({{0}}):.{size}e}}}}"', lambda n, s=size: f"{float(n):.{s}e}"))  # type: ignore[misc]
+            found.append((f'f"{{{{float({{0}}):.{size}e}}}}"', lambda n, s=size: f"{float(n):.{s}e}", 1.4))  # type: ignore[misc]
     for kind, letters in (("b", "[01]+"), ("x", "[0-9a-f]+"), ("X", "[0-9A-F]+"), ("o", "[0-7]+")):
         if all(re.fullmatch(f"(?:0[box])?{letters}|#{letters}", output) for output in outputs):
-            found.append((f'f"{{{{int({{0}}):{kind}}}}}"', lambda n, k=kind: f"{int(n):{k}}"))  # type: ignore[misc]
+            found.append((f'f"{{{{int({{0}}):{kind}}}}}"', lambda n, k=kind: f"{int(n):{k}}", 1.4))  # type: ignore[misc]
             for width in (2, 4, 8):
                 if all(len(output) >= width for output in outputs):
-                    found.append(
-                        (f'f"{{{{int({{0}}):0{width}{kind}}}}}"', lambda n, k=kind, w=width: f"{int(n):0{w}{k}}")  # type: ignore[misc]
-                    )
+                    # Of several numbers side by side each has its width.
+                    own = 1.3 if all(len(output) > width for output in outputs) else 1.4
+                    source = f'f"{{{{int({{0}}):0{width}{kind}}}}}"'
+                    found.append((source, lambda n, k=kind, w=width: f"{int(n):0{w}{k}}", own))  # type: ignore[misc]
     if any(output.startswith("+") for output in outputs):
-        found.append(('f"{{int({0}):+d}}"', lambda n: f"{int(n):+d}"))
+        found.append(('f"{{int({0}):+d}}"', lambda n: f"{int(n):+d}", 0.6))
     return found
 
 
-def _shown(number: Expression, formats: Sequence[tuple[int, str, str]], *, deep: bool) -> Iterator[Expression | None]:
+def _shown(
+    number: Expression, formats: Sequence[tuple[int, str, str]], *, deep: bool, alone: bool
+) -> Iterator[Expression | None]:
     yield from _written(number, formats, 0.6, as_it_stands=True)
     size = applied("abs({0})", abs, (number,), 0.8)
     if size is not None and size.values != number.values:
@@ -122,12 +145,13 @@ def _shown(number: Expression, formats: Sequence[tuple[int, str, str]], *, deep:
         if moved is not None:
             yield from _written(moved, formats, 0.6)
     for step in _STEPS:
-        for way, cost in (("down", 1.4), ("nearest", 1.5), ("up", 1.6)):
+        # The ends of ranges are rounded down; a number that stands alone is rather rounded to the nearest.
+        for way, cost in (("down", 1.4), ("nearest", 1.3 if alone else 1.5), ("up", 1.6)):
             rounded = applied(
                 f'to_step({{0}}, "{step}", {quoted(way)})',
                 lambda n, s=step, w=way: run.to_step(n, s, w),
                 (number,),
-                cost + (0.0 if step.strip("0.") in ("1", "5") else 0.3),
+                cost + step_cost(step, way),
                 "rounded",
             )
             if rounded is None or rounded.values == number.values:

@@ -36,6 +36,9 @@ _PLACES = (0, -1, 1, -2, 2, 3, -3, 4)
 _PLACE_COST = {0: 0.6, -1: 0.9, 1: 1.0, -2: 1.6, 2: 1.4, 3: 1.8, -3: 2.2, 4: 2.2}
 _MOST_BASES = 300
 _LONGEST_SLICED = 60
+_AT_A_MARK = 0.8
+_BY_CHANCE = 1.0
+_AS_TIME = 4.0
 
 
 class Pool:
@@ -74,7 +77,7 @@ def text_pool(columns: Sequence[Expression], outputs: Sequence[str]) -> Pool:
         for one in _taken(column, outputs):
             bases.add(one)
     for base in bases.cheapest()[:_MOST_BASES]:
-        for one in _refined(base):
+        for one in (*_refined(base), *_rejoined(base, outputs)):
             pool.add(one)
     for found in bases.by_values.values():
         for one in found:
@@ -109,6 +112,21 @@ def adjacent(parts: Sequence[Expression]) -> list[Expression]:
         at = _slice(part)
         end = None if at is None else (part.operands[0], at[1])
     return made
+
+
+def timely(parts: Sequence[Expression]) -> list[Expression]:
+    """Return the parts, with two digits for minutes: 2:12 of "2 hours 12 minutes" means 2:05 of 5 minutes."""
+    made = list(parts)
+    for place in range(2, len(made)):
+        hours, mark, minutes = made[place - 2 : place + 1]
+        is_time = set(mark.values) == {":"} and _are_digits(hours) and _are_digits(minutes)
+        if is_time and all(len(value) == 2 for value in minutes.values):
+            made[place] = applied("{0}.zfill(2)", lambda text: text.zfill(2), (minutes,), 0.0) or minutes
+    return made
+
+
+def _are_digits(part: Expression) -> bool:
+    return part.template.startswith('match({0}, "[0-9]+"') and all(value.isdigit() for value in part.values)
 
 
 def _slice(part: Expression) -> tuple[int, int] | None:
@@ -225,6 +243,8 @@ def _reshaped(column: Expression, outputs: Sequence[str]) -> Iterator[Expression
             ("[A-Z]", 2.0),
         ):
             extra = cost + (0.4 if joint else 0.2)
+            if joint == ":" and pattern == "[0-9]+":
+                extra += _AS_TIME  # whose minutes have two digits
             yield applied(
                 f"joined({{0}}, {quoted(pattern)}, {shown})",
                 lambda text, p=pattern, j=joint: run.joined(text, p, j),
@@ -240,7 +260,16 @@ def _respelt(column: Expression, outputs: Sequence[str]) -> Iterator[Expression 
     upper = applied("{0}.upper()", str.upper, (column,), 0.6)
     for cased in (lower, title, upper):
         if cased is not None and cased.values != column.values:
-            yield from _reshaped(cased, outputs)
+            for one in _reshaped(cased, outputs):
+                yield one
+                if cased is title and one is not None and all(output[:1].islower() for output in outputs):
+                    yield applied(
+                        "{0}[:1].lower() + {0}[1:]",
+                        lambda text: text[:1].lower() + text[1:],
+                        (one,),
+                        0.4,
+                        "joined_words",
+                    )
     for joint in dict.fromkeys((" ", *_joints(outputs), *_some_joints(outputs))):
         shown = quoted(joint)
         spaced = applied(
@@ -275,21 +304,38 @@ def _respelt(column: Expression, outputs: Sequence[str]) -> Iterator[Expression 
 def _sliced(base: Expression, cost: float) -> Iterator[Expression | None]:
     sizes = {len(value) for value in base.values if value is not None}
     longest = min(12 if len(sizes) > 1 else 20, max(sizes))
+    texts = [value for value in base.values if value] if len(sizes) > 1 else []
     for size in range(1, longest):
         extra = cost + min(2.5, 0.15 * size)
+        first = extra + 0.6 + (_BY_CHANCE if _is_chance(texts, size) else 0.0)
+        last = extra + (_BY_CHANCE if size > 2 and _is_chance(texts, -size) else 0.0)
+        # What ends at a mark is rather found by the mark.
+        rest = last + 0.6 + (_AT_A_MARK if texts and not any(text[:-size][-1:].isalnum() for text in texts) else 0)
         yield applied(f"cut({{0}}, None, {size})", lambda text, n=size: run.cut(text, None, n), (base,), extra)
-        yield applied(f"cut({{0}}, {-size}, None)", lambda text, n=size: run.cut(text, -n, None), (base,), extra + 0.1)
-        yield applied(f"cut({{0}}, {size}, None)", lambda text, n=size: run.cut(text, n, None), (base,), extra + 0.6)
-        yield applied(f"cut({{0}}, None, {-size})", lambda text, n=size: run.cut(text, None, -n), (base,), extra + 0.6)
+        yield applied(f"cut({{0}}, {-size}, None)", lambda text, n=size: run.cut(text, -n, None), (base,), last + 0.1)
+        yield applied(f"cut({{0}}, {size}, None)", lambda text, n=size: run.cut(text, n, None), (base,), first)
+        yield applied(f"cut({{0}}, None, {-size})", lambda text, n=size: run.cut(text, None, -n), (base,), rest)
     if base.path is not None:
+        chances = {at: _BY_CHANCE if texts and _is_chance(texts, at) else 0.0 for at in range(1, longest + 1)}
         for start in range(1, longest):
             for stop in range(start + 1, longest + 1):
                 yield applied(
                     f"cut({{0}}, {start}, {stop})",
                     lambda text, a=start, b=stop: run.cut(text, a, b),
                     (base,),
-                    cost + 1.2 + 0.1 * stop,
+                    cost + 1.2 + 0.1 * stop + max(chances[start], chances[stop]),
                 )
+
+
+def _is_chance(texts: Sequence[str], place: int) -> bool:
+    """Return whether this many characters are in the middle of a word, or where texts of other lengths differ."""
+    cut = [text for text in texts if abs(place) < len(text)]
+    sides = {(_kind_of(text[:place][-1]), _kind_of(text[place:][0])) for text in cut}
+    return ("letter", "letter") in sides or len(sides) > 1
+
+
+def _kind_of(letter: str) -> str:
+    return "letter" if letter.isalpha() else "digit" if letter.isdigit() else letter
 
 
 def _refined(base: Expression) -> Iterator[Expression | None]:
@@ -327,11 +373,34 @@ def _refined(base: Expression) -> Iterator[Expression | None]:
             yield applied(f"before({{0}}, {shown})", lambda text, m=mark: run.before(text, m), (base,), cost + 1.1)
             yield applied(f"after({{0}}, {shown})", lambda text, m=mark: run.after(text, m), (base,), cost + 1.1)
             yield applied(f'{{0}}.replace({shown}, "")', lambda text, m=mark: text.replace(m, ""), (base,), cost + 1.4)
+    heads = {found[0] for text in texts if (found := re.match("[A-Za-z]{1,5}[. ]", text))}
+    for head in sorted(heads):
+        if any(not text.startswith(head) for text in texts):
+            source = f"{{0}}.removeprefix({quoted(head)})"
+            yield applied(source, lambda text, s=head: text.removeprefix(s), (base,), 1.6)
     for width in range(2, 13):
         if any(len(text) < width for text in texts) and all(len(text) <= width for text in texts) and width <= 10:
             yield applied(f"{{0}}.zfill({width})", lambda text, n=width: text.zfill(n), (base,), 1.2)
     if any(text[0] == "0" for text in texts):
         yield applied('{0}.lstrip("0")', lambda text: text.lstrip("0"), (base,), 1.2)
+
+
+def _rejoined(base: Expression, outputs: Sequence[str]) -> Iterator[Expression | None]:
+    """Yield a part of the column with another mark between its words."""
+    texts = [value for value in base.values if value]
+    if base.path is not None or len(texts) < len(base.values) or max(map(len, texts)) > _LONGEST_SLICED:
+        return
+    marks = {mark for text in texts for mark in re.findall("(?<=[A-Za-z0-9])[^A-Za-z0-9]{1,2}(?=[A-Za-z0-9])", text)}
+    for mark in sorted(marks)[:3]:
+        if any(mark in output for output in outputs):
+            continue
+        for joint in _joints(outputs):
+            yield applied(
+                f"{{0}}.replace({quoted(mark)}, {quoted(joint)})",
+                lambda text, m=mark, j=joint: text.replace(m, j),
+                (base,),
+                2.8,
+            )
 
 
 def _cased(one: Expression, outputs: Sequence[str]) -> Iterator[Expression | None]:
@@ -418,10 +487,10 @@ def _joints(outputs: Sequence[str]) -> list[str]:
         return []
     found: set[str] | None = None
     for output in outputs:
-        own = set(re.findall("(?<=[A-Za-z0-9.])[^A-Za-z0-9]{1,2}(?=[A-Za-z0-9])", output))
+        own = set(re.findall("(?<=[A-Za-z0-9.])[^A-Za-z0-9]{1,4}(?=[A-Za-z0-9])", output))
         own |= set(re.findall("[^A-Za-z0-9]", output))
         found = own if found is None else found & own
-    return sorted(found or ())[:6]
+    return sorted(found or ())[:8]
 
 
 def _some_joints(outputs: Sequence[str]) -> list[str]:
@@ -452,7 +521,7 @@ def _contexts(texts: Sequence[str], outputs: Sequence[str]) -> Iterator[tuple[st
     ):
         for stop in sorted({1, *(one.end() for one in re.finditer("[A-Za-z0-9]+|[^A-Za-z0-9]+", right))}):
             if left[start:] and right[:stop]:
-                label = re.search("[A-Za-z] ?[:=#] ?$", left[start:])
+                label = re.search("[A-Za-z][\"']? ?[:=#] ?[\"']?$", left[start:])
                 yield left[start:], right[:stop], (0.7 if label else 2.6) + 0.08 * (len(left) - start + stop)
 
 
@@ -493,9 +562,11 @@ def _shapes(outputs: Sequence[str]) -> list[tuple[str, float]]:
     if not any(part.startswith("[") for part in re.findall("\\[.|.", letters)):
         return []  # the same text in every output: a constant, and no pattern
     word = ("(?<![A-Za-z0-9])", "(?![A-Za-z0-9])")
+    # Any word of five letters has the shape of another: only digits and marks make one that tells.
+    tells = 0.5 if any(kind not in ("[A-Z]", "[a-z]", "\\ ") for kind, _ in runs[0]) else 1.7
     found = []
     for pattern, cost in ((letters, 1.2), (exact, 1.4), (loose, 1.6)):
-        found.append((word[0] + pattern + word[1], cost + 0.5))
+        found.append((word[0] + pattern + word[1], cost + tells))
     return list(dict.fromkeys(found))
 
 

@@ -96,11 +96,18 @@ class TreeModel:
 
 
 @dataclass(frozen=True)
+class MeanModel:
+    """An amount as several models give it, on average: what each overlooks is halved."""
+
+    models: tuple[LinearModel | TreeModel, ...]
+
+
+@dataclass(frozen=True)
 class Learnt:
     """One output field's model, with its method in words."""
 
     target: OutputTarget
-    model: LinearModel | TreeModel
+    model: LinearModel | TreeModel | MeanModel
     method: str
     fields: tuple[Field, ...]
     scale: float = 1.0

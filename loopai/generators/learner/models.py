@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .features import Array, Encoder, Recipe, Table
-from .learnt import LabelLeaf, LinearModel, Node, TreeModel
+from .learnt import LabelLeaf, LinearModel, MeanModel, Node, TreeModel
 from .logistic import MOST_ROWS, Logistic
 
 _ITERATIONS = 2000  # enough for scaled columns; what is not quite there by then answers the same
@@ -28,12 +28,13 @@ class ModelSpec:
     """One way to learn.
 
     `size` is for "linear" twice the logarithm (base 10) of C, that is of 1/alpha; for "tree" the number of leaves, for
-    "boosted" the depth of each tree.
+    "boosted" the depth of each tree. A "mean" is that of its `parts`.
     """
 
     family: str
     size: int
     recipe: Recipe | None = None
+    parts: tuple[ModelSpec, ...] = ()
 
 
 class Fit(Protocol):
@@ -46,7 +47,7 @@ class Fit(Protocol):
     def predict(self, rows: Array) -> Array:
         """Each answer's probability, one row an example, or the amounts."""
 
-    def model(self) -> LinearModel | TreeModel:
+    def model(self) -> LinearModel | TreeModel | MeanModel:
         """The same as plain data."""
 
 
@@ -63,6 +64,8 @@ def fit(
 
     `encoder` is one of these rows and this recipe, where there is one already.
     """
+    if candidate.parts:
+        return _Mean([fit(part, table, rows, answers, labels, random_state) for part in candidate.parts])
     encoder = encoder or Encoder(table, candidate.recipe, rows, answers, is_class=labels > 0)
     if candidate.family == "histogram":
         return _Histogram(candidate, encoder, rows, answers, labels, random_state)
@@ -113,6 +116,19 @@ class _Linear:
     def model(self) -> LinearModel:
         weights = np.atleast_2d(self._estimator.coef_)
         return self._encoder.linear_model(weights, np.atleast_1d(self._estimator.intercept_))
+
+
+class _Mean:
+    one_each = False
+
+    def __init__(self, fits: list[Any]) -> None:
+        self._fits = fits
+
+    def predict(self, rows: Array) -> Array:
+        return np.mean([one.predict(rows) for one in self._fits], axis=0)
+
+    def model(self) -> MeanModel:
+        return MeanModel(tuple(one.model() for one in self._fits))
 
 
 class _Trees:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..literals import literal
 from ..parts import Part, carried
 from . import certainty, reading
 from .fields import READERS, Field
-from .learnt import Learnt, LinearModel, TreeModel
+from .learnt import Learnt, LinearModel, MeanModel, TreeModel
 from .writing_linear import linear_source
 from .writing_trees import FOLLOW, trees_source
 
@@ -33,12 +34,20 @@ def write_part(one: Learnt, function: str, *, rule: bool) -> Part:
     prefix = function.removeprefix("answer").strip("_").upper()
     prefix = f"{prefix}_" if prefix else ""
     bodies = []
-    if isinstance(one.model, TreeModel):
-        if one.model.summed:
-            bodies.append(FOLLOW)
-        bodies.append(trees_source(one, one.model, function, prefix))
-    else:
-        bodies.append(linear_source(one, one.model, function, prefix))
+    models = one.model.models if isinstance(one.model, MeanModel) else (one.model,)
+    names = [f"{function}_{place}" for place in range(1, len(models) + 1)] if len(models) > 1 else [function]
+    for model, name in zip(models, names):
+        own = one if name == function else replace(one, target=replace(one.target, whole=False))
+        if isinstance(model, TreeModel):
+            if model.summed:
+                bodies.append(FOLLOW)
+            bodies.append(trees_source(own, model, name, prefix))
+        else:
+            bodies.append(linear_source(own, model, name, prefix))
+    if len(models) > 1:
+        mean = f"({' + '.join(f'{name}(fields)' for name in names)}) / {len(models)}"
+        value = f"round({mean})" if one.target.whole else mean
+        bodies.append(f'def {function}(fields):\n    """The mean of what each model gives."""\n    return {value}')
     blocks = [*_carried(one.fields, [one]), *carried(certainty, bodies), _read(one.fields), *bodies]
     code = "\n\n".join(blocks)
     constants = [
@@ -70,8 +79,12 @@ def _carried(fields: Sequence[Field], learnt: Sequence[Learnt]) -> list[str]:
         *(READERS[kind] for kind in dict.fromkeys(field.kind for field in fields)),
         *([reading.number] if any(field.kind == "total" for field in fields) else []),
     ]
-    models = [one.model for one in learnt if isinstance(one.model, LinearModel)]
+    models = [
+        model for one in learnt for model in (one.model.models if isinstance(one.model, MeanModel) else (one.model,))
+    ]
     for model in models:
+        if not isinstance(model, LinearModel):
+            continue
         if model.words is not None:
             needed.append(_TOKEN_READERS[model.words.tokens])
             if model.words.pairs:

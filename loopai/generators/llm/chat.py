@@ -108,8 +108,13 @@ class Chat:
 
     async def _post(self, messages: Sequence[Mapping[str, str]], most: int, left: float) -> bytes:
         # Retries are ours: they have to end with the budget. Without a key some servers want a header all the same.
+        # Examples go to the address that was set, and not where it redirects to.
         async with self._openai.AsyncOpenAI(
-            api_key=self._model.api_key or "none", base_url=self._model.base_url, max_retries=0, timeout=left
+            api_key=self._model.api_key or "none",
+            base_url=self._model.base_url,
+            max_retries=0,
+            timeout=left,
+            http_client=self._openai.DefaultAsyncHttpxClient(follow_redirects=False),
         ) as client:
             request: dict[str, Any] = {"model": self._model.model, "messages": list(messages), self._limit_name: most}
             body = b""
@@ -127,14 +132,28 @@ class Chat:
             content = choice["message"].get("content")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise ChatFailed(
-                f"the reply of {self._model.host} is not that of an OpenAI-compatible endpoint: is "
+                f"the reply of {self._model.host} is not that of an OpenAI-compatible endpoint{self._said(body)}: is "
                 f"{self._model.base_url or 'the address'} right? Most end with /v1"
             ) from None
         if isinstance(content, list):
             content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-        text = content if isinstance(content, str) else ""
+        # Half a character, cut off by an escape, can be in no program.
+        text = content.encode(errors="replace").decode() if isinstance(content, str) else ""
         self._count(reply.get("usage"))
         return Answer(self._scrubbed(text), choice.get("finish_reason") == "length")
+
+    def _said(self, body: bytes) -> str:
+        """What a reply says that is an error in spite of its status, as some gateways answer."""
+        try:
+            error = json.loads(body)["error"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return ""
+        message = error.get("message") if isinstance(error, dict) else error
+        return (
+            f" (it says: {self._scrubbed(' '.join(message.split()))[:LONGEST_ERROR]})"
+            if isinstance(message, str)
+            else ""
+        )
 
     def _count(self, usage: Any) -> None:
         usage = usage if isinstance(usage, dict) else {}
@@ -179,6 +198,9 @@ class Chat:
         if status in {401, 403}:
             wanted = f"set LOOPAI_LLM_API_KEY to one that may use {self._model.model}"
             return f"{host} refused the key ({status}): {wanted}", False, None
+        if 300 <= status < 400:
+            there = self._scrubbed(error.response.headers.get("location", "nowhere"))[:LONGEST_ERROR]
+            return f"{host} redirects to {there} ({status}): set LOOPAI_LLM_BASE_URL to where it should go", False, None
         told = self._told(error)
         if status == 404:
             return f"{host} has no model {self._model.model!r}, or no such address ({status}): {told}", False, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -98,6 +99,7 @@ def repair_message(fault: Fault | None, cut_off: bool) -> str:
 
 def code_of(text: str) -> str | None:
     """Return the program in an answer: its longest code block that defines `main`, or all of it; None without one."""
+    text = text.rpartition("</think>")[2]  # what some models think aloud is no answer
     blocks = list(_blocks(text))
     programs = [block for block in blocks if _MAIN.search(block)] or blocks
     if not programs and "```" not in text and _MAIN.search(text):
@@ -115,7 +117,7 @@ def _blocks(text: str) -> Iterator[str]:
         if fence:
             if mark.startswith(fence) and mark == bare:
                 if wanted:
-                    yield "\n".join(lines)
+                    yield textwrap.dedent("\n".join(lines))
                 fence = ""
             else:
                 lines.append(line)

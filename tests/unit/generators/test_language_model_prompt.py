@@ -70,6 +70,8 @@ MAIN = "def main(input):\n    return 1\n"
         ("", None),
         ("```json\n{}\n```", None),
         (f"```python\n{MAIN}", None),
+        (f"<think>\n```python\n{MAIN}# no\n```\n</think>\n\n```python\n{MAIN}```", MAIN),
+        ("1. So:\n   ```python\n   def main(input):\n       return 1\n   ```", MAIN),
         (f"```python\r\n{MAIN}```".replace("\n", "\r\n").replace("\r\r", "\r"), MAIN),
     ],
 )

@@ -287,6 +287,29 @@ def test_smooth_curves_become_sums_of_trees(answers: int | None, run: Run) -> No
     run(program, ODD_INPUTS)
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "decimals"])
+def test_what_words_and_trees_each_overlook_is_halved(whole: bool, run: Run) -> None:
+    """A price that hangs on words as much as on a curve is the mean of a sum of weights and of trees."""
+    chance = random.Random(2)
+    worth = {"gold": 30.0, "silver": 15.0, "iron": 0.0, "wood": -10.0}
+    examples = []
+    for n in range(220):
+        x, first, second = chance.uniform(-3, 3), chance.choice(list(worth)), chance.choice(list(worth))
+        price = 8 * x * x + worth[first] + worth[second] + chance.gauss(0, 1)
+        name = f"{first} and {second} number {n}"
+        examples.append({"input": {"x": x, "name": name}, "output": round(price) if whole else price})
+    program = make(examples[:-40])
+    assert program.model.startswith("the mean of ridge regression on words")
+    assert "gradient-boosted trees" in program.model
+    given = run(program, [example["input"] for example in examples[-40:]])
+    assert all(isinstance(one, int) is whole for one in given)
+    wanted = [example["output"] for example in examples[-40:]]
+    mean = sum(wanted) / len(wanted)
+    missed = sum((one - two) ** 2 for one, two in zip(given, wanted))
+    assert missed < 0.35 * sum((one - mean) ** 2 for one in wanted)
+    run(program, ODD_INPUTS)
+
+
 def test_short_texts_may_be_told_apart_by_their_letters(run: Run) -> None:
     """Words never seen before are read by their parts where that helps."""
     chance = random.Random(0)
@@ -422,8 +445,8 @@ def test_without_scikit_learn_the_error_names_it() -> None:
         "from loopai.exceptions import ConfigurationError\n"
         "from loopai.generators import TaskDescription, generate\n"
         "try:\n"
-        "    examples = [{'input': {'n': n * 13 % 97}, 'output': n * 7 % 5 > 2} for n in range(200)]\n"
-        "    generate(TaskDescription('t'), examples)\n"
+        "    rows = [{'input': {'n': n * 13 % 97}, 'output': n * 7 % 5 > 2} for n in range(200)]\n"
+        "    generate(TaskDescription('t'), rows)\n"
         "except ConfigurationError as error:\n"
         "    print(error)\n"
     )
