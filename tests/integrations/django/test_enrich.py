@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.core import serializers
 from django.core.checks import ERROR, run_checks
@@ -22,8 +23,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from inbox.models import Category, Entry, Letter, Mail, Note, Reminder, ShownEntry
 
-from loopai.contrib.django import enqueue, enrich
-from loopai.contrib.django.enrichment import declarations, outbox, saving
+from loopai.contrib.django import enqueue, enrich, enrich_action
+from loopai.contrib.django.enrichment import carrying, declarations, outbox, saving
 from loopai.contrib.django.enrichment.declarations import Declaration
 from loopai.contrib.django.models import BatchRun, PendingRow
 from loopai.exceptions import ConfigurationError
@@ -514,6 +515,44 @@ def test_a_server_that_is_away_is_tried_later_and_less_and_less(declare: Declare
 
 
 # enqueue and the command
+
+
+@pytest.fixture
+def no_such_task(declare: Declare, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A declaration `nosuch`, before that of spam, of a task that the server does not have."""
+
+    def find(client: Any, task: str) -> Any:
+        if task == "nosuch":
+            raise ConfigurationError("the server has no task 'nosuch'")
+        return found(client, task)
+
+    found = carrying.find_task
+    monkeypatch.setattr(carrying, "find_task", find)
+    declare(task="nosuch", save_to=["score=output.score"], name="nosuch")
+    declare()
+
+
+@pytest.mark.usefixtures("no_such_task")
+def test_a_task_that_is_not_there_keeps_no_others_from_running(spam: Any) -> None:
+    """Its rows wait as for a server that is away, and the command says why."""
+    Mail.objects.bulk_create([Mail(subject="x")])
+    assert enqueue(Mail.objects.all(), "nosuch") == enqueue(Mail.objects.all(), "spam:label") == 1
+    code, told = pending()
+    assert (code, "1 row done, 0 failed, 1 left for later: the server has no task 'nosuch'" in told) == (2, True)
+    entry = PendingRow.objects.get()
+    assert (entry.declaration, entry.state, entry.tries, "no task" in entry.message) == ("nosuch", "pending", 1, True)
+    assert (pending()[0], Mail.objects.get().label) == (0, "ham")
+
+
+@pytest.mark.usefixtures("no_such_task", "mail_admin")
+def test_an_action_says_that_a_task_is_not_there(spam: Any, admin_client: Any) -> None:
+    """In its message, not as a fault of the site."""
+    admin.site._registry[Mail].actions = [enrich_action("nosuch")]  # the fixture's end removes it
+    (mail,) = Mail.objects.bulk_create([Mail(subject="x")])
+    given = {"action": "loopai_enrich_nosuch", "_selected_action": [mail.pk]}
+    answer = admin_client.post("/admin/inbox/mail/", given, follow=True)
+    told = [str(message).partition(" <a")[0] for message in answer.context["messages"]]
+    assert told == ["nosuch: 1 row: 1 queued. the server has no task &#x27;nosuch&#x27;"]
 
 
 def test_enqueue_fills_a_column_for_the_first_time(declare: Declare, spam: Any) -> None:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from django.db import connections, transaction
 
@@ -29,7 +29,7 @@ from ....batch.reporting.quality import storable
 from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.rows import CANCELLED, ERROR, Outcome
-from ....exceptions import ConnectionException, LoopaiException, RateLimitException, ServerException
+from ....exceptions import ConfigurationError, ConnectionException, LoopaiException, RateLimitException, ServerException
 from ....preparation import batch_sender
 from ....shell.command import find_task
 from ....transports.watchdog import Chore, watchdog
@@ -66,7 +66,7 @@ class Carried:
     failed: int = 0
     postponed: int = 0
     written: dict[str, dict[str, Any]] = field(default_factory=dict)
-    error: Optional[LoopaiException] = None
+    error: Union[LoopaiException, ConfigurationError, None] = None
     late: bool = False
 
     def add(self, other: Carried) -> None:
@@ -145,7 +145,8 @@ def carry(
     ids = [entry.pk for entry in taken]
     try:
         task_id, version = known_tasks.get(declaration, client, None if until is None else until - clock())
-    except LoopaiException as error:
+    except (LoopaiException, ConfigurationError) as error:
+        # A task that the server does not have, too: it may be made, and other declarations are not to wait for that.
         known_tasks.forget(declaration)
         outbox.postpone(using, owner, ids, str(error))
         return Carried(postponed=len(taken), error=error, late=until is not None and clock() >= until)

@@ -13,7 +13,8 @@ from django.db import DatabaseError, close_old_connections
 from ...._core.randomness import private_random
 from ....batch.engine.stopping import Stop
 from ....batch.reporting.one_line import counted
-from ....shell.exit_codes import ALL_OK, FAILED_ROWS, SERVER_UNREACHABLE
+from ....exceptions import ConfigurationError
+from ....shell.exit_codes import ALL_OK, FAILED_ROWS, SERVER_UNREACHABLE, USAGE
 from ....shell.interrupts import interrupts
 from ..batches.database import is_passing
 from .carrying import Carried
@@ -56,6 +57,8 @@ class PendingCommand:
             self._tell(total)
         if came.signal is not None:
             return came.exit_code
+        if isinstance(total.error, ConfigurationError):
+            return USAGE
         if total.error is not None:
             return SERVER_UNREACHABLE
         return FAILED_ROWS if total.failed else ALL_OK
