@@ -1,6 +1,6 @@
-"""The rows of a queryset: found by name, paged by primary key, mapped to inputs. Nothing is written or sent here.
+"""The rows of a queryset: looked up by name, paged by primary key, mapped to inputs. Nothing is written or sent here.
 
-A page is one short query: no cursor of the server's, no transaction that stays open.
+A page is one short query: no server-side cursor, and no transaction that stays open.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Unreadable(str):
-    """Why the values of a row could not be read; stands in their place."""
+    """Why the values of a row could not be read; used in their place."""
 
 
 class KeyedRow(Row):
@@ -48,9 +48,9 @@ class KeyedRow(Row):
 class QuerysetRows:
     """The rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`.
 
-    They meet `filters` (`field=value`) and none of `excludes`. `mapping` says what the input is made of, `also` names
-    columns that are read beside. A manager's method is called without arguments and gives a queryset of the model.
-    `model` is the concrete one, also where a proxy was named. Raises `ConfigurationError`.
+    They match `filters` (`field=value`) and none of `excludes`. `mapping` defines the input, `also` names columns to
+    read in addition. A manager's method is called without arguments and returns a queryset of the model. `model` is the
+    concrete one, even if a proxy was named. Raises `ConfigurationError`.
     """
 
     def __init__(
