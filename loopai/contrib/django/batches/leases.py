@@ -15,7 +15,7 @@ from ....exceptions import RunInProgressError
 from ..models import BatchRun
 
 LEASE_SECONDS = 30.0
-"""Seconds without a heartbeat after which an owner counts as dead: queries may be slow, but killed runs must not wait."""
+"""Seconds without a heartbeat after which an owner counts as dead: queries may be slow, killed runs must not wait."""
 
 BEAT_SECONDS = 5.0
 """Seconds between heartbeats, and so how long it takes to learn whether the owner is alive."""
