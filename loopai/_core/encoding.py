@@ -37,7 +37,7 @@ def encode(value: Any, name: str = "") -> bytes:
     except _FlawError as error:
         flaw = error.place, error.reason
     except RecursionError:
-        flaw = "", "is nested too deeply, or holds itself"
+        flaw = "", "is nested too deeply, or contains itself"
     except _UNSENDABLE as error:
         flaw = _culprit(form, error)
     place, reason = flaw

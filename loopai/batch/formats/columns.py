@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from ...exceptions import OptionError
 
 REMEDY = (
-    "Pass {skip_lines} N if the header stands below, {comment} if what stands above it are comments, or "
-    "{no_header} where there is none"
+    "Pass {skip_lines} N if the header is below, {comment} if the lines above it are comments, or "
+    "{no_header} if there is none"
 )
 
 

@@ -33,8 +33,8 @@ def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
     """
     if not inspect.iscoroutinefunction(endpoint):
         raise ConfigurationError(
-            f"cancel_on_disconnect: {getattr(endpoint, '__name__', endpoint)!r} is no `async def` route, and a thread "
-            "cannot be cancelled"
+            f"cancel_on_disconnect: {getattr(endpoint, '__name__', endpoint)!r} is not an `async def` route, "
+            "and a thread cannot be cancelled"
         )
 
     signature = _signature_of(endpoint)

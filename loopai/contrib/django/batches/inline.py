@@ -78,7 +78,7 @@ class _Heart:
             return
         self._next = now + BEAT_SECONDS
         if not self._database.attempt(lambda: self._run.beat(self._owner, timezone.now(), LEASE_SECONDS)):
-            raise LeaseLost(f"run {self._run.pk} was taken over, or deleted, while it was carried out here")
+            raise LeaseLost(f"run {self._run.pk} was taken over or deleted while it ran here")
         if self._run.cancel_requested:
             self._stop()
 
@@ -148,7 +148,7 @@ def carry_out(
     made.missed = made.reader.skipped - earlier
     state, error_text = _state(run, made, summary)
     if not _end(run, owner, database, state, error_text, made.statistics.quality):
-        raise LeaseLost(f"run {run.pk} was taken over while it was carried out here")
+        raise LeaseLost(f"run {run.pk} was taken over by another process while it ran here")
     return made, summary
 
 

@@ -55,7 +55,7 @@ class Answers:
             raise RefusedRequest(
                 409,
                 "Conflict",
-                "The upload with this Idempotency-Key is still coming",
+                "The upload with this Idempotency-Key is still in progress",
                 {"Retry-After": str(COMING_FOR)},
             ) from None
         try:
