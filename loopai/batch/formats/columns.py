@@ -1,4 +1,4 @@
-"""Names of columns, of the cells of a header as people leave them. Where the header stands is not found here."""
+"""Names of columns from the cells of a header. Finding the header is done elsewhere."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from ...exceptions import ConfigurationError
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 CLIENT_CLOSED_REQUEST = 499
-"""The status that proxies log for a client that disconnected; nobody receives it."""
+"""The status that proxies log for a client that disconnected; the client does not receive it."""
 
 _REQUEST = "loopai_request"
 

@@ -121,7 +121,7 @@ class RunCommand(BatchCommand):
             snapshot, summary = follow(run, resolved.plan, self.watchers(), stop, look_after, self.say)
             cancelled = run.state == BatchRun.State.CANCELLED
             ending = self.ending(run, summary, snapshot, missed=run.skipped - gone, cancelled=cancelled)
-            # Its times are those at work, whichever commands it took.
+            # Its times are those of the work itself, over all commands that ran it.
             ending.shown = replace(summary, seconds=run.active_seconds)
             if summary.ended in CODES:
                 ending.stopped, ending.code = f"Stopped: {run.error}.", CODES[summary.ended]

@@ -161,7 +161,7 @@ class RowWriter(OutcomeWriter):
         return self._rows.database.attempt(lambda: self._once(ended, gone), arrived)
 
     def _recorded(self) -> Any:
-        """What the transaction of these outcomes changes, and nobody else: the mark and counts, or the part."""
+        """Return what only the transaction of these outcomes changes: the mark and counts, or the part."""
         if isinstance(self._by, BatchPart):
             return self._by.row().exists()
         run = self.run
@@ -202,7 +202,7 @@ class RowWriter(OutcomeWriter):
             return
         for span in _spans(rows):
             ok = sum(outcome.status == OK for outcome in span)
-            # The row is not known, its number is: the counts of the run are right, whichever span has it.
+            # Which row it is, is unknown, but not their number: the counts of the run are right in any case.
             gone = min(ok, missed)
             missed -= gone
             failures = failed_rows_of(span)

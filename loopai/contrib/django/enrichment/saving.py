@@ -181,7 +181,7 @@ def _save(wanted: list[Declaration], instance: models.Model, using: str) -> None
         return
     try:
         notify(using, [_Saved(one, entry, instance) for one, entry in zip(wanted, entries)])
-    except transaction.TransactionManagementError:  # autocommit is off: nobody says when the commit is
+    except transaction.TransactionManagementError:  # autocommit is off: the time of the commit is unknown
         logger.warning("enrich %s: autocommit is off: left to `loopai_batch --pending`", names)
 
 

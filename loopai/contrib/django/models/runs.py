@@ -284,7 +284,7 @@ class BatchRun(models.Model):
         super().refresh_from_db(using or self.database, *args, **options)
 
     def _change(self, expected: Q, **values: Any) -> bool:
-        """Change what is as expected, and read the run anew."""
+        """Update the run if its state is as expected, and read it again."""
         changed = bool(self.row().filter(expected).update(**values))
         try:
             self.refresh_from_db()

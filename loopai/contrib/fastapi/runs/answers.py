@@ -108,7 +108,7 @@ class Answers:
         stop.on_request(lambda: upload.fail(UploadError("the application shuts down: send it again", 503)))
         state.add_batch(stop)
         try:
-            # A thread of its own: one that waits for a client is in nobody's way. Left behind, it ends by itself.
+            # A separate thread, so that waiting for a client blocks nothing else. If abandoned, it ends by itself.
             await to_thread.run_sync(spooler.work, abandon_on_cancel=True, limiter=CapacityLimiter(1))
         except UploadError as error:
             headers = {"Retry-After": str(BUSY_FOR)} if error.status == 503 else None
