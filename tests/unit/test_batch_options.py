@@ -121,7 +121,8 @@ def test_a_router_names_the_parameter(name: str, fastapi: Any) -> None:
     assert "--" not in str(caught.value)
 
 
-ELSEWHERE = [name for name, info in TABLE.items() if REQUEST not in info.where]
+# `nested` is an option of the routers' own: it says how results are written.
+ELSEWHERE = [name for name, info in TABLE.items() if REQUEST not in info.where and name != "nested"]
 
 
 @pytest.mark.parametrize("name", ["chunk_sise", *ELSEWHERE])
