@@ -63,7 +63,7 @@ def until_made(
 def _late(task: Task, state: GenerationState, deadline: Left) -> TimeoutException:
     return TimeoutException(
         f"the program of task {task.name} ({task.id}) is not made within the deadline of {deadline:g} s: "
-        f"{state.stage}. It is being made all the same: get_task says when it is there"
+        f"{state.stage}. It is still being made: get_task shows when it is ready"
     )
 
 

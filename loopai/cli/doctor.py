@@ -147,7 +147,7 @@ def _misspelt(environ: Mapping[str, str]) -> list[str]:
         if name.startswith("LOOPAI") and name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
             if close:
-                warnings.append(f"the environment variable {name} is none of loopai's: did you mean {close[0]}?")
+                warnings.append(f"the environment variable {name} is not an option of loopai: did you mean {close[0]}?")
     return warnings
 
 

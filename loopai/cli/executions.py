@@ -13,7 +13,7 @@ from . import output
 from .failures import FAILED, OK
 from .session import Session, TaskArgument, shared
 
-HINT = """; a text needs quotes of its own: --input '"text"'"""
+HINT = """; a text needs its own quotes: --input '"text"'"""
 
 
 @shared

@@ -1,4 +1,4 @@
-"""Inputs made from a JSON schema, to try programs on of which nobody gave examples. Bounded, and the same each time.
+"""Make inputs from a JSON schema, to test programs without examples. Limited in number, and always the same.
 
 What is made is checked against the schema: keywords that are not followed here cost samples, and never make wrong ones.
 """

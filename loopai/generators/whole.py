@@ -133,7 +133,7 @@ class Bench:
         return self._tried(program, [(one.input, one) for one in examples])
 
     def try_on_inputs(self, program: Program, inputs: Sequence[Any]) -> Trial:
-        """Run a program on inputs whose output nobody knows; it is right where it fits the schema."""
+        """Run a program on inputs with unknown outputs; an output that fits the schema counts as right."""
         return self._tried(program, [(value, None) for value in inputs])
 
     def _tried(self, program: Program, rows: Sequence[tuple[Any, Example | None]]) -> Trial:

@@ -126,7 +126,7 @@ class Generation:
             if self._next.get(task_id) is making:
                 del self._next[task_id]
             if not done.cancelled():
-                done.exception()  # the task says so, where nobody waits
+                done.exception()  # the task shows it, if no request waits
 
         making.task.add_done_callback(finish)
         return making.task

@@ -51,7 +51,7 @@ TOGETHER_MS = 5.0
 RUNNING = "running"
 """The status of a generation that has begun."""
 
-GONE = "Skipped: nobody waits for this batch any more"
+GONE = "Skipped: the caller no longer waits for this batch"
 ENDING = "Skipped: the server is ending"
 
 

@@ -235,7 +235,7 @@ class Store:
             raise sqlite3.ProgrammingError("the store is closed")
 
     def _writing(self) -> sa.PoolProxiedConnection:
-        # One for all writes: its pages stay valid, as nobody else in this process writes.
+        # One connection for all writes: its pages stay valid, because this process writes with no other.
         if self._writer is None:
             self._writer = self._engine.raw_connection()
         return self._writer

@@ -224,6 +224,6 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         if pipe is not None and not pipe.closed:
             try:
                 pipe.close()
-            except OSError:  # what was still to be written has nobody to read it
+            except OSError:  # the process that would read the rest has ended
                 continue
     process.wait()

@@ -30,7 +30,7 @@ _RECURSION = 1000
 _MOST_PROGRAMS = 256
 # Characters of their code, in sum.
 _MOST_CODE = 20_000_000
-# How soon somebody who waits for a worker notices that it is no longer wanted.
+# Seconds until a thread that waits for a worker notices that its run is no longer needed.
 _ASK_SECONDS = 0.2
 
 

@@ -150,7 +150,7 @@ class BatchCommand:
         self._write(message_line(text) if self._shared.json else text)
 
     def _write(self, line: str) -> None:
-        # The run continues when nobody reads its messages any more, as after `2>&1 | head`.
+        # The run continues when its messages are no longer read, as after `2>&1 | head`.
         with contextlib.suppress(BrokenPipeError):
             print(line, file=self.stderr, flush=True)  # the command's own output
 

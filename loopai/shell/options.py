@@ -63,7 +63,7 @@ MODE_ARGUMENTS = tuple(map(mode_argument, MODE_FLAGS))
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag of a command, for whichever parser."""
+    """One flag of a command, for any parser."""
 
     name: str
     flags: tuple[str, ...]

@@ -56,7 +56,7 @@ def _plain(value: Any) -> Any:
 
 
 def no_server(client: SyncLoopaiClient, error: Exception) -> Optional[str]:
-    """Return what to do where nothing answers at the address that nobody chose, `None` for any other failure."""
+    """Return what to do if nothing answers at the default address; `None` for any other failure."""
     config = client.config
     unanswered = isinstance(error, ConnectionException) and not isinstance(error, TimeoutException)
     if not unanswered or config.local or config.sources["base_url"] != "default":

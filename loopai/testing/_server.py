@@ -134,7 +134,7 @@ class FakeServer:
             return self._tasks[task_id]
 
     def task(self, task_id: object) -> Optional[FakeTask]:
-        """The task of that id; `None` for one that no test named and nobody created."""
+        """Return the task with that id; `None` if the test neither named nor created it."""
         return self._tasks.get(str(task_id))
 
     def tasks(self) -> list[FakeTask]:

@@ -20,7 +20,7 @@ from ._server import OPERATIONS, FakeServer, name_as_id, route
 from .programming import Call, FakeOperation, FakeTask, Faulty, reply
 
 BASE_URL = "http://fake.loopai.test"
-"""Address of the clients that a fake makes: nobody asks it, but messages name it."""
+"""Address of the clients that a fake makes: nothing is sent there, but messages name it."""
 
 
 class FakeLoopai(Faulty):

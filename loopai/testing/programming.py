@@ -140,7 +140,7 @@ class Faulty:
         return self._fault(lambda: NoReply(error(f"{text} (programmed by the test)"), arrived), times)
 
     def times_out(self, times: Optional[int] = None) -> Self:
-        """Let the client's bound on an attempt run out, at once: nobody waits."""
+        """Let an attempt time out at once, without waiting."""
         return self._fault(lambda: NoReply(TimeoutError("programmed by the test"), True, timed_out=True), times)
 
     def recovers(self) -> Self:

@@ -60,7 +60,7 @@ def test_a_misspelt_variable_is_noticed(command: Command) -> None:
     """A variable that is almost an option is told with the right name."""
     done = command("doctor", LOOPAI_TIMOUT="3", LOOPAI_BASEURL="x", LOOPAI_DATABASE_PASSWORD="y")
     assert done.code == 0
-    assert "LOOPAI_TIMOUT is none of loopai's: did you mean LOOPAI_TIMEOUT?" in done.err
+    assert "LOOPAI_TIMOUT is not an option of loopai: did you mean LOOPAI_TIMEOUT?" in done.err
     assert "did you mean LOOPAI_BASE_URL?" in done.err
     assert "DATABASE" not in done.err
 

@@ -59,7 +59,7 @@ def test_a_program_that_fails_is_exit_code_1(command: Command) -> None:
         (["words", "--input", '{"text": 3}'], 1, "input.text"),
         (["nobody", "--input", "1"], 1, "'nobody' not found"),
         (["words", "--input", INPUT, "--version", "99"], 1, "99"),
-        (["words", "--input", "text"], 2, """a text needs quotes of its own: --input '"text"'"""),
+        (["words", "--input", "text"], 2, """a text needs its own quotes: --input '"text"'"""),
         (["words"], 2, "Missing option '--input'"),
         (["words", "--input", INPUT, "--timeout", "soon"], 2, "timeout must be a number"),
         (["words", "--input", INPUT, "--base-url", "nowhere"], 2, "base_url must be an http:// or https:// address"),

@@ -43,7 +43,7 @@ def test_axe_finds_nothing_on_the_site(site: Path, browser: Any, width: int, sch
     found = {}
     for name in PAGES:
         page.goto((site / name).as_uri())
-        page.wait_for_selector(".md-search[aria-label]")
+        page.wait_for_selector(".md-search[aria-label]", state="attached")
         told = axe.Axe().run(page).response["violations"]
         if told:
             found[name] = [(one["id"], one["nodes"][0]["html"][:100]) for one in told]

@@ -121,7 +121,7 @@ def test_a_router_names_the_parameter(name: str, fastapi: Any) -> None:
     assert "--" not in str(caught.value)
 
 
-# A router's own `nested` is about its CSV replies.
+# `nested` is an option of the routers' own: it says how results are written.
 ELSEWHERE = [name for name, info in TABLE.items() if REQUEST not in info.where and name != "nested"]
 
 

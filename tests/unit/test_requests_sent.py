@@ -213,7 +213,7 @@ UNSENDABLE: list[tuple[Any, str, str]] = [
     ({"a": {"lone \ud800": 1}}, ".a", "surrogates not allowed"),
     ({"a": [1, Odd()]}, ".a[1]", "Unable to serialize unknown type"),
     (Odd(), "", "Unable to serialize unknown type"),
-    (ITSELF, "", "nested too deeply, or holds itself"),
+    (ITSELF, "", "nested too deeply, or contains itself"),
 ]
 
 

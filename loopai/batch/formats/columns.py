@@ -1,4 +1,4 @@
-"""Names of columns, of the cells of a header as people leave them. Where the header stands is not found here."""
+"""Names of columns from the cells of a header. Finding the header is done elsewhere."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from ...exceptions import OptionError
 
 REMEDY = (
-    "Pass {skip_lines} N if the header stands below, {comment} if what stands above it are comments, or "
-    "{no_header} where there is none"
+    "Pass {skip_lines} N if the header is below, {comment} if the lines above it are comments, or "
+    "{no_header} if there is none"
 )
 
 

@@ -10,7 +10,7 @@ from .raw import MadeBytes
 
 
 class LentFile(MadeBytes):
-    """The bytes of a file that somebody else opened, and closes."""
+    """The bytes of a file that the caller opened, and closes."""
 
     def __init__(self, file: Any) -> None:
         self._file = file

@@ -125,7 +125,7 @@ def open_source(
 def _named(path: Union[str, os.PathLike[str]], stdin: Optional[IO[bytes]]) -> tuple[Input, Optional[str]]:
     """The input, and its format as far as its name tells."""
     if str(path) == "-":
-        # A reader of our own: the interpreter waits at exit for whoever reads sys.stdin.
+        # A separate reader: at exit the interpreter waits for a thread that reads sys.stdin.
         stream = stdin if stdin is not None else open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
         return Input(None, stream), "jsonl"
     if not os.path.exists(path):

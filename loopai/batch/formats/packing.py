@@ -15,7 +15,7 @@ from ...exceptions import ConfigurationError
 from .raw import MadeBytes
 
 BLOCK = 32_768
-"""Bytes read at a time where rows are cut out of what is read; whoever waits for a row is not kept long by one."""
+"""Bytes read at a time when rows are split from a stream, few enough that a row is not delayed."""
 
 LONGEST_MAGIC = 10
 """Bytes that tell every packing."""

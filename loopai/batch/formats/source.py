@@ -52,7 +52,7 @@ class Source(Protocol):
         """What tells this input from another; without content where it can be read only once."""
 
     def fraction(self) -> Optional[float]:
-        """How much of the input has been read, from 0 to 1; `None` where nobody knows."""
+        """How much of the input has been read, from 0 to 1; `None` if unknown."""
 
 
 class Input:

@@ -1,4 +1,4 @@
-"""Cells of a workbook's sheet that are not empty and have no value: errors, and formulas that nobody calculated.
+"""Cells of a workbook's sheet that are not empty and have no value: errors, and formulas without a saved value.
 
 `python-calamine`, which reads the values, gives them as empty cells. Where the rows are read is `xlsx`.
 """

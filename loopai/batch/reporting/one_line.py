@@ -1,4 +1,4 @@
-"""Texts for people: of somebody else's on one line of a terminal, log or page, and counts with their noun."""
+"""Texts for people: foreign texts on one line of a terminal, log or page, and counts with their noun."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def page(snapshot: Snapshot, summary: Summary, now: datetime) -> str:
 
 
 def _shown(text: object) -> str:
-    """A text of somebody's on one line, and not without end."""
+    """Return a foreign text on one line, shortened."""
     return one_line(str(text), _LONGEST) or "(empty)"
 
 

@@ -23,7 +23,7 @@ class Prescan:
 
 
 class PrescanAbandoned(Exception):
-    """Nobody waits for the prescan any more."""
+    """The prescan is no longer needed."""
 
 
 def prescan(

@@ -90,7 +90,7 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
 
 
 def release(part: BatchPart) -> None:
-    """Give a part back that was not done, for whoever resumes the run."""
+    """Release a part that was not finished, so that it runs when the run is resumed."""
     part.row().filter(owner=part.owner).update(owner="", lease_until=None)
 
 

@@ -1,4 +1,4 @@
-"""Admin pages: runs with progress and what may be asked of them, failed rows, webhook deliveries. All read-only."""
+"""Admin pages: runs with progress and actions, failed rows, webhook deliveries. All read-only."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from .enrichment.declarations import registry
 from .models import BatchFailure, BatchPart, BatchRun, HandledEvent, PendingRow
 
 MOST_RUNS = 200
-"""Runs that one request for progress may ask for; a page of the list has 100."""
+"""Most runs in one request for progress; a page of the list has 100."""
 
 SHOWN_KINDS = 20
-"""Kinds of errors that a run's page tells apart; the list of failed rows has them all."""
+"""Kinds of errors shown on a run's page; the list of failed rows has all of them."""
 
 LONGEST_SHOWN = 120
-"""Characters of a text in a list."""
+"""Most characters of a text in a list."""
 
 THINNEST = 1.5
-"""Per cent of a bar that failed rows take at least: a few of many are to be seen."""
+"""Least width of failed rows in a bar, in per cent, so that a few among many are visible."""
 
 
 class _Page(admin.ModelAdmin):
-    """What all pages of ours have."""
+    """Common parts of our pages."""
 
     change_list_template = "admin/loopai/change_list.html"
     empty_text = ""
     empty_command = ""
 
     class Media:
-        """Static files: with a strict Content-Security-Policy there is nothing inline to allow."""
+        """Static files, because a strict Content-Security-Policy forbids inline code."""
 
         js = ("loopai/progress.js",)
         css = {"all": ("loopai/progress.css",)}
 
     def changelist_view(self, request: HttpRequest, extra_context: Optional[dict[str, Any]] = None) -> HttpResponse:
-        """The list; an empty one says how to get something."""
+        """The list; an empty one says how to get entries."""
         empty = {"loopai_empty": self.empty_text, "loopai_empty_command": self.empty_command}
         return super().changelist_view(request, {**empty, **(extra_context or {})})
 
 
 class _ReadOnly(_Page):
-    """Written by commands and views, not by hand; whoever may delete still may."""
+    """Rows are written by commands and views, not by hand; deleting needs the usual permission."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -73,7 +73,7 @@ def _link(url: Optional[str], text: str) -> str:
 
 
 class _Given(admin.AllValuesFieldListFilter):
-    """All values but the empty one: a link without a text says nothing."""
+    """All values except the empty one: a link without a text is useless."""
 
     lookup_choices: Any
 
@@ -83,7 +83,7 @@ class _Given(admin.AllValuesFieldListFilter):
 
 
 class _Asked:
-    """Something that may be asked of a run: the request of the model, and what is said then."""
+    """An action on a run: the model's method, and the message afterwards."""
 
     def __init__(self, label: str, method: str, flag: Optional[str]) -> None:
         self.label = label
@@ -132,7 +132,7 @@ class BatchRunAdmin(_Page):
         return [name for _, options in self.fieldsets for name in options["fields"]]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BatchRun]:
-        """Runs of the database that is written: what is asked of a run must not go to a replica's copy."""
+        """Return runs of the primary database: actions must not go to a replica."""
         queryset: QuerySet[BatchRun] = super().get_queryset(request).using(router.db_for_write(BatchRun))
         return queryset
 
@@ -150,7 +150,7 @@ class BatchRunAdmin(_Page):
 
     @admin.display(description="outcome", ordering="state")
     def progress(self, run: BatchRun) -> str:
-        """A bar that keeps itself up to date."""
+        """Return a bar that updates itself."""
         url = reverse("admin:loopai_batchrun_progress", current_app=self.admin_site.name)
         return str(
             format_html(
@@ -173,7 +173,7 @@ class BatchRunAdmin(_Page):
 
     @admin.action(description="Retry failed rows of selected runs", permissions=["change"])
     def retry(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:
-        """Have the failed rows repeated."""
+        """Request that failed rows run again."""
         self._ask_all(request, queryset, "retry")
 
     def _ask_all(self, request: HttpRequest, queryset: QuerySet[BatchRun], what: str) -> None:
@@ -203,7 +203,7 @@ class BatchRunAdmin(_Page):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Optional[dict[str, Any]] = None
     ) -> HttpResponse:
-        """The page of a run; its buttons post what is asked."""
+        """Show the page of a run; its buttons post actions."""
         run = self.get_object(request, unquote(object_id))
         what = request.POST.get("loopai_ask", "")
         if request.method == "POST" and run is not None:
@@ -239,11 +239,11 @@ class BatchRunAdmin(_Page):
         return [(what, asked.label) for what, asked in _ASKED.items() if can[what]]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Not for a run that a worker has: it is cancelled first."""
+        """Not for a run in progress: cancel it first."""
         return super().has_delete_permission(request, obj) and not (isinstance(obj, BatchRun) and obj.is_live())
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What deleting takes along, as numbers: a run may have 100,000 failed rows, which the page would list."""
+        """Return how many objects would be deleted: a run may have 100,000 failed rows, too many to list."""
         runs = list(objs)
         live = [str(run) for run in runs if run.is_live()]
         counts = {
@@ -259,7 +259,7 @@ class BatchRunAdmin(_Page):
     # Progress
 
     def progress_view(self, request: HttpRequest) -> HttpResponse:
-        """The progress of the runs asked for (`?run=1&run=2&part=row`), as HTML by run, and whether one is live."""
+        """Return the progress of the requested runs (`?run=1&run=2&part=row`) as HTML, and whether any is active."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         part = "panel" if request.GET.get("part") == "panel" else "row"
@@ -293,7 +293,7 @@ class BatchRunAdmin(_Page):
 
 
 def _bar(run: BatchRun) -> Optional[list[tuple[str, str, str]]]:
-    """The parts of a run's bar in per cent: kind, where it begins, how wide it is; `None` for a run of unknown size."""
+    """Return the parts of a run's bar: kind, start and width in per cent; `None` if the run's size is unknown."""
     if not run.total:
         return None
     parts, at = [], 0.0
@@ -307,7 +307,7 @@ def _bar(run: BatchRun) -> Optional[list[tuple[str, str, str]]]:
 
 
 def _commands(run: BatchRun) -> list[tuple[str, str]]:
-    """What to type for a run, and what for; of an inline run also what its workers would be asked."""
+    """Return the commands for a run, with their purpose; for an inline run also those that replace the buttons."""
     inline, over = run.engine == BatchRun.Engine.INLINE, run.state == BatchRun.State.FINISHED
     if run.is_live() or not run.command:
         return [("Started by", run.command_line())] if run.command else []
@@ -391,7 +391,7 @@ class HandledEventAdmin(_ReadOnly):
 
 @admin.register(PendingRow)
 class PendingRowAdmin(_ReadOnly):
-    """Rows that `enrich` has work for, and those that failed, with their texts."""
+    """Rows that wait for `enrich`, and failed ones, with their errors."""
 
     empty_text = "No row waits, and none has failed. Rows that enrich() has work for are listed here until they run:"
     empty_command = "python manage.py loopai_batch --pending"
@@ -424,12 +424,12 @@ class PendingRowAdmin(_ReadOnly):
         return _link(row_links.row_url(self.admin_site, label, entry.key), "Row")
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Whether somebody may have rows run again: the model's own change permission, though nothing is edited."""
+        """Return whether the user may run rows again: this needs the change permission, although nothing is edited."""
         return request.user.has_perm("loopai.change_pendingrow")
 
     @admin.action(description="Run selected rows again", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[PendingRow]) -> None:
-        """Have the rows run at once; `loopai_batch --pending` does."""
+        """Make the rows due at once; `loopai_batch --pending` runs them."""
         asked = queryset.order_by().update(state=PendingRow.State.PENDING, due_at=timezone.now(), tries=0)
         text = ngettext("%d row is due again.", "%d rows are due again.", asked)
         messages.success(request, text % asked)

@@ -29,7 +29,7 @@ class LoopaiConfig(AppConfig):
 
 
 def _resume_in_workers(sender: Any, run: Any, **_: Any) -> None:
-    """Hand a run that the admin resumes to Celery workers; a run of the inline engine waits for its command."""
+    """Pass a run that the admin resumes to Celery workers; a run of the inline engine waits for its command."""
     if run.engine == "celery":
         from ..celery.tasks import go_on
 

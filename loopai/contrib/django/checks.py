@@ -1,4 +1,4 @@
-"""System checks of `settings.LOOPAI`, with ids and hints. None asks the network: `manage.py loopai_health` does."""
+"""System checks of `settings.LOOPAI`, with ids and hints, without network: `manage.py loopai_health` uses it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAG = "loopai"
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
-    """What can be told from settings alone: no network."""
+    """Check the settings, without network."""
     try:
         names = aliases()
     except ImproperlyConfigured as error:
@@ -71,7 +71,7 @@ def _of_transport(where: str, config: Config) -> Iterator[checks.CheckMessage]:
 
 
 def _of_production(alias: str, where: str, config: Config) -> Iterator[checks.CheckMessage]:
-    """What is right on a developer's machine only."""
+    """Check for settings that are right on a developer's machine only."""
     for option, secrets in (
         ("api_key", [config.api_key]),
         ("webhook_secrets", config.webhook_secrets),
@@ -107,7 +107,7 @@ def _from_environment(secret: str) -> bool:
 
 
 def _is_near(host: str) -> bool:
-    """Whether a host is this machine or on a private network: names without a dot are a compose file's or cluster's."""
+    """Return whether a host is this machine or in a private network, such as names without a dot (compose, cluster)."""
     if host == "localhost" or ("." not in host and ":" not in host):
         return True
     try:

@@ -54,7 +54,7 @@ class _ClientRegistry:
         self.unlock()
 
     def unlock(self) -> None:
-        """Have a new lock: a forked child may have inherited one that was held, by a thread that is not there."""
+        """Create a new lock: a forked child may have inherited one that a thread of the parent held."""
         self._lock = threading.RLock()
 
     def get(self, kind: type[C], alias: str) -> C:
@@ -62,7 +62,7 @@ class _ClientRegistry:
         if kept is None or kept._closed:
             with self._lock:
                 kept = self._made.clients.get((kind, alias))
-                # One that its user closed (`with get_client() as client`) is not everybody's end.
+                # A client that one user closed (`with get_client() as client`) is replaced for the others.
                 if kept is None or kept._closed:
                     kept = self._made.clients[kind, alias] = self._make(kind, alias)
         client: C = kept

@@ -1,4 +1,4 @@
-"""`settings.LOOPAI`: aliases as in CACHES, every key through the core's one table of options."""
+"""`settings.LOOPAI`: aliases as in CACHES, with the keys of the core's table of options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_ALIAS = "default"
 
 
 def aliases() -> list[str]:
-    """The aliases of `settings.LOOPAI`; without the setting, the default one, configured by environment alone."""
+    """Return the aliases of `settings.LOOPAI`; without the setting, the default one, configured by the environment."""
     return list(_setting())
 
 
@@ -35,23 +35,23 @@ def _setting() -> Mapping[str, Mapping[str, Any]]:
 
 
 def _prefix(alias: str) -> str:
-    """What the alias's environment variables begin with.
+    """Return the prefix of the alias's environment variables.
 
-    Those of another alias than the default one carry its name (`LOOPAI_OTHER_API_KEY`): the key of one server is never
+    Those of other aliases than the default contain the name (`LOOPAI_OTHER_API_KEY`): the key of one server is never
     sent to another.
     """
     return "LOOPAI_" if alias == DEFAULT_ALIAS else f"LOOPAI_{alias.upper().replace('-', '_')}_"
 
 
 def _environment(alias: str) -> dict[str, str]:
-    """The environment's variables for `alias`, under the names that the table of options has for them."""
+    """Return the environment variables of `alias`, under the names in the table of options."""
     prefix = _prefix(alias)
     variables = {option.environment: os.environ.get(prefix + option.django, "") for option in OPTIONS}
     return {name: value for name, value in variables.items() if value}
 
 
 def arguments_of(alias: str) -> dict[str, Any]:
-    """What `settings.LOOPAI[alias]` says, as arguments. Raises `ImproperlyConfigured` naming alias and key."""
+    """Return `settings.LOOPAI[alias]` as arguments. Raises `ImproperlyConfigured` naming alias and key."""
     known = _setting()
     if alias not in known:
         raise ImproperlyConfigured(
@@ -64,7 +64,7 @@ def arguments_of(alias: str) -> dict[str, Any]:
 
 
 def config_of(alias: str) -> Config:
-    """The configuration of `alias`: settings before environment before default.
+    """Return the configuration of `alias`: settings before environment before default.
 
     `sources` of the result names the variable that a value came from. Raises `ImproperlyConfigured` naming alias and
     key or variable.

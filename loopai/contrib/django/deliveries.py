@@ -1,4 +1,4 @@
-"""A webhook delivery, from the body's bytes to the signals: verified, recorded once, handled. HTTP is in `views`."""
+"""Handle a webhook delivery: verify its body, record it once, send signals. HTTP is in `views`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ logger = logging.getLogger("loopai.webhooks")
 
 
 class Refused(Exception):
-    """The delivery changes nothing; its sender learns no more than that."""
+    """The delivery is rejected; its sender is not told why."""
 
 
 def read(body: bytes, headers: Mapping[str, str]) -> tuple[WebhookEvent, str]:
-    """The event of a delivery, and the alias whose secret signed it. Raises `Refused`."""
+    """Return the event of a delivery, and the alias whose secret signed it. Raises `Refused`."""
     configs = {alias: config_of(alias) for alias in aliases()}
     secrets = {alias: config.webhook_secrets for alias, config in configs.items()}
     every = [secret for found in secrets.values() for secret in found]
@@ -47,10 +47,10 @@ def _as_text(data: Any) -> str:
 
 
 def handle(event: WebhookEvent, alias: str) -> bool:
-    """Record the event and send its signals, in one transaction; `False` for one that was handled before.
+    """Record the event and send its signals, in one transaction; `False` if it was handled before.
 
-    The record is the claim: a second delivery meanwhile waits for this one's end, and whatever a receiver raises (or a
-    crash) undoes the claim with all that receivers wrote, so that the next delivery is handled.
+    The record is the claim: a simultaneous second delivery waits for this one. An exception of a receiver, or a crash,
+    rolls back the claim and everything that receivers wrote, so that the next delivery is handled.
     """
     using = router.db_for_write(HandledEvent)
     kind = str(event.event_type)

@@ -1,4 +1,4 @@
-"""Exit codes of the commands, the same as the command line's, and how a `CommandError` comes by them."""
+"""Exit codes of the commands, the same as the command line's, and the `CommandError` for each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...exceptions import AuthenticationException, ConfigurationError, Connectio
 from ...option_names import in_shell, spelled
 
 FAILED = 1
-"""Asked and not done: failed rows, an unhealthy server, a refused request."""
+"""Failure: failed rows, an unhealthy server, a refused request."""
 USAGE = 2
 """Wrong usage or configuration."""
 UNREACHABLE = 4
@@ -22,17 +22,17 @@ DATABASE_FAILED = 5
 
 
 def code_of(error: Exception) -> int:
-    """The exit code for what went wrong."""
+    """Return the exit code for an error."""
     if isinstance(error, ConnectionException):
         return UNREACHABLE
-    # A key that is refused is a wrong setting.
+    # A refused key is a wrong setting.
     wrong = (AuthenticationException, ConfigurationError, ImproperlyConfigured)
     return USAGE if isinstance(error, wrong) else FAILED
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Make what the client raises a `CommandError` with its exit code."""
+    """Convert the client's exceptions to a `CommandError` with an exit code."""
     try:
         yield
     except (LoopaiException, ConfigurationError, ImproperlyConfigured) as error:

@@ -1,4 +1,4 @@
-"""What the management commands share in a shell: only there they end the process, and with `--json` errors are JSON."""
+"""Behaviour of the management commands in a shell: only there they end the process; with `--json` errors are JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ShellCommand(BaseCommand):
             self._exit_with(USAGE, re.sub("^Error: ", "", str(error)))
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """See Django. With `--json` usage errors are raised, so that they can be told as JSON."""
+        """See Django. With `--json` usage errors are raised, so that they can be written as JSON."""
         self._called_from_command_line = self.in_shell and not self._as_json
         return super().create_parser(prog_name, subcommand, **kwargs)
 

@@ -1,7 +1,7 @@
-"""Primary keys as texts and back: what a run remembers of where it is. Only equality counts, never an order.
+"""Primary keys as texts and back, to store the position of a run. Only equality matters, never an order.
 
-How a database orders texts and UUIDs is its own affair (collation, byte order); a run goes by the order in which the
-database gave keys. The text is that of the column's value: a field may convert it (`from_db_value`, prefixed ids).
+Databases order texts and UUIDs differently (collation, byte order); a run uses the order in which the database returned
+keys. The text is that of the column's value: a field may convert it (`from_db_value`, prefixed ids).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KINDS: tuple[tuple[type[models.Field], Callable[[str], Any]], ...] = (
 
 @cache
 def _key(model: Model) -> tuple[Any, Callable[[str], Any]]:
-    """The field that has the key's values, and what reads a text of its column."""
+    """Return the field with the key's values, and the function that reads its column's text."""
     field: Any = model._meta.pk
     while field is not None and field.is_relation:
         field = field.target_field
@@ -39,7 +39,7 @@ def _key(model: Model) -> tuple[Any, Callable[[str], Any]]:
 
 
 def check(model: Model) -> None:
-    """Raise `ConfigurationError` for a model whose primary key rows cannot be paged by."""
+    """Raise `ConfigurationError` for a model whose rows cannot be paged by primary key."""
     _key(model)
 
 
@@ -50,7 +50,7 @@ def to_text(model: Model, value: Any) -> str:
 
 
 def from_text(model: Model, text: str) -> Any:
-    """A key as the model has it."""
+    """Return a key as the model has it."""
     field, read = _key(model)
     value = read(text)
     return field.from_db_value(value, None, connection) if hasattr(field, "from_db_value") else value

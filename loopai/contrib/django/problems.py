@@ -16,10 +16,10 @@ logger = logging.getLogger("loopai.django")
 
 
 def problem_response(exception: LoopaiException) -> HttpResponse:
-    """Return the answer that an error of a call becomes: status, problem document (RFC 9457), `Retry-After`.
+    """Return the response for an error of a call: status, problem document (RFC 9457), `Retry-After`.
 
-    What was wrong upstream is logged under `loopai.django`, as the document does not say it. Raises `exception` again
-    where it is not a `LoopaiException`.
+    The upstream error is logged by `loopai.django`, because the document omits it. Raises `exception` again if it is
+    not a `LoopaiException`.
     """
     if not isinstance(exception, LoopaiException):
         raise exception
@@ -30,7 +30,7 @@ def problem_response(exception: LoopaiException) -> HttpResponse:
 
 
 def log(error: LoopaiException, status: int) -> None:
-    """Log what the document does not say, and what the view's author has to know. Errors hold no key."""
+    """Log what the document omits, and what the view's author must know. Errors contain no key."""
     if status >= 500:
         logger.error("%s: %s", type(error).__name__, error, exc_info=error)
     elif isinstance(error, ValidationException):
@@ -38,7 +38,7 @@ def log(error: LoopaiException, status: int) -> None:
 
 
 class ProblemMiddleware:
-    """Answers each `LoopaiException` that a view raises with its problem document, in sync and async views.
+    """Responds to each `LoopaiException` of a view with its problem document, in sync and async views.
 
     Name it last in `MIDDLEWARE`. With `ATOMIC_REQUESTS` the view's transaction is rolled back first.
     """
@@ -52,9 +52,9 @@ class ProblemMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Hand the request on; what that gives is awaited by Django where it is to be."""
+        """Pass the request on; in async mode Django awaits the result."""
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> Optional[HttpResponse]:
-        """Answer ours; everything else is Django's."""
+        """Respond to our exceptions; leave others to Django."""
         return problem_response(exception) if isinstance(exception, LoopaiException) else None

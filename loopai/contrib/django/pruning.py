@@ -1,4 +1,4 @@
-"""What `loopai_prune` deletes: runs that are over, failed pending rows, handled events. In small transactions."""
+"""Delete old runs, failed pending rows and handled events in small transactions, for `loopai_prune`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .conf import aliases, config_of
 from .models import BatchFailure, BatchPart, BatchRun, HandledEvent, PendingRow
 
 AT_ONCE = 1_000
-"""Rows that one transaction deletes."""
+"""Most rows that one transaction deletes."""
 
 State = BatchRun.State
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -31,7 +31,7 @@ def age_of(text: str) -> timedelta:
 
 
 def youngest_event() -> Optional[timedelta]:
-    """The age up to which events are kept, as a delivery may be repeated; `None` where all of them are kept."""
+    """Return the age up to which events are kept because deliveries may be repeated; `None` to keep all."""
     tolerances = [config_of(alias).webhook_tolerance for alias in aliases()]
     if any(tolerance is None for tolerance in tolerances):
         return None
@@ -39,7 +39,7 @@ def youngest_event() -> Optional[timedelta]:
 
 
 class Pruning:
-    """The rows of a database that are older than an age."""
+    """Return the rows of a database that are older than an age."""
 
     def __init__(self, using: str, now: datetime, age: timedelta, *, unfinished: bool) -> None:
         try:
@@ -63,7 +63,7 @@ class Pruning:
                 "handled events": self._events.count()}  # fmt: skip
 
     def delete(self) -> dict[str, int]:
-        """Delete them; gives how many there were."""
+        """Delete the rows; return how many there were."""
         runs = 0
         for pk in list(self._runs.values_list("pk", flat=True)):
             mine = {"run_id": pk}

@@ -1,7 +1,7 @@
-"""Finished key ranges: how a mark goes forward when chunks end in any order. Pure; keys are texts or `None`.
+"""Finished key ranges: advance a mark while chunks finish in any order. Pure; keys are texts or `None`.
 
-A range is what comes after one key up to another, the latter included. Ranges are linked by equal keys only, as no two
-databases order texts and UUIDs alike.
+A range starts after one key and ends with another. Ranges are joined by equal keys only, because databases order texts
+and UUIDs differently.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Mark = Optional[str]
 
 
 def advanced(mark: Mark, finished: Iterable[Sequence[Mark]], after: Mark, upto: str) -> tuple[Mark, list[list[Mark]]]:
-    """The mark and the ranges beyond it once the range from `after` to `upto` is finished, too."""
+    """Return the mark, and the ranges beyond it, after the range from `after` to `upto` is finished."""
     ends: dict[Mark, Mark] = {start: end for start, end in finished}  # noqa: C416  # pairs come from JSON as lists
     ends[after] = upto
     while mark in ends:

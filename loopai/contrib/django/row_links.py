@@ -1,4 +1,4 @@
-"""Links from runs, failed rows and pending rows to the rows' own pages in the admin, where their model has some."""
+"""Links from runs, failed rows and pending rows to the rows' pages in the admin, if their model is registered."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .batches.queryset import model_of
 
 
 def list_url(site: AdminSite, named: str) -> Optional[str]:
-    """The list of a model's rows, named as a run names its queryset; `None` where the admin does not have the model."""
+    """Return the list of a model's rows for the name of a run's queryset; `None` if the model is not in the admin."""
     model = _model(site, named)
     return None if model is None else _url(site, model, "changelist")
 
 
 def row_url(site: AdminSite, named: str, key: str) -> Optional[str]:
-    """The page of one row, by its key as a failed or pending row has it; `None` where the admin has none."""
+    """Return the page of one row, by the key of a failed or pending row; `None` if the admin has none."""
     model = _model(site, named)
     if model is None:
         return None

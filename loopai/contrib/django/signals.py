@@ -1,4 +1,4 @@
-"""Signals: a webhook event that came, and a batch run to be resumed, asked for in the admin. They are sent elsewhere.
+"""Signals for webhook events, and for runs that the admin resumes. Other modules send them.
 
 @receiver(canary_rollback)
 def on_rollback(sender, event, alias, **kwargs): ...
@@ -11,9 +11,9 @@ from django.dispatch import Signal
 from ...models import EVENT_TYPES
 
 loopai_event = Signal()
-"""Any webhook event, verified and seen for the first time. Gives `event` (`loopai.models.WebhookEvent`) and `alias`,
-whose secret signed it. Receivers run in one transaction with the record of the delivery: one that raises undoes both,
-and the server's next attempt is handled. Slow work belongs in `transaction.on_commit`."""
+"""Sent for every new, verified webhook event, with `event` (`loopai.models.WebhookEvent`) and `alias`, whose secret
+signed it. Receivers run in one transaction with the record of the delivery: if one raises, both are rolled back, and
+the server's next attempt is handled. Use `transaction.on_commit` for slow work."""
 
 program_execution_failed = Signal()
 """As `loopai_event`, for `programExecutionFailed`."""
@@ -39,7 +39,7 @@ BY_TYPE = {
 """The signal of each event type."""
 
 batch_requested = Signal()
-"""A run is to be resumed, after the commit of the request. Gives `run` (`BatchRun`); `run.mode` says what is wanted.
-Engines that start work by themselves listen; others find the request when their command is called."""
+"""Sent after the commit of a request to resume a run, with `run` (`BatchRun`); `run.mode` is what is requested. Engines
+that start work by themselves listen to it; others see the request when their command is run."""
 
 assert tuple(BY_TYPE) == EVENT_TYPES  # noqa: S101  # one signal a type

@@ -1,4 +1,4 @@
-"""Where Celery's `autodiscover_tasks` looks: the tasks themselves are in `loopai.contrib.celery`."""
+"""For Celery's `autodiscover_tasks`: the tasks themselves are in `loopai.contrib.celery`."""
 
 from ..celery import carry_out_pending, run_part, watch_run
 

@@ -60,11 +60,11 @@ from .clients import standing_in
 
 
 class override_loopai(TestContextDecorator):  # noqa: N801  # named as Django names its own: override_settings
-    """Have a fake answer for the aliases given, without any for every alias, in all threads.
+    """Replace the clients of these aliases (default: all) by a fake, in all threads.
 
-    A context manager that gives the fake; a decorator of test cases, where it is `self.loopai_fake` before `setUp`
-    runs; and a decorator of functions, sync or async, which get it as the argument `kwarg_name`. Without `fake` each
-    use has a new one. Calls are not paused between attempts; all else is as the alias's settings say.
+    Use it as a context manager that returns the fake; as a decorator of test cases, which have it as `self.loopai_fake`
+    from `setUp` on; or as a decorator of sync or async functions, which get it as the argument `kwarg_name`. Without
+    `fake` each use creates a new one. There are no pauses between attempts; other settings are those of the alias.
     """
 
     def __init__(self, fake: Optional[FakeLoopai] = None, *aliases: str, kwarg_name: Optional[str] = None) -> None:
@@ -88,5 +88,5 @@ class override_loopai(TestContextDecorator):  # noqa: N801  # named as Django na
         def __enter__(self) -> FakeLoopai: ...
 
     def disable(self) -> None:
-        """End; the clients from before are back."""
+        """Restore the earlier clients."""
         self._entered.pop().close()

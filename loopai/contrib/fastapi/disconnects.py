@@ -19,7 +19,7 @@ from ...exceptions import ConfigurationError
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 CLIENT_CLOSED_REQUEST = 499
-"""The status that proxies log for a client that disconnected; nobody receives it."""
+"""The status that proxies log for a client that disconnected; the client does not receive it."""
 
 _REQUEST = "loopai_request"
 
@@ -33,8 +33,8 @@ def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
     """
     if not inspect.iscoroutinefunction(endpoint):
         raise ConfigurationError(
-            f"cancel_on_disconnect: {getattr(endpoint, '__name__', endpoint)!r} is no `async def` route, and a thread "
-            "cannot be cancelled"
+            f"cancel_on_disconnect: {getattr(endpoint, '__name__', endpoint)!r} is not an `async def` route, "
+            "and a thread cannot be cancelled"
         )
 
     signature = _signature_of(endpoint)

@@ -106,7 +106,7 @@ def computed_expressions(columns: Sequence[Expression], outputs: Sequence[str]) 
 
 
 def _in_floats(found: Expression) -> list[Expression]:
-    """Return the same arithmetic in binary floating point, as whoever made the outputs computed them."""
+    """Return the same arithmetic in binary floating point, as the outputs of the examples were computed."""
     operands = tuple(map(_as_float, found.operands)) if found.in_floats else ()
     made = (applied(template, function, operands, 0.0) for template, function in found.in_floats)
     return [one for one in made if one is not None]
@@ -354,7 +354,7 @@ def _checked(
     found = _written(group, weights, decimals, rounds=bool(slack), offset=offset)
     if found is not None and _exact(found.values, wanted):
         return found
-    # Halves are rounded as whoever made the outputs did it: in binary floating point.
+    # Halves are rounded like the outputs of the examples: in binary floating point.
     for one in _rounded_floats(group, weights, decimals, offset=offset) if slack else ():
         if all(value is not None and Decimal(repr(value)) == number for value, number in zip(one.values, wanted)):
             return one

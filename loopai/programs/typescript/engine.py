@@ -42,7 +42,7 @@ _GRACE_SECONDS = 0.05
 # Starting takes 0.1 s on an idle machine, and does not count towards a call's timeout.
 _START_SECONDS = 30.0
 _CHECK_MS = 5000
-# How soon somebody who waits for a process notices that it is no longer wanted.
+# Seconds until a thread that waits for a process notices that its run is no longer needed.
 _ASK_SECONDS = 0.2
 _NO_LIMIT = float("inf")
 

@@ -303,5 +303,5 @@ def test_a_def_route_cannot_be_watched() -> None:
 
     def check(mail: Mail, ai: SyncLoopaiDep): ...
 
-    with pytest.raises(ConfigurationError, match="'check' is no `async def` route"):
+    with pytest.raises(ConfigurationError, match="'check' is not an `async def` route"):
         cancel_on_disconnect(check)  # type: ignore[type-var]

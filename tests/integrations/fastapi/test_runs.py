@@ -481,7 +481,7 @@ def test_limits_are_met_before_the_upload_is_read(tmp_path, task) -> None:
             raise AssertionError("it was read")
             yield b""
 
-        for user, told in (("ann", "2 runs of yours"), ("bob", "")):
+        for user, told in (("ann", "2 of your runs"), ("bob", "")):
             reply = client.post(
                 "/api/runs", content=never() if told else as_jsonl(ROWS), params={"format": "jsonl"},
                 headers={"x-user": user},
@@ -806,5 +806,5 @@ async def test_rows_that_break_off_leave_nothing(folder) -> None:
     assert list((folder.path / "incoming").iterdir()) == []
     folder.max_waiting_per_owner = 1
     await start_run("spam", [{"text": "a"}, {"text": float("nan")}], folder=folder, owner=7)
-    with pytest.raises(FolderFull, match="1 runs of yours"):
+    with pytest.raises(FolderFull, match="1 of your runs"):
         await start_run("spam", [{"text": "a"}], folder=folder, owner=7)

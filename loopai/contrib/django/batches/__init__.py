@@ -1,1 +1,1 @@
-"""Batches over querysets: what `loopai_batch` and the Celery engine run. Rows of files are `loopai.batch`'s alone."""
+"""Batches over querysets, for `loopai_batch` and the Celery engine. `loopai.batch` runs files."""

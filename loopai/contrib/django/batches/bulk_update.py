@@ -1,7 +1,7 @@
-"""One UPDATE for the results of a chunk. Which rows and values these are is decided in `results`.
+"""One UPDATE for the results of a chunk. `row_writer` decides on rows and values.
 
-Never an upsert: it would bring back a row that was deleted meanwhile. Signals and `save()` are passed over, as by
-every update of a set; fields with `auto_now` are set.
+Never an upsert: it would recreate a row that was deleted meanwhile. As with every bulk update, `save()` is not called
+and no signals are sent; fields with `auto_now` are set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Change = tuple[Any, Sequence[Any]]
 """A primary key and the values of the fields, as Python has them."""
 
 MOST_AT_ONCE = 1000
-"""Rows of one statement. What a row costs falls little beyond a hundred, and a CASE looks through all of them."""
+"""Rows of one statement. The cost of a row falls little beyond a hundred, and a CASE searches all of them."""
 
 
 MOST_BYTES = 1_000_000
@@ -31,7 +31,7 @@ _UNLIMITED = {"char": "bpchar", "character": "bpchar", "bit": "varbit"}
 
 
 def empty(field: Any) -> Q:
-    """The rows in which a field holds nothing: NULL, or an empty text."""
+    """Return the rows in which a field is empty: NULL, or an empty text."""
     found = Q(**{f"{field.name}__isnull": True}) if field.null else Q()
     if isinstance(field, (models.CharField, models.TextField)):
         found |= Q(**{field.name: ""})
@@ -40,9 +40,9 @@ def empty(field: Any) -> Q:
 
 def update(using: str, model: type[models.Model], fields: Sequence[Any], changes: Sequence[Change],
            guarded: bool = False) -> int:  # fmt: skip
-    """Write the changes; gives how many rows were there (and, where `guarded`, had all the fields empty).
+    """Write the changes. Return how many rows existed (and, if `guarded`, had all fields empty).
 
-    A model that inherits its tables has one statement a table; the number is then the smallest of theirs.
+    A model with multi-table inheritance needs one statement for each table; the result is then their minimum.
     """
     found = 0
     connection = connections[using]
@@ -93,7 +93,7 @@ def _refuse_too_large(connection: Any, size: int) -> None:
 
 
 class _Table:
-    """The columns of one table that are written, each with its place among the values; stamps are `auto_now` fields."""
+    """The columns of one table to write, each with its position among the values; stamps are `auto_now` fields."""
 
     def __init__(self, model: type[models.Model]) -> None:
         self.model = model
@@ -199,5 +199,5 @@ def empty_sql(field: Any, quote: Any) -> str:
 
 
 def _is_array(field: Field[Any, Any], connection: Any) -> bool:
-    """Whether `unnest` would take the field's values apart, too."""
+    """Return whether `unnest` would also split the field's values."""
     return str(field.rel_db_type(connection)).endswith("]")

@@ -1,6 +1,6 @@
-"""A whole batch of which the database knows, from checked options to exit code: over a queryset, or in workers.
+"""A whole batch that is recorded in the database, from checked options to exit code: over a queryset, or in workers.
 
-Flags are parsed by the management command; a file that this process runs by itself is `loopai.shell.command`'s.
+The management command parses the flags; `loopai.shell.command` runs files in this process.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ....client import SyncLoopaiClient
 
 CANCELLED = 143
-"""Exit code of a run that was cancelled in the admin: as if it had been terminated."""
+"""Exit code of a run that was cancelled in the admin: that of SIGTERM."""
 
 
 class RunCommand(BatchCommand):
@@ -49,7 +49,7 @@ class RunCommand(BatchCommand):
         self.options = options
 
     def run(self) -> int:
-        """Do it, and return the exit code. Raises `ConfigurationError` and `LoopaiException`."""
+        """Run, and return the exit code. Raises `ConfigurationError` and `LoopaiException`."""
         try:
             return self._run()
         except RunInProgressError as error:
@@ -71,7 +71,7 @@ class RunCommand(BatchCommand):
         return self.into_rows(resolved, mode)
 
     def dry_run(self, plan: Plan, rows: QuerysetRows) -> int:
-        """Say what a run would do, and send and write nothing."""
+        """Show what a run would do, without sending or writing."""
         total = rows.count(rows.queryset)
         total = total if plan.limit is None else min(total, plan.limit)
         self.plan(plan.task, plan.source, total, plan.chunk_size, plan.max_in_flight)
@@ -85,7 +85,7 @@ class RunCommand(BatchCommand):
     # Into the rows
 
     def into_rows(self, resolved: ResolvedPlan, mode: str) -> int:
-        """Carry the run out in this process."""
+        """Run in this process."""
         options = self.options
         run = open_inline(resolved, mode, self.say, options.command)
         if run is None:
@@ -102,7 +102,7 @@ class RunCommand(BatchCommand):
         return self.carry_out(work_on)
 
     def by_celery(self, resolved: ResolvedPlan, mode: str) -> int:
-        """Have workers carry the run out, and watch them."""
+        """Run in workers, and watch them."""
         from ...celery.monitor import CODES, follow
         from ...celery.partitions import WORKERS
         from ...celery.tasks import hand_over, look_after, refuse_unseen
@@ -121,7 +121,7 @@ class RunCommand(BatchCommand):
             snapshot, summary = follow(run, resolved.plan, self.watchers(), stop, look_after, self.say)
             cancelled = run.state == BatchRun.State.CANCELLED
             ending = self.ending(run, summary, snapshot, missed=run.skipped - gone, cancelled=cancelled)
-            # Its times are those at work, whichever commands it took.
+            # Its times are those of the work itself, over all commands that ran it.
             ending.shown = replace(summary, seconds=run.active_seconds)
             if summary.ended in CODES:
                 ending.stopped, ending.code = f"Stopped: {run.error}.", CODES[summary.ended]
@@ -132,7 +132,7 @@ class RunCommand(BatchCommand):
     def ending(
         self, run: BatchRun, summary: Summary, snapshot: Snapshot, *, missed: int, cancelled: bool
     ) -> CommandResult:
-        """How a run that the database knows has ended."""
+        """The result of a run that is recorded in the database."""
         filled = " or filled" if self.options.only_empty else ""
         were = "was" if missed == 1 else "were"
         notes = [f"{counted(missed, 'row')} {were} deleted{filled} meanwhile: skipped."] if missed else []

@@ -1,4 +1,4 @@
-"""The database of a run: stale connections, faults that pass, and errors that are one row's. No rows are known here."""
+"""The database of a run: stale connections, temporary failures, and errors of single rows."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ....exceptions import LoopaiException
 T = TypeVar("T")
 
 IDLE_SECONDS = 30.0
-"""Seconds without a query after which a connection is looked at before use: servers and proxies drop idle ones."""
+"""Seconds without a query after which a connection is checked before use: servers and proxies drop idle ones."""
 
 TRIES = 8
-"""Times that work is tried where the database fails for the moment; with the pauses between, some ten seconds."""
+"""Attempts if the database fails temporarily; with their pauses, about ten seconds."""
 
 LONGEST_TRYING = 60.0
-"""Seconds after which nothing is tried once more: a lock may be waited for as long as that by one try."""
+"""Seconds after which there is no further attempt: a single attempt may wait that long for a lock."""
 
 _PASSING_STATES = {
     "25P03", "40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "57P05",
@@ -65,7 +65,7 @@ _OF_TRIGGERS = 10_000
 
 
 def is_passing(error: BaseException, using: str) -> bool:
-    """Return whether the same work may succeed a moment later: deadlock, lock timeout, lost connection."""
+    """Return whether the same work may succeed on a retry: deadlock, lock timeout, lost connection."""
     if not isinstance(error, DatabaseError):
         return False
     state, number, cause = _codes(error)
@@ -85,7 +85,7 @@ def is_passing(error: BaseException, using: str) -> bool:
 
 
 def is_of_a_row(error: BaseException) -> bool:
-    """Return whether a value is what the database, or its driver before anything was sent, refuses."""
+    """Return whether the database, or its driver, refuses a value."""
     if isinstance(error, (DataError, IntegrityError, ValueError, TypeError, AttributeError, ArithmeticError)):
         return True
     if not isinstance(error, DatabaseError):
@@ -139,7 +139,7 @@ def _codes(error: BaseException) -> tuple[Optional[str], Optional[int], Optional
 
 
 class Database:
-    """The calling thread's connection to a database by its alias."""
+    """The calling thread's connection to a database, by alias."""
 
     def __init__(
         self,
@@ -166,11 +166,11 @@ class Database:
         self._used = now
 
     def attempt(self, work: Callable[[], T], arrived: Callable[[], Optional[T]] = lambda: None) -> T:
-        """Do the work, again and again while the database fails for the moment; return what it gives.
+        """Do the work, and retry it after temporary failures; return its result.
 
-        `arrived` is asked before another try: what it returns stands for the work, which reached the database though
-        its reply did not. Inside a caller's transaction nothing is tried again, as that transaction is lost. Raises
-        the last error.
+        `arrived` is called before a retry: a result from it means that the work reached the database, although the
+        reply was lost. Within a caller's transaction nothing is retried, because the transaction is lost. Raises the
+        last error.
         """
         self.freshen()
         if self.connection.in_atomic_block:

@@ -1,4 +1,4 @@
-"""`--filter` and `--exclude`: a text `FIELD=VALUE` as a lookup whose value has the type of what it is compared with."""
+"""`--filter` and `--exclude`: a text `FIELD=VALUE` as a lookup, with the value converted to the field's type."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _TEXT_LOOKUPS = {
     "has_key", "icontains", "iexact", "startswith", "istartswith", "endswith", "iendswith", "regex", "iregex",
     "search", "trigram_similar", "trigram_word_similar", "trigram_strict_word_similar",
 }  # fmt: skip
-"""Lookups on text whatever they are applied to; other ones on text are known by their classes."""
+"""Lookups that compare text for every field; other text lookups are recognized by their classes."""
 
 _KEY_LISTS = {"has_keys", "has_any_keys"}
 
 
 def filtered(queryset: QuerySet[Any], text: str, *, exclude: bool = False) -> QuerySet[Any]:
-    """Return the rows that meet `FIELD=VALUE`, or those that do not. Raises `ConfigurationError`."""
+    """Return the rows that match `FIELD=VALUE`, or those that do not. Raises `ConfigurationError`."""
     flag = "--exclude" if exclude else "--filter"
     name, sign, value = text.partition("=")
     name = name.strip()
@@ -50,7 +50,7 @@ def filtered(queryset: QuerySet[Any], text: str, *, exclude: bool = False) -> Qu
 
 
 def _value(queryset: QuerySet[Any], name: str, text: str) -> Any:
-    """The value as the left side of the lookup takes it, after its transforms."""
+    """Convert the value to the type of the lookup's left side, after its transforms."""
     query = queryset.query
     lookups, parts, expression = query.solve_lookup_type(name)
     if expression:

@@ -36,7 +36,7 @@ from .run_lookup import ResolvedPlan
 logger = logging.getLogger("loopai")
 
 MOST_INSTANCES = 10_000
-"""Most instances of one run: their keys are part of every query for its rows."""
+"""Most instances of one run: every query for its rows contains their keys."""
 
 Mapped = Union[Iterable[str], Mapping[str, str], None]
 

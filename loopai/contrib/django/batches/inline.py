@@ -1,4 +1,4 @@
-"""The inline engine: one process carries a run out, requests in threads, the database in the calling one."""
+"""The inline engine: one process executes a run, with requests in threads and the database in the calling thread."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class RowsRun(Run):
-    """A run whose outcomes go into its rows."""
+    """A run whose outcomes are saved to its rows."""
 
     writer: RowWriter
     missed = 0
@@ -61,7 +61,7 @@ class RowsRun(Run):
 
 
 class _Heart:
-    """Prolongs the lease while the run is in progress, and passes a cancellation on."""
+    """Extends the lease while the run is in progress, and stops it after a cancellation."""
 
     def __init__(self, run: BatchRun, owner: str, stop: Stop, database: Database, clock: Callable[[], float]) -> None:
         self._run = run
@@ -78,7 +78,7 @@ class _Heart:
             return
         self._next = now + BEAT_SECONDS
         if not self._database.attempt(lambda: self._run.beat(self._owner, timezone.now(), LEASE_SECONDS)):
-            raise LeaseLost(f"run {self._run.pk} was taken over, or deleted, while it was carried out here")
+            raise LeaseLost(f"run {self._run.pk} was taken over or deleted while it ran here")
         if self._run.cancel_requested:
             self._stop()
 
@@ -87,7 +87,7 @@ class _Heart:
 
 
 def open_inline(resolved: ResolvedPlan, mode: str, say: Say, command: Sequence[str] = ()) -> Optional[BatchRun]:
-    """The run, owned by this process; `None` where it is finished already. Raises as `open_run`."""
+    """Return the run, owned by this process; `None` if it is finished already. Raises as `open_run`."""
     database = resolved.plan.database
     run = open_run(resolved, mode, INLINE, owner_name(), say, database=database, command=list(command))
     if run is not None:
@@ -107,9 +107,9 @@ def carry_out(
     expect: Optional[str] = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[RowsRun, Summary]:
-    """Carry out a run that `owner` has acquired, and end it. Raises `LeaseLost` where it was taken over meanwhile.
+    """Execute a run that `owner` has acquired, and end it. Raises `LeaseLost` if another process took it over.
 
-    Whatever ends it early, what is recorded stays, and the run can be resumed.
+    If it ends early, recorded rows stay recorded, and the run can be resumed.
     """
     plan = resolved.plan
     stop = stop or Stop()
@@ -149,7 +149,7 @@ def carry_out(
     made.missed = made.reader.skipped - earlier
     state, error_text = _state(run, made, summary)
     if not _end(run, owner, database, state, error_text, made.statistics.quality):
-        raise LeaseLost(f"run {run.pk} was taken over while it was carried out here")
+        raise LeaseLost(f"run {run.pk} was taken over by another process while it ran here")
     return made, summary
 
 
@@ -179,7 +179,7 @@ def _state(run: BatchRun, made: Run, summary: Summary) -> tuple[Any, str]:
 
 
 def _values(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[KeyedRow]:
-    """The rows that failed, where they are wanted, then those that remain."""
+    """Yield the failed rows, if requested, and then the remaining ones."""
     rows, size = resolved.rows, resolved.plan.chunk_size
     if run.mode == BatchRun.Mode.RETRY_FAILED:
         yield from failed_rows(run, resolved, owner)
@@ -187,7 +187,7 @@ def _values(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[Keyed
 
 
 def failed_rows(run: BatchRun, resolved: ResolvedPlan, owner: str) -> Iterator[KeyedRow]:
-    """The rows whose failures are on record now; those that are gone are recorded as skipped."""
+    """Yield the rows with a recorded failure; deleted ones are recorded as skipped."""
     failures, database = failures_of(run).values_list("pk", "key"), resolved.rows.database
     newest = database.attempt(failures.last)
     last = 0

@@ -15,10 +15,10 @@ from ....exceptions import RunInProgressError
 from ..models import BatchRun
 
 LEASE_SECONDS = 30.0
-"""Seconds that an owner without heartbeat counts as alive: queries may be slow, but killed runs should not wait."""
+"""Seconds without a heartbeat after which an owner counts as dead: queries may be slow, killed runs must not wait."""
 
 BEAT_SECONDS = 5.0
-"""Seconds between heartbeats, and so until a waiting process knows whether the owner is alive."""
+"""Seconds between heartbeats, and so how long it takes to learn whether the owner is alive."""
 
 _LOOK_SECONDS = 0.5
 
@@ -29,7 +29,7 @@ def owner_name() -> str:
 
 
 def person() -> str:
-    """Who starts a run here: the system's user and the host."""
+    """Return who starts a run here: the system's user and the host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -87,12 +87,12 @@ class Plan(BatchOptions):
 
     @property
     def also(self) -> tuple[str, ...]:
-        """Columns that are read in addition to those of the input."""
+        """Columns to read in addition to those of the input."""
         return (Expectation(self.expect).column,) if self.expect else ()
 
     @property
     def source(self) -> str:
-        """The rows, described in words."""
+        """A description of the rows."""
         conditions = [*self.filters, *(f"not {text}" for text in self.excludes)]
         where = f" where {', '.join(conditions)}" if conditions else ""
         return f"{self.queryset}{where}"[:500]
@@ -106,10 +106,10 @@ KEPT = (*OF_RUNS, *(item.name for item in fields(Plan) if item.name not in Batch
 
 
 def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable[str]) -> tuple[str, ...]:
-    """The mapping where none was given: the columns that the task's input schema names, read-only members apart.
+    """Return the default mapping: the columns that the task's input schema names, without read-only members.
 
-    Where the schema names no members, all columns but those in `without`. Raises `ConfigurationError` where there is
-    none, or a required member has no column.
+    If the schema names no members: all columns except those in `without`. Raises `ConfigurationError` if there is none,
+    or a required member has no column.
     """
     schema = input_schema if isinstance(input_schema, Mapping) else {}
     there = [name for name in columns if name not in set(without)]
@@ -130,9 +130,9 @@ def default_mapping(input_schema: Any, columns: Iterable[str], without: Iterable
 
 
 def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
-    """The plan, with the mapping that the task's schema suggests where a queryset has none.
+    """Return the plan, with the default mapping from the task's schema if it has none.
 
-    Raises `ConfigurationError`, and the `LoopaiException` where the server cannot be asked.
+    Raises `ConfigurationError`, and `LoopaiException` if the task cannot be read.
     """
     if options.engine == CELERY and options.output:
         raise OptionError(

@@ -1,6 +1,6 @@
-"""The rows of a queryset: found by name, paged by primary key, mapped to inputs. Nothing is written or sent here.
+"""The rows of a queryset: looked up by name, paged by primary key, mapped to inputs. Nothing is written or sent here.
 
-A page is one short query: no cursor of the server's, no transaction that stays open.
+A page is one short query: no server-side cursor, and no transaction that stays open.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class _Unreadable(str):
-    """Why the values of a row could not be read; stands in their place."""
+    """Why the values of a row could not be read; used in their place."""
 
 
 class KeyedRow(Row):
@@ -52,9 +52,9 @@ class KeyedRow(Row):
 class QuerysetRows:
     """The rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`.
 
-    They meet `filters` (`field=value`) and none of `excludes`. `mapping` says what the input is made of, `also` names
-    columns that are read beside. A manager's method is called without arguments and gives a queryset of the model.
-    `model` is the concrete one, also where a proxy was named. Raises `ConfigurationError`.
+    They match `filters` (`field=value`) and none of `excludes`. `mapping` defines the input, `also` names columns to
+    read in addition. A manager's method is called without arguments and returns a queryset of the model. `model` is the
+    concrete one, even if a proxy was named. Raises `ConfigurationError`.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class QuerysetRows:
 
     @property
     def plain(self) -> bool:
-        """Whether every value read is one that JSON has: then no input need be looked through for others."""
+        """Whether JSON has every type of value read: then inputs need no check."""
         found = [_last_field(self.model, lookup) for lookup, _ in self._columns.values()]
         return all(isinstance(field, _PLAIN) for field in found)
 
     def page(self, queryset: QuerySet[Any], size: Optional[int], after: Any = None) -> list[tuple[Any, ...]]:
-        """At most `size` rows, all for `None`, after a key, by primary key: the key, then the columns."""
+        """Return at most `size` rows (`None`: all) after a key, by primary key: the key, then the columns."""
         if after is not None:
             queryset = queryset.filter(pk__gt=after)
         queryset = queryset.order_by("pk")
@@ -131,7 +131,7 @@ class QuerysetRows:
         return self.database.attempt(read)
 
     def row(self, found: Sequence[Any], number: int, after: Optional[str], retried: bool = False) -> KeyedRow:
-        """A row as it runs; one that lacks what the mapping names has `error` set."""
+        """Return a row to run; `error` is set if it lacks something that the mapping names."""
         columns: dict[str, Any] = {}
         key = keys.to_text(self.model, found[0])
         if len(found) > 1 and isinstance(found[1], _Unreadable):
@@ -153,13 +153,13 @@ class QuerysetRows:
         return row
 
     def walk(self, queryset: QuerySet[Any], size: int, after: Optional[str], first: int = 1) -> Iterator[KeyedRow]:
-        """The rows of a part of the queryset in the order of their keys, `size` a query."""
+        """Yield the rows of a part of the queryset in the order of their keys, `size` per query."""
         number = first
         last: Any = None
         while True:
             page = self.page(queryset, size, last)
             for found in page:
-                # A queryset that joins many may give a row several times.
+                # A queryset with joins may return a row several times.
                 if last is not None and found[0] == last:
                     continue
                 row = self.row(found, number, after)
@@ -170,9 +170,9 @@ class QuerysetRows:
                 return
 
     def upper_key(self, queryset: QuerySet[Any], limit: Optional[int]) -> Optional[str]:
-        """The highest key, or that of the row number `limit`; `None` where there is no row.
+        """Return the highest key, or that of the row number `limit`; `None` if there is no row.
 
-        Raises `ConfigurationError` where the database refuses the query.
+        Raises `ConfigurationError` if the database refuses the query.
         """
         ordered = queryset.order_by("pk").values_list("pk", flat=True)
 
@@ -198,16 +198,16 @@ class QuerysetRows:
     # A run's rows by ranges of keys, for workers
 
     def extent(self, limit: Optional[int]) -> tuple[Optional[str], int]:
-        """The key of the last row that a run reads, and how many it reads; `None` where there is no row."""
+        """Return the key of the last row of a run, and the number of rows; `None` if there is no row."""
         upper = self.upper_key(self.queryset, limit)
         return upper, 0 if upper is None else self.count(self._upto(self.queryset, None, upper))
 
     def between(self, run: BatchRun, after: Optional[str], upto: str, most: int) -> list[KeyedRow]:
-        """The first `most` rows after a key up to another, of those that remain."""
+        """Return the first `most` remaining rows after a key up to another."""
         return list(islice(self.walk(self._upto(run.remaining(self.queryset), after, upto), most, None), most))
 
     def bounds(self, run: BatchRun, after: Optional[str], upto: str, size: int, most: int) -> list[str]:
-        """The keys that end chunks of `size` rows after which more come up to `upto`; the first `most` of them."""
+        """Return the first `most` keys that end chunks of `size` rows and are followed by more rows up to `upto`."""
         found = self._upto(run.remaining(self.queryset), after, upto).order_by("pk").values_list("pk", flat=True)
         ends = list(dict.fromkeys(keys.to_text(self.model, key) for key in found[: size * most + 1]))
         return ends[:-1][size - 1 :: size]
@@ -217,7 +217,7 @@ class QuerysetRows:
         return queryset if after is None else queryset.filter(pk__gt=keys.from_text(self.model, after))
 
     def by_key(self, wanted: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-        """Those of these rows that are there, by their key."""
+        """Return which of these rows exist, by key."""
         pks = [keys.from_text(self.model, key) for key in wanted]
         try:
             # Of a queryset that joins many, a row may come several times.
@@ -230,7 +230,7 @@ class QuerysetRows:
 
 
 _PLAIN = (models.CharField, models.TextField, models.IntegerField, models.BooleanField, models.UUIDField)
-"""Fields whose values JSON says as they are, dates and keys among them; a float may be NaN."""
+"""Fields whose values JSON can represent, dates and keys included; a float may be NaN."""
 
 
 def _last_field(model: Any, lookup: str) -> Any:
@@ -262,7 +262,7 @@ def model_of(named: str) -> type[models.Model]:
 
 
 def name_of(queryset: Union[str, QuerySet[Any]], database: str) -> str:
-    """What a run remembers of its queryset: its name, or of one from code its model and a digest of its SQL."""
+    """Return how a run identifies its queryset: by name; one from code by its model and a digest of its SQL."""
     if isinstance(queryset, str):
         return queryset
     _refuse_unpaged(queryset, queryset.model._meta.label)
@@ -277,7 +277,7 @@ def name_of(queryset: Union[str, QuerySet[Any]], database: str) -> str:
 
 
 class InstancesQuerySet(QuerySet[Any]):
-    """The rows of given instances. The `nonce` tells one set of them from every other."""
+    """The rows of given instances. The `nonce` distinguishes this set from all others."""
 
     nonce = ""
 
@@ -340,7 +340,7 @@ def _queryset(named: Union[str, QuerySet[Any]], database: str) -> tuple[type[mod
 
 
 def _lookup(queryset: QuerySet[Any], path: str) -> tuple[str, int]:
-    """What `path` is to the database, and how many of its parts lie inside a JSON value."""
+    """Return the lookup of `path`, and how many of its parts are inside a JSON value."""
     first, *inside = path.split(".")
     if first in queryset.query.annotations:
         return first, len(inside)
@@ -378,7 +378,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _dig(columns: dict[str, Any], path: str, inside: Sequence[str], value: Any) -> None:
-    """Put what lies inside a JSON value under the path's own name, if it is there."""
+    """Store the part of a JSON value under the path's own name, if it exists."""
     for name in inside:
         if not isinstance(value, Mapping) or name not in value:
             return

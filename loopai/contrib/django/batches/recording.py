@@ -1,4 +1,4 @@
-"""What is recorded of a run: chunks that have ended, failed rows, counts. Rows themselves are the `row_writer`'s."""
+"""Record the progress of a run: finished chunks, failed rows, counts. `row_writer` writes the rows themselves."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..models import BatchFailure, BatchPart, BatchRun
 from ..ranges import Mark, advanced
 
 By = Union[str, BatchPart]
-"""Who records: the run's owner, where one process carries out the run, or the part that was handed to a worker."""
+"""The recorder: the run's owner if one process executes the run, otherwise the part of a worker."""
 
 
 class LeaseLost(Exception):
-    """The run, or the part of it, is somebody else's by now: roll back what you wrote, and stop."""
+    """The run, or the part, belongs to another process by now: roll back, and stop."""
 
 
 def record_chunk(
@@ -32,15 +32,15 @@ def record_chunk(
     skipped: int = 0,
     statistics: Optional[Statistics] = None,
 ) -> None:
-    """Note that the rows after the key `after` (`None`: from the first) up to the key `upto` have ended.
+    """Record that the rows after the key `after` (`None`: from the first) up to the key `upto` are finished.
 
-    Call it in the transaction that writes their results (`transaction.atomic(using=run.database)`), which reads
-    nothing before it writes: SQLite refuses to write then where another process wrote meanwhile. `statistics` are
-    what a worker counted beside. Raises `LeaseLost` where the run or part is not yours now, which must undo that
-    transaction.
+    Call it in the transaction that writes their results (`transaction.atomic(using=run.database)`), which must not
+    read before it writes: SQLite would refuse to write if another process has written meanwhile. `statistics` are
+    additional counts of a worker. Raises `LeaseLost`, which must roll back that transaction, if the run or part
+    belongs to another process.
     """
     counts = {"ok": ok, "errors": len(failures), "skipped": skipped}
-    # Without a savepoint: what fails here undoes the caller's transaction, too.
+    # Without a savepoint: an error here also rolls back the caller's transaction.
     with transaction.atomic(using=run.database, savepoint=False):
         if isinstance(by, BatchPart):
             # The UPDATE comes first: it locks the run, so that the ranges read next are the latest.
@@ -67,7 +67,7 @@ def record_retried(
     skipped: Collection[str] = (),
     statistics: Optional[Statistics] = None,
 ) -> None:
-    """Note how rows ended that had failed before: the keys of those now right or gone, and those failed again.
+    """Record the results of rows that had failed before: keys of rows now ok or deleted, and rows that failed again.
 
     Call it as `record_chunk`. Raises `LeaseLost`.
     """
@@ -82,7 +82,7 @@ def record_retried(
 
 
 def failures_of(run: BatchRun) -> Any:
-    """Return the run's failures on record, from the run's database."""
+    """Return the run's recorded failures, from the run's database."""
     return BatchFailure.objects.using(run.database).filter(run_id=run.pk).order_by("pk")
 
 
@@ -98,7 +98,7 @@ def _count(run: BatchRun, by: By, more: Mapping[str, int], **changed: Any) -> No
 
 
 def _merged(run: BatchRun, statistics: Optional[Statistics]) -> dict[str, Any]:
-    """What was counted so far, with that; to be asked while the run is locked."""
+    """Return the counts so far, with these added; call it while the run is locked."""
     if statistics is not None:
         whole = Statistics.load(run.tally) if run.tally else statistics
         if whole is not statistics:

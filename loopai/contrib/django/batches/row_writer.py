@@ -1,4 +1,4 @@
-"""Outcomes into rows: cleaned, written and checkpointed in one transaction. What runs, and when, is the engines'."""
+"""Clean outcomes, write them to rows and record them, in one transaction. The engines decide what runs, and when."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pair = tuple[Outcome, Change]
 
 
 class OutcomeWriter:
-    """Writes outcomes into rows, and finds the row that the database refuses. What is recorded of them is a subclass's.
+    """Writes outcomes to rows, and finds the row that the database refuses. A subclass records them.
 
     `_kept` of a subclass opens the transaction, and calls `_cleaned` and `_write`.
     """
@@ -39,11 +39,11 @@ class OutcomeWriter:
         self._blamed = False
 
     def _kept(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
-        """Write and record in one transaction; return how many rows were gone, or filled, meanwhile."""
+        """Write and record in one transaction; return how many rows were deleted or filled meanwhile."""
         raise NotImplementedError
 
     def _read_again(self) -> None:
-        """Read anew what the transaction that was rolled back had changed here."""
+        """Reload state that the rolled back transaction had changed here."""
 
     def _once(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
         try:
@@ -102,7 +102,7 @@ class OutcomeWriter:
         return missed
 
     def _check_constraints(self) -> None:
-        """Have deferred constraints fail here, where the row at fault is searched or no commit follows."""
+        """Check deferred constraints here, if a refused row is being searched or no commit follows."""
         connection: Any = connections[self._using]
         if connection.vendor != "postgresql":
             return
@@ -113,7 +113,7 @@ class OutcomeWriter:
             connection.check_constraints()
 
     def _divided(self, pairs: Sequence[Pair]) -> int:
-        """As `_written`, halving what the database refuses until one row is left to blame."""
+        """Like `_written`, but halve refused rows until the one that the database refuses is found."""
         try:
             with transaction.atomic(using=self._using):
                 return self._written(pairs)
@@ -131,7 +131,7 @@ class OutcomeWriter:
         _spoil(outcome, f"the {'field' if type(error) is self._strange else 'database'} refused the row: {told(error)}")
 
     def _there(self, pks: Sequence[Any], skip_locked: bool = False) -> set[Any]:
-        """Which of these rows are there (with `only_empty`: and empty), locked until the transaction ends."""
+        """Return which of these rows exist (with `only_empty`: and are empty), locked until the transaction ends."""
         rows: Any = self._rows.model._base_manager.using(self._using).filter(pk__in=list(pks))
         for target in self._targets if self._only_empty else ():
             rows = rows.filter(empty(target.field))
@@ -139,9 +139,9 @@ class OutcomeWriter:
 
 
 class RowWriter(OutcomeWriter):
-    """Writes the outcomes of one run, or of one part of it that was handed to a worker (`by`).
+    """Writes the outcomes of one run, or of one part of it in a worker (`by`).
 
-    What a part comes to is counted beside, and compared with what is expected.
+    The results of a part are counted, and compared with the expected ones.
     """
 
     def __init__(
@@ -159,11 +159,11 @@ class RowWriter(OutcomeWriter):
         self._expectation = expectation
 
     def write(self, outcomes: Sequence[Outcome], gone: Collection[str] = ()) -> int:
-        """Write what is ok and record all; return how many rows were gone, or filled, meanwhile.
+        """Write ok rows and record all; return how many rows were deleted or filled meanwhile.
 
-        `gone` are keys of failed rows that are no longer there. What does not fit, or is doubtful, becomes an error
-        in `outcomes`; cancelled rows are left as they are. A fault of the database that passes is tried again. Raises
-        `LeaseLost`, with nothing written, where the run or part is somebody else's by now.
+        `gone` are keys of failed rows that were deleted. Results that do not fit, or are doubtful, become errors in
+        `outcomes`; cancelled rows are unchanged. Temporary database failures are retried. Raises `LeaseLost`, with
+        nothing written, if the run or part belongs to another process by now.
         """
         ended = [outcome for outcome in outcomes if outcome.status != CANCELLED]
         before: Any = True if isinstance(self._by, BatchPart) else self._recorded()
@@ -177,7 +177,7 @@ class RowWriter(OutcomeWriter):
         return self._rows.database.attempt(lambda: self._once(ended, gone), arrived)
 
     def _recorded(self) -> Any:
-        """What the transaction of these outcomes changes, and nobody else: the mark and counts, or the part."""
+        """Return what only the transaction of these outcomes changes: the mark and counts, or the part."""
         if isinstance(self._by, BatchPart):
             return self._by.row().exists()
         run = self.run
@@ -218,7 +218,7 @@ class RowWriter(OutcomeWriter):
             return
         for span in _spans(rows):
             ok = sum(outcome.status == OK for outcome in span)
-            # The row is not known, its number is: the counts of the run are right, whichever span has it.
+            # Which row it is, is unknown, but not their number: the counts of the run are right in any case.
             gone = min(ok, missed)
             missed -= gone
             failures = failed_rows_of(span)

@@ -1,4 +1,4 @@
-"""Which `BatchRun` a command means: a new one, or an earlier one by its fingerprint. Who carries it out comes after."""
+"""Find or create the `BatchRun` of a command: a new one, or an earlier one with the same fingerprint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .targets import Target, targets_of
 Say = Callable[[str], None]
 
 MOST_COMPARED = 50
-"""Earlier runs of a model that are compared with a command's options."""
+"""Most earlier runs of a model that are compared with a command's options."""
 
 
 class ResolvedPlan:
@@ -49,10 +49,10 @@ class ResolvedPlan:
 def open_run(
     resolved: ResolvedPlan, mode: str, engine: str, owner: str, say: Say, *, database: str, command: list[str]
 ) -> Optional[BatchRun]:
-    """The run, owned by `owner`; `None` where it is finished already, which is said.
+    """Return the run, owned by `owner`; `None`, with a message, if it is finished already.
 
-    Raises `ConfigurationError` where an earlier run is unfinished and `mode` does not say what becomes of it, and
-    `RunInProgressError` where somebody else carries it out.
+    Raises `ConfigurationError` if an earlier run is unfinished and `mode` does not say what to do with it, and
+    `RunInProgressError` if another process runs it.
     """
     plan = resolved.plan
     runs = BatchRun.objects.db_manager(database)
@@ -116,9 +116,9 @@ _DIFFERENCES = {
 
 
 def _refuse_another(plan: Plan) -> None:
-    """Raise `ConfigurationError` where the last run over these rows is of another task, version, mapping or database.
+    """Raise `ConfigurationError` if the last run over these rows has another task, version, mapping or database.
 
-    It would not be resumed: the rows that it has finished would run again.
+    It would not be resumed, and its finished rows would run again.
     """
     mine = plan.kept()
     for database in (plan.database, *(name for name in connections if name != plan.database)):
@@ -152,10 +152,10 @@ def _shown(value: Any) -> str:
 
 
 def _ask(run: BatchRun, resolved: ResolvedPlan, mode: str, say: Say) -> bool:
-    """Have an earlier run pending; `False`, and said, if there is nothing to do."""
+    """Make an earlier run pending; `False`, with a message, if there is nothing to do."""
     if run.state == BatchRun.State.PENDING:
         return True
-    # Whoever calls carries the run out; nobody else need be told, as `request_resume` would.
+    # The caller executes the run, so workers are not notified, unlike in `request_resume`.
     if mode == RETRY_FAILED and run.errors:
         wanted = BatchRun.Mode.RETRY_FAILED
     elif run.state != BatchRun.State.FINISHED:
@@ -177,7 +177,7 @@ def _ask(run: BatchRun, resolved: ResolvedPlan, mode: str, say: Say) -> bool:
 
 
 def _more_rows(run: BatchRun, resolved: ResolvedPlan) -> bool:
-    """Where a finished run had another limit: whether there is more up to this one, by which it is extended."""
+    """Extend a finished run that had another limit; return whether there are more rows up to this one."""
     run.upper_key = None
     rest = run.remaining(resolved.rows.queryset)
     limit = resolved.plan.limit

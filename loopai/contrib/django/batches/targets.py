@@ -24,7 +24,7 @@ RESULT = ("output", "latency_ms", "execution_id", "attempts", "confidence")
 """What a path may start with: the members of a result."""
 
 MOST_KNOWN = 1000
-"""Most cleaned values cached per field: labels recur, and each value of a foreign key costs a query."""
+"""Most cleaned values cached per field: labels repeat, and each value of a foreign key costs a query."""
 
 
 class Unfit(ValueError):
@@ -59,7 +59,7 @@ class Target:
         self._known.clear()
 
     def value(self, outcome: Outcome) -> Any:
-        """The cleaned value. Raises `Unfit`."""
+        """Return the cleaned value. Raises `Unfit`."""
         name = self.field.name
         try:
             if self._read is not None:
@@ -96,7 +96,7 @@ class Target:
         return cleaned
 
     def _existing(self, value: Any) -> Any:
-        """The key of a row that is there, in the run's database. A form would ask the one that the router reads."""
+        """Return the key of an existing row in the run's database; a form would use the router's database for reads."""
         field = self._cleaner
         key = field.to_python(value)
         if key is None:
@@ -114,7 +114,7 @@ class Target:
 
 
 def _as_column(field: Any) -> Any:
-    """The field without rules of forms: a column takes `[]`, `{}` and `""`, and what no form shows is checked, too."""
+    """Return the field with the columns' rules alone: `[]`, `{}` and `""` are accepted, non-editable fields checked."""
     made = copy(field)
     made.blank = True
     made.editable = True  # or its choices would not hold
@@ -124,7 +124,7 @@ def _as_column(field: Any) -> Any:
 
 
 def _digits(field: Any, value: Any) -> Any:
-    """A number as a field that counts digits takes it: 19.99 has two places, though no binary number is 19.99."""
+    """Return a number for a field that limits digits: 19.99 has two places, although no binary number is 19.99."""
     if isinstance(value, float) and hasattr(field, "decimal_places"):
         return Decimal(repr(value).removesuffix(".0"))
     base = getattr(field, "base_field", None)
@@ -157,7 +157,7 @@ def _result(outcome: Outcome) -> dict[str, Any]:
 
 
 def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
-    """What `clean` would make fit and nobody meant: `{"a": 1}` as a text, 3.7 as 3, within arrays and ranges, too."""
+    """Refuse unintended conversions of `clean`: `{"a": 1}` to a text, 3.7 to 3, also within arrays and ranges."""
     base = getattr(field, "base_field", None)
     if hasattr(field, "range_type") and (isinstance(value, dict) or (isinstance(value, list) and len(value) != 2)):
         raise Unfit(f"{name}: {_shown(value)} is not a range, which is a list of two bounds")
@@ -205,7 +205,7 @@ def _shown(value: Any) -> str:
 
 
 def _is_no_number(value: Any) -> bool:
-    """Whether that is NaN or infinity, which a field's own conversion lets through."""
+    """Return whether a value is NaN or infinity, which a field's own conversion accepts."""
     try:
         return not isfinite(float(value))
     except (ValueError, OverflowError):
@@ -239,7 +239,7 @@ def _field(name: str, model: type[models.Model]) -> Any:
 
 
 def targets_of(texts: Iterable[str], model: type[models.Model], only_empty: bool, using: str) -> list[Target]:
-    """The targets of a run. Raises `ConfigurationError`, also for a field that is named twice."""
+    """Return the targets of a run. Raises `ConfigurationError`, also for a field that is named twice."""
     targets = [Target(text, model, using) for text in texts]
     names = [target.field.name for target in targets]
     for name in names:

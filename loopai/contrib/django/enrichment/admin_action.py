@@ -24,10 +24,10 @@ from .pending import enqueue
 logger = logging.getLogger("loopai")
 
 MOST_AT_ONCE = 200
-"""Rows that the action runs itself, for an inline declaration; more are left to `loopai_batch --pending`."""
+"""Most rows that the action runs itself, for an inline declaration; `loopai_batch --pending` runs the rest."""
 
 WITHIN_SECONDS = 20.0
-"""What the action may cost whoever asks for it."""
+"""Time limit of the action, in seconds."""
 
 
 def enrich_action(name: str) -> Callable[[Any, Any, Any], None]:

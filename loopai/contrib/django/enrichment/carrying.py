@@ -1,6 +1,6 @@
-"""Entries carried out: rows read anew, run as one call of the batch engine, written while they are what was read.
+"""Process entries: read the rows again, run them as one call of the batch engine, write those that have not changed.
 
-No transaction is open while a request is under way. Who calls this, and when, is `saving` and `pending`.
+No transaction is open during a request. `saving` and `pending` call this.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("loopai")
 
 PATIENCE = 3
-"""Attempts after which a request that fails is split: one of its rows may be what fails it."""
+"""Attempts after which a failing request is split: one of its rows may be the cause."""
 
 BUSY_SECONDS = 1.0
-"""Seconds until a row is tried again that another transaction had locked."""
+"""Seconds before a retry of a row that another transaction had locked."""
 
 
 @dataclass
 class Carried:
-    """What became of entries: their numbers, what was written by entry and column, and what postponed the rest.
+    """The result of processing entries: counts, written values by entry and column, and why others were postponed.
 
-    `late` says that the time was up.
+    `late`: the time limit was exceeded.
     """
 
     done: int = 0
@@ -78,13 +78,13 @@ class Carried:
 
 
 class KnownTasks:
-    """The tasks of declarations, as the server of this client has them; looked up once for each."""
+    """The tasks of declarations on this client's server, looked up once for each."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, str, Optional[int]]] = {}
 
     def get(self, declaration: Declaration, client: SyncLoopaiClient, timeout: Optional[float] = None) -> Any:
-        """The id of a declaration's task and its active version. Raises `LoopaiException` and `ConfigurationError`."""
+        """Return id and active version of a declaration's task. Raises `LoopaiException` and `ConfigurationError`."""
         if self.is_ready(declaration, client):
             return self._known[declaration.name][1:]
         asked = client if timeout is None else client.with_options(timeout=timeout, deadline=timeout, max_retries=0)
@@ -93,13 +93,13 @@ class KnownTasks:
         return str(task.id), task.active_version
 
     def is_ready(self, declaration: Declaration, client: SyncLoopaiClient) -> bool:
-        """Whether the task is known, with a program, so that `get` asks nobody."""
+        """Return whether the task and its program are known, so that `get` sends no request."""
         known = self._known.get(declaration.name)
         # A test's stand-in, or changed settings, are another client. A task without a program may have one by now.
         return known is not None and known[0] is client and (declaration.version or known[2]) is not None
 
     def forget(self, declaration: Declaration) -> None:
-        """Look the task up anew: its program may be another."""
+        """Look up the task again: it may have another program."""
         self._known.pop(declaration.name, None)
 
 
@@ -107,7 +107,7 @@ known_tasks = KnownTasks()
 
 
 class _Plans(threading.local):
-    """The plans of declarations with their fields looked up, which is not done anew for each save of a thread."""
+    """The plans of declarations with their fields looked up, cached for the saves of a thread."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], ResolvedPlan] = {}
@@ -138,9 +138,9 @@ def carry(
     until: Optional[float] = None,
     clock: Callable[[], float] = monotonic,
 ) -> Carried:
-    """Carry out entries that `owner` has taken; none of them is its owner's afterwards.
+    """Process entries that `owner` has claimed; afterwards it owns none of them.
 
-    Nothing is waited for beyond `until`, which `clock` tells. Raises what the database raises; the lease then runs out.
+    Stops waiting at `until`, by `clock`. Raises exceptions of the database; the lease then expires.
     """
     ids = [entry.pk for entry in taken]
     try:
@@ -220,9 +220,9 @@ def _executed(
 
 
 class _StoppingSender:
-    """A sender that repeats nothing: what may go better later is for a later attempt.
+    """A sender without retries: they are left to a later attempt.
 
-    With `splits`, a request that the server cannot answer is split until the row that is the cause stands alone.
+    With `splits`, a request that the server cannot answer is split until the row that causes this is alone.
     """
 
     def __init__(self, sender: Sender, stop: Stop, *, splits: bool) -> None:
@@ -251,7 +251,7 @@ class _StoppingSender:
 
 
 class _Lease:
-    """Prolongs the lease of the entries while their request is under way."""
+    """Extends the lease of the entries during their request."""
 
     def __init__(self, using: str, owner: str, ids: Sequence[str]) -> None:
         self._using = using
@@ -270,10 +270,10 @@ class _Lease:
 
 
 class _EntryWriter(OutcomeWriter):
-    """Writes outcomes into their rows, and takes their entries out of the outbox.
+    """Writes outcomes to their rows, and deletes their entries from the outbox.
 
-    A row is written if its entry is still this owner's and of the revision that was read. Rows and entries that another
-    transaction has locked are left to it, so that no save waits for us in a circle.
+    A row is written if its entry still belongs to this owner and has the revision that was read. Rows and entries that
+    another transaction has locked are skipped, so that there is no deadlock with a save.
     """
 
     def __init__(
@@ -294,7 +294,7 @@ class _EntryWriter(OutcomeWriter):
         self.busy: set[str] = set()
 
     def write(self, ended: Sequence[Outcome], gone: Collection[str]) -> None:
-        """Write what is ok, keep what failed; `gone` are keys of rows that are not there, or have no work any more."""
+        """Write ok rows, keep failed ones; `gone` are keys of rows that were deleted or need no work any more."""
         if ended or gone:
             self._rows.database.attempt(lambda: self._once(ended, gone))
 

@@ -21,14 +21,14 @@ from .carrying import Carried
 from .pending import PendingWork
 
 LOOK_SECONDS = 1.0
-"""Seconds between two looks for work of one that watches."""
+"""Seconds between two checks for work with `--watch`."""
 
 GRACE_SECONDS = 30.0
-"""Seconds that requests under way may take once the command is to stop."""
+"""Seconds that requests in flight may take after the command was stopped."""
 
 
 class PendingCommand:
-    """Carries out what is due, once or until it is told to stop. The exit code is the command's."""
+    """Processes what is due, once or until it is stopped. Returns the command's exit code."""
 
     def __init__(
         self, using: str, name: Optional[str], stderr: TextIO, *, as_json: bool, retry_failed: bool, watch: bool
@@ -42,7 +42,7 @@ class PendingCommand:
         self._watch = watch
 
     def run(self) -> int:
-        """Do it. Raises `ConfigurationError` for a name that is not declared, and the `DatabaseError` of a pass."""
+        """Run. Raises `ConfigurationError` for an undeclared name, and `DatabaseError`."""
         self._work.declarations()
         if self._retry_failed:
             number = self._work.retry_failed()
@@ -73,7 +73,7 @@ class PendingCommand:
                 try:
                     carried = self._work.once()
                 except DatabaseError as error:
-                    # It may be back at the next look; what is not passing ends the worker.
+                    # The server may be back at the next check; a lasting failure ends the worker.
                     if not is_passing(error, self._using):
                         raise
                     self._say({"message": f"the database: {error}"})
@@ -85,7 +85,7 @@ class PendingCommand:
                 if why and why != told:
                     self._say({"message": f"Rows are left for later: {why}"})
                 told = why
-                # Not all of several workers at one moment.
+                # So that several workers do not check at the same moment.
                 with suppress(queue.Empty):
                     woken.get(timeout=LOOK_SECONDS * (0.5 + private_random.random()))
         finally:

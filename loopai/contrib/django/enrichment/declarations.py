@@ -1,4 +1,4 @@
-"""What is to be done with rows when they are saved, as `enrich` declared it. Nothing is sent or written here."""
+"""The declarations of `enrich`: what happens to rows when they are saved. Nothing is sent or written here."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ EMPTY, ALWAYS = "empty", "always"
 INLINE, CELERY, TASKS = "inline", "celery", "tasks"
 
 WITHIN_SECONDS = 2.0
-"""What one commit may cost its saver, whatever it has to carry out inline."""
+"""Default time limit of inline work for one commit, in seconds."""
 
 When = Union[str, Callable[[Any, bool], bool]]
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What `enrich` declared. Raises `ConfigurationError`."""
+    """A declaration of `enrich`. Raises `ConfigurationError`."""
 
     model: type[models.Model]
     task: str
@@ -46,7 +46,7 @@ class Declaration:
         return self.when == EMPTY
 
     def plan(self, task_id: str, active_version: Optional[int], database: str) -> Plan:
-        """As a plan of the batch engine, whose request has all rows of one call."""
+        """Return a plan for the batch engine, with one request for all rows of a call."""
         return Plan(
             task=self.task, task_id=task_id, queryset=self.model._meta.label, mapping=self.mapping,
             save_to=self.save_to, only_empty=self.only_empty, alias=self.alias, database=database,
@@ -55,11 +55,11 @@ class Declaration:
 
 
 registry: dict[str, Declaration] = {}
-"""All declarations by name; `enriching` puts them in."""
+"""All declarations by name; `enriching` adds them."""
 
 
 def named(name: str) -> Declaration:
-    """The declaration of that name. Raises `ConfigurationError`."""
+    """Return the declaration with that name. Raises `ConfigurationError`."""
     try:
         return registry[name]
     except KeyError:
@@ -68,7 +68,7 @@ def named(name: str) -> Declaration:
 
 
 def declared() -> list[Declaration]:
-    """All declarations, each after those whose targets it maps."""
+    """Return all declarations, each after those whose targets it maps."""
     made: list[Declaration] = []
     left = list(registry.values())
     while left:
@@ -79,7 +79,7 @@ def declared() -> list[Declaration]:
 
 
 def before(declaration: Declaration) -> list[Declaration]:
-    """The declarations whose results this one maps: on one row they run first."""
+    """Return the declarations whose results this one maps: on the same row they run first."""
     return [
         one
         for one in registry.values()
@@ -98,12 +98,12 @@ def _have_one_key(one: Any, other: Any) -> bool:
 
 
 def after(declaration: Declaration) -> list[Declaration]:
-    """The declarations that map this one's results."""
+    """Return the declarations that map this one's results."""
     return [one for one in registry.values() if declaration in before(one)]
 
 
 def check_declarations(**_: Any) -> list[checks.CheckMessage]:
-    """Two that write one target, and those that wait for each other."""
+    """Return declarations that write the same target, or wait for each other."""
     found: list[checks.CheckMessage] = []
     writers: dict[Any, Declaration] = {}
     for one in registry.values():

@@ -35,11 +35,11 @@ def enrich(
 ) -> Declaration:
     """Declare that rows of a model run through a task when they are saved. Call it in `AppConfig.ready`.
 
-    A save that needs work puts an entry into a table, in the saver's transaction. `when` is `"empty"` (all targets are
-    empty), `"always"`, or a function of instance and `created`. `engine` says who carries entries out: `"inline"` (the
-    saver, after the commit, for `within` seconds at most), `"celery"`, `"tasks"` (`django.tasks`), or `None` (only
-    `manage.py loopai_batch --pending`, which takes what the others leave). `mapping` and `save_to` are those of
-    `loopai_batch`. The declaration is known by its `name` (`task:targets` if not given), and covers the model's proxies
+    A save that needs work adds an entry to a table, in its own transaction. `when` is `"empty"` (all targets are
+    empty), `"always"`, or a function of instance and `created`. `engine` says what processes entries: `"inline"` (the
+    saving thread, after the commit, for at most `within` seconds), `"celery"`, `"tasks"` (`django.tasks`), or `None`
+    (only `manage.py loopai_batch --pending`, which also processes what the others leave). `mapping` and `save_to` are
+    those of `loopai_batch`. The declaration's `name` is `task:targets` by default. It also covers the model's proxies
     and the models that inherit its table. Raises `ConfigurationError`.
     """
     if model._meta.abstract:
@@ -78,7 +78,7 @@ def enrich(
 
 
 def _covered(declaration: Declaration) -> Iterator[type[models.Model]]:
-    """The model, its proxies, and the models that inherit its table."""
+    """Return the model, its proxies, and the models that inherit its table."""
     for model in apps.get_models(include_auto_created=True):
         if issubclass(model, declaration.model):
             yield model
@@ -90,7 +90,7 @@ def _connect(declaration: Declaration) -> None:
 
 
 def forget(declaration: Declaration) -> None:
-    """Undo `enrich`, as a test's end does. Entries stay, and nobody carries them out."""
+    """Undo `enrich`, for example at the end of a test. Entries remain, and are not processed."""
     known = registry.pop(declaration.name, None)
     if known is not None:
         for model in _covered(known):

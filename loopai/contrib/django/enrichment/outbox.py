@@ -1,4 +1,4 @@
-"""The table of entries: put in, taken under a lease, given back. What is done with a row is in `carrying`."""
+"""The table of entries: added, claimed under a lease, returned. `carrying` runs the rows."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ..models.parts import LONGEST_MESSAGE
 from .declarations import Declaration, before
 
 AT_ONCE = 100
-"""Entries that are carried out with one call."""
+"""Entries that are processed with one call."""
 
 LOOKED_AT = 500
 """Entries of one look at whether their rows are there: SQLite takes 999 parameters."""
 
 PAUSES = (1, 5, 15, 60)
-"""Minutes until an entry that did not get through is tried again; the last one from then on."""
+"""Minutes before each retry of an entry that could not be processed; the last value repeats."""
 
 State = PendingRow.State
 
@@ -39,18 +39,18 @@ _FIELDS = [
                  "message", "created_at")
 ]  # fmt: skip
 _RENEWED = ("state", "due_at", "tries", "owner", "lease_until", "code", "message")
-"""What a save sets anew in an entry that is there: whoever holds it has lost it."""
+"""The fields that a save resets in an existing entry: a worker that has claimed it loses it."""
 _RETURNED = [PendingRow._meta.get_field(name).column for name in ("id", "revision")]
 
 
 def key_of(declaration: Declaration, pk: Any) -> str:
-    """The key of a row as its entry has it: UUIDs without hyphens, as some databases keep them."""
+    """Return the key of a row as its entry stores it: UUIDs without hyphens, as in some databases."""
     text = keys.to_text(declaration.model, pk)
     return text.replace("-", "") if _is_uuid(declaration) else text
 
 
 def id_of(declaration: Declaration, key: str) -> str:
-    """The id of a row's entry: a digest, as a collation may take two keys for one."""
+    """Return the id of a row's entry: a digest, because a collation may treat two keys as equal."""
     return hashlib.md5(f"{declaration.name}:{key}".encode(), usedforsecurity=False).hexdigest()
 
 
@@ -62,15 +62,15 @@ def _is_uuid(declaration: Declaration) -> bool:
 
 
 def entries(using: str) -> Any:
-    """All entries of a database; never those that a router would read elsewhere."""
+    """Return all entries of a database, regardless of routers."""
     return PendingRow.objects.using(using).order_by()
 
 
 def put(wanted: Iterable[tuple[Declaration, Any]], using: str, owner: str = "") -> list[PendingRow]:
-    """Put in entries for declarations and keys of rows, or raise their revisions; gives them in that order.
+    """Add entries for declarations and keys of rows, or increment their revisions; return them in that order.
 
-    Part of the caller's transaction. With `owner` they are taken at once, and their revisions are the database's; only
-    where `can_take_at_once`.
+    This is part of the caller's transaction. With `owner` they are claimed at once, with the revisions from the
+    database; only if `can_take_at_once`.
     """
     connection: Any = connections[using]
     now = timezone.now()
@@ -99,13 +99,13 @@ def put(wanted: Iterable[tuple[Declaration, Any]], using: str, owner: str = "") 
 
 
 def can_take_at_once(using: str) -> bool:
-    """Whether the database says what the INSERT of an entry came to: MySQL does not."""
+    """Return whether the database returns the result of an INSERT: MySQL does not."""
     features: Any = connections[using].features
     return bool(features.can_return_columns_from_insert)
 
 
 def worth_it(declaration: Declaration, queryset: QuerySet[Any], using: str) -> Any:
-    """The rows of a queryset that the declaration has work for. Raises `ConfigurationError`."""
+    """Return the rows of a queryset that the declaration has work for. Raises `ConfigurationError`."""
     name_of(queryset, using)  # refuses what has no rows of its own
     model: Any = declaration.model
     rows = model._base_manager.using(using).filter(pk__in=queryset.using(using).order_by().values("pk")).order_by()
@@ -160,7 +160,7 @@ def _nobodys(now: datetime) -> Q:
 
 
 def _free(using: str, declaration: Declaration, now: datetime) -> Any:
-    """The entries that may be taken: due, nobody's, and not of a row that an earlier declaration has work for."""
+    """Return the entries that can be claimed: due, unclaimed, and of no row that an earlier declaration waits for."""
     found = entries(using).filter(
         _nobodys(now),
         declaration=declaration.name,
@@ -176,7 +176,7 @@ def _free(using: str, declaration: Declaration, now: datetime) -> Any:
 def take(
     using: str, declaration: Declaration, owner: str, lease_seconds: float, ids: Optional[Sequence[str]] = None
 ) -> list[PendingRow]:
-    """Take at most `AT_ONCE` entries, of these ids where given; nobody else gets them before the lease is out."""
+    """Claim at most `AT_ONCE` entries, of these ids if given; no other worker gets them before the lease expires."""
     now = timezone.now()
     free = _free(using, declaration, now)
     lease = {"owner": owner, "lease_until": now + timedelta(seconds=lease_seconds)}
@@ -202,14 +202,14 @@ def take(
 
 
 def held(using: str, owner: str, ids: Iterable[str]) -> Any:
-    """Those of these entries that are still `owner`'s."""
+    """Return which of these entries still belong to `owner`."""
     return entries(using).filter(pk__in=list(ids), owner=owner)
 
 
 def locked(using: str, owner: str, ids: Sequence[str]) -> dict[str, int]:
-    """The revisions of what is still `owner`'s, locked until the transaction ends; without those that another one has.
+    """Return the revisions of entries that still belong to `owner`, locked until the transaction ends.
 
-    In SQL, as `put` and `remove` are: each save of a row pays for what the ORM takes to make the statements.
+    In SQL, like `put` and `remove`: the ORM's overhead would slow down each save of a row.
     """
     connection: Any = connections[using]
     lock = _parts_of(connection)[3]
@@ -251,7 +251,7 @@ def _parts_of(connection: Any) -> tuple[Any, str, dict[str, str], str]:
 
 
 def remove(using: str, owner: str, ids: Sequence[str]) -> None:
-    """Take out what is still `owner`'s: it is done."""
+    """Delete finished entries that still belong to `owner`."""
     if not ids:
         return
     connection: Any = connections[using]
@@ -261,7 +261,7 @@ def remove(using: str, owner: str, ids: Sequence[str]) -> None:
 
 
 def _mine(connection: Any, owner: str, ids: Sequence[str]) -> tuple[str, list[str]]:
-    """The table, and the condition that `held` has, with its parameters."""
+    """Return the table, and the condition of `held` with its parameters."""
     quote = connection.ops.quote_name
     table, columns = quote(PendingRow._meta.db_table), {field.name: quote(field.column) for field in _FIELDS}
     marks = ", ".join(["%s"] * len(ids))
@@ -269,18 +269,18 @@ def _mine(connection: Any, owner: str, ids: Sequence[str]) -> tuple[str, list[st
 
 
 def beat(using: str, owner: str, ids: Iterable[str], lease_seconds: float) -> None:
-    """Prolong the lease of what is still `owner`'s."""
+    """Extend the lease of entries that still belong to `owner`."""
     held(using, owner, ids).update(lease_until=timezone.now() + timedelta(seconds=lease_seconds))
 
 
 def release(using: str, owner: str, ids: Iterable[str], *, seconds: float = 0.0) -> None:
-    """Give back what is still `owner`'s, to be taken again in so many seconds; it does not count as an attempt."""
+    """Return entries of `owner`, to be claimed again after so many seconds; this does not count as an attempt."""
     due = timezone.now() + timedelta(seconds=seconds)
     held(using, owner, ids).update(owner="", lease_until=None, due_at=due)
 
 
 def postpone(using: str, owner: str, ids: Iterable[str], message: str) -> None:
-    """Give back what did not get through: it is tried again in a minute, then in five, and so on."""
+    """Return entries that could not be processed: they are retried after a minute, then after five, and so on."""
     now, mine = timezone.now(), held(using, owner, ids)
     for tries, minutes in enumerate(PAUSES):
         # The last pause holds for all tries from there on; those of less are given back by then.
@@ -308,7 +308,7 @@ def remove_gone(using: str, declaration: Declaration) -> None:
 
 
 def retry_failed(using: str, declaration: Declaration, *, other_than: Optional[int] = None) -> int:
-    """Have failed entries run again: all, or those that failed on another version of the program than that one."""
+    """Make failed entries due again: all, or those that failed on another version of the program."""
     failed = entries(using).filter(declaration=declaration.name, state=State.FAILED)
     if other_than is not None:
         failed = failed.exclude(version=other_than).exclude(version__isnull=True)

@@ -1,4 +1,4 @@
-"""Who carries entries out beside the savers: `loopai_batch --pending`, a task of Celery or of `django.tasks`."""
+"""Process entries outside the save: `loopai_batch --pending`, a task of Celery or of `django.tasks`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .saving import notify_of_many
 logger = logging.getLogger("loopai")
 
 FAILURES_SECONDS = 60.0
-"""Seconds between two looks at what failed: its rows may be gone, and its task may have another program by now."""
+"""Seconds between two checks of failed rows: they may be deleted, and their task may have another program."""
 
 
 class PendingWork:
-    """Carries out the entries of a database, of all declarations or of one, until none is due."""
+    """Processes the entries of a database, of all declarations or of one, until none is due."""
 
     def __init__(self, using: str, name: Optional[str], stop: Stop, clock: Callable[[], float] = monotonic) -> None:
         self._using = using
@@ -38,7 +38,7 @@ class PendingWork:
         self._failures_at = float("-inf")
 
     def declarations(self) -> list[Declaration]:
-        """Those that are carried out. Raises `ConfigurationError`."""
+        """Return the declarations to process. Raises `ConfigurationError`."""
         if self._name is None:
             return declared()
         return [named(self._name)]
@@ -63,7 +63,7 @@ class PendingWork:
         return total
 
     def retry_failed(self) -> int:
-        """Have all failed entries run again; gives their number."""
+        """Make all failed entries due again; return their number."""
         return sum(outbox.retry_failed(self._using, declaration) for declaration in self.declarations())
 
     def _look_at_failures(self) -> None:
@@ -88,16 +88,16 @@ class PendingWork:
 
 
 def carry_out(using: str) -> Carried:
-    """Carry out what is due, for a task of Celery or of `django.tasks`."""
+    """Process what is due, for a task of Celery or of `django.tasks`."""
     return PendingWork(using, None, Stop()).once()
 
 
 def enqueue(queryset: QuerySet[Any], name: str) -> int:
-    """Put in entries for the rows of a queryset, in one statement; gives their number.
+    """Add entries for the rows of a queryset, in one statement; return their number.
 
-    For rows that were written without `save`, as by `bulk_create` and `update`, and to fill a column for the first
-    time. It is part of the transaction that is open. Rows of a declaration with `when="empty"` whose targets are filled
-    are left out. An inline declaration's rows are left to `loopai_batch --pending`. Raises `ConfigurationError`.
+    Use it for rows that were written without `save` (`bulk_create`, `update`), and to fill a column for the first time.
+    It is part of the open transaction. Rows of a declaration with `when="empty"` whose targets are filled are skipped.
+    Rows of an inline declaration wait for `loopai_batch --pending`. Raises `ConfigurationError`.
     """
     declaration = named(name)
     if not (isinstance(queryset, QuerySet) and issubclass(queryset.model, declaration.model)):

@@ -1,4 +1,4 @@
-"""What a save does: its entry, and after the commit whatever the declaration's engine says."""
+"""What happens at a save: it adds an entry, and after the commit the declaration's engine runs."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from .declarations import CELERY, INLINE, TASKS, Declaration, before, declared
 logger = logging.getLogger("loopai")
 
 MOST_INLINE = 100
-"""Rows of one commit that are carried out inline."""
+"""Most rows of one commit that run inline."""
 
 ENDS_IN_A_ROW = 2
-"""Commits whose inline work ran out of time, after which the process leaves inline work alone for a while."""
+"""Commits whose inline work exceeded its time limit, after which the process pauses inline work."""
 
 PAUSE_SECONDS = 30.0
 """That while."""
 
 SHORTEST = 0.01
-"""Seconds that must be left for a request to be sent."""
+"""Least remaining seconds for sending a request."""
 
 
 class _Saved:
-    """A row that was saved: its entry, and the instance with the values that its targets had."""
+    """A saved row: its entry, and the instance with the earlier values of its targets."""
 
     def __init__(self, declaration: Declaration, entry: PendingRow, instance: models.Model) -> None:
         self.declaration = declaration
@@ -49,7 +49,7 @@ class _Saved:
 
 
 class _Commit:
-    """What one commit causes. Savepoints may take callbacks away: the first that is called does the work of all."""
+    """The work of one commit. Savepoints may discard callbacks: the first that is called does the work of all."""
 
     def __init__(self, using: str) -> None:
         self.using = using
@@ -57,13 +57,13 @@ class _Commit:
         self.engines: set[str] = set()
 
     def done(self) -> None:
-        """After the commit. Raises nothing."""
+        """Run after the commit. Raises nothing."""
         saved, self.saved = list(self.saved.values()), {}
         engines, self.engines = self.engines, set()
         try:
             for engine in engines:
                 _start(engine, self.using, saved)
-        except Exception:  # a row was saved, whatever becomes of its work; the entries are there
+        except Exception:  # the row is saved and its entry exists, even if the work fails
             logger.exception("rows were saved, and are left to `loopai_batch --pending`")
 
 
@@ -82,7 +82,7 @@ def _commit_of(using: str) -> _Commit:
 
 
 def notify(using: str, saved: Iterable[_Saved]) -> None:
-    """Have the engines of what was saved told after the commit. Raises where nobody can know of it."""
+    """Notify the engines after the commit. Raises if that is impossible."""
     commit = _commit_of(using)
     for one in saved:
         engine = one.declaration.engine
@@ -95,7 +95,7 @@ def notify(using: str, saved: Iterable[_Saved]) -> None:
 
 
 def notify_of_many(using: str, engine: Optional[str]) -> None:
-    """Have an engine other than the inline one told after the commit."""
+    """Notify an engine other than the inline one after the commit."""
     if engine not in {None, INLINE}:
         commit = _commit_of(using)
         commit.engines.add(str(engine))
@@ -106,7 +106,7 @@ def notify_of_many(using: str, engine: Optional[str]) -> None:
 
 
 class _Watch:
-    """What decides whether a save is worth an entry of one declaration."""
+    """Decides whether a save needs an entry of one declaration."""
 
     def __init__(self, declaration: Declaration) -> None:
         self.declaration = declaration
@@ -167,7 +167,7 @@ _watches: dict[Any, list[_Watch]] = {}
 
 
 def watch(declaration: Declaration, model: type[models.Model]) -> None:
-    """Look at each save of a model."""
+    """Check each save of a model."""
     known = _watches.setdefault(model, [])
     known.append(_Watch(declaration))
     # One receiver for all declarations: their entries are put in before any of them is carried out.
@@ -214,7 +214,7 @@ def _save(wanted: list[Declaration], instance: models.Model, using: str) -> None
         return
     try:
         notify(using, [_Saved(one, entry, instance) for one, entry in zip(wanted, entries)])
-    except transaction.TransactionManagementError:  # autocommit is off: nobody says when the commit is
+    except transaction.TransactionManagementError:  # autocommit is off: the time of the commit is unknown
         logger.warning("enrich %s: autocommit is off: left to `loopai_batch --pending`", names)
 
 
@@ -229,7 +229,7 @@ def _start(engine: str, using: str, saved: list[_Saved]) -> None:
 
 
 class _Inline:
-    """Work in the saver's thread, bounded in time, and left alone where it ran out of it twice in a row."""
+    """Work in the saver's thread, with a time limit; paused after it was exceeded twice in a row."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -237,14 +237,14 @@ class _Inline:
         self._paused_until = float("-inf")
 
     def is_ready(self, wanted: list[Declaration]) -> bool:
-        """Whether all of these can be carried out at this moment, as far as is known without a request."""
+        """Return whether all of these can run now, as far as is known without a request."""
         return self._clock() >= self._paused_until and all(
             one.engine == INLINE and not before(one) and known_tasks.is_ready(one, get_client(one.alias))
             for one in wanted
         )
 
     def work(self, using: str, saved: list[_Saved]) -> None:
-        """Carry out the entries of one commit; give back those that were taken as they were put in, and cannot be."""
+        """Process the entries of one commit; return claimed ones that cannot run now."""
         held = {one.entry.pk: one.entry for one in saved if one.entry.owner}
         try:
             if saved and self._clock() >= self._paused_until:
@@ -279,7 +279,7 @@ class _Inline:
         held: dict[str, PendingRow],
         until: float,
     ) -> bool:
-        """Gives whether the time was up."""
+        """Return whether the time limit was exceeded."""
         client = get_client(declaration.alias)
         began = self._clock()
         try:
@@ -304,7 +304,7 @@ class _Inline:
 
 
 def _show(saved: _Saved, values: dict[str, Any]) -> None:
-    """Set what was written on the instance, where its attributes are as they were: a second `save()` keeps it."""
+    """Set the results on the instance, unless its attributes have changed, so that a second `save()` keeps them."""
     now = saved.instance.__dict__
     for name, value in values.items():
         if name in now and _is_as_it_was(now[name], saved.values.get(name)):

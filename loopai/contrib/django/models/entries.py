@@ -1,4 +1,4 @@
-"""`PendingRow`: the outbox of `enrich`. Who puts entries in and carries them out is in `enrichment`."""
+"""`PendingRow`: the outbox of `enrich`. `enrichment` adds and processes entries."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from django.db import models
 
 
 class PendingRow(models.Model):
-    """A row that a declaration of `enrich` has work for, written in the transaction that saved the row.
+    """A row that waits for a declaration of `enrich`, written in the transaction that saved the row.
 
-    It is deleted in the transaction that writes the row's results. A save of the row meanwhile raises `revision` and
-    takes the entry from whoever holds it, so that nothing made of the old row is written.
+    It is deleted in the transaction that writes the row's results. Another save of the row increments `revision` and
+    releases the entry from its worker, so that no result for the old row is written.
     """
 
     class State(models.TextChoices):
-        """Whether somebody is to run the row. One that failed waits for a save, a new program or a person."""
+        """Whether the row is to run. A failed one waits for a save, a new program or a request to retry."""
 
         PENDING = "pending", "pending"
         FAILED = "failed", "failed"
 
     LONGEST_NAME = 100
-    """Characters of a declaration's name."""
+    """Most characters of a declaration's name."""
 
     # One unique index, of declaration and key: with a second one, concurrent saves would deadlock on MariaDB.
     id = models.CharField(primary_key=True, max_length=32, editable=False)

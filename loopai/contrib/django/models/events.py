@@ -8,12 +8,11 @@ from django.db import models
 class HandledEvent(models.Model):
     """An event that was handled once, and is not handled again.
 
-    While the record is there, a repetition of the delivery has no effect. `loopai_prune` removes it, with what
-    the server wrote.
+    While the record exists, a repeated delivery has no effect. `loopai_prune` removes it, with the message and payload.
     """
 
     LONGEST_TYPE = 50
-    """Characters of an event type that are recorded; a newer server's may be longer."""
+    """Most characters of an event type that are stored; a newer server's may be longer."""
 
     LONGEST_SEVERITY = 50
     """The same of a severity."""

@@ -1,4 +1,4 @@
-"""What belongs to a run: rows that failed, and parts that were handed to workers."""
+"""Records that belong to a run: failed rows, and the parts of workers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ....batch.resume.keys import digest
 from .runs import BatchRun
 
 LONGEST_MESSAGE = 2000
-"""Characters kept of a failure's text; a server's error may quote the whole input."""
+"""Most characters of a stored error; a server's error may quote the whole input."""
 
 
 class BatchFailure(models.Model):
-    """A row that ended as an error; `--retry-failed` repeats it."""
+    """A failed row; `--retry-failed` repeats it."""
 
     run = models.ForeignKey(BatchRun, on_delete=models.CASCADE, related_name="failures")
     # Unique in the key's place: some collations take "a" and "A" for one.
@@ -50,10 +50,10 @@ class BatchFailure(models.Model):
 
 
 class PartQuerySet(models.QuerySet):
-    """Parts by whether somebody is at them."""
+    """Parts by whether a worker has them."""
 
     def free(self, now: datetime) -> PartQuerySet:
-        """Those that nobody took, or whose worker is silent for longer than its lease."""
+        """Return parts that are unclaimed, or whose worker's lease has expired."""
         unleased: PartQuerySet = self.filter(Q(lease_until__isnull=True) | Q(lease_until__lt=now), error="")
         return unleased
 
@@ -84,7 +84,7 @@ class BatchPart(models.Model):
         return f"({self.after or 'start'}, {self.upto}]"
 
     def acquire(self, owner: str, now: datetime, lease_seconds: float) -> bool:
-        """Take the part. `False` where another worker has it, or it is finished."""
+        """Claim the part. `False` if another worker has it, or it is finished."""
         lease = now + timedelta(seconds=lease_seconds)
         free = self.row().free(now)
         # MySQL assigns from left to right: `lost` looks at the owner of before.
@@ -98,12 +98,12 @@ class BatchPart(models.Model):
         return True
 
     def beat(self, now: datetime, lease_seconds: float) -> bool:
-        """Prolong the lease. `False` where another worker took the part."""
+        """Extend the lease. `False` if another worker took the part."""
         lease = now + timedelta(seconds=lease_seconds)
         return bool(self.row().filter(owner=self.owner).update(lease_until=lease))
 
     def give_back(self) -> bool:
-        """Delete the part, finished or not wanted. `False` where another worker took it."""
+        """Delete the part, finished or no longer needed. `False` if another worker took it."""
         removed: int = self.row().filter(owner=self.owner).delete()[0]
         return bool(removed)
 

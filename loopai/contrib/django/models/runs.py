@@ -1,7 +1,7 @@
-"""`BatchRun`: what the database knows of a batch. Who carries it out is in the commands and engines.
+"""`BatchRun`: the record of a batch. Commands and engines run it.
 
-A run belongs to one owner at a time by a lease, which a heartbeat prolongs; every change of state is one UPDATE that
-names the state it expects, so that of two who try one succeeds.
+A run belongs to one owner at a time by a lease, which a heartbeat extends. Every change of state is one UPDATE that
+names the expected state, so that only one of two processes succeeds.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class BatchRunManager(models.Manager):
     """Runs by what they do."""
 
     def latest_of(self, fingerprint: str) -> Optional[BatchRun]:
-        """The newest run of that fingerprint: what `--resume` continues."""
+        """Return the newest run with that fingerprint, which `--resume` continues."""
         latest: Optional[BatchRun] = self.filter(fingerprint=fingerprint).order_by("-pk").first()
         return latest
 
 
 class BatchRun(models.Model):
-    """One run of a task over rows: what, how far, which worker has it."""
+    """One run of a task over rows: its options, progress and worker."""
 
     class State(models.TextChoices):
-        """Where a run is. `RUNNING` without a lease that holds was killed."""
+        """The state of a run. A `RUNNING` run whose lease has expired was killed."""
 
         PENDING = "pending", "pending"
         RUNNING = "running", "running"
@@ -54,14 +54,14 @@ class BatchRun(models.Model):
         INTERRUPTED = "interrupted", "interrupted"
 
     class Mode(models.TextChoices):
-        """What whoever takes the run next is to do. `RETRY_FAILED`: the failed rows, then what remains."""
+        """What the next worker does. `RETRY_FAILED`: the failed rows, then the remaining ones."""
 
         RUN = "run", "run"
         RESUME = modes.RESUME, "resume"
         RETRY_FAILED = modes.RETRY_FAILED, "retry failed rows"
 
     class Engine(models.TextChoices):
-        """What carries the run out."""
+        """Where the run is executed."""
 
         INLINE = "inline", "inline"
         CELERY = "celery", "Celery"
@@ -116,19 +116,19 @@ class BatchRun(models.Model):
 
     @staticmethod
     def fingerprint_of(**what: Any) -> str:
-        """The fingerprint of what makes a run the same run: task, source, filter, mapping, targets."""
+        """A digest of what identifies a run: task, source, filter, mapping, targets."""
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
     # What is shown
 
     @property
     def done(self) -> int:
-        """Rows that ended, whichever way."""
+        """Finished rows, with any status."""
         return int(self.ok + self.errors + self.skipped)
 
     @property
     def accuracy(self) -> Optional[float]:
-        """Share of the rows compared with `--expect` that are right; `None` where none was. Failed rows are apart."""
+        """Share of right answers among rows compared with `--expect`; `None` if none was. Failed rows do not count."""
         counted = self.tally.get("quality")
         if counted is not None:
             return Quality.load(counted).accuracy
@@ -162,18 +162,18 @@ class BatchRun(models.Model):
         return self.state == self.State.RUNNING and held
 
     def is_stalled(self, now: Optional[datetime] = None) -> bool:
-        """Whether its owner was killed, or cannot reach the database: the lease has run out."""
+        """Whether its owner was killed, or cannot reach the database: the lease has expired."""
         return self.state == self.State.RUNNING and not self.is_live(now)
 
     def command_line(self, *flags: str) -> str:
-        """The command to type that continues the run as `flags` say (`--resume`); empty where none started it."""
+        """Return the command that continues the run with these flags (`--resume`); empty if no command started it."""
         words = [word for word in self.command if word not in _MODE_FLAGS]
         return shlex.join([*words, *flags]) if words else ""
 
     # What people ask for
 
     def request_cancel(self, now: Optional[datetime] = None) -> bool:
-        """Have the run cancelled: by its owner after the chunks in progress, or here where no worker has it.
+        """Cancel the run: its owner ends it after the chunks in progress; without an owner it ends now.
 
         `False` if there is nothing to cancel.
         """
@@ -186,11 +186,11 @@ class BatchRun(models.Model):
         return self._change(idle, state=self.State.CANCELLED, finished_at=now, owner="", lease_until=None)
 
     def request_resume(self, now: Optional[datetime] = None) -> bool:
-        """Resume the run where it stopped. `False` if it is finished, or a worker has it."""
+        """Request that the run is resumed. `False` if it is finished, or a worker has it."""
         return self._request(self.Mode.RESUME, self._ended_early(now or timezone.now()))
 
     def request_retry(self, now: Optional[datetime] = None) -> bool:
-        """Have the failed rows repeated, then what remains. `False` if none failed, or a worker has it."""
+        """Request that failed rows run again, then the remaining ones. `False` if none failed, or a worker has it."""
         ended = Q(state=self.State.FINISHED) | self._ended_early(now or timezone.now())
         return self._request(self.Mode.RETRY_FAILED, ended & Q(errors__gt=0))
 
@@ -216,7 +216,7 @@ class BatchRun(models.Model):
         return str(self._state.db or DEFAULT_DB_ALIAS)
 
     def acquire(self, owner: str, now: datetime, lease_seconds: float) -> bool:
-        """Become the owner of a run that is pending, or whose owner's lease has run out. `False` if it is not free."""
+        """Acquire a run that is pending, or whose owner's lease has expired. `False` if it is not free."""
         free = Q(state=self.State.PENDING) | self._stalled(now) | Q(state=self.State.RUNNING, owner=owner)
         return self._change(
             free,
@@ -228,7 +228,7 @@ class BatchRun(models.Model):
         )
 
     def beat(self, owner: str, now: datetime, lease_seconds: float) -> bool:
-        """Prolong the lease, and learn whether to cancel (`cancel_requested`). `False` if the run is not yours now."""
+        """Extend the lease, and read `cancel_requested`. `False` if the run no longer belongs to the owner."""
         return self._change(
             Q(state=self.State.RUNNING, owner=owner),
             lease_until=now + timedelta(seconds=lease_seconds),
@@ -239,7 +239,7 @@ class BatchRun(models.Model):
     def end(
         self, owner: str, state: Any, now: datetime, error: str = "", *, compared: int = 0, correct: int = 0
     ) -> bool:
-        """End as `state` and give the lease back. `False` if the run is not yours now.
+        """End the run with this state, and release the lease. `False` if it no longer belongs to the owner.
 
         `compared` and `correct` are counts of rows that are added to the run's.
         """
@@ -258,9 +258,9 @@ class BatchRun(models.Model):
         )
 
     def remaining(self, queryset: Any) -> Any:
-        """The queryset without the rows that are finished, and without those that came after the run began.
+        """Return the queryset without finished rows, and without rows that were added after the run began.
 
-        What is before and after a key, the database says.
+        The database decides which keys are before and after another.
         """
 
         def key(text: str) -> Any:
@@ -284,7 +284,7 @@ class BatchRun(models.Model):
         super().refresh_from_db(using or self.database, *args, **options)
 
     def _change(self, expected: Q, **values: Any) -> bool:
-        """Change what is as expected, and read the run anew."""
+        """Update the run if its state is as expected, and read it again."""
         changed = bool(self.row().filter(expected).update(**values))
         try:
             self.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Runs that outlive the request and the process: kept in a folder, carried out by whichever process is there.
+"""Runs that outlive the request and the process: stored in a folder, and run by any process of the application.
 
 app.include_router(runs_router("spam", RunFolder("var/runs"), input=Mail, mapping=["text=body"], owner=current_user_id))
 """

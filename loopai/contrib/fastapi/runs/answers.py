@@ -55,7 +55,7 @@ class Answers:
             raise RefusedRequest(
                 409,
                 "Conflict",
-                "The upload with this Idempotency-Key is still coming",
+                "The upload with this Idempotency-Key is still in progress",
                 {"Retry-After": str(COMING_FOR)},
             ) from None
         try:
@@ -108,7 +108,7 @@ class Answers:
         stop.on_request(lambda: upload.fail(UploadError("the application shuts down: send it again", 503)))
         state.add_batch(stop)
         try:
-            # A thread of its own: one that waits for a client is in nobody's way. Left behind, it ends by itself.
+            # A separate thread, so that waiting for a client blocks nothing else. If abandoned, it ends by itself.
             await to_thread.run_sync(spooler.work, abandon_on_cancel=True, limiter=CapacityLimiter(1))
         except UploadError as error:
             headers = {"Retry-After": str(BUSY_FOR)} if error.status == 503 else None

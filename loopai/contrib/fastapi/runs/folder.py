@@ -208,9 +208,9 @@ class RunFolder:
         waiting = [name.partition(".")[2] for name in self._waiting()]
         incoming = [name.partition(".")[2] for name in self._live_incoming()]
         if len(waiting) + len(incoming) >= self.max_waiting:
-            raise FolderFull(503, f"{self.max_waiting} runs are waiting, as many as may")
+            raise FolderFull(503, f"{self.max_waiting} runs are waiting, which is the limit")
         if (waiting + incoming).count(owner) >= self.max_waiting_per_owner:
-            raise FolderFull(503, f"{self.max_waiting_per_owner} runs of yours are waiting, as many as may")
+            raise FolderFull(503, f"{self.max_waiting_per_owner} of your runs are waiting, which is the limit")
 
     def _waiting(self) -> Iterator[str]:
         """Return the runs that wait."""

@@ -97,7 +97,7 @@ def _owner_of(owner: Owner) -> Callable[..., Awaitable[str]]:
 
     async def caller(found: Annotated[Any, Depends(owner)]) -> str:
         if found is None or found == "":
-            raise RefusedRequest(401, "Not authenticated", "Runs belong to callers who are known")
+            raise RefusedRequest(401, "Not authenticated", "Runs require an authenticated caller")
         return owner_digest(found)
 
     return caller
@@ -383,7 +383,7 @@ def runs_router(
         try:
             page = await in_thread((run.path / REPORT).read_bytes)
         except FileNotFoundError:
-            told = "There is no report before the run has ended or waits"
+            told = "There is no report until the run has ended or waits"
             raise RefusedRequest(409, "Conflict", told, {"Retry-After": str(COMING_FOR)}) from None
         policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'"
         return HTMLResponse(page, headers={**PRIVATE, "Content-Security-Policy": policy})

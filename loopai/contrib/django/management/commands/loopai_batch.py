@@ -1,4 +1,4 @@
-"""`manage.py loopai_batch`: the flags. What a batch does with them is `batches.command`'s and `loopai.batch`'s."""
+"""`manage.py loopai_batch`: the flags. `batches.command` and `loopai.batch` run the batch."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ class Command(ShellCommand):
         pending.add_argument("--watch", action="store_true", help="Keep running until Ctrl-C or SIGTERM.")
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Also remembers what was typed: the admin shows it."""
+        """See Django. Stores the command line, which the admin shows."""
         self._command = tuple(argv)
         super().run_from_argv(argv)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run. Raises `CommandError` with the exit code as its `returncode`; in a shell it is the process's."""
+        """Run. Raises `CommandError` with the exit code as `returncode`; in a shell it is the process's exit code."""
         code = self._code(options)
         self.end(code, f"the batch ended with exit code {code}: {_ENDS.get(code, 'interrupted')}")
 
     def _code(self, options: dict[str, Any]) -> int:
-        """Run, and return the exit code. Raises `CommandError` for what kept it from running to its end."""
+        """Run, and return the exit code. Raises `CommandError` for an error that ended it early."""
         try:
             return self._run(options)
         except (ConfigurationError, ImproperlyConfigured, OutputError) as error:

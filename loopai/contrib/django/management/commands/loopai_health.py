@@ -1,4 +1,4 @@
-"""`manage.py loopai_health`: whether the server of each alias answers, and what it says of itself."""
+"""`manage.py loopai_health`: whether the server of each alias answers, and its status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...exits import FAILED, UNREACHABLE, USAGE, code_of, told
 from ...in_shell import ShellCommand
 
 ANSWERS_WITHIN = 10.0
-"""Seconds that each server has by default."""
+"""Default time limit for each server, in seconds."""
 
 _GRAVEST_FIRST = (USAGE, UNREACHABLE, FAILED)
 

@@ -33,7 +33,7 @@ class Command(ShellCommand):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Delete, and say how much."""
+        """Delete, and report how many."""
         using = options["database"]
         with told():
             if using not in connections:
