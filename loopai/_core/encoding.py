@@ -85,7 +85,7 @@ def _unsendable(name: str, place: str, reason: str) -> ValidationException:
     return ValidationException(f"{place} cannot be sent as JSON: {reason}", errors={place: [reason]})
 
 
-_TOO_DEEP = "", "is nested too deeply, or holds itself"
+_TOO_DEEP = "", "is nested too deeply, or contains itself"
 
 _UNSENDABLE = (PydanticSerializationError, UnicodeError, ValueError, OverflowError)
 

@@ -215,7 +215,7 @@ ZONED = ["2015-03-14T15:47:21+02:00", "2016-12-01T08:05:09-05:00", "2019-07-22T0
         ),
         (
             lambda text: text.split("/")[2].removeprefix("www."),
-            ["https://www.a.org/x", "http://note.com/y/z", "https://www.plan.co.uk/", "http://www.b.io/q"],
+            ["https://www.a.example/x", "http://note.test/y/z", "https://www.plan.example/", "http://www.b.test/q"],
         ),
         (
             lambda text: json.loads(text)["city"],

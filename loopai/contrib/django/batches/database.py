@@ -34,13 +34,13 @@ LONGEST_TRYING = 60.0
 _PASSING_STATES = {
     "25P03", "40001", "40P01", "53300", "55P03", "57014", "57P01", "57P02", "57P03", "57P05",
 }  # fmt: skip
-"""PostgreSQL: serialisation failure, deadlock, lock not available, time-outs, shutdowns, too many connections."""
+"""PostgreSQL: serialisation failure, deadlock, lock not available, timeouts, shutdowns, too many connections."""
 
 _PASSING_NUMBERS = {
     1020, 1040, 1047, 1053, 1158, 1159, 1160, 1161, 1205, 1213, 1317, 1927, 1969, 2002, 2003, 2006, 2013, 2055,
     3024, 3572, 4031,
 }  # fmt: skip
-"""MySQL and MariaDB: locks, deadlocks, snapshots that are too old, time-outs, connections lost, refused or too many."""
+"""MySQL and MariaDB: locks, deadlocks, snapshots that are too old, timeouts, connections lost, refused or too many."""
 
 _WHOLE_CLASSES = {
     "01", "02", "03", "08", "0A", "25", "26", "28", "2D", "34", "3D", "3F", "40", "42", "53", "55", "57", "58", "72",
