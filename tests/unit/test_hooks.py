@@ -76,8 +76,9 @@ def test_what_a_call_is(calls: Any, recorder: Any, example: Callable[[str], byte
     recorder.give(200, example("batch.execute.response.success"))
     diary = Diary("a", [])
     client = calls.client(hooks=[diary], api_key="s3cr3t")
-    calls("batch_execute_advanced", task_id=TASK, items=[{"id": "a", "input": 1}] * 3, version=2, client=client)
-    assert diary.calls == [CallInfo("batch_execute", "POST", "/api/v1/batch/execute", TASK, 2, 3, 1)]
+    items = [{"id": name, "input": 1} for name in "ab"]
+    calls("batch_execute_advanced", task_id=TASK, items=items, version=2, client=client)
+    assert diary.calls == [CallInfo("batch_execute", "POST", "/api/v1/batch/execute", TASK, 2, 2, 1)]
     assert "s3cr3t" not in repr(diary.calls)
 
 
