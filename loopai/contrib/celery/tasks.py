@@ -146,6 +146,8 @@ def hand_over(run: BatchRun, resolved: ResolvedPlan, *, watched: bool = False) -
 
 
 def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
+    if not wanted and _settle(run):
+        return
     try:
         _publish(run, (part.pk for part in wanted))
         watch_run.apply_async((run.pk, run.database, run.done), countdown=WATCH_SECONDS)
@@ -153,8 +155,6 @@ def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
         text = f"Celery's broker cannot be reached: {error}"
         run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), text)
         raise ConfigurationError(f"{text}. Check broker_url, then continue with --resume") from error
-    if not wanted:
-        _settle(run)
 
 
 def go_on(run: BatchRun) -> None:
@@ -181,10 +181,12 @@ def look_after(run: BatchRun, done_before: int) -> None:
         partitions.settle(run)
 
 
-def _settle(run: BatchRun) -> None:
-    """End the run if that was its last part."""
-    if partitions.settle(run):
+def _settle(run: BatchRun) -> bool:
+    """End the run if that was its last part; return whether it was."""
+    is_ended = partitions.settle(run)
+    if is_ended:
         _write_report(run)
+    return is_ended
 
 
 def _stop(run: BatchRun, part: BatchPart, why: str) -> None:

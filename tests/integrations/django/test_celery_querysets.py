@@ -694,7 +694,7 @@ def test_with_edge_programs_run_where_the_rows_are(loopai_fake: FakeLoopai, lang
 
 
 def test_a_run_is_watched_on_when_the_database_failed(spam: Any) -> None:
-    """The next look comes as ever: a look that failed is not the last."""
+    """A failed look is followed by another."""
     run = start_batch("spam", "inbox.Mail", mapping=["subject=subject"], save_to=["label"])
     assert run is not None
 
