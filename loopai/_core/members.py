@@ -7,8 +7,11 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Optional, get_args
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import VERSION, BaseModel, TypeAdapter
 from typing_extensions import get_type_hints, is_typeddict
+
+NAMED_TUPLES_ARE_TYPED = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
+"""Before pydantic 2.14 the serialisers of a named tuple's members are not used."""
 
 
 class DeclaredMember(NamedTuple):
@@ -91,7 +94,8 @@ def _parts_of(annotation: Any) -> Iterable[Any]:
     stands_for = getattr(annotation, "__value__", None) or getattr(annotation, "__supertype__", None)
     if stands_for is not None:
         return (stands_for,)
-    if is_typeddict(annotation) or (isinstance(annotation, type) and hasattr(annotation, "_fields")):
+    is_named_tuple = isinstance(annotation, type) and hasattr(annotation, "_fields")
+    if is_typeddict(annotation) or (is_named_tuple and NAMED_TUPLES_ARE_TYPED):
         try:
             return get_type_hints(annotation, include_extras=True).values()
         except NameError:  # a type of a function, whose names are not to be found any more

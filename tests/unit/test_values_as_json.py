@@ -30,6 +30,7 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from loopai import LoopaiClient, SyncLoopaiClient
 from loopai._core.encoding import encode
+from loopai._core.members import NAMED_TUPLES_ARE_TYPED
 from loopai._core.schemas import schema_of
 from loopai.exceptions import ValidationException
 
@@ -100,9 +101,6 @@ CONTAINERS: dict[str, tuple[Any, str]] = {
     "computed member": (lambda value: Computed(hidden=value), ".score"),
     "alias": (lambda value: Aliased(inner=value), ".score"),
     "dict in a model": (lambda value: Open(score={"a": [value]}), ".score.a[0]"),
-    "deque in a model": (lambda value: Open(score=deque([value])), ".score[0]"),
-    "deque in a root model": (lambda value: Root(deque([[value]])), "[0][0]"),
-    "deque in a pydantic dataclass": (lambda value: Checked({"a": deque([value])}), ".score.a[0]"),
     "model in a dict": (lambda value: {"a": Open(score=value)}, ".a.score"),
     "model in a dataclass": (lambda value: Plain(Open(score=value)), ".score.score"),
     "dataclass in a model": (lambda value: Open(score=Plain(value)), ".score.score"),
@@ -110,6 +108,14 @@ CONTAINERS: dict[str, tuple[Any, str]] = {
     "read-only dict": (lambda value: MappingProxyType({"score": value}), ".score"),
     "user's dict": (lambda value: UserDict(score=value), ".score"),
 }
+if NAMED_TUPLES_ARE_TYPED:  # before that version of pydantic a deque where any value may be is no JSON at all
+    CONTAINERS.update(
+        {
+            "deque in a model": (lambda value: Open(score=deque([value])), ".score[0]"),
+            "deque in a root model": (lambda value: Root(deque([[value]])), "[0][0]"),
+            "deque in a pydantic dataclass": (lambda value: Checked({"a": deque([value])}), ".score.a[0]"),
+        }
+    )
 FLAWS: dict[str, tuple[Any, str]] = {
     "nan": (NAN, "not a JSON number"),
     "infinity": (INF, "not a JSON number"),
@@ -343,7 +349,11 @@ class Holding(BaseModel):
 def test_serialisers_are_found_wherever_the_type_has_them() -> None:
     """In aliases, typed dictionaries, named tuples and dataclasses of Python's own."""
     tags = ["a", "b"]
-    assert json.loads(encode(Holding())) == {"named": tags, "new": tags, "typed": {"tags": tags}, "listed": [tags]}
+    if NAMED_TUPLES_ARE_TYPED:
+        assert json.loads(encode(Holding())) == {"named": tags, "new": tags, "typed": {"tags": tags}, "listed": [tags]}
+    else:
+        with pytest.raises(ValidationException, match=r"listed\[0\]"):
+            encode(Holding())
     assert json.loads(encode(InDataclass(1.5, {"b", "a"}))) == {"points": 1.5, "tags": tags, "others": None}
     for flawed, place in ((InDataclass(NAN), "points"), (InDataclass(1, others=[{1}]), "others[0]")):
         with pytest.raises(ValidationException, match=re.escape(place)):

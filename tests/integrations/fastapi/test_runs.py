@@ -254,7 +254,7 @@ def test_outputs_are_checked_where_their_type_is_given(folder, task) -> None:
         ]  # fmt: skip
         assert until(client, started(client, [{"body": "c"}, {"body": "d"}]))["reason"] == "max_errors"
         schemas = client.get("/openapi.json").json()["components"]["schemas"]
-    assert schemas["BatchResultOfVerdict"]["properties"]["output"]["$ref"].endswith("/Verdict")
+    assert "/Verdict" in str(schemas["BatchResultOfVerdict"]["properties"]["output"])
 
 
 def test_runs_are_their_owners_alone(client, folder) -> None:
