@@ -105,6 +105,11 @@ def _in_their_places(count: int, error: InputsRefused, others: Iterable[Ended]) 
     return [error.refused[place] if place in error.refused else next(rest) for place in range(count)]
 
 
+def _halves(inputs: list[JoinedInput], error: Unanswered) -> tuple[list[JoinedInput], list[JoinedInput]]:
+    left = [inputs[place] for place in error.left]
+    return left[: len(left) // 2], left[len(left) // 2 :]
+
+
 def _put_together(error: Unanswered, others: Iterable[Ended]) -> list[Ended]:
     """What came of every item, where `others` is what came of those that were left."""
     rest = dict(zip(error.left, others))
@@ -197,8 +202,7 @@ class Coalescer:
         except Unanswered as error:
             if len(error.left) == 1:
                 return _put_together(error, [error.error])
-            half = len(error.left) // 2
-            first, second = ([inputs[place] for place in part] for part in (error.left[:half], error.left[half:]))
+            first, second = _halves(inputs, error)
             return _put_together(error, [*await self._each(key, first), *await self._each(key, second)])
         except LoopaiException as error:
             return [_own_error(error) for _ in inputs]
@@ -293,8 +297,7 @@ class SyncCoalescer:
         except Unanswered as error:
             if len(error.left) == 1:
                 return _put_together(error, [error.error])
-            half = len(error.left) // 2
-            first, second = ([inputs[place] for place in part] for part in (error.left[:half], error.left[half:]))
+            first, second = _halves(inputs, error)
             return _put_together(error, [*self._each(key, first), *self._each(key, second)])
         except LoopaiException as error:
             return [_own_error(error) for _ in inputs]

@@ -146,7 +146,7 @@ def _form(value: Any, place: str) -> Any:
     if is_dataclass(kind):
         described = described_by(kind)
         if described is not None:
-            return _form_ofdescribed_by(value, described, place)
+            return _form_of_described(value, described, place)
         return _object(((member.name, getattr(value, member.name)) for member in fields(value)), place)
     if isinstance(value, tuple) and kind.__module__.partition(".")[0] == "pandas":
         return _object(zip(value._fields, value), place)  # type: ignore[attr-defined]  # a row of `itertuples`
@@ -162,7 +162,7 @@ _SET = "a set has no order: pass a list"
 _STARS = "a secret would be sent as stars: pass what its get_secret_value() gives, if it may be sent"
 
 
-def _form_ofdescribed_by(value: Any, described: Described, place: str) -> Any:
+def _form_of_described(value: Any, described: Described, place: str) -> Any:
     write = described.serializer
     made = _written(
         partial(write.to_python, value, mode="json", by_alias=True, fallback=_leniently),

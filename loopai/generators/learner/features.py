@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ _RARE = 2  # a word must stand in this many texts
 _FEW_TEXTS = 100  # unless there are fewer examples than this
 
 # How the tokens of a recipe are read, and which of those read are meant: each text is read once for two recipes.
-_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
+_MARKS = frozenset(string.punctuation)
 _TRIGRAM = 3
 _READERS: dict[str, tuple[Callable[[str], list[str]], Callable[[str], bool]]] = {
     "words": (reading.words_and_marks, lambda token: token not in _MARKS),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,12 @@ from sklearn.model_selection import train_test_split  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: E402
 
-from loopai.generators import Candidate, CannotLearn, Refusal, TaskDescription, generate  # noqa: E402
+from loopai.generators import Candidate  # noqa: E402
 from loopai.programs.stateless import is_stateless  # noqa: E402
 
+from .training import Run, train  # noqa: E402
+
 DATA = Path(__file__).parents[3] / "example_projects" / "data"
-
-Run = Callable[[Candidate, Sequence[Any]], list[Any]]
-
-
-def train(*, name: str, description: str, input_schema: Any, output_schema: Any, examples: Any) -> Candidate:
-    """The program for these examples, which must be one."""
-    made = generate(TaskDescription(name, description, input_schema, output_schema), examples)
-    if isinstance(made, Refusal):
-        raise CannotLearn(made.reason)
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Optional
 
 import pytest
@@ -20,19 +20,10 @@ from pydantic import BaseModel
 
 pydantic_monty = pytest.importorskip("pydantic_monty", reason="Monty needs Python 3.10")
 
-from loopai.generators import Candidate, CannotLearn, Refusal, TaskDescription, generate  # noqa: E402  # after the check for Monty
+from loopai.generators import Candidate  # noqa: E402  # after the check for Monty
 from loopai.programs.stateless import is_stateless  # noqa: E402
 
-Run = Callable[[Candidate, Sequence[Any]], list[Any]]
-
-
-def train(*, name: str, description: str, input_schema: Any, output_schema: Any, examples: Any) -> Candidate:
-    """The program for these examples, which must be one."""
-    made = generate(TaskDescription(name, description, input_schema, output_schema), examples)
-    if isinstance(made, Refusal):
-        raise CannotLearn(made.reason)
-    return made
-
+from .training import Run, train  # noqa: E402
 
 ODD_INPUTS: list[Any] = [
     {}, None, [], "text", 5, True, {"text": None}, {"text": 5, "size": "big", "colour": [1], "new": "yes"},
