@@ -15,10 +15,10 @@ DEEPEST_BODY = 32
 MOST_VALUES = 2_000_000
 """Most JSON values in a request body; each takes some 80 bytes."""
 
-MOST_BODY_BYTES = 64_000_000
+MOST_BODY_BYTES = 48_000_000
 """Most bytes of all request bodies that are held at a time."""
 
-MOST_PARSED_BYTES = 100_000_000
+MOST_PARSED_BYTES = 64_000_000
 """About how many bytes the values of large bodies may take at a time."""
 
 LARGEST_CODE = 1_000_000

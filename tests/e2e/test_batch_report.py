@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from playwright.sync_api import expect
 
 from loopai import SyncLoopaiClient
 from loopai.shell.command import run_command
@@ -61,9 +62,9 @@ def sound(page: Any) -> None:
     assert levels.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
     for role in ("banner", "main", "contentinfo"):
-        assert page.get_by_role(role).count() == 1
+        expect(page.get_by_role(role)).to_have_count(1)
     unnamed = page.locator("section:not([aria-labelledby]), svg:not([aria-label]), table:not(:has(caption))")
-    assert unnamed.count() == 0
+    expect(unnamed).to_have_count(0)
 
 
 def tiles(page: Any) -> dict[str, list[str]]:
@@ -113,7 +114,7 @@ def test_the_report_shows_the_run(opened: Callable[[str], Any], reported: tuple[
     sound(page)
     assert page.title() == "mails: 1,200 rows"
     assert page.get_by_role("heading", level=1).inner_text() == page.title()
-    assert page.get_by_text("Finished", exact=True).is_visible()
+    expect(page.get_by_text("Finished", exact=True)).to_be_visible()
     names = page.get_by_role("heading", level=2).all_inner_texts()
     charts = ["Throughput", "Latency", "Errors by kind", "Confusion matrix"]
     assert names == [*charts, "Rows that were wrong or failed", "Options"]
@@ -126,8 +127,8 @@ def test_the_report_shows_the_run(opened: Callable[[str], Any], reported: tuple[
     assert float(shown["Rows a second"][0].replace(",", "")) == pytest.approx(summary["rows_per_s"], rel=0.02, abs=0.6)
     assert page.locator(".outcome li").all_inner_texts() == ["800 ok", "400 errors"]
 
-    assert page.get_by_role("img", name=re.compile("Rows that ended a second, over .*: at most ")).count() == 1
-    assert page.get_by_role("img", name=re.compile("Rows by latency: mean .*, median .*, 95% ")).count() == 1
+    expect(page.get_by_role("img", name=re.compile("Rows that ended a second, over .*: at most "))).to_have_count(1)
+    expect(page.get_by_role("img", name=re.compile("Rows by latency: mean .*, median .*, 95% "))).to_have_count(1)
     for view in views(page):
         for name in ("Throughput", "Latency"):
             drawn = page.get_by_role("region", name=name).locator("svg rect.ok, svg rect.bad")
@@ -210,7 +211,7 @@ def test_hostile_texts_are_texts(opened: Callable[[str], Any], reports: Reports)
     rows = [{"n": n, "id": f"<b>{n}", "label": HOSTILE} for n in range(40)]
     page = opened(reports(program, rows, task=f"t {HOSTILE}", expect="label", key="id").as_uri())
     sound(page)
-    assert page.locator("script, img").count() == 0
+    expect(page.locator("script, img")).to_have_count(0)
     assert page.title().startswith("t <script>document.title")
     assert "onerror=" in page.get_by_role("heading", level=1).inner_text()
     assert "<script>" in page.get_by_role("list", name="Errors by kind").inner_text()
@@ -231,7 +232,7 @@ def test_forty_classes_are_a_map(opened: Callable[[str], Any], reports: Reports)
     assert len(cells(page, "Confusion matrix: expected down, predicted across")) == 40
     assert len(cells(page, "Classes")) == 40
     mistakes = page.get_by_role("list", name="Most frequent mistakes").get_by_role("listitem")
-    assert mistakes.count() == 6
+    expect(mistakes).to_have_count(6)
     assert mistakes.first.locator("b").inner_text() == "8"
     cell = page.locator("td.right").first.bounding_box()
     assert cell["width"] >= 12
@@ -268,11 +269,11 @@ def test_a_run_of_nothing_but_errors(opened: Callable[[str], Any], reports: Repo
     path = reports(program, [{"n": n, "label": "a"} for n in range(300)], expect="label", max_errors="150")
     page = opened(path.as_uri())
     sound(page)
-    assert page.get_by_text("Stopped: too many errors").is_visible()
+    expect(page.get_by_text("Stopped: too many errors")).to_be_visible()
     assert page.locator("rect.ok").count() > 0, "latencies are there all the same"
     region = page.get_by_role("region", name="Confusion matrix")
     assert "No row has both an output and an expected label." in region.inner_text()
-    assert page.get_by_role("table", name="Confusion matrix").count() == 0
+    expect(page.get_by_role("table", name="Confusion matrix")).to_have_count(0)
 
 
 @pytest.mark.slow
@@ -281,7 +282,7 @@ def test_a_run_without_right_answers(opened: Callable[[str], Any], reports: Repo
     page = opened(reports(lambda given: given["n"], [{"n": n} for n in range(250)]).as_uri())
     sound(page)
     assert page.get_by_role("heading", level=2).all_inner_texts() == ["Throughput", "Latency", "Errors", "Options"]
-    assert page.get_by_text("None: every row ended ok.").is_visible()
+    expect(page.get_by_text("None: every row ended ok.")).to_be_visible()
     assert "Accuracy" not in tiles(page)
 
 
@@ -289,6 +290,6 @@ def test_a_run_without_rows(opened: Callable[[str], Any], reports: Reports) -> N
     """No chart is better than an empty one."""
     page = opened(reports(lambda given: 1, [], mapping=[]).as_uri())
     sound(page)
-    assert page.locator("svg, table").count() == 0
+    expect(page.locator("svg, table")).to_have_count(0)
     assert tiles(page)["Rows"] == ["0", "none has ended"]
-    assert page.get_by_text("No row has ended, so none has failed.").is_visible()
+    expect(page.get_by_text("No row has ended, so none has failed.")).to_be_visible()

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 
 pytest.importorskip("django")
 
@@ -271,21 +272,21 @@ def test_the_inbox_is_looked_through(page: Any) -> None:
         link = filters.get_by_role("link", name=re.compile(rf"^{name} \d+"))
         number = int(link.inner_text().split()[-1])
         link.click()
-        assert filters.locator("[aria-current]").inner_text().startswith(name)
-        assert page.locator("ol.messages > li").count() == min(25, number)
+        expect(filters.locator("[aria-current]")).to_have_text(re.compile(rf"^\s*{name}"))
+        expect(page.locator("ol.messages > li")).to_have_count(min(25, number))
         legible(page)
     page.get_by_role("link", name="Older").click()
-    assert page.get_by_text(f"26–50 of {MESSAGES}").is_visible()
+    expect(page.get_by_text(f"26–50 of {MESSAGES}")).to_be_visible()
     legible(page)
     page.get_by_label("Search", exact=True).fill("[ILUG]")
     page.get_by_role("button", name="Search").click()
-    assert page.locator("ol.messages > li").count() > 3
+    expect(page.locator("ol.messages > li").nth(3)).to_be_visible()
     page.get_by_label("Search", exact=True).fill("<b>nobody & nothing</b>")
     page.keyboard.press("Enter")
     page.get_by_text("Nothing here has “<b>nobody & nothing</b>”.").wait_for()
     legible(page)
     page.get_by_role("link", name="Clear the search").click()
-    assert page.locator("ol.messages > li").count() == 25
+    expect(page.locator("ol.messages > li")).to_have_count(25)
 
 
 @pytest.mark.slow
@@ -294,10 +295,10 @@ def test_an_e_mail_is_judged_where_it_stands(page: Any, site: Site) -> None:
     site.ask("UPDATE mail_message SET label = '' WHERE id = 110")
     page.reload()
     row = page.locator("#message-110")
-    assert row.get_by_text("Not judged").is_visible()
+    expect(row.get_by_text("Not judged")).to_be_visible()
     row.get_by_role("button", name="Classify").click()
     page.get_by_role("status").filter(has_text="judged in").wait_for()
-    assert row.get_by_role("button", name="Reclassify").is_visible()
+    expect(row.get_by_role("button", name="Reclassify")).to_be_visible()
     assert row.locator(".chip").inner_text() in {"Spam", "Not spam"}
     assert page.evaluate("scrollY") > 0
     assert row.evaluate("(row) => row.getBoundingClientRect().top >= 0")
@@ -310,7 +311,7 @@ def test_an_e_mail_is_read(page: Any) -> None:
     page.goto(page.url + "messages/1/")
     assert page.get_by_role("heading", level=1).inner_text().startswith("70 percent off your life insurance")
     assert "Are You Paying Too Much for Life Insurance?" in page.locator("article .text").inner_text()
-    assert page.locator("article table, article font").count() == 0
+    expect(page.locator("article table, article font")).to_have_count(0)
     legible(page)
     page.get_by_text("As it was sent").click()
     assert "<table width" in page.locator("article pre").inner_text()
@@ -319,9 +320,9 @@ def test_an_e_mail_is_read(page: Any) -> None:
     page.get_by_role("status").filter(has_text="is still").wait_for()
     legible(page)
     page.get_by_role("link", name="Newer").click()
-    assert page.url.endswith("/messages/2/")
+    page.wait_for_url("**/messages/2/")
     page.get_by_role("link", name="← Inbox").click()
-    assert page.locator("ol.messages > li").count() == 25
+    expect(page.locator("ol.messages > li")).to_have_count(25)
 
 
 @pytest.mark.slow
@@ -330,7 +331,7 @@ def test_a_pasted_text_is_judged(page: Any) -> None:
     page.get_by_role("link", name="Try a text").click()
     legible(page)
     page.get_by_role("button", name="Judge").click()
-    assert page.get_by_text("Paste the text of an e-mail.").is_visible()
+    expect(page.get_by_text("Paste the text of an e-mail.")).to_be_visible()
     assert page.get_by_label("Text", exact=True).get_attribute("aria-invalid") == "true"
     legible(page)
     page.get_by_label("Subject", exact=True).fill("You have won")
@@ -348,7 +349,7 @@ def test_a_notice_is_shown_and_read(page: Any, url: str) -> None:
     assert httpx.post(f"{url}/loopai/webhook/", **delivery.as_httpx()).status_code == 204
     page.reload()
     notice = page.get_by_role("region", name="Reported by the server")
-    assert notice.get_by_text("Version 3 was taken back").is_visible()
+    expect(notice.get_by_text("Version 3 was taken back")).to_be_visible()
     legible(page)
     notice.get_by_role("button", name="Got it").click()
     notice.wait_for(state="detached")
@@ -392,7 +393,7 @@ def log_in(page: Any) -> None:
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill("let me in")
     page.get_by_role("button", name="Log in").click()
-    page.wait_for_load_state()
+    page.locator("#user-tools").wait_for()
 
 
 @pytest.mark.slow
@@ -407,7 +408,7 @@ def test_the_run_in_the_admin(opened: Callable[..., Any], url: str, view: str) -
     assert re.search(r"finished\s+100\.0 %", panel.inner_text())
     shown = dict(zip(panel.locator("dt").all_inner_texts(), panel.locator("dd").all_inner_texts()))
     assert (shown["rows"], shown["ok"], shown["failed"]) == (f"{JUDGED} of {JUDGED}", str(JUDGED), "0")
-    assert page.get_by_text("manage.py loopai_batch spam --queryset mail.Message").is_visible()
+    expect(page.get_by_text("manage.py loopai_batch spam --queryset mail.Message")).to_be_visible()
     accessible(page, view)
     page.get_by_role("button", name="Copy").click()
     page.wait_for_function(
@@ -491,11 +492,11 @@ def test_every_page_of_the_admin(opened: Callable[..., Any], filled: str, view: 
     page.get_by_text('{"error_rate": 0.12}').wait_for()
     accessible(page, view)
     page.goto(f"{filled}/admin/loopai/batchrun/1/change/")
-    assert page.get_by_role("button", name="Cancel").is_visible()
-    assert page.get_by_role("link", name="Delete").count() == 0
-    assert page.get_by_role("img", name=re.compile(r"48\.2 %: 697 ok, 3 failed")).is_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    expect(page.get_by_role("link", name="Delete")).to_have_count(0)
+    expect(page.get_by_role("img", name=re.compile(r"48\.2 %: 697 ok, 3 failed"))).to_be_visible()
     page.get_by_role("link", name="program").click()
-    assert page.locator("#result_list tbody tr").count() == 2
+    expect(page.locator("#result_list tbody tr")).to_have_count(2)
     page.locator("#result_list").get_by_role("link", name="spam over mail.Message").first.click()
     page.wait_for_url("**/batchrun/1/change/")
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 
 from .conftest import VIEWS, legible
 
@@ -143,7 +144,7 @@ def test_a_file_is_judged_while_one_watches(page: Any, tmp_path: Path, mails: li
     posts = Posts(page, through=2)
     page.get_by_label("Choose a file").set_input_files(path)
     page.locator("#rows").get_by_text("400").wait_for()
-    assert page.locator("#latest tr").count() == 50
+    expect(page.locator("#latest tr")).to_have_count(50)
     legible(page)
     posts.let_go()
     page.get_by_text("All 601 rows judged").wait_for()
@@ -186,7 +187,7 @@ def test_a_csv_with_quotes_and_line_breaks(page: Any, tmp_path: Path, mails: lis
     )
     page.get_by_text("All 41 rows judged").wait_for()
     assert figure(page, "errors") == 0
-    assert page.get_by_role("cell", name='he said "no; never"').count() == 1
+    expect(page.get_by_role("cell", name='he said "no; never"')).to_have_count(1)
 
 
 def test_what_is_stopped_goes_on_where_it_stopped(page: Any) -> None:
@@ -203,7 +204,7 @@ def test_what_is_stopped_goes_on_where_it_stopped(page: Any) -> None:
     assert sorted(posts.rows) == list(range(600, 1452))
     assert figure(page, "rows") == 1452
     page.get_by_role("button", name="Another file").click()
-    assert page.get_by_text("Choose a file").is_visible()
+    expect(page.get_by_text("Choose a file")).to_be_visible()
 
 
 def test_a_file_that_is_none_is_told(page: Any, tmp_path: Path) -> None:
@@ -217,8 +218,8 @@ def test_a_file_that_is_none_is_told(page: Any, tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
         page.get_by_label("Choose a file").set_input_files(tmp_path / name)
         page.get_by_text(told).wait_for()
-        assert not page.get_by_role("progressbar").is_visible()
-        assert not page.locator("#figures").is_visible()
+        expect(page.get_by_role("progressbar")).to_be_hidden()
+        expect(page.locator("#figures")).to_be_hidden()
         legible(page)
         page.get_by_role("button", name="Another file").click()
 
@@ -248,7 +249,7 @@ def test_files_as_other_programs_write_them(page: Any, tmp_path: Path, name: str
     page.get_by_text("All 2 rows judged").wait_for()
     assert figure(page, "errors") == 0
     if name.endswith(".csv"):
-        assert page.get_by_role("cell", name="Café").count() == 1
+        expect(page.get_by_role("cell", name="Café")).to_have_count(1)
         assert page.locator("#compared").inner_text().endswith("wrong")
         assert json.loads(download(page, "Download JSONL").splitlines()[0])["Body"] == "Grüße, wie geht es?"
 
@@ -299,7 +300,7 @@ def test_the_mail_behind_a_row_and_only_the_wrong_ones(page: Any, tmp_path: Path
     page.get_by_text("All 41 rows judged").wait_for()
     page.get_by_label("Only the wrong ones").check()
     wrong = int(page.locator("#compared").inner_text().split()[0]) + 1
-    assert page.locator("#latest tr").count() == wrong
+    expect(page.locator("#latest tr")).to_have_count(wrong)
     assert page.locator("#latest .chip.ham").count() < wrong
     legible(page)
     first = page.locator("#latest tr").filter(has=page.locator(".wrong")).first
@@ -310,10 +311,10 @@ def test_the_mail_behind_a_row_and_only_the_wrong_ones(page: Any, tmp_path: Path
     assert "labelled" in dialog.inner_text()
     legible(page)
     page.keyboard.press("Escape")
-    assert not dialog.is_visible()
+    expect(dialog).to_be_hidden()
     assert page.evaluate("document.activeElement.closest('#latest') !== null")
     page.get_by_label("Only the wrong ones").uncheck()
-    assert page.locator("#latest tr").count() == 41
+    expect(page.locator("#latest tr")).to_have_count(41)
 
 
 def test_a_file_is_judged_while_nobody_watches(page: Any, url: str, mails: list[dict[str, str]]) -> None:
@@ -345,7 +346,7 @@ def test_a_file_is_judged_while_nobody_watches(page: Any, url: str, mails: list[
     run.get_by_role("button", name="Remove").click()
     run.wait_for(state="detached")
     page.reload()
-    assert page.get_by_label("Your runs").get_by_role("listitem").count() == 0
+    expect(page.get_by_label("Your runs").get_by_role("listitem")).to_have_count(0)
 
 
 def test_everything_by_keyboard(page: Any, tmp_path: Path, mails: list[dict[str, str]]) -> None:
