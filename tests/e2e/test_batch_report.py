@@ -20,6 +20,8 @@ from loopai.testing import FakeLoopai, ProgramError
 
 from .conftest import COMMAND, PATIENCE, VIEWS, environment, legible
 
+pytestmark = pytest.mark.slow
+
 SCREENS = {
     **VIEWS,
     "tablet, light": {"viewport": {"width": 768, "height": 1024}, "color_scheme": "light"},
@@ -218,7 +220,6 @@ def test_hostile_texts_are_texts(opened: Callable[[str], Any], reports: Reports)
     assert cells(page, "Classes")[0][0] == "</td></table></section>"
 
 
-@pytest.mark.slow
 def test_forty_classes_are_a_map(opened: Callable[[str], Any], reports: Reports) -> None:
     """Every label has its row and column, the mistakes that matter are named, and the page is no wider."""
 
@@ -239,7 +240,6 @@ def test_forty_classes_are_a_map(opened: Callable[[str], Any], reports: Reports)
     assert cell["height"] >= 12
 
 
-@pytest.mark.slow
 def test_labels_without_end_do_not_break_the_page(opened: Callable[[str], Any], reports: Reports) -> None:
     """They are cut, and can be told apart."""
 
@@ -259,7 +259,6 @@ def test_labels_without_end_do_not_break_the_page(opened: Callable[[str], Any], 
     assert widest < 150
 
 
-@pytest.mark.slow
 def test_a_run_of_nothing_but_errors(opened: Callable[[str], Any], reports: Reports) -> None:
     """There is no matrix to show, and that is said."""
 
@@ -276,7 +275,6 @@ def test_a_run_of_nothing_but_errors(opened: Callable[[str], Any], reports: Repo
     expect(page.get_by_role("table", name="Confusion matrix")).to_have_count(0)
 
 
-@pytest.mark.slow
 def test_a_run_without_right_answers(opened: Callable[[str], Any], reports: Reports) -> None:
     """Without `--expect` there is no accuracy and no matrix; without errors that is said."""
     page = opened(reports(lambda given: given["n"], [{"n": n} for n in range(250)]).as_uri())

@@ -108,6 +108,7 @@ def test_an_open_address_without_a_key_is_noticed(serving: Command) -> None:
     assert server.end() == 0
 
 
+@pytest.mark.slow
 def test_a_language_model_is_said_and_asked(serving: Command, command: Command) -> None:
     """The first lines say what leaves the machine; a task without examples runs."""
     pytest.importorskip("openai")

@@ -10,6 +10,8 @@ from typing import Any, Callable
 import psutil
 import pytest
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Any]
 COLOUR = "\x1b["
 LOOP = '{"text": "loop"}'

@@ -27,6 +27,8 @@ from loopai.testing import signed_webhook
 
 from .conftest import VIEWS, accessible, environment, legible
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2] / "example_projects" / "django_mail"
 PATIENCE = 120.0
 SECRET = "a secret of this test"
@@ -262,7 +264,6 @@ def figure(page: Any, name: str) -> str:
     return text
 
 
-@pytest.mark.slow
 def test_the_inbox_is_looked_through(page: Any) -> None:
     """Figures, filters, pages and a search, each with the number of what it shows; and what an empty one says."""
     legible(page)
@@ -289,7 +290,6 @@ def test_the_inbox_is_looked_through(page: Any) -> None:
     expect(page.locator("ol.messages > li")).to_have_count(25)
 
 
-@pytest.mark.slow
 def test_an_e_mail_is_judged_where_it_stands(page: Any, site: Site) -> None:
     """The row gets its verdict, is in sight, and what happened is announced."""
     site.ask("UPDATE mail_message SET label = '' WHERE id = 110")
@@ -305,7 +305,6 @@ def test_an_e_mail_is_judged_where_it_stands(page: Any, site: Site) -> None:
     legible(page)
 
 
-@pytest.mark.slow
 def test_an_e_mail_is_read(page: Any) -> None:
     """Its text is text, whatever tags it came with; what was sent can be looked at; and there is a way on."""
     page.goto(page.url + "messages/1/")
@@ -325,7 +324,6 @@ def test_an_e_mail_is_read(page: Any) -> None:
     expect(page.locator("ol.messages > li")).to_have_count(25)
 
 
-@pytest.mark.slow
 def test_a_pasted_text_is_judged(page: Any) -> None:
     """With the text still there to be changed, and a word on what is missing."""
     page.get_by_role("link", name="Try a text").click()
@@ -342,7 +340,6 @@ def test_a_pasted_text_is_judged(page: Any) -> None:
     legible(page)
 
 
-@pytest.mark.slow
 def test_a_notice_is_shown_and_read(page: Any, url: str) -> None:
     """What the server reported stands above the inbox until somebody has got it."""
     delivery = signed_webhook("canaryRollback", secret=SECRET, message="Version 3 was taken back", severity="error")
@@ -355,7 +352,6 @@ def test_a_notice_is_shown_and_read(page: Any, url: str) -> None:
     notice.wait_for(state="detached")
 
 
-@pytest.mark.slow
 def test_the_inbox_by_keyboard(opened: Callable[..., Any], url: str) -> None:
     """In the order of the page, with a focus that can be seen; after a verdict it goes on from there."""
     page = opened(url, **VIEWS["desktop, light"])
@@ -396,7 +392,6 @@ def log_in(page: Any) -> None:
     page.locator("#user-tools").wait_for()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("view", ["desktop, light", "phone, dark"])
 def test_the_run_in_the_admin(opened: Callable[..., Any], url: str, view: str) -> None:
     """The batch with its progress and its figures, and the e-mails that it judged."""
@@ -475,7 +470,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("view", [name for name in VIEWS if name != "small phone"])
 def test_every_page_of_the_admin(opened: Callable[..., Any], filled: str, view: str) -> None:
     """Runs in each state, failed and pending rows, deliveries, empty lists: axe-core finds nothing on them."""
@@ -525,7 +519,6 @@ MessageAdmin.actions = (*MessageAdmin.actions, enrich_action("spam:label"))
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("view", ["desktop, light", "phone, dark"])
 def test_ticked_rows_run_from_the_admin_s_list(
     opened: Callable[..., Any], site: Site, tmp_path: Path, view: str
@@ -558,7 +551,6 @@ def test_ticked_rows_run_from_the_admin_s_list(
 # On several processes
 
 
-@pytest.mark.slow
 def test_celery_s_workers_judge_the_inbox(site: Site) -> None:
     """`--engine celery` on Redis: workers of the example's Celery application fill in what has no verdict."""
     redis = pytest.importorskip("redis")

@@ -14,6 +14,8 @@ from asgiref.sync import async_to_sync
 from loopai import ConfigurationError, LoopaiClient
 from loopai.testing import FakeLoopai
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_client_works_in_successive_loops(
     server: Any, transport_name: str, task: str, sockets: Callable[[], int]

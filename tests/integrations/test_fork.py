@@ -107,6 +107,7 @@ def test_children_use_a_warmed_async_client_of_their_parent(server: Any, transpo
     loop.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport_name", HTTPX_ONLY)
 def test_a_fork_while_other_threads_call(server: Any, transport_name: str, task: str) -> None:
     """Whatever other threads hold in the moment of the fork, the child's client works and is bounded in time."""

@@ -120,6 +120,7 @@ def test_a_draft_is_not_made_again_by_the_next_server(tmp_path: Path) -> None:
     assert len(model.requests) == 1
 
 
+@pytest.mark.slow
 def test_the_key_is_in_no_log_error_or_artifact(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever the endpoint sends back: errors, artifacts, files, logs, representations and the process list."""
     psutil = pytest.importorskip("psutil")

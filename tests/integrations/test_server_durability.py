@@ -20,6 +20,8 @@ if sys.version_info < (3, 10):
 from loopai import SyncLoopaiClient, local
 from loopai.exceptions import ConfigurationError, ConflictException, ConnectionException, LoopaiException
 
+pytestmark = pytest.mark.slow
+
 ECHO = "def main(input):\n    return input\n"
 SERVE = """
 import sys

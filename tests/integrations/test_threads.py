@@ -9,6 +9,8 @@ import pytest
 
 from loopai import SyncLoopaiClient
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("max_connections", [4, 100])
 def test_threads_share_a_client(server: Any, transport_name: str, task: str, max_connections: int) -> None:

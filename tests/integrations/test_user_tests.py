@@ -157,6 +157,7 @@ def test_pauses_of_the_user_s_own_clients_can_be_switched_off(run) -> None:
     ).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="the embedded server's sandbox needs Python 3.10")
 def test_the_embedded_server_serves_a_whole_run(run) -> None:
     """One server over HTTP for all tests of the run, with the real programs in its sandbox."""

@@ -217,6 +217,7 @@ def _schema(chance: random.Random, depth: int = 0) -> Any:
     return {keyword: makers[keyword]() for keyword in chance.sample(sorted(makers), chance.randrange(1, 4))}
 
 
+@pytest.mark.slow
 def test_the_walk_and_the_library_agree() -> None:
     """2,000 random schemas made recursive, so that the walk decides: the verdicts are jsonschema-rs's."""
     chance = random.Random(5)

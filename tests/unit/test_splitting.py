@@ -76,6 +76,7 @@ def test_what_is_not_an_array_is_an_error(data, size) -> None:
         fed(ArraySplitter(50), data, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("splitter", "data"),
     [

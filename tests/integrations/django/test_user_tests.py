@@ -56,6 +56,7 @@ def user(tmp_path: Path) -> Any:
     return run
 
 
+@pytest.mark.slow
 def test_the_example_for_pytest_passes(user: Any) -> None:
     """As shown: the fixture alone puts the fake in the place of every alias, for sync and async views."""
     assert "1 passed" in user(examples()[0], "pytest", "-q", "-p", "no:cacheprovider", "test_project.py")

@@ -12,6 +12,8 @@ from fastapi.testclient import TestClient
 from loopai.contrib.fastapi import LoopaiDep, get_loopai
 from loopai.contrib.fastapi.testing import override_loopai
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 SHOP = """

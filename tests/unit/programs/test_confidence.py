@@ -58,6 +58,7 @@ def test_classifiers_say_how_certain_they_are(pool: ProgramPool) -> None:
     assert 0.5 <= mixed.confidence < plain.confidence <= 1
 
 
+@pytest.mark.slow
 def test_several_fields_are_as_certain_as_the_least(pool: ProgramPool) -> None:
     """A field that is not chosen among labels has no say."""
     pytest.importorskip("sklearn")

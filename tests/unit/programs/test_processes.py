@@ -16,6 +16,8 @@ if sys.version_info < (3, 10):
 if not hasattr(__import__("os"), "fork"):
     pytest.skip("no fork on this system", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
+
 # From 3.12 on Python warns of any fork in a process with threads; that is the user's doing, and what is tested.
 START = """
 import os, sys, threading, warnings
