@@ -17,8 +17,8 @@ BIN := .venv/bin
 # With bytecode, whatever the machine says: without it each of the many processes compiles the package anew.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile \
 	$(if $(SLOW),-m "slow or not slow")
-# How many processes run the tests: a file of tests is run by one of them.
-PROCESSES = 2
+# How many processes run the tests: a file of tests is run by one of them. Three keep two processors busy, as many wait.
+PROCESSES = 3
 
 .PHONY: help demo demo-serve demo-fastapi test lint format types docs docs-serve bench matrix build clean same-python
 
@@ -40,7 +40,7 @@ demo-fastapi: .venv/.demo ## Judge e-mails on a page, on an embedded server
 UNCOVERED = tests/unit/generators tests/unit/programs
 COVERED = tests/unit tests/contract $(UNCOVERED:%=--ignore=%) \
 	$(addprefix tests/integrations/test_,first_executions.py published_batches.py published_calls.py)
-test: .venv/.dev ## Run the tests on two processors, and check the coverage of the core
+test: .venv/.dev ## Run the tests, and check the coverage of the core
 ifneq ($(ARGS),)
 	$(PYTEST) $(ARGS)
 else

@@ -52,6 +52,7 @@ def test_a_file_goes_through_a_task(piped: Any, cli_server: Any, task: str, rows
     assert found["2"]["body"] == "lunch"
 
 
+@pytest.mark.slow
 def test_finished_is_finished(piped: Any, cli_server: Any, task: str, rows: Path) -> None:
     """An output that is there is not written over, and a finished run resumed is done at once."""
     output = rows.with_name("out.csv")

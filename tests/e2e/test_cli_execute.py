@@ -161,6 +161,7 @@ def test_a_batch_without_a_server_is_exit_code_4(piped: Command, nobody: str) ->
     assert (done.returncode, done.stdout) == (4, "")
 
 
+@pytest.mark.slow
 def test_json_is_all_that_is_on_stdout(piped: Command, cli_server: str) -> None:
     """A process's stdout is one JSON document for every command, in UTF-8, and its stderr is empty."""
     for asked in (
@@ -216,6 +217,7 @@ def _shell() -> list[str]:
     return [sys.executable, "-m", "loopai"]
 
 
+@pytest.mark.slow
 def test_recorded_executions(command: Command, tmp_path: Path) -> None:
     """They are listed, exported as JSON lines, and deleted by age."""
     there = ["--local", str(tmp_path / "data")]

@@ -58,6 +58,7 @@ def test_it_says_where_it_is_and_keeps_what_it_is_given(serving: Command, comman
     assert again.told == ""
 
 
+@pytest.mark.slow
 def test_inputs_may_go_unchecked(serving: Command, command: Command) -> None:
     """With `--no-check-inputs` an input that does not fit the schema reaches the program."""
     server = serving("--temporary", "--no-check-inputs")
@@ -101,6 +102,7 @@ def test_flags_of_clients_are_not_for_servers(command: Command, cli_server: str)
     assert (done.code, done.err) == (2, "loopai: serve calls no server and has no option --base-url\n")
 
 
+@pytest.mark.slow
 def test_an_open_address_without_a_key_is_noticed(serving: Command) -> None:
     """Who serves to others without a key is told so."""
     server = serving("--host", "0.0.0.0", "--temporary")  # the point is an open address

@@ -86,6 +86,7 @@ def test_children_use_a_warmed_client_of_their_parent(server: Any, transport_nam
     assert server.accepted == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport_name", HTTPX_ONLY)
 def test_children_use_a_warmed_async_client_of_their_parent(server: Any, transport_name: str, task: str) -> None:
     """The same for `LoopaiClient`, warmed in a loop that is still there when the process forks."""

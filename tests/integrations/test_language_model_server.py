@@ -91,6 +91,7 @@ def test_the_published_examples_run(name: str) -> None:
     assert len(model.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_draft_by_setting_says_what_to_do() -> None:
     """It is made once, is not run, and the reason names it."""
     _, output, code, _ = PUBLISHED["spam"]
@@ -105,6 +106,7 @@ def test_a_draft_by_setting_says_what_to_do() -> None:
     assert len(model.requests) == 1
 
 
+@pytest.mark.slow
 def test_a_draft_is_not_made_again_by_the_next_server(tmp_path: Path) -> None:
     """What was paid for once is kept."""
     _, output, code, _ = PUBLISHED["spam"]
@@ -174,6 +176,7 @@ def test_a_refusal_of_the_model_is_the_error_of_the_execution() -> None:
             client.execute(task.id, {"text": "x"})
 
 
+@pytest.mark.slow
 def test_what_is_learnt_here_is_asked_of_nobody() -> None:
     """A task whose examples suffice sends nothing; one that has too few does, and is not warned of."""
     dates = [("March 14, 2015", "14.03.2015"), ("December 1, 2016", "01.12.2016"), ("July 22, 2019", "22.07.2019")]
@@ -192,6 +195,7 @@ def test_what_is_learnt_here_is_asked_of_nobody() -> None:
     assert len(model.requests) == 1
 
 
+@pytest.mark.slow
 def test_the_environment_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a client with an embedded server, FastAPI's settings, and the application factory."""
     _, output, code, _ = PUBLISHED["spam"]
@@ -333,6 +337,7 @@ class Fixed:
         return self.made
 
 
+@pytest.mark.slow
 def test_the_better_program_is_taken() -> None:
     """By its share of exact answers; what nobody verified replaces nothing that examples did."""
     strict = TaskDescription("t", "d", {"type": "string"}, {"type": "string"}, accuracy_target=1.0)

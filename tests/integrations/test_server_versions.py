@@ -61,6 +61,7 @@ def test_a_program_of_the_users_own_is_judged_by_the_examples_of_now() -> None:
         assert client.execute(wrong.id, "Oda Park").output == "Park"
 
 
+@pytest.mark.slow
 def test_examples_that_were_added_count_against_the_active_version() -> None:
     """Its score was measured on the earlier ones: a later version with a lower score may be the better one."""
     with SyncLoopaiClient.local() as client:
@@ -140,6 +141,7 @@ def test_estimates_are_compared_as_estimates() -> None:
         assert any(f"not better than version {pushed.version}" in note for note in third.notes)
 
 
+@pytest.mark.slow
 def test_a_model_is_told_the_active_version_and_what_it_gets_wrong() -> None:
     """The next version's prompt has the source before, with its failures; what judges it is not in it."""
     pytest.importorskip("openai", reason="a language model is asked by its library")
@@ -169,6 +171,7 @@ def test_a_model_is_told_the_active_version_and_what_it_gets_wrong() -> None:
     assert (made.version, made.status, made.confidence_score) == (2, "active", 1.0)
 
 
+@pytest.mark.slow
 def test_a_source_that_may_hold_examples_is_not_sent_where_these_are_not() -> None:
     """With no examples for the model, a program that was learnt from them stays here, too."""
     pytest.importorskip("openai", reason="a language model is asked by its library")
@@ -217,6 +220,7 @@ def test_a_score_below_the_target_is_said_by_the_task_the_reply_and_the_console(
     )
 
 
+@pytest.mark.slow
 def test_with_strict_a_program_below_the_target_stays_a_draft(tmp_path: Path) -> None:
     """It is made once, also by the next server on the folder; more examples make another, and activating it runs it."""
     for _ in range(2):
@@ -340,6 +344,7 @@ def test_inputs_that_were_executed_are_known_inputs() -> None:
         assert [question.input for question in client.get_task(task.id).questions] == ["Kim van der Lee"]
 
 
+@pytest.mark.slow
 def test_generate_need_not_wait() -> None:
     """`wait=False` returns the task, which says what became of it; two at the same time make one version."""
     with SyncLoopaiClient.local() as client:
