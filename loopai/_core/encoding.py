@@ -488,4 +488,15 @@ def _culprit(value: Any, error: Exception) -> tuple[str, str]:
         except _UNSENDABLE as inner:
             inner_flaw = _culprit(part, inner)
             return place + inner_flaw[0], inner_flaw[1]
-    return "", str(error)
+    return "", _refusal(value, str(error))
+
+
+def _refusal(value: Any, text: str) -> str:
+    """Return the serialiser's refusal of a value in words, with what to pass instead."""
+    if isinstance(value, (bytes, bytearray)):
+        return "these bytes are not UTF-8 text: pass them as text, in base64 for example"
+    if "surrogate" in text:
+        return "a lone surrogate cannot be written as UTF-8: remove or replace it"
+    if "unknown type" in text:
+        return f"{type(value).__name__} has no JSON form: pass a dict, a list, a text or a number"
+    return text

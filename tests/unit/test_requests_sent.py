@@ -209,10 +209,11 @@ UNSENDABLE: list[tuple[Any, str, str]] = [
     (float("inf"), "", "inf is not a JSON number"),
     ({"tags": {"a", "b"}}, ".tags", "a set has no order: pass a list"),
     (("x", frozenset()), "[1]", "a set has no order"),
-    ({"text": "lone \ud800 surrogate"}, ".text", "surrogates not allowed"),
-    ({"a": {"lone \ud800": 1}}, ".a", "surrogates not allowed"),
-    ({"a": [1, Odd()]}, ".a[1]", "Unable to serialize unknown type"),
-    (Odd(), "", "Unable to serialize unknown type"),
+    ({"text": "lone \ud800 surrogate"}, ".text", "a lone surrogate cannot be written as UTF-8: remove or replace it"),
+    ({"a": {"lone \ud800": 1}}, ".a", "a lone surrogate cannot be written as UTF-8"),
+    ({"a": [1, Odd()]}, ".a[1]", "Odd has no JSON form: pass a dict, a list, a text or a number"),
+    (Odd(), "", "Odd has no JSON form"),
+    ({"a": b"\xff"}, ".a", "these bytes are not UTF-8 text: pass them as text, in base64 for example"),
     (ITSELF, "", "nested too deeply, or contains itself"),
 ]
 
