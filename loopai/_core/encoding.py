@@ -226,6 +226,8 @@ def _key(key: Any, place: str) -> str:
     if isinstance(key, (float, Decimal)):
         _finite(key, place)
     plain = _of_a_library(key, place)
+    if plain is None:
+        raise _FlawError(place, "the key None has no JSON form (csv.DictReader puts a row's surplus cells there)")
     try:
         text: str = next(iter(to_jsonable_python({plain: None})))
     except (TypeError, *_UNSENDABLE) as error:

@@ -59,6 +59,8 @@ def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
         raise refused(
             name, f"must be rows, not a {kind}: for a single row pass [{name}], for its values list({name}.values())"
         )
+    if isinstance(rows, (set, frozenset)):
+        raise refused(name, f"must be rows, not a {kind}, whose order is unknown: pass list({name})")
     if isinstance(rows, type):
         raise refused(name, f"must be rows, not the class {rows.__name__}: for its members pass list({name})")
     if not is_frame(rows) and _is_one_row(rows):
@@ -139,6 +141,8 @@ def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
             raise ConfigurationError(f"rows of a {type(rows).__name__} cannot be read: {error}") from None
     if isinstance(frame, narwhals.Series):
         return _read(iter(frame), name)
+    if any(is_missing(column) for column in frame.columns):
+        raise refused(name, "has a column without a name: give it one")
     names = [str(column) for column in frame.columns]
     twice = next((column for place, column in enumerate(names) if column in names[:place]), None)
     if twice is not None:

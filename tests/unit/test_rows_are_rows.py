@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import enum
 import math
 import sqlite3
@@ -106,6 +107,22 @@ def test_one_value_is_not_examples(calls: Any, recorder: Any, rows: Any) -> None
 def test_iterables_of_any_kind_are_rows(rows: Any) -> None:
     """A single row may be any JSON value; what holds them is anything that can be iterated."""
     assert list(rows_of(rows, "inputs")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("rows", [{"a", "b"}, frozenset("ab")], ids=lambda rows: type(rows).__name__)
+def test_a_set_is_not_rows(calls: Any, recorder: Any, rows: Any) -> None:
+    """Nobody could tell which result is whose."""
+    for method, name in (("batch_execute", "inputs"), ("batch_validate", "items"), ("run_batch", "rows")):
+        with pytest.raises(ValidationException, match=rf"{name} must be rows, not a .*set, .*: pass list\({name}\)"):
+            calls(method, TASK, rows)
+    assert recorder.requests == []
+
+
+def test_surplus_cells_of_a_csv_reader_are_said(calls: Any, recorder: Any) -> None:
+    """It puts them under the key None, which would be sent as a column of that name."""
+    with pytest.raises(ValidationException, match=r"items\[1\]\.input .*the key None.*surplus cells"):
+        calls("batch_execute", TASK, csv.DictReader(["a,b", "1,2", "3,4,5"]))
+    assert recorder.requests == []
 
 
 @pytest.mark.parametrize("make", [_database_rows, _sqlalchemy_rows, _records])
@@ -292,6 +309,8 @@ def test_two_columns_of_one_name_are_refused(calls: Any, pandas: Any) -> None:
         calls("batch_execute", TASK, pandas.DataFrame([[1, 2]], columns=["a", "a"]))
     with pytest.raises(ValidationException, match="two columns '1'"):
         calls("batch_execute", TASK, pandas.DataFrame([[1, 2]], columns=[1, "1"]))
+    with pytest.raises(ValidationException, match="inputs has a column without a name"):
+        calls("batch_execute", TASK, pandas.DataFrame([[1, 2]], columns=["a", None]))
 
 
 @pytest.mark.parametrize(
