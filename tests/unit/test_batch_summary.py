@@ -115,6 +115,8 @@ def test_a_timeline_of_any_length_has_few_spans() -> None:
 
 def test_errors_of_one_kind_are_counted_together() -> None:
     """What differs from row to row is left out, and kinds are bounded."""
+    assert kind_of("line 12 is not utf-8") == "line … is not utf-8"
+    assert kind_of("line 3 is not iso-8859-15") == "line … is not iso-8859-15"
     assert kind_of("no 'a' on line 12 of 7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60") == "no … on line … of …"
     tally = Statistics(0.0)
     words = [first + second for first in "abcdefghij" for second in "klmnopqrst"]

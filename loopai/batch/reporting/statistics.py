@@ -25,7 +25,10 @@ BUCKETS = 60
 """Points of the throughput chart; when time has filled twice as many, two become one."""
 
 _STEP = math.log(1.05)
-_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(?:\.\d+)?")
+_VARYING = re.compile(
+    # The digits of an encoding's name are part of it.
+    r"(?P<name>(?i:utf|iso|latin|cp|windows)-?\d+(?:-\d+)?)|'[^']*'|\"[^\"]*\"|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(?:\.\d+)?"
+)
 _REST = "other errors"
 _COUNTS = ("ok", "errors", "cancelled", "repeated", "doubtful")
 _LONGEST = 500
@@ -172,7 +175,7 @@ def _text(value: Any) -> str:
 
 def kind_of(error: str) -> str:
     """An error without what differs from row to row: texts in quotes, ids and numbers."""
-    return _VARYING.sub("…", error)[:120]
+    return _VARYING.sub(lambda match: match["name"] or "…", error)[:120]
 
 
 class Statistics:
