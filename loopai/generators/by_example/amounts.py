@@ -25,6 +25,7 @@ _SHOWN = "(?<![0-9A-Za-z])-?[0-9]+(?:,[0-9]{3})*(?:[.][0-9]+)?|(?<=[0-9A-Za-z])[
 _MOST_COMPUTED = 3
 _COUNT = "count"
 _SMALL = "part_of_date"  # few values, in which a few examples fit any line
+_OF_ALL = "of_all"
 _BASES = (60, 100, 10, 12, 24, 1000, 7, 3600, 16, 1024)
 _LADDERS = ((60, 1), (3600, 60, 1), (86400, 3600, 60, 1), (12, 1), (24, 1), (1440, 60, 1), (16, 1), (100, 1), (7, 1),
             (1000, 1), (14, 1), (3, 1))  # fmt: skip
@@ -49,7 +50,7 @@ def amount(
     if found is None:
         return None
     if all(isinstance(output, int) for output in outputs):
-        return applied("int({0})", int, (found,), 0.0)
+        return applied("whole({0})", run.whole, (found,), 0.0)
     if noisy:
         for in_floats in _in_floats(found):
             if list(in_floats.values) == list(outputs):
@@ -64,7 +65,7 @@ def _arithmetic(
 ) -> Expression | None:
     decimals = max(0, *(-int(number.normalize().as_tuple().exponent) for number in wanted))
     features = [*extra, *_features(columns)][: _MOST_FEATURES * 2]
-    scaled = [one for one in features if one.named != _SMALL][:_MOST_FEATURES]
+    scaled = [one for one in features if one.named != _SMALL and not one.named.endswith(_OF_ALL)][:_MOST_FEATURES]
     for candidates in (
         _direct(features, wanted),
         _summed(scaled, wanted),
@@ -92,9 +93,9 @@ def computed_expressions(columns: Sequence[Expression], outputs: Sequence[str]) 
             continue
         sizes = {len(text.partition(".")[2]) for text in plain}
         if sizes == {0} and all(re.search("[+-][0-9]", output) for output in outputs):
-            yield applied('f"{{int({0}):+d}}"', lambda n: f"{int(n):+d}", (number,), 0.8)
+            yield applied('f"{{whole({0}):+d}}"', lambda n: f"{run.whole(n):+d}", (number,), 0.8)
         if sizes == {0} and not thousands:
-            yield applied("str(int({0}))", lambda n: str(int(n)), (number,), 1.0)
+            yield applied("str(whole({0}))", lambda n: str(run.whole(n)), (number,), 1.0)
             continue
         decimals = sizes.pop() if len(sizes) == 1 else -1
         yield applied(
@@ -128,6 +129,7 @@ def _features(columns: Sequence[Expression]) -> Iterator[Expression]:
         if times:
             yield from times
             continue
+        yield from (one for one in _of_all(column) if one is not None and None not in one.values)
         number = applied('number_in({0}, ".")', lambda text: run.number_in(text, "."), (column,), 0.2, "number")
         if number is not None and None not in number.values:
             yield number
@@ -153,8 +155,31 @@ def _features(columns: Sequence[Expression]) -> Iterator[Expression]:
                 )
                 if one is not None and None not in one.values:
                     yield one
+        if any(re.search("[0-9][.][0-9]+[.][0-9]", text) for text in texts):  # an address or a version
+            for which in (0, -1, 1, 2):
+                one = applied(
+                    f'int(match({{0}}, "[0-9]+", {which}))',
+                    lambda text, k=which: int(run.match(text, "[0-9]+", k)),
+                    (column,),
+                    1.2,
+                )
+                if one is not None and None not in one.values:
+                    yield one
         if any(re.search("[^0-9.,]", text) for text in texts):
             yield from (one for one in _counts(column, columns, texts) if one is not None)
+
+
+def _of_all(column: Expression) -> Iterator[Expression | None]:
+    """Yield the sum and the extremes of the numbers in a text, where their count differs."""
+    if len({len(re.findall("[0-9]+(?:[.][0-9]+)?", value or "")) for value in column.values}) > 1:
+        for name, function in (("sum", sum), ("max", max), ("min", min)):
+            yield applied(
+                f"{name}(all_numbers({{0}}))",
+                lambda text, f=function: f(run.all_numbers(text)),
+                (column,),
+                0.8,
+                f"{name}_{_OF_ALL}",
+            )
 
 
 def _times(column: Expression, texts: Sequence[str]) -> list[Expression]:

@@ -16,13 +16,14 @@ _STEPS = (300, 600, 900, 1200, 1800, 3600, 7200, 10800, 14400, 21600, 28800, 432
 _NUMERIC = "[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}"
 _NAMED = (  # March 5th, 2014 and 5 Mar 2014
     "(?:[A-Z][a-z]{2,8}\\.? [0-9]{1,2}(?:st|nd|rd|th)?,? [0-9]{4}"
-    "|[0-9]{1,2}(?:st|nd|rd|th)? [A-Z][a-z]{2,8}\\.?,? [0-9]{4})"
+    "|[0-9]{1,2}(?:st|nd|rd|th)? [A-Z][a-z]{2,8}\\.?,? [0-9]{4}"
+    "|[0-9]{1,2}([/-])[A-Z][a-z]{2}\\1[0-9]{4})"  # 05/Mar/2014, as logs have it
 )
 _TIME = "[0-9]:[0-9]{2}|[0-9] ?[AaPp]\\.?[Mm]"
 _OFFSET = "[0-9](?:Z|[+-][0-9]{2}:?[0-9]{2})$"
 _DAY = 86400
 _EPOCH = (1970, 1, 1)
-_DOTTED = 2.5  # where dots stand between, the day comes first: what then is no date is a version
+_DOTTED = 2.5  # where dots stand between, the day comes first: what then is no date is a version, or a decimal
 _USUAL = 31  # days that people move dates by; beyond, weeks and tens
 _MOST_MOVED = 800  # days, and months: what outputs are moved by
 # Names of the months and, from Monday, of the days of the week.
@@ -372,13 +373,18 @@ def _foreign(date: Expression, outputs: Sequence[str]) -> Iterator[Expression | 
 
 
 def _dates(source: Expression) -> Iterator[Expression]:
-    dotted = all(re.fullmatch("[0-9]{1,2}[.][0-9]{1,2}[.][0-9]+", text) for text in source.values if text)
+    texts = [text for text in source.values if text]
+    dotted = all(re.fullmatch("[0-9]{1,2}[.][0-9]{1,2}[.][0-9]+", text) for text in texts)
+    decimal = all(re.fullmatch("[0-9]+[.][0-9]+", text) for text in texts)
     for place, order in enumerate(_ORDERS):
         date = applied(
             f"date_in({{0}}, {quoted(order)})",
             lambda text, o=order: run.date_in(text, o),
             (source,),
-            0.3 + 0.02 * place + (0.3 if len(order) < 3 else 0.0) + (_DOTTED if dotted and order == "mdy" else 0.0),
+            0.3
+            + 0.02 * place
+            + (0.3 if len(order) < 3 else 0.0)
+            + (_DOTTED if (dotted and order == "mdy") or decimal else 0.0),
             "date",
         )
         if date is not None:

@@ -377,6 +377,21 @@ def numbers_in(text: str, count: int) -> list:  # type: ignore[type-arg]  # prog
     return [Decimal(one.replace(",", "")) for one in found]
 
 
+def all_numbers(text: str) -> list:  # type: ignore[type-arg]  # programs carry it: kept plain
+    """Read all numbers in a text; a comma stands between two of them."""
+    found = re.findall("[0-9]+(?:[.][0-9]+)?", text)
+    if not found:
+        raise unfit(text)
+    return [Decimal(one) for one in found]
+
+
+def whole(number: Decimal) -> int:
+    """Return a whole number; the examples do not show how another would be rounded."""
+    if number != int(number):
+        raise unfit(number)
+    return int(number)
+
+
 def list_at(value: object, path: tuple, key: tuple) -> list:  # type: ignore[type-arg]  # programs carry it: kept plain
     """Return the items of the list at this place of the input; of objects, what stands at `key` in each."""
     for step in path:

@@ -29,6 +29,8 @@ TOKENS: tuple[tuple[str, float], ...] = (
     ("[$€£]? ?[0-9]+(?:[.,][0-9]+)*", 2.4),
     ("[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\\.[A-Za-z0-9-]+)+", 1.6),
     ('https?://[^\\s<>"]+', 1.6),
+    ("(?<=://)[^/?#:\\s]+", 1.6),
+    ("[#@][A-Za-z0-9_]+", 1.8),
     ("[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?", 1.8),
     ("[0-9]{1,4}[/.-][0-9]{1,2}[/.-][0-9]{1,4}", 1.8),
 )
@@ -232,6 +234,7 @@ def _from_edges(column: Expression, pattern: str, cost: float) -> Iterator[Expre
 
 def _reshaped(column: Expression, outputs: Sequence[str]) -> Iterator[Expression | None]:
     joints = ["", *_joints(outputs)]
+    joints += [joint for joint in (" ", ", ") if joint not in joints and any(joint in output for output in outputs)]
     for joint in joints:
         shown = quoted(joint)
         yield applied(f"initials({{0}}, {shown})", lambda text, j=joint: run.initials(text, j), (column,), 2.6)
@@ -241,6 +244,7 @@ def _reshaped(column: Expression, outputs: Sequence[str]) -> Iterator[Expression
             ("[0-9]+", 2.0),
             (f"[{LETTERS}]+", 2.2),
             ("[A-Z]", 2.0),
+            ("[#@][A-Za-z0-9_]+", 2.0),
         ):
             extra = cost + (0.4 if joint else 0.2)
             if joint == ":" and pattern == "[0-9]+":
@@ -282,6 +286,20 @@ def _respelt(column: Expression, outputs: Sequence[str]) -> Iterator[Expression 
             yield spaced
             yield applied("{0}.lower()", str.lower, (spaced,), 0.6)
             yield applied("{0}.capitalize()", str.capitalize, (spaced,), 0.8)
+    for mark in _some_joints(outputs):
+        shown = quoted(mark)
+        yield applied(
+            f"{shown}.join({{0}}.split({shown})[::-1])",
+            lambda text, m=mark: m.join(text.split(m)[::-1]),
+            (column,),
+            2.4,
+        )
+        yield applied(
+            f"{shown}.join(sorted({{0}}.split({shown})))",
+            lambda text, m=mark: m.join(sorted(text.split(m))),
+            (column,),
+            2.6,
+        )
     yield applied("{0}[::-1]", lambda text: text[::-1], (column,), 2.2)
     yield applied('" ".join({0}.split())', lambda text: " ".join(text.split()), (column,), 0.9)
     for mask in ("*", "X", "x", "#", "\u2022"):
@@ -310,7 +328,10 @@ def _sliced(base: Expression, cost: float) -> Iterator[Expression | None]:
         first = extra + 0.6 + (_BY_CHANCE if _is_chance(texts, size) else 0.0)
         last = extra + (_BY_CHANCE if size > 2 and _is_chance(texts, -size) else 0.0)
         # What ends at a mark is rather found by the mark.
-        rest = last + 0.6 + (_AT_A_MARK if texts and not any(text[:-size][-1:].isalnum() for text in texts) else 0)
+        at_a_mark = bool(texts) and not any(text[:-size][-1:].isalnum() for text in texts)
+        rest = last + 0.6 + (_AT_A_MARK if at_a_mark else 0.0)
+        if at_a_mark and all(text[-size:].isdigit() for text in texts):
+            rest += _BY_CHANCE  # a number, which may have more digits elsewhere
         yield applied(f"cut({{0}}, None, {size})", lambda text, n=size: run.cut(text, None, n), (base,), extra)
         yield applied(f"cut({{0}}, {-size}, None)", lambda text, n=size: run.cut(text, -n, None), (base,), last + 0.1)
         yield applied(f"cut({{0}}, {size}, None)", lambda text, n=size: run.cut(text, n, None), (base,), first)

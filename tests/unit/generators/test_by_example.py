@@ -35,10 +35,10 @@ def pool() -> Iterator[ProgramPool]:
         yield made
 
 
-def made(rows: list[tuple[Any, Any]], **task: Any) -> Candidate:
+def made(rows: list[tuple[Any, Any]], most_lines: int = MOST_LINES, **task: Any) -> Candidate:
     candidate = generate(TaskDescription("t", "Transform", **task), [{"input": i, "output": o} for i, o in rows])
     assert isinstance(candidate, Candidate), candidate
-    assert lines_of_code(candidate.code) <= MOST_LINES, candidate.code
+    assert lines_of_code(candidate.code) <= most_lines, candidate.code
     return candidate
 
 
@@ -119,6 +119,25 @@ def ran(pool: ProgramPool, code: str, values: list[Any]) -> list[Any]:
             ({"a": "q", "b": "r"}, False),
         ],
         [("a, b", ["a", "b"]), ("c", ["c"]), ("d,e,f", ["d", "e", "f"]), ("g,h", ["g", "h"])],
+        [
+            ("https://www.example.com/path?id=1", "www.example.com"),
+            ("http://shop.test.org/items", "shop.test.org"),
+            ("https://docs.python.org/3/re.html", "docs.python.org"),
+            ("https://example.net:8080", "example.net"),
+        ],
+        [("b,a,c", "a,b,c"), ("z,y", "y,z"), ("d,c,b,a", "a,b,c,d"), ("q,p,r", "p,q,r")],
+        [("a b c", "c b a"), ("hello big world", "world big hello"), ("one two", "two one"), ("w x y z", "z y x w")],
+        [
+            ("see #python and #django", "#python #django"),
+            ("#one only", "#one"),
+            ("no #a #b #c", "#a #b #c"),
+            ("x #tag y #two", "#tag #two"),
+        ],
+        [("1,2,3", 6), ("10,20", 30), ("5", 5), ("7,8,9,10", 34)],
+        [("1,2,3", 3), ("10,20", 20), ("5", 5), ("7,18,9,10", 18)],
+        [("192.168.0.1", 1), ("10.0.0.254", 254), ("172.16.5.77", 77), ("8.8.4.8", 8)],
+        [("1.2", "1"), ("3.9", "3"), ("4.5", "4"), ("17.01", "17")],
+        [("1.2.3", "1.2.4"), ("10.0.1", "10.0.2"), ("2.15.9", "2.15.10"), ("0.9.12", "0.9.13")],
         [
             ({"first": "Ada", "last": "King"}, "King Ada"),
             ({"first": "Al", "last": "Li"}, "Li Al"),
@@ -261,6 +280,25 @@ def test_three_examples_are_enough_for_a_known_kind(formula: Any, inputs: list[A
     """Dates are moved over the ends of months, units converted, columns added: right on all rows not shown."""
     candidate = made([(value, formula(value)) for value in inputs[:3]])
     assert ran(pool, candidate.code, inputs[3:]) == [formula(value) for value in inputs[3:]]
+
+
+def test_the_time_of_a_line_of_a_log_is_read(pool: ProgramPool) -> None:
+    """Between date and time stands a colon, and other text around them."""
+    rows = [
+        ("[04/May/2007:23:25:30 +0000] GET /x", "2007-05-04 23:25:30"),
+        ("[03/Feb/2004:00:25:35 +0000] GET /x", "2004-02-03 00:25:35"),
+        ("[18/Jan/2009:16:34:23 +0000] GET /x", "2009-01-18 16:34:23"),
+    ]
+    candidate = made(rows, most_lines=70)  # dates as all write them take the most lines to read
+    assert ran(pool, candidate.code, ["[31/Dec/1999:05:00:09 +0000] GET /y"]) == ["1999-12-31 05:00:09"]
+
+
+@pytest.mark.parametrize("wanted", [str, int], ids=["text", "number"])
+def test_a_result_that_is_not_whole_is_an_error_where_all_examples_are_whole(wanted: Any, pool: ProgramPool) -> None:
+    """None of them says whether it is cut, rounded or written with its decimals."""
+    candidate = made([("254", wanted("10")), ("50.8", wanted("2")), ("127", wanted("5"))])
+    assert ran(pool, candidate.code, ["76.2"]) == [wanted("3")]
+    assert "form of the examples" in str(ran(pool, candidate.code, ["12.7"])[0])
 
 
 def test_a_result_without_an_end_is_an_error_where_no_example_says_how_it_is_rounded(pool: ProgramPool) -> None:
