@@ -11,6 +11,7 @@ DEEPEST_OUTPUT = 64
 """Most levels of nesting of an output: the default limit of JSON readers such as .NET's."""
 
 _TOO_DEEP = f"Output is nested too deeply: {DEEPEST_OUTPUT} levels are the most"
+_decode = json.JSONDecoder().raw_decode
 _SCALARS = {bool, float, int, str, type(None)}
 
 
@@ -50,7 +51,9 @@ def from_output(text: object) -> Any:
     if not isinstance(text, str):
         raise NotJSON("Output is not JSON: the program replaced what writes it")
     try:
-        value = json.loads(text)
+        value, end = _decode(text)
+        if end != len(text):
+            value = json.loads(text)
     except ValueError as error:
         raise NotJSON(f"Output is not JSON: {error}") from None
     except RecursionError:

@@ -23,7 +23,7 @@ from .process import DenoProcess, Late, ProcessGone, deno_binary, frame
 __all__ = ["TypeScriptEngine"]
 
 # As in host.js.
-_VALUE, _ERROR, _TIMEOUT, _READY, _LOADED = range(5)
+_VALUE, _ERROR, _TIMEOUT, _READY, _LOADED, _AGAIN = range(6)
 # More of them wait than compute; a process takes some 60 MB.
 _FEWEST_PROCESSES = 2
 # Programs that stay loaded in a process, half a megabyte each.
@@ -103,6 +103,8 @@ class _Slot:
             for kind, ms, text in process.replies(limit / 1000 + _GRACE_SECONDS):
                 if kind == _READY:
                     return outcomes, False
+                if kind == _AGAIN:
+                    continue
                 outcomes.append(_outcome(kind, ms, text, limit))
         except Late:
             self.end()
@@ -340,7 +342,8 @@ class TypeScriptEngine:
                 slots.raise_if_closed()
             for position, outcome in zip(positions, outcomes):
                 work.outcomes[position] = outcome
-                self._learn(program, outcome.latency_ms)
+            if outcomes:
+                self._learn(program, sum(outcome.latency_ms for outcome in outcomes) / len(outcomes))
             work.put_back(positions[len(outcomes) :])
             alone = ended
             if most is not None:
@@ -406,9 +409,13 @@ class _Work:
             self.waiting.extendleft(reversed(positions))
 
 
+# `json.dumps` makes an encoder for each call.
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
 def _written(value: Any) -> bytes:
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+        return _encode(value).encode()
     except (TypeError, ValueError) as error:
         raise NotJSON(f"Input is not JSON: {error}") from None
     except RecursionError:
@@ -420,9 +427,10 @@ def _outcome(kind: int, ms: float, text: bytes, limit: int) -> ProgramOutcome:
         return _timed_out(limit)
     if kind == _ERROR:
         return ProgramOutcome(None, text.decode(), ms)
+    written = text.decode()
     try:
-        output = from_output(text.decode())
-        if b"\\ud" in text:
+        output = from_output(written)
+        if "\\ud" in written:
             # Such an escape is half of a pair that JSON text can carry, and no other text.
             json.dumps(output, ensure_ascii=False).encode()
     except NotJSON as error:

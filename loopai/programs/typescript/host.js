@@ -3,6 +3,7 @@
 //
 // A frame is its length (4 bytes, little endian) and that many bytes. A request is a frame of JSON and `count` frames
 // with an input each; a reply is a frame an input (its kind, its milliseconds, its text) and one that says "ready".
+// "again" says that the time of the next input starts anew.
 
 import { stripTypeScriptTypes } from "node:module";
 import { clearInterval, clearTimeout, setImmediate, setInterval, setTimeout } from "node:timers";
@@ -10,15 +11,19 @@ import vm from "node:vm";
 import { realm } from "./realm.js";
 
 const stdin = Deno.stdin, stdout = Deno.stdout, leave = Deno.exit.bind(Deno);
+// Internal to Deno. A version without it runs a turn of the event loop for each execution instead.
+const runMicrotasks = Deno[Deno.internal]?.core?.runMicrotasks;
 const clock = performance.now.bind(performance);
 const digest = crypto.subtle.digest.bind(crypto.subtle);
 const random = crypto.getRandomValues.bind(crypto);
 const { URL, URLSearchParams, TextDecoder, TextEncoder, Uint8Array, DataView, Map, addEventListener, btoa } = globalThis;
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 
-const KINDS = { value: 0, error: 1, timeout: 2, ready: 3, loaded: 4 };
+const KINDS = { value: 0, error: 1, timeout: 2, ready: 3, loaded: 4, again: 5 };
 // Errors of a program that a fresh realm has confirmed before they are believed at once.
 const ENOUGH_CONFIRMED = 20;
+// A turn of the event loop that executes one input after the other. Unhandled rejections are kept until its end.
+const LONGEST_TURN_MS = 10;
 
 // Frames
 
@@ -41,7 +46,7 @@ function fill(wanted) {
 
 function readFrame() {
   fill(4);
-  const length = new DataView(held.buffer, held.byteOffset + start, 4).getUint32(0, true);
+  const length = held[start] + held[start + 1] * 0x100 + held[start + 2] * 0x1_0000 + held[start + 3] * 0x100_0000;
   start += 4;
   fill(length);
   const read = decoder.decode(held.subarray(start, start + length));
@@ -55,16 +60,27 @@ function readFrame() {
   return read;
 }
 
+// Most replies fit in, and need no buffer of their own.
+const reply = new Uint8Array(65536), replyHead = new DataView(reply.buffer), replyBody = reply.subarray(13);
+
 function writeFrame(kind, ms, text) {
-  const body = encoder.encode(text);
-  const frame = new Uint8Array(13 + body.length);
-  const head = new DataView(frame.buffer);
-  head.setUint32(0, 9 + body.length, true);
-  head.setUint8(4, KINDS[kind]);
-  head.setFloat64(5, ms, true);
-  frame.set(body, 13);
-  for (let sent = 0; sent < frame.length; ) {
-    sent += stdout.writeSync(frame.subarray(sent));
+  // A character takes at most three bytes.
+  const body = text.length * 3 > replyBody.length ? encoder.encode(text) : null;
+  const length = body === null ? encoder.encodeInto(text, replyBody).written : body.length;
+  replyHead.setUint32(0, 9 + length, true);
+  replyHead.setUint8(4, KINDS[kind]);
+  replyHead.setFloat64(5, ms, true);
+  if (body === null) {
+    write(reply.subarray(0, 13 + length));
+  } else {
+    write(reply.subarray(0, 13));
+    write(body);
+  }
+}
+
+function write(bytes) {
+  for (let sent = stdout.writeSync(bytes); sent < bytes.length; ) {
+    sent += stdout.writeSync(bytes.subarray(sent));
   }
 }
 
@@ -165,7 +181,7 @@ function newRealm(hardened) {
 for (const [event, read] of [["unhandledrejection", (e) => e.reason], ["error", (e) => e.error]]) {
   addEventListener(event, (told) => {
     told.preventDefault();
-    if (current !== null) {
+    if (current !== null && !current.settled) {
       current.driver.fail(read(told));
     }
   });
@@ -303,7 +319,9 @@ async function compiled(source, result) {
 
 async function load(source) {
   try {
-    return { source, script: await compiled(source, "main(input)"), realm: null, dirty: false, confirmed: 0, refused: null };
+    const script = await compiled(source, "main(input)");
+    // `dirty`: each execution needs a realm of its own. `waits`: an execution has waited, so each has turns of its own.
+    return { source, script, realm: null, dirty: false, waits: false, confirmed: 0, refused: null };
   } catch (error) {
     // What reads as a module and not as a function's body is rare, and refused in V8's words.
     return { refused: error instanceof Refused ? error.message : `SyntaxError: ${error.message}` };
@@ -338,6 +356,15 @@ function begin(where, input) {
   return run;
 }
 
+function abandon(run) {
+  run.timers.forEach((timer) => {
+    clearTimeout(timer);
+    clearInterval(timer);
+  });
+  run.timers.clear();
+  run.driver.abandon();
+}
+
 async function settlement(run, limit) {
   let late;
   if (!run.settled) {
@@ -349,21 +376,23 @@ async function settlement(run, limit) {
     await settled;
     clearTimeout(late);
   }
-  run.timers.forEach((timer) => {
-    clearTimeout(timer);
-    clearInterval(timer);
-  });
-  run.timers.clear();
-  run.driver.abandon();
+  abandon(run);
   // What the execution left in the queue runs now, so that it holds up nobody but itself.
   await turn();
 }
 
+async function executeInFresh(program, input, limit) {
+  const where = place(program, false);
+  // Timers count from the start of a turn, and a realm takes milliseconds to make.
+  await turn();
+  const run = begin(where, input);
+  await settlement(run, limit);
+  return run;
+}
+
 async function execute(program, input, limit) {
   if (program.dirty) {
-    const run = begin(place(program, false), input);
-    await settlement(run, limit);
-    return run;
+    return await executeInFresh(program, input, limit);
   }
   const run = begin(program.realm, input);
   await settlement(run, limit);
@@ -373,10 +402,37 @@ async function execute(program, input, limit) {
   return run;
 }
 
+// Executes the inputs from position `first` on in one turn of the event loop, and replies to each. Stops before one that
+// waits for something, and at one that fails while errors are not yet believed. Returns where, and the run that failed.
+//
+// What an execution leaves in the queue of microtasks runs before the next one. Unhandled rejections are reported at the
+// next turn, when no execution is in progress that they could end: so a turn has to follow.
+const executeInOneTurn = (program, inputs, first) =>
+  new Promise((resolve) => {
+    setImmediate(() => {
+      const began = clock();
+      let at = first;
+      for (; at < inputs.length && clock() - began < LONGEST_TURN_MS; at++) {
+        const run = begin(program.realm, inputs[at]);
+        runMicrotasks();
+        program.waits = !run.settled;
+        run.settled = true;
+        abandon(run);
+        if (program.waits) {
+          break;
+        }
+        if (run.kind === "error" && program.confirmed < ENOUGH_CONFIRMED) {
+          return resolve({ at, failed: run });
+        }
+        writeFrame(run.kind, clock() - run.began, run.text);
+      }
+      return resolve({ at, failed: null });
+    });
+  });
+
 // An error may come of what is frozen in the realm: in a fresh one, that nobody else uses, the program may do anything.
 async function confirmed(program, first, input, limit) {
-  const run = begin(place(program, false), input);
-  await settlement(run, limit);
+  const run = await executeInFresh(program, input, limit);
   if (run.kind === first.kind && run.text === first.text) {
     program.confirmed += 1;
   } else {
@@ -386,13 +442,35 @@ async function confirmed(program, first, input, limit) {
   return run;
 }
 
+async function executeAll(program, inputs, limit) {
+  for (let at = 0; at < inputs.length; ) {
+    if (runMicrotasks === undefined || program.dirty || program.waits) {
+      const began = clock();
+      const run = await execute(program, inputs[at], limit);
+      writeFrame(run.kind, clock() - began, run.text);
+      at += 1;
+      continue;
+    }
+    let failed;
+    ({ at, failed } = await executeInOneTurn(program, inputs, at));
+    await turn();
+    if (failed !== null) {
+      const run = await confirmed(program, failed, inputs[at], limit);
+      writeFrame(run.kind, clock() - failed.began, run.text);
+      at += 1;
+    } else if (program.waits) {
+      // This input is executed again, with its whole time.
+      writeFrame("again", 0, "");
+    }
+  }
+}
+
 // Whether there is a `main`, which takes running what stands around it. That may fail without an input of its own.
 async function checked(program, limit) {
   if (program.refused !== null) {
     return ["error", 0, program.refused];
   }
-  const run = begin(place({ script: await compiled(program.source, "typeof main") }, false), "{}");
-  await settlement(run, limit);
+  const run = await executeInFresh({ script: await compiled(program.source, "typeof main") }, "{}", limit);
   const missing = run.kind === "value" && run.text !== '"function"';
   const kind = missing ? JSON.parse(run.text) : "";
   const reason = kind === "undefined" ? "main is not defined" : `main is not a function but of type ${kind}`;
@@ -422,14 +500,10 @@ async function serve() {
     if (request.check) {
       writeFrame(...(await checked(program, request.limit)));
     }
-    for (const input of inputs) {
-      const began = clock();
-      if (program.refused !== null) {
-        writeFrame("error", 0, program.refused);
-        continue;
-      }
-      const run = await execute(program, input, request.limit);
-      writeFrame(run.kind, clock() - began, run.text);
+    if (program.refused === null) {
+      await executeAll(program, inputs, request.limit);
+    } else {
+      inputs.forEach(() => writeFrame("error", 0, program.refused));
     }
     current = null;
     writeFrame("ready", 0, "");

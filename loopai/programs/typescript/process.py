@@ -30,6 +30,8 @@ _BESIDE_THE_HEAP_MB = 1024
 # Contexts of the programs that stay loaded take about 0.5 MB each.
 _HEAP_BESIDE_THE_PROGRAM_MB = 48
 _READ = 1 << 18
+_LENGTH = struct.Struct("<I")
+_HEAD = struct.Struct("<IBd")
 _MEGABYTE = 1024 * 1024
 # Of what Deno says as it dies, kept for telling why.
 _LONGEST_LAST_WORDS = 20_000
@@ -63,7 +65,7 @@ def deno_binary() -> str:
 
 def frame(content: bytes) -> bytes:
     """Return `content` as a frame."""
-    return struct.pack("<I", len(content)) + content
+    return _LENGTH.pack(len(content)) + content
 
 
 def _command(max_memory_mb: int, niceness: int) -> list[str]:
@@ -186,14 +188,15 @@ class DenoProcess:
 
     def _arrived(self) -> list[tuple[int, float, bytes]]:
         arrived = []
-        at = 0
-        while len(self._buffer) - at >= 4:
-            (length,) = struct.unpack_from("<I", self._buffer, at)
-            if len(self._buffer) - at < 4 + length:
-                break
-            kind, ms = struct.unpack_from("<Bd", self._buffer, at + 4)
-            arrived.append((kind, ms, bytes(self._buffer[at + 13 : at + 4 + length])))
-            at += 4 + length
+        at, size = 0, len(self._buffer)
+        with memoryview(self._buffer) as buffer:
+            while size - at >= _HEAD.size:
+                length, kind, ms = _HEAD.unpack_from(buffer, at)
+                following = at + _LENGTH.size + length
+                if following > size:
+                    break
+                arrived.append((kind, ms, bytes(buffer[at + _HEAD.size : following])))
+                at = following
         del self._buffer[:at]
         return arrived
 

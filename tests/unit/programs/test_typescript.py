@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,6 +20,7 @@ pytest.importorskip("deno")
 
 from loopai.exceptions import ConfigurationError
 from loopai.programs import Program, ProgramOutcome, ProgramPool
+from loopai.programs.typescript import process
 
 DOUBLE = "function main(input: number): number { return input * 2 }"
 
@@ -494,6 +496,65 @@ def test_a_program_that_swallows_errors_sees_a_fresh_world(pool: ProgramPool) ->
         "try { (Array.prototype as any).left = 1 } catch {}\nreturn seen }"
     )
     assert [each.output for each in pool.run_many(program, [0] * 10)] == [0] * 10
+
+
+LEFT_BEHIND = {
+    "rejection": "Promise.reject(new Error('left'))",
+    "rejection whose message never ends": "Promise.reject({get message() { for (;;); }})",
+    "microtasks": "let n = 0; const on = () => { if (++n < 100) queueMicrotask(on); else Deno.exit(7) }; on()",
+    "timers": "setTimeout(() => Deno.exit(7)); setInterval(() => { throw new Error('left') })",
+}
+
+
+@pytest.mark.parametrize("name", LEFT_BEHIND)
+def test_what_an_execution_leaves_behind_ends_no_other(name: str) -> None:
+    """Neither one that returns at once nor one that waits, the first that waits in its process included."""
+    program = ts(
+        f"async function main(i) {{ if (i % 3) {{ {LEFT_BEHIND[name]}; return i }}"
+        " if (i) await new Promise(r => setTimeout(r, 5)); return i }"
+    )
+    with ProgramPool(processes=1) as fresh:
+        for _ in range(2):
+            outcomes = fresh.run_many(program, [1, 2, 1, *range(12)], timeout_ms=5000)
+            assert [(each.output, each.error) for each in outcomes] == [(i, None) for i in [1, 2, 1, *range(12)]]
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_an_execution_that_waits_runs_once_more_unseen(first: int) -> None:
+    """What it did before it waited is undone, whether it is the first of its process or comes after others."""
+    program = ts(
+        "const seen = []; async function main(i) { seen.push(i); if (i === 3) await new Promise(r => setTimeout(r, 1));"
+        " seen.push(setTimeout(() => {}, 0)); return seen }"
+    )
+    with ProgramPool(processes=1) as fresh:
+        outcomes = fresh.run_many(program, range(first, 9))
+        assert [each.output for each in outcomes] == [[i, 1 + (i == 3)] for i in range(first, 9)]
+
+
+@pytest.mark.slow
+def test_an_execution_that_waits_has_its_whole_time() -> None:
+    """The run in which it turned out to wait does not count."""
+    program = ts(
+        "async function main(i) { const began = Date.now(); while (Date.now() - began < i);"
+        " await new Promise(r => setTimeout(r, 1)); return i }"
+    )
+    with ProgramPool(processes=1) as fresh:
+        outcomes = fresh.run_many(program, [2000, 1], timeout_ms=3500)
+    assert [(each.output, each.error) for each in outcomes] == [(2000, None), (1, None)]
+
+
+def test_a_deno_without_the_internal_function_runs_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More slowly: the queue of microtasks is emptied by a turn of the event loop."""
+    for file in Path(process.__file__).parent.iterdir():
+        if file.is_file():
+            source = file.read_text(encoding="utf-8")
+            (tmp_path / file.name).write_text(source.replace("core?.runMicrotasks", "core?.none"), encoding="utf-8")
+    monkeypatch.setattr(process, "_HERE", tmp_path)
+    program = ts("async function main(i) { if (i === 5) throw new Error('five'); return (await i) * 2 }")
+    with ProgramPool(processes=1) as fresh:
+        outcomes = fresh.run_many(program, range(10))
+    assert [each.output for each in outcomes] == [i * 2 if i != 5 else None for i in range(10)]
+    assert outcomes[5].error == "five"
 
 
 def test_a_batch_keeps_order_and_outcomes_apart(pool: ProgramPool) -> None:
