@@ -266,7 +266,7 @@ class SyncCoalescer:
             if isinstance(result, LoopaiException):
                 raise result
             return result
-        if isinstance(group.error, Exception):  # of the configuration, of a hook or of what gives the key
+        if isinstance(group.error, Exception):  # from the configuration, a hook or the function that returns the key
             raise group.error
         # The sending thread was interrupted (KeyboardInterrupt, SystemExit), which does not concern the others.
         raise ConnectionException(
