@@ -33,7 +33,7 @@ GATHERING = 0.0005
 
 Results = models.ReplyList[models.ExecutionResult]
 Ended = Union[models.ExecutionResult, LoopaiException]
-"""What a call gives or raises."""
+"""What a call returns or raises."""
 
 W = TypeVar("W")
 
@@ -55,7 +55,7 @@ class JoinedInput(NamedTuple):
 
 
 class _Group(Generic[W]):
-    """Encoded inputs that are sent together, and who waits for each."""
+    """Encoded inputs that are sent together, and the waiting caller of each."""
 
     def __init__(self, key: Key) -> None:
         self.key = key
@@ -111,7 +111,7 @@ def _halves(inputs: list[JoinedInput], error: Unanswered) -> tuple[list[JoinedIn
 
 
 def _put_together(error: Unanswered, others: Iterable[Ended]) -> list[Ended]:
-    """What came of every item, where `others` is what came of those that were left."""
+    """Return the result of every item; `others` are the results of those that were left."""
     rest = dict(zip(error.left, others))
     if error.results is None:
         return [rest[place] for place in sorted(rest)]

@@ -331,7 +331,7 @@ def _cert(value: Any) -> Optional[Cert]:
 
 @dataclass(frozen=True)
 class RateLimit:
-    """At most so many requests in so many seconds."""
+    """At most `requests` requests in `seconds` seconds."""
 
     requests: int
     seconds: float

@@ -174,7 +174,7 @@ class _EdgeProgram(ABC, Generic[S]):
 
     @abstractmethod
     def _refresh_if_due(self) -> None:
-        """Look for a newer version, or have it looked for, where the interval is over."""
+        """Check for a newer version, or have it checked, if the interval is over."""
 
     def _is_due(self) -> bool:
         if self._interval is None:

@@ -298,7 +298,7 @@ class ConnectionException(LoopaiException):
         if type(self) is not type(other):
             return NotImplemented
         mine, theirs = self.__getstate__(), other.__getstate__()
-        # Exceptions compare by identity, which no copy keeps: what they say is what can be equal.
+        # Exceptions compare by identity, which no copy keeps: compare their messages instead.
         return {**mine, "original_exception": repr(mine["original_exception"])} == {
             **theirs,
             "original_exception": repr(theirs["original_exception"]),
@@ -308,7 +308,7 @@ class ConnectionException(LoopaiException):
 
 
 class TimeoutException(ConnectionException):
-    """No reply within `timeout` (one attempt) or `deadline` (the whole call). The message says where the time went."""
+    """No reply within `timeout` (one attempt) or `deadline` (the whole call). The message says how time was spent."""
 
 
 # What pickling and unpickling an exception of another library may raise.

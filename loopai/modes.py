@@ -1,4 +1,4 @@
-"""The modes of a batch: what a run does where an earlier one is there. Stated once, for all faces."""
+"""The modes of a batch: what a run does if there is an earlier one. Defined once, for all interfaces."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def is_frame(rows: Any) -> bool:
 def frame_rows(rows: Any, name: str, missing: Missing) -> Optional[Iterator[Any]]:
     """Return the rows of a DataFrame or the values of a Series, `None` for anything else.
 
-    Raises `ConfigurationError` where narwhals is not installed, and as `cells_of` does.
+    Raises `ConfigurationError` if narwhals is not installed, and as `cells_of` does.
     """
     found = raw_rows(rows, name)
     if found is None:
@@ -110,7 +110,7 @@ def frame_rows(rows: Any, name: str, missing: Missing) -> Optional[Iterator[Any]
 def cells_of(row: Any, place: str, missing: Missing) -> Any:
     """Return one of `raw_rows` with null for each missing value.
 
-    Raises `ValidationException` with the place of a missing value where `missing` is `"error"`.
+    Raises `ValidationException` with the place of a missing value if `missing` is `"error"`.
     """
     if type(row) is dict:
         return {column: _cell(cell, f"{place}.{column}", missing) for column, cell in row.items()}
@@ -120,7 +120,7 @@ def cells_of(row: Any, place: str, missing: Missing) -> Any:
 def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
     """Return the unchanged rows of a DataFrame or values of a Series, `None` for anything else.
 
-    Raises `ConfigurationError` where narwhals is not installed, `ValidationException` for a table without rows by name.
+    Raises `ConfigurationError` if narwhals is not installed, `ValidationException` for a table without rows by name.
     """
     if not is_frame(rows):
         return None
@@ -180,7 +180,7 @@ def _read(rows: Iterator[Any], name: str) -> Iterator[Any]:
 def row_of(row: Any, place: str, missing: Missing) -> Any:
     """Return one row: an object by names for rows of `itertuples`, `iterrows`, numpy and databases, others unchanged.
 
-    Raises `ValidationException` with the place of a missing value where `missing` is `"error"`.
+    Raises `ValidationException` with the place of a missing value if `missing` is `"error"`.
     """
     if isinstance(row, tuple) and type(row).__module__.partition(".")[0] == "pandas":
         names = type(row)._fields  # type: ignore[attr-defined]  # from `itertuples`

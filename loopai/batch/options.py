@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OptionInfo:
-    """What the table says about an option besides name, type and default."""
+    """What the table says about an option besides its name, type and default."""
 
     help: str
     read: Optional[Callable[[Any], Any]] = None

@@ -81,7 +81,7 @@ def run(arguments: Optional[Sequence[str]] = None) -> int:
         return USAGE
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001  # raised again where it is none of ours
+    except Exception as error:  # noqa: BLE001  # raised again if it is not one of ours
         code = exit_code_of(error)
         from ..option_names import in_shell, spelled
 

@@ -184,11 +184,13 @@ def _name_headers(responses: dict[int | str, dict[str, Any]], status: int, metho
     told = responses.setdefault(status, {"description": "The result"})
     headers = told.setdefault("headers", {})
     if status == 201:
-        headers["Location"] = _header("Where it is found", "uri")
+        headers["Location"] = _header("The address of the result", "uri")
     if method == "POST":
-        headers["Idempotent-Replayed"] = _header("`true` where the reply is that to an earlier request of the same key")
+        headers["Idempotent-Replayed"] = _header(
+            "`true` if this is the stored reply to an earlier request with the same key"
+        )
     if path in _PAGED and method == "GET":
-        headers["X-Next-Cursor"] = _header("Where the next page starts, if there is one")
+        headers["X-Next-Cursor"] = _header("The start of the next page, if there is one")
     if 429 in responses:
         responses[429]["headers"] = {"Retry-After": {**_header("Seconds to wait"), "schema": {"type": "integer"}}}
 

@@ -21,7 +21,7 @@ LONGEST_MESSAGE = 300
 MOST_VERDICTS = 200_000
 """Most verdicts that a walk caches, about 150 bytes each."""
 
-# Of what `jsonschema-rs` may be asked at once, without a way to interrupt it: microseconds at worst.
+# Keywords that `jsonschema-rs` may check at once, without a way to interrupt it: microseconds at worst.
 MOST_WORK = 1_000_000.0
 
 
@@ -48,7 +48,7 @@ class SchemaWalk:
             return known
         if len(self._kept) >= MOST_VERDICTS or time.monotonic() > self._give_up:
             raise OutOfBudget
-        # A schema that refers to itself on the same value asks nothing more by that.
+        # A schema that refers to itself for the same value adds no further condition.
         self._kept[key] = True
         verdict = self._fits(node, value)
         self._kept[key] = verdict
@@ -158,7 +158,7 @@ class SchemaWalk:
                 if len(found) == MOST_ERRORS:
                     break
         except (OutOfBudget, RecursionError):
-            # The verdict is known; what could be told of it has been.
+            # The verdict is known: return the details found so far.
             return found
         return found
 

@@ -1,4 +1,4 @@
-"""A JSON schema as a graph of `Subschema`s, made ready: what `schema_reader` makes and `schema_walk` goes through."""
+"""A JSON schema compiled to a graph of `Subschema`s, made by `schema_reader` and traversed by `schema_walk`."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Patterns:
 
 
 def width_of(root: Subschema) -> float:
-    """How many subschemas see one value at most; 0 where the schema is recursive or too large to tell."""
+    """The most subschemas that apply to one value; 0 if the schema is recursive or too large to tell."""
     widest = 0.0
     left = _MOST_WIDTH
     waiting: list[tuple[tuple[Subschema, ...], int]] = [((root,), 0)]
@@ -168,5 +168,5 @@ def _weight(node: Subschema) -> int:
 
 
 def regex_options(size: int = _PATTERN_TIERS[-1][0]) -> jsonschema_rs.RegexOptions:
-    """Have patterns run in linear time, with automata of at most so many bytes."""
+    """Make patterns run in linear time, with automata of at most this many bytes."""
     return jsonschema_rs.RegexOptions(size_limit=size, dfa_size_limit=1 << 20)

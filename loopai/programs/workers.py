@@ -1,4 +1,4 @@
-"""The workers of one process: which sessions are idle, who may start another, and who has to wait."""
+"""The workers of one process: which sessions are idle, which callers may start another, and which must wait."""
 
 from __future__ import annotations
 

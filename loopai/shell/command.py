@@ -364,7 +364,7 @@ class FileCommand(BatchCommand):
         return self.carry_out(work, go_on=go_on)
 
     def finished(self, run: Run, name: str) -> int:
-        """Nothing is left to send. Make accuracy and report from the existing rows."""
+        """Nothing is left to send: compute accuracy and report from the existing rows."""
         options = self.options
         if not options.json:
             self.say(f"{name} is finished already: nothing was sent.")

@@ -31,7 +31,7 @@ MEMBERS: Final = (*NEEDED, "examples", "accuracy_target", "latency_target_ms", "
 ASSIGNED: Final = frozenset(
     {"id", "active_version", "total_versions", "created_at", "updated_at", "warnings", "questions", "generation"}
 )
-"""What the server gives a task: in a file that `get --json` wrote, and nothing to create one from."""
+"""Members that the server adds to a task: present in a file from `get --json`, but not for creating a task."""
 
 _ALIKE = 60
 """Characters by which an input is found in a warning, which cuts longer ones."""
@@ -41,7 +41,7 @@ _NARROW = 90
 
 
 class _Output(Protocol):
-    """Where a verb writes: results to stdout, `tell` to stderr. Tables are made first, and then shown."""
+    """Where a verb writes: results to stdout, messages (`tell`) to stderr. Tables are built first, then shown."""
 
     def show(self, made: Any, /) -> None: ...
     def show_json(self, value: Any, /) -> None: ...
@@ -71,7 +71,7 @@ class Verb:
     failure: Optional[Callable[[Any, Mapping[str, Any]], Optional[LoopaiException]]] = None
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of the flags that a parser was given, texts read. Raises `OptionError`."""
+        """Return the values of a verb's parsed flags, with texts read. Raises `OptionError`."""
         values = {}
         for flag in self.flags:
             value = given.get(flag.name)
@@ -229,7 +229,7 @@ def _show_generated(output: _Output, made: Union[ProgramArtifact, Task]) -> None
 
 
 def _tell_doubts(output: _Output, warnings: Iterable[str], questions: Iterable[OpenQuestion]) -> None:
-    """Tell what people should know, and which inputs would decide; a question that a warning asks is not repeated."""
+    """Report the warnings, and the inputs that would decide; a question in a warning is not repeated."""
     told = list(warnings)
     for warning in told:
         output.tell(f"Warning: {shown(warning)}")
@@ -285,7 +285,7 @@ def _show_task(output: _Output, task: Task) -> None:
 
 
 def _program_state(task: Task) -> Optional[str]:
-    """What became of the last program that was to be made; `None` where the server does not say."""
+    """The outcome of the last attempt to make a program; `None` if the server does not report it."""
     state = task.generation
     if state is None:
         return None

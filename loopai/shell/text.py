@@ -11,7 +11,7 @@ from ..exceptions import ConnectionException, TimeoutException
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
 
-# The last ranges turn the direction of what is read: a line would seem to say something else.
+# The last ranges change the text direction: a line would seem to say something else.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -67,7 +67,7 @@ _ROUTES = {
 }
 OPERATIONS = tuple(_ROUTES)
 
-# A base_url may have a path of its own, which then stands in front.
+# A base_url may have a path, which then comes first.
 _PATTERNS = {
     name: re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", described.replace(" ", " .*?")))
     for name, described in _ROUTES.items()

@@ -1,4 +1,4 @@
-"""`FakeLoopai`: the transport that a test programs, and asks what came over it. How it answers is in `_server`."""
+"""`FakeLoopai`: the transport that a test programs and inspects. Its replies are made in `_server`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._server import OPERATIONS, FakeServer, name_as_id, route
 from .programming import Call, FakeOperation, FakeTask, Faulty, reply
 
 BASE_URL = "http://fake.loopai.test"
-"""Address of the clients that a fake makes: nothing is sent there, but messages name it."""
+"""Address of a fake's clients: nothing is sent there, but messages name it."""
 
 
 class FakeLoopai(Faulty):
@@ -41,7 +41,7 @@ class FakeLoopai(Faulty):
         return f"<FakeLoopai tasks={len(self._server.tasks())} requests={len(self._requests)}>"
 
     def reset(self) -> None:
-        """Forget everything: what was programmed, and what was asked. A `FakeTask` from before is of no use after."""
+        """Forget all programming and all requests. A `FakeTask` from before becomes useless."""
         with self._lock:
             self.recovers()
             self._server = FakeServer(self._lock, self._now)
@@ -51,7 +51,7 @@ class FakeLoopai(Faulty):
     # What a test programs and reads
 
     def task(self, name: Union[str, UUID]) -> FakeTask:
-        """The task of that name or id, to be programmed, and asked what it was given."""
+        """Return the task of that name or id, to program it or inspect its inputs."""
         return self._server.named(str(name))
 
     def operation(self, name: str) -> FakeOperation:
@@ -72,7 +72,7 @@ class FakeLoopai(Faulty):
 
     @property
     def calls(self) -> list[Call]:
-        """Every input given to a task so far, alone or in a batch."""
+        """Every input sent to a task so far, alone or in a batch."""
         return self._server.log.calls()
 
     def client(self, **options: Unpack[ClientOptions]) -> SyncLoopaiClient:
@@ -118,7 +118,7 @@ class FakeLoopai(Faulty):
         """Do nothing: the fake outlives its clients."""
 
     def id_of(self, name: str) -> str:
-        """The id that a task name stands for: the same in every fake and process."""
+        """The id of a task name: the same in every fake and process."""
         return self._server.id_of(name)
 
     def task_names(self) -> list[str]:

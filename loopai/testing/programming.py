@@ -26,7 +26,7 @@ _CODES = {
 
 
 class ProgramError(Exception):
-    """The program fails with this text: raised by a function given to `computes`, or an entry of `returns_each`."""
+    """The program fails with this text: raise it in a function for `computes`, or pass it to `returns_each`."""
 
 
 class NoSuchTask(Exception):
@@ -50,7 +50,7 @@ class Certain:
 
 @dataclass(frozen=True)
 class Call:
-    """One input given to a task, alone or in a batch, where `item_id` is the row's own id."""
+    """One input sent to a task, alone or in a batch, where `item_id` is the row's own id."""
 
     task: str
     input: Any
@@ -78,11 +78,11 @@ class CallLog:
             self._kept.append((call.task, to_json(call.input), *more))
 
     def count(self, task: Optional[str] = None) -> int:
-        """How many calls there were, of one task if it is given."""
+        """The number of calls, or of one task's calls."""
         return len(self._of(task))
 
     def calls(self, task: Optional[str] = None) -> list[Call]:
-        """The calls in their order, of one task if it is given."""
+        """The calls in their order, or those of one task."""
         return [Call(name, from_json(content), *more) for name, content, *more in self._of(task)]
 
     def _of(self, task: Optional[str]) -> list[tuple[Any, ...]]:
@@ -100,11 +100,11 @@ def reply(status: int, body: Any, headers: Optional[Mapping[str, str]] = None) -
 
 
 class Faulty:
-    """What can be made to fail: all of the server, an operation or a task.
+    """Something that can be made to fail: the whole server, an operation or a task.
 
-    `times` counts requests; without it the fault lasts until `recovers()`. Faults come in the order programmed, and
-    whatever else is programmed follows them. The list of a task's artifacts, which a client asks for before it executes
-    a task for the first time, meets only lasting faults and those of its own operation.
+    `times` counts requests; without it the fault lasts until `recovers()`. Faults occur in the order programmed, before
+    any other programmed reply. The list of a task's artifacts, which a client requests before it executes a task for
+    the first time, is only affected by lasting faults and those of its own operation.
     """
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
@@ -208,12 +208,12 @@ class FakeTask(Faulty):
         return self
 
     def returns(self, output: Any) -> Self:
-        """Let the program give `output` for each input: any JSON value, or a pydantic model."""
+        """Make the program return `output` for each input: any JSON value, or a pydantic model."""
         kept = from_json(to_json(output))
         return self.computes(lambda _: kept)
 
     def returns_each(self, outputs: Iterable[Any]) -> Self:
-        """Let the program give these in turn; a `ProgramError` among them fails. One run more is `NotProgrammed`."""
+        """Make the program return these in turn; a `ProgramError` among them fails. Then it raises `NotProgrammed`."""
         kept = [out if isinstance(out, ProgramError) else from_json(to_json(out)) for out in outputs]
         left = iter(kept)
 
@@ -231,9 +231,9 @@ class FakeTask(Faulty):
         return self.computes(program)
 
     def computes(self, function: Callable[[Any], Any]) -> Self:
-        """Let the program give `function(input)`, in the caller's thread and without a lock.
+        """Make the program return `function(input)`, in the caller's thread and without a lock.
 
-        A `ProgramError` that it raises is the program's failure; anything else is the test's, and goes through.
+        A `ProgramError` that it raises is a failure of the program; any other exception propagates to the test.
         """
         if inspect.iscoroutinefunction(function):
             raise TypeError("computes takes a plain function: a program has nothing to wait for")
@@ -255,29 +255,29 @@ class FakeTask(Faulty):
 
     @property
     def calls(self) -> list[Call]:
-        """The inputs given to this task so far, in their order, with how they were given."""
+        """The inputs sent to this task so far, in their order, with how they were sent."""
         return self._log.calls(self.name)
 
     @property
     def inputs(self) -> list[Any]:
-        """The inputs given to this task so far, in their order."""
+        """The inputs sent to this task so far, in their order."""
         return [call.input for call in self.calls]
 
     @property
     def call_count(self) -> int:
-        """How many inputs were given to this task so far; rows of batches count each, repeated attempts once more."""
+        """The number of inputs sent to this task so far; rows of batches count each, repeated attempts again."""
         return self._log.count(self.name)
 
     @property
     def programmed(self) -> bool:
-        """Whether the test has said what the task gives."""
+        """Whether the test has programmed the task."""
         return self._program is not None
 
     def run(self, call: Call) -> Any:
-        """The program's output for a call, which is kept on record.
+        """Record a call, and return the program's output for it.
 
-        Raises `ProgramError` where the program fails, `NoSuchTask` for one that the server lacks, and
-        `NotProgrammed` where nothing was programmed.
+        Raises `ProgramError` if the program fails, `NoSuchTask` if the server lacks the task, and `NotProgrammed` if
+        nothing was programmed.
         """
         self._log.add(call)
         if self.unknown:

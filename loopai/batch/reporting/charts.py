@@ -16,7 +16,7 @@ _WIDEST = 9.0
 """Per cent of the plot that one column may take: of two columns as wide as they can be one sees a wall."""
 
 FEW_LABELS = 6
-"""Up to so many, a confusion matrix has its labels upright and room around its figures."""
+"""Up to this number of labels, a confusion matrix shows them upright, with space around its figures."""
 
 MANY_LABELS = 14
 """Above it, a confusion matrix shows colours, and its figures to who points at a cell or listens."""
@@ -43,7 +43,7 @@ def milliseconds(value: float) -> str:
 
 
 def share(value: Optional[float]) -> str:
-    """A share as per cent, a dash where there is none."""
+    """Return a share as per cent, or a dash if there is none."""
     return "–" if value is None else f"{value:.1%}"
 
 
@@ -63,7 +63,7 @@ def time_ticks(seconds: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Few round values between two that are above 0, by their factor; the two themselves where none is between."""
+    """Return a few round values between two positive ones, by their factor; the two themselves if there are none."""
     decades = math.log10(high / low)
     factors = (1, 2, 5) if decades <= 1.5 else (1, 3) if decades <= 3 else (1,)
     tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -78,9 +78,9 @@ def columns(
     name: str,
     marks: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Stacked columns: for each what it is called and one value a series. `name` says what one sees.
+    """Return stacked columns: a label and one value per series for each. `name` describes the chart.
 
-    `series` are name and CSS class; `axis` places from left to right (0 to 1) with the label below each; `marks` the
+    `series` are names and CSS classes; `axis` are positions from left to right (0 to 1) with their labels; `marks` the
     same, with lines.
     """
     top = max((sum(values) for _, values in bars), default=0.0)
@@ -123,13 +123,13 @@ def columns(
 
 
 def legend(series: Sequence[tuple[str, str]]) -> str:
-    """What each colour stands for: name and CSS class."""
+    """The meaning of each colour: name and CSS class."""
     items = "".join(f'<li><i class="{css}"></i>{escape(name)}</li>' for name, css in series)
     return f'<ul class="legend">{items}</ul>'
 
 
 def strip(parts: Sequence[tuple[int, str]]) -> str:
-    """One bar of parts (how many, and a CSS class) side by side; what they are is in a legend beside it."""
+    """Return one bar of parts (a count and a CSS class) side by side; a separate legend explains them."""
     pieces = "".join(f'<i class="{css}" style="flex-grow:{count}"></i>' for count, css in parts if count)
     return f'<div class="strip" aria-hidden="true">{pieces}</div>'
 

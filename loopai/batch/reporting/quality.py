@@ -1,4 +1,4 @@
-"""How good the outputs are where the right ones are known: accuracy, precision, recall, confusion matrix."""
+"""The quality of outputs if the right ones are known: accuracy, precision, recall, confusion matrix."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ...exceptions import OptionError
 from ..mapping import Unmapped, path_reader
 
 MOST_LABELS = 50
-"""Labels told apart; a field with more is no class, and what is beyond them counts as OTHER."""
+"""Most labels that are distinguished; a field with more is not a class, and further ones count as OTHER."""
 
 OTHER = "(other)"
 NO_LABEL = "(none)"
 
 LONGEST_LABEL = 200
-"""Characters of a label; of a longer one the start stands, with a digest of the whole."""
+"""Most characters of a label; a longer one is shortened to its start and a digest of the whole."""
 
 
 def label_of(value: Any) -> str:
@@ -63,7 +63,7 @@ class Expectation:
         self._read: Optional[Callable[[Mapping[str, Any]], Any]] = path_reader(path) if path else None
 
     def expected(self, columns: Mapping[str, Any]) -> Optional[str]:
-        """The right label, `None` where the row has none."""
+        """The right label, `None` if the row has none."""
         try:
             value = self._expected(columns)
         except Unmapped:
@@ -115,7 +115,7 @@ class Quality:
         self.failed += other.failed
 
     def dump(self) -> dict[str, Any]:
-        """As JSON has it; `load` reads it."""
+        """Return it as JSON; `load` reads it."""
         pairs = [[storable(known), storable(made), rows] for (known, made), rows in self.counts.items()]
         return {"counts": pairs, "failed": self.failed}
 
@@ -148,18 +148,18 @@ class Quality:
     @property
     def right(self) -> int:
         """Compared rows whose label is the expected one."""
-        # Two labels beyond those told apart are not known to be equal.
+        # Two labels beyond the limit may differ.
         return sum(count for (expected, predicted), count in self.counts.items() if expected == predicted != OTHER)
 
     @property
     def accuracy(self) -> Optional[float]:
-        """Share of the compared rows that are right, `None` where none was compared."""
+        """Share of the compared rows that are right, `None` if none was compared."""
         rows = self.rows
         return self.right / rows if rows else None
 
     @property
     def interval(self) -> Optional[tuple[float, float]]:
-        """Where the accuracy lies with 95 % confidence, judging by this many rows; `None` where none was compared."""
+        """The 95 % confidence interval of the accuracy; `None` if no row was compared."""
         accuracy = self.accuracy
         return None if accuracy is None else wilson(accuracy, self.rows)
 

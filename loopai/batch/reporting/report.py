@@ -1,4 +1,4 @@
-"""`--report`: one page about a run that needs nothing but itself. What a chart looks like is in `charts`."""
+"""`--report`: one self-contained page about a run. The charts are drawn in `charts`."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _ENDED = {
 
 _STYLE = Path(__file__).with_name("report.css")
 
-# Whatever stands in a row, an error or a name: the page runs nothing, loads nothing and sends nothing.
+# Whatever a row, an error or a name contains, the page runs nothing, loads nothing and sends nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 _MOST_KINDS = 10
 _MOST_MISTAKES = 6
 
 _LONGEST = 100
-"""Characters shown of a label: one may be a whole JSON object, and stands in each cell of its row and column."""
+"""Characters shown of a label: it may be a whole JSON object, and appears in each cell of its row and column."""
 
 
 def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary: Summary) -> None:

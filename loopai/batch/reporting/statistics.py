@@ -42,7 +42,7 @@ class Latencies:
 
     def add(self, milliseconds: float) -> None:
         """Count one."""
-        # Below a microsecond nothing is told apart.
+        # Differences below a microsecond are ignored.
         place = int(math.log(max(milliseconds, 0.001)) // _STEP)
         self.counts[place] = self.counts.get(place, 0) + 1
         self.number += 1
@@ -56,7 +56,7 @@ class Latencies:
         self.total += other.total
 
     def dump(self) -> dict[str, Any]:
-        """As JSON has it; `load` reads it."""
+        """Return it as JSON; `load` reads it."""
         return {"counts": sorted(self.counts.items()), "total": self.total}
 
     @classmethod
@@ -121,7 +121,7 @@ class Timeline:
             self.add(place * other.width, ok, errors)
 
     def dump(self) -> dict[str, Any]:
-        """As JSON has it; `load` reads it."""
+        """Return it as JSON; `load` reads it."""
         return {"width": self.width, "spans": self.spans}
 
     @classmethod
@@ -231,7 +231,7 @@ class Statistics:
         self.timeline.add(now - self.started, ok + doubtful, errors)
 
     def add_earlier(self, columns: Mapping[str, Any]) -> None:
-        """Count a row that an earlier run wrote, as it stands in the output."""
+        """Count a row that an earlier run wrote, in the form that it has in the output."""
         status = columns.get(STATUS_COLUMN)
         if status == OK:
             self.ok += 1
@@ -273,7 +273,7 @@ class Statistics:
         self.reported = [*self.reported, *other.reported][:MOST_ROWS]
 
     def dump(self) -> dict[str, Any]:
-        """As JSON has it, of bounded size; `load` reads it. What `add_earlier` counted counts as all else."""
+        """Return it as JSON of limited size; `load` reads it. Counts of `add_earlier` are included."""
         return {
             **{name: getattr(self, name) for name in _COUNTS},
             "latencies": self.latencies.dump(),
@@ -316,7 +316,7 @@ class Statistics:
         return kind
 
     def _compare(self, columns: Mapping[str, Any], status: str, output: Any) -> Optional[str]:
-        """Compare an output with what was expected, and give that where they differ."""
+        """Compare an output with the expected one, and return the latter if they differ."""
         if self._expect is None or self.quality is None:
             return None
         expected = self._expect.expected(columns)

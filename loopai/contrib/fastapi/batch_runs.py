@@ -105,7 +105,7 @@ class Places:
         return True
 
     def give_back(self) -> None:
-        """Give a place back."""
+        """Release a slot."""
         self.taken -= 1
 
 

@@ -30,7 +30,7 @@ class Expression:
     cache: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def evaluate(self, value: Any) -> Any:
-        """Return the value for one input. Raises ValueError where the expression does not apply."""
+        """Return the value for one input. Raises ValueError if the expression does not apply."""
         if self.path is not None:
             return self.function(value, self.path)
         return self.function(*(operand.evaluate(value) for operand in self.operands))

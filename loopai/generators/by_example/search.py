@@ -22,7 +22,7 @@ class Found:
     cost: float
 
     def evaluate(self, value: Any) -> str:
-        """Return the output for one input. Raises ValueError where the expressions do not apply."""
+        """Return the output for one input. Raises ValueError if the expressions do not apply."""
         return "".join(part.evaluate(value) for part in self.parts)
 
 

@@ -48,7 +48,7 @@ class Field:
         return _ALIKE.get(self.kind, self.kind)
 
     def read(self, value: Any) -> Any:
-        """The field's value in one input: "" (text) or None where it is missing or of another type."""
+        """The field's value in one input: "" (text) or None if it is missing or of another type."""
         return READERS[self.kind](reading.at(value, self.path))
 
 

@@ -41,7 +41,7 @@ class Learner:
 
     def part(self, target: OutputTarget, rows: Sequence[int], function: str) -> Part | None:
         """Return the part learnt from `rows`. The kind of model is chosen at the first call for each function.
-        Raises `ConfigurationError` where the model needs scikit-learn and it is not installed.
+        Raises `ConfigurationError` if the model needs scikit-learn and it is not installed.
         """
         try:
             return self._part(target, rows, function)

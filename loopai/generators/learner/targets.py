@@ -21,7 +21,7 @@ MIN_EXAMPLES_A_LABEL = 2  # one to learn from and one to check with
 
 @dataclass(frozen=True)
 class OutputTarget:
-    """One field of the output; `key` is None where the output is a bare value.
+    """One field of the output; `key` is None if the output is a bare value.
 
     `labels` holds the answers to choose from (one alone: a constant) and `rows` each example's index into it; for
     an amount `labels` is empty and `rows` holds the amounts. `whole` says that amounts are whole numbers.

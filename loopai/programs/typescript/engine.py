@@ -282,7 +282,7 @@ class TypeScriptEngine:
         return work.done()
 
     def expected_ms(self, program: Program) -> float | None:
-        """See `Engine`: nothing is measured of a TypeScript program's runs."""
+        """See `Engine`: the runs of TypeScript programs are not measured."""
         return None
 
     def check(self, program: Program) -> str | None:
@@ -290,7 +290,7 @@ class TypeScriptEngine:
         slots = self._own()
         for _ in range(2):
             slot = slots.take(program)
-            assert isinstance(slot, _Slot)  # noqa: S101  # nobody asked for less
+            assert isinstance(slot, _Slot)  # noqa: S101  # no caller asks for less
             try:
                 outcomes, ended = slot.exchange(program, [], _CHECK_MS, check=True)
             except OSError as error:
