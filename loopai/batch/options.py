@@ -129,7 +129,7 @@ share = _number(1, "from 0 to 1")
 seconds = _number(math.inf, "of seconds from 0")
 
 
-class one_of:  # noqa: N801  # beside `whole` and `seconds`, which read values, too
+class one_of:  # noqa: N801  # like `whole` and `seconds`, which also read values
     """A reader of one of several words; `None` is allowed if `optional`."""
 
     def __init__(self, *choices: str, optional: bool = False) -> None:

@@ -124,7 +124,7 @@ class Outcome:
         return self.row.key
 
     def fail(self, error: str) -> None:
-        """Make it the error of a row whose output does not fit what it is for."""
+        """Turn it into the error of a row whose output does not fit its target."""
         self.status, self.output, self.error, self.code = ERROR, None, error, UNFIT
 
     @property

@@ -42,7 +42,7 @@ _IN_A_SHELL: Final[Mapping[str, str]] = {
     "validate_inputs": "check inputs against the task's schema before they are sent",
     "local": "run on an embedded server that keeps its data in this folder",
 }
-"""The help of options whose text in the table speaks of Python's values."""
+"""The help of options whose text in the table describes Python values."""
 
 COMPLETION_SECONDS = 1.0
 """Seconds that a shell's completion waits for task names."""

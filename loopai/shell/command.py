@@ -160,7 +160,7 @@ class BatchCommand:
         return code
 
     def in_progress(self, error: RunInProgressError) -> int:
-        """Return the exit code where another process carries the run out: for `--continue` there is nothing to do.
+        """Return the exit code if another process is running the run: for `--continue` there is nothing to do.
 
         Raises the error otherwise.
         """

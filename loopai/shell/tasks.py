@@ -1,4 +1,4 @@
-"""`loopai tasks` and `manage.py loopai_tasks`: their verbs, the flags of each, what it does and what it shows.
+"""`loopai tasks` and `manage.py loopai_tasks`: their verbs, with flags, action and output of each.
 
 Both parsers are derived from `VERBS`. To add a verb or a flag: an entry there.
 """
@@ -56,10 +56,10 @@ class _Output(Protocol):
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: its help, its flags, what it asks the client (`ask(client, **values)`), and how the answer is shown.
+    """One verb: its help, its flags, its call of the client (`ask(client, **values)`), and how the answer is shown.
 
-    With `tells` it is also given `tell`, which is called with each stage of what takes long. `failure` returns the
-    error that an answer is, which is raised once it is shown.
+    With `tells`, `ask` also gets `tell`, which is called with each stage of a long call. `failure` returns the error
+    that an answer stands for, which is raised after the answer was shown.
     """
 
     help: str
@@ -82,7 +82,7 @@ class Verb:
         return values
 
     def run(self, client: SyncLoopaiClient, output: _Output, as_json: bool, values: Mapping[str, Any]) -> Any:
-        """Ask, show the answer, and return it. Raises what the client raises, and `OptionError`."""
+        """Call the client, show the answer, and return it. Raises what the client raises, and `OptionError`."""
         with output.waiting(self.waiting) as tell:
             answer = self.ask(client, **values, **({"tell": tell} if self.tells else {}))
         if as_json:
@@ -121,7 +121,7 @@ def _share(text: str) -> float:
 
 
 class _Language:
-    """Reads the name of a language; shells complete `choices`."""
+    """Reads the name of a language; shell completion offers `choices`."""
 
     choices = LANGUAGES
 
@@ -170,7 +170,7 @@ def _create(
 
 
 def _not_learnt(task: Task, values: Mapping[str, Any]) -> Optional[LoopaiException]:
-    """The error of a task that was waited for, and whose program could not be made."""
+    """Return the error for an awaited task whose program could not be made."""
     state = task.generation
     if not values["wait"] or state is None or state.status != "failed":
         return None

@@ -24,11 +24,11 @@ BASE_URL = "http://fake.loopai.test"
 
 
 class FakeLoopai(Faulty):
-    """A Loopai in memory, which answers as a test programs it. It is a transport for both clients.
+    """An in-memory Loopai that answers as a test programs it. It is a transport for both clients.
 
     Task names are known without `tasks=`. A task that a test did not program raises `NotProgrammed`; other operations
-    answer as a new server would. One fake serves any number of threads, event loops and clients. `now` gives the time
-    that replies carry, an aware `datetime`.
+    answer as a new server would. One fake serves any number of threads, event loops and clients. `now` returns the time
+    in replies, an aware `datetime`.
     """
 
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
@@ -55,9 +55,9 @@ class FakeLoopai(Faulty):
         return self._server.named(str(name))
 
     def operation(self, name: str) -> FakeOperation:
-        """The operation of that method of the client (`"get_health"`, `"start_canary"`), to be programmed.
+        """Return the operation of a client method (`"get_health"`, `"start_canary"`), to program it.
 
-        Raises `ValueError` for a name that is none.
+        Raises `ValueError` for an unknown name.
         """
         if name not in OPERATIONS:
             raise ValueError(f"no operation {name!r}: there are {', '.join(OPERATIONS)}")
@@ -66,7 +66,7 @@ class FakeLoopai(Faulty):
 
     @property
     def requests(self) -> list[Request]:
-        """Every request so far, those that met a fault included."""
+        """Every request so far, including those that met a fault."""
         with self._lock:
             return list(self._requests)
 
@@ -97,7 +97,7 @@ class FakeLoopai(Faulty):
             self._requests.append(request)
             operation = self._operations.get(name or "")
             for place in (self, operation, server.task(parts.get("task_id") or body.get("task_id"))):
-                # What a client looks up before a first execution uses up no fault that is meant for the execution.
+                # A client's look-up before a first execution does not use up a fault meant for the execution.
                 counts = name != "list_artifacts" or place is operation
                 fault = None if place is None else place.next_fault(counts=counts)
                 if fault is not None:

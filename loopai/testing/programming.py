@@ -1,4 +1,4 @@
-"""What a test programs into a `FakeLoopai`: a task's answers, an operation's reply, and faults on the way to them."""
+"""Program a `FakeLoopai`: a task's answers, an operation's reply, and faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CODES = {
     404: "NOT_FOUND",
     409: "INVALID_OPERATION",
     429: "RATE_LIMIT_EXCEEDED",
-    # Not INTERNAL_ERROR, by which the server's rate limiter is known.
+    # Not INTERNAL_ERROR, which clients read as the server's rate limiter.
     500: "EXECUTION_ERROR",
 }
 
@@ -30,11 +30,11 @@ class ProgramError(Exception):
 
 
 class NoSuchTask(Exception):
-    """The server has no such task: how `FakeTask.run` says so to the server, which makes a reply of it."""
+    """The server has no such task: raised by `FakeTask.run`, and turned into a reply."""
 
 
 class NotProgrammed(AssertionError):
-    """The code under test ran a task for which the test gave no answer; the message says what to write.
+    """The code under test ran a task without a programmed answer; the message says what to write.
 
     Not a `LoopaiException`, so that no error handling of the code under test hides it.
     """
@@ -42,7 +42,7 @@ class NotProgrammed(AssertionError):
 
 @dataclass(frozen=True)
 class Certain:
-    """An output with how certain the program is of it, from 0 to 1: for `returns`, `returns_each` and `computes`."""
+    """An output and its certainty, from 0 to 1: for `returns`, `returns_each` and `computes`."""
 
     output: Any
     confidence: float
@@ -63,8 +63,8 @@ class Call:
 class CallLog:
     """The calls of a fake, each as a few texts and numbers.
 
-    So a change that a program makes to its input does not change the record, and a test of many rows leaves the
-    garbage collector nothing to look through.
+    So a program that changes its input does not change the record, and a test with many rows adds no work for the
+    garbage collector.
     """
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
@@ -135,7 +135,7 @@ class Faulty:
         return self.raises(429, times=times, retry_after=retry_after, message="Rate limit exceeded.")
 
     def unreachable(self, times: Optional[int] = None, *, arrived: bool = False) -> Self:
-        """Let no reply come: the connection is refused or, with `arrived`, lost after the request was sent."""
+        """Send no reply: the connection is refused or, with `arrived`, lost after the request was sent."""
         error, text = (ConnectionResetError, "Connection reset") if arrived else (ConnectionRefusedError, "Refused")
         return self._fault(lambda: NoReply(error(f"{text} (programmed by the test)"), arrived), times)
 
@@ -157,7 +157,7 @@ class Faulty:
         return self
 
     def next_fault(self, *, counts: bool = True) -> Optional[Answer]:
-        """What the next request meets instead of an answer, used up by asking; a lasting one if it does not count."""
+        """Return the fault for the next request and use it up; with `counts` false, only a lasting one."""
         with self._lock:
             if not self._faults:
                 return None
@@ -203,7 +203,7 @@ class FakeTask(Faulty):
         return f"<FakeTask {self.name!r}>"
 
     def takes(self, input_schema: Any) -> Self:
-        """Let the task have this input schema (JSON or a pydantic model), by which `validate_inputs` checks."""
+        """Set the task's input schema (JSON or a pydantic model), which `validate_inputs` uses."""
         self.record["input_schema"] = schema_of(input_schema, "input_schema", "serialization")
         return self
 
@@ -241,7 +241,7 @@ class FakeTask(Faulty):
         return self
 
     def fails(self, message: str) -> Self:
-        """Let the program fail with `message`: `execute` raises `ExecutionException`, a batch item is not a success."""
+        """Make the program fail with `message`: `execute` raises `ExecutionException`, a batch item fails."""
 
         def program(_: Any) -> Any:
             raise ProgramError(message)
@@ -249,7 +249,7 @@ class FakeTask(Faulty):
         return self.computes(program)
 
     def is_unknown(self) -> Self:
-        """Let the server not have this task, and answer everything about it as it does then."""
+        """Make this task unknown to the server, which then answers accordingly."""
         self.unknown = True
         return self
 
@@ -288,7 +288,7 @@ class FakeTask(Faulty):
 
 
 def how_to_program(name: str) -> str:
-    """What to write so that a task has an answer."""
+    """Return what to write so that a task has an answer."""
     return (
         f"task {name!r} was run, and the test has not said what it gives: write fake.task({name!r}).returns(…), "
         "or .computes(function), .returns_each([…]), .fails(text), .is_unknown()"

@@ -13,13 +13,13 @@ from .one_line import counted
 _HEIGHT = 100.0
 
 _WIDEST = 9.0
-"""Per cent of the plot that one column may take: of two columns as wide as they can be one sees a wall."""
+"""Maximum width of a column, in per cent of the plot: two columns of full width would look like a wall."""
 
 FEW_LABELS = 6
 """Up to this number of labels, a confusion matrix shows them upright, with space around its figures."""
 
 MANY_LABELS = 14
-"""Above it, a confusion matrix shows colours, and its figures to who points at a cell or listens."""
+"""Above this, a confusion matrix shows colours, and its figures on hover and to screen readers."""
 
 _SHARE = re.compile(r"\d+\.\d%")
 
@@ -27,7 +27,7 @@ _SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 36
 
 
 def number(value: float) -> str:
-    """A figure in few characters: `0.35`, `12`, `1,200`, `1.2M`."""
+    """Return a figure in few characters: `0.35`, `12`, `1,200`, `1.2M`."""
     if value >= 1_000_000:
         return f"{value / 1_000_000:.3g}M"
     if value >= 100:
@@ -36,7 +36,7 @@ def number(value: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """A latency with the unit that suits it."""
+    """Return a latency with a suitable unit."""
     if value >= 1000:
         return f"{value / 1000:.3g} s"
     return f"{value:.3g} ms" if value >= 1 else f"{value * 1000:.3g} µs"
@@ -135,7 +135,7 @@ def strip(parts: Sequence[tuple[int, str]]) -> str:
 
 
 def ranking(name: str, values: Sequence[tuple[str, int, str]]) -> str:
-    """Bars lying down: what each is, its count, and a note or nothing."""
+    """Return horizontal bars: a label, a count and an optional note for each."""
     top = max((count for _, count, _ in values), default=1)
     rows = []
     for label, count, note in values:
@@ -148,7 +148,7 @@ def ranking(name: str, values: Sequence[tuple[str, int, str]]) -> str:
 
 
 def matrix(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """Expected labels down, predicted across; shaded by the share of the expected label's rows."""
+    """Return the confusion matrix: expected labels down, predicted across, shaded by share of the expected rows."""
     size = "few" if len(labels) <= FEW_LABELS else "some" if len(labels) <= MANY_LABELS else "many"
     shown = [escape(label) for label in labels]
     head = "".join(f'<th scope="col" title="{label}"><span>{label}</span></th>' for label in shown)
@@ -174,7 +174,7 @@ def matrix(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) ->
 
 
 def table(name: str, head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """A table: what each line is called, and its cells. A cell that is a share (`97.0%`) is also drawn."""
+    """Return a table: a heading and cells for each line. A share (`97.0%`) is also drawn as a bar."""
     top = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
     body = []
     for label, cells in lines:

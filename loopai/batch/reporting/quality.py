@@ -23,7 +23,7 @@ LONGEST_LABEL = 200
 
 
 def label_of(value: Any) -> str:
-    """A label as a text, by which expected and predicted ones are compared."""
+    """Return a label as the text that is compared."""
     if value is None:
         return NO_LABEL
     if isinstance(value, float) and value.is_integer():
@@ -36,16 +36,16 @@ def label_of(value: Any) -> str:
 
 
 def storable(text: str) -> str:
-    """The text as every database takes it inside JSON: no NUL, no half of a surrogate pair."""
+    """Return the text in a form that every database accepts inside JSON: no NUL, no lone surrogate."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 class Expectation:
-    """`label` or `label=output.verdict`: the column with the right answer, and where the output has the program's.
+    """`label` or `label=output.verdict`: the column with the right answer, and the path of the program's answer.
 
     A bare column is compared with the member of that name, with the only member, or with an output that is not an
     object.
-    Raises `ConfigurationError` for a text that says neither.
+    Raises `ConfigurationError` for any other text.
     """
 
     def __init__(self, text: str) -> None:
@@ -96,7 +96,7 @@ def wilson(share: float, rows: int) -> tuple[float, float]:
 
 
 class Quality:
-    """Counts of expected and predicted labels. Rows that ended as errors are counted apart, not as wrong."""
+    """Counts of expected and predicted labels. Failed rows are counted separately, not as wrong."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], int] = {}
@@ -109,7 +109,7 @@ class Quality:
         self.counts[pair] = self.counts.get(pair, 0) + rows
 
     def merge(self, other: Quality) -> None:
-        """Count what another has counted, too."""
+        """Add another's counts."""
         for (expected, predicted), rows in other.counts.items():
             self.add(expected, predicted, rows)
         self.failed += other.failed
@@ -121,7 +121,7 @@ class Quality:
 
     @classmethod
     def load(cls, dumped: Mapping[str, Any]) -> Quality:
-        """What `dump` gave."""
+        """Restore the result of `dump`."""
         made = cls()
         for expected, predicted, rows in dumped["counts"]:
             made.add(expected, predicted, rows)
@@ -165,11 +165,11 @@ class Quality:
 
     @property
     def labels(self) -> list[str]:
-        """All labels seen, in the order of the alphabet."""
+        """All labels seen, in alphabetical order."""
         return sorted({label for pair in self.counts for label in pair})
 
     def classes(self) -> dict[str, dict[str, Any]]:
-        """Precision, recall, F1 (shares from 0 to 1, `None` where undefined) and number of expected rows a label."""
+        """Precision, recall, F1 (shares from 0 to 1, `None` where undefined) and number of expected rows per label."""
         found = {}
         for label in self.labels:
             right = self.counts.get((label, label), 0)

@@ -22,7 +22,7 @@ MOST_KINDS = 40
 """Most kinds of errors that are counted separately; further ones are counted together."""
 
 BUCKETS = 60
-"""Points of the throughput chart; when time has filled twice as many, two become one."""
+"""Points of the throughput chart; at twice as many, pairs are merged."""
 
 _STEP = math.log(1.05)
 _VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(?:\.\d+)?")
@@ -33,7 +33,7 @@ _LONGEST = 500
 
 
 class Latencies:
-    """A histogram of milliseconds in classes of 5 %, for percentiles."""
+    """A histogram of milliseconds with bins of 5 %, for percentiles."""
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
@@ -83,7 +83,7 @@ class Latencies:
         return None
 
     def bars(self, most: int = 24) -> list[tuple[float, float, int]]:
-        """From, to (milliseconds) and number of rows, in at most `most` classes."""
+        """Return start and end (milliseconds) and number of rows of each bin, at most `most`."""
         if not self.counts:
             return []
         first, last = min(self.counts), max(self.counts)
@@ -96,7 +96,7 @@ class Latencies:
 
 
 class Timeline:
-    """Rows ended by time, in a bounded number of equal spans (`width` seconds)."""
+    """Finished rows over time, in a limited number of equal spans (`width` seconds)."""
 
     def __init__(self) -> None:
         self.width = 0.125
@@ -114,7 +114,7 @@ class Timeline:
         self.spans[place][1] += errors
 
     def merge(self, other: Timeline) -> None:
-        """Count what another has counted, too; both have one start."""
+        """Add another's counts; both have the same start."""
         while self.width < other.width:
             self._widen()
         for place, (ok, errors) in enumerate(other.spans):
@@ -139,10 +139,10 @@ class Timeline:
 
 
 MOST_ROWS = 200
-"""Rows that were wrong or failed, kept for the report; those after them are counted only."""
+"""Most wrong or failed rows kept for the report; further ones are only counted."""
 
 MOST_DUMPED_ROWS = 50
-"""Those of them in a dump: a run of many parts has one for each part."""
+"""The same in a dump, of which a run of many parts has one per part."""
 
 _LONGEST_CELL = 160
 """Characters of each text of such a row."""
@@ -150,7 +150,7 @@ _LONGEST_CELL = 160
 
 @dataclass(frozen=True)
 class ReportedRow:
-    """A row that failed, or whose output is not the expected one: texts for the report, each of bounded length."""
+    """A row that failed, or whose output is not the expected one: texts for the report, each of limited length."""
 
     key: str
     input: str
@@ -165,13 +165,13 @@ def _text(value: Any) -> str:
     try:
         text = to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=str).decode()
     except ValueError:
-        # An input that could not be sent, as JSON cannot say it, is shown as Python does.
+        # An input that JSON cannot represent is shown as Python's repr.
         text = repr(value)
     return storable(text[:_LONGEST_CELL])
 
 
 def kind_of(error: str) -> str:
-    """An error without what differs from row to row: texts in quotes, ids and numbers."""
+    """Return an error without the parts that vary between rows: texts in quotes, ids and numbers."""
     return _VARYING.sub("…", error)[:120]
 
 
@@ -202,7 +202,7 @@ class Statistics:
         return self.ok + self.doubtful + self.errors
 
     def add(self, outcomes: Sequence[Outcome], now: float) -> None:
-        """Count outcomes that are kept."""
+        """Count outcomes that were kept."""
         ok = doubtful = errors = 0
         latencies = self.latencies
         for outcome in outcomes:
@@ -249,7 +249,7 @@ class Statistics:
         self._compare(columns, str(status), columns.get(OUTPUT_COLUMN))
 
     def add_failure(self, key: str, error: str, latency_ms: Optional[float], compared: bool) -> None:
-        """Count a row that ended as an error, when is not known; `compared` if its right answer is."""
+        """Count a failed row whose time is unknown; `compared` if its right answer is known."""
         self.errors += 1
         self._error(key, error)
         if latency_ms is not None:
@@ -258,7 +258,7 @@ class Statistics:
             self.quality.failed += 1
 
     def merge(self, other: Statistics) -> None:
-        """Count what another has counted, too: another part of the same run, by the same expected column."""
+        """Add another's counts: those of another part of the same run, with the same expected column."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latencies.merge(other.latencies)
@@ -338,7 +338,7 @@ class Statistics:
             self.reported.append(ReportedRow(_text(outcome.key), _text(outcome.row.input), output, expected, error))
 
     def rate(self, now: float) -> float:
-        """Rows ended a second, over the whole run."""
+        """Rows finished per second, over the whole run."""
         seconds = now - self.started
         return self.done / seconds if seconds > 0 else 0.0
 

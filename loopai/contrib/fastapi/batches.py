@@ -175,7 +175,7 @@ def asked_of(
     formats: Optional[Mapping[str, Any]] = None,
     nested: Optional[bool] = None,
 ) -> Asked:
-    """What a request says of its upload, before any of it is read. Raises `RefusedRequest`."""
+    """Return a request's options for its upload, before any of it is read. Raises `RefusedRequest`."""
     content_type = request.headers.get("content-type", "")
     media_type = media_type_of(content_type)
     declared = request.headers.get("content-length", "")

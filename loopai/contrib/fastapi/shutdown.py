@@ -1,4 +1,4 @@
-"""Hear of a shutdown while responses are still being sent: servers tell the lifespan only after the last."""
+"""Detect a shutdown while responses are still being sent: servers end the lifespan only after the last one."""
 
 from __future__ import annotations
 

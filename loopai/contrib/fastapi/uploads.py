@@ -55,7 +55,7 @@ _BY_MEDIA_TYPE = {
 
 
 class UploadError(Exception):
-    """The upload cannot be read: it is not of its format, or larger than allowed. `status` is for the response."""
+    """The upload cannot be read: it has the wrong format, or is too large. `status` is for the response."""
 
     def __init__(self, message: str, status: int = 422) -> None:
         super().__init__(message)
@@ -172,7 +172,7 @@ def kind_of(media_type: str, name: str) -> Optional[str]:
 
 
 class Rows:
-    """The rows of an upload, for a thread to iterate. Raises `UploadError` for what has none, and `Gone`.
+    """The rows of an upload, for a thread to iterate. Raises `UploadError` if it has none, and `Gone`.
 
     `kind` is their format, and `header` names the columns of CSV, once they are known; `seen` is called with the bytes
     of the file as they are read.

@@ -123,7 +123,7 @@ class Spooler:
 
 
 def record_of(owner: str, router: str, task: str, alias: str, options: Mapping[str, Any]) -> RunRecord:
-    """What is kept of a run that is to be."""
+    """The stored data of a run that is being created."""
     return RunRecord(
         id="", owner=owner, router=router, task=task, alias=alias, options=dict(options), rows=0, created=0.0
     )
