@@ -192,8 +192,7 @@ class Coalescer:
                     waiter.set_result(result)
 
     async def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Ended]:
-        """Return the result or the error of each input. Where one output is why there is no reply, the rest is
-        sent in halves."""
+        """Return the result or the error of each input. If one output prevents a reply, the rest is sent in halves."""
         try:
             results = await self._run(_operation(key, inputs))
         except InputsRefused as error:

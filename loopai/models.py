@@ -441,7 +441,7 @@ class ProgramArtifact(LoopaiModel):
     not see, and `usage` what it needed; `generation_cost` is in dollars. They are `None` for other programs.
 
     For a program that the embedded server made, `estimate` says whether `confidence_score` is R², `notes` what people
-    should know (a score below the target, how it compares with the version before), and `questions` the inputs whose
+    should know (a score below the target, how it compares with the previous version), and `questions` the inputs whose
     output would decide between programs that fit all examples.
     """
 

@@ -31,9 +31,9 @@ _VISIT = 0.02
 
 
 class InputCheck:
-    """A task's schema, made ready.
+    """A task's compiled schema.
 
-    `warnings` names keywords that cannot be checked and are ignored. `weight` is about how many bytes it takes at most.
+    `warnings` names keywords that cannot be checked and are ignored. `weight` estimates its maximum size in bytes.
     A schema that is neither an object nor a boolean allows every value. Raises `SchemaTooLarge`.
     """
 

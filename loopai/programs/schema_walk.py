@@ -36,7 +36,7 @@ class SchemaWalk:
         self._seconds = seconds
         self._give_up = time.monotonic() + seconds
         self._kept: dict[tuple[int, int], bool] = {}
-        # Values made on the way would otherwise give their identity to others.
+        # Keeps temporary values alive: otherwise later values could get their identity.
         self._sizes: dict[int, float] = {}
         self._under_way: set[tuple[int, int]] = set()
 
@@ -96,7 +96,7 @@ class SchemaWalk:
         return () if chosen is None else (chosen,)
 
     def _below(self, node: Subschema, value: Any) -> Iterator[tuple[Subschema, Any, list[str | int]]]:
-        """What must hold of the parts of the value, and, by dependencies, of itself."""
+        """The conditions on the parts of the value and, through dependencies, on the value itself."""
         if isinstance(value, dict):
             for name, below in node.dependent.items():
                 if name in value:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 __all__ = ["is_stateless"]
 
-# Parsing holds the interpreter's lock, about 0.35 s a megabyte for a table of weights.
+# Parsing holds the GIL, about 0.35 s per megabyte for a table of weights.
 _LONGEST = 1_000_000
 _FILENAME = "<loopai program>"
 
@@ -57,7 +57,7 @@ _READING = set(
     "days hexdigest fromkeys".split()
 )
 _GIVES_FRESH = _READING - {"get"}
-# These hand out their elements one by one and are then empty; harmless while they live no longer than a call.
+# These are consumed by iteration; harmless if they live no longer than a call.
 _READING_ONCE = {"finditer", "elements"}
 _KEEPS_OWNED = {"add", "append", "clear", "discard", "insert", "pop", "popleft", "remove", "reverse", "sort"}
 _MUTATING = _KEEPS_OWNED | {"appendleft", "extend", "extendleft", "popitem", "setdefault", "subtract", "update"}
@@ -259,7 +259,7 @@ class _Module:
     def _holds_nothing_lazy(self, node: ast.AST) -> bool:
         """At module level: no iterator, defaultdict or result of an own function, which reading might change.
 
-        What is consumed on the spot, by a loop, a comprehension or a constructor, is no matter.
+        What is consumed on the spot, by a loop, a comprehension or a constructor, does not matter.
         """
         if node in self.consumed:
             return True

@@ -20,7 +20,7 @@ _PATTERN_SECONDS = 2.0
 
 
 class Subschema:
-    """A subschema. What holds schemas is in the members; `leaf` are the keywords that hold none."""
+    """A subschema. Keywords that hold schemas are in the members; `leaf` has the other keywords."""
 
     def __init__(self) -> None:
         self.dialect: str | None = None
@@ -46,13 +46,13 @@ class Subschema:
         self._validator: jsonschema_rs.Validator | None = None
 
     def leaf_fits(self, value: Any) -> bool:
-        """Whether the value fits the keywords that hold no schemas."""
+        """Whether the value fits the keywords without schemas."""
         if self._validator is None:
             self._validator = self._made(self.leaf)
         return self._validator.is_valid(value)
 
     def leaf_errors(self, value: Any) -> Iterator[tuple[list[str | int], str]]:
-        """What those keywords find wrong, as steps of a path and texts."""
+        """The errors of those keywords, as path steps and texts."""
         leaf = self.leaf
         if "required" in leaf:
             if isinstance(value, dict):
@@ -72,7 +72,7 @@ class Subschema:
         return jsonschema_rs.validator_for(schema, pattern_options=regex_options(), offline=True, mask=mask)
 
     def in_place(self) -> Iterator[Subschema]:
-        """The subschemas that see the same value."""
+        """The subschemas that apply to the same value."""
         yield from self.all_of
         yield from self.any_of or ()
         yield from self.one_of or ()
@@ -103,7 +103,7 @@ class Pattern:
 
 
 class Patterns:
-    """The patterns of one schema, each compiled once, bounded by sum."""
+    """The patterns of one schema, each compiled once, with a limit on their total size."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -163,7 +163,7 @@ def width_of(root: Subschema) -> float:
 
 
 def _weight(node: Subschema) -> int:
-    # Telling whether items are unique hashes all that is in them.
+    # The check for unique items hashes their entire content.
     return len(node.leaf.get("enum", ())) + len(node.patterns) + (20 if "uniqueItems" in node.leaf else 0)
 
 

@@ -149,9 +149,9 @@ def _no_reply(
 
 
 def _said_more(transport: Any) -> bool:
-    """Whether bytes came after the reply, which would be taken for the reply to the next request.
+    """Return whether bytes followed the reply, which would be mistaken for the reply to the next request.
 
-    What is still in the socket is seen by the library; what was read along with the reply is not.
+    The library notices bytes that are still in the socket, but not those that were read along with the reply.
     """
     for each in getattr(getattr(transport, "_pool", None), "connections", ()):
         connection = each
@@ -247,7 +247,7 @@ class _Connection:
         pool: Any = getattr(transport, "_pool", None)
         if hasattr(pool, "_optional_thread_lock"):
             # Its own lock is written in Python: an exception from the handler of a signal may come while it is taken,
-            # and its clean-up would wait for itself for ever.
+            # and its clean-up would wait for itself forever.
             pool._optional_thread_lock = threading.RLock()
         self._connecting = False
         self._socket: Any = None

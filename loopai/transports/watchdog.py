@@ -91,7 +91,7 @@ class Watchdog:
 
 
 def _safely(ring: Callable[[], None]) -> None:
-    # One thread bounds every call of the process: whatever it meets, it must not end with it.
+    # One thread limits every call of the process: no error may end it.
     try:
         ring()
     except Exception:
