@@ -1,23 +1,23 @@
-# One verb a chore; `make` alone lists them. Everything is made below .venv, .matrix and dist, and needs no questions answered.
+# One verb per chore; `make` alone lists them. Everything is created below .venv, .matrix, site and dist, without questions.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
-# An interpreter of your choice; without it the newest from 3.10 up is taken.
+# The interpreter to use; by default the newest from 3.10 on.
 PYTHON =
-# With SLOW=1 `make test` runs the slow tests too. ARGS goes as it stands to pytest, the benchmarks or the matrix.
+# With SLOW=1 `make test` also runs the slow tests. ARGS is passed unchanged to pytest, the benchmarks or the matrix.
 SLOW =
 ARGS =
-# Where the demos show their pages.
+# The port of the demos' pages.
 PORT =
 
 BIN := .venv/bin
-# With bytecode, whatever the machine says: without it each of the many processes compiles the package anew.
+# Always write bytecode: otherwise each of the many processes compiles the package again.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile \
 	$(if $(SLOW),-m "slow or not slow")
-# How many processes run the tests: a file of tests is run by one of them. Three keep two processors busy, as many wait.
+# How many processes run the tests, one file at a time each. Three keep two processors busy, since many tests wait.
 PROCESSES = 3
 
 .PHONY: help demo demo-serve demo-fastapi test lint format types docs docs-serve bench matrix build clean same-python
@@ -36,7 +36,7 @@ demo-serve: .venv/.demo ## Show them on a Django site, on an embedded server
 demo-fastapi: .venv/.demo ## Judge e-mails on a page, on an embedded server
 	@$(BIN)/python example_projects/fastapi_mail $(if $(PORT),--port $(PORT))
 
-# Coverage slows what it traces: it looks at the tests that the 95 % are for, and not at the others.
+# Coverage slows down the code that it traces: use it only for the tests that count towards the 95 %.
 UNCOVERED = tests/unit/generators tests/unit/programs
 COVERED = tests/unit tests/contract $(UNCOVERED:%=--ignore=%) \
 	$(addprefix tests/integrations/test_,first_executions.py published_batches.py published_calls.py)
@@ -85,12 +85,12 @@ build: .venv/.dev ## Build sdist and wheel, and try the wheel in a fresh environ
 	$(BIN)/python -m build --quiet
 	@.ci/check-wheel $(BIN)/python
 
-clean: ## Remove whatever the other verbs made
+clean: ## Remove everything that the other verbs made
 	rm -rf .venv .matrix dist build site *.egg-info .coverage .coverage.* htmlcov .hypothesis
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find loopai tests benchmarks example_projects .ci -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Both stamps share one environment; the larger one covers the smaller.
+# Both stamps share one environment; the larger one includes the smaller.
 
 .venv/.demo: pyproject.toml $(BIN)/python
 	@echo "Installing what the demo needs into .venv"
@@ -102,7 +102,7 @@ clean: ## Remove whatever the other verbs made
 	@.ci/install dev
 	@touch .venv/.demo $@
 
-# Also made anew when its interpreter has been removed: then the link .venv/bin/python leads nowhere.
+# Also recreated if its interpreter was removed, which leaves .venv/bin/python as a broken link.
 $(BIN)/python: | $(if $(PYTHON),same-python)
 	@python="$(PYTHON)"; \
 	python=$${python:-$$(.ci/find-python 3.10+)} || exit 1; \

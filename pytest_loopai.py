@@ -1,8 +1,8 @@
-"""The pytest plugin: fixtures over `loopai.testing`. What they give is not here.
+"""The pytest plugin: fixtures built on `loopai.testing`.
 
-It stands beside the package and imports it inside the fixtures: every pytest run where loopai is installed loads
-this module, and a run that does not use loopai should not wait for it, nor one that measures its coverage miss its
-first lines. In a test::
+It is outside the package and imports it inside the fixtures. Every pytest run with loopai installed loads this module:
+a run that does not use loopai should not wait for the import, and coverage must not miss the package's first lines.
+In a test::
 
     def shop(client, text):
         return "refused" if client.execute("spam", {"text": text}).output == {"label": "spam"} else "taken"
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def loopai_fake() -> Iterator[FakeLoopai]:
-    """A Loopai in memory, new for each test, to be programmed: `loopai_fake.task("spam").returns(…)`.
+    """An in-memory Loopai, new for each test; program it with `loopai_fake.task("spam").returns(…)`.
 
-    In a Django project it stands in for every alias: `get_client` and `get_async_client` give clients on it.
+    In a Django project it replaces every alias: `get_client` and `get_async_client` return clients on it.
     """
     from loopai.testing import FakeLoopai
 
@@ -54,21 +54,21 @@ def loopai_client(loopai_fake: FakeLoopai) -> Iterator[SyncLoopaiClient]:
 
 @pytest.fixture
 def loopai_async_client(loopai_fake: FakeLoopai) -> LoopaiClient:
-    """A `LoopaiClient` on `loopai_fake`, for any asynchronous test plugin: it holds nothing that must be closed."""
+    """A `LoopaiClient` on `loopai_fake`, for any asynchronous test plugin; it need not be closed."""
     return loopai_fake.async_client()
 
 
 @pytest.fixture
 def loopai_no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let clients made in this test make no pauses between attempts, unless made with `retry_waits=True`."""
+    """Remove the pauses between attempts for clients created in this test, unless they have `retry_waits=True`."""
     monkeypatch.setenv("LOOPAI_RETRY_WAITS", "0")
 
 
 @pytest.fixture(scope="session")
 def loopai_server() -> Iterator[Server]:
-    """An embedded server on a free port of this machine, one for the whole run; clients take its `base_url`.
+    """An embedded server on a free port of this machine, one for the whole run; pass its `base_url` to clients.
 
-    Skips the test below Python 3.10. Raises `ConfigurationError` where what the server needs is not installed.
+    Skips the test below Python 3.10. Raises `ConfigurationError` if a library that the server needs is missing.
     """
     if sys.version_info < (3, 10):
         pytest.skip("the embedded server needs Python 3.10: its sandbox does")

@@ -1,4 +1,4 @@
-"""Says where a tracked file refers to something outside the repository: home paths, registries, foreign addresses."""
+"""Report references of tracked files to things outside the repository: home paths, registries, foreign addresses."""
 
 import re
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# What stands for "nowhere" by RFC 2606 and RFC 6761, this machine, and identifiers that nobody fetches.
+# Reserved names and addresses (RFC 2606, RFC 6761), this machine, and identifiers that nobody fetches.
 OWN_HOST = re.compile(
     r"^(localhost|127(\.\d+){3}|0\.0\.0\.0|\[?::1?\]?|192\.0\.2\.\d+|198\.51\.100\.\d+|203\.0\.113\.\d+|"
     r"(.*\.)?(example|test|invalid|localhost)|(.*\.)?example\.(com|org|net)|json-schema\.org|tools\.ietf\.org|www\.w3\.org)$"
@@ -18,12 +18,12 @@ FOREIGN = [
     (re.compile(r"\b(CONTRACT|ARCHITECTURE|FIELD|STYLE)[.]md\b"), "a document that is not in the repository"),
     (re.compile(r"\b[Ii]ssue #?\d"), "an issue"),
 ]
-# What another server answered, word for word.
+# Recorded replies of another server, unchanged.
 RECORDED = "tests/contract/recorded/"
 
 
 def tracked() -> list[str]:
-    """Tracked files, and new ones that no rule ignores: what a commit could hold."""
+    """Return tracked files, and new ones that are not ignored: everything that a commit could contain."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], check=True, capture_output=True
     )
@@ -38,7 +38,7 @@ def remarks(text: str) -> list[tuple[int, str]]:
             try:
                 host = urlsplit(address).hostname or ""
             except ValueError:
-                continue  # half an address, as tests of bad addresses hold
+                continue  # an incomplete address, as in tests of invalid addresses
             # An address without a dot is a made-up host, and one with a brace is filled in when the code runs.
             if "{" not in address and "." in host and not OWN_HOST.match(host):
                 found.append((number, f"a foreign address: {address!r}"))

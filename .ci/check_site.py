@@ -1,4 +1,4 @@
-"""Says which public names the built site does not describe."""
+"""Report public names that the built site does not document."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INVENTORY = Path(__file__).parents[1] / "site" / "objects.inv"
 
 
 def described() -> set[str]:
-    """The names of the site's inventory, which is in Sphinx's format: four lines, then compressed ones."""
+    """Return the names in the site's inventory, in Sphinx's format: four lines, then compressed ones."""
     content = INVENTORY.read_bytes()
     start = 0
     for _ in range(4):
@@ -26,7 +26,7 @@ def described() -> set[str]:
 
 
 def public() -> set[str]:
-    """What people import, and every method of the clients; the reference shows the synchronous one's."""
+    """Return the public names, and every method of the clients; the reference shows the synchronous client."""
     names = {
         f"{module.__name__}.{name}"
         for module in (loopai, loopai.contrib.django, loopai.contrib.fastapi, loopai.testing)

@@ -1,4 +1,4 @@
-"""Says where the guides and the package use a word of the house instead of the one that people search for."""
+"""Report house words in the guides and the package, with the usual term to write instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the tests in environments of older and newer Pythons and libraries, each of its own under .matrix/.
+"""Run the tests in environments with older and newer Pythons and libraries, each in its own folder under .matrix/.
 
 Run it with a Python that has the embedded server. Exit code 1 if a run failed; with CI=true also if none was found.
 """
@@ -21,7 +21,7 @@ EVERYTHING = ["tests/unit", "tests/contract", "tests/integrations"]
 DJANGO = "tests/integrations/django"
 FASTAPI = "tests/integrations/fastapi"
 OLDEST_FASTAPI = [FASTAPI]
-# What reads and writes files, and what asks the database and Celery.
+# Tests that read and write files, and tests that use a database and Celery.
 LOWEST_BATCHES = [
     "tests/unit/test_batch_files.py",
     "tests/unit/test_batch_outputs.py",
@@ -31,25 +31,25 @@ LOWEST_BATCHES = [
     f"{DJANGO}/test_commands.py",
 ]
 TOOLS = ["-m", "slow", "tests/integrations/test_tools_of_agents.py"]
-# Snippets of the documentation are for the development environment, which has what they need.
+# The documentation's snippets need the development environment.
 LEFT_OUT = ["--ignore=tests/integrations/test_docs_run.py"]
-# Below this the embedded server cannot run: the contract suite asks one on this Python, what needs it in process skips.
+# Below this the embedded server cannot run: the contract suite uses one on this Python, in-process tests skip.
 SERVER_FROM = (3, 10)
 PORTS = {"postgresql": 5432, "mariadb": 3306}
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python, what is installed there, and what is tested; pip takes the newest that the Python allows."""
+    """A Python, its packages, and its tests; pip installs the newest versions that the Python allows."""
 
     python: str
     tests: list[str]
     packages: list[str]
-    database: str = "sqlite"  # that Django's tests run on
+    database: str = "sqlite"  # for Django's tests
     smoke: list[str] | None = None  # the tests that `--smoke` runs
 
 
-# `make test` runs everything on the newest Python, with SQLite: the newer ones here are for what differs from that.
+# `make test` runs everything on the newest Python, with SQLite: newer environments here only test what differs.
 ENVIRONMENTS = {
     # Django 4.2, and the last FastAPI for this Python
     "3.9": Environment(
@@ -144,7 +144,7 @@ ENVIRONMENTS = {
         ],
         smoke=LOWEST_BATCHES,
     ),
-    # libraries whose tool a bound task is
+    # libraries that use a bound task as a tool
     "tools": Environment("3.12", TOOLS, [".[test,test-tools]"], smoke=TOOLS),
     # Django 5.2
     "3.10": Environment("3.10", EVERYTHING, [".[all,test]"], "postgresql"),
@@ -160,7 +160,7 @@ def find(version: str) -> str | None:
 
 
 def install(name: str, base: str) -> Path:
-    """The environment's interpreter; made anew only when what it is made from has changed."""
+    """Return the environment's interpreter; recreate the environment only if its definition has changed."""
     place = Path(".matrix", name)
     python, stamp = place / "bin" / "python", place / ".installed"
     made_from = max(Path(source).stat().st_mtime for source in ("pyproject.toml", ".ci/matrix.py"))
@@ -176,7 +176,7 @@ def install(name: str, base: str) -> Path:
 
 
 def database_of(environment: Environment) -> str:
-    """The environment's database; SQLite where there is no such server, but not with CI=true."""
+    """Return the environment's database; SQLite if there is no such server, except with CI=true."""
     port = PORTS.get(environment.database)
     if port is not None and os.environ.get("CI") != "true":
         try:

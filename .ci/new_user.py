@@ -1,9 +1,9 @@
-"""The paths of a new user: from an empty folder and a fresh environment to the end of each tutorial, with durations.
+"""Follow the paths of a new user: from an empty folder and a fresh environment to the end of each tutorial, with times.
 
     .venv/bin/python .ci/new_user.py [TUTORIAL ...]
 
-Installs what the tutorial's first paragraph names, as the documentation says, from this checkout. Then types only what
-the tutorial shows. Needs curl, and the package index for the libraries.
+Installs the packages named in the tutorial's first paragraph, as the documentation says, from this checkout. Then runs
+only the tutorial's commands. Needs curl, and the package index for the libraries.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TUTORIALS = {"python": "SDK", "django": "Django", "fastapi": "FastAPI"}
 
 
 def needs(text: str) -> tuple[list[str], list[str]]:
-    """The extras of loopai and the other packages that a tutorial's first paragraph names."""
+    """Return the extras of loopai and the other packages named in a tutorial's first paragraph."""
     first = re.search(r"with the extras (.+?)\.\n", text, re.DOTALL)
     if first is None:
         raise SystemExit("the first paragraph does not say which extras are needed")
@@ -38,11 +38,11 @@ def needs(text: str) -> tuple[list[str], list[str]]:
 
 
 def install(folder: Path, extras: list[str], others: list[str]) -> str:
-    """Make an environment as the documentation says, and return its Python."""
+    """Create an environment as the documentation says, and return its Python."""
     shown = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     command = 'python -m pip install ".[cli,server]"'
     if command not in shown:
-        raise SystemExit(f"docs/index.md does not show {command!r} any more")
+        raise SystemExit(f"docs/index.md no longer shows {command!r}")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     packages = [f".[{','.join(extras)}]", *others]
@@ -53,7 +53,7 @@ def install(folder: Path, extras: list[str], others: list[str]) -> str:
 
 
 def see_admin(site: str) -> None:
-    """Log in as the tutorial says, and see that the run and the teams are there."""
+    """Log in as the tutorial says, and check that the run and the teams are there."""
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
     login = f"{site}/admin/login/?next=/admin/"
     page = browser.open(login).read().decode()
@@ -69,7 +69,7 @@ def see_admin(site: str) -> None:
 
 
 def walk(name: str) -> tuple[float, float]:
-    """Follow a tutorial; seconds of the installation and of the rest."""
+    """Follow a tutorial; return the seconds for the installation and for the rest."""
     text = (ROOT / "docs" / "tutorials" / f"{name}.md").read_text(encoding="utf-8")
     with TemporaryDirectory(prefix="loopai-new-user-") as place:
         started = time.monotonic()

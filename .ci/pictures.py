@@ -1,4 +1,4 @@
-"""Make the pictures of README: a run of `loopai batch` in a terminal, and its report. Needs Chromium.
+"""Make the pictures for the README: a run of `loopai batch` in a terminal, and its report. Needs Chromium.
 
 .venv/bin/python .ci/pictures.py
 """
@@ -33,7 +33,7 @@ COMMANDS = [
 
 
 def in_terminal(command: str, folder: Path, environ: dict[str, str]) -> str:
-    """What the command writes to a terminal, the last state of each line."""
+    """Return what the command writes to a terminal, with the last state of each line."""
     main, other = pty.openpty()
     process = subprocess.Popen(command, shell=True, cwd=folder, env=environ, stdin=other, stdout=other, stderr=other)
     os.close(other)
@@ -49,7 +49,7 @@ def in_terminal(command: str, folder: Path, environ: dict[str, str]) -> str:
     process.wait()
     os.close(main)
     text = told.decode().replace("\r\n", "\n")
-    # A progress display rewrites its lines: keep what stands at the end.
+    # A progress display rewrites its lines: keep the final text.
     text = re.sub(r"\x1b\[\?25[lh]", "", text)
     while re.search(r"[^\n]*\n?\x1b\[1A\r?\x1b\[2K", text):
         text = re.sub(r"[^\n]*\n?\x1b\[1A\r?\x1b\[2K", "", text, count=1)
@@ -90,7 +90,7 @@ def main() -> int:
             console.print(Text.assemble(("$ ", "bold green"), command))
             console.print(Text.from_ansi(in_terminal(command, folder, environ)))
             console.print()
-        # Without the fonts that rich would load from elsewhere.
+        # Without the remote fonts that rich's SVG loads.
         form = re.sub(r"(?s)@font-face {{.*?}}\s*|<!-- Generated.*?-->", "", CONSOLE_SVG_FORMAT)
         console.save_svg(str(IMAGES / "batch.svg"), title="loopai batch", code_format=form)
         with sync_playwright() as playwright:

@@ -1,6 +1,6 @@
-"""Pages of the site that are made from the code: tables of options, help of the commands, and files of the root folder.
+"""Generate pages of the site from the code: tables of options, help of the commands, and files of the root folder.
 
-A hook of MkDocs; see `mkdocs.yml`. What people write by hand is in docs/.
+A hook of MkDocs; see `mkdocs.yml`. Handwritten pages are in docs/.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def _from_docs(link: re.Match[str]) -> str:
-    """A link of a file in the root folder, as a page in docs/ has it."""
+    """Convert a link in a file of the root folder to one in docs/."""
     target = link[1]
     for page, source in FROM_ROOT.items():
         target = target.replace(source, page)
@@ -56,7 +56,7 @@ def _rows(head: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> str:
 
 
 def _type(options: type, name: str) -> str:
-    """The type of an option, as its table declares it, with `or` between alternatives."""
+    """Return the type of an option as declared in its table, with `or` between alternatives."""
     return " or ".join(
         f"`{part}`" for part in _alternatives(ast.parse(options.__annotations__[name], mode="eval").body)
     )
@@ -86,7 +86,8 @@ def client_options() -> str:
         for option in OPTIONS
     )
     return (
-        "# Client options\n\nAn argument beats the environment variable, which beats the default. The Django key "
+        "# Client options\n\nAn argument overrides the environment variable, which overrides the default. The Django "
+        "key "
         "is the one in the `LOOPAI` setting; `LoopaiSettings` of FastAPI has the arguments as fields.\n\n"
         + _rows(("argument", "type", "environment variable", "Django key", "default", "meaning"), rows)
     )
@@ -109,7 +110,7 @@ def batch_options() -> str:
             yield f"`{name}`", _type(BatchOptions, name), shell, f"`{getattr(defaults, name)!r}`", info.help, where
 
     return (
-        "# Batch options\n\nOne table for Python, both commands and FastAPI. In a shell the modes are flags "
+        "# Batch options\n\nThe options for Python, both commands and FastAPI. In a shell the modes are flags "
         "(`--resume`, `--retry-failed`, `--overwrite`).\n\n"
         + _rows(("parameter", "type", "flag", "default", "meaning", "where"), rows())
     )
@@ -124,7 +125,7 @@ def command_line() -> str:
 
     parts = [
         "# Command line\n\nThe help of each command, as `--help` shows it. `loopai --install-completion` installs "
-        "completion for bash, zsh, fish or PowerShell: commands, flags, task names, and the words that a flag takes.\n"
+        "completion for bash, zsh, fish or PowerShell: commands, flags, task names, and the values of flags.\n"
     ]
 
     def walk(command: Any, path: str, parent: click.Context | None) -> None:
@@ -146,7 +147,7 @@ def _click_options(command: Any, context: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def _prose(text: str) -> str:
-    """Help without the marks of its terminal."""
+    """Return help without terminal markup."""
     return re.sub(r"\[/?[a-z ]+\]", "", text).replace("\b", "").replace("<", "&lt;")
 
 
@@ -155,7 +156,7 @@ def codes() -> str:
     return (
         "# Exit codes, checks, signals\n\n"
         "## Exit codes of batches\n\n"
-        "Of `loopai batch` and `manage.py loopai_batch`. See [Batches](../batches.md#exit-codes).\n\n"
+        "For `loopai batch` and `manage.py loopai_batch`. See [Batches](../batches.md#exit-codes).\n\n"
         + _table_below("batches.md", "## Exit codes")
         + "\n## Exit codes of the other commands\n\n"
         + _rows(

@@ -1,1 +1,1 @@
-"""What loopai costs, beside a named baseline measured in the same run. `python -m benchmarks` runs them all."""
+"""What loopai costs, compared with a named baseline from the same run. `python -m benchmarks` runs everything."""

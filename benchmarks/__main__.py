@@ -1,4 +1,4 @@
-"""`python -m benchmarks [GROUP …]`: measures, prints a table or JSON, and exits with 1 where a goal is missed."""
+"""`python -m benchmarks [GROUP …]`: measures, prints a table or JSON, and exits with 1 if a goal is missed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from .measuring import GROUPS, Result, run
 
-# One module a group; importing it registers the group.
+# One module per group; importing it registers the group.
 MODULES = (
     "imports",
     "executions",
@@ -33,7 +33,7 @@ LIBRARIES = ("loopai", "httpx", "pydantic", "pydantic-monty", "fastapi", "uvicor
 
 
 def machine() -> dict[str, object]:
-    """Where and with what the figures were taken, without which they say nothing."""
+    """The machine and the versions, without which the figures mean nothing."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -43,7 +43,7 @@ def machine() -> dict[str, object]:
 
 
 def table(results: list[Result], quick: bool) -> Table:
-    """The results as people read them; a quick run's goals are shown and not judged."""
+    """The results as a table; a quick run shows its goals without judging them."""
     shown = Table(title="quick run: goals are not judged" if quick else None)
     for column in ("group", "what", "baseline in the same run"):
         shown.add_column(column, overflow="fold")
@@ -88,9 +88,9 @@ def main() -> int:
     for module in MODULES:
         importlib.import_module(f"{__package__}.{module}")
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("group", nargs="*", help=f"one or several of {', '.join(GROUPS)}; all without it")
-    parser.add_argument("--json", action="store_true", help="print JSON, each round's figures included")
-    parser.add_argument("--quick", action="store_true", help="one short round: shows that it runs, judges nothing")
+    parser.add_argument("group", nargs="*", help=f"one or several of {', '.join(GROUPS)}; default: all")
+    parser.add_argument("--json", action="store_true", help="print JSON, with the figures of each round")
+    parser.add_argument("--quick", action="store_true", help="one short round: only shows that it runs")
     chosen = parser.parse_args()
     unknown = sorted(set(chosen.group) - GROUPS.keys())
     if unknown:

@@ -1,4 +1,4 @@
-"""What a row of a large batch costs, beside a loop over httpx written by hand, and what memory a long one takes."""
+"""The cost of a row in a large batch, compared with a hand-written loop over httpx, and the memory for a long one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def written(path: Path, rows: int) -> Path:
     return path
 
 
-# Both read the same file, send CHUNK rows a request with IN_FLIGHT requests under way, and write a line a row.
+# Both read the same file, send CHUNK rows per request with IN_FLIGHT concurrent requests, and write a line per row.
 
 
 async def by_hand(base_url: str, source: Path, target: Path) -> None:
@@ -109,7 +109,7 @@ def peak_of_this_process() -> float:
 
 
 def peak_megabytes(base_url: str, source: Path) -> float:
-    """The most memory that a process of its own held while it ran these rows, keys checked."""
+    """The peak memory of a separate process that ran these rows with checked keys."""
     command = [sys.executable, "-m", __name__, base_url, str(source)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 

@@ -1,4 +1,4 @@
-"""What one `execute` costs the process that makes it, beside httpx, or pyreqwest, used by hand."""
+"""The cost of one `execute` for the calling process, compared with httpx or pyreqwest used by hand."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .peer import TASK_ID, running
 
 MAIL = {"subject": "You have won", "body": "Claim your prize now: it is waiting for you, and only today."}
 PATH = f"/api/v1/tasks/{TASK_ID}/execute"
-# Long enough for the slowest side with 500 callers: what is measured is cost, not when it gives up.
+# Long enough for the slowest side with 500 callers: the cost is measured, not the timeout.
 PATIENCE = 60.0
-# Calls of each caller before anything counts: httpx pays many times over for the first ones after it has connected.
+# Warm-up calls of each caller: with httpx, the first ones after connecting cost many times more.
 WARMING = 4
-# Calls of each caller that count, at the least, in a full run; fewer would measure that beginning.
+# Minimum measured calls of each caller in a full run; fewer would measure the beginning.
 FEWEST = 6
 PLAIN = "plain httpx"
 PLAIN_SYNC = "plain httpx.Client"
 
 
 class Execution(BaseModel):
-    """A reply as those write it down who use httpx by hand."""
+    """A model of the reply, as users of plain httpx would write it."""
 
     execution_id: UUID
     task_id: UUID
@@ -54,7 +54,7 @@ Call = Callable[[], Awaitable[object]]
 SyncCall = Callable[[], object]
 
 
-# The sides: each opens its client, and gives what makes one call.
+# The sides: each opens its client, and returns a function that makes one call.
 
 
 @asynccontextmanager
@@ -113,19 +113,19 @@ def by_loopai_sync(**options: Any) -> Callable[[str, int], AbstractContextManage
     return side
 
 
-# One round: callers who each call again and again, measured once all have their connection.
+# One round: callers that call repeatedly, measured once all are connected.
 
 
 @dataclass(frozen=True)
 class Spent:
-    """Microseconds a call: of this process's processors, and of the clock."""
+    """Microseconds per call: CPU time of this process, and wall time."""
 
     cpu: float
     wall: float
 
 
 class Watch:
-    """Counts from here; threads of libraries in Rust are counted too."""
+    """Measures from here on; includes the threads of Rust libraries."""
 
     def __init__(self) -> None:
         self.cpu, self.wall = time.process_time(), time.perf_counter()
@@ -169,7 +169,7 @@ def spend_in_threads(side: AbstractContextManager[SyncCall], callers: int, calls
 
 
 class Measured:
-    """One side of a row. The row of its rate, where there is one, takes its rounds from the row of its CPU."""
+    """One side of a row. The row of wall time, if there is one, uses the rounds of the row of CPU time."""
 
     def __init__(self, spent: Callable[[], Spent]) -> None:
         self._spent = spent

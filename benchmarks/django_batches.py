@@ -1,6 +1,6 @@
-"""What a row of a queryset costs with its write-back, beside the loop that one would write, and what a view pays.
+"""The cost of a queryset's row with its write-back, compared with the obvious loop, and the cost for a view.
 
-Everything with Django runs in processes of its own: `python -m benchmarks.django_batches WHAT …` prints one figure.
+Everything with Django runs in separate processes: `python -m benchmarks.django_batches WHAT …` prints one figure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SAVES = 300
 
 @dataclass(frozen=True)
 class Stated(Goal):
-    """A figure that is stated and has nothing to reach."""
+    """A figure that is shown without a goal."""
 
     def __init__(self) -> None:
         super().__init__(float("inf"))
@@ -42,11 +42,11 @@ class Stated(Goal):
         return "stated"
 
 
-# In the process of its own
+# In the separate process
 
 
 def set_up(database: str, base_url: str) -> type[Any]:
-    """A Django project in a few lines; gives its model."""
+    """Set up a Django project in a few lines, and return its model."""
     import django
     from django.conf import settings
 
@@ -99,7 +99,7 @@ def command(*words: str) -> None:
     from django.core.management import call_command
 
     given = ["loopai_batch", "spam", "--queryset", "benchmarks.Mail", "--map", "subject=subject", "--map", "body=body"]
-    # What the command says of 20,000 rows is a few lines; a terminal is no part of the figure.
+    # The command's output for 20,000 rows is a few lines; the figure excludes a terminal.
     said = io.StringIO()
     call_command(*given, "--save-to", "label", "--progress", "none", *words, stderr=said, stdout=said)
 
@@ -126,7 +126,7 @@ def by_hand(model: type[Any], base_url: str, rows: int) -> float:
 
 
 def without_calls(model: type[Any], base_url: str, rows: int) -> float:
-    """The same pages and the same updates, each in its transaction, with nothing asked of anyone."""
+    """The same pages and the same updates, each in its transaction, without any request."""
     from django.db import transaction
 
     from loopai.contrib.django.batches.bulk_update import update
@@ -144,7 +144,7 @@ def without_calls(model: type[Any], base_url: str, rows: int) -> float:
 
 
 def in_workers(model: type[Any], base_url: str, rows: int) -> float:
-    """Four worker processes that are up already; the time is the command's."""
+    """Four worker processes that are already running; the time is the command's."""
     queue = f"loopai-bench-{uuid4().hex[:8]}"
     celery_app(queue)
     words = [sys.executable, "-m", MODULE, "worker", sys.argv[2], base_url, queue]
@@ -152,7 +152,7 @@ def in_workers(model: type[Any], base_url: str, rows: int) -> float:
     try:
         for worker in workers:
             assert worker.stdout is not None
-            # After what Celery says of itself.
+            # After Celery's own start-up messages.
             assert any(line.strip() == "ready" for line in worker.stdout)
         return by_celery(rows)
     finally:
@@ -163,7 +163,7 @@ def in_workers(model: type[Any], base_url: str, rows: int) -> float:
 
 
 def forget(queue: str) -> None:
-    """Remove what killed workers leave in the broker."""
+    """Remove messages that killed workers left in the broker."""
     if BROKER.startswith("redis"):
         import redis
 
@@ -200,11 +200,11 @@ def work(queue: str) -> None:
     from celery.signals import worker_ready
 
     def ready(**_: Any) -> None:
-        # Celery makes log lines of what is printed.
+        # Celery turns printed lines into log lines.
         print("ready", file=sys.__stdout__, flush=True)
 
     worker_ready.connect(ready, weak=False)
-    # In this process: prefork's parent would be a fifth.
+    # In this process: prefork's parent would be a fifth process.
     arguments = ["worker", "--pool", "solo", "--loglevel", "ERROR", "--without-gossip", "--without-mingle", "-n"]
     celery_app(queue).worker_main([*arguments, f"{uuid4().hex[:6]}@bench"])
 
@@ -233,13 +233,13 @@ def view(uses_client: bool, first: bool) -> float:
 
 
 def save(model: type[Any], way: str) -> float:
-    """Saves of one row each: with work inline, with nothing to do, or a call without any save."""
+    """Saves of one row each: with inline work, without work, or a call without a save."""
     from django.db.models.signals import post_save
 
     from loopai.contrib.django import enrich, get_client
 
     if way != "bare":
-        # A version, as the server here says none: what has no program is not carried out inline.
+        # A version, since this server reports none: tasks without a program do not run inline.
         enrich(model, "spam", mapping=["subject=subject"], save_to=["label"], version=1)
     mail = model.objects.create(subject="You have won", body="Claim it today.", label="spam")
     told: dict[str, Any] = {"created": False, "raw": False, "using": "default", "update_fields": None}

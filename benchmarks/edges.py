@@ -1,4 +1,4 @@
-"""What a row costs where the program runs in this process's sandbox, beside one `execute` a row on a server."""
+"""The cost of a row run in this process's sandbox, compared with one `execute` per row on a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def edges(quick: bool) -> Iterator[list[Row]]:
         task_id, _ = spam_program(base_url, 100 if quick else 1000)
         with SyncLoopaiClient(base_url, transport="httpx", timeout=60) as client:
             program = client.load_program(task_id)
-            # Each round goes on where the last one stopped, and both sides of a round see the same e-mails.
+            # Each round continues where the last one stopped, and both sides of a round see the same e-mails.
             rounds = itertools.cycle([inputs[start : start + count] for start in range(0, len(inputs) - count, count)])
             current: list[dict[str, Any]] = next(rounds)
 

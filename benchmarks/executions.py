@@ -1,4 +1,4 @@
-"""What one execution of the e-mail program costs over HTTP, beside the program alone in the sandbox."""
+"""The cost of one execution of the e-mail program over HTTP, compared with the program alone in the sandbox."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from loopai import SyncLoopaiClient
 from .measuring import Goal, Row, group
 
 DATA = Path(__file__).parents[1] / "example_projects" / "data"
-# In a process of its own, so that the client that measures does not share its interpreter lock; ends with its stdin.
+# In a separate process, so that the measuring client does not share its GIL; ends with its stdin.
 SERVER = """
 import sys
 from loopai import local
@@ -53,7 +53,7 @@ def server() -> Iterator[str]:
 
 
 def spam_program(base_url: str, examples: int) -> tuple[str, str]:
-    """The id of a task made from e-mails, and the program that the server made for it."""
+    """Return the id of a task with e-mails as examples, and the program that the server made for it."""
     texts = {"type": "object", "properties": {"subject": {"type": "string"}, "body": {"type": "string"}}}
     label = {"type": "object", "properties": {"label": {"enum": ["spam", "ham"]}}}
     rows = emails("train")[:examples]
@@ -79,7 +79,7 @@ def median_ms(call: Callable[[Any], object], inputs: list[Any]) -> float:
 
 
 class RawConnection:
-    """One socket kept open and requests made beforehand: next to nothing is added to the server's own time."""
+    """One open socket and prepared requests, which add almost nothing to the server's own time."""
 
     def __init__(self, base_url: str) -> None:
         parts = urlsplit(base_url)
@@ -113,7 +113,7 @@ def executions(quick: bool) -> Iterator[list[Row]]:
         task_id, code = spam_program(base_url, 100 if quick else 1000)
         connection = RawConnection(base_url)
         path = f"/api/v1/tasks/{task_id}/execute"
-        # Each round goes on where the last one stopped, and both sides of a round see the same e-mails.
+        # Each round continues where the last one stopped, and both sides of a round see the same e-mails.
         rounds = itertools.cycle(inputs[start : start + count] for start in range(0, len(inputs) - count, count))
         current = next(rounds)
         session.feed_run(code)

@@ -1,4 +1,4 @@
-"""The application that the `fastapi` group serves: one execution in several ways. Addresses come by environment."""
+"""The application that the `fastapi` group serves: one execution in several ways. Addresses are in the environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ errors: list[logging.LogRecord] = []
 
 
 class Errors(logging.Handler):
-    """Keeps what is logged as an error, wherever."""
+    """Collects errors logged anywhere."""
 
     def emit(self, record: logging.LogRecord) -> None:
         errors.append(record)
@@ -34,7 +34,7 @@ class Errors(logging.Handler):
 
 @asynccontextmanager
 async def one_httpx_client(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """As a careful project without loopai has it."""
+    """As in a careful project without loopai."""
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
     async with httpx.AsyncClient(base_url=PEER, limits=limits, timeout=60) as client:
         yield {"httpx": client}
@@ -52,7 +52,7 @@ for name in ("", "uvicorn.error", "asyncio"):
 
 
 class Reached:
-    """Writes down each request that reaches the application, by what its query says."""
+    """Records each request that reaches the application, by its query."""
 
     def __init__(self, app: ASGIApp, file: str) -> None:
         self.app = app
@@ -69,7 +69,7 @@ if "BENCHMARK_REACHED" in os.environ:
 
 
 async def nothing() -> None:
-    """A dependency that gives nothing, for what FastAPI itself takes for one."""
+    """A dependency that returns nothing, to measure FastAPI's own cost for one."""
 
 
 @app.get("/empty")
@@ -121,6 +121,6 @@ async def slowly(ai: Annotated[LoopaiClient, Depends(get_loopai_for("slow"))]) -
 
 @app.get("/held")
 async def held(ai: Annotated[LoopaiClient, Depends(get_loopai_for("slow"))]) -> dict[str, int]:
-    """What this process holds: requests under way upstream, sockets, and errors logged so far."""
+    """What this process holds: upstream requests in flight, sockets, and errors logged so far."""
     in_flight = getattr(ai._transport, "in_flight")  # noqa: B009  # of the pool, which the type of transports hides
     return {"in_flight": in_flight, "sockets": len(os.listdir("/dev/fd")), "errors": len(errors)}

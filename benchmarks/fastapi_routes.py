@@ -1,4 +1,4 @@
-"""What `LoopaiDep` costs a FastAPI application under load, beside httpx by hand and a route that does nothing."""
+"""The cost of `LoopaiDep` in a FastAPI application under load, compared with plain httpx and an empty route."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .measuring import Goal, Row, group
 from .peer import running
 
 CALLERS = 100
-# 500 at once, of which every second one goes away while the server, which takes 100 ms, is at work.
+# 500 at once, half of which disconnect while the server, which takes 100 ms, is working.
 DISCONNECTING, DELAY = 500, 0.1
 WORKERS = 2
 PATIENCE = 60.0
 
 
 class Caller(asyncio.Protocol):
-    """One connection kept open that asks for one path again and again, each time with another number."""
+    """One open connection that requests one path repeatedly, each time with another number."""
 
     def __init__(self, path: str, wanted: Callable[[], bool], numbers: Iterator[int], failed: list[int]) -> None:
         self.path, self.wanted, self.numbers, self.failed = path, wanted, numbers, failed
@@ -94,7 +94,7 @@ class Answers:
 
 
 async def load(port: int, path: str, wanted: Callable[[], bool], callers: int = CALLERS) -> Answers:
-    """Ask from `callers` connections as long as `wanted`; one that the server closes is made anew."""
+    """Send requests on `callers` connections as long as `wanted`; reopen those that the server closes."""
     loop = asyncio.get_running_loop()
     numbers, failed = count(), list[int]()
 
@@ -112,7 +112,7 @@ async def load(port: int, path: str, wanted: Callable[[], bool], callers: int = 
 
 
 def microseconds(port: int, path: str, requests: int) -> float:
-    """By the clock, a request, with all callers at once."""
+    """Wall time per request, with all callers at once."""
     left = [requests]
 
     def wanted() -> bool:
@@ -124,7 +124,7 @@ def microseconds(port: int, path: str, requests: int) -> float:
     return found.seconds / found.answered * 1e6
 
 
-# The application, in processes of its own
+# The application, in separate processes
 
 
 @contextmanager
@@ -160,11 +160,11 @@ def held(port: int) -> dict[str, int]:
         return found
 
 
-# A route that does not call out, called as a server calls it
+# A route without upstream calls, called as a server calls it
 
 
 def of_a_call(path: str, times: int) -> Callable[[], float]:
-    """Microseconds a request in this process, without a socket: the best of seven."""
+    """Microseconds per request in this process, without a socket: the best of seven."""
 
     async def measure() -> float:
         from .fastapi_application import app
@@ -199,7 +199,7 @@ def of_a_call(path: str, times: int) -> Callable[[], float]:
 
 
 class Extra:
-    """What one path takes more than another; the other's figure is the baseline of the row."""
+    """How much longer one path takes than another, whose figure is the row's baseline."""
 
     def __init__(self, mine: Callable[[], float], other: Callable[[], float]) -> None:
         self.mine, self.other, self.others = mine, other, 0.0
@@ -212,11 +212,11 @@ class Extra:
         return self.others
 
 
-# Clients that go away
+# Clients that disconnect
 
 
 class Disconnects:
-    """What an application holds after rounds of clients that went away, beyond what it held before them."""
+    """What an application holds after rounds of clients that disconnect, compared with before."""
 
     def __init__(self, port: int, rounds: int) -> None:
         self.port, self.rounds = port, rounds
@@ -228,7 +228,7 @@ class Disconnects:
             writer.write(b"GET /slow HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
             await writer.drain()
             if goes:
-                # In the middle: the request has arrived, and no reply can have come.
+                # In the middle: the request has arrived, and there cannot be a reply yet.
                 await asyncio.sleep(DELAY / 2)
             else:
                 assert (await reader.read()).startswith(b"HTTP/1.1 200")
@@ -238,7 +238,7 @@ class Disconnects:
         await asyncio.gather(*(ask(number % 2 == 0) for number in range(DISCONNECTING)))
 
     def _settled(self) -> dict[str, int]:
-        """What is held once nothing is under way; the last disconnects are still being noticed."""
+        """What is held once nothing is in flight; waits until the last disconnects are noticed."""
         deadline = time.monotonic() + 5
         found = held(self.port)
         while (found["in_flight"] or (self.before and found != self.before)) and time.monotonic() < deadline:
@@ -247,13 +247,13 @@ class Disconnects:
         return found
 
     def measure(self) -> float:
-        asyncio.run(self._round())  # the connections to the server are made, up to their limit
+        asyncio.run(self._round())  # opens the connections to the server, up to their limit
         self.before = {}
         self.before = self._settled()
         for _ in range(self.rounds):
             asyncio.run(self._round())
         after = self._settled()
-        # Idle connections to the server may have become fewer.
+        # Some idle connections to the server may have been closed.
         return sum(max(0, after[name] - self.before[name]) for name in after)
 
     def baseline(self) -> float:
@@ -264,10 +264,10 @@ class Disconnects:
 
 
 class Reloads:
-    """What fails of the requests that have reached the application while `kill -HUP` has uvicorn replace its workers.
+    """Failures among the requests that reach the application while `kill -HUP` makes uvicorn replace its workers.
 
-    What never reaches it is uvicorn's own: it closes connections that wait for their next request, and a request that
-    is on its way there is lost, whatever route it is for; clients may repeat it (RFC 9112, 9.3.1).
+    Requests that do not reach it are up to uvicorn: it closes idle connections, and a request that is on its way there
+    is lost, whatever its route; clients may repeat it (RFC 9112, 9.3.1).
     """
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, reached: Path) -> None:
@@ -312,7 +312,7 @@ def fastapi(quick: bool) -> Iterator[list[Row]]:
 
             def took(path: str, number: int = requests) -> Callable[[], float]:
                 def measure() -> float:
-                    # Code is warm, and connections are there: httpx drops those that were idle for 5 s.
+                    # Warm the code and open the connections: httpx drops those that were idle for 5 s.
                     microseconds(port, path, min(number, CALLERS * 2))
                     return microseconds(port, path, number)
 
@@ -336,8 +336,8 @@ def fastapi(quick: bool) -> Iterator[list[Row]]:
                     "µs",
                     Goal(10, of="figure"),
                 ),
-                Row("a route that executes, 100 concurrent, coalesced", gathered, "a new httpx client a request", many,
-                    "µs", TimesLess(30)),
+                Row("a route that executes, 100 concurrent, coalesced", gathered, "a new httpx client per request",
+                    many, "µs", TimesLess(30)),
                 Row("the same", gathered, "one global httpx client", one, "µs", TimesLess(8)),
                 Row("the same", gathered, "an empty route", empty, "µs", Goal(1 / 0.45)),
                 Row("the same on the default client, not coalesced", default, "one global httpx client", one, "µs",

@@ -1,4 +1,4 @@
-"""Goals in the words of those who set them."""
+"""Goals as they were stated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .measuring import Goal
 
 @dataclass(frozen=True)
 class TimesLess(Goal):
-    """At least so many times less than the baseline."""
+    """At most the baseline divided by this factor."""
 
     def __init__(self, times: float) -> None:
         super().__init__(1 / times)
@@ -20,7 +20,7 @@ class TimesLess(Goal):
 
 @dataclass(frozen=True)
 class TimesAndMore(Goal):
-    """At most so many times the baseline, and so much more in the row's unit."""
+    """At most this multiple of the baseline, plus an amount in the row's unit."""
 
     more: float = 0.0
 

@@ -1,4 +1,4 @@
-"""What `import loopai` costs a program that has not imported anything yet."""
+"""The cost of `import loopai` for a program that has not imported anything yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from .measuring import Goal, Row, group
 
-# The least that any typed client over httpx imports.
+# The minimum that any typed client over httpx imports.
 LEAST = "import httpx; from pydantic import BaseModel"
 
 
@@ -27,7 +27,7 @@ def milliseconds(statement: str, times: int) -> float:
 def imports(quick: bool) -> Iterator[list[Row]]:
     times = 1 if quick else 7
     for statement in ("import loopai", LEAST):
-        milliseconds(statement, 1)  # bytecode is compiled before anything is timed
+        milliseconds(statement, 1)  # compiles the bytecode before anything is timed
     yield [
         Row(
             "import loopai",

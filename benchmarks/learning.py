@@ -1,4 +1,4 @@
-"""Rows that programs learn from, made by formulas or out of Django's translations, and how often programs are wrong."""
+"""Rows to learn from, made by formulas or from Django's translations, and how often programs are wrong on them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _rows(count: int, value: Callable[[random.Random], Any], formula: Callable[[
 
 
 def amounts() -> list[Rows]:
-    """What is exact: in the text, or by arithmetic."""
+    """Exact amounts: in the text, or by arithmetic."""
 
     def order(chance: random.Random) -> dict[str, Any]:
         return {"qty": chance.randint(1, 50), "price": chance.randint(50, 9999) / 100}
@@ -49,7 +49,7 @@ def rule() -> Rows:
 
 
 def profits() -> Rows:
-    """A retailer's profit, by category, discount and sales, beside a text, with noise."""
+    """A retailer's profit, from category, discount and sales, with a text and noise."""
     margins = {"Technology": 0.28, "Furniture": 0.12, "Office Supplies": 0.4}
     chance = random.Random(0)
     found = []
@@ -71,7 +71,7 @@ def lookups() -> tuple[Rows, Rows]:
 
 
 def frauds() -> tuple[Rows, Rows]:
-    """One text in a hundred is fraud; of the rows not shown, the frauds alone."""
+    """One text in a hundred is fraud; the test rows are only frauds."""
     words = "meeting lunch report invoice please send today project thanks team".split()  # noqa: SIM905 reads better
     chance = random.Random(0)
     rows: Rows = []
@@ -113,13 +113,13 @@ def _outputs(shown: Rows, others: Rows) -> list[Any]:
 
 
 def wrong(shown: Rows, others: Rows) -> float:
-    """The share of the other rows that a program from the rows shown gets wrong."""
+    """The share of the other rows that a program learnt from the shown rows gets wrong."""
     outputs = _outputs(shown, others)
     return float(sum(one != output for one, (_, output) in zip(outputs, others)) / len(others))
 
 
 def unexplained(shown: Rows, others: Rows) -> float:
-    """One less R² on the other rows."""
+    """One minus R² on the other rows."""
     return _unexplained(_outputs(shown, others), others)
 
 

@@ -1,4 +1,4 @@
-"""Rows, goals, the registry of groups, and the alternating rounds. What is measured is in the groups' modules."""
+"""Rows, goals, the registry of groups, and the alternating rounds. The groups' modules define what is measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Goal:
-    """What a row has to reach: its figure itself, or its ratio to the baseline, is `at_most` this."""
+    """A row's goal: its figure, or its ratio to the baseline, is `at_most` this."""
 
     at_most: float
     of: str = "ratio"
@@ -28,7 +28,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. `measure` and `measure_baseline` each give one round's figure, in `unit`."""
+    """One comparison. `measure` and `measure_baseline` each return one round's figure, in `unit`."""
 
     name: str
     measure: Callable[[], float]
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """A row's medians over its rounds; `ratio` is that of the rounds' own ratios, which no drift between them moves."""
+    """A row's medians over its rounds; `ratio` is the median of the rounds' ratios, free of drift between rounds."""
 
     group: str
     row: Row
@@ -61,7 +61,7 @@ class Result:
 
 
 def _ratio(figure: float, baseline: float) -> float:
-    """How many times the baseline the figure is; a baseline may be perfect, with nothing wrong."""
+    """The figure divided by the baseline, which may be zero (nothing wrong)."""
     if baseline:
         return figure / baseline
     return math.inf if figure else 1.0
@@ -72,7 +72,7 @@ GROUPS: dict[str, Group] = {}
 
 
 def group(name: str) -> Callable[[Callable[[bool], Iterator[list[Row]]]], Group]:
-    """Register a generator that sets up, yields its rows and tears down; it is told whether the run is a quick one."""
+    """Register a generator that sets up, yields its rows and tears down; its argument says whether the run is quick."""
 
     def register(make: Callable[[bool], Iterator[list[Row]]]) -> Group:
         GROUPS[name] = contextmanager(make)
@@ -82,7 +82,7 @@ def group(name: str) -> Callable[[Callable[[bool], Iterator[list[Row]]]], Group]
 
 
 def run(name: str, quick: bool) -> Iterator[Result]:
-    """Measure a group's rows, row and baseline in turn, so that what else the machine does falls on both."""
+    """Measure a group's rows, alternating with their baselines, so that other load on the machine affects both."""
     with GROUPS[name](quick) as rows:
         for row in rows:
             figures, baselines = [], []

@@ -1,6 +1,6 @@
-"""A server that answers executions and batches with canned replies, in a process of its own; it measures nothing.
+"""A server that answers executions and batches with canned replies, in a separate process; it measures nothing.
 
-`running()` starts it and gives its address; as a program of its own it takes the seconds that each reply takes.
+`running()` starts it and returns its address; started as a program, its argument is the seconds that each reply takes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 TASK_ID = "7f1c2a34-5b6d-4e7f-8a90-1b2c3d4e5f60"
-# Members, spelling and precision are a real server's.
+# Members, spelling and precision are those of a real server.
 EXECUTION = b"""{"execution_id":"c2d3e4f5-0617-4283-9a4b-5c6d7e8f9012","task_id":"%b",\
 "program_id":"0b9e8d7c-6a5b-4c3d-9e2f-1a0b9c8d7e6f","version":1,"status":"success","output":{"label":"spam"},\
 "latency_ms":87.4213,"sampled_for_validation":false,"executed_at":"2025-11-03T08:16:05.9081726Z"}"""
@@ -41,7 +41,7 @@ def batch(content: bytes) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """As little HTTP as its clients speak: requests with a length, one after another."""
+    """The minimal HTTP that its clients need: requests with a length, one after another."""
 
     def __init__(self, delay: float) -> None:
         self.delay = delay

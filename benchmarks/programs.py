@@ -1,4 +1,4 @@
-"""How good programs made from examples are, and how long making one takes, beside what a user would take instead."""
+"""The quality of programs made from examples and the time to make one, compared with a user's alternatives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import learning
 from .executions import emails, given
 from .measuring import Goal, Row, group
 
-# Another suite of the same form: one JSON object a line, `examples` of {"input": [column, …], "output": …}.
+# Another suite of the same form: one JSON object per line, `examples` of {"input": [column, …], "output": …}.
 SUITE = "LOOPAI_BENCH_TRANSFORMATIONS"
 SHOWN = 3
 FIRST = """
@@ -54,7 +54,7 @@ print(time.perf_counter() - began)
 
 @functools.lru_cache(maxsize=2)
 def transformations(quick: bool) -> dict[str, float]:
-    """Shares of tasks unsolved, wrong among those that answer, and seconds a task."""
+    """Shares of tasks unsolved and of wrong answers, and seconds per task."""
     path = Path(os.environ.get(SUITE) or Path(__file__).with_name("transformations.jsonl"))
     lines = path.read_text(encoding="utf-8").splitlines()
     verdicts, seconds = [], []

@@ -1,4 +1,4 @@
-"""What a run costs in the sandbox for a program proved stateless, which is loaded once, beside one loaded anew."""
+"""The cost of a sandbox run of a program proved stateless, which is loaded once, compared with loading it each time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main(input):
     return {"label": "spam" if score > 1 else "ham"}
 """
 
-# Never called, and yet a run could leave something behind for the next one.
+# Never called, but a run could leave state for the next one.
 KEEPS_SOMETHING = "\nseen = []\n\n\ndef note(value):\n    seen.append(value)\n"
 
 

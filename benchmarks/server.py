@@ -34,14 +34,14 @@ def _examples(count: int) -> list[dict[str, Any]]:
 
 
 def _measured(base_url: str, task_id: str, callers: int, each: int) -> float:
-    """Milliseconds an execution, with so many from each caller."""
+    """Milliseconds per execution, with `each` executions per caller."""
     path = f"/api/v1/tasks/{task_id}/execute"
     connections = [RawConnection(base_url) for _ in range(callers)]
 
     def call(connection: RawConnection) -> None:
         for _ in range(each):
             request = connection.request(path, {"task_id": task_id, "input": 1})
-            # As the client sends it.
+            # In the form that the client sends.
             key = f"\r\nIdempotency-Key: {uuid.uuid4()}\r\n".encode()
             request = request.replace(b"\r\n", key, 1)
             connection.exchange(request)

@@ -1,4 +1,4 @@
-"""What TypeScript programs cost in warm Deno processes, beside a new Deno process for each row."""
+"""The cost of TypeScript programs in warm Deno processes, compared with a new Deno process for each row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAIL = {"text": "Please claim your prize at once, dear winner. " * 4}
 
 
 def children_mb() -> float:
-    """Megabytes that this process's children hold, pages that several share counted once (PSS)."""
+    """Megabytes held by this process's children, counting shared pages once (PSS)."""
     children = psutil.Process().children(recursive=True)
     return sum(float(child.memory_full_info().pss) for child in children) / 1e6
 
@@ -84,7 +84,7 @@ def typescript(quick: bool) -> Iterator[list[Row]]:
                 assert fresh.run(PROGRAM, MAIL).ok
                 return children_mb() - before
 
-        new_process_ms()  # Deno compiles, and keeps what it compiled
+        new_process_ms()  # Deno compiles, and caches the result
         call_ms()
         row_us()
         other = "a new Deno process for each"

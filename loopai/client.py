@@ -418,10 +418,10 @@ class LoopaiClient(PreparedClient):
         """Make the next version of a task's program from its examples, and return it.
 
         Its `status` is `active` if it is the first, or better than the active version on today's examples; otherwise
-        `draft`, and `notes` say why. A language model is given the active version and what it gets wrong. Waits until
+        `draft`, and `notes` say why. A language model gets the active version and its mistakes. Waits until
         the program is made: up to 300 seconds longer than `timeout`, or, with `on_progress`, which is called with the
         task's `generation`, as long as the client's `deadline` allows. With `wait=False`, returns the task at once;
-        `get_task` then says in `generation` what became of it.
+        `generation` of `get_task` then shows its state.
 
         Raises `ExecutionException`, with the reason, if no program can be made. Embedded server only; elsewhere
         raises `NotSupportedException`.
@@ -922,7 +922,7 @@ class LoopaiClient(PreparedClient):
     async def delete_executions(
         self, older_than_days: int, **options: Unpack[RequestOptions]
     ) -> models.DeletedExecutions:
-        """Delete recorded executions of all tasks that are older than so many days (0: all), and return how many.
+        """Delete recorded executions of all tasks that are older than this many days (0: all); return their number.
 
         Embedded server only; elsewhere raises `NotSupportedException`.
         """
@@ -1300,10 +1300,10 @@ class SyncLoopaiClient(PreparedClient):
         """Make the next version of a task's program from its examples, and return it.
 
         Its `status` is `active` if it is the first, or better than the active version on today's examples; otherwise
-        `draft`, and `notes` say why. A language model is given the active version and what it gets wrong. Waits until
+        `draft`, and `notes` say why. A language model gets the active version and its mistakes. Waits until
         the program is made: up to 300 seconds longer than `timeout`, or, with `on_progress`, which is called with the
         task's `generation`, as long as the client's `deadline` allows. With `wait=False`, returns the task at once;
-        `get_task` then says in `generation` what became of it.
+        `generation` of `get_task` then shows its state.
 
         Raises `ExecutionException`, with the reason, if no program can be made. Embedded server only; elsewhere
         raises `NotSupportedException`.
@@ -1795,7 +1795,7 @@ class SyncLoopaiClient(PreparedClient):
         return self._run(operations.export_executions(self._task(task_id), status), options)
 
     def delete_executions(self, older_than_days: int, **options: Unpack[RequestOptions]) -> models.DeletedExecutions:
-        """Delete recorded executions of all tasks that are older than so many days (0: all), and return how many.
+        """Delete recorded executions of all tasks that are older than this many days (0: all); return their number.
 
         Embedded server only; elsewhere raises `NotSupportedException`.
         """

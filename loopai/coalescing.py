@@ -33,7 +33,7 @@ GATHERING = 0.0005
 
 Results = models.ReplyList[models.ExecutionResult]
 Ended = Union[models.ExecutionResult, LoopaiException]
-"""What a call gives or raises."""
+"""What a call returns or raises."""
 
 W = TypeVar("W")
 
@@ -55,7 +55,7 @@ class JoinedInput(NamedTuple):
 
 
 class _Group(Generic[W]):
-    """Encoded inputs that are sent together, and who waits for each."""
+    """Encoded inputs that are sent together, and the waiting caller of each."""
 
     def __init__(self, key: Key) -> None:
         self.key = key
@@ -111,7 +111,7 @@ def _halves(inputs: list[JoinedInput], error: Unanswered) -> tuple[list[JoinedIn
 
 
 def _put_together(error: Unanswered, others: Iterable[Ended]) -> list[Ended]:
-    """What came of every item, where `others` is what came of those that were left."""
+    """Return the result of every item; `others` are the results of those that were left."""
     rest = dict(zip(error.left, others))
     if error.results is None:
         return [rest[place] for place in sorted(rest)]
@@ -192,8 +192,7 @@ class Coalescer:
                     waiter.set_result(result)
 
     async def _each(self, key: Key, inputs: list[JoinedInput]) -> list[Ended]:
-        """Return the result or the error of each input. Where one output is why there is no reply, the rest is
-        sent in halves."""
+        """Return the result or the error of each input. If one output prevents a reply, the rest is sent in halves."""
         try:
             results = await self._run(_operation(key, inputs))
         except InputsRefused as error:
@@ -266,7 +265,7 @@ class SyncCoalescer:
             if isinstance(result, LoopaiException):
                 raise result
             return result
-        if isinstance(group.error, Exception):  # of the configuration, of a hook or of what gives the key
+        if isinstance(group.error, Exception):  # from the configuration, a hook or the function that returns the key
             raise group.error
         # The sending thread was interrupted (KeyboardInterrupt, SystemExit), which does not concern the others.
         raise ConnectionException(

@@ -331,7 +331,7 @@ def _cert(value: Any) -> Optional[Cert]:
 
 @dataclass(frozen=True)
 class RateLimit:
-    """At most so many requests in so many seconds."""
+    """At most `requests` requests in `seconds` seconds."""
 
     requests: int
     seconds: float
@@ -482,7 +482,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option("transport", "httpx", _transport, "name of a transport, or a transport object"),
     Option("coalesce", False, _flag, "whether execute calls of the same moment are sent as one batch"),
     Option("tasks", MappingProxyType({}), _tasks, "names for task ids"),
-    Option("validate_inputs", False, _flag, "whether to check inputs by their task's schema before they are sent"),
+    Option("validate_inputs", False, _flag, "whether to check inputs against the task's schema before they are sent"),
     Option("raise_on_error", True, _flag, "whether execute raises if the program fails"),
     Option("retry_unknown", True, _flag, "whether execute retries if the request may already have arrived"),
     Option("retry_waits", True, _flag, "whether to pause between attempts; turn it off in tests"),

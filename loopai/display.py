@@ -34,7 +34,7 @@ def short(value: Any) -> str:
 
 
 class ShortText:
-    """A stand-in for a value, with a shortened `repr`."""
+    """A placeholder for a value, with a shortened `repr`."""
 
     def __init__(self, value: Any) -> None:
         self._value = value

@@ -80,7 +80,7 @@ def program_pool() -> ProgramPool:
     Raises `ConfigurationError` on Python 3.9. A missing library for a language is reported when a program in that
     language is loaded.
     """
-    global _pool  # noqa: PLW0603  # one sandbox a process; it keys its workers by process itself
+    global _pool  # noqa: PLW0603  # one sandbox per process; it keys its workers by process itself
     with _pool_lock:
         if _pool is None:
             if sys.version_info < (3, 10):
@@ -147,7 +147,7 @@ class _EdgeProgram(ABC, Generic[S]):
     def __call__(
         self, value: Any, *, timeout_ms: Optional[int] = None, raise_on_error: Maybe[bool] = NOT_GIVEN
     ) -> models.ExecutionResult:
-        """Run one input; results, errors and limits as `execute` of the client has them."""
+        """Run one input, with the results, errors and limits of the client's `execute`."""
         self._refresh_if_due()
         return self._run(value, timeout_ms, raise_on_error)
 
@@ -161,8 +161,8 @@ class _EdgeProgram(ABC, Generic[S]):
     ) -> list[models.ExecutionResult]:
         """Run many inputs; one result each, in order. Never raises for an input: read `status`.
 
-        `values` are rows, and `missing` says what becomes of missing ones, as in `batch_execute` of the client. Raises
-        `ValidationException` for a text or a mapping in place of rows.
+        `values` are rows, and `missing` says how missing ones are sent, as in the client's `batch_execute`. Raises
+        `ValidationException` for a text or a mapping instead of rows.
         """
         self._refresh_if_due()
         return self._run_many(values, timeout_ms, max_concurrency, missing)
@@ -174,7 +174,7 @@ class _EdgeProgram(ABC, Generic[S]):
 
     @abstractmethod
     def _refresh_if_due(self) -> None:
-        """Look for a newer version, or have it looked for, where the interval is over."""
+        """Check for a newer version, or have it checked, if the interval is over."""
 
     def _is_due(self) -> bool:
         if self._interval is None:

@@ -17,7 +17,7 @@ ConfigurationError              invalid settings; not a LoopaiException, so that
 └── OptionError                 an option of a batch is invalid; the message names it as you write it
     ├── DuplicateKeys           two rows of a batch's input have the same key
     └── JournalError            the journal belongs to another run, or cannot be continued
-        └── RunInProgressError  another process is carrying out the same run
+        └── RunInProgressError  another process is executing the same run
 
 OutputError                     a batch's output, journal or report cannot be written (a full disk, a closed pipe)
 
@@ -95,7 +95,7 @@ class JournalError(OptionError):
 
 
 class RunInProgressError(JournalError):
-    """Another process is carrying out the same run: it uses the journal, or has the `BatchRun` over these rows."""
+    """Another process is executing the same run: it uses the journal, or has the `BatchRun` over these rows."""
 
 
 class OutputError(_Spelled, Exception):
@@ -118,7 +118,7 @@ class LoopaiException(Exception):
     broke_off: bool = False
     """Whether the connection broke in the middle of the reply."""
     arrived: bool = True
-    """Whether the request may have come to the server."""
+    """Whether the request may have reached the server."""
 
     def __init__(
         self,
@@ -298,7 +298,7 @@ class ConnectionException(LoopaiException):
         if type(self) is not type(other):
             return NotImplemented
         mine, theirs = self.__getstate__(), other.__getstate__()
-        # Exceptions compare by identity, which no copy keeps: what they say is what can be equal.
+        # Exceptions compare by identity, which no copy keeps: compare their messages instead.
         return {**mine, "original_exception": repr(mine["original_exception"])} == {
             **theirs,
             "original_exception": repr(theirs["original_exception"]),
@@ -308,7 +308,7 @@ class ConnectionException(LoopaiException):
 
 
 class TimeoutException(ConnectionException):
-    """No reply within `timeout` (one attempt) or `deadline` (the whole call). The message says where the time went."""
+    """No reply within `timeout` (one attempt) or `deadline` (the whole call). The message says how time was spent."""
 
 
 # What pickling and unpickling an exception of another library may raise.

@@ -45,7 +45,7 @@ def to_arrow(outcomes: Iterable[Any]) -> pyarrow.Table:
 
 
 def columns_of(outcomes: Iterable[Any]) -> dict[str, list[Any]]:
-    """Return the columns of a table of outcomes, all of the same length; None stands for missing members."""
+    """Return the columns of a table of outcomes, all of the same length; missing members are None."""
     if isinstance(outcomes, (str, bytes, Mapping)):
         raise TypeError(f"outcomes must be those of a batch, not a {type(outcomes).__name__}")
     rows = [_cells(outcome) for outcome in outcomes]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHORT_LIST = 3
-"""Members of a list that its repr shows; of longer lists it gives the length."""
+"""Members of a list that its repr shows; for longer lists it shows the length."""
 
 
 class ReplyHeaders(Mapping[str, str]):
@@ -69,7 +69,7 @@ class ReplyHeaders(Mapping[str, str]):
 
 @dataclass
 class ReplyInfo:
-    """How a call was answered: the last reply's status and headers, and where the time went.
+    """How a call was answered: the last reply's status and headers, and how the time was spent.
 
     `elapsed` is the whole call in seconds: `queued` waiting for a connection, `paused` between attempts, the
     rest on the wire. `attempts` counts the last one too; a redirect that was followed belongs to its attempt.
@@ -313,17 +313,17 @@ class CreateTaskRequest(LoopaiModel):
 
 
 class OpenQuestion(LoopaiModel):
-    """An input for which programs that fit all examples give different `answers`: add an example with its output."""
+    """An input for which programs that fit all examples return different `answers`: add an example with its output."""
 
     input: Any = None
     answers: list[Any] = Field(default_factory=list)
 
 
 class GenerationState(LoopaiModel):
-    """What became of the last program that was to be made: `status` is `running`, `made` or `failed`.
+    """The state of the last attempt to make a program: `status` is `running`, `made` or `failed`.
 
-    While it is running, `stage` says what is being done, and `seconds` since when. Then either `reason` says why there
-    is no program, or `version`, `program_status` (`active` or `draft`) and `confidence_score` are those of the program.
+    While it is running, `stage` names the current step, and `seconds` how long it has run. Then either `reason` says
+    why there is no program, or `version`, `program_status` (`active` or `draft`) and `confidence_score` describe it.
     """
 
     status: Union[GenerationStatus, str]
@@ -338,9 +338,9 @@ class GenerationState(LoopaiModel):
 class Task(LoopaiModel):
     """A task as the server stores it. `active_version` is `None` while no program is active.
 
-    The embedded server also says what is in doubt. `warnings` are sentences for people: a schema that checks nothing,
+    The embedded server also reports doubts. `warnings` are sentences for people: a schema that checks nothing,
     examples that teach no program, a score below `accuracy_target`. `questions` are the inputs whose output would
-    decide between programs that fit all examples. `generation` is what became of the newest program. Other servers
+    decide between programs that fit all examples. `generation` is the state of the newest program. Other servers
     leave these out.
     """
 
@@ -441,7 +441,7 @@ class ProgramArtifact(LoopaiModel):
     not see, and `usage` what it needed; `generation_cost` is in dollars. They are `None` for other programs.
 
     For a program that the embedded server made, `estimate` says whether `confidence_score` is R², `notes` what people
-    should know (a score below the target, how it compares with the version before), and `questions` the inputs whose
+    should know (a score below the target, how it compares with the previous version), and `questions` the inputs whose
     output would decide between programs that fit all examples.
     """
 
@@ -766,7 +766,7 @@ class ComparisonResult(LoopaiModel):
 
 
 class StartCanaryRequest(LoopaiModel):
-    """The body of `start_canary`: the draft to deploy beside a task's active program."""
+    """The body of `start_canary`: the draft to deploy next to a task's active program."""
 
     task_id: UUID
     new_program_id: UUID

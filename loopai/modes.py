@@ -1,4 +1,4 @@
-"""The modes of a batch: what a run does where an earlier one is there. Stated once, for all faces."""
+"""The modes of a batch: what a run does if there is an earlier one. Defined once, for all interfaces."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MODE_FLAGS: Final[Mapping[Mode, str]] = {
     OVERWRITE: "Start again, over an output that exists.",
     CONTINUE: "Continue the last run if it is unfinished, otherwise start a new one; for cron.",
 }
-"""The flags by which a command says a mode, with the help of each."""
+"""The command-line flag of each mode, with its help."""
 
 MODES: Final[tuple[Mode, ...]] = (NEW, *MODE_FLAGS)
 
 SKIPPING: Final = frozenset({RESUME, RETRY_FAILED, CONTINUE})
-"""Those that skip rows which have ended."""
+"""The modes that skip finished rows."""

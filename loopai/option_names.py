@@ -20,7 +20,7 @@ _FLAGS = {
 
 
 def in_python(name: str) -> str:
-    """Return the parameter, or the mode as it is passed: `key`, `mode="resume"`."""
+    """Return the parameter, or the mode as an argument: `key`, `mode="resume"`."""
     return f'mode="{name}"' if name in MODES else name
 
 

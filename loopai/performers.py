@@ -1,4 +1,4 @@
-"""How each client waits, and works, beside the requests of a call; what for is decided in `_core`."""
+"""How each client waits, and runs work, besides the requests of a call; `_core` decides what for."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class PreparedClient(ABC):
 
     @abstractmethod
     def _gather(self) -> None:
-        """Collect calls with this client's options, not with those of the client that it is a copy of."""
+        """Collect calls with this client's options, not with those of the client that it was copied from."""
 
     def _is_closed(self) -> bool:
         return self._closed or (self._original is not None and self._original._is_closed())
@@ -205,7 +205,7 @@ class PreparedClient(ABC):
         *,
         ask_first: bool = False,
     ) -> Steps[models.Task]:
-        """Begin to make a program, and wait until it is made; with `ask_first` only where the server does."""
+        """Start making a program, and wait for it; with `ask_first` only if the server supports that."""
 
         def begin(left: Optional[float]) -> Steps[models.Task]:
             if ask_first:
@@ -227,7 +227,7 @@ class PreparedClient(ABC):
         return (yield from self._flow(operations.get_artifact(str(made.id), version_made(made))))
 
     def _within(self, left: Optional[float]) -> Self:
-        """A copy with so many seconds for a call; this client where there is no deadline."""
+        """A copy with this many seconds for a call; this client if there is no deadline."""
         return self if left is None else self.with_options(deadline=left)
 
     def _with(self, options: RequestOptions) -> Self:
@@ -255,7 +255,7 @@ class PreparedClient(ABC):
         return self._executed(operation)
 
     def _checked(self, operation: Operation[T]) -> Steps[T]:
-        """The steps of an execution: the schema of its task, where it is not known, and then what fits it."""
+        """The steps of an execution: fetch its task's schema if it is unknown, then send the inputs that fit."""
         policy, began = self._policy, self._policy.clock()
 
         def fetch(task: Operation[models.Task]) -> Steps[models.Task]:
@@ -361,7 +361,7 @@ def _merged(headers: Mapping[str, str], more: Mapping[str, str]) -> dict[str, st
 
 
 def _input_check() -> Callable[[Any], Check]:
-    """What makes a schema ready. Raises `ConfigurationError` where its library is not installed."""
+    """Return the function that compiles a schema. Raises `ConfigurationError` if its library is not installed."""
     if sys.version_info < (3, 10):
         raise ConfigurationError(
             "validate_inputs needs Python 3.10 or newer, and jsonschema-rs there: pip install jsonschema-rs"

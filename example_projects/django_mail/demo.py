@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 PORT = 8000
 USER = PASSWORD = "demo"
 
-# Of a log file's width, where there is no terminal to ask.
+# The width of a log file, if there is no terminal.
 console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
 
 
@@ -63,7 +63,7 @@ def share(part: int, whole: int) -> float:
 
 
 def report() -> tuple[BatchRun, float]:
-    """Show how good the verdicts are; gives the run and the accuracy."""
+    """Show how good the verdicts are; return the run and the accuracy."""
     from mail.models import Message
 
     from loopai.contrib.django.models import BatchRun
@@ -115,7 +115,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=PORT, help=f"of the site ({PORT}); 0 takes a free one")
     parser.add_argument("--examples", type=int, default=1000, help="e-mails that the filter is made from (1000)")
     chosen = parser.parse_args()
-    # As Ctrl-C: whatever was started ends, and the folder goes.
+    # Like Ctrl-C: end everything that was started, and remove the folder.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("LOOPAI_")]:
         del os.environ[name]

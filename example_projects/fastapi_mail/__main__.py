@@ -24,7 +24,7 @@ LABEL = {"type": "object", "properties": {"label": {"enum": ["spam", "ham"]}}, "
 
 
 def make_filter(base_url: str, examples: int) -> UUID:
-    """Make the program from the first `examples` e-mails; gives the task's id."""
+    """Make the program from the first `examples` e-mails; return the task's id."""
     with gzip.open(DATA / "emails.train.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines][:examples]
     with SyncLoopaiClient(base_url, timeout=120) as client:
@@ -35,7 +35,7 @@ def make_filter(base_url: str, examples: int) -> UUID:
             LABEL,
             examples=[{"input": Email(**row), "output": {"label": row["label"]}} for row in rows],
         )
-        # The server makes the program when it is first asked for.
+        # The server makes the program at the first execution.
         client.execute(task.id, Email(body="hello"))
         return task.id
 

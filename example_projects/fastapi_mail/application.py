@@ -27,7 +27,7 @@ EXAMPLE = Path(__file__).parents[1] / "data" / "emails.dev.jsonl.gz"
 
 
 class Email(BaseModel):
-    """What the program sees: neither `id` nor `group`, as they give the label away."""
+    """The program's input: without `id` and `group`, which would reveal the label."""
 
     subject: str = ""
     body: str
@@ -39,7 +39,7 @@ class Verdict(BaseModel):
 
 
 def visitor(response: Response, visitor: Annotated[str | None, Cookie()] = None) -> str:
-    """Who somebody is: this page has no log-in, so each browser is a visitor of its own."""
+    """Identify the visitor: this page has no log-in, so each browser is a separate visitor."""
     if not visitor:
         visitor = secrets.token_urlsafe()
         response.set_cookie("visitor", visitor, max_age=30 * 86_400, httponly=True, samesite="strict")
@@ -49,7 +49,7 @@ def visitor(response: Response, visitor: Annotated[str | None, Cookie()] = None)
 def create_app(lifespan: LoopaiLifespan | None = None, folder: RunFolder | None = None) -> FastAPI:
     """The application, on the server that the environment names unless the lifespan says otherwise.
 
-    Runs are kept in `folder`, `var/runs` if none is given.
+    Runs are stored in `folder`, by default `var/runs`.
     """
     # Its documentation comes from this server, not from elsewhere: /docs works offline.
     app = FastAPIOffline(

@@ -1,7 +1,7 @@
-"""Batches in full: ids of your own, forced validation, stopping at the first error, time-outs, and rows that failed.
+"""Batches in detail: your own ids, forced validation, stopping at the first error, timeouts, and failed rows.
 
-Uses the server at `LOOPAI_BASE_URL`, or an embedded one where that is not set. It brings a program of its own, which
-only the embedded server takes.
+Uses the server at `LOOPAI_BASE_URL`, or an embedded one if that is not set. It pushes its own program, which only the
+embedded server supports.
 """
 
 from __future__ import annotations

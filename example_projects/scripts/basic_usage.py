@@ -1,6 +1,6 @@
 """The first steps: is the server there, make a task, run it on one input, run it on several.
 
-Uses the server at `LOOPAI_BASE_URL`, or an embedded one where that is not set.
+Uses the server at `LOOPAI_BASE_URL`, or an embedded one if that is not set.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def main() -> None:
         for text, row in zip(texts, batch.results):
             print(f"  {row.id}: {text!r} is {row.output}")
 
-        # With types: what goes in is checked, what comes out is an object.
+        # With types: the input is checked, the output is an object.
         classify = client.bind(task.id, input=Message, output=Verdict)
         verdict = await classify(Message(text="Free prize, click here"))
         print(f"Typed: {verdict!r}")

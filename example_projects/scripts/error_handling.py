@@ -1,7 +1,7 @@
-"""Every kind of error, provoked: what raises it, and what it carries.
+"""Provoke every kind of error: what raises it, and which attributes it has.
 
-Uses the server at `LOOPAI_BASE_URL`, or an embedded one where that is not set; and, for what no good server does, a
-small stand-in on this machine that misbehaves.
+Uses the server at `LOOPAI_BASE_URL`, or an embedded one if that is not set; and, for faults that no good server has, a
+small misbehaving server on this machine.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Misbehaving(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing of each request."""
+        """Do not log each request."""
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def of_the_task(client: SyncLoopaiClient) -> None:
 
 
 def of_other_servers(address: str) -> None:
-    """What comes of servers, proxies and networks that do not do their part."""
+    """Failures of servers, proxies and networks."""
     with SyncLoopaiClient(f"{address}/busy", max_retries=0) as client:
         error = provoke(client.get_health, RateLimitException)
         if isinstance(error, RateLimitException):
@@ -132,7 +132,7 @@ def of_other_servers(address: str) -> None:
     with SyncLoopaiClient(f"{address}/other") as client:
         provoke(client.list_tasks, NotSupportedException)
 
-    # A port that nobody listens on, and one that never answers.
+    # A port without a listener, and one that never answers.
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         there = f"http://127.0.0.1:{silent.getsockname()[1]}"

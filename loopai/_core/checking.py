@@ -1,6 +1,6 @@
-"""Inputs checked before they are sent: the input schemas that a client fetched, and the step of a call that uses them.
+"""Check inputs before they are sent: the input schemas that a client fetched, and the step of a call that uses them.
 
-What checks a value against a schema is handed in.
+The check of a value against a schema is passed in.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ SCHEMA_SECONDS = 300.0
 """How long a schema is used before it is fetched again."""
 
 FAILURE_SECONDS = 10.0
-"""How long inputs go unchecked after a schema could not be fetched, before it is tried again."""
+"""How long inputs stay unchecked after a failure to fetch a schema, until the next attempt."""
 
 MOST_SCHEMAS = 100
-"""Schemas that one client keeps; one made ready takes some megabytes at most."""
+"""Schemas that one client caches; a compiled one takes a few megabytes at most."""
 
 QUICK_BYTES = 32_768
 QUICK_MICROSECONDS = 2000.0
-"""What is larger, or may take longer, is checked in a thread where an event loop would wait for it."""
+"""Larger or slower inputs are checked in a thread, if an event loop would otherwise wait."""
 
 
 class Check(Protocol):
-    """A schema, made ready. `warnings` are what of it cannot be checked."""
+    """A compiled schema. `warnings` name the parts that cannot be checked."""
 
     warnings: list[str]
 
     def errors(self, value: Any) -> Errors:
-        """What is wrong with a value, as paths and texts."""
+        """Return what is wrong with a value, as paths and texts."""
 
     def work(self, value: Any) -> float:
-        """Microseconds that a verdict may take; infinite where that is not known beforehand."""
+        """Return how many microseconds a check may take; infinity if that is not known in advance."""
 
 
 class InputsRefused(Exception):
-    """Inputs that do not fit their task's schema, by their places in a request of which nothing was sent."""
+    """Inputs that do not fit their task's schema, by position in the request; nothing was sent."""
 
     def __init__(self, refused: Mapping[int, ValidationException]) -> None:
         super().__init__(f"{len(refused)} inputs do not fit")
@@ -62,7 +62,7 @@ class InputsRefused(Exception):
 
 
 def refusal(wrong: Errors) -> ValidationException:
-    """What is raised for an input with these errors: what a server that checks answers."""
+    """Return the exception for an input with these errors, the same as for a server's own check."""
     errors: dict[str, list[str]] = {}
     for path, text in wrong:
         errors.setdefault(path, []).append(text)
@@ -70,13 +70,13 @@ def refusal(wrong: Errors) -> ValidationException:
 
 
 def text_of(refused: ValidationException) -> str:
-    """What is wrong with an input, as an item of a batch says it."""
+    """Return what is wrong with an input, in the form of a batch item's error."""
     return "; ".join(f"{path}: {text}" for path, texts in refused.errors.items() for text in texts)
 
 
 @dataclass
 class _Known:
-    """A task's schema, and when it is to be fetched again; `check` is `None` where inputs go unchecked."""
+    """A task's schema, and when to fetch it again; `check` is `None` if inputs are not checked."""
 
     schema: Any
     check: Optional[Check]
@@ -84,7 +84,7 @@ class _Known:
 
 
 class InputSchemas:
-    """The input schemas of tasks as one client fetched them, each once at a time. Shared by its copies and threads."""
+    """The input schemas that one client fetched, each at most once at a time. Shared by its copies and threads."""
 
     def __init__(self, make: Callable[[Any], Check]) -> None:
         self._make = make
@@ -95,9 +95,9 @@ class InputSchemas:
     def check_of(
         self, task_id: str, policy: Policy, fetch: Callable[[Operation[Task]], Steps[Task]], performer: Performer
     ) -> Steps[Optional[Check]]:
-        """Return what checks a task's inputs; `None` where nothing does.
+        """Return the check of a task's inputs; `None` if there is none.
 
-        Callers wait for the one who fetches it the first time. Later, the older schema is used meanwhile.
+        The first time, callers wait until one of them has fetched it. Later, the old schema is used meanwhile.
         """
         began = policy.clock()
         while True:
@@ -107,7 +107,7 @@ class InputSchemas:
             flight = self._flights.take(task_id)
             if flight.leads:
                 try:
-                    if self._known.get(task_id) is known:  # nobody landed in between
+                    if self._known.get(task_id) is known:  # no other flight has landed in between
                         found = yield from self._fetched(task_id, known, policy, fetch, performer)
                         self._keep(task_id, found)
                         return found.check
@@ -116,7 +116,7 @@ class InputSchemas:
             elif known is not None:
                 return known.check
             elif not (yield from flight.waited(policy.deadline or policy.timeout, policy.clock, began, performer)):
-                return None  # its own call says what takes so long
+                return None  # the call itself reports the timeout
 
     def _keep(self, task_id: str, found: _Known) -> None:
         with self._lock:
@@ -136,7 +136,7 @@ class InputSchemas:
         try:
             task = yield from fetch(get_task(task_id))
         except NotFoundException:
-            # The call says so; or its task was made anew under its name, with another schema.
+            # The call reports it; or the task was created again under its name, with another schema.
             return _Known(None, None, policy.clock() + FAILURE_SECONDS)
         except LoopaiException as error:
             if known is None:
@@ -144,7 +144,7 @@ class InputSchemas:
                     "inputs of task %s are sent unchecked, as its schema could not be fetched: %s", task_id, error
                 )
                 known = _Known(None, None, 0.0)
-            # What was known is used until it can be fetched again.
+            # Use the known schema until it can be fetched again.
             return replace(known, until=policy.clock() + FAILURE_SECONDS)
         until = policy.clock() + SCHEMA_SECONDS
         if known is not None and known.check is not None and known.schema == task.input_schema:
@@ -169,10 +169,10 @@ def checked(
     performer: Performer,
     send: Callable[[Operation[T]], Steps[T]],
 ) -> Steps[T]:
-    """Make the call with those of its inputs that fit.
+    """Make the call with the inputs that fit.
 
-    Raises `ValidationException` for an execution whose input does not, `InputsRefused` for an operation whose items
-    are `apart`. An item of a batch that does not fit is a result that says so.
+    Raises `ValidationException` for an execution whose input does not fit, and `InputsRefused` for an operation whose
+    items are `apart`. In a batch, an item that does not fit becomes a failed result.
     """
     refused = yield from _refused(operation.content, check, performer)
     if not refused:
@@ -195,10 +195,10 @@ def _refused(content: bytes, check: Check, performer: Performer) -> Steps[Mappin
 
 
 def _inputs_of(content: bytes) -> list[Any]:
-    """The inputs as the server will read them: models, dates and tuples are what JSON has for them."""
+    """Return the inputs as the server will read them: models, dates and tuples in their JSON form."""
     try:
         body = from_json(content)
-    except ValueError:  # it nests too deep to be read again
+    except ValueError:  # nested too deeply to be read back
         return []
     return [item.get("input") for item in body["items"]] if "items" in body else [body.get("input")]
 
@@ -218,7 +218,7 @@ def _without(
     refused: Mapping[int, ValidationException],
     send: Callable[[Operation[Any]], Steps[Any]],
 ) -> Steps[T]:
-    """Send the items of a batch that fit, and give one reply of all."""
+    """Send the items of a batch that fit, and return one reply for all."""
     last = min(refused) if parts.stop_on_first_error else parts.size
     places = [place for place in range(last) if place not in refused]
     now = datetime.now(timezone.utc)

@@ -47,7 +47,7 @@ def encode(value: Any, name: str = "") -> bytes:
 
 
 class InputType(Generic[T]):
-    """A type that inputs have: checks them, and writes them as the type says."""
+    """The type of inputs: checks them, and encodes them as the type defines."""
 
     def __init__(self, kind: Any) -> None:
         self._adapter: TypeAdapter[T] = TypeAdapter(kind)
@@ -159,7 +159,7 @@ def _form(value: Any, place: str) -> Any:
 
 
 _SET = "a set has no order: pass a list"
-_STARS = "a secret would be sent as stars: pass what its get_secret_value() gives, if it may be sent"
+_STARS = "a secret would be sent as stars: pass the result of its get_secret_value(), if it may be sent"
 
 
 def _form_of_described(value: Any, described: Described, place: str) -> Any:
@@ -176,18 +176,18 @@ def _form_of_described(value: Any, described: Described, place: str) -> Any:
 
 
 def _written(as_python: Callable[[], Any], as_json: Callable[[], bytes]) -> Any:
-    """What the serialiser makes of a value, in Python's types; NaN and infinities stay as they are."""
+    """Return the serialiser's result for a value, in Python's types; NaN and infinities are kept."""
     made = as_python()
     try:
         _check(made, "")
     except _FlawError:
-        # A class may say how they are written, and says so to JSON only.
+        # A class may define their encoding, and only for JSON.
         return _named(made, from_json(as_json()))
     return made
 
 
 def _named(made: Any, sent: Any) -> Any:
-    """`made`, with the text in place of each number that `sent`, which is the same as JSON, has as one."""
+    """Return `made`, with each number replaced that is a text in `sent`, its JSON form."""
     if isinstance(made, float) and isinstance(sent, str):
         return sent
     if isinstance(made, dict) and isinstance(sent, dict):
@@ -198,7 +198,7 @@ def _named(made: Any, sent: Any) -> Any:
 
 
 def _finite(value: Any, place: str) -> Any:
-    # `math` does not take a signalling NaN.
+    # `math` does not accept a signalling NaN.
     if (isinstance(value, Decimal) and value.is_snan()) or not math.isfinite(value):
         raise _FlawError(place, f"{str(value).lower()} is not a JSON number: pass None")
     return value
@@ -231,7 +231,7 @@ def _key(key: Any, place: str) -> str:
     try:
         text: str = next(iter(to_jsonable_python({plain: None})))
     except (TypeError, *_UNSENDABLE) as error:
-        raise _FlawError(place, f"has a key that JSON cannot say: {error}") from None
+        raise _FlawError(place, f"has a key that JSON cannot represent: {error}") from None
     return text
 
 
@@ -260,7 +260,7 @@ def _of_a_library(value: Any, place: str = "") -> Any:
             return value.as_py()
         except (ArithmeticError, ValueError) as error:
             raise _FlawError(place, str(error)) from None
-    # A column or a part of one; missing values in it are those of its DataFrame.
+    # A column or part of one; its missing values are those of a DataFrame.
     if type(value).__name__ == "Series":
         return [None if is_missing(item) else item for item in value]
     return list(value) if hasattr(value, "to_pylist") else value
@@ -275,7 +275,7 @@ def _of_pandas(value: Any, place: str) -> Any:
     if kind == "Period":
         return str(value)
     if hasattr(value, "tolist"):
-        # As a value it is one row or one list; its missing values are those of its DataFrame.
+        # As a value it is one row or one list; its missing values are those of a DataFrame.
         items = [None if is_missing(item) else item for item in value]
         return dict(zip(value.index, items)) if kind == "Series" else items
     return value
@@ -313,11 +313,11 @@ def _of_numpy(value: Any, place: str) -> Any:
     if value.dtype.kind in "mM":
         return _time_of_numpy(value[()], place)
     made = value.tolist()
-    return float(made) if type(made).__module__ == "numpy" else made  # a long double has no other equal
+    return float(made) if type(made).__module__ == "numpy" else made  # a long double has no other equivalent
 
 
 def _time_of_numpy(value: Any, place: str) -> Any:
-    """A `datetime64` or `timedelta64`; those that Python's types cannot hold are bare integers there."""
+    """Return a `datetime64` or `timedelta64`; `item()` returns an integer for those that Python's types cannot hold."""
     if is_missing(value):
         raise _FlawError(place, "NaT is a missing value: pass None")
     if isinstance(value.item(), (date, timedelta)):  # a datetime is a date
@@ -339,11 +339,11 @@ def is_missing(value: Any) -> bool:
         return math.isnan(value)
     if isinstance(value, Decimal):
         return value.is_nan()
-    # Of numpy's scalars those that are no number are unequal to themselves; its arrays have a length.
+    # Only numpy scalars such as NaN are unequal to themselves; arrays have a length.
     return kind.__module__ == "numpy" and not hasattr(value, "__len__") and bool(value != value)  # noqa: PLR0124  # NaN
 
 
-# What pydantic serialises by the types that a class declares
+# Values that pydantic serialises by the declared types of a class
 
 
 def _compare(value: Any, made: Any, place: str) -> None:
@@ -352,7 +352,7 @@ def _compare(value: Any, made: Any, place: str) -> None:
     if isinstance(value, Enum):
         _compare(value.value, made, place)
     elif isinstance(value, (float, Decimal)):
-        # Where a class asks for them as texts, they are texts.
+        # If a class encodes them as texts, they are texts.
         if made is None or isinstance(made, float) or isinstance(value, Decimal):
             _finite(value, place)
     elif isinstance(value, (set, frozenset)) and isinstance(made, list):
@@ -376,12 +376,12 @@ def _compare(value: Any, made: Any, place: str) -> None:
     elif isinstance(value, Iterator) and isinstance(made, list):
         for number, sent in enumerate(made):
             _check(sent, f"{place}[{number}]")
-            # What it gave is gone, so nobody can see what it was.
+            # The iterator is consumed, so its values can no longer be checked.
             if sent is None or isinstance(sent, (list, dict)) or (isinstance(sent, str) and not sent.strip("*")):
                 raise _FlawError(f"{place}[{number}]", "cannot be checked within an iterator: pass a list")
     else:
         if type(value).__module__.partition(".")[0] in _LIBRARIES:
-            form = _form(value, place)  # has its flaws named
+            form = _form(value, place)  # raises for its flaws
             if isinstance(form, str) and form != made:
                 raise _FlawError(place, f"would be sent as {made!r}: pass it as text")
         _check(made, place)
@@ -440,12 +440,12 @@ def _compare_members(value: Any, made: Any, place: str) -> None:
 
 
 def _in_python(value: Any) -> Any:
-    """What the serialisers of a class make of its instance in Python, where NaN stays what it is."""
+    """Return an instance serialised to Python's types, in which NaN is kept."""
     return value.__pydantic_serializer__.to_python(value, by_alias=True, fallback=_leniently, warnings=False)
 
 
 def _check_lost(python: Any, made: Any, place: str) -> None:
-    """Raise `_FlawError` for a number that a serialiser gave in Python and that is null in JSON."""
+    """Raise `_FlawError` for a number that a serialiser returned in Python but that is null in JSON."""
     if isinstance(python, (float, Decimal)) and made is None:
         _finite(python, place)
     elif isinstance(python, Mapping) and isinstance(made, dict):
@@ -457,7 +457,7 @@ def _check_lost(python: Any, made: Any, place: str) -> None:
 
 
 def _check_stars(value: Any, member: DeclaredMember, made: dict[str, Any], place: str) -> None:
-    """Raise `_FlawError` for a member whose secret a serialiser of the user's passed on as stars."""
+    """Raise `_FlawError` for a member whose secret a user's serialiser turned into stars."""
     sent = made.get(member.alias)
     if isinstance(sent, str) and not sent.strip("*") and _is_secret(getattr(value, member.name, None)):
         raise _FlawError(f"{place}.{member.alias}", _STARS)

@@ -1,6 +1,6 @@
-"""First executions: the server makes a task's program for whoever executes it first, so that one call goes alone.
+"""First executions: the first call for a task makes the server create its program, so one call goes alone.
 
-Simultaneous first executions each have the published server make a program, and some of them fail.
+With several at the same time, the published server makes a program for each, and some of them fail.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ MOST_REMEMBERED = 10_000
 
 
 class OneItemFirst(Exception):
-    """A request of several items was not sent, as the task has no program: send one item alone first."""
+    """A request of several items was not sent, because the task has no program: send one item alone first."""
 
 
 class FirstExecutions:
-    """Which tasks have a program, as one client found out. Copies of a client share it. Safe for threads.
+    """Which tasks have a program, as far as one client knows. Shared by its copies. Thread-safe.
 
     With `needed=False` every task counts as having one, and nothing is looked up.
     """
@@ -54,7 +54,7 @@ class FirstExecutions:
         self._lock = threading.RLock()
 
     def may_be(self, operation: Operation[Any]) -> bool:
-        """Whether the operation may be the first execution of its task."""
+        """Return whether the operation may be the first execution of its task."""
         return (
             operation.pure
             and operation.version is None
@@ -63,28 +63,28 @@ class FirstExecutions:
         )
 
     def turn(self, task_id: str) -> Optional[FirstTurn]:
-        """Return the turn to go first, or to wait for who does; `None` where the task has a program."""
+        """Return a turn, which goes first or waits for the call that does; `None` if the task has a program."""
         if task_id in self._with_program:
             return None
         turn = FirstTurn(self, task_id, self._flights.take(task_id))
-        if turn.leads and task_id in self._with_program:  # found out in between
+        if turn.leads and task_id in self._with_program:  # learnt in between
             turn.end()
             return None
         return turn
 
     def lacks_program(self, task_id: str) -> bool:
-        """Whether the task is known to have no program."""
+        """Return whether the task is known to have no program."""
         return task_id in self._without
 
     def note_without(self, task_id: str) -> None:
-        """The task has no program."""
+        """Record that the task has no program."""
         with self._lock:
             if len(self._without) >= MOST_REMEMBERED:
                 self._without.clear()
             self._without.add(task_id)
 
     def note_program(self, task_id: str) -> None:
-        """The task has a program, or counts as having one."""
+        """Record that the task has a program, or counts as having one."""
         with self._lock:
             if len(self._with_program) >= MOST_REMEMBERED:
                 self._with_program.clear()
@@ -93,7 +93,7 @@ class FirstExecutions:
 
 
 class FirstTurn:
-    """A call's place at the first execution of a task: it goes first (`leads`), or waits for the one that does."""
+    """A call's role in the first execution of a task: it goes first (`leads`), or waits for the call that does."""
 
     def __init__(self, firsts: FirstExecutions, task_id: str, flight: Flight[Optional[LoopaiException]]) -> None:
         self.leads = flight.leads
@@ -104,15 +104,15 @@ class FirstTurn:
         self._task_id = task_id
 
     def has_program(self) -> None:
-        """The task has a program: whoever waits continues."""
+        """Record that the task has a program: waiting calls continue."""
         if not self.is_over:
             self._firsts.note_program(self._task_id)
         self.end()
 
     def ended(self, item: Mapping[str, Any]) -> None:
-        """Take note of how the one item that was executed first ended, by its members on the wire."""
+        """Record the result of the item that was executed first, by its members on the wire."""
         success, ran, message = item["success"], item.get("execution_id"), item.get("error_message")
-        # Only the embedded server gives a code to what it did not run; it makes one program, whoever asks.
+        # Only the embedded server sets a code on items it did not run; it makes one program for all callers.
         if success or ran is not None or item.get("code") is not None:
             self.has_program()
         elif not is_unrun(success, ran, None, message):
@@ -120,21 +120,21 @@ class FirstTurn:
             self.failed(kind(shortened(str(message)), status_code=200))
 
     def failed(self, error: LoopaiException) -> None:
-        """Take note of why the first execution failed: of whoever waits it is the error, too."""
+        """Record why the first execution failed: waiting calls fail with the same error."""
         if _ran(error):
             self.has_program()
-        elif not isinstance(error, ValidationException):  # its own input, or options
+        elif not isinstance(error, ValidationException):  # caused by its own input or options
             self.error = error
 
     def end(self) -> None:
-        """Let go whoever waits: with the error, to continue, or for one of them to go first."""
+        """Release the waiting calls: to fail with the error, to continue, or for one of them to go first."""
         if not self.is_over:
             self.flight.land(self.error)
             self.is_over = True
 
 
 def _ran(error: LoopaiException) -> bool:
-    """Whether a program was there: it ran and failed, or the reply with its output could not be written or taken."""
+    """Return whether there was a program: it failed, or the reply with its output could not be written or read."""
     if isinstance(error, ExecutionException):
         return error.execution_id is not None
     return is_unwritten(error) or isinstance(error, ReplyTooLargeException)
@@ -149,10 +149,10 @@ def one_first(
     look: Callable[[Operation[Any], Policy, float], Steps[Any]],
     performer: Performer,
 ) -> Steps[T]:
-    """Make the call of an execution; if its task has no program, alone, while others on the task wait for it.
+    """Make the call of an execution; if its task has no program, alone, while other calls for the task wait.
 
-    `make` makes the steps of the call, `look` those of looking the task's artifacts up, both with when the deadline
-    began. Raises `OneItemFirst` for several items that are one request, and the error of the call that was waited for.
+    `make` returns the steps of the call, `look` those of listing the task's artifacts; both take the start of the
+    deadline. Raises `OneItemFirst` for a request of several items, and the error of the call that it waited for.
     """
     if began is None:
         began = policy.clock()
@@ -187,18 +187,18 @@ def _waited(
     if not (yield from turn.flight.waited(policy.deadline, policy.clock, began, performer)):
         raise TimeoutException(
             f"{operation.name}: not done within the deadline of {policy.deadline:g} s: another call of this client "
-            "has the task's first program made"
+            "is waiting for the task's first program"
         )
     error = turn.flight.settled.result() if turn.flight.settled.done() else None
     if error is not None:
-        # What each adds to its traceback is its own.
+        # A copy: each caller adds its own traceback.
         raise copy.copy(error) from error.__cause__
 
 
 def _has_program(
     task_id: str, policy: Policy, began: float, look: Callable[[Operation[Any], Policy, float], Steps[Any]]
 ) -> Steps[bool]:
-    """Whether the task has a program; True where that cannot be looked up."""
+    """Return whether the task has a program; True if that cannot be looked up."""
     try:
         artifacts = yield from look(list_artifacts(task_id), replace(policy, max_retries=0), began)
     except LoopaiException:
@@ -225,5 +225,5 @@ def _first(
 
 
 def alone(operation: Operation[T]) -> Operation[T]:
-    """Return the operation as a first execution, which has the time to make a program."""
+    """Return the operation as a first execution, with enough time to make a program."""
     return replace(operation, first=True, seconds=operation.seconds + FIRST_SECONDS)

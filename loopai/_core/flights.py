@@ -1,4 +1,4 @@
-"""What one caller does for all who need the same at once: one takes the lead, the others wait until it is settled."""
+"""Share work between callers that need the same at the same time: one leads, the others wait for its result."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .flow import Performer, Steps, Wanted
 R = TypeVar("R")
 
 LOOK_AGAIN = 1.0
-"""Seconds after which a waiting caller looks whether the leader is still there: an exception of a signal handler may
-come at any step, and then nobody says that it is over."""
+"""Seconds after which a waiting caller checks whether the leader still exists: a signal handler may raise in it at any
+step, and then it does not land."""
 
 
 class Flight(Generic[R]):
@@ -28,7 +28,7 @@ class Flight(Generic[R]):
         self._key = key
 
     def is_under_way(self) -> bool:
-        """Whether the leader is still at work."""
+        """Whether the leader is still working."""
         return self._flights.is_under_way(self._key, self.settled)
 
     def land(self, result: R) -> None:
@@ -38,7 +38,7 @@ class Flight(Generic[R]):
     def waited(
         self, most: Optional[float], clock: Callable[[], float], began: float, performer: Performer
     ) -> Steps[bool]:
-        """Wait until it is over, or its leader gone; False where `most` seconds after `began` it is still under way."""
+        """Wait until it lands or its leader is gone; False if it is still under way `most` seconds after `began`."""
         while self.is_under_way():
             left = LOOK_AGAIN if most is None else min(most - (clock() - began), LOOK_AGAIN)
             if left <= 0:
@@ -48,7 +48,7 @@ class Flight(Generic[R]):
 
 
 class Flights(Generic[R]):
-    """What is under way, by key. Safe for threads; a forked child starts with none."""
+    """The flights under way, by key. Thread-safe; a forked child starts with none."""
 
     def __init__(self) -> None:
         self._start()
@@ -56,25 +56,25 @@ class Flights(Generic[R]):
     def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        # Weak: the leader holds its own flight, so that it goes with a leader that is gone.
+        # Weak: the leader holds its flight, which disappears with its leader.
         self._led: dict[str, weakref.ref[Flight[R]]] = {}
 
     def take(self, key: str) -> Flight[R]:
         """Return the flight to lead, or to wait for."""
-        if self._pid != os.getpid():  # the parent's callers, and whatever lock they held, are not here
+        if self._pid != os.getpid():  # the parent's callers, and any lock they held, do not exist here
             self._start()
         with self._lock:
             led = self._of(key)
             if led is not None and not led.settled.done():
                 return Flight(self, key, led.settled, leads=False)
             mine: Flight[R] = Flight(self, key, Future(), leads=True)
-            # As if it ran: a caller that no longer waits must not cancel it for the others.
+            # Mark it as running: a caller that stops waiting must not cancel it for the others.
             mine.settled.set_running_or_notify_cancel()
             self._led[key] = weakref.ref(mine)
             return mine
 
     def is_under_way(self, key: str, settled: Future[R]) -> bool:
-        """Whether this flight's leader is still at work."""
+        """Whether this flight's leader is still working."""
         with self._lock:
             led = self._of(key)
             return led is not None and led.settled is settled and not settled.done()

@@ -71,7 +71,7 @@ class Performer(Protocol):
 
 @dataclass(frozen=True)
 class Given:
-    """What a `Wanted` gave."""
+    """The result of a `Wanted`."""
 
     value: Any = field(repr=False)
 
@@ -191,7 +191,7 @@ class _Call(Generic[T]):
     def key(self) -> Steps[None]:
         """Get the API key for this attempt, if it comes from a function."""
         source = self.policy.key_source
-        if source is None or "authorization" in self.policy.headers:  # the caller's own header counts, as with a text
+        if source is None or "authorization" in self.policy.headers:  # the caller's own header wins
             return
         given = yield Wanted(source)
         key: Any = given.value if isinstance(given, Given) else None
@@ -200,7 +200,7 @@ class _Call(Generic[T]):
             self.headers.pop("authorization", None)
             return
         if not isinstance(key, str) or not key.strip() or not key.isascii() or not key.isprintable():
-            raise ConfigurationError("api_key: what gives the key must give printable ASCII text, or None for no key")
+            raise ConfigurationError("api_key: the function must return printable ASCII text, or None for no key")
         self.keys.append(key.strip())
         self.headers["authorization"] = f"Bearer {key.strip()}"
 
@@ -319,7 +319,7 @@ class _Call(Generic[T]):
         if answer.untrusted:
             message = (
                 f"the certificate of {self.policy.base_url} is not trusted ({told}): set verify to the file of the "
-                "authority that issued it, or base_url to a name that it is made out to"
+                "authority that issued it, or base_url to a name in the certificate"
             )
         error = ConnectionException(message, original_exception=cause, request=self.asked)
         error.retryable = not (answer.untrusted or answer.final)
@@ -359,7 +359,7 @@ class _Call(Generic[T]):
             return not (answer.untrusted or answer.final) and (unknown or not answer.arrived)
         if answer.status == 504 and operation.first:
             return False
-        # Refused before it was worked on: safe to send again, whatever it is.
+        # Refused before it was processed: any operation is safe to repeat.
         if isinstance(error, RateLimitException) or answer.status == 408:
             return True
         if answer.status == 503 and "retry-after" in answer.headers:
@@ -445,7 +445,7 @@ def _redirected(url: str, location: str) -> Optional[str]:
     try:
         target = urljoin(url, location)
         return target if location and _origin(target) == _origin(url) else None
-    except ValueError:  # no address
+    except ValueError:  # not an address
         return None
 
 

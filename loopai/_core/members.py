@@ -1,4 +1,4 @@
-"""What classes send by their declarations: members, aliases, and serialisers of the user's. No value is looked at."""
+"""What classes send according to their declarations: members, aliases, user serialisers. Values are not examined."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMED_TUPLES_ARE_TYPED = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
 
 
 class DeclaredMember(NamedTuple):
-    """One member of a class: its name in Python and in JSON, and whether a serialiser of the user's writes it.
+    """One member of a class: its name in Python and in JSON, and whether a user's serialiser writes it.
 
     `for_json` says that one of these serialisers writes JSON only.
     """
@@ -28,7 +28,7 @@ class DeclaredMember(NamedTuple):
 
 
 class Members(NamedTuple):
-    """What a class sends: `simple` where each field is written as it is, `custom` where a serialiser writes all."""
+    """What a class sends: `simple` if each field is written as it is, `custom` if a serialiser writes the whole."""
 
     each: tuple[DeclaredMember, ...]
     simple: bool
@@ -76,21 +76,21 @@ def _for_json(used: Iterable[str]) -> bool:
 
 
 def serializers_in(annotation: Any, metadata: Sequence[Any], within: tuple[Any, ...] = ()) -> list[str]:
-    """When the user's serialisers of the type, or of parts of it, are used."""
+    """Return when the user's serialisers for the type, or for parts of it, are used."""
     found: list[str] = [
         each.when_used
         for each in (*metadata, *_metadata_of(annotation))
         if type(each).__name__ in {"PlainSerializer", "WrapSerializer"}
     ]
-    if not any(annotation is outer for outer in within):  # else it holds itself
+    if not any(annotation is outer for outer in within):  # otherwise the type contains itself
         for part in _parts_of(annotation):
             found += serializers_in(part, (), (*within, annotation))
     return found
 
 
 def _parts_of(annotation: Any) -> Iterable[Any]:
-    """The types that a type is made of: arguments, what an alias or `NewType` stands for, members by name."""
-    # A class has its own `__supertype__` only where it is a NewType of older Pythons.
+    """Return the parts of a type: arguments, the target of an alias or `NewType`, members by name."""
+    # Only a NewType of older Pythons has its own `__supertype__`.
     stands_for = getattr(annotation, "__value__", None) or getattr(annotation, "__supertype__", None)
     if stands_for is not None:
         return (stands_for,)
@@ -104,7 +104,7 @@ def _parts_of(annotation: Any) -> Iterable[Any]:
 
 
 class Described(NamedTuple):
-    """A dataclass of Python's own with serialisers or aliases of pydantic's, and the members that have neither."""
+    """A standard dataclass with pydantic serialisers or aliases, and its members that have neither."""
 
     serializer: Any
     plain: tuple[str, ...]

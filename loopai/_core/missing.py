@@ -37,7 +37,7 @@ class LookUps:
         return error if now < until else False
 
     def note(self, key: Key, error: Optional[NotFoundException], now: float) -> None:
-        """Take note of an answer."""
+        """Cache an answer."""
         with self._lock:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
@@ -47,12 +47,10 @@ class LookUps:
 def explained(
     flow: Steps[T], operation: Operation[T], policy: Policy, known: LookUps, began: Optional[float] = None
 ) -> Steps[T]:
-    """Make the call; where it fails as an execution of an unknown task does, find out whether that is why.
+    """Make the call; if it fails like an execution of an unknown task, find out whether that is the reason.
 
-    `began` is when the deadline began, where this is a part of a longer call.
-
-    Raises `NotFoundException` for a task or version that the server does not have. If the look-up fails, or both are
-    there, the original error stands. `began` is as for `call`.
+    Raises `NotFoundException` for a task or version that the server does not have. If the look-up fails, or both
+    exist, the original error is raised. `began` is as for `call`.
     """
     began = policy.clock() if began is None else began
     try:

@@ -63,7 +63,7 @@ class Names:
             self._ids[name] = named
 
     def forget(self, name: str) -> None:
-        """Have the next call look `name` up."""
+        """Make the next call look `name` up."""
         with self._lock:
             self._ids.pop(name, None)
 
@@ -86,11 +86,11 @@ def by_name(
     """
     again = operation.again
     if again is None:
-        raise TypeError(f"{operation.name} cannot be made again for another task id")
+        raise TypeError(f"{operation.name} cannot be repeated for another task id")
     named = operation.task_id
     known = names.of(named) if isinstance(named, Name) else named
     if known is not named and isinstance(known, NamedId):
-        # Looked up since, as by the first chunk of a run, whose others have the name, too.
+        # Looked up in the meantime, for example by another chunk of the same run.
         callers, operation, named = operation.callers, again(known), known
         operation.callers = callers
     fresh = not isinstance(named, NamedId)

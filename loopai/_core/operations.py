@@ -27,7 +27,7 @@ from .unrun import names_missing
 from .wire import Reply
 
 GENERATION_SECONDS = 300.0
-"""Seconds that an attempt may take longer while a program is made, and that a call waits for one."""
+"""Extra seconds for an attempt while a program is made, and how long a call waits for one."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -44,9 +44,9 @@ class Operation(Generic[T]):
     `repeats` says whether it may be sent again when an earlier attempt may have arrived; `pure`
     marks those that do so only because programs are pure, which `retry_unknown=False` holds back.
     `limited` marks the paths on which `INTERNAL_ERROR` means the rate limiter. `seconds` is added
-    to the time an attempt may take. `addition` marks what only the embedded server has. `secret` is sent
-    in the body, and no error shows it should it come back. `private` marks replies with secrets of the server's, of
-    which no error shows anything but the members of an error. `again` makes the same operation for another task id.
+    to the time an attempt may take. `addition` marks operations of the embedded server only. `secret` is sent in the
+    body, and errors hide it if it is echoed. `private` marks replies that contain secrets of the server: errors show
+    only the members of an error body. `again` makes the same operation for another task id.
     `parts` says how a batch is sent in several requests. `first` marks a first execution, for which a program may have
     to be made: it is not repeated after a timeout. `only_item` returns the members of the only item of a reply. `apart`
     marks items that belong to different callers.
@@ -92,7 +92,7 @@ class BatchParts(Generic[T]):
     given: Callable[[models.BatchExecuteResponse], T]
     stop_on_first_error: bool = False
     apart: bool = False
-    """Whether each item has a caller of its own, who is not to get the error of another's."""
+    """Whether each item belongs to a different caller, who must not get another item's error."""
 
     @property
     def size(self) -> int:
@@ -193,13 +193,13 @@ def _wrong_name(name: Any) -> Optional[str]:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return "has half of a surrogate pair, which no text has"
+        return "has half of a surrogate pair, which is not valid text"
     return None
 
 
 def get_task_by_name(name: str) -> Operation[models.Task]:
     _checked({"name": _wrong_name(name)})
-    # For the server dots alone are a name, but URL parsers in between resolve them as parent folders.
+    # The server accepts a name of only dots, but URL parsers in between resolve it as a parent folder.
     path = f"/api/v1/tasks/by-name/{quote(name, safe='') if name.strip('.') else name.replace('.', '%2E')}"
     return Operation("get_task_by_name", "GET", path, _model(models.Task), addition=True)
 
@@ -386,7 +386,7 @@ def execute_group(
         made.reply = batch.reply
         return made
 
-    # At most 100 items are sent together, and the server runs as many at a time.
+    # At most 100 items are sent together, and the server runs them all at the same time.
     ids, most = [str(place) for place in range(len(items))], len(items)
     whole = make(range(most), most)
     parts: BatchParts[Any] = BatchParts(ids, most, whole, make, given, apart=True)
@@ -430,7 +430,7 @@ def _batch_of(ids: Sequence[str]) -> Callable[[Reply], models.BatchExecuteRespon
 
 
 def _batch_by_place(count: int) -> Callable[[Reply], models.BatchExecuteResponse]:
-    """Return a reader for the reply to so many items, whose ids may repeat."""
+    """Return a reader for the reply to `count` items, whose ids may repeat."""
 
     def read(reply: Reply) -> models.BatchExecuteResponse:
         batch = _batch(reply)
@@ -442,9 +442,9 @@ def _batch_by_place(count: int) -> Callable[[Reply], models.BatchExecuteResponse
 
 
 def _batch_in_order(ids: Sequence[str]) -> Callable[[Reply], models.BatchExecuteResponse]:
-    """Reads a batch of the caller's items, whose ids may repeat, and puts it in their order.
+    """Return a reader for a batch of the caller's items, whose ids may repeat, that restores their order.
 
-    One whose every id is another is left as it is: it says itself what its results are for.
+    A reply whose ids all differ is unchanged: its ids identify the results.
     """
     sent = set(ids)
 
@@ -476,7 +476,7 @@ def _result_of_item(task_id: UUID, item: models.BatchExecuteResult, version: Opt
     }
     told = "output" if item.success else "error_message"
     values[told] = getattr(item, told)
-    # Not `model_construct`, which takes four times as long as validating again what is valid.
+    # Not `model_construct`, which takes four times as long as validating again.
     return models.ExecutionResult.model_validate(values)
 
 
@@ -498,7 +498,7 @@ def failed_program(result: models.ExecutionResult) -> Optional[LoopaiException]:
 def batch_execute(
     request: models.BatchExecuteRequest, task_id: Optional[str] = None
 ) -> Operation[models.BatchExecuteResponse]:
-    """Return the batch as one request; `task_id` is that of the request, if more than its text is known."""
+    """Return the batch as one request; `task_id` is its task, if more than the id's text is known."""
     return _batch_execute(str(request.task_id) if task_id is None else task_id, request)
 
 
@@ -654,7 +654,7 @@ def _executions_query(**given: Any) -> str:
     try:
         query = urlencode({name: value for name, value in given.items() if value is not None})
     except UnicodeEncodeError as error:
-        text = f"has half of a surrogate pair, which no text has: {error.object!r}"
+        text = f"has half of a surrogate pair, which is not valid text: {error.object!r}"
         raise ValidationException(text, errors={"query": [text]}) from None
     return f"?{query}" if query else ""
 

@@ -39,9 +39,9 @@ _lock = Lock()
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603  # a thread that is not in the child may have held it
+    global _lock  # noqa: PLW0603  # a thread of the parent may have held it
     _lock = Lock()
-    _paces.clear()  # one a process
+    _paces.clear()  # one set per process
 
 
 if hasattr(os, "register_at_fork"):

@@ -210,5 +210,5 @@ def _text(value: Any) -> Optional[str]:
 
 
 def is_unwritten(error: LoopaiException) -> bool:
-    """Whether the server ran what it was sent and could not write the reply: an output that JSON cannot carry."""
+    """Return whether the server ran the request but could not write the reply: JSON cannot represent an output."""
     return isinstance(error, ServerException) and error.status_code == 500 and error.code == "INTERNAL_ERROR"

@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 
 class Unanswered(Exception):
-    """Items of several callers whose request has no reply that can be taken, as an output among them is the cause.
+    """Items of several callers whose request has no usable reply, because of one of their outputs.
 
-    `left` are their places, `results` what came of the others (`None`: nothing), and `error` the request's.
+    `left` are their positions, `results` those of the other items (`None`: no result), `error` the request's error.
     """
 
     def __init__(self, left: Sequence[int], results: Any, error: LoopaiException) -> None:
@@ -41,8 +41,8 @@ def whole(
 ) -> Steps[T]:
     """Make the call of a batch: send items again that the server failed to run, and return one reply. Raises as `call`.
 
-    `began` is when the deadline began, where this is a part of a longer call. With a `turn` the task has no program:
-    one item goes alone first.
+    `began` is the start of the deadline, if this is part of a longer call. With a `turn` the task has no program: one
+    item goes alone first.
     """
     batch = _Batch(operation.name, parts, policy, items, policy.clock() if began is None else began, turn)
     yield from batch.run()
@@ -83,7 +83,7 @@ class _Batch:
             self._give_up(error)
 
     def _divides(self, error: LoopaiException) -> bool:
-        """Whether smaller requests are worth a try, in which only whose output is the cause gets the error."""
+        """Whether to try smaller requests, so that only the item with the faulty output gets the error."""
         if not self.parts.apart or isinstance(error, ReplyTooLargeException):
             return self.parts.apart
         return self._is_of_an_output(error)
@@ -109,7 +109,7 @@ class _Batch:
         except LoopaiException as error:
             if self.parts.apart or not self.results or not self._is_of_an_output(error):
                 raise
-            # What came back is kept, so the others are worth finding the item whose output is the cause.
+            # Results are kept, so it is worth searching for the item with the faulty output.
             self.most = len(places) // 2
             if not self.most:
                 self._end_by(error, places)
@@ -118,7 +118,7 @@ class _Batch:
         self.most *= 2
         self.replies.append(response)
         if len(response.results) != len(places):
-            self.pending = []  # ids of the server's own: as it is
+            self.pending = []  # ids made by the server: return it unchanged
             return
         self.results.update(zip(places, response.results))
         if self.turn is not None and goes_first and places:
@@ -148,7 +148,7 @@ class _Batch:
             limit = self.policy.max_retries
             if limit is not None and self.fruitless > limit:
                 self._leave(again, f"it is not sent again (max_retries={limit})")
-                self._skip(rest, "the server could run no item of the requests before")
+                self._skip(rest, "the server could not run any item of the previous requests")
                 return
             yield from self._pause(retries.backoff(self.fruitless, self.policy.random()))
         elif len(unrun) < len(places):
@@ -234,7 +234,7 @@ class _Batch:
         self.paused += seconds
 
     def joined(self) -> BatchExecuteResponse:
-        """One reply of all."""
+        """Return one reply for all items."""
         first, last = self.replies[0], self.replies[-1]
         if len(self.replies) == 1 and len(first.results) == len(self.results):
             return first

@@ -78,17 +78,17 @@ def check_rows(rows: Any, name: str, *, asynchronous: bool = False) -> None:
 
 
 def _is_one_row(rows: Any) -> bool:
-    """Whether it is one value although it can be iterated, which would run its parts."""
+    """Whether it is one value although it is iterable; iterating would run its parts as rows."""
     if isinstance(rows, BaseModel) or hasattr(rows, "_fields"):  # a named tuple, a row of SQLAlchemy
         return True
-    if callable(getattr(rows, "keys", None)) and hasattr(rows, "__getitem__"):  # a row of sqlite3, a message of email
+    if callable(getattr(rows, "keys", None)) and hasattr(rows, "__getitem__"):  # a sqlite3 row, an email message
         return True
-    # One of numpy's records, a value of pyarrow, and text that is no `str`, as Django's translations are.
+    # A numpy record, a pyarrow value, or text that is not a `str`, such as Django's translations.
     return _is_record(rows) or callable(getattr(rows, "as_py", None)) or callable(getattr(rows, "casefold", None))
 
 
 def _is_record(row: Any) -> bool:
-    """Whether it is one of numpy's records, as `to_records` gives them."""
+    """Whether it is a numpy record, as returned by `to_records`."""
     dtype = getattr(row, "dtype", None)
     return type(row).__module__.partition(".")[0] == "numpy" and bool(getattr(dtype, "names", None)) and not row.shape
 
@@ -101,7 +101,7 @@ def is_frame(rows: Any) -> bool:
 def frame_rows(rows: Any, name: str, missing: Missing) -> Optional[Iterator[Any]]:
     """Return the rows of a DataFrame or the values of a Series, `None` for anything else.
 
-    Raises `ConfigurationError` where narwhals is not installed, and as `cells_of` does.
+    Raises `ConfigurationError` if narwhals is not installed, and as `cells_of` does.
     """
     found = raw_rows(rows, name)
     if found is None:
@@ -112,7 +112,7 @@ def frame_rows(rows: Any, name: str, missing: Missing) -> Optional[Iterator[Any]
 def cells_of(row: Any, place: str, missing: Missing) -> Any:
     """Return one of `raw_rows` with null for each missing value.
 
-    Raises `ValidationException` with the place of a missing value where `missing` is `"error"`.
+    Raises `ValidationException` with the place of a missing value if `missing` is `"error"`.
     """
     if type(row) is dict:
         return {column: _cell(cell, f"{place}.{column}", missing) for column, cell in row.items()}
@@ -122,7 +122,7 @@ def cells_of(row: Any, place: str, missing: Missing) -> Any:
 def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
     """Return the unchanged rows of a DataFrame or values of a Series, `None` for anything else.
 
-    Raises `ConfigurationError` where narwhals is not installed, `ValidationException` for a table without rows by name.
+    Raises `ConfigurationError` if narwhals is not installed, `ValidationException` for a table without rows by name.
     """
     if not is_frame(rows):
         return None
@@ -137,7 +137,7 @@ def raw_rows(rows: Any, name: str) -> Optional[Iterator[Any]]:
     if isinstance(frame, narwhals.LazyFrame):
         try:
             frame = frame.collect()
-        except ImportError as error:  # of what its library collects rows into
+        except ImportError as error:  # its library needs another one to collect rows
             raise ConfigurationError(f"rows of a {type(rows).__name__} cannot be read: {error}") from None
     if isinstance(frame, narwhals.Series):
         return _read(iter(frame), name)
@@ -184,13 +184,13 @@ def _read(rows: Iterator[Any], name: str) -> Iterator[Any]:
 def row_of(row: Any, place: str, missing: Missing) -> Any:
     """Return one row: an object by names for rows of `itertuples`, `iterrows`, numpy and databases, others unchanged.
 
-    Raises `ValidationException` with the place of a missing value where `missing` is `"error"`.
+    Raises `ValidationException` with the place of a missing value if `missing` is `"error"`.
     """
     if isinstance(row, tuple) and type(row).__module__.partition(".")[0] == "pandas":
-        names = type(row)._fields  # type: ignore[attr-defined]  # as `itertuples` gives it
+        names = type(row)._fields  # type: ignore[attr-defined]  # from `itertuples`
         return {column: _cell(cell, f"{place}.{column}", missing) for column, cell in zip(names, row)}
     if isinstance(row, tuple) and len(row) == 2 and _is_series(row[1]):
-        row = row[1]  # as `iterrows` gives it, after its label
+        row = row[1]  # from `iterrows`: (label, row)
     if _is_record(row):
         return {column: _cell(row[column], f"{place}.{column}", missing) for column in row.dtype.names}
     if _is_series(row):
@@ -201,7 +201,7 @@ def row_of(row: Any, place: str, missing: Missing) -> Any:
 
 
 def _of_a_database(row: Any, place: str) -> Any:
-    """A row of SQLAlchemy or sqlite3 as an object by its columns; anything else as it is."""
+    """Return a row of SQLAlchemy or sqlite3 as an object by column names; anything else unchanged."""
     mapping = getattr(row, "_mapping", None) if hasattr(row, "_fields") else None
     if isinstance(mapping, Mapping):
         names, cells = list(row._fields), list(row)

@@ -23,7 +23,7 @@ class _Schema(GenerateJsonSchema):
         return field["schema"]["type"] != "default" and field.get("serialization_exclude_if") is None
 
     def ser_schema(self, schema: Any) -> Any:
-        """Return the schema of what a serialiser writes; of one that does not say its type, anything."""
+        """Return the schema of a serialiser's result; one that accepts anything if its type is not declared."""
         found = super().ser_schema(schema)
         return {} if found is None and schema["type"] in {"function-plain", "function-wrap"} else found
 

@@ -121,7 +121,7 @@ class LineSplitter:
 
 
 _AFTER = b" \t\r\n\x1a"
-"""What may stand behind an array; the last is the end of a file, as DOS marks it."""
+"""Characters allowed after an array; the last is the DOS end-of-file character."""
 
 
 class ArraySplitter:

@@ -21,7 +21,7 @@ CONVICTED_AFTER = 2
 """Failures of an item that runs alone, while other items succeed, after which it is not sent again."""
 
 _TEXTS = (
-    # The database context: several operations of one request, and what saving ends in.
+    # The database context: concurrent operations of one request, and failures to save.
     r"A second operation (was )?started on this context",
     r"An error occurred while (saving the entity changes|updating the entries|saving entities)",
     r"An error occurred while (reading a database value|executing the command definition)",

@@ -54,7 +54,7 @@ Outcomes = Iterator[Outcome]
 
 
 class Handed(TypedDict, total=False):
-    """What a client hands beside the options: names of the task besides its id, and a clock."""
+    """What a client passes besides the options: names of the task besides its id, and a clock."""
 
     names: Collection[str]
     clock: Callable[[], float]

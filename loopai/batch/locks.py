@@ -1,4 +1,4 @@
-"""Locks of files: held by one process until it lets go or dies, and never by its children."""
+"""File locks: held by one process until it releases them or dies, and never by its children."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class AlreadyLocked(Exception):
 
 
 def lock_file(path: Path, mode: int = 0o666) -> IO[bytes]:
-    """Open a file, made where it is missing, and hold its lock until it is closed. A process that dies lets go.
+    """Open a file, created if missing, and hold its lock until it is closed. A process that dies releases it.
 
-    Raises `AlreadyLocked`, `OSError` where the file cannot be opened, and `ConfigurationError` where systems have no
-    such locks.
+    Raises `AlreadyLocked`, `OSError` if the file cannot be opened, and `ConfigurationError` if the system has no such
+    locks.
     """
     try:
         import fcntl

@@ -1,4 +1,4 @@
-"""Make the program's input of a row's columns: `text=body`, dotted paths, constants (`lang:="en"`). No files here."""
+"""Make the program's input from a row's columns: `text=body`, dotted paths, constants (`lang:="en"`). No files here."""
 
 from __future__ import annotations
 

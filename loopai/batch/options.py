@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class OptionInfo:
-    """What the table says about an option besides name, type and default."""
+    """What the table says about an option besides its name, type and default."""
 
     help: str
     read: Optional[Callable[[Any], Any]] = None
@@ -129,7 +129,7 @@ share = _number(1, "from 0 to 1")
 seconds = _number(math.inf, "of seconds from 0")
 
 
-class one_of:  # noqa: N801  # beside `whole` and `seconds`, which read values, too
+class one_of:  # noqa: N801  # like `whole` and `seconds`, which also read values
     """A reader of one of several words; `None` is allowed if `optional`."""
 
     def __init__(self, *choices: str, optional: bool = False) -> None:

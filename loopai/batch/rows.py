@@ -44,7 +44,7 @@ REFUSED: Final = "refused"
 SERVER: Final = "server"
 """`Outcome.code`: the server could not run or record this row, but ran others."""
 UNFIT: Final = "unfit"
-"""`Outcome.code`: the output does not fit the model's field, or the type, that it is for."""
+"""`Outcome.code`: the output does not fit the model's field, or the type, that it is saved to."""
 UNCERTAIN: Final = "doubtful"
 """`Outcome.code`: the output is doubtful and was not saved to the row of a queryset."""
 STOPPED: Final = "stopped"
@@ -124,7 +124,7 @@ class Outcome:
         return self.row.key
 
     def fail(self, error: str) -> None:
-        """Make it the error of a row whose output does not fit what it is for."""
+        """Turn it into the error of a row whose output does not fit its target."""
         self.status, self.output, self.error, self.code = ERROR, None, error, UNFIT
 
     @property

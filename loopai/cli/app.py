@@ -71,7 +71,7 @@ def run(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command that the arguments name and return the exit code. Failures are written in one line."""
     command = typer.main.get_command(app)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    # What cannot be parsed does not say how to answer.
+    # Unparsable arguments do not say whether to answer in JSON.
     as_json = "--json" in given
     try:
         code = command.main(args=list(given), prog_name="loopai", standalone_mode=False)
@@ -81,7 +81,7 @@ def run(arguments: Optional[Sequence[str]] = None) -> int:
         return USAGE
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001  # raised again where it is none of ours
+    except Exception as error:  # noqa: BLE001  # raised again if it is not one of ours
         code = exit_code_of(error)
         from ..option_names import in_shell, spelled
 

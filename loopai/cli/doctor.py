@@ -46,7 +46,7 @@ def doctor(session: Session) -> int:
 
 
 def _options(session: Session) -> dict[str, dict[str, Any]]:
-    """Return each option's value and source. An invalid one has `error`; the others are shown all the same."""
+    """Return each option's value and source. An invalid one has `error`; the others are still shown."""
     from ..config import OPTIONS, resolve
     from ..exceptions import ConfigurationError
 

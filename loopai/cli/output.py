@@ -110,7 +110,7 @@ def width() -> int:
 def waiting(what: str) -> Iterator[Callable[[str], None]]:
     """Show on a terminal what the command waits for. Writes nothing elsewhere, or if the wait is short.
 
-    The function that it gives shows the stage, from then on with a bar and the time.
+    Yields a function that shows the stage, from then on with a bar and the time.
     """
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda stage: None

@@ -275,7 +275,7 @@ def _language_model(**given: Any) -> Optional[LanguageModel]:
 
 
 def _asked(model: Optional[LanguageModel], generator: Optional[str]) -> list[tuple[str, str]]:
-    """Return what is sent to other hosts, if anything."""
+    """Return which data is sent to other hosts, if any."""
     if model is not None:
         shown = f"and up to {model.examples} of their examples " if model.examples else ""
         return [("language model", f"{model.model}: descriptions, schemas {shown}are sent to {model.host}")]

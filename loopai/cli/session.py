@@ -39,10 +39,10 @@ _IN_A_SHELL: Final[Mapping[str, str]] = {
     "api_key": "bearer token",
     "timeout": "time limit for one attempt, in seconds; none for no limit",
     "max_retries": "retries after the first attempt; none for no limit",
-    "validate_inputs": "check inputs by their task's schema before they are sent",
+    "validate_inputs": "check inputs against the task's schema before they are sent",
     "local": "run on an embedded server that keeps its data in this folder",
 }
-"""The help of options whose text in the table speaks of Python's values."""
+"""The help of options whose text in the table describes Python values."""
 
 COMPLETION_SECONDS = 1.0
 """Seconds that a shell's completion waits for task names."""

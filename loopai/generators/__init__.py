@@ -1,7 +1,7 @@
-"""Make programs: from a task and its examples to Python source that needs nothing but itself.
+"""Make programs: from a task and its examples to Python source that needs no other files or packages.
 
-Each generator is a module of its own; which one makes which field of the output, and how good the result is, one judge
-decides for all. Running programs for users is not done here.
+Each generator is a module of its own. One judge decides which generator makes which field of the output, and how good
+the result is. Programs are run for users elsewhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which generator is asked: the local ones first, then the model or service that was set. The better is taken."""
+"""Which generator makes the program: the local ones first, then the configured model or service. The better wins."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def generate_with(
 ) -> Candidate | Refusal:
     """Return the best program for a task.
 
-    `asked`, a language model or a service, is asked where the local generators' program does not fit all examples or
-    scores below the task's accuracy target. What they can do alone needs nobody, costs nothing and sends nothing.
-    `previous` is for it to improve: the local generators start anew, and whether the result replaces the version before
-    is the caller's to decide. `tell` is called with each stage. Raises `ConfigurationError` where a library is missing.
+    `asked`, a language model or a service, is used if the local generators' program does not fit all examples or
+    scores below the task's accuracy target. Otherwise nothing is sent and nothing is spent. `asked` improves
+    `previous`; the local generators start from scratch, and the caller decides whether the result replaces that
+    version. `tell` is called with each stage. Raises `ConfigurationError` if a library is missing.
     """
     tell(SEARCHING)
     if asked is None:
         return generate(task, examples, None, failures, budget)
     try:
         local = generate(task, examples, None, failures, budget)
-    except ConfigurationError as error:  # without scikit-learn the other may do
+    except ConfigurationError as error:  # the other generator may not need scikit-learn
         local = Refusal(str(error))
     if isinstance(local, Candidate) and local.fits_examples and local.confidence_score >= task.accuracy_target:
         return local
@@ -52,7 +52,7 @@ def generate_with(
 
 
 def _better(local: Candidate, other: Candidate) -> Candidate:
-    """The program with more exact answers, of equals the shorter; what is verified beats what is not."""
+    """Return the program with more exact answers, of equals the shorter; a verified program beats an unverified one."""
     if not other.verified:
         return local
     if other.confidence_score != local.confidence_score:

@@ -1,4 +1,4 @@
-"""Which generator makes which field, judged alike, and one program out of the parts."""
+"""Choose a generator for each field, judge all of them alike, and put the parts together into one program."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from .values import same, shown
 _MOST_QUESTIONS = 3
 _MOST_KNOWN = 200
 _MOST_FITTED, _FITTED_AT_ONCE = 2000, 200
-_STANDS_IN = 0.8  # share of rows whose number stands in the input, from which it is not for a regression
+_STANDS_IN = 0.8  # if the number occurs in the input of at least this share of rows, no regression is fitted
 _EXACT = 0.999
 
 
@@ -61,11 +61,11 @@ def generate(
     failures: Sequence[Failure] = (),
     budget: Budget | None = None,
 ) -> Candidate | Refusal:
-    """Return the program that the examples teach, or why they teach none.
+    """Return the program that the examples teach, or the reason why they teach none.
 
-    `examples` are objects `{"input": …, "output": …}`; one without an output is a known input. `failures` count as
-    examples where they say what is right. The same arguments give the same program. Raises `ConfigurationError` where
-    a library is missing.
+    `examples` are objects `{"input": …, "output": …}`; one without an output is a known input. `failures` that state
+    the right output count as examples. The same arguments give the same program. Raises `ConfigurationError` if a
+    library is missing.
     """
     started = time.perf_counter()
     limits = budget or Budget()
@@ -77,7 +77,7 @@ def generate(
     except CannotLearn as error:
         return Refusal(str(error))
     if previous is not None and not made.better_than(previous):
-        kept = f"The version before, with score {previous.confidence_score:.2f}, is as good: keep it."
+        kept = f"The previous version, with score {previous.confidence_score:.2f}, is as good: keep it."
         made = replace(made, notes=(*made.notes, kept))
     return made
 
@@ -153,7 +153,7 @@ class _Composer:
         if best is None:
             raise CannotLearn(" ".join(dict.fromkeys(self.reasons)) or self._nothing_found(leaf))
         if best.part.model == TABLE and best.verdict.answered:
-            # A table is judged on the keys that repeat: no other can be among the rows shown and those held back.
+            # A table is judged on the keys that repeat: no other key occurs both in the shown and the held-back rows.
             return replace(best, verdict=replace(best.verdict, score=best.verdict.score / best.verdict.answered))
         return best
 
@@ -197,7 +197,7 @@ class _Composer:
             yield lambda shown_rows: self.learner.part(target, shown_rows, leaf.function)
 
     def _repeats(self, leaf: Leaf) -> bool:
-        """Whether the values are labels or amounts, which models learn as well."""
+        """Return whether the values are labels or amounts, which models can learn too."""
         values = list(leaf.values.values())
         distinct = len({repr(value) for value in values})
         if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
@@ -205,7 +205,7 @@ class _Composer:
         return distinct <= max(2, len(values) / 2) and (len(values) >= MIN_EXAMPLES or distinct < len(values) / 2)
 
     def _target(self, leaf: Leaf, rows: list[int]) -> OutputTarget | None:
-        """What a model would have to learn, None where it cannot; then the reason is kept."""
+        """Return what a model would have to learn; if it cannot, return None and keep the reason."""
         try:
             target = target_of(
                 str(leaf.path[-1]) if leaf.path else None,
@@ -218,7 +218,7 @@ class _Composer:
                     f"The number {leaf.name!r} stands in the inputs, and no program was found that takes it out of "
                     "every example: correct the examples, or add some of the form that is missing."
                 )
-            # The schema and all inputs decide the fields; the rows decide what is learnt from them.
+            # The schema and all inputs decide which fields exist; the rows decide what is learnt from them.
             fields = find_fields(self.inputs, self.task.input_schema)
             check_contradictions([self.inputs[row] for row in rows], [target], fields)
             if not fields:
@@ -296,7 +296,7 @@ class _Composer:
         )
 
     def _fits(self, code: str) -> bool:
-        """Return whether the program is exact on the first examples; most that are not show it among the first few."""
+        """Return whether the program is exact on the first examples, which rule out most wrong programs cheaply."""
         for start in range(0, min(len(self.inputs), _MOST_FITTED), _FITTED_AT_ONCE):
             rows = range(len(self.inputs))[start : start + _FITTED_AT_ONCE]
             outcomes = self.judge.run(code, rows)
@@ -352,7 +352,7 @@ class _Composer:
                 if len(answers) > 1:
                     found.append(Question(value, tuple(answers[:4])))
                     break
-        # The input on which most programs differ decides most.
+        # Prefer the input on which most programs differ.
         found.sort(key=lambda question: -len(question.answers))
         return tuple(found[:_MOST_QUESTIONS])
 

@@ -7,9 +7,9 @@ from typing import Any
 
 
 class CannotLearn(Exception):
-    """These examples teach no program; the message says why and what to change.
+    """No program can be learnt from these examples; the message says why and what to change.
 
-    `questions` are inputs, with the answers between which their output would decide.
+    `questions` are inputs whose output would decide between several possible answers.
     """
 
     def __init__(self, reason: str, questions: Sequence[Any] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Examples as they come: their shape, and whether they can teach anything."""
+"""Examples as users give them: their shape, and whether anything can be learnt from them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .learner.fields import Field
 from .learner.targets import MIN_EXAMPLES_A_LABEL, OutputTarget, rare_labels
 from .seam import Failure
 
-MIN_EXAMPLES = 6  # for a model: below, no part can be held back to measure what was learnt
+MIN_EXAMPLES = 6  # for a model: with fewer, none can be held back to measure what was learnt
 
-# Share of the examples that may differ from the commonest answer to the same input. Free text seldom repeats, so
-# that there a second answer is a mistake; rows of a few categories repeat by chance, and their answers vary.
+# Share of the examples that may differ from the commonest answer to the same input. Free text seldom repeats, so a
+# second answer there is a mistake; rows of a few categories repeat by chance, and their answers vary.
 MAX_CONTRADICTIONS_TEXT = 0.1
 MAX_CONTRADICTIONS = 0.25
 
 
 def read_examples(examples: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    """Return the inputs, their outputs, and the inputs that came without an output."""
+    """Return the inputs, their outputs, and the inputs without an output."""
     if not examples:
         raise CannotLearn(
             'There are no examples to learn from: give at least three objects {"input": …, "output": …}, '
@@ -44,7 +44,7 @@ def read_examples(examples: Sequence[Any]) -> tuple[list[Any], list[Any], list[A
 
 
 def with_corrections(examples: Sequence[Any], failures: Sequence[Failure]) -> list[Any]:
-    """Return the examples, and the failures that say what is right for an input that is in none of them."""
+    """Return the examples, plus each failure that states the right output for an input not in the examples."""
     known = {_input_key(example["input"]) for example in examples if isinstance(example, dict) and "input" in example}
     corrected = [
         {"input": one.input, "output": one.expected}
@@ -59,7 +59,7 @@ def _input_key(value: Any) -> str:
 
 
 def check_labels(target: OutputTarget) -> None:
-    """Raise `CannotLearn` where a model cannot learn the labels from so few examples."""
+    """Raise `CannotLearn` if a model cannot learn the labels from so few examples."""
     problems = []
     count = len(target.rows)
     if count < MIN_EXAMPLES:
@@ -79,14 +79,14 @@ def check_labels(target: OutputTarget) -> None:
 
 
 def check_contradictions(inputs: Sequence[Any], targets: Sequence[OutputTarget], fields: Sequence[Field]) -> None:
-    """Raises `CannotLearn` where too many equal inputs have different outputs; a few are noise."""
+    """Raise `CannotLearn` if too many equal inputs have different outputs; a few are noise."""
     bound = MAX_CONTRADICTIONS_TEXT if any(field.column == "text" for field in fields) else MAX_CONTRADICTIONS
     alike: dict[str, list[int]] = {}
     for index, value in enumerate(inputs):
         alike.setdefault(json.dumps(value, sort_keys=True), []).append(index)
     for target in targets:
         if not target.is_class:
-            continue  # amounts scatter; what a fit makes of that is its score
+            continue  # amounts scatter: the score of the fit shows how much
         contradicting = 0
         first: tuple[int, int] | None = None
         for indices in alike.values():

@@ -1,4 +1,4 @@
-"""The judge: parts run in the sandbox on examples that were not shown to the generator, and must be exact."""
+"""The judge: runs parts in the sandbox on examples that the generator did not see; the results must be exact."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ HELD_SHARE = 0.3
 FEW = 10  # below this many examples each one is held back in turn
 _TIMEOUT_MS = 5000
 _MOST_JUDGED = 2000
-_MANY = 100  # rows for which a second worker is worth its start
+_MANY = 100  # rows from which a second worker is worth starting
 
 Maker = Callable[[Sequence[int]], "Part | None"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of the held-back examples.
+    """The result on the held-back examples.
 
-    `score` is the share that was exact, for an estimate R²; `answered` the share that did not fail;
-    `recall` the share of right answers for each label.
+    `score` is the share of exact answers, or R² for an estimate; `answered` the share that did not fail; `recall` the
+    share of right answers for each label.
     """
 
     score: float
@@ -54,7 +54,7 @@ class Judge:
         return all(one.error is None and same(one.output, values[row]) for one, row in zip(outcomes, rows))
 
     def judge(self, make: Maker, rows: Sequence[int], values: Mapping[int, Any]) -> Verdict:
-        """Judge what `make` makes of some of the rows on the others."""
+        """Make a part from some of the rows with `make`, and judge it on the others."""
         given: list[tuple[int, ProgramOutcome | None]] = []
         estimate = False
         for shown, held in self._folds(rows, values):
@@ -77,7 +77,7 @@ class Judge:
             return [([row for row in rows if row != held], [held]) for held in rows] if len(rows) > 1 else []
         shuffled = list(rows)
         random.Random(self._seed).shuffle(shuffled)  # noqa: S311 not a secret
-        # Each label keeps its share: a stable sort by value, and every third or so held back.
+        # Each label keeps its share: sort stably by value, then hold back about every third row.
         shuffled.sort(key=lambda row: str(values[row]))
         held_rows, due = set(), 0.0
         for row in shuffled:

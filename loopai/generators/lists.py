@@ -34,7 +34,7 @@ _PATTERNS = (
 
 
 def make_list(inputs: Sequence[Any], outputs: Sequence[Sequence[Any]], function: str) -> Part | None:
-    """Return the part that splits or searches a text so that it gives exactly these lists; None where none does."""
+    """Return the part that splits or searches a text to give exactly these lists; None if no part does."""
     if not inputs:
         return None
     for path in _paths(inputs):

@@ -1,4 +1,4 @@
-"""Values as Python source. Everything of a task that goes into a program goes through `literal` or `comment`."""
+"""Values as Python source. All task data that goes into a program goes through `literal` or `comment`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTH = 110
 
 
 def literal(value: Any) -> str:
-    """Return `value` as source on one line, of printable ASCII or letters; strings in double quotes where possible.
+    """Return `value` as source on one line, in printable ASCII or letters; strings in double quotes if possible.
 
     Takes None, booleans, numbers, strings, and tuples, lists and dicts of these. Raises TypeError for anything else.
     """
@@ -43,13 +43,13 @@ def _text(value: str) -> str:
 
 
 def comment(text: str) -> list[str]:
-    """Return `text` as comment lines; line breaks and characters that do not print become spaces."""
+    """Return `text` as comment lines; line breaks and unprintable characters become spaces."""
     told = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return [f"# {line}" for line in textwrap.wrap(told, WIDTH - 2, break_on_hyphens=False)]
 
 
 def docstring(text: str, indent: str = "") -> list[str]:
-    """Return `text` as the lines of a docstring, in which nothing can end it."""
+    """Return `text` as the lines of a docstring, escaped so that it cannot end early."""
     told = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     lines = textwrap.wrap(told.replace("\\", "\\\\").replace('"', "'"), WIDTH - 6, break_on_hyphens=False)
     if len(lines) == 1:
@@ -69,7 +69,7 @@ def row(values: tuple[float, ...], digits: int = 5) -> str:
 
 
 def table(entries: Iterable[str], indent: int = 0) -> str:
-    """Return the entries between braces, as many a line as fit."""
+    """Return the entries for use between brackets, as many per line as fit."""
     pad = " " * (indent + 4)
     lines, line = [], pad
     for entry in entries:

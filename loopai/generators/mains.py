@@ -1,4 +1,4 @@
-"""The functions of a program that put its parts together: `main`, and beside it one that says how certain it is."""
+"""The functions that put a program's parts together: `main`, and one that also returns how certain the output is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .shapes import Choice, Labels, Leaf, Node, RowNode
 
 
 def main_of(shape: Node, parts: Mapping[str, Part]) -> list[str]:
-    """Return the lines of `main`; where parts are certain, it is a function over the one that says how certain."""
+    """Return the lines of `main`; with certain parts, it wraps the function that also returns the certainty."""
     writer = _Writer(parts)
     value = writer.value(shape, "    ")
     told = '    """Return the output for one input."""'

@@ -28,11 +28,11 @@ _USED = {
 
 @dataclass(frozen=True)
 class Part:
-    """Source that computes one value. `blocks` are functions and tables; equal ones are written once.
+    """Source that computes one value. `blocks` are functions and tables; identical ones are written once.
 
-    `call` is an expression over `input`. `strategy` is "dsl", "rule" or "ml"; `told` says in one sentence what it does.
-    `weight` orders parts that are equally good: the smallest is taken. Where the part is `certain`, `call` gives the
-    value and how certain it is, from 0 to 1.
+    `call` is an expression over `input`. `strategy` is "dsl", "rule" or "ml"; `told` describes it in one sentence. Of
+    equally good parts, the one with the smallest `weight` is taken. If the part is `certain`, `call` returns the value
+    and how certain it is, from 0 to 1.
     """
 
     blocks: tuple[str, ...]
@@ -73,7 +73,7 @@ def _head(told: Sequence[str]) -> list[str]:
 
 
 def carried(module: ModuleType, code: Sequence[str]) -> list[str]:
-    """Return the source of those functions of `module` that `code` calls, and that these call."""
+    """Return the source of the functions of `module` that `code` calls, directly or indirectly."""
     functions: dict[str, Callable[..., object]] = {
         name: function
         for name, function in vars(module).items()
@@ -91,5 +91,5 @@ def carried(module: ModuleType, code: Sequence[str]) -> list[str]:
 
 
 def source_of(function: Callable[..., object]) -> str:
-    """Return a function's source as programs carry it: without type annotations' ignores."""
+    """Return a function's source as programs carry it: without `type: ignore` comments."""
     return re.sub(r"  # type: ignore.*", "", inspect.getsource(function)).strip()

@@ -1,6 +1,6 @@
 """Make inputs from a JSON schema, to test programs without examples. Limited in number, and always the same.
 
-What is made is checked against the schema: keywords that are not followed here cost samples, and never make wrong ones.
+Each sample is checked against the schema: a keyword not supported here costs samples, and never makes wrong ones.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _ANY = ({"type": "string"}, {"type": "integer"}, {"type": "boolean"}, {"type": "
 
 
 def sample_inputs(schema: Any, proposed: Sequence[Any] = (), seed: int = 0) -> list[Any]:
-    """Return different inputs that fit the schema: those `proposed` that do, and at most `MOST_SAMPLES` of our own."""
+    """Return different inputs that fit the schema: those in `proposed` that do, and at most `MOST_SAMPLES` others."""
     try:
         check = InputCheck(schema if isinstance(schema, (dict, bool)) else True)
     except SchemaTooLarge:
@@ -77,11 +77,11 @@ def sample_inputs(schema: Any, proposed: Sequence[Any] = (), seed: int = 0) -> l
 
 
 class _CannotSample(Exception):
-    """This attempt gives no value: the schema asks for more than is followed here, or for too much."""
+    """This attempt gives no value: the schema uses unsupported keywords, or asks for too much."""
 
 
 class _Sampler:
-    """Makes one value; what it draws decides which."""
+    """Makes one value; its random draws decide which."""
 
     def __init__(self, root: Any, draw: random.Random) -> None:
         self._root = root
@@ -118,7 +118,7 @@ class _Sampler:
         return self._draw.random() < 0.5 if kind == "boolean" else None
 
     def _merged(self, schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
-        """The schema with its references, and one of its alternatives, in it."""
+        """The schema with its references resolved and one of its alternatives merged in."""
         merged = dict(schema)
         parts: list[Any] = []
         reference = merged.pop("$ref", None)
@@ -230,7 +230,7 @@ class _Sampler:
         return round(value, 6)
 
     def _matching(self, pattern: str) -> str:
-        """A text for a pattern of the usual kinds."""
+        """A text that matches a pattern of the usual kinds."""
         if len(pattern) > 1000:
             raise _CannotSample
         parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")

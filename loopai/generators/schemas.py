@@ -1,4 +1,4 @@
-"""What a JSON schema says about one value, with references and unions resolved; checking values is not done here."""
+"""What a JSON schema says about one value, with references and unions resolved; values are checked elsewhere."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _MAX_DEPTH = 20  # a schema may refer to itself
 
 @dataclass(frozen=True)
 class Stated:
-    """The types and the closed list of values that a schema states; empty and None where it states nothing."""
+    """The types and the closed list of values that a schema states; empty and None if it states nothing."""
 
     types: frozenset[str] = frozenset()
     values: tuple[Any, ...] | None = None
 
 
 def stated(schema: Any, path: Sequence[str | int | None] = ()) -> Stated:
-    """What `schema` says about the value at `path`; null as an alternative is left out."""
+    """Return what `schema` says about the value at `path`; null as an alternative is ignored."""
     parts = _parts(schema, schema, 0)
     for step in path:
         inner = []
@@ -48,7 +48,7 @@ def stated(schema: Any, path: Sequence[str | int | None] = ()) -> Stated:
 
 
 def _parts(schema: Any, root: Any, depth: int) -> list[Mapping[str, Any]]:
-    """The alternatives of a schema, each without references."""
+    """The alternatives of a schema, with their references resolved."""
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return []
     reference = schema.get("$ref")

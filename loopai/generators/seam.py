@@ -1,4 +1,4 @@
-"""What every generator takes and returns, as plain data that can be pickled."""
+"""What every generator takes and returns: plain data that can be pickled."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BRANCHES = (ast.If, ast.For, ast.While, ast.IfExp, ast.ExceptHandler, ast.compr
 
 @dataclass(frozen=True)
 class TaskDescription:
-    """The task a program is made for. `known_inputs` are inputs without an output, such as those executed before.
+    """The task a program is made for. `known_inputs` are inputs without an output, such as earlier executions.
 
-    `id` is the server's, for a generator that is a service of its own.
+    `id` is the server's id, for a generator that is an external service.
     """
 
     name: str
@@ -28,7 +28,7 @@ class TaskDescription:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of one generation: `seconds` of time, and how many examples are read."""
+    """Limits of one generation: `seconds` of time, and the number of examples to read."""
 
     seconds: float = 120.0
     examples: int = 100_000
@@ -36,7 +36,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Previous:
-    """The version before: its source, its score, and whether a language model or a service wrote it.
+    """The previous version: its source, its score, and whether a language model or a service wrote it.
 
     A generator that improves programs starts from it.
     """
@@ -48,7 +48,7 @@ class Previous:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input for which the previous version was wrong: what it returned, or its error, and what is right."""
+    """An input for which the previous version was wrong: its output or error, and the right output."""
 
     input: Any
     output: Any
@@ -58,7 +58,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Question:
-    """An input for which programs that fit all examples disagree. Its output, as an example, decides."""
+    """An input for which programs that fit all examples disagree. Giving its output as an example decides."""
 
     input: Any
     answers: tuple[Any, ...]
@@ -68,7 +68,7 @@ class Question:
 class FieldReport:
     """How one field of the output is made. `score` is its own share of exact answers on held-back examples.
 
-    `recall` holds the share of right answers for each label, where labels are chosen. With `estimate` the score is the
+    `recall` holds the share of right answers for each label, if labels are chosen. With `estimate` the score is the
     R² of a regression.
     """
 
@@ -82,7 +82,7 @@ class FieldReport:
 
 @dataclass(frozen=True)
 class Usage:
-    """What making a program took of a language model: requests answered, and tokens read and written."""
+    """How much of a language model was used: answered requests, and tokens read and written."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -91,12 +91,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A program, as source in `language`, with where it comes from.
+    """A program, as source in `language`, and where it comes from.
 
-    `confidence_score` is the share of held-back examples for which it was exact; the R² of an estimate. `fits_examples`
+    `confidence_score` is the share of held-back examples for which it was exact; for an estimate, R². `fits_examples`
     says whether it is exact on all examples (an estimate never is). `cost` is in dollars, `generation_time_sec` in
-    seconds. `notes` are sentences for people. Where `verified` is false no example judged the program, and the score
-    is 0.5 at most; `draft` says that it is not to become active by itself.
+    seconds. `notes` are sentences for people. If `verified` is false, no example judged the program, and the score
+    is at most 0.5; a `draft` must not become active by itself.
     """
 
     code: str
@@ -120,7 +120,7 @@ class Candidate:
     draft: bool = False
 
     def better_than(self, previous: Previous) -> bool:
-        """Return whether this may replace the previous version: it must score higher, or the same and be shorter."""
+        """Return whether this may replace the previous version: the score must be higher, or equal and it shorter."""
         if self.confidence_score != previous.confidence_score:
             return self.confidence_score > previous.confidence_score
         return len(self.code) < len(previous.code)
@@ -128,14 +128,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why there is no program, with what to change. `questions` name inputs whose output would decide."""
+    """Why there is no program, and what to change. `questions` name inputs whose output would decide."""
 
     reason: str
     questions: tuple[Question, ...] = ()
 
 
 class Generator(Protocol):
-    """Makes a program for a task. Called in a process of its own: takes and returns plain data."""
+    """Makes a program for a task. Called in a separate process: takes and returns plain data."""
 
     def generate(
         self,
@@ -145,11 +145,11 @@ class Generator(Protocol):
         failures: Sequence[Failure] = (),
         budget: Budget | None = None,
     ) -> Candidate | Refusal:
-        """Return a program, or why there is none."""
+        """Return a program, or the reason why there is none."""
 
 
 def lines_of_code(code: str, comment: str = "#") -> int:
-    """Return how many lines are neither blank nor only a comment, which `comment` begins."""
+    """Return how many lines are neither blank nor only a comment; `comment` starts a comment."""
     return sum(1 for line in code.splitlines() if line.strip() and not line.strip().startswith(comment))
 
 

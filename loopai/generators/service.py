@@ -1,4 +1,4 @@
-"""`ServiceGenerator`: programs from an HTTP service that answers `POST /generate`, as for a published server."""
+"""`ServiceGenerator`: programs from an HTTP service with `POST /generate`, as the published server uses."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from .whole import RUN_MS, Bench, Example, Sleep, below_target, split, task_line
 
 ATTEMPT_SECONDS = 30.0
 PAUSES = (2.0, 4.0)
-"""Seconds between attempts, as the published server has them: three attempts in all."""
+"""Seconds between attempts, as in the published server: three attempts in all."""
 
 MOST_REPLY_BYTES = 4_000_000
 LONGEST_CODE = 1_000_000
 LONGEST_BODY = 300
 UNVERIFIED_SCORE = 0.5
 NO_TASK = "00000000-0000-0000-0000-000000000000"
-"""The id of a task that no server has."""
+"""A task id that no server uses."""
 _TYPESCRIPT = "typescript"
 
 
 class ServiceGenerator:
-    """Asks the service at `url` for programs. See `Generator`; it is sent all examples but those that are held back."""
+    """Gets programs from the service at `url`. See `Generator`; all examples that are not held back are sent."""
 
     def __init__(self, url: str, sleep: Sleep = time.sleep, run_ms: int = RUN_MS) -> None:
         self._url = url.rstrip("/")
@@ -53,7 +53,7 @@ class ServiceGenerator:
         failures: Sequence[Failure] = (),
         budget: Budget | None = None,
     ) -> Candidate | Refusal:
-        """Return the service's program, or why there is none. The previous version and its failures are not sent."""
+        """Return the service's program, or the reason why there is none. Previous version and failures are not sent."""
         started = time.monotonic()
         limits = budget or Budget()
         deadline = started + limits.seconds
@@ -71,7 +71,7 @@ class ServiceGenerator:
 
     def _request(self, task: TaskDescription, shown: Sequence[Example], pool: ProgramPool) -> bytes:
         runtime = "deno" if _runs(pool, _TYPESCRIPT) else "python"
-        # By hand: our models write no nulls, and a published server does.
+        # By hand: our models leave out nulls, and a published server sends them.
         body = {
             "task_id": task.id or NO_TASK,
             "task_name": task.name,

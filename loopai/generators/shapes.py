@@ -14,7 +14,7 @@ _DEEPEST = 20
 
 @dataclass
 class Leaf:
-    """A single value: `values` by row, for the rows that have one. `plan` is filled when it has been made."""
+    """A single value: `values` by row, for the rows that have one. `plan` is filled once it has been made."""
 
     path: Path
     values: dict[int, Any]
@@ -22,13 +22,13 @@ class Leaf:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """The leaf's name in messages."""
         return ".".join(map(str, self.path)) if self.path else "the output"
 
 
 @dataclass
 class Choice:
-    """A value that is only there for some rows: null, or a key that is left out, elsewhere."""
+    """A value that only some rows have: the others have null, or lack the key."""
 
     present: Leaf
     inner: Node
@@ -36,7 +36,7 @@ class Choice:
 
 @dataclass
 class Record:
-    """An object: the node of each key, and the keys that may be left out."""
+    """An object: a node for each key, and the keys that may be missing."""
 
     path: Path
     keys: dict[str, Node] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class RowNode:
 
 @dataclass
 class Labels:
-    """A list of labels out of a closed set: for each label whether it is in the list."""
+    """A list of labels from a closed set: for each label, whether it is in the list."""
 
     labels: list[tuple[Any, Leaf]]
 
@@ -61,7 +61,7 @@ Node = Leaf | Choice | Record | RowNode | Labels
 
 
 def shape_of(values: dict[int, Any], path: Path = ()) -> Node:
-    """Return the tree for these values (by row). Raises `CannotLearn` for outputs of no single shape."""
+    """Return the tree for these values (by row). Raises `CannotLearn` for outputs without a common shape."""
     if len(path) > _DEEPEST:
         raise CannotLearn(f"The outputs are nested more than {_DEEPEST} levels deep: flatten them.")
     kinds = {_kind(value) for value in values.values()}
@@ -111,7 +111,7 @@ def _kind(value: Any) -> str:
 
 
 def _is_free(values: Sequence[Any]) -> bool:
-    """Whether values repeat too seldom to be labels, of which null may be one."""
+    """Whether values repeat too seldom to be labels (null counts as a label)."""
     distinct = {repr(value) for value in values}
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     return len(distinct) > max(2, len(values) / 3) or (numbers and len(distinct) > 2)
@@ -160,7 +160,7 @@ def _is_texts(items: Sequence[Any]) -> bool:
 
 
 def _order(lists: Sequence[list[Any]]) -> list[Any] | None:
-    """Return the labels in an order that all lists keep, None where they contradict each other."""
+    """Return the labels in an order that all lists keep, None if they contradict each other."""
     after: dict[Any, set[Any]] = {}
     for value in lists:
         for place, item in enumerate(value):

@@ -1,4 +1,4 @@
-"""Exact tables: the output for each key that the examples name, and an error for any other."""
+"""Exact tables: the output for each key in the examples, and an error for any other key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_KEY = 40
 _LONGEST_CODE = 16
 _MOST_KEYS = 5000
 _MOST_WORDS = 3
-_FEWEST_KEYS = 5  # fewer are categories, from which a model learns as well
+_FEWEST_KEYS = 5  # fewer are categories, which a model learns as well
 
 
 def key_at(value: object, paths: tuple) -> object:  # type: ignore[type-arg]  # programs carry it: kept plain
@@ -41,9 +41,9 @@ def looked_up(entries: dict, key: object) -> object:  # type: ignore[type-arg]  
 def make_table(
     inputs: Sequence[Any], values: dict[int, Any], rows: Sequence[int], function: str, *, codes: bool
 ) -> Part | None:
-    """Return a table from the input's short fields to the values; None where the inputs are no keys.
+    """Return a table from the input's short fields to the values; None if the inputs cannot serve as keys.
 
-    With `codes` the keys must be single words or numbers, as texts of several words are for models to read.
+    With `codes` the keys must be single words or numbers: texts of several words are left to models.
     """
     paths = _paths([inputs[row] for row in rows], codes=codes)
     for group in [(path,) for path in paths] + ([tuple(paths)] if len(paths) > 1 and not codes else []):

@@ -1,6 +1,6 @@
-"""Whether a task's next version is better than its active one: both are run on all examples of now, and compared.
+"""Decide whether a task's next version is better than its active one: both are compared on all current examples.
 
-Where programs are run, and what becomes of a version, is not decided here.
+Running programs, and activating or discarding versions, is done elsewhere.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .values import same
 from .whole import MOST_JUDGED, NOT_RUN, Example
 
 MOST_FAILURES = 200
-"""Examples that the active version gets wrong, of which a generator is told."""
+"""Most examples with wrong outputs of the active version that a generator is shown."""
 
 ESTIMATE_MARGIN = 0.02
-"""How far two scores of the same estimate may lie apart by chance."""
+"""How far two scores of the same estimate may differ by chance."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a program gave for a task's examples; those that it was not run on are left out."""
+    """What a program returned for a task's examples; examples it was not run on are left out."""
 
     examples: Sequence[Example]
     outcomes: Sequence[ProgramOutcome]
@@ -41,7 +41,7 @@ class Results:
         return [_is_right(example, one) for example, one in zip(self.examples, self.outcomes)]
 
     def share(self, *, estimate: bool = False) -> float:
-        """The share of right outputs; of an estimate R², of several fields that of the worst."""
+        """The share of right outputs; for an estimate R², with several fields that of the worst."""
         if not self.examples:
             return 0.0
         if not estimate:
@@ -50,7 +50,7 @@ class Results:
         return min(_shares(wanted, [one.output for one in self.outcomes]), default=0.0)
 
     def failures(self) -> list[Failure]:
-        """Return the examples that it gets wrong, at most `MOST_FAILURES`."""
+        """Return the examples with wrong outputs, at most `MOST_FAILURES`."""
         wrong = (pair for pair, right in zip(zip(self.examples, self.outcomes), self.exact()) if not right)
         found = [Failure(example.input, one.output, example.output, one.error) for example, one in wrong]
         return found[:MOST_FAILURES]
@@ -58,7 +58,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a version does: `right` on all examples, and `score` on those that it was not made from."""
+    """How good a version is: `right` on all examples, and `score` on those that it was not made from."""
 
     right: float
     score: float
@@ -67,10 +67,10 @@ class Standing:
 def standing_of_active(
     results: Results, seen: Sequence[bool], held_back_score: float, *, estimate: bool, same_kind: bool
 ) -> Standing:
-    """Return how the active version does. `seen` says which examples it was made from.
+    """Return how good the active version is. `seen` says which examples it was made from.
 
-    Of these its score when it was made counts, as it was measured on examples that were held back; the others are its
-    test. With `same_kind` both versions are estimates, or neither is.
+    For these, its original score counts, as it was measured on held-back examples; the other examples are its test.
+    With `same_kind` both versions are estimates, or neither is.
     """
     right = results.share(estimate=estimate)
     if not same_kind or not any(seen):
@@ -85,9 +85,9 @@ def standing_of_active(
 def is_better(new: Standing, active: Standing, examples: int, *, own: bool, estimate: bool) -> bool:
     """Return whether a new version may replace the active one.
 
-    It must be right on more of the examples, and not clearly worse on those that it was not made from; or clearly
-    better on these. `own` says that the active version is a program of the user's own, which only a better score
-    replaces. `examples` is how many both were run on.
+    It must be right on more of the examples and not clearly worse on those that it was not made from; or clearly
+    better on the latter. `own` says that the active version was written by the user: only a better score replaces
+    it. `examples` is the number of examples that both were run on.
     """
     if active.right >= 1.0:
         return False
@@ -98,7 +98,7 @@ def is_better(new: Standing, active: Standing, examples: int, *, own: bool, esti
 
 
 def _chance(share: float, examples: int) -> float:
-    """Twice the standard error of a share that is measured on the held-back ones of so many examples."""
+    """Twice the standard error of a share that is measured on the held-back part of this many examples."""
     held = examples if examples < FEW else min(MOST_JUDGED, math.ceil(examples * HELD_SHARE))
     return 2 * math.sqrt(max(0.0, share * (1 - share)) / max(1, held))
 
@@ -108,7 +108,7 @@ def _is_right(example: Example, outcome: ProgramOutcome) -> bool:
 
 
 def _shares(wanted: Sequence[Any], given: Sequence[Any]) -> Iterator[float]:
-    """The share of right values of each field: R² of numbers, of anything else what is exact."""
+    """The share of right values of each field: R² for numbers, exact answers for anything else."""
     if wanted and all(isinstance(value, dict) for value in wanted):
         for key in dict.fromkeys(key for value in wanted for key in value):
             yield from _shares(

@@ -1,6 +1,6 @@
-"""Whole programs that are made elsewhere: what is shown and held back of the examples, and how a program does on them.
+"""Whole programs made elsewhere: which examples are shown or held back, and how well a program does on them.
 
-Who makes the programs, and what becomes of them, is not decided here.
+Making programs, and deciding what to do with them, is not done here.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .seam import TaskDescription
 from .values import same
 
 RUN_MS = 2000
-"""How long one run may take: programs that need more are not small."""
+"""Time limit for one run: a program that needs more is not small."""
 
 TRIAL_SECONDS = 20.0
-"""How long a program may run on all inputs of a trial; those that have not run by then count as failed."""
+"""Time limit for all inputs of a trial; inputs that have not run by then count as failed."""
 
 NOT_RUN = "not run: the program takes too long"
 MOST_JUDGED = 2000
@@ -38,7 +38,7 @@ Kind = Literal["loads", "raises", "schema", "wrong"]
 
 @dataclass(frozen=True)
 class Example:
-    """An input and the output that is right for it."""
+    """An input and its right output."""
 
     input: Any
     output: Any
@@ -56,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fact about what is wrong with a program: why it does not load, or some inputs."""
+    """One kind of problem with a program: the reason why it does not load, or some inputs."""
 
     kind: Kind
     reason: str = ""
@@ -65,7 +65,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Trial:
-    """How a program did: whether it loads, the shares of inputs that ran and that were right, and the first fault."""
+    """The result of a trial: whether the program loads, the shares of inputs that ran and were right, a first fault."""
 
     loads: bool
     ran: float
@@ -76,10 +76,10 @@ class Trial:
 def split(
     examples: Sequence[Example], most: int, seed: int = 0, failed: Sequence[Any] = ()
 ) -> tuple[list[Example], list[Example]]:
-    """Return the examples that may be shown, at most `most`, chosen over all answers, and those that never are.
+    """Return the examples that may be shown, at most `most`, spread over all answers, and those that never are.
 
-    Of ten or more 30 % are held back, of three or more at least one; an input that is shown is never among them.
-    `failed` are inputs that the version before gets wrong: some of these are shown first, and as many held back as of
+    From ten examples on 30 % are held back, from three on at least one; a shown input is never among them. `failed`
+    are inputs that the previous version gets wrong: some of these are shown first, and as many are held back as of
     the others.
     """
     count = len(examples)
@@ -89,7 +89,7 @@ def split(
     answers: dict[str, list[int]] = {}
     for at in order:
         answers.setdefault(_key(examples[at].output), []).append(at)
-    # One of each answer, then a second of each, and so on; the order in which answers take turns is drawn as well.
+    # Take one of each answer, then a second of each, and so on; the order of the answers is random.
     turns = [at for row in _columns(list(answers.values())) for at in row]
     wrong = {_key(value) for value in failed}
     missed = [at for at in turns if _key(examples[at].input) in wrong]
@@ -104,12 +104,12 @@ def split(
 
 
 def _held_back(count: int) -> int:
-    """How many of so many examples are held back."""
+    """How many of `count` examples are held back."""
     return 0 if count < 3 else math.ceil(count * HELD_SHARE) if count >= FEW else max(1, round(count * HELD_SHARE))
 
 
 class Bench:
-    """Runs whole programs of one task in the sandbox, until `deadline` (`time.monotonic`) or until `ended` says so."""
+    """Runs whole programs of one task in the sandbox, until `deadline` (`time.monotonic`) or until `ended()` holds."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Bench:
             self._check = InputCheck(True)
 
     def try_on_examples(self, program: Program, examples: Sequence[Example]) -> Trial:
-        """Run a program on examples; it is right where it is exact."""
+        """Run a program on examples; only an exact output is right."""
         return self._tried(program, [(one.input, one) for one in examples])
 
     def try_on_inputs(self, program: Program, inputs: Sequence[Any]) -> Trial:
@@ -164,7 +164,7 @@ class Bench:
         return Trial(True, 1 - len(cases["raises"]) / len(rows), 1 - failed / len(rows), fault)
 
     def outcomes(self, program: Program, inputs: Sequence[Any], seconds: float = TRIAL_SECONDS) -> list[ProgramOutcome]:
-        """Run a program on inputs; what has not run after `seconds` has the error `NOT_RUN`."""
+        """Run a program on inputs; those that have not run after `seconds` get the error `NOT_RUN`."""
         until = min(self._deadline, time.monotonic() + seconds)
 
         def run(values: Sequence[Any]) -> list[ProgramOutcome]:
@@ -177,14 +177,14 @@ class Bench:
             )
 
         first = run(inputs[:2])
-        # A program that never ends does not have to show it for each input.
+        # A program that never ends is stopped early, not once per input.
         if all(outcome.error is not None and outcome.latency_ms >= self._run_ms for outcome in first):
             return [*first, *(ProgramOutcome(None, NOT_RUN, 0.0) for _ in inputs[2:])]
         return [*first, *run(inputs[2:])]
 
 
 def with_head(code: str, language: str, told: Sequence[str]) -> str:
-    """Return the program with what it is told in front: a docstring in Python, comments elsewhere."""
+    """Return the program with the sentences of `told` in front: a docstring in Python, comments elsewhere."""
     if known_language(language).name != "python":
         mark = known_language(language).comment
         return "\n".join([mark + line[1:] for text in told for line in comment(text)] + [code])
@@ -224,4 +224,4 @@ def _columns(groups: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 
 Sleep = Callable[[float], None]
-"""Waits so many seconds; handed in, so that tests do not wait."""
+"""Waits this many seconds; passed in, so that tests do not wait."""

@@ -39,19 +39,19 @@ from .versions import Versions
 logger = logging.getLogger("loopai.local")
 
 PRUNE_SECONDS = 3600.0
-"""Seconds between two removals of old executions and of old replies that were kept for their idempotency key."""
+"""Seconds between two removals of old executions and of old replies stored for idempotency keys."""
 
 PATIENCE_SECONDS = 1.0
-"""Seconds that a shutdown waits for running programs, and, after ending them, for their threads."""
+"""Seconds that a shutdown waits for running programs and, after stopping them, for their threads."""
 
 SANDBOX_PROCESSES = 16
-"""Programs that run at a time, about 10 MB each; more than the cores, so that none waits for one that loops."""
+"""Programs that run at the same time, about 10 MB each; more than cores, so that one endless loop blocks nobody."""
 
 NICENESS = 5
 """Niceness of programs and training: the server itself must respond while they compute."""
 
 SANDBOX_SHARE = 4
-"""How many of them may run the same program."""
+"""How many of these may run the same program."""
 
 EXPOSED = ["Idempotent-Replayed", "Link", "Location", "Retry-After", "X-Next-Cursor"]
 """Reply headers that pages of other sites may read."""
@@ -90,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
             pruning.cancel()
             with suppress(asyncio.CancelledError):
                 await pruning
-            # Batches take up no more rows; what still runs after a moment is cut off.
+            # Batches start no more rows; programs that still run after a moment are stopped.
             service.ending = True
             await generation.close()
             threads.wait(PATIENCE_SECONDS)
@@ -122,7 +122,7 @@ def create_app(settings: Settings) -> FastAPI:
         area.add(app)
     build = app.openapi
     app.openapi = lambda: document_of(app, build)  # type: ignore[method-assign]  # FastAPI's own way
-    # FastAPI's own layers around each call do nothing here that `Middleware` does not.
+    # FastAPI's own layers around each call add nothing to `Middleware`.
     app.build_middleware_stack = lambda: _layers(app)  # type: ignore[method-assign]  # Starlette's own way
     # Routes are tried in their order: the actions before the pages of the documentation.
     app.router.routes.sort(key=lambda route: not isinstance(route, Action))

@@ -35,7 +35,7 @@ class _WrongType(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of members: its name on the real server, how it is read, its JSON schema.
+    """A type of members: its name on the real server, how to read it, its JSON schema.
 
     A `reference` type allows null; whether a member does is defined by the member.
     """
@@ -176,7 +176,7 @@ def _check(values: Iterable[Any], depth: int) -> None:
     for value in values:
         kind = type(value)
         if kind is float:
-            # What is too large for a double is read as infinite, which could not be written again.
+            # A number too large for a double is read as infinite, which cannot be written as JSON.
             if value in _INFINITE:
                 raise unbindable("$", "The body has a number that is too large.")
         elif kind is dict or kind is list:
@@ -220,7 +220,7 @@ def _read_integer(value: Any) -> int:
 
 def _read_number(value: Any) -> float:
     if isinstance(value, str) and value in _NOT_FINITE:
-        # The published server reads these, and then finds them outside of every range.
+        # The published server reads these, and then refuses them as out of range.
         return float(value)
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)

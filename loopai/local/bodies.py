@@ -14,7 +14,7 @@ LONGEST_NAME = 200
 LONGEST_DESCRIPTION = 5000
 EMPTY_GUID = "00000000-0000-0000-0000-000000000000"
 
-# `$` also matches before one newline at the end, there as here.
+# `$` also matches before a final newline, on both servers.
 _NAME = re.compile(r"^[a-zA-Z0-9_\-.]+$")
 _SHARE = {"minimum": 0, "maximum": 1}
 _LATENCY = {"minimum": 1, "maximum": LONGEST_TIMEOUT_MS}

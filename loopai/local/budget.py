@@ -21,7 +21,7 @@ class SharedBudget:
         return True
 
     async def wait(self, amount: int) -> None:
-        """Wait until the amount is left, and take it. More than the total is taken when nothing else is in use."""
+        """Wait until the amount is available, and take it. More than the total is granted if nothing else is in use."""
         while self._used and not self.take(amount):
             self._changed.clear()
             await self._changed.wait()

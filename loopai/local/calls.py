@@ -67,7 +67,7 @@ class Threads:
     def __init__(self, workers: int) -> None:
         self.programs = ThreadPoolExecutor(workers, thread_name_prefix="loopai-server")
         self.quick = ThreadPoolExecutor(QUICK_THREADS, thread_name_prefix="loopai-quick")
-        # Reading JSON holds the interpreter's lock: more at a time would keep the event loop from it.
+        # Parsing JSON holds the GIL: more threads would starve the event loop.
         self.parsing = ThreadPoolExecutor(PARSING_THREADS, thread_name_prefix="loopai-parsing")
         self._under_way: set[Future[Any]] = set()
 
@@ -214,10 +214,10 @@ class ActionCall:
     ) -> Response:
         """Run a write in a worker thread; its reply is stored with it if the request has an idempotency key.
 
-        Waits for the turn of requests of its task. When the caller goes away meanwhile, `stop` says so.
+        Waits for its turn among requests of the task. `stop` says when the caller has gone away meanwhile.
 
-        Whether the call was answered before is asked first, or, of one that is `pure` but for what it writes, last: it
-        seldom was, and then what was written is undone.
+        Whether the call was answered before is checked first; for calls that are `pure` except for their write, it is
+        checked last, as that is rarely so, and the write is then undone.
         """
         made: list[Response] = []
 
@@ -235,7 +235,7 @@ class ActionCall:
             try:
                 operation(seal)
             except Exception:
-                # An earlier attempt, given up by its caller or made in another process, may be what stands in the way.
+                # The conflict may be with an earlier attempt, abandoned by its caller or made in another process.
                 self.site.keys.given(self.key, self._fingerprint)
                 raise
             return made[0]
@@ -261,7 +261,7 @@ class ActionCall:
             raise Overtaken
 
     async def raise_if_answered(self) -> None:
-        """Raise `Replayed` where an earlier request of the same key was answered: it may be what stood in the way."""
+        """Raise `Replayed` if an earlier request with the same key was answered: it may have caused the conflict."""
         key = self.key
         if key is not None:
             await self.work(lambda: self.site.keys.given(key, self._fingerprint))
@@ -307,7 +307,7 @@ def action(code: str, message: str) -> Callable[[Callable[[ActionCall], Awaitabl
                 return responses.refused(error)
             except BindingProblem as problem:
                 return responses.unbound(problem, request.headers.get("traceparent"))
-            except Exception as error:  # the contract has one code for whatever an action meets
+            except Exception as error:  # the contract has one code for any failure of an action
                 logger.exception("%s %s failed", request.method, request.url.path)
                 return responses.refused(failure(call.site.settings, code, message, str(error)))
             finally:

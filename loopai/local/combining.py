@@ -18,9 +18,9 @@ Results = list["Execution | Exception"]
 Key = tuple[str, "int | None", "int | None"]
 
 MOST_GROUPS = 8
-"""Groups at a time for a slow program, so that each execution runs alone."""
+"""Concurrent groups for a slow program, so that each execution runs alone."""
 GROUPED_AT_ONCE = 16
-"""Executions that the groups of a program hold together: a fast program has one large group at a time."""
+"""Executions in all groups of a program together: a fast program has one large group at a time."""
 
 OVERDUE_SECONDS = 0.05
 """Seconds that a group may take before another one runs beside it."""
@@ -71,7 +71,7 @@ class Combiner:
 
     @contextmanager
     def _relieved(self, key: Key, lane: _Lane) -> Iterator[None]:
-        """Let another group run beside one that takes long, as an input may that the program loops on."""
+        """Let another group run beside a slow one, since the program may loop on an input."""
         is_overdue = False
 
         def relieve() -> None:
@@ -88,7 +88,7 @@ class Combiner:
             lane.overdue -= is_overdue
 
     def _size(self, key: Key, lane: _Lane) -> int:
-        """How many executions make a group now; how many groups there may be follows."""
+        """Current number of executions per group, which determines the number of groups."""
         size = self._service.group_size(*key[:2])
         lane.most_groups = max(1, min(MOST_GROUPS, GROUPED_AT_ONCE // size))
         return size
@@ -97,7 +97,7 @@ class Combiner:
         while lane.waiting:
             async with self._turn(key[0]):
                 size = self._size(key, lane)
-                # Requests that are here already join, as a thread and a transaction cost more than one of them.
+                # Let waiting requests join: a thread and a transaction cost more than an execution.
                 waited_for = 0
                 while waited_for < len(lane.waiting) < size:
                     waited_for = len(lane.waiting)
@@ -121,7 +121,7 @@ class Combiner:
         results: Results
         try:
             results = await self._run(work)
-        except Exception as error:  # noqa: BLE001  # raised to each of those who wait
+        except Exception as error:  # noqa: BLE001  # raised to each waiting caller
             results = [error] * len(group)
         except asyncio.CancelledError:
             for _, future in group:

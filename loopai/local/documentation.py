@@ -181,14 +181,16 @@ def route(
 
 def _name_headers(responses: dict[int | str, dict[str, Any]], status: int, method: str, path: str) -> None:
     """Return the documentation of a reply's headers."""
-    told = responses.setdefault(status, {"description": "What was asked for"})
+    told = responses.setdefault(status, {"description": "The result"})
     headers = told.setdefault("headers", {})
     if status == 201:
-        headers["Location"] = _header("Where it is found", "uri")
+        headers["Location"] = _header("The address of the result", "uri")
     if method == "POST":
-        headers["Idempotent-Replayed"] = _header("`true` where the reply is that to an earlier request of the same key")
+        headers["Idempotent-Replayed"] = _header(
+            "`true` if this is the stored reply to an earlier request with the same key"
+        )
     if path in _PAGED and method == "GET":
-        headers["X-Next-Cursor"] = _header("Where the next page starts, if there is one")
+        headers["X-Next-Cursor"] = _header("The start of the next page, if there is one")
     if 429 in responses:
         responses[429]["headers"] = {"Retry-After": {**_header("Seconds to wait"), "schema": {"type": "integer"}}}
 
@@ -211,7 +213,7 @@ def document_of(app: FastAPI, build: Callable[[], dict[str, Any]]) -> dict[str, 
     for operation in (found for path in document["paths"].values() for found in path.values()):
         for reply in operation["responses"].values():
             if len(reply.get("content", {})) > 1:
-                # FastAPI adds its own default to what was named.
+                # FastAPI adds its own default reply.
                 del reply["content"]["application/json"]
     for body in _BODIES:
         _add_body(schemas, body.name, body.schema())
@@ -230,13 +232,13 @@ def _narrow(schema: dict[str, Any], optional: Collection[str], enums: Mapping[st
         found = dict(stated)
         kinds = [kind for kind in found.get("anyOf", []) if kind != {"type": "null"}]
         if len(kinds) == 1:
-            # What is not there is left out, and never null.
+            # Missing values are left out, never null.
             found = {**{key: item for key, item in found.items() if key != "anyOf"}, **kinds[0]}
         found.pop("default", None)
         if name in _DATES:
             found["format"] = "date-time"
         if name in enums:
-            # Alone: beside the alternatives of a client, which takes what a newer server says, it would be two types.
+            # Without the clients' alternative types, which allow values from newer servers.
             found.pop("anyOf", None)
             found.update(type="string", enum=list(enums[name]))
         properties[name] = found

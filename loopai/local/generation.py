@@ -15,10 +15,10 @@ from .trainer import Told, Trainer
 from .versions import Versions
 
 MOST_REFUSALS = 10_000
-"""How many failed tasks are remembered."""
+"""Most failed tasks that are remembered."""
 
 SMALL_JOB = 500_000
-"""Largest examples, in bytes, whose training takes seconds: they do not wait for larger ones."""
+"""Examples up to this size in bytes train within seconds: they do not wait for larger ones."""
 
 SMALL_AT_A_TIME = 2
 LARGE_AT_A_TIME = 1

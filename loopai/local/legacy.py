@@ -68,7 +68,7 @@ def translated(path: str, status: int, content: bytes) -> tuple[int, bytes]:
     if not isinstance(body, dict):
         return status, content
     if "execution_id" in body:
-        # Their model of a result has neither errors nor results without an output.
+        # Their model of a result has no errors, and requires an output.
         body = {"id": body["execution_id"], "output": None, **body}
     if isinstance(body.get("results"), list):
         body = {**body, "results": [_camel({"execution_id": EMPTY_GUID, **item}) for item in body["results"]]}

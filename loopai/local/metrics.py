@@ -22,7 +22,7 @@ RUN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 """Buckets of the histograms: programs take from half a millisecond to the longest timeout, a minute."""
 
 MOST_SERIES = 1000
-"""Series of one metric whose labels are not looked up anew for each call: that took longer than counting."""
+"""Cached series per metric: looking up their labels for each call took longer than counting."""
 
 SAMPLING = "random"
 """The only sampling strategy: random, at the task's rate."""
@@ -39,7 +39,7 @@ class Metrics:
         self._durations = _series(
             Histogram(
                 "loopai_program_execution_duration_seconds",
-                "Time of an execution.",
+                "Duration of executions.",
                 ["task_id"],
                 registry=self._registry,
                 buckets=RUN_SECONDS,
@@ -48,13 +48,15 @@ class Metrics:
         self._decisions = _series(
             Counter(
                 "loopai_sampling_decisions_total",
-                "Decisions whether an execution is looked at later.",
+                "Decisions whether to sample an execution for review.",
                 ["task_id", "strategy", "sampled"],
                 registry=self._registry,
             )
         )
         self._rates = _series(
-            Gauge("loopai_sampling_rate", "Share that is sampled.", ["task_id", "strategy"], registry=self._registry)
+            Gauge(
+                "loopai_sampling_rate", "Sampled share of executions.", ["task_id", "strategy"], registry=self._registry
+            )
         )
         self._requests = _series(
             Counter(
@@ -67,7 +69,7 @@ class Metrics:
         self._request_durations = _series(
             Histogram(
                 "http_request_duration_seconds",
-                "Time to answer a request.",
+                "Response time of requests.",
                 ["method", "endpoint"],
                 registry=self._registry,
                 buckets=RUN_SECONDS,

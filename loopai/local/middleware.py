@@ -74,7 +74,7 @@ class Middleware:
 
         headers = Headers(scope=scope)
         if self._settings.legacy or is_legacy(headers):
-            # Theirs is the health of the contract under the other's path.
+            # For the SDKs 0.1.0, /health is the contract's health endpoint.
             if scope["path"] == "/health" and scope["method"] == "GET":
                 scope["path"] = "/api/v1/health"
             send = LegacySend(send, scope["path"])
@@ -85,7 +85,7 @@ class Middleware:
                 await refusal(scope, receive, counted)
             else:
                 await self._app(scope, body.receive, counted)
-        except Exception as error:  # the last that can answer; what is cut short, uvicorn closes
+        except Exception as error:  # nothing above can answer; uvicorn closes a reply that breaks off
             if sent:
                 raise
             logger.exception("%s %s failed", scope["method"], scope["path"])
@@ -166,7 +166,7 @@ def _host_name(host: str) -> str | None:
 
 
 def _is_address(name: str) -> bool:
-    # Browsers look up no addresses, so none can be made to lead elsewhere.
+    # Browsers do not resolve IP addresses, so DNS rebinding cannot redirect them.
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -218,7 +218,7 @@ class _Body:
             return await self._receive()
         message = await self._next()
         if self._read > self._settings.largest_body:
-            # Otherwise its sender would not be there to read the refusal.
+            # Otherwise the sender would disconnect before it reads the refusal.
             while not self._complete and self._read <= self._settings.largest_body * DRAINED:
                 await self._next()
             text = f"The request body is larger than {self._settings.largest_body:,} bytes: send fewer items at a time"

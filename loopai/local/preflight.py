@@ -53,7 +53,7 @@ def _misfits(examples: Sequence[Any], of_input: InputCheck, of_output: InputChec
 
 
 def _not_learnable(examples: Sequence[Any]) -> list[str]:
-    # Imported here: a server whose tasks have programs of their own does without it.
+    # Imported here: a server whose tasks have their own programs does not need it.
     from ..generators.examples import read_examples
 
     try:

@@ -12,11 +12,11 @@ WINDOW_SECONDS = 60
 REFUSAL = b'{ "code": "RATE_LIMIT_EXCEEDED", "message": "Rate limit exceeded. Please try again later." }'
 """The real server's configured message."""
 MOST_WINDOWS = 10_000
-"""Windows from which expired ones are removed."""
+"""Number of windows from which expired ones are removed."""
 MOST_WINDOWS_AT_ALL = 100_000
 """Most windows; above it the oldest are removed, expired or not."""
 CLEARING_SECONDS = 1.0
-"""Least seconds between two removals."""
+"""Minimum seconds between two removals."""
 LONGEST_PATH = 200
 """Characters of a path that are compared."""
 

@@ -32,7 +32,7 @@ def milliseconds(seconds: float) -> float | int:
 class TaskRecord:
     """A task. Schemas and examples are JSON texts, stored as they were sent.
 
-    `refusal` is the JSON of why the last program could not be made, and of the questions that would decide.
+    `refusal` is JSON: why the last program could not be made, and the questions whose answers would decide.
     """
 
     id: str
@@ -51,7 +51,7 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is being made for a task: the stage in words, and the seconds since it began."""
+    """The program being made for a task: the stage in words, and the seconds since it began."""
 
     stage: str
     seconds: float
@@ -111,8 +111,8 @@ class TaskState:
 class NewArtifact:
     """A program before it has a version.
 
-    `usage` is the JSON of what a language model took to write it, `notes` of what people should know of it, `questions`
-    of inputs whose output would decide between programs.
+    All three are JSON: `usage` of the language model that wrote it, `notes` for people, and `questions`, inputs whose
+    output would decide between programs.
     """
 
     task_id: str
@@ -137,7 +137,7 @@ class NewArtifact:
 
 @dataclass(frozen=True)
 class ArtifactFacts:
-    """What is said of a version without its source."""
+    """A version without its source."""
 
     version: int
     status: str

@@ -1,4 +1,4 @@
-"""HTTP replies as the contract has them: JSON in UTF-8, and the version header on what an action produced."""
+"""HTTP replies as the contract defines them: JSON in UTF-8, and a version header on the replies of actions."""
 
 from __future__ import annotations
 

@@ -46,13 +46,13 @@ MOST_BYTES_CACHED = 50_000_000
 
 MOST_TOGETHER = 100
 TOGETHER_MS = 5.0
-"""Milliseconds that a group of executions may take, so that callers do not wait long for the others of their group."""
+"""Target milliseconds of a group of executions, so that callers do not wait long for the rest of their group."""
 
 RUNNING = "running"
 """The status of a generation that has begun."""
 
 GONE = "Skipped: the caller no longer waits for this batch"
-ENDING = "Skipped: the server is ending"
+ENDING = "Skipped: the server is shutting down"
 
 
 class StopFlag:
@@ -159,7 +159,7 @@ class _Running:
     check: InputCheck
     check_output: InputCheck
     told: set[int] = field(default_factory=set)
-    """Versions of which it was logged that an output does not fit."""
+    """Versions for which a non-fitting output was logged."""
 
 
 @dataclass(frozen=True)
@@ -547,7 +547,7 @@ def _checked(schema: Any) -> InputCheck:
     try:
         return InputCheck(schema)
     except SchemaTooLarge:
-        # Of a data folder from before there was a limit.
+        # From a data folder that predates the limit.
         return InputCheck(True)
 
 
@@ -561,7 +561,7 @@ def _sealed(single: Single, transaction: Transaction, execution: Execution) -> E
 
 
 def _sampled(force_validation: bool, running: _Running) -> bool:
-    # Which runs are looked at later; nothing hangs on its being unpredictable.
+    # Chooses executions for review; it need not be unpredictable.
     return force_validation or private_random.random() < running.sampling_rate
 
 

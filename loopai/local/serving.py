@@ -26,7 +26,7 @@ from .store import Store
 GRACE_SECONDS = 4
 """Seconds that requests in flight may continue during a shutdown."""
 RUN_ON_SECONDS = 2.0
-"""Seconds that running programs may continue; the rest of the time is for their replies."""
+"""Seconds that running programs may continue; the rest of that time is for their replies."""
 BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn's own default."""
 
@@ -47,7 +47,7 @@ class _Uvicorn(uvicorn.Server):
         self._app: FastAPI = config.app  # type: ignore[assignment]  # made here
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Batches end between two rows, so that their replies are out before the time for that is over.
+        # End batches between two rows, so that their replies are sent within the shutdown's time limit.
         site: Site | None = getattr(self._app.state, "site", None)
         if site is not None:
             site.service.ending = True
@@ -65,7 +65,7 @@ class _Http(HttpToolsProtocol):
 
     request_seconds = 30.0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn's
         super().connection_made(transport)
         self._cut_later()
 
@@ -111,20 +111,20 @@ def settings_for(
     """Return the settings of a server on a socket. Raises `ConfigurationError` for invalid ones."""
     if api_key_file is not None:
         if api_key is not None:
-            raise ConfigurationError("api_key and api_key_file were both given: give the server one of them")
+            raise ConfigurationError("api_key and api_key_file exclude each other: pass only one of them")
         try:
             api_key = Path(api_key_file).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"the API key cannot be read from {api_key_file}: {error}") from error
     if api_key is not None and not api_key.strip():
-        raise ConfigurationError("api_key is empty: give the server a key, or none")
+        raise ConfigurationError("api_key is empty: pass a key, or leave it out")
     if rate_limit is not None and rate_limit < 1:
         raise ConfigurationError(f"rate_limit must be at least 1 request a minute, not {rate_limit}")
     if not request_timeout > 0:
         raise ConfigurationError(f"request_timeout must be more than 0 seconds, not {request_timeout}")
     if generator is not None:
         if language_model is not None:
-            raise ConfigurationError("language_model and generator exclude each other: give the server one of them")
+            raise ConfigurationError("language_model and generator exclude each other: pass only one of them")
         address = urlsplit(generator)
         if address.scheme not in {"http", "https"} or not address.hostname:
             raise ConfigurationError("generator must be an http:// or https:// address, as in http://localhost:8000")
@@ -138,7 +138,7 @@ def settings_for(
             raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     folder = None if data is None else Path(data).expanduser().absolute()
     if folder is not None:
-        # Here the error is the caller's; in the application's lifespan it would be uvicorn's, and a traceback.
+        # Raise here, to the caller; in the lifespan, uvicorn would print a traceback.
         Store(folder).close()
     names = {name.strip().lower().rstrip(".") for name in (*allowed_hosts, *([host] if host else ()))}
     return Settings(
@@ -162,7 +162,7 @@ def settings_for(
 
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named: asyncio leaves Nagle's algorithm on for connections of a socket whose protocol is 0.
+    # Name the protocol: asyncio does not disable Nagle's algorithm for sockets whose protocol is 0.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -178,7 +178,7 @@ def _config(settings: Settings, **options: Any) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(settings),
         http=type("_Http", (_Http,), {"request_seconds": settings.request_seconds}),
-        # Otherwise uvicorn itself would believe what a proxy says of its callers.
+        # Otherwise uvicorn itself would trust a proxy's headers about the client.
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
         access_log=False,
@@ -200,7 +200,7 @@ def serve(host: str, port: int, on_bound: Callable[[str], None] | None, **option
     with _bound(host, port) as listening:
         base_url = _url(listening)
         server = _Uvicorn(_config(settings), (lambda: on_bound(base_url)) if on_bound else lambda: None)
-        # Raised once more by uvicorn after it has ended for it, which is what was asked for.
+        # uvicorn raises the signal again after its shutdown, which was requested.
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listening])
     if not server.started:

@@ -10,16 +10,16 @@ from .._core.limits import LARGEST_BODY
 from ..language_model import LanguageModel
 
 DEEPEST_BODY = 32
-"""Most levels of nesting of a request body; the limit of the real server's JSON reader."""
+"""Deepest nesting of a request body; the limit of the real server's JSON reader."""
 
 MOST_VALUES = 2_000_000
 """Most JSON values in a request body; each takes some 80 bytes."""
 
 MOST_BODY_BYTES = 48_000_000
-"""Most bytes of all request bodies that are held at a time."""
+"""Most bytes of all request bodies held at the same time."""
 
 MOST_PARSED_BYTES = 64_000_000
-"""About how many bytes the values of large bodies may take at a time."""
+"""Approximate limit on bytes for the parsed values of large bodies at the same time."""
 
 LARGEST_CODE = 1_000_000
 """Most characters of a pushed program; one trained on 1,000 e-mails has 150,000."""
@@ -34,17 +34,16 @@ class Settings:
     """One server's settings.
 
     `check_outputs`: whether an output that does not fit its task's schema is an error (`reject`) or logged (`warn`).
-    `record` is which executions are kept, `keep_days` for how long (`None` for ever). `legacy` answers every caller as
-    the first release of the SDKs expects it.
-    `hosts` are the names under which it may be asked besides addresses and `localhost`, `None` any. `trusted_proxies`
-    are the addresses whose X-Real-IP is believed, `cors_origins` the sites whose pages may ask it.
-    `data` is the folder of the database; `None` is a private one that goes when the server ends. `check_inputs` says
-    whether an input must fit its task's schema. `rate_limit` is the number of requests a minute, path and client
-    address; `None` is without limit. `workers` is how many requests are worked on at a time. `request_seconds` is how
-    long a request may take to arrive, `batch_seconds` how long a batch may take up rows, and `training_seconds` and
-    `training_memory_mb` bound the making of one program. `language_model`, or the service at the address `generator`,
-    is asked for programs that cannot be made here. `strict` keeps programs that score below their task's accuracy
-    target as drafts.
+    `record` says which executions are kept, `keep_days` for how long (`None`: forever). `legacy` replies to all clients
+    in the form of the first release of the SDKs. `hosts` are the host names that requests may use besides addresses
+    and `localhost` (`None`: any). `trusted_proxies` are addresses whose X-Real-IP is trusted, `cors_origins` sites
+    whose pages may call the server. `data` is the folder of the database (`None`: a private one, deleted with the
+    server). `check_inputs` says whether an input must fit its task's schema. `rate_limit` is the number of requests
+    per minute, path and client address (`None`: no limit). `workers` is the number of requests processed at a time.
+    `request_seconds` limits how long a request may take to arrive, `batch_seconds` how long a batch may start rows;
+    `training_seconds` and `training_memory_mb` limit the making of one program. `language_model`, or the service at
+    the address `generator`, writes the programs that cannot be made here. `strict` keeps programs that score below
+    their task's accuracy target as drafts.
     """
 
     data: Path | None = None
@@ -76,5 +75,5 @@ class Settings:
 
     @property
     def tells_reasons(self) -> bool:
-        """Whether a 500 has the reason in `details`, as the contract says for Development."""
+        """Whether a 500 contains the reason in `details`, as the contract defines for Development."""
         return self.environment == "Development"

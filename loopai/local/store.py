@@ -94,7 +94,7 @@ class Store:
             pool_size=connections,
             max_overflow=-1,
             pool_reset_on_return=None,
-            # The connection used last has what it read before still at hand.
+            # Last in, first out: the connection used last has the warmest cache.
             pool_use_lifo=True,
         )
         sa.event.listen(self._engine, "connect", _set_up)
@@ -116,7 +116,7 @@ class Store:
         self._closed = True
         seconds = WRITE_SECONDS
         while not self._one_writer.acquire(timeout=seconds):
-            # Between two statements it has no effect.
+            # No effect between two statements.
             self._writing().driver_connection.interrupt()  # type: ignore[union-attr]  # sqlite3's
             seconds = INTERRUPT_SECONDS
         try:
@@ -135,12 +135,12 @@ class Store:
             try:
                 with self._cursor() as cursor:
                     if _first(cursor, "PRAGMA auto_vacuum")[0] != INCREMENTAL:
-                        # Only so can the file shrink later without being written anew. It takes effect before the
-                        # first table is made, or by writing the file anew this once.
+                        # Required for the file to shrink later without a rewrite. It takes effect before the first
+                        # table is created, or by rewriting the file once.
                         cursor.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
                         if _first(cursor, "PRAGMA user_version")[0]:
                             cursor.execute("VACUUM")
-                    # Not covered by SQLite's own waiting where another process is doing the same.
+                    # SQLite's own waiting does not cover this if another process does the same.
                     cursor.execute("PRAGMA journal_mode = WAL")
                 break
             except sqlite3.OperationalError:
@@ -151,7 +151,7 @@ class Store:
             found = _first(cursor, "PRAGMA user_version")[0]
             if found > tables.SCHEMA:
                 raise ConfigurationError(
-                    f"the data folder {self.folder} was written by a newer loopai (schema {found}, this one knows "
+                    f"the data folder {self.folder} was written by a newer loopai (schema {found}, this one supports "
                     f"{tables.SCHEMA}): upgrade loopai or use another folder"
                 )
             steps = [tables.CREATE]
@@ -171,7 +171,7 @@ class Store:
             try:
                 yield cursor
             finally:
-                # An unfinished SELECT would hold its snapshot, and with it the log.
+                # An unfinished SELECT would keep its snapshot, and so the log, alive.
                 cursor.close()
         finally:
             connection.close()
@@ -185,7 +185,7 @@ class Store:
         with self._queueing:
             self._queue.append(waiting)
         with self._one_writer:
-            # Whoever had the lock before may have done it.
+            # The previous holder of the lock may have done it.
             if not waiting.done:
                 with self._queueing:
                     writes, self._queue = self._queue, []
@@ -200,7 +200,7 @@ class Store:
                 for write in writes:
                     write.run(cursor, alone=len(writes) == 1)
         except BaseException as error:
-            # Raised by each of those whose write it was.
+            # Each waiting writer raises it.
             told = error if isinstance(error, Exception) else sqlite3.OperationalError("the write was interrupted")
             for write in writes:
                 write.error = write.error or told
@@ -225,7 +225,7 @@ class Store:
                 yield cursor
                 cursor.execute("COMMIT")
             except BaseException:
-                # An interruption has undone everything already.
+                # An interruption has already rolled back everything.
                 if self._writing().driver_connection.in_transaction:  # type: ignore[union-attr]  # sqlite3's
                     cursor.execute("ROLLBACK")
                 raise
@@ -235,7 +235,7 @@ class Store:
             raise sqlite3.ProgrammingError("the store is closed")
 
     def _writing(self) -> sa.PoolProxiedConnection:
-        # One connection for all writes: its pages stay valid, because this process writes with no other.
+        # One connection for all writes of this process, so its cached pages stay valid.
         if self._writer is None:
             self._writer = self._engine.raw_connection()
         return self._writer
@@ -266,11 +266,11 @@ class Store:
         transaction.execute(tables.INSERT_TASK, vars(task))
 
     def task(self, task_id: str) -> TaskState | None:
-        """The task of that id."""
+        """Return the task of that id."""
         return _state(self._row(tables.TASK_BY_ID, id=task_id))
 
     def task_by_name(self, name: str) -> TaskState | None:
-        """The task of that name."""
+        """Return the task of that name."""
         return _state(self._row(tables.TASK_BY_NAME, name=name))
 
     def tasks(self, most: int = -1, after: str | None = None) -> list[TaskState]:
@@ -464,7 +464,7 @@ class Store:
         return None if row is None else (row[0], row[1], row[2], row[3])
 
     def drop_replies(self, since: int) -> None:
-        """Delete replies from until `since`."""
+        """Delete replies from `since` or earlier."""
         with self.transaction() as cursor:
             cursor.execute(tables.DROP_OLD_REPLIES, {"since": since})
 
@@ -472,10 +472,10 @@ class Store:
 def _make_private(folder: Path, file: Path) -> None:
     """Create folder and file if missing, readable by their owner only; change the permissions of existing ones."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # The folder may be one that holds other things, which are not ours to hide.
+    # An existing folder may hold other files, whose permissions are not ours to change.
     if all(found.name.startswith(FILE) for found in folder.iterdir()):
         folder.chmod(0o700)
-    # What SQLite puts beside its file has the file's permissions.
+    # SQLite gives the files beside its own the same permissions.
     os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     for found in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
         with suppress(FileNotFoundError):

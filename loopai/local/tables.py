@@ -1,6 +1,6 @@
 """The database's tables, and the statements on them as SQL. Nothing is run here.
 
-Webhooks, validations and canaries will be tables of their own beside these; `SCHEMA` counts what was changed.
+Webhooks, validations and canaries will be further tables; `SCHEMA` counts the changes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 from .records import Artifact, ArtifactFacts, Execution, TaskRecord
 
 SCHEMA = 5
-"""Number of the tables' shape, kept in the database's `user_version`; a database of a higher one is refused."""
+"""Schema version, stored in the database's `user_version`; a database with a higher one is refused."""
 
 metadata = sa.MetaData()
 
@@ -61,7 +61,7 @@ artifacts = sa.Table(
     sa.Column("estimate", sa.Boolean),
     sa.Column("notes", sa.Text),
     sa.Column("questions", sa.Text),
-    # The digests of the examples that it was made from; read where versions are compared.
+    # Digests of the examples that it was made from; used to compare versions.
     sa.Column("made_from", sa.LargeBinary),
     sa.UniqueConstraint("task_id", "version"),
 )
@@ -69,7 +69,7 @@ artifacts = sa.Table(
 executions = sa.Table(
     "executions",
     metadata,
-    # Rows are written far more often than read: the order of writing is the only key.
+    # Rows are written far more often than read: the insertion order is the only key.
     sa.Column("seq", sa.Integer, primary_key=True),
     sa.Column("id", sa.Text, nullable=False),
     sa.Column("task_id", sa.Text, nullable=False),
@@ -102,7 +102,7 @@ CREATE = tuple(
     for table in metadata.sorted_tables
     for made, item in [(sa.schema.CreateTable, table), *((sa.schema.CreateIndex, index) for index in table.indexes)]
 )
-"""What makes the tables."""
+"""The statements that create the tables."""
 
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     2: ("CREATE INDEX ix_executions_task_id ON executions (task_id, seq)",),
@@ -119,11 +119,11 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE artifacts ADD COLUMN made_from BLOB",
     ),
 }
-"""What makes a database of the number before into one of this number."""
+"""The statements that migrate a database from the previous version to this one."""
 
 
 def _sql(statement: sa.ClauseElement) -> str:
-    """The statement's text with named parameters: compiled once, so that a run costs what SQLite costs."""
+    """Return a statement's SQL with named parameters: compiled once, so that runs add no cost to SQLite's own."""
     return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
 
 

@@ -1,4 +1,4 @@
-"""Timestamps as the store keeps them (100 ns ticks since 1970, UTC) and as the wire has them (ISO 8601)."""
+"""Timestamps as stored (100 ns ticks since 1970, UTC) and as sent (ISO 8601)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def now() -> int:
 
 
 def days_ago(days: float) -> int:
-    """The moment so many days before this one."""
+    """Return the time `days` days ago."""
     return now() - int(days * 86_400 * TICKS_A_SECOND)
 
 

@@ -34,10 +34,10 @@ Told = Callable[[str], None]
 """Called from another thread with the stage of a training."""
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TEMP", "SYSTEMROOT")
-# For the language model or the generator, where one is asked: how to get there.
+# How to reach the language model or generator, if there is one.
 _PASSED_ON_TO_ASK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PASSED_ON_LIKE = ("LD_", "DYLD_", "COVERAGE_")
-# The matrices are small, and threads take address space each.
+# The matrices are small, and each thread needs address space.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -95,7 +95,7 @@ class Trainer:
             logger.warning("programs are made with the help of %s: tasks and their examples are sent there", self._host)
         process = self._take()
         try:
-            # The key goes this way, since neither the command line nor the environment is private.
+            # The key is sent through the pipe: neither the command line nor the environment is private.
             reply = self._reply(process, job[:-1] + self._asked + b"}\n", tell)
         finally:
             self._end(process)
@@ -111,7 +111,7 @@ class Trainer:
             running, spare, self._spare = list(self._running), self._spare, None
             if self._retirement is not None:
                 self._retirement.cancel()
-        # Whoever waits for one of these puts it away.
+        # The caller that waits for a process reaps it.
         for process in running:
             process.kill()
         if spare is not None:
@@ -135,7 +135,7 @@ class Trainer:
     def _take(self) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._closed:
-                raise CannotLearn("the server is ending")
+                raise CannotLearn("the server is shutting down")
             process, self._spare = self._spare, None
             if self._retirement is not None:
                 self._retirement.cancel()
@@ -168,7 +168,7 @@ class Trainer:
             reply: dict[str, Any] = json.loads(output)
         except ValueError:
             if self._closed:
-                raise CannotLearn("the server is ending") from None
+                raise CannotLearn("the server is shutting down") from None
             process.wait()
             raise CannotLearn(
                 f"the training process ended without a reply (exit code {process.returncode}); it may take "
@@ -192,14 +192,14 @@ class Trainer:
 
 
 def _last_line(process: subprocess.Popen[bytes], line: bytes, tell: Told | None) -> bytes:
-    """Send the job, tell of each stage, and return the reply; nothing where the process ended without one."""
+    """Send the job, report each stage, and return the reply; empty if the process ended without one."""
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("the training process has no pipes")
     try:
         process.stdin.write(line)
         process.stdin.close()
-    except OSError:  # it has ended; what it wrote before says why, if anything does
-        logger.debug("the training process took no job", exc_info=True)
+    except OSError:  # it has ended; its output may say why
+        logger.debug("the training process did not accept its job", exc_info=True)
     for said in process.stdout:
         stage = json.loads(said).get("stage") if said.startswith(b'{"stage"') else None
         if stage is None:
@@ -210,7 +210,7 @@ def _last_line(process: subprocess.Popen[bytes], line: bytes, tell: Told | None)
 
 
 def _members(**members: Any) -> bytes:
-    """Members that follow others in a JSON object."""
+    """Return members to append to a JSON object."""
     return b"," + json.dumps(members).encode()[1:-1]
 
 

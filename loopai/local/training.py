@@ -21,13 +21,13 @@ from ..generators.seam import Generator
 from ..language_model import LanguageModel
 
 _LOOK_SECONDS = 0.5
-_NICENESS = 5  # a server has to answer meanwhile
+_NICENESS = 5  # the server must respond meanwhile
 
 
 def _limit_itself(megabytes: int) -> None:
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit, macOS does not keep to it
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit, macOS does not enforce it
         import resource
 
         size = megabytes * 1024 * 1024
@@ -36,7 +36,7 @@ def _limit_itself(megabytes: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    # The end of standard input would not do: a process forked from the parent may hold the other end open.
+    # Not by the end of standard input: a process forked from the parent may keep its other end open.
     while os.getppid() == parent:
         time.sleep(_LOOK_SECONDS)
     os._exit(1)
@@ -108,20 +108,20 @@ def _reply(job: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
     except ConfigurationError as error:
         return {"refused": str(error)}
     except MemoryError:
-        return {"refused": "training needs more memory than it may take: give fewer or shorter examples"}
+        return {"refused": "training needs more memory than allowed: give fewer or shorter examples"}
     except RecursionError:
         return {"refused": "the examples or schemas are nested too deeply"}
 
 
 def main() -> None:
-    """Do one job."""
+    """Run one job."""
     megabytes, parent = map(int, sys.argv[1:3])
     _limit_itself(megabytes)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    # Libraries write warnings there; the reply has the pipe to itself.
+    # Libraries write warnings to standard output; only the reply may use the pipe.
     out, sys.stdout = sys.stdout, sys.stderr
     with contextlib.suppress(ImportError, ConfigurationError):  # the job itself reports it
-        from .. import generators  # noqa: F401  # what takes long to import, before it is needed
+        from .. import generators  # noqa: F401  # slow imports, before they are needed
         from ..generators import learner  # noqa: F401
 
     def write(value: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ def main() -> None:
     line = sys.stdin.buffer.readline()
     if line:
         write(_reply(json.loads(line), lambda stage: write({"stage": stage})))
-    # Threads of the linear algebra need not be waited for.
+    # Do not wait for the linear algebra's threads.
     os._exit(0)
 
 

@@ -33,8 +33,8 @@ _ROOTS = ("/api/v1/", "/health", "/metrics")
 class LocalTransport:
     """Sends requests to the embedded server of a data folder, for both clients, from any thread and event loop.
 
-    `folder` is `None` for a private one, made at the first request and removed at the end, which forked children
-    of that moment share. A folder has one server, and so one language model. Raises `ConfigurationError` at the first
+    `folder` is `None` for a private one, created at the first request, removed at the end, and shared by children
+    forked in between. A folder has one server, and so one language model. Raises `ConfigurationError` at the first
     request if the folder cannot be used.
     """
 
@@ -77,7 +77,7 @@ class LocalTransport:
         server = self._leave()
         if server is not None:
             await asyncio.shield(asyncio.wrap_future(server.ended))
-            # It has nothing left to do but end.
+            # It only has to end.
             server.thread.join()
 
     def _submit(self, request: Request) -> concurrent.futures.Future[Answer]:
@@ -115,7 +115,7 @@ class _Server:
         self._stop = asyncio.Event()
         self._open: asyncio.Future[FastAPI] = self._loop.create_future()
         self._under_way: set[asyncio.Task[Any]] = set()
-        # A daemon: the interpreter waits for other threads before it lets `atexit` end this one.
+        # A daemon: the interpreter waits for other threads before `atexit` can end this one.
         self.thread = threading.Thread(target=self._run, name="loopai-local", daemon=True)
         self.thread.start()
 
@@ -136,7 +136,7 @@ class _Server:
             self.ended.set_result(None)
 
     async def _serve(self) -> None:
-        # Half a second of imports, which only those pay who run a server.
+        # Imports that take half a second, only needed to run a server.
         from .app import create_app
 
         try:
@@ -190,7 +190,7 @@ class _Server:
 
         try:
             await app(_scope(request), receive, send)
-        except Exception as error:  # noqa: BLE001  # the server's own fault, for which it had no reply left
+        except Exception as error:  # noqa: BLE001  # a bug of the server, which could not reply
             return NoReply(error, arrived=True)
         return Reply(status, headers, b"".join(parts))
 
@@ -210,7 +210,7 @@ class _ServerRegistry:
         elif server.language_model != language_model:
             raise ConfigurationError(
                 f"the embedded server of {folder} runs in this process with other settings of its language model: "
-                "give each of its clients the same, or close them first"
+                "pass the same to each of its clients, or close them first"
             )
         server.clients += 1
         return server
@@ -234,7 +234,7 @@ class _ServerRegistry:
             server.thread.join()
 
     def forget(self) -> None:
-        """After a fork: the parent's servers are not ours. Kept, since dropping one would close its database here."""
+        """After a fork, forget the parent's servers. Keep references: dropping one would close its database here."""
         self.lock = threading.Lock()
         self._inherited.extend(self._servers.values())
         self._servers.clear()
@@ -248,7 +248,7 @@ if hasattr(os, "register_at_fork"):
 
 def _scope(request: Request) -> Scope:
     url = urlsplit(request.url)
-    # A base URL for servers elsewhere may have a path before these.
+    # A base URL for other servers may have a path before these.
     start = max(0, next((at for at in map(url.path.find, _ROOTS) if at >= 0), 0))
     path = url.path[start:]
     headers = [(name.lower().encode(), text.encode("latin-1", "replace")) for name, text in request.headers.items()]

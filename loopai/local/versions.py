@@ -155,7 +155,7 @@ class Versions:
             "known_inputs": b"[" + b",".join(self._known_inputs(task.id)) + b"]",
             "failures": to_json([asdict(one) for one in failures]),
         }
-        # A model that writes Python is of no help with another language.
+        # A model that writes Python cannot improve a program in another language.
         if previous is not None and previous.language == "python":
             by_model = previous.llm_provider not in {_OWN, _LOCAL}
             told = {"code": previous.code, "confidence_score": previous.confidence_score, "by_model": by_model}
@@ -214,7 +214,7 @@ class Versions:
             better = is_better(standing, before, count, own=own, estimate=estimate)
             measure = "R²" if estimate else "right"
             note = (
-                f"On the {count:,} examples of now: {measure} {standing.right:.2f}, version {old.version} "
+                f"On the {count:,} current examples: {measure} {standing.right:.2f}, version {old.version} "
                 f"{before.right:.2f}. On examples that it was not made from: {standing.score:.2f}, version "
                 f"{old.version} {before.score:.2f}."
             )
@@ -255,7 +255,7 @@ class Versions:
             # A program that cannot run here has no correct outputs.
             return Results(examples, [ProgramOutcome(None, "not run", 0.0)] * len(examples))
         if self._trainer.closed:
-            raise ExecutionFailed(f"{NO_PROGRAM}the server is ending")
+            raise ExecutionFailed(f"{NO_PROGRAM}the server is shutting down")
         return Results.of(examples, outcomes)
 
     def _awaits_activation(self, artifact: Artifact, state: TaskState) -> bool:
@@ -270,7 +270,7 @@ class Versions:
         return _why_draft(artifact, self._state(artifact.task_id))
 
     def told(self, state: TaskState, progress: Progress | None) -> TaskState:
-        """Return the task with the state of its programs: what is being made, was not learnt, and is in doubt."""
+        """Return the task with the state of its programs: progress, failure to learn, and open questions."""
         artifacts = self._store.artifact_facts(state.task.id)
         made = next((one for one in reversed(artifacts) if one.llm_provider != _OWN), None)
         warnings: list[str] = []

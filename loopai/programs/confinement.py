@@ -62,7 +62,7 @@ def _script(binary: str, max_memory_mb: int, niceness: int) -> str:
         "#!/bin/sh\n"
         f"ulimit -v {kilobytes} && ulimit -n {_OPEN_FILES} && ulimit -f 0 && ulimit -c 0 || exit 1\n"
         "unset PWD OLDPWD\n"
-        # Ctrl-C at a terminal reaches the whole group of processes; what it means is decided in ours.
+        # Ctrl-C at a terminal reaches the whole process group; our process decides how to react.
         "trap '' INT\n"
         f'exec {behind}{unprivileged}{shlex.quote(binary)} "$@"\n'
     )

@@ -45,8 +45,8 @@ def require() -> ModuleType:
         raise ConfigurationError(
             "running programs needs Python 3.10 or newer and pydantic-monty: pip install pydantic-monty"
         ) from error
-    # The library asks for this at its first request, where it is installed. A child that was forked in the middle
-    # of that import, by another thread, would wait for its end for ever.
+    # The library imports this at its first request, if it is installed. A child that was forked in the middle
+    # of that import, by another thread, would wait for its end forever.
     with contextlib.suppress(ImportError):
         importlib.import_module("opentelemetry.context")
     return pydantic_monty

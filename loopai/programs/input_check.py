@@ -31,9 +31,9 @@ _VISIT = 0.02
 
 
 class InputCheck:
-    """A task's schema, made ready.
+    """A task's compiled schema.
 
-    `warnings` names keywords that cannot be checked and are ignored. `weight` is about how many bytes it takes at most.
+    `warnings` names keywords that cannot be checked and are ignored. `weight` estimates its maximum size in bytes.
     A schema that is neither an object nor a boolean allows every value. Raises `SchemaTooLarge`.
     """
 
@@ -50,7 +50,7 @@ class InputCheck:
             self.warnings.append("the schema is not an object or a boolean: inputs are not checked")
 
     def errors(self, value: Any, seconds: float = CHECK_SECONDS) -> list[tuple[str, str]]:
-        """Return what is wrong with `value`: paths such as `input.items[0].text`, and texts; empty where it fits.
+        """Return what is wrong with `value`: paths such as `input.items[0].text`, and texts; empty if it fits.
 
         A value that cannot be checked within `seconds` is reported as one error that says so.
         """

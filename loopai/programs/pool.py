@@ -45,7 +45,7 @@ class ProgramPool:
         self._engines: dict[str, Engine] = {}
         self._closed = threading.Event()
         # Their libraries are imported here and not at the first run, which may be on a thread: a child forked in the
-        # middle of an import would wait for its end for ever.
+        # middle of an import would wait for its end forever.
         for name in LANGUAGES:
             with suppress(ConfigurationError):
                 self._engine(name)
@@ -126,7 +126,7 @@ class ProgramPool:
         known = language(name)
         engine = self._engines.get(known.name)
         if engine is None:
-            # Without a lock, which a fork could leave held: of two made at once one is never used, and starts nothing.
+            # No lock, which a fork could leave held: if two are made at once, one is never used and starts nothing.
             engine = self._engines.setdefault(known.name, known.start(self._bounds))
         return engine
 

@@ -115,7 +115,7 @@ class PythonEngine:
     def _start(self, workers: Workers, program: Program, limit: int) -> SandboxSession | ProgramFailure:
         session = workers.start(program, limit)
         nature = workers.nature(program)
-        # Only now: what the sandbox refuses to read is not for our own parser either.
+        # Only now: our own parser must not see sources that the sandbox refuses.
         if isinstance(session, SandboxSession) and nature.stateless is None:
             nature.stateless = is_stateless(program.code)
         return session
@@ -141,7 +141,7 @@ class PythonEngine:
             finally:
                 workers.give_back(session, keep=keep)
             if warm and reply.failure is not None and reply.failure.kind in {FailureKind.SPENT, FailureKind.CRASH}:
-                # It may be what earlier runs left behind, or that the worker died between runs.
+                # The cause may be state from earlier runs, or a worker that died between runs.
                 self._raise_if_closed()
                 continue
             if reply.failure is not None and reply.failure.kind is FailureKind.CRASH:
@@ -154,7 +154,7 @@ class PythonEngine:
         if nature.ms is None:
             self._run_singly(workers, program, batch, batch.take(1))
         expected_ms = (nature.ms or 0.0) * len(batch.waiting)
-        # Programs compute and do nothing else: more at a time than there are cores get in each other's way.
+        # Programs only compute: more of them than cores would slow each other down.
         helpers = min(most_threads, len(batch.waiting), os.cpu_count() or 1) - 1
         if helpers < 1 or expected_ms < _WORTH_A_THREAD_MS:
             self._drain(workers, program, batch, 1)

@@ -160,7 +160,7 @@ class SchemaReader:
             pattern = self.patterns.get(source)
             if pattern is None:
                 self._leave_out(schemas, source, f"{place}/patternProperties", "is under a pattern that cannot be run")
-                # Otherwise what the pattern would have matched were refused as additional.
+                # Otherwise members that the pattern matches would be refused as additional.
                 for keyword in ("additionalProperties", "unevaluatedProperties"):
                     if keyword in schema:
                         self._leave_out(schema, keyword, place, "needs that pattern")
@@ -194,7 +194,7 @@ class SchemaReader:
         for name, needed in schema.get("dependencies", {}).items():
             below = {"required": needed} if isinstance(needed, list) else needed
             if isinstance(below, (dict, bool)):
-                # Kept alive by the schema itself: nodes are known by the identity of what they are made of.
+                # The schema itself keeps it alive: nodes are identified by the objects that they are made from.
                 self._resources[f"{place}/dependencies/{name}"] = below
                 node.dependent[name] = self._node(below, base, f"{place}/dependencies/{name}")
 
@@ -303,7 +303,7 @@ _LEAF: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_NUMBERS[1:], _is_number),
     **dict.fromkeys(_COUNTS, _is_count),
 }
-"""What each keyword without schemas may be."""
+"""The allowed values of each keyword without schemas."""
 
 _SHAPES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys((*_ONE, *_UNEVALUATED), _is_schema),
@@ -316,4 +316,4 @@ _SHAPES: dict[str, Callable[[Any], bool]] = {
         isinstance(value, dict) and all(_is_schema(item) or _are_names(item) for item in value.values())
     ),
 }
-"""What each keyword with schemas may be."""
+"""The allowed values of each keyword with schemas."""

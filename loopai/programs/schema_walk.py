@@ -21,7 +21,7 @@ LONGEST_MESSAGE = 300
 MOST_VERDICTS = 200_000
 """Most verdicts that a walk caches, about 150 bytes each."""
 
-# Of what `jsonschema-rs` may be asked at once, without a way to interrupt it: microseconds at worst.
+# Keywords that `jsonschema-rs` may check at once, without a way to interrupt it: microseconds at worst.
 MOST_WORK = 1_000_000.0
 
 
@@ -36,7 +36,7 @@ class SchemaWalk:
         self._seconds = seconds
         self._give_up = time.monotonic() + seconds
         self._kept: dict[tuple[int, int], bool] = {}
-        # Values made on the way would otherwise give their identity to others.
+        # Keeps temporary values alive: otherwise later values could get their identity.
         self._sizes: dict[int, float] = {}
         self._under_way: set[tuple[int, int]] = set()
 
@@ -48,7 +48,7 @@ class SchemaWalk:
             return known
         if len(self._kept) >= MOST_VERDICTS or time.monotonic() > self._give_up:
             raise OutOfBudget
-        # A schema that refers to itself on the same value asks nothing more by that.
+        # A schema that refers to itself for the same value adds no further condition.
         self._kept[key] = True
         verdict = self._fits(node, value)
         self._kept[key] = verdict
@@ -96,7 +96,7 @@ class SchemaWalk:
         return () if chosen is None else (chosen,)
 
     def _below(self, node: Subschema, value: Any) -> Iterator[tuple[Subschema, Any, list[str | int]]]:
-        """What must hold of the parts of the value, and, by dependencies, of itself."""
+        """The conditions on the parts of the value and, through dependencies, on the value itself."""
         if isinstance(value, dict):
             for name, below in node.dependent.items():
                 if name in value:
@@ -158,7 +158,7 @@ class SchemaWalk:
                 if len(found) == MOST_ERRORS:
                     break
         except (OutOfBudget, RecursionError):
-            # The verdict is known; what could be told of it has been.
+            # The verdict is known: return the details found so far.
             return found
         return found
 

@@ -171,7 +171,7 @@ class SandboxSession:
         return GroupReply(replies)
 
     def close(self) -> None:
-        """Give the worker back."""
+        """Release the worker."""
         try:
             self.checkout.__exit__(None, None, None)
         except self._monty.MontyError:

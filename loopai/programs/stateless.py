@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 __all__ = ["is_stateless"]
 
-# Parsing holds the interpreter's lock, about 0.35 s a megabyte for a table of weights.
+# Parsing holds the GIL, about 0.35 s per megabyte for a table of weights.
 _LONGEST = 1_000_000
 _FILENAME = "<loopai program>"
 
@@ -29,7 +29,7 @@ _PARTS = {
     "functools": {"reduce"},
     "itertools": {"accumulate", "chain", "combinations", "groupby", "islice", "pairwise", "product", "repeat"},
 }
-# Modules whose functions always give a new object or an immutable one.
+# Modules whose functions always return a new object or an immutable one.
 _FRESH_MODULES = {"json", "math", "re", "unicodedata"}
 _EAGER = set(
     "abs all any ascii bin bool bytes chr complex dict divmod float format frozenset hash hex int len list "
@@ -57,7 +57,7 @@ _READING = set(
     "days hexdigest fromkeys".split()
 )
 _GIVES_FRESH = _READING - {"get"}
-# These hand out their elements one by one and are then empty; harmless while they live no longer than a call.
+# These are consumed by iteration; harmless if they live no longer than a call.
 _READING_ONCE = {"finditer", "elements"}
 _KEEPS_OWNED = {"add", "append", "clear", "discard", "insert", "pop", "popleft", "remove", "reverse", "sort"}
 _MUTATING = _KEEPS_OWNED | {"appendleft", "extend", "extendleft", "popitem", "setdefault", "subtract", "update"}
@@ -160,7 +160,7 @@ def _own_nodes(root: ast.AST) -> Iterator[ast.AST]:
 
 
 def _consumed_on_the_spot(nodes: list[ast.AST], bound: set[str]) -> Iterator[ast.AST]:
-    """The iterators that a loop, a comprehension or a constructor uses up where they stand."""
+    """The iterators that a loop, a comprehension or a constructor consumes immediately."""
     pending: list[ast.expr] = []
     for node in nodes:
         if isinstance(node, (ast.For, ast.comprehension)):
@@ -189,7 +189,7 @@ def _is_constant(node: ast.AST | None) -> bool:
 
 
 def _is_flat(node: ast.AST | None) -> bool:
-    """Whether the value is a display of constants: reading an element gives something that cannot change."""
+    """Whether the value is a display of constants: reading an element returns something immutable."""
     if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
         return all(_is_constant(element) for element in node.elts)
     if isinstance(node, ast.Dict):
@@ -248,7 +248,7 @@ class _Module:
         return all(self._is_harmless(node, scope) for scope in (self.module, *self.functions) for node in scope.nodes)
 
     def _member(self, function: ast.expr) -> tuple[str, str] | None:
-        """The (module, member) that a called expression names, where it is one of an imported module."""
+        """The (module, member) that a called expression names, if it belongs to an imported module."""
         if isinstance(function, ast.Name):
             return self.members.get(function.id)
         if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
@@ -259,7 +259,7 @@ class _Module:
     def _holds_nothing_lazy(self, node: ast.AST) -> bool:
         """At module level: no iterator, defaultdict or result of an own function, which reading might change.
 
-        What is consumed on the spot, by a loop, a comprehension or a constructor, is no matter.
+        What is consumed on the spot, by a loop, a comprehension or a constructor, does not matter.
         """
         if node in self.consumed:
             return True

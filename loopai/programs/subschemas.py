@@ -1,4 +1,4 @@
-"""A JSON schema as a graph of `Subschema`s, made ready: what `schema_reader` makes and `schema_walk` goes through."""
+"""A JSON schema compiled to a graph of `Subschema`s, made by `schema_reader` and traversed by `schema_walk`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATTERN_SECONDS = 2.0
 
 
 class Subschema:
-    """A subschema. What holds schemas is in the members; `leaf` are the keywords that hold none."""
+    """A subschema. Keywords that hold schemas are in the members; `leaf` has the other keywords."""
 
     def __init__(self) -> None:
         self.dialect: str | None = None
@@ -46,13 +46,13 @@ class Subschema:
         self._validator: jsonschema_rs.Validator | None = None
 
     def leaf_fits(self, value: Any) -> bool:
-        """Whether the value fits the keywords that hold no schemas."""
+        """Whether the value fits the keywords without schemas."""
         if self._validator is None:
             self._validator = self._made(self.leaf)
         return self._validator.is_valid(value)
 
     def leaf_errors(self, value: Any) -> Iterator[tuple[list[str | int], str]]:
-        """What those keywords find wrong, as steps of a path and texts."""
+        """The errors of those keywords, as path steps and texts."""
         leaf = self.leaf
         if "required" in leaf:
             if isinstance(value, dict):
@@ -72,7 +72,7 @@ class Subschema:
         return jsonschema_rs.validator_for(schema, pattern_options=regex_options(), offline=True, mask=mask)
 
     def in_place(self) -> Iterator[Subschema]:
-        """The subschemas that see the same value."""
+        """The subschemas that apply to the same value."""
         yield from self.all_of
         yield from self.any_of or ()
         yield from self.one_of or ()
@@ -103,7 +103,7 @@ class Pattern:
 
 
 class Patterns:
-    """The patterns of one schema, each compiled once, bounded by sum."""
+    """The patterns of one schema, each compiled once, with a limit on their total size."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -130,7 +130,7 @@ class Patterns:
 
 
 def width_of(root: Subschema) -> float:
-    """How many subschemas see one value at most; 0 where the schema is recursive or too large to tell."""
+    """The most subschemas that apply to one value; 0 if the schema is recursive or too large to tell."""
     widest = 0.0
     left = _MOST_WIDTH
     waiting: list[tuple[tuple[Subschema, ...], int]] = [((root,), 0)]
@@ -163,10 +163,10 @@ def width_of(root: Subschema) -> float:
 
 
 def _weight(node: Subschema) -> int:
-    # Telling whether items are unique hashes all that is in them.
+    # The check for unique items hashes their entire content.
     return len(node.leaf.get("enum", ())) + len(node.patterns) + (20 if "uniqueItems" in node.leaf else 0)
 
 
 def regex_options(size: int = _PATTERN_TIERS[-1][0]) -> jsonschema_rs.RegexOptions:
-    """Have patterns run in linear time, with automata of at most so many bytes."""
+    """Make patterns run in linear time, with automata of at most this many bytes."""
     return jsonschema_rs.RegexOptions(size_limit=size, dfa_size_limit=1 << 20)

@@ -1,4 +1,4 @@
-"""Convert JSON values into and out of the sandbox. Programs see nothing but JSON."""
+"""Convert JSON values into and out of the sandbox. Programs only see JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workers of one process: which sessions are idle, who may start another, and who has to wait."""
+"""The workers of one process: which sessions are idle, which callers may start another, and which must wait."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .session import SandboxSession, slack_ms
 
 __all__ = ["Nature", "Workers"]
 
-# The sandbox stops a program itself at its timeout and is killed a second later (the library's grace). Behind
-# both stands this limit for any request, for the case that the first two fail.
+# The sandbox stops a program itself at its timeout and is killed a second later (the library's grace). This
+# limit for any request is a fallback in case both fail.
 _REQUEST_SECONDS = LONGEST_TIMEOUT_MS / 1000 + 5
 # How long the library may take to bring up a worker; it takes 2 ms.
 _START_SECONDS = 30.0
 # CPython's own default.
 _RECURSION = 1000
-# Programs whose nature is remembered, oldest out first.
+# Most programs whose properties are remembered; the oldest are dropped first.
 _MOST_PROGRAMS = 256
-# Characters of their code, in sum.
+# Most characters of their code in total.
 _MOST_CODE = 20_000_000
 # Seconds until a thread that waits for a worker notices that its run is no longer needed.
 _ASK_SECONDS = 0.2

@@ -160,7 +160,7 @@ class BatchCommand:
         return code
 
     def in_progress(self, error: RunInProgressError) -> int:
-        """Return the exit code where another process carries the run out: for `--continue` there is nothing to do.
+        """Return the exit code if another process is running the run: for `--continue` there is nothing to do.
 
         Raises the error otherwise.
         """
@@ -364,7 +364,7 @@ class FileCommand(BatchCommand):
         return self.carry_out(work, go_on=go_on)
 
     def finished(self, run: Run, name: str) -> int:
-        """Nothing is left to send. Make accuracy and report from the existing rows."""
+        """Nothing is left to send: compute accuracy and report from the existing rows."""
         options = self.options
         if not options.json:
             self.say(f"{name} is finished already: nothing was sent.")

@@ -36,7 +36,7 @@ class EdgeTransport:
     """A transport that runs batches here and passes everything else on to a client's transport."""
 
     has_programs = True
-    """What runs here has been made before: no execution has the server make one."""
+    """Programs that run here already exist: no execution makes the server create one."""
 
     def __init__(self, client: SyncLoopaiClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""What commands are given: JSON on the command line, in a file or on stdin. What is wrong with it is a `ValueError`."""
+"""Read the inputs of commands: JSON on the command line, in a file or on stdin. Invalid input raises `ValueError`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STDIN = "-"
 
 
 def read_text(name: str) -> str:
-    """Return the text of a file, or of stdin for `-`; a file named `.gz` is unpacked. Raises `ValueError`."""
+    """Return the text of a file, or of stdin for `-`; a file named `.gz` is decompressed. Raises `ValueError`."""
     try:
         if name == STDIN:
             content = sys.stdin.buffer.read() if sys.stdin is not None else b""

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a run: the first ends it in order, a second at once."""
+"""SIGINT and SIGTERM during a run: the first ends it properly, a second one at once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..batch.engine.stopping import Stop
 
 
 class Interrupts:
-    """Which signal came, if any."""
+    """The signal that arrived, if any."""
 
     def __init__(self) -> None:
         self.signal: Optional[int] = None
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a process that this signal ended (130 for SIGINT, 143 for SIGTERM)."""
+        """The exit code that shells expect after this signal (130 for SIGINT, 143 for SIGTERM)."""
         return 128 + (self.signal or signal.SIGINT)
 
 

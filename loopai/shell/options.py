@@ -91,7 +91,7 @@ def _flag(name: str) -> tuple[str, ...]:
 
 
 def options_of(options: type[O], parsed: Mapping[str, Any]) -> O:
-    """The options that a parser read; what is `None` was not given. Raises `OptionError`."""
+    """Return the parsed options; `None` means not given. Raises `OptionError`."""
     values = {name: value for name, value in parsed.items() if value is not None and name not in MODE_ARGUMENTS}
     modes = [mode for mode in MODE_FLAGS if parsed.get(mode_argument(mode))]
     if len(modes) > 1:

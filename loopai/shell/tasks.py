@@ -1,4 +1,4 @@
-"""`loopai tasks` and `manage.py loopai_tasks`: their verbs, the flags of each, what it does and what it shows.
+"""`loopai tasks` and `manage.py loopai_tasks`: their verbs, with flags, action and output of each.
 
 Both parsers are derived from `VERBS`. To add a verb or a flag: an entry there.
 """
@@ -31,7 +31,7 @@ MEMBERS: Final = (*NEEDED, "examples", "accuracy_target", "latency_target_ms", "
 ASSIGNED: Final = frozenset(
     {"id", "active_version", "total_versions", "created_at", "updated_at", "warnings", "questions", "generation"}
 )
-"""What the server gives a task: in a file that `get --json` wrote, and nothing to create one from."""
+"""Members that the server adds to a task: present in a file from `get --json`, but not for creating a task."""
 
 _ALIKE = 60
 """Characters by which an input is found in a warning, which cuts longer ones."""
@@ -41,7 +41,7 @@ _NARROW = 90
 
 
 class _Output(Protocol):
-    """Where a verb writes: results to stdout, `tell` to stderr. Tables are made first, and then shown."""
+    """Where a verb writes: results to stdout, messages (`tell`) to stderr. Tables are built first, then shown."""
 
     def show(self, made: Any, /) -> None: ...
     def show_json(self, value: Any, /) -> None: ...
@@ -56,10 +56,10 @@ class _Output(Protocol):
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb: its help, its flags, what it asks the client (`ask(client, **values)`), and how the answer is shown.
+    """One verb: its help, its flags, its call of the client (`ask(client, **values)`), and how the answer is shown.
 
-    With `tells` it is also given `tell`, which is called with each stage of what takes long. `failure` returns the
-    error that an answer is, which is raised once it is shown.
+    With `tells`, `ask` also gets `tell`, which is called with each stage of a long call. `failure` returns the error
+    that an answer stands for, which is raised after the answer was shown.
     """
 
     help: str
@@ -71,7 +71,7 @@ class Verb:
     failure: Optional[Callable[[Any, Mapping[str, Any]], Optional[LoopaiException]]] = None
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of the flags that a parser was given, texts read. Raises `OptionError`."""
+        """Return the values of a verb's parsed flags, with texts read. Raises `OptionError`."""
         values = {}
         for flag in self.flags:
             value = given.get(flag.name)
@@ -82,7 +82,7 @@ class Verb:
         return values
 
     def run(self, client: SyncLoopaiClient, output: _Output, as_json: bool, values: Mapping[str, Any]) -> Any:
-        """Ask, show the answer, and return it. Raises what the client raises, and `OptionError`."""
+        """Call the client, show the answer, and return it. Raises what the client raises, and `OptionError`."""
         with output.waiting(self.waiting) as tell:
             answer = self.ask(client, **values, **({"tell": tell} if self.tells else {}))
         if as_json:
@@ -121,7 +121,7 @@ def _share(text: str) -> float:
 
 
 class _Language:
-    """Reads the name of a language; shells complete `choices`."""
+    """Reads the name of a language; shell completion offers `choices`."""
 
     choices = LANGUAGES
 
@@ -170,7 +170,7 @@ def _create(
 
 
 def _not_learnt(task: Task, values: Mapping[str, Any]) -> Optional[LoopaiException]:
-    """The error of a task that was waited for, and whose program could not be made."""
+    """Return the error for an awaited task whose program could not be made."""
     state = task.generation
     if not values["wait"] or state is None or state.status != "failed":
         return None
@@ -229,7 +229,7 @@ def _show_generated(output: _Output, made: Union[ProgramArtifact, Task]) -> None
 
 
 def _tell_doubts(output: _Output, warnings: Iterable[str], questions: Iterable[OpenQuestion]) -> None:
-    """Tell what people should know, and which inputs would decide; a question that a warning asks is not repeated."""
+    """Report the warnings, and the inputs that would decide; a question in a warning is not repeated."""
     told = list(warnings)
     for warning in told:
         output.tell(f"Warning: {shown(warning)}")
@@ -285,7 +285,7 @@ def _show_task(output: _Output, task: Task) -> None:
 
 
 def _program_state(task: Task) -> Optional[str]:
-    """What became of the last program that was to be made; `None` where the server does not say."""
+    """The outcome of the last attempt to make a program; `None` if the server does not report it."""
     state = task.generation
     if state is None:
         return None

@@ -1,4 +1,4 @@
-"""What commands write, as text: JSON, and texts of a server that must not command a terminal."""
+"""Text output of commands: JSON, and texts of a server, which must not control the terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..exceptions import ConnectionException, TimeoutException
 if TYPE_CHECKING:
     from ..client import SyncLoopaiClient
 
-# The last ranges turn the direction of what is read: a line would seem to say something else.
+# The last ranges change the text direction: a line would seem to say something else.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def shown(value: object) -> str:
-    """Return the text of a value for a terminal: control characters, which could command it, are written out."""
+    """Return the text of a value for a terminal: control characters, which could control it, are escaped."""
     return _CONTROLS.sub(lambda match: repr(match[0])[1:-1], str(value))
 
 
@@ -36,14 +36,14 @@ def message_line(text: str) -> str:
 
 
 def failure(code: int, text: str, *, as_json: bool) -> str:
-    """Return what a command that failed says in one line: with `--json` an object, else its name and the text."""
+    """Return a failed command's message as one line: with `--json` an object, else its name and the text."""
     if not as_json:
         return f"loopai: {text}"
     return _written_out(json.dumps({"error": text, "exit_code": code}, ensure_ascii=False))
 
 
 def _written_out(text: str) -> str:
-    # Within the texts of JSON, where alone such signs stand, this says the same.
+    # Such characters only occur within JSON strings, where the escape is equivalent.
     return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

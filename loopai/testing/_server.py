@@ -1,4 +1,4 @@
-"""How a `FakeLoopai` answers what no test programmed: a method an operation, with bodies of the server's shape."""
+"""The default replies of a `FakeLoopai`: one method per operation, with bodies of the server's shape."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from .programming import (
 Answered = tuple[int, Any]
 
 LATENCY_MS = 1.5
-"""Milliseconds that each run is said to have taken: the fake measures nothing, so results compare equal."""
+"""Milliseconds reported for each run: the fake measures nothing, so results compare equal."""
 
 _PROGRAMMED = """def main(input):
     raise RuntimeError("a test said what this task gives: only the fake runs it")
 """
-"""The code of a program that a test has programmed, for who runs it elsewhere."""
+"""The code of a program defined by a test, in case it is run elsewhere."""
 
 _ROUTES = {
     "create_task": "POST /api/v1/tasks",
@@ -67,7 +67,7 @@ _ROUTES = {
 }
 OPERATIONS = tuple(_ROUTES)
 
-# A base_url may have a path of its own, which then stands in front.
+# A base_url may have a path, which then comes first.
 _PATTERNS = {
     name: re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", described.replace(" ", " .*?")))
     for name, described in _ROUTES.items()
@@ -90,7 +90,7 @@ _STAGES = (("Stage1_5Percent", 0.05), ("Stage2_25Percent", 0.25), ("Stage3_50Per
 
 
 def route(method: str, path: str) -> tuple[Optional[str], dict[str, str]]:
-    """The operation that a request is for, `None` for none, and the path's parts by name."""
+    """Return a request's operation (`None` if there is none), and the path's parts by name."""
     for name, pattern in _PATTERNS.items():
         match = pattern.fullmatch(f"{method} {path}")
         if match:
@@ -111,7 +111,7 @@ class FakeServer:
         self.log = CallLog(lock)
 
     def answer(self, name: str, parts: Mapping[str, str], body: Any) -> Reply:
-        """What the operation answers. Raises `NotProgrammed` for a task without program."""
+        """Return the operation's reply. Raises `NotProgrammed` for a task without program."""
         operation: Callable[..., Answered] = getattr(self, name)
         if name in {"execute", "batch_execute"}:
             return reply(*operation(**parts, body=body))  # without the lock: the test's own functions run in it
@@ -143,7 +143,7 @@ class FakeServer:
             return [task for task in self._tasks.values() if not task.unknown]
 
     def names(self) -> list[str]:
-        """The names by which tasks were named or created, those of unknown ones included."""
+        """The names by which tasks were named or created, including unknown ones."""
         with self._lock:
             return [task.name for task in self._tasks.values() if name_as_id(task.name) is None]
 
@@ -169,7 +169,7 @@ class FakeServer:
         task = self._known(task_id)
         if task is None:
             return 200, []
-        # What a test has programmed is a program, as `get_task` says.
+        # A programmed task has a program, as in `get_task`.
         programmed = [self._artifact(task.id, 1, "python", _PROGRAMMED)] if task.programmed else []
         return 200, task.artifacts or programmed
 
@@ -411,7 +411,7 @@ class FakeServer:
 
     def _task(self, task: FakeTask) -> dict[str, Any]:
         made = task.record.setdefault("created_at", self._now())
-        # What a test has programmed is a program: without one, the first execution would have to make it.
+        # A programmed task has a program: otherwise the first execution would have to make it.
         version = _active_version(task) or (1 if task.programmed else None)
         active = {} if version is None else {"active_version": version}
         defaults = {"description": "a task of the fake", "input_schema": {}, "output_schema": {}, "examples": []}

@@ -1,4 +1,4 @@
-"""Webhook deliveries as the server makes them, for tests of what receives them."""
+"""Webhook deliveries as the server makes them, for tests of their receivers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic_core import to_json
 
 from .. import models, webhooks
 
-# The server names types in the header as its C# enumeration does, which is what camelCase was made from.
+# In the header, the server names types as in its C# enumeration, from which the camelCase names derive.
 _PASCAL = {"abTestCompleted": "ABTestCompleted"}
 
 
 @dataclass(frozen=True)
 class SignedWebhook:
-    """A delivery: the body's bytes and the headers. `dataclasses.replace` makes a tampered one of it."""
+    """A delivery: the body's bytes and the headers. Use `dataclasses.replace` to tamper with it."""
 
     body: bytes
     headers: dict[str, str] = field(repr=False)

@@ -1,4 +1,4 @@
-"""`FakeLoopai`: the transport that a test programs, and asks what came over it. How it answers is in `_server`."""
+"""`FakeLoopai`: the transport that a test programs and inspects. Its replies are made in `_server`."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ._server import OPERATIONS, FakeServer, name_as_id, route
 from .programming import Call, FakeOperation, FakeTask, Faulty, reply
 
 BASE_URL = "http://fake.loopai.test"
-"""Address of the clients that a fake makes: nothing is sent there, but messages name it."""
+"""Address of a fake's clients: nothing is sent there, but messages name it."""
 
 
 class FakeLoopai(Faulty):
-    """A Loopai in memory, which answers as a test programs it. It is a transport for both clients.
+    """An in-memory Loopai that answers as a test programs it. It is a transport for both clients.
 
     Task names are known without `tasks=`. A task that a test did not program raises `NotProgrammed`; other operations
-    answer as a new server would. One fake serves any number of threads, event loops and clients. `now` gives the time
-    that replies carry, an aware `datetime`.
+    answer as a new server would. One fake serves any number of threads, event loops and clients. `now` returns the time
+    in replies, an aware `datetime`.
     """
 
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
@@ -41,7 +41,7 @@ class FakeLoopai(Faulty):
         return f"<FakeLoopai tasks={len(self._server.tasks())} requests={len(self._requests)}>"
 
     def reset(self) -> None:
-        """Forget everything: what was programmed, and what was asked. A `FakeTask` from before is of no use after."""
+        """Forget all programming and all requests. A `FakeTask` from before becomes useless."""
         with self._lock:
             self.recovers()
             self._server = FakeServer(self._lock, self._now)
@@ -51,13 +51,13 @@ class FakeLoopai(Faulty):
     # What a test programs and reads
 
     def task(self, name: Union[str, UUID]) -> FakeTask:
-        """The task of that name or id, to be programmed, and asked what it was given."""
+        """Return the task of that name or id, to program it or inspect its inputs."""
         return self._server.named(str(name))
 
     def operation(self, name: str) -> FakeOperation:
-        """The operation of that method of the client (`"get_health"`, `"start_canary"`), to be programmed.
+        """Return the operation of a client method (`"get_health"`, `"start_canary"`), to program it.
 
-        Raises `ValueError` for a name that is none.
+        Raises `ValueError` for an unknown name.
         """
         if name not in OPERATIONS:
             raise ValueError(f"no operation {name!r}: there are {', '.join(OPERATIONS)}")
@@ -66,13 +66,13 @@ class FakeLoopai(Faulty):
 
     @property
     def requests(self) -> list[Request]:
-        """Every request so far, those that met a fault included."""
+        """Every request so far, including those that met a fault."""
         with self._lock:
             return list(self._requests)
 
     @property
     def calls(self) -> list[Call]:
-        """Every input given to a task so far, alone or in a batch."""
+        """Every input sent to a task so far, alone or in a batch."""
         return self._server.log.calls()
 
     def client(self, **options: Unpack[ClientOptions]) -> SyncLoopaiClient:
@@ -97,7 +97,7 @@ class FakeLoopai(Faulty):
             self._requests.append(request)
             operation = self._operations.get(name or "")
             for place in (self, operation, server.task(parts.get("task_id") or body.get("task_id"))):
-                # What a client looks up before a first execution uses up no fault that is meant for the execution.
+                # A client's look-up before a first execution does not use up a fault meant for the execution.
                 counts = name != "list_artifacts" or place is operation
                 fault = None if place is None else place.next_fault(counts=counts)
                 if fault is not None:
@@ -118,7 +118,7 @@ class FakeLoopai(Faulty):
         """Do nothing: the fake outlives its clients."""
 
     def id_of(self, name: str) -> str:
-        """The id that a task name stands for: the same in every fake and process."""
+        """The id of a task name: the same in every fake and process."""
         return self._server.id_of(name)
 
     def task_names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a test programs into a `FakeLoopai`: a task's answers, an operation's reply, and faults on the way to them."""
+"""Program a `FakeLoopai`: a task's answers, an operation's reply, and faults."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _CODES = {
     404: "NOT_FOUND",
     409: "INVALID_OPERATION",
     429: "RATE_LIMIT_EXCEEDED",
-    # Not INTERNAL_ERROR, by which the server's rate limiter is known.
+    # Not INTERNAL_ERROR, which clients read as the server's rate limiter.
     500: "EXECUTION_ERROR",
 }
 
 
 class ProgramError(Exception):
-    """The program fails with this text: raised by a function given to `computes`, or an entry of `returns_each`."""
+    """The program fails with this text: raise it in a function for `computes`, or pass it to `returns_each`."""
 
 
 class NoSuchTask(Exception):
-    """The server has no such task: how `FakeTask.run` says so to the server, which makes a reply of it."""
+    """The server has no such task: raised by `FakeTask.run`, and turned into a reply."""
 
 
 class NotProgrammed(AssertionError):
-    """The code under test ran a task for which the test gave no answer; the message says what to write.
+    """The code under test ran a task without a programmed answer; the message says what to write.
 
     Not a `LoopaiException`, so that no error handling of the code under test hides it.
     """
@@ -42,7 +42,7 @@ class NotProgrammed(AssertionError):
 
 @dataclass(frozen=True)
 class Certain:
-    """An output with how certain the program is of it, from 0 to 1: for `returns`, `returns_each` and `computes`."""
+    """An output and its certainty, from 0 to 1: for `returns`, `returns_each` and `computes`."""
 
     output: Any
     confidence: float
@@ -50,7 +50,7 @@ class Certain:
 
 @dataclass(frozen=True)
 class Call:
-    """One input given to a task, alone or in a batch, where `item_id` is the row's own id."""
+    """One input sent to a task, alone or in a batch, where `item_id` is the row's own id."""
 
     task: str
     input: Any
@@ -63,8 +63,8 @@ class Call:
 class CallLog:
     """The calls of a fake, each as a few texts and numbers.
 
-    So a change that a program makes to its input does not change the record, and a test of many rows leaves the
-    garbage collector nothing to look through.
+    So a program that changes its input does not change the record, and a test with many rows adds no work for the
+    garbage collector.
     """
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
@@ -78,11 +78,11 @@ class CallLog:
             self._kept.append((call.task, to_json(call.input), *more))
 
     def count(self, task: Optional[str] = None) -> int:
-        """How many calls there were, of one task if it is given."""
+        """The number of calls, or of one task's calls."""
         return len(self._of(task))
 
     def calls(self, task: Optional[str] = None) -> list[Call]:
-        """The calls in their order, of one task if it is given."""
+        """The calls in their order, or those of one task."""
         return [Call(name, from_json(content), *more) for name, content, *more in self._of(task)]
 
     def _of(self, task: Optional[str]) -> list[tuple[Any, ...]]:
@@ -100,11 +100,11 @@ def reply(status: int, body: Any, headers: Optional[Mapping[str, str]] = None) -
 
 
 class Faulty:
-    """What can be made to fail: all of the server, an operation or a task.
+    """Something that can be made to fail: the whole server, an operation or a task.
 
-    `times` counts requests; without it the fault lasts until `recovers()`. Faults come in the order programmed, and
-    whatever else is programmed follows them. The list of a task's artifacts, which a client asks for before it executes
-    a task for the first time, meets only lasting faults and those of its own operation.
+    `times` counts requests; without it the fault lasts until `recovers()`. Faults occur in the order programmed, before
+    any other programmed reply. The list of a task's artifacts, which a client requests before it executes a task for
+    the first time, is only affected by lasting faults and those of its own operation.
     """
 
     def __init__(self, lock: AbstractContextManager[Any]) -> None:
@@ -135,7 +135,7 @@ class Faulty:
         return self.raises(429, times=times, retry_after=retry_after, message="Rate limit exceeded.")
 
     def unreachable(self, times: Optional[int] = None, *, arrived: bool = False) -> Self:
-        """Let no reply come: the connection is refused or, with `arrived`, lost after the request was sent."""
+        """Send no reply: the connection is refused or, with `arrived`, lost after the request was sent."""
         error, text = (ConnectionResetError, "Connection reset") if arrived else (ConnectionRefusedError, "Refused")
         return self._fault(lambda: NoReply(error(f"{text} (programmed by the test)"), arrived), times)
 
@@ -157,7 +157,7 @@ class Faulty:
         return self
 
     def next_fault(self, *, counts: bool = True) -> Optional[Answer]:
-        """What the next request meets instead of an answer, used up by asking; a lasting one if it does not count."""
+        """Return the fault for the next request and use it up; with `counts` false, only a lasting one."""
         with self._lock:
             if not self._faults:
                 return None
@@ -203,17 +203,17 @@ class FakeTask(Faulty):
         return f"<FakeTask {self.name!r}>"
 
     def takes(self, input_schema: Any) -> Self:
-        """Let the task have this input schema (JSON or a pydantic model), by which `validate_inputs` checks."""
+        """Set the task's input schema (JSON or a pydantic model), which `validate_inputs` uses."""
         self.record["input_schema"] = schema_of(input_schema, "input_schema", "serialization")
         return self
 
     def returns(self, output: Any) -> Self:
-        """Let the program give `output` for each input: any JSON value, or a pydantic model."""
+        """Make the program return `output` for each input: any JSON value, or a pydantic model."""
         kept = from_json(to_json(output))
         return self.computes(lambda _: kept)
 
     def returns_each(self, outputs: Iterable[Any]) -> Self:
-        """Let the program give these in turn; a `ProgramError` among them fails. One run more is `NotProgrammed`."""
+        """Make the program return these in turn; a `ProgramError` among them fails. Then it raises `NotProgrammed`."""
         kept = [out if isinstance(out, ProgramError) else from_json(to_json(out)) for out in outputs]
         left = iter(kept)
 
@@ -231,9 +231,9 @@ class FakeTask(Faulty):
         return self.computes(program)
 
     def computes(self, function: Callable[[Any], Any]) -> Self:
-        """Let the program give `function(input)`, in the caller's thread and without a lock.
+        """Make the program return `function(input)`, in the caller's thread and without a lock.
 
-        A `ProgramError` that it raises is the program's failure; anything else is the test's, and goes through.
+        A `ProgramError` that it raises is a failure of the program; any other exception propagates to the test.
         """
         if inspect.iscoroutinefunction(function):
             raise TypeError("computes takes a plain function: a program has nothing to wait for")
@@ -241,7 +241,7 @@ class FakeTask(Faulty):
         return self
 
     def fails(self, message: str) -> Self:
-        """Let the program fail with `message`: `execute` raises `ExecutionException`, a batch item is not a success."""
+        """Make the program fail with `message`: `execute` raises `ExecutionException`, a batch item fails."""
 
         def program(_: Any) -> Any:
             raise ProgramError(message)
@@ -249,35 +249,35 @@ class FakeTask(Faulty):
         return self.computes(program)
 
     def is_unknown(self) -> Self:
-        """Let the server not have this task, and answer everything about it as it does then."""
+        """Make this task unknown to the server, which then answers accordingly."""
         self.unknown = True
         return self
 
     @property
     def calls(self) -> list[Call]:
-        """The inputs given to this task so far, in their order, with how they were given."""
+        """The inputs sent to this task so far, in their order, with how they were sent."""
         return self._log.calls(self.name)
 
     @property
     def inputs(self) -> list[Any]:
-        """The inputs given to this task so far, in their order."""
+        """The inputs sent to this task so far, in their order."""
         return [call.input for call in self.calls]
 
     @property
     def call_count(self) -> int:
-        """How many inputs were given to this task so far; rows of batches count each, repeated attempts once more."""
+        """The number of inputs sent to this task so far; rows of batches count each, repeated attempts again."""
         return self._log.count(self.name)
 
     @property
     def programmed(self) -> bool:
-        """Whether the test has said what the task gives."""
+        """Whether the test has programmed the task."""
         return self._program is not None
 
     def run(self, call: Call) -> Any:
-        """The program's output for a call, which is kept on record.
+        """Record a call, and return the program's output for it.
 
-        Raises `ProgramError` where the program fails, `NoSuchTask` for one that the server lacks, and
-        `NotProgrammed` where nothing was programmed.
+        Raises `ProgramError` if the program fails, `NoSuchTask` if the server lacks the task, and `NotProgrammed` if
+        nothing was programmed.
         """
         self._log.add(call)
         if self.unknown:
@@ -288,7 +288,7 @@ class FakeTask(Faulty):
 
 
 def how_to_program(name: str) -> str:
-    """What to write so that a task has an answer."""
+    """Return what to write so that a task has an answer."""
     return (
         f"task {name!r} was run, and the test has not said what it gives: write fake.task({name!r}).returns(…), "
         "or .computes(function), .returns_each([…]), .fails(text), .is_unknown()"

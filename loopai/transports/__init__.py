@@ -34,7 +34,7 @@ class Transport(Protocol):
         """Send one request and wait for its reply."""
 
     def close(self) -> None:
-        """Let go of connections; closing twice is not an error."""
+        """Close connections; closing twice is not an error."""
 
 
 @runtime_checkable
@@ -45,7 +45,7 @@ class AsyncTransport(Protocol):
         """Send one request and wait for its reply."""
 
     async def aclose(self) -> None:
-        """Let go of connections; closing twice is not an error."""
+        """Close connections; closing twice is not an error."""
 
 
 def _library(name: str) -> ModuleType:

@@ -6,7 +6,7 @@ import zlib
 from typing import Optional
 
 START_KEPT = 65_536
-"""Bytes kept of a body that is too large: enough for an error to show what it is."""
+"""Bytes kept of a body that is too large: enough for an error to show what kind of body it is."""
 
 _GZIP_OR_ZLIB, _BARE_DEFLATE = zlib.MAX_WBITS | 32, -zlib.MAX_WBITS
 
@@ -17,11 +17,11 @@ class Undecodable(Exception):
 
 _ASKED_FOR = frozenset({"gzip", "x-gzip", "deflate"})
 _COMPRESSED = _ASKED_FOR | {"br", "zstd"}
-"""The codings that HTTP libraries decode. Others are names that servers make up for a body as it is."""
+"""The codings that HTTP libraries decode. Other names are inventions of servers for an unencoded body."""
 
 
 def _coding_of(header: str) -> Optional[str]:
-    """The coding of a body, `None` for none. Raises `Undecodable` for one that no request asks for."""
+    """Return the coding of a body, `None` for none. Raises `Undecodable` for one that no request accepts."""
     codings = [name for name in (part.strip().lower() for part in header.split(",")) if name in _COMPRESSED]
     if not codings:
         return None

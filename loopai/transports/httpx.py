@@ -48,7 +48,7 @@ class Library:
     def __init__(self, module: ModuleType) -> None:
         self.module: Any = module
         self.address: Callable[[str], tuple[httpx.URL, str]] = lru_cache(maxsize=256)(self._address)
-        # ValueError: what it makes of addresses and headers that it did not expect.
+        # ValueError: raised for unexpected addresses and headers.
         self.faults = (self.module.HTTPError, self.module.InvalidURL, OSError, ValueError, *_socks_faults())
         self.undecodable = (self.module.DecodingError, Undecodable)
         self.timeouts = (self.module.TimeoutException, TimeoutError)
@@ -149,9 +149,9 @@ def _no_reply(
 
 
 def _said_more(transport: Any) -> bool:
-    """Whether bytes came after the reply, which would be taken for the reply to the next request.
+    """Return whether bytes followed the reply, which would be mistaken for the reply to the next request.
 
-    What is still in the socket is seen by the library; what was read along with the reply is not.
+    The library notices bytes that are still in the socket, but not those that were read along with the reply.
     """
     for each in getattr(getattr(transport, "_pool", None), "connections", ()):
         connection = each
@@ -217,7 +217,7 @@ class _AsyncConnection:
                     if body.cut:
                         await response.aclose()
                     if _said_more(self._transport):
-                        await self._transport.aclose()  # connects anew when it is next used
+                        await self._transport.aclose()  # reconnects at the next use
                 except library.undecodable as error:
                     await response.aclose()
                     return _undecodable(response, error, queued)
@@ -230,7 +230,7 @@ class _AsyncConnection:
 
 
 def _cut_off(alarm: Alarm, response: httpx.Response, queued: float) -> Optional[NoReply]:
-    """Word that the time was up, where the end of the body is our own doing: it was to end with its connection."""
+    """Return a timeout if our alarm ended the body, which was to end with its connection."""
     if not alarm.rang or "content-length" in response.headers or "transfer-encoding" in response.headers:
         return None
     return NoReply(TimeoutError("the time was up before the reply's end"), True, timed_out=True, queued=queued)
@@ -247,7 +247,7 @@ class _Connection:
         pool: Any = getattr(transport, "_pool", None)
         if hasattr(pool, "_optional_thread_lock"):
             # Its own lock is written in Python: an exception from the handler of a signal may come while it is taken,
-            # and its clean-up would wait for itself for ever.
+            # and its clean-up would wait for itself forever.
             pool._optional_thread_lock = threading.RLock()
         self._connecting = False
         self._socket: Any = None
@@ -278,7 +278,7 @@ class _Connection:
                 if body.cut:
                     response.close()
                 if _said_more(self._transport):
-                    self._transport.close()  # connects anew when it is next used
+                    self._transport.close()  # reconnects at the next use
             except library.undecodable as error:
                 response.close()
                 return _undecodable(response, error, queued)
@@ -286,15 +286,15 @@ class _Connection:
             return _no_reply(library, error, self._connecting, alarm.rang, queued, begun=response is not None)
         finally:
             watchdog.unset(alarm)
-        # Where the alarm rang in the moment the reply was whole, the reply counts: httpx finds the socket shut when
-        # it is next used, and connects anew.
+        # If the alarm rang just when the reply was complete, the reply counts: httpx finds the socket closed at its
+        # next use, and reconnects.
         return _cut_off(alarm, response, queued) or _reply_of(response, body.content(), queued, body.cut)
 
     def close(self) -> None:
         self._transport.close()
 
     def abandon(self) -> None:
-        # Not by the transport: an exception from the handler of a signal may have left a lock of its own taken.
+        # Not by the transport: an exception in a signal handler may have left one of its locks held.
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.close()
@@ -312,7 +312,7 @@ def _tls_context(library: Library, config: Config) -> ssl.SSLContext:
     parts = (config.cert,) if isinstance(config.cert, str) else config.cert
     problem = None
     try:
-        # Without a password OpenSSL would ask for one on the terminal.
+        # Without a password, OpenSSL would prompt for one on the terminal.
         context.load_cert_chain(
             parts[0], parts[1] if len(parts) > 1 else None, password=parts[2] if len(parts) > 2 else ""
         )
@@ -384,7 +384,7 @@ def open_sync(config: Config, module: ModuleType) -> SyncPool:
 
 def _library_of(client: Any, kind: str) -> Library:
     for name in ("httpx", "httpx2"):
-        module = sys.modules.get(name)  # whoever made the client imported it
+        module = sys.modules.get(name)  # imported by the code that created the client
         if isinstance(module, ModuleType) and isinstance(client, getattr(module, kind)):
             return Library(module)
     raise ConfigurationError(f"http_client: an httpx.{kind} is needed here, not {type(client).__name__}")
@@ -401,7 +401,7 @@ class _Exchange:
         headers = dict(request.headers)
         theirs = client.headers.get("user-agent", "")
         if not theirs.startswith(f"python-{library.module.__name__}/"):
-            headers.pop("user-agent", None)  # they gave it a name of their own
+            headers.pop("user-agent", None)  # they set their own
         self.built = client.build_request(
             request.method, request.url, headers=headers, content=request.content, timeout=self.timeout
         )

@@ -89,7 +89,7 @@ class Owner(Protocol):
     """An owner of connections of this process."""
 
     def disown(self) -> Any:
-        """Start afresh in a forked child; gives back what is the parent's."""
+        """Start fresh in a forked child; return what belongs to the parent."""
 
 
 class Forked:
@@ -135,7 +135,7 @@ class SyncPool:
         self._finalizer = weakref.finalize(self, _close_all, self._idle)
 
     def disown(self) -> Any:
-        """Start afresh in a forked child; gives back what is the parent's."""
+        """Start fresh in a forked child; return what belongs to the parent."""
         parents = self._idle
         self._finalizer.detach()
         # With a new lock, too: a thread that does not exist here may have held it when the process forked.
@@ -317,7 +317,7 @@ class AsyncPool:
         self._finalizer.atexit = False
 
     def disown(self) -> Any:
-        """Start afresh in a forked child; gives back what is the parent's."""
+        """Start fresh in a forked child; return what belongs to the parent."""
         parents = self._loops
         self._finalizer.detach()
         self._start()

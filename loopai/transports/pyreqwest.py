@@ -128,7 +128,7 @@ def _certificates(config: Config) -> list[bytes]:
             "trust_env: transport='pyreqwest' trusts what SSL_CERT_FILE and SSL_CERT_DIR name: unset them, or use "
             "transport='httpx'"
         )
-    # What a folder holds under the names that OpenSSL gives is loaded only when it is needed: read all of it.
+    # The files that OpenSSL finds by hashed names are loaded only when needed: read all of them.
     paths = [os.path.join(named, name) for name in os.listdir(named)] if os.path.isdir(named) else [named]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for path in paths:
@@ -165,7 +165,7 @@ def _request(client: Any, request: Request, timeout: Optional[float]) -> Any:
 
 
 _FAULTS = (PyreqwestError, OSError, ValueError)
-"""What its client raises; ValueError for what it did not expect of an address."""
+"""The exceptions of its client; ValueError for addresses that it did not expect."""
 
 
 def _headers(response: Any) -> list[tuple[str, str]]:
@@ -220,7 +220,7 @@ class _Client:
         forked.tell(self)
 
     def disown(self) -> Any:
-        """Start afresh in a forked child; gives back what is the parent's."""
+        """Start fresh in a forked child; return what belongs to the parent."""
         parents, self._built = self._built, None
         self._lock = threading.Lock()
         return parents
@@ -256,7 +256,7 @@ class PyreqwestTransport:
         forked.tell(self)
 
     def disown(self) -> Any:
-        """Start afresh in a forked child; gives back what is the parent's."""
+        """Start fresh in a forked child; return what belongs to the parent."""
         parents, self._slots = self._slots, Slots(self._size)
         return parents
 
@@ -297,7 +297,7 @@ class AsyncPyreqwestTransport:
         forked.tell(self)
 
     def disown(self) -> Any:
-        """Start afresh in a forked child; gives back what is the parent's."""
+        """Start fresh in a forked child; return what belongs to the parent."""
         parents, self._loops = self._loops, {}
         return parents
 

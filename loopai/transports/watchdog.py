@@ -57,7 +57,7 @@ class Watchdog:
         thread = threading.Thread(target=self._watch, name="loopai-watchdog", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the interpreter goes down: each read of the call is still bounded by httpx
+        except RuntimeError:  # the interpreter is shutting down: httpx still limits each read of the call
             self._due.clear()
         else:
             self._thread = thread
@@ -91,7 +91,7 @@ class Watchdog:
 
 
 def _safely(ring: Callable[[], None]) -> None:
-    # One thread bounds every call of the process: whatever it meets, it must not end with it.
+    # One thread limits every call of the process: no error may end it.
     try:
         ring()
     except Exception:
@@ -138,5 +138,5 @@ class Alarm:
                     # Not the socket's own method: that of a TLS socket drops its encryption first, and what another
                     # thread writes in that moment would leave in clear.
                     _SystemSocket.shutdown(self._socket, socket.SHUT_RDWR)
-                else:  # of a library that brings sockets of its own, as eventlet does
+                else:  # a library with its own sockets, such as eventlet
                     self._socket.shutdown(socket.SHUT_RDWR)

@@ -197,7 +197,7 @@ def test_a_task_is_waited_for_and_grows(command: Command, tmp_path: Path, name: 
     assert command("tasks", "examples", name, written(tmp_path / "more", [("Ida von Jung", "Jung")])).code == 0
     done = command("tasks", "generate", name)
     assert done.code == 0, done.err
-    assert "On the 4 examples of now" in done.err
+    assert "On the 4 current examples" in done.err
     assert command("tasks", "diff", name, "1", "2").code == 0
     assert "is being made" in command("tasks", "generate", name, "--no-wait").err
     assert command("tasks", "retire", name, "2").code == 0

@@ -154,7 +154,7 @@ def test_the_key_may_come_from_a_file(tmp_path: Path) -> None:
         assert httpx.get(f"{server.base_url}/api/v1/tasks").status_code == 401
     with pytest.raises(ConfigurationError, match="cannot be read"):
         local.running(api_key_file=str(tmp_path / "none")).__enter__()
-    with pytest.raises(ConfigurationError, match="both"):
+    with pytest.raises(ConfigurationError, match="exclude each other"):
         local.running(api_key="a", api_key_file=str(file)).__enter__()
 
 

@@ -130,7 +130,7 @@ def test_estimates_are_compared_as_estimates() -> None:
         client.add_examples(task.id, rows[80:])
         second = client.generate(task.id)
         assert second.estimate is True
-        assert any("On the 160 examples of now: R²" in note for note in second.notes)
+        assert any("On the 160 current examples: R²" in note for note in second.notes)
         known = {f"{one['input']['size']},{one['input']['rooms']}": one["output"] for one in rows}
         right = (
             f"KNOWN = {known!r}\n\n\ndef main(input):\n    return KNOWN[f\"{{input['size']}},{{input['rooms']}}\"]\n"

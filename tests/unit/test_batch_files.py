@@ -320,7 +320,7 @@ def test_numbers_are_what_they_were(put: Any) -> None:
         f"line 3 {huge}",
         {"n": "1e400"},
     ]
-    assert read(put("in.csv", b"n:json\n1e400\n")) == ["line 2: n is '1e400', which is no json"]
+    assert read(put("in.csv", b"n:json\n1e400\n")) == ["line 2: n is '1e400', which is not a valid json"]
 
 
 # Packed files
@@ -438,7 +438,7 @@ def test_other_archives_are_refused_by_name(tmp_path: Path, files: dict[str, byt
         (b"\x04\x22\x4d\x18abcdef", "lz4"),
         (lzma.compress(b"a", format=lzma.FORMAT_ALONE), "lzma"),
         (b"a.csv".ljust(257, b"\0") + b"ustar\x0000", "a tar archive: unpack it"),
-        (gzip.compress(gzip.compress(gzip.compress(b"a\n"))), "packed more than twice"),
+        (gzip.compress(gzip.compress(gzip.compress(b"a\n"))), "compressed more than twice"),
         (b"\x89PNG\r\n\x1a\n", "an image"),
         (b"%PDF-1.7\n", "a PDF"),
         (b"SQLite format 3\0", "SQLite"),
@@ -643,8 +643,8 @@ def test_what_is_wrong_with_a_row_of_csv_is_told_in_words(put: Any) -> None:
     problems = [problem for _, _, problem in open_source(put("in.csv", content))]
     assert problems == [
         "line 2 has 1 field where the header has 2",
-        "line 3: id is '1_000', which is no int",
-        "line 4: v is '1_0.5', which is no float",
+        "line 3: id is '1_000', which is not a valid int",
+        "line 4: v is '1_0.5', which is not a valid float",
         "line 5 is not CSV: unexpected end of data; a quote that opens there is not closed, and what follows was "
         "read as its text",
     ]

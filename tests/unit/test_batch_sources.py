@@ -122,8 +122,8 @@ def test_a_csv_row_that_cannot_be_read_is_that_rows_error(tmp_path: Path) -> Non
     read = dict(_read(_file(tmp_path, "in.csv", content)))
     assert read[2] == {"n": 1, "text": "ok"}
     assert read[3] == "line 3 has 1 field where the header has 2"
-    assert read[4] == "line 4: n is 'x', which is no int"
-    assert "no int" in read[5]
+    assert read[4] == "line 4: n is 'x', which is not a valid int"
+    assert "not a valid int" in read[5]
     assert "line 6 is not utf-8" in read[6]
     assert read[7] == {"n": 4, "text": "fine"}
     assert "line 8 is not CSV" in read[8]

@@ -127,7 +127,7 @@ def test_the_path_of_a_file_is_read_as_rows(tmp_path: Path, fake: FakeLoopai, co
     path.write_text("id,n:int\na,1\nb,x\nc,3\n")
     found = collect(path, key="id", mapping=["n=n"], ordered=True)
     assert [(o.key, o.output, o.error) for o in found] == [
-        ("a", 2, None), ("line 3", None, "line 3: n is 'x', which is no int"), ("c", 6, None),
+        ("a", 2, None), ("line 3", None, "line 3: n is 'x', which is not a valid int"), ("c", 6, None),
     ]  # fmt: skip
     path.write_text("id,n:int\na,1\na,2\n")
     before = len(fake.requests)

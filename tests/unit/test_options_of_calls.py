@@ -126,7 +126,7 @@ async def test_a_key_that_is_waited_for(recorder: Any, example: Callable[[str], 
 @pytest.mark.parametrize("key", ["", "é", 5])
 def test_what_is_no_key_is_refused(calls: Any, recorder: Any, key: Any) -> None:
     """Its text is not shown."""
-    with pytest.raises(ConfigurationError, match="api_key: what gives the key"):
+    with pytest.raises(ConfigurationError, match="api_key: the function must return"):
         calls("get_health", client=calls.client(api_key=lambda: key))
 
 

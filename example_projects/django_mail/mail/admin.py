@@ -1,4 +1,4 @@
-"""Messages and notices in the admin; loopai's own pages (runs, failures, deliveries) are there by themselves."""
+"""Messages and notices in the admin; loopai adds its own pages (runs, failures, deliveries)."""
 
 from __future__ import annotations
 

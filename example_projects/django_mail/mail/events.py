@@ -1,4 +1,4 @@
-"""What happens when the server reports something: it stands on the inbox page until somebody has read it."""
+"""Handle the server's reports: they are shown on the inbox page until somebody has read them."""
 
 from __future__ import annotations
 

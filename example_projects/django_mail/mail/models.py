@@ -1,4 +1,4 @@
-"""`Message`: an e-mail and its verdict; `Notice`: something that the server reported. Nothing is asked here."""
+"""`Message`: an e-mail and its verdict; `Notice`: a report of the server. The server is not called here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Label(models.TextChoices):
 
 
 class Messages(models.QuerySet["Message"]):
-    """Messages by what is known of them."""
+    """Messages by their verdicts."""
 
     def judged(self) -> Messages:
         return self.exclude(label="")
@@ -24,7 +24,7 @@ class Messages(models.QuerySet["Message"]):
         return self.filter(label="")
 
     def mistaken(self) -> Messages:
-        """Judged otherwise than the right answer, where that is known."""
+        """Messages whose verdict differs from the known right answer."""
         return self.judged().exclude(known="").exclude(label=F("known"))
 
     def containing(self, text: str) -> Messages:
@@ -48,7 +48,7 @@ class Messages(models.QuerySet["Message"]):
 
 
 class Message(models.Model):
-    """An e-mail. `label` is the program's verdict, `known` the right answer where somebody has given it."""
+    """An e-mail. `label` is the program's verdict, `known` the right answer, if somebody has entered it."""
 
     source_id = models.CharField("id", max_length=100, unique=True, help_text="Where it came from; names it once.")
     subject = models.CharField(max_length=500, blank=True)

@@ -1,4 +1,4 @@
-"""E-mail bodies as texts for people: HTML without its tags. Nothing of it is ever put on a page as HTML."""
+"""E-mail bodies as texts for people: HTML without its tags. It is never put on a page as HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task `spam`: its name, what goes in and what comes out."""
+"""The task `spam`: its name, input and output."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Tests with a fake in the place of the server: `python manage.py test`."""
-# ruff: noqa: PT009  # Django's runner says nothing of a bare assert
+# ruff: noqa: PT009  # Django's runner does not explain a bare assert
 
 from __future__ import annotations
 

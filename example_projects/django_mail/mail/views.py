@@ -1,4 +1,4 @@
-"""The pages: inbox, message, a text to try; and the verdict as JSON. All they ask of the server is `execute`."""
+"""The pages: inbox, message, a text to try; and the verdict as JSON. They only call `execute`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def message(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def reclassify(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask the program for its verdict, keep it, and go back to where the button was."""
+    """Get the program's verdict, save it, and return to the page with the button."""
     judged = get_object_or_404(Message, pk=pk)
     before = judged.label
     try:
@@ -86,7 +86,7 @@ def reclassify(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _back(request: HttpRequest, judged: Message) -> str:
-    """The page that the form names, if it is one of ours; else the message's."""
+    """Return the page that the form names, if it is one of ours; otherwise the message's."""
     wanted = request.POST.get("next", "")
     if url_has_allowed_host_and_scheme(wanted, {request.get_host()}, request.is_secure()):
         return wanted
@@ -113,7 +113,7 @@ async def try_text(request: HttpRequest) -> HttpResponse:
     return render(request, "mail/try.html", context, status=status)
 
 
-@csrf_exempt  # it changes nothing, and asks for no cookie
+@csrf_exempt  # it changes nothing, and uses no cookie
 @require_POST
 async def verdict(request: HttpRequest) -> JsonResponse:
     """The verdict on `{"subject": …, "body": …}` as JSON."""

@@ -1,4 +1,4 @@
-"""The Celery application: `celery -A triage worker` carries out batches that were started with `--engine celery`."""
+"""The Celery application: `celery -A triage worker` runs batches that were started with `--engine celery`."""
 
 import os
 

@@ -41,7 +41,7 @@ CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "redis://127.0.0.1:6379/
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 300}  # seconds until another worker gets a killed one's part
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("CELERY_QUEUE", "mail")
-CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # so that parts go to whoever is free
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1  # so that parts go to free workers
 
 DATABASES = {
     "default": {

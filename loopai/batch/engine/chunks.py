@@ -105,7 +105,7 @@ class Replies:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The reply's headers, by name in lower case; empty where the results did not come over a wire."""
+        """The reply's headers, by name in lower case; empty if there was no HTTP reply."""
         return self._reply.headers if self._reply is not None else {}
 
 
@@ -209,7 +209,7 @@ def _problems(chunk: Chunk, whole: ValidationException) -> dict[int, str]:
             encode({"id": name, "input": row.input})
         except ValidationException as error:
             found[place] = error.message
-    # Each row by itself can be said, all together cannot: that would be repeated for ever.
+    # Each row alone can be encoded, but all together cannot: retrying would never end.
     return found or dict.fromkeys(range(len(chunk)), whole.message)
 
 

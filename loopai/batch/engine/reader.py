@@ -129,7 +129,7 @@ class Reader:
         return self._seen is not None or self._journal is not None
 
     def select(self, rows: list[Row]) -> list[Row]:
-        """Return the rows to run, and those that fail with an error of their own. Blocks."""
+        """Return the rows to run, and those that fail with their own error. Blocks."""
         if self._seen is not None:
             self._mark_duplicates(rows, self._seen)
         if self._journal is None:
@@ -146,6 +146,6 @@ class Reader:
             row.code = DUPLICATE
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Delete the temporary file."""
         if self._seen is not None:
             self._seen.close()

@@ -74,7 +74,7 @@ class ThreadRows:
         self._wake()
 
     def pull(self, most: int) -> Pulled:
-        """The rows that are there, at most `most`. Raises what reading raised, after the last row before it."""
+        """Return the available rows, at most `most`. Raises what reading raised, after the last row before it."""
         self._hungry = True
         # Check this first: rows that are appended afterwards are returned now or by the next pull.
         exhausted = self._exhausted
@@ -115,7 +115,7 @@ class AsyncRows:
                 await self._room.wait()
 
     def pull(self, most: int) -> Pulled:
-        """The rows that are there, at most `most`. Raises what the iterable raised, after the last row before it."""
+        """Return the available rows, at most `most`. Raises what the iterable raised, after the last row before it."""
         values = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
         self._room.set()
         done = self._task.done()

@@ -84,7 +84,7 @@ class Pull:
 
 @dataclass(frozen=True)
 class Wait:
-    """Wait for a reply, or for so many seconds."""
+    """Wait for a reply, or for this many seconds."""
 
     seconds: Optional[float]
 

@@ -53,7 +53,7 @@ class Throttle:
             self._cut_at = now
 
     def pause(self, seconds: float, now: float) -> float:
-        """Pause for so many seconds; return the time at which the run continues."""
+        """Pause for `seconds`; return the time at which the run continues."""
         self.paused_until = max(self.paused_until, now + min(seconds, LONGEST_PAUSE))
         return self.paused_until
 

@@ -1,1 +1,1 @@
-"""Where rows are read from and outcomes written to: CSV, JSON, Parquet, Excel."""
+"""Input and output formats: CSV, JSON, Parquet, Excel."""

@@ -1,4 +1,4 @@
-"""Values of Arrow as JSON has them, and back as they were. Files of Parquet are not known here."""
+"""Convert Arrow values to JSON and back. Parquet files are handled elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...exceptions import ConfigurationError
 
 Convert = Callable[[Any], Any]
 
-_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # as Arrow counts: in UTC, or in no zone
+_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # Arrow counts from here, in UTC or without a zone
 _MICROSECOND = dt.timedelta(microseconds=1)
 _NANOSECONDS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1000, "ns": 1}
 _TIME = re.compile(r"(?:(\d{4}-\d\d-\d\d)T)?(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?\Z")
@@ -23,7 +23,7 @@ _DURATION = re.compile(r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.
 
 
 def pyarrow() -> Any:
-    """The library. Raises `ConfigurationError` where it is missing."""
+    """Return the library. Raises `ConfigurationError` if it is not installed."""
     try:
         import pyarrow.compute
         import pyarrow.parquet
@@ -33,16 +33,16 @@ def pyarrow() -> Any:
 
 
 def errors_of(arrow: Any) -> tuple[type[Exception], ...]:
-    """What Arrow raises for values that it, or Python, cannot have."""
+    """The exceptions that Arrow raises for values that it, or Python, cannot represent."""
     return (arrow.ArrowException, ValueError, TypeError, OverflowError, ArithmeticError, LookupError)
 
 
 class Unsupported(ValueError):
-    """A type of Arrow that has no form in JSON, or none in Parquet."""
+    """An Arrow type that JSON, or Parquet, cannot represent."""
 
 
 class ArrowValues:
-    """The values of the columns of a schema, read row by row. Times, durations and zones are texts, as in JSON."""
+    """The values of a schema's columns, read row by row. Times, durations and zones are texts, as in JSON."""
 
     def __init__(self, arrow: Any, schema: Any) -> None:
         self._names: list[str] = list(schema.names)
@@ -50,7 +50,7 @@ class ArrowValues:
         self._errors = errors_of(arrow)
 
     def rows(self, batch: Any) -> Iterator[tuple[Optional[dict[str, Any]], Optional[str]]]:
-        """The columns of each row of a batch, or why Python cannot have them."""
+        """Yield the columns of each row of a batch, or the reason why Python cannot represent them."""
         columns, problems = [], {}
         for name, array, way in zip(self._names, batch.columns, self._ways):
             try:
@@ -74,7 +74,7 @@ class ArrowValues:
 
 
 def _as_numbers(arrow: Any, kind: Any) -> Any:
-    """The type to cast to: numbers where Python would round a time or forget its zone."""
+    """The type to cast to: numbers if Python would round a time or lose its zone."""
     if _is_counted(arrow, kind):
         return arrow.int64()
     if arrow.types.is_dictionary(kind):
@@ -84,7 +84,7 @@ def _as_numbers(arrow: Any, kind: Any) -> Any:
 
 
 def _with_children(arrow: Any, kind: Any, change: Convert) -> Any:
-    """The type with the types that it is made of changed."""
+    """The type with its child types changed."""
     types = arrow.types
 
     def changed(field: Any) -> Any:
@@ -105,7 +105,7 @@ def _with_children(arrow: Any, kind: Any, change: Convert) -> Any:
 
 
 def _is_counted(arrow: Any, kind: Any) -> bool:
-    """Whether Python has the type as something that rounds it, or forgets its zone."""
+    """Whether Python's equivalent of the type would round it or lose its zone."""
     types = arrow.types
     if types.is_timestamp(kind):
         return kind.unit == "ns" or kind.tz is not None
@@ -127,7 +127,7 @@ def _never(_: Any) -> bool:
 
 
 def _to_text(arrow: Any, kind: Any) -> Optional[Convert]:
-    """What makes JSON's form of a value of what `_as_numbers` gives; `None` where it is one."""
+    """The function from a value of the `_as_numbers` type to JSON; `None` if the value needs no change."""
     types = arrow.types
     if _is_counted(arrow, kind):
         nanoseconds = _NANOSECONDS[kind.unit]
@@ -152,7 +152,7 @@ def _to_text(arrow: Any, kind: Any) -> Optional[Convert]:
 
 
 def _zone(arrow: Any, kind: Any) -> dt.tzinfo:
-    """The zone of a timestamp; UTC, in which it is stored, for one that this machine does not know."""
+    """The zone of a timestamp; UTC, in which it is stored, if this machine does not know the zone."""
     try:
         zone: dt.tzinfo = arrow.lib.string_to_tzinfo(kind.tz)
     except errors_of(arrow):
@@ -161,7 +161,7 @@ def _zone(arrow: Any, kind: Any) -> dt.tzinfo:
 
 
 def _back(arrow: Any, kind: Any) -> Optional[Convert]:
-    """What makes of JSON's form a value that Arrow takes for the type; `None` where it takes that itself."""
+    """The function from a JSON value to one that Arrow accepts for the type; `None` if it needs no change."""
     types = arrow.types
     if types.is_timestamp(kind) or types.is_time(kind):
         return partial(_count, _NANOSECONDS[kind.unit])
@@ -191,7 +191,7 @@ def _back(arrow: Any, kind: Any) -> Optional[Convert]:
 
 
 def array_of(arrow: Any, values: Sequence[Any], kind: Any) -> Any:
-    """Values in JSON's form as an array of the type. Raises one of `errors_of`."""
+    """Return JSON values as an array of the type. Raises one of `errors_of`."""
     convert = _back(arrow, kind)
     if convert is not None:
         values = [None if value is None else convert(value) for value in values]
@@ -203,14 +203,14 @@ def array_of(arrow: Any, values: Sequence[Any], kind: Any) -> Any:
 
 
 def _stored(arrow: Any, kind: Any) -> Any:
-    """The type that an array is made in, before it is cast."""
+    """The type in which an array is built before it is cast."""
     if _is_extension(arrow, kind):
         return _stored(arrow, kind.storage_type)
     return _with_children(arrow, kind, partial(_stored, arrow))
 
 
 def sample_of(arrow: Any, kind: Any) -> Any:
-    """A value of the type in JSON's form. Raises `Unsupported`."""
+    """Return a sample value of the type as JSON. Raises `Unsupported`."""
     types = arrow.types
     if _is_extension(arrow, kind):
         zeros = "00000000-0000-0000-0000-000000000001"
@@ -257,7 +257,7 @@ def _one(convert: Optional[Convert], value: Any) -> Any:
 
 
 def _timestamp_text(nanoseconds: int, zone: Optional[dt.tzinfo]) -> str:
-    """The time in the zone; in UTC where the zone's offset has seconds, which no text of JSON tells."""
+    """The time in the zone; in UTC if the zone's offset has seconds, which ISO texts cannot express."""
     moment = _EPOCH + dt.timedelta(microseconds=nanoseconds // 1000)
     offset = ""
     if zone is not None:
@@ -273,7 +273,7 @@ def _timestamp_text(nanoseconds: int, zone: Optional[dt.tzinfo]) -> str:
 
 
 def _count(unit: int, text: str) -> int:
-    """A time, or a date and time, in units of so many nanoseconds since its start."""
+    """Convert a time, or a date and time, to a count of `unit` nanoseconds since its start."""
     found = _TIME.match(text)
     if found is None:
         raise ValueError(f"{text!r} is not a time")

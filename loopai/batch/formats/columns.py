@@ -1,4 +1,4 @@
-"""Names of columns from the cells of a header. Finding the header is done elsewhere."""
+"""Column names from the cells of a header. Finding the header is done elsewhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ REMEDY = (
 
 
 def numbered(width: int) -> list[str]:
-    """The names of columns without a header."""
+    """The names of columns if there is no header."""
     return [f"column_{number}" for number in range(1, width + 1)]
 
 
 def named(cells: Sequence[str], source: str, line: int, least: int = 2) -> list[str]:
-    """The names: a cell without one is `column_3`. Raises `OptionError` for a name that stands twice, and a title.
+    """Return the names; an empty cell becomes `column_3`. Raises `OptionError` for a duplicate name, and for a title.
 
-    A title has `least` cells without a name beside it.
+    A title is a line with one named cell and at least `least` cells without a name.
     """
     unnamed = sum(1 for cell in cells if not cell)
     if unnamed >= least and unnamed == len(cells) - 1:

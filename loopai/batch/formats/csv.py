@@ -23,19 +23,19 @@ from .source import LONGEST_LINE, FromInput, Input, Record, too_long
 
 _SAMPLE = 65536
 _ROWS_COMPARED = 20
-"""Rows that are compared with the header, to tell a title from it."""
+"""Rows that are compared with the header, to tell it from a title."""
 _DELIMITERS = ",;\t|"
 _QUOTES = "\"'"
 _BLANK = " \r\n\"'" + _DELIMITERS
 _NO_TEXT = re.compile("[\\x00-\\x08\\x0e-\\x19\\x1b-\\x1f]")
-_END_OF_FILE = "\x1a"  # as DOS marks it
-_MARK = "\ufeff"  # a second byte order mark, or one that the encoding given keeps
+_END_OF_FILE = "\x1a"  # DOS end-of-file character
+_MARK = "\ufeff"  # a second byte order mark, or one that the given encoding keeps
 _COMMENTS = ("# ", "##")
-"""How a line begins that is a comment where the next begins like it; a column may well be called `#`."""
+"""A line that begins so is a comment if the next line does too; a single column may be called `#`."""
 _UNCLOSED = "unexpected end of data"
-"""What `csv` says of it."""
+"""The message of `csv` for it."""
 _SEPARATOR = re.compile(r"\"?sep=(.)\"?[ ,;]*\Z", re.IGNORECASE)
-"""How a file tells Excel its delimiter, in a line before the header."""
+"""How a file declares its delimiter to Excel, in a line before the header."""
 
 
 def _number(text: str) -> float:
@@ -77,7 +77,7 @@ _TYPES: dict[str, Callable[[str], Any]] = {
 
 
 def check_types(types: Mapping[str, str]) -> None:
-    """Raise `OptionError` for an unknown type of a column."""
+    """Raise `OptionError` for an unknown column type."""
     for name, kind in types.items():
         if kind not in _TYPES:
             raise OptionError(
@@ -87,11 +87,11 @@ def check_types(types: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file separates, quotes and escapes, by the names of Python's `csv`, and where its rows begin.
+    """How a CSV file separates, quotes and escapes, with the names of Python's `csv`, and where its rows begin.
 
-    `None` for delimiter and quote character: found. `quotechar=""` is for a file that quotes nothing. A quote within
-    quotes is doubled, or follows `escapechar` where there is one. `skip_lines` lines at the start are not read, nor
-    are lines that start with `comment`. With `no_header`, the first row is one, and columns are `column_1`, ….
+    Delimiter and quote character are detected if `None`; `quotechar=""` is for a file without quotes. A quote within
+    quotes is doubled, or follows `escapechar` if there is one. The first `skip_lines` lines are skipped, and so are
+    lines that start with `comment`. With `no_header` the first row is data, and columns are `column_1`, ….
     """
 
     delimiter: Optional[str] = None
@@ -117,10 +117,10 @@ class Dialect:
             raise OptionError("{delimiter}, {quotechar} and {escapechar} must differ")
 
     def found(self, head: str) -> Dialect:
-        """The dialect with what its header line tells: the delimiter that makes the most columns, and the quotes."""
+        """The dialect completed from the header line: the delimiter that makes the most columns, and the quotes."""
         quote = self.quotechar
         if quote is None:
-            # Only where it cannot be anything else: an apostrophe begins many a text.
+            # Only if it cannot be anything else: many texts begin with an apostrophe.
             line = head.rstrip("\r\n")
             quote = next((mark for mark in _QUOTES if len(line) > 1 and line[0] == line[-1] == mark), _QUOTES[0])
             quote = quote if quote not in {self.delimiter, self.escapechar} else ""
@@ -133,7 +133,7 @@ class Dialect:
 
     @property
     def options(self) -> dict[str, Any]:
-        """As `csv.reader` takes them, of a dialect that was found."""
+        """The arguments for `csv.reader`, once the dialect is complete."""
         quotes: dict[str, Any] = {"quotechar": self.quotechar} if self.quotechar else {"quoting": csv.QUOTE_NONE}
         return {"delimiter": self.delimiter, "escapechar": self.escapechar, **quotes}
 
@@ -147,9 +147,9 @@ _LINES_HELD = 1000
 
 
 class _Lines:
-    """The lines of a text for `csv.reader`: of one row, no more than `longest` bytes. Comments are left out.
+    """The lines of a text for `csv.reader`: at most `longest` bytes for one row. Comments are skipped.
 
-    `csv` itself bounds fields only, for the whole process, and takes rows of any number of fields.
+    `csv` itself only limits fields, for the whole process, and accepts rows with any number of fields.
     """
 
     def __init__(self, text: IO[str], longest: int, comment: Optional[str]) -> None:
@@ -162,18 +162,18 @@ class _Lines:
         self._row: list[str] = []
         self._size = 0
         self._ended = 0
-        """Lines whose end has been read."""
+        """Number of complete lines read."""
         self.row_line = 1
-        """Where the row begins that is being read."""
+        """First line of the current row."""
 
     def begin_row(self) -> None:
-        """What comes next belongs to another row."""
+        """Start a new row with the next line."""
         self._size = self._quotes = 0
         self.row_line = self._ended + 1
         self._row.clear()
 
     def skip_lines(self, count: int) -> None:
-        """Leave out lines, whatever is in them."""
+        """Skip lines, whatever they contain."""
         for _ in range(count):
             line = self._readline(BLOCK)
             if not line:
@@ -181,7 +181,7 @@ class _Lines:
             self._read_to_end(line)
 
     def find_first(self, blank: str) -> str:
-        """Skip comments and lines of nothing but `blank`; give what was read of the next one, which is read again."""
+        """Skip comments and lines of only `blank`; return the start of the next line, which is read again."""
         self.begin_row()
         while self._is_comment(head := self._readline(_SAMPLE)) or (head and not head.strip(blank)):
             self._read_to_end(head)
@@ -194,7 +194,7 @@ class _Lines:
 
     def __next__(self) -> str:
         head, self._head = self._head, ""
-        # The first line may be longer than what was read of it.
+        # The first line may be longer than the part that was read.
         line = head if head.endswith(("\n", "\r")) else head + self._readline(self._longest + 1)
         while not self._row and self._is_comment(line):
             self._read_to_end(line)
@@ -231,7 +231,7 @@ class _Lines:
         return sum(line.count(quote) for line in self._row) if quote else 0
 
     def skip_row(self) -> None:
-        """Skip the rest of a row that is too long: to the first line break that is not within quotes."""
+        """Skip the rest of a row that is too long, up to the first line break outside quotes."""
         quote, quotes = self.quote, self._quotes + self._quotes_in_row()
         line = self._row[-1]
         while line and not (line.endswith(("\n", "\r")) and quotes % 2 == 0):
@@ -244,7 +244,7 @@ _FOUND = Dialect()
 
 
 class _Begun(NamedTuple):
-    """A CSV whose header was read; `first` is a row that was read with it, and the line that it begins in."""
+    """A CSV whose header was read; `first` is a row that was read with it, and that row's first line."""
 
     text: IO[str]
     lines: _Lines
@@ -253,13 +253,13 @@ class _Begun(NamedTuple):
 
 
 class CsvSource(FromInput):
-    """CSV with a header line; how it separates and quotes is found unless `dialect` says so.
+    """CSV with a header line; delimiter and quotes are detected unless `dialect` sets them.
 
     Values are texts, unless `types` (column → `int`, `float`, `bool`, `json`, `str`) or the header itself
-    (`age:int`) says otherwise; an empty cell of a typed column is `None`. What is said to be UTF-8 may be UTF-16 or
-    UTF-32 as well. A row of more than `longest` bytes fails. A column without a name is `column_3`.
-    Raises `ConfigurationError` for an unknown type or encoding, a header that names a column twice, or none, and for
-    one that no row below fits.
+    (`age:int`) says otherwise; an empty cell of a typed column is `None`. UTF-16 and UTF-32 are detected if the
+    encoding is UTF-8. A row of more than `longest` bytes fails. A column without a name is `column_3`. Raises
+    `ConfigurationError` for an unknown type or encoding, a duplicate column name, a missing header, and a header that
+    no row below fits.
     """
 
     def __init__(
@@ -282,14 +282,14 @@ class CsvSource(FromInput):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """What makes other rows of the same bytes: dialect, encoding and types, as given or found."""
+        """What affects how the bytes become rows: dialect, encoding and types, as given or detected."""
         if self.header is None:
             return {}
         return {**asdict(self._dialect), "encoding": self._encoding, "types": dict(sorted(self._types.items()))}
 
     @property
     def header(self) -> Optional[list[str]]:
-        """The columns, without the types that the header line may have named."""
+        """The columns, without types that the header line may contain."""
         if self._header is None:
             self._opened = self._open()
             if self.repeatable:
@@ -299,7 +299,7 @@ class CsvSource(FromInput):
         return self._header
 
     def _open(self) -> _Begun:
-        # The module's only bound is the process's; its default of 131,072 refuses an ordinary e-mail.
+        # The only limit in `csv` is process-wide; its default of 131,072 refuses an ordinary e-mail.
         if csv.field_size_limit() < LONGEST_LINE:
             csv.field_size_limit(LONGEST_LINE)
         if self._header is None:
@@ -319,7 +319,7 @@ class CsvSource(FromInput):
             return begun
 
     def _begin(self, text: IO[str]) -> tuple[_Begun, list[str]]:
-        """Find where rows begin and how they are written; give the names of the columns as the text has them."""
+        """Find where rows begin and how they are written; return the column names as they are in the text."""
         dialect = self._given
         lines = _Lines(text, self._longest, dialect.comment)
         try:
@@ -353,7 +353,7 @@ class CsvSource(FromInput):
         return _Begun(text, lines, reader, None), row
 
     def _compare(self, sample: str) -> None:
-        """Refuse what looks like a header and is none: a title above it, or a line that is not delimited."""
+        """Refuse a line that only looks like a header: a title above it, or a line that is not delimited."""
         text = io.StringIO(sample, newline="")
         begun, names = self._begin(text)
         if self._given.no_header:
@@ -371,7 +371,7 @@ class CsvSource(FromInput):
                 widths = self._widths(rest, replace(self._dialect, delimiter=mark))
                 wide = Counter(found for found in widths if found > 1).most_common(1)
                 most = wide[0][1] if wide else 0
-                # A sentence or two in a column of texts may hold a delimiter.
+                # A few sentences in a column of texts may contain a delimiter.
                 if most == len(widths) > 0 or (most > 1 and most * 2 >= len(widths)):
                     told = f"1 column, and rows below it have {wide[0][0]}"
                     break
@@ -382,7 +382,7 @@ class CsvSource(FromInput):
             )  # fmt: skip
 
     def _widths(self, text: str, dialect: Dialect) -> list[int]:
-        """How many cells the first rows have that can be read."""
+        """The number of cells in each of the first readable rows."""
         lines = _Lines(io.StringIO(text, newline=""), self._longest, dialect.comment)
         widths = []
         try:
@@ -391,7 +391,7 @@ class CsvSource(FromInput):
                 if cells:
                     widths.append(len(cells))
         except (csv.Error, _RowTooLong):
-            pass  # that row's own error, when it is read
+            pass  # that row fails on its own when it is read
         return widths
 
     def _not_text(self, place: str) -> OptionError:
@@ -469,7 +469,7 @@ class CsvSource(FromInput):
                     yield lines.row_line, None, f"line {lines.row_line}: {cut_off(error)}"
                     return
                 except UnicodeError:
-                    # Text is decoded in blocks. In one that has no text, nothing tells where a character begins.
+                    # Text is decoded in blocks. In an undecodable block, character boundaries are unknown.
                     told = not_in(f"line {lines.row_line} or one soon after", self._encoding)
                     yield lines.row_line, None, f"{told}; what follows is not read"
                     return
@@ -508,12 +508,12 @@ def _convert(
         try:
             columns[name] = convert(cell) if cell else None
         except ValueError:
-            return f"line {line}: {name} is {cell[:40]!r}, which is no {kind}"
+            return f"line {line}: {name} is {cell[:40]!r}, which is not a valid {kind}"
     return None
 
 
 def _is_text(cells: Sequence[str]) -> bool:
-    """Whether all of it was text in the file's encoding."""
+    """Whether all cells were valid text in the file's encoding."""
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:

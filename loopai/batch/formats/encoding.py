@@ -1,4 +1,4 @@
-"""Encodings of text files: found by their first bytes, and read as UTF-8 where a reader takes bytes."""
+"""Encodings of text files: detected by their first bytes, and converted to UTF-8 for readers of bytes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _UTF8 = "utf-8-sig"
 
 
 def is_utf8(encoding: str) -> bool:
-    """Whether that is a name of UTF-8."""
+    """Whether this is a name of UTF-8."""
     return encoding.lower().replace("-", "").replace("_", "") in {"utf8", "utf8sig"}
 
 
 def checked(encoding: str) -> str:
-    """The encoding as Python names it. Raises `OptionError` for an unknown text encoding."""
+    """Return the encoding by Python's name. Raises `OptionError` for an unknown text encoding."""
     try:
-        if codecs.lookup(encoding)._is_text_encoding:  # as `open` looks; `rot13` and `zlib` are none
+        if codecs.lookup(encoding)._is_text_encoding:  # the same check as `open`; `rot13` and `zlib` are not text
             return _UTF8 if is_utf8(encoding) else encoding
     except LookupError:
         pass
@@ -36,10 +36,10 @@ def checked(encoding: str) -> str:
 
 
 def encoding_of(head: bytes, given: str = _UTF8) -> str:
-    """The encoding of a text with these first bytes that is said to be `given`.
+    """Return the encoding of a text with these first bytes that is declared as `given`.
 
-    What is said to be UTF-8 is UTF-16 or UTF-32 if its mark says so, or the zeros in it, which no text in UTF-8 has.
-    Raises `OptionError` for another encoding of a text with the mark of UTF-8.
+    If UTF-8 is declared, a byte order mark or zero bytes, which UTF-8 text never has, reveal UTF-16 or UTF-32. Raises
+    `OptionError` if another encoding is declared for a text with the UTF-8 mark.
     """
     if not is_utf8(given):
         if head.startswith(codecs.BOM_UTF8):
@@ -63,16 +63,16 @@ def _by_zeros(head: bytes) -> Optional[str]:
         return _by_letters(head)
     name = "utf-16-le" if odd else "utf-16-be"
     text = head[: len(head) // 2 * 2].decode(name, "replace")
-    # A zero byte by mistake makes no line breaks of two bytes; without any line break, half of the bytes are zeros.
+    # A stray zero byte does not make two-byte line breaks; without any line break, half of the bytes must be zeros.
     return name if "\n" in text or "\r" in text or (even or odd) * 4 >= len(head) else None
 
 
 def _by_letters(head: bytes) -> Optional[str]:
-    """UTF-16 of letters with zeros on either side, as Chinese has: lines of assigned characters, one way round only."""
+    """Detect UTF-16 without zero bytes, such as Chinese: lines of assigned characters in only one byte order."""
     whole = head[: len(head) // 2 * 2]
     found = []
     for name in ("utf-16-le", "utf-16-be"):
-        text = whole.decode(name, "replace").replace("\ufffd", "", 1)  # a pair that the last bytes cut in two
+        text = whole.decode(name, "replace").replace("\ufffd", "", 1)  # a surrogate pair cut by the end of the bytes
         marks = {character for character in text if unicodedata.category(character) in {"Cc", "Cn", "Co"}}
         if "\n" in text and marks <= {"\n", "\r", "\t"}:
             found.append(name)
@@ -105,5 +105,5 @@ class AsUtf8(MadeBytes):
 
 
 def not_in(place: str, encoding: str) -> str:
-    """What is said of a place that is not text in the encoding."""
+    """The message for a place that is not text in the encoding."""
     return f"{place} is not {encoding.replace('-sig', '')}: pass the encoding of the file"

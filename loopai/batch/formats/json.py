@@ -1,4 +1,4 @@
-"""Rows of JSON: one object a line, or the elements of one array. The first byte tells which."""
+"""Rows of JSON: one object per line, or the elements of one array. The first byte decides which."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .packing import BLOCK, BREAKS_OFF, cut_off
 from .source import LONGEST_LINE, FromInput, Input, Record
 
 _BLANKS = b" \t\r\n"
-_END_OF_FILE = b"\x1a"  # as DOS marks it
+_END_OF_FILE = b"\x1a"  # DOS end-of-file character
 
-# What JSON's readers make of a number beyond theirs.
+# What JSON parsers return for a number that is too large for a float.
 _INFINITE = (float("inf"), float("-inf"))
 
 
 def read_json(text: bytes) -> Any:
-    """The value. Raises `ValueError` for what is not JSON, and for a number that is too large."""
+    """Return the value. Raises `ValueError` for invalid JSON, and for a number that is too large."""
     value = from_json(text, allow_inf_nan=False)
     if _has_infinity(value):
         raise ValueError("a number in it is too large: write it as text")
@@ -46,7 +46,7 @@ def _has_infinity(value: Any) -> bool:
 
 
 def elements(stream: IO[bytes], longest: int) -> Iterator[Record]:
-    """The elements of a JSON array, one at a time, whatever the array's length. Raises `NotAnArray`."""
+    """Yield the elements of a JSON array of any length, one at a time. Raises `NotAnArray`."""
     splitter = ArraySplitter(longest)
     while block := stream.read1(BLOCK):  # type: ignore[attr-defined]  # a buffered reader
         for number, element in splitter.feed(block):
@@ -70,15 +70,15 @@ def _record(unit: str, number: int, text: Optional[bytes], longest: int) -> Reco
 
 
 def _within_line(error: ValueError) -> str:
-    # The parser counts lines of its own, and its second begins after ours has ended.
+    # The parser counts lines of its own, and may report its second line once ours has ended.
     return re.sub(r" at line \d+ column 0$", "", str(error)).replace(" at line 1 column", " at column")
 
 
 class JsonSource(FromInput):
-    """One JSON object a line, blank lines skipped, or one array of objects; the first byte tells which.
+    """One JSON object per line, blank lines skipped, or one array of objects; the first byte decides which.
 
-    A row of more than `longest` bytes fails. What is said to be UTF-8 may be UTF-16 or UTF-32 as well.
-    Raises `ConfigurationError` for what is neither lines nor an array.
+    A row of more than `longest` bytes fails. UTF-16 and UTF-32 are detected if the encoding is UTF-8. Raises
+    `ConfigurationError` for anything other than lines or an array.
     """
 
     header: Optional[list[str]] = None
@@ -96,7 +96,7 @@ class JsonSource(FromInput):
         return None if is_utf8(self._given_encoding) else {"encoding": self._given_encoding}
 
     def check(self) -> None:
-        """See that there are rows of JSON, as far as the first bytes tell. Raises `ConfigurationError`."""
+        """Check that there are rows of JSON, judging by the first bytes. Raises `ConfigurationError`."""
         head = self._input.head()
         self._encoding = encoding_of(head, self._given_encoding)
         if not is_utf8(self._encoding):
@@ -153,7 +153,7 @@ class JsonSource(FromInput):
         splitter = LineSplitter(self._longest)
         while block := file.read1(BLOCK):  # type: ignore[attr-defined]  # a buffered reader
             for number, line in splitter.feed(block):
-                # No row starts with a blank.
+                # No row starts with whitespace.
                 if line is None or line[:1] != _END_OF_FILE or line.strip() != _END_OF_FILE:
                     yield self._line(number, line)
         for number, line in splitter.finish():
@@ -166,7 +166,7 @@ class JsonSource(FromInput):
 
 
 def _is_cut(line: bytes) -> bool:
-    """Whether JSON ends in the middle with this line."""
+    """Whether a JSON value is still open at the end of this line."""
     try:
         from_json(line)
     except ValueError as error:

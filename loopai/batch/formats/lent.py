@@ -1,4 +1,4 @@
-"""An open file of the caller's as a source of rows. It is read from where it stands, and stays open."""
+"""An open file of the caller's as a source of rows. It is read from its current position, and stays open."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .raw import MadeBytes
 
 
 class LentFile(MadeBytes):
-    """The bytes of a file that the caller opened, and closes."""
+    """The bytes of a file that the caller has opened and will close."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
         name = getattr(file, "name", None)
         self.path = name if isinstance(name, str) else None
-        """The path that the file says it has, for its format."""
+        """The file's own path if it has one, from which the format is inferred."""
         self.called = self.path or f"the {type(file).__name__}"
         """Its name in errors."""
 
@@ -29,7 +29,7 @@ class LentFile(MadeBytes):
 
 
 def lent_file(rows: object) -> Optional[LentFile]:
-    """The file that `rows` is; `None` if it is none. Raises `ValidationException` for one without bytes to read."""
+    """Return `rows` as a file; `None` if it is not one. Raises `ValidationException` for a file without bytes."""
     read = getattr(rows, "read", None)
     if not callable(read) or isinstance(rows, type):
         return None

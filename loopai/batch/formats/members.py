@@ -1,4 +1,4 @@
-"""Columns for the members of an output: their names, and which members the task's output schema has."""
+"""Columns for the members of an output: their names, and the members in the task's output schema."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _NAME = re.compile(rf"\A(?:{_PREFIX})*output\.")
 
 
 def members_of(output_schema: Any) -> list[str]:
-    """Return the members that an output schema names, in its order; none where outputs are not objects."""
+    """Return the members that an output schema names, in its order; empty if outputs are not objects."""
     named = output_schema.get("properties") if isinstance(output_schema, Mapping) else None
     return list(map(str, named)) if isinstance(named, Mapping) else []
 
 
 def member_columns(members: Iterable[str], taken: Iterable[str]) -> list[str]:
-    """Return the column of each member: `output.label`, and `loopai_output.label` where `taken` has that name."""
+    """Return the column of each member: `output.label`, or `loopai_output.label` if `taken` already has that name."""
     names = set(taken)
     columns = []
     for member in members:
@@ -30,7 +30,7 @@ def member_columns(members: Iterable[str], taken: Iterable[str]) -> list[str]:
 
 
 def member_of(column: str) -> str:
-    """Return the member that a column of `member_columns` has."""
+    """Return the member of a column from `member_columns`."""
     return _NAME.sub("", column, count=1)
 
 

@@ -1,4 +1,4 @@
-"""Where rows are read from: the source that a path, or the first bytes at it, name. Mapping is not done here."""
+"""Open the source of rows at a path, chosen by its name or first bytes. Mapping is done elsewhere."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ _OTHERS = {
     b"\xff\xd8\xff": "an image",
     b"GIF8": "an image",
 }
-"""What files begin with that hold rows and are not read, whatever their names."""
+"""First bytes of unsupported files that may hold rows, whatever their names."""
 
 _JSON = re.compile(rb'(\xef\xbb\xbf)?\s*(\[\s*)?\{\s*"')
-"""What a JSON file of rows begins with, and no header."""
+"""The first characters of a JSON file of rows, which no CSV header has."""
 
 _TEXT = frozenset({"csv", "jsonl", "json"})
 
@@ -89,9 +89,9 @@ def open_source(
     sheet: Optional[str] = None,
     stdin: Optional[IO[bytes]] = None,
 ) -> FileSource:
-    """The source that `path` names; `-` is standard input, JSONL unless `format` or its first bytes say otherwise.
+    """Return the source at `path`; `-` is standard input, JSONL unless `format` or its first bytes say otherwise.
 
-    Raises `ConfigurationError` for a file that is missing, cannot be read or is of no known format.
+    Raises `ConfigurationError` for a file that is missing, unreadable or of unknown format.
     """
     given, kind = _named(path, stdin)
     kind = format or kind
@@ -106,7 +106,9 @@ def open_source(
         article = "a Parquet file" if kind == "parquet" else "an Excel workbook (.xlsx)"
         raise ConfigurationError(f"{given.name} is not {article}")
     if format is None and kind == "csv" and is_json(given.head()):
-        raise OptionError("{name} looks like JSON, not CSV: pass {format} json, or csv if it is", name=given.name)
+        raise OptionError(
+            "{name} looks like JSON, not CSV: pass {format} json, or {format} csv if it is CSV", name=given.name
+        )
     if kind is None:
         raise OptionError("cannot infer the format from {path!r}; pass {format}", path=os.fspath(path))
     dialect = Dialect(delimiter, quotechar, escapechar, skip_lines, comment, no_header)
@@ -123,9 +125,9 @@ def open_source(
 
 
 def _named(path: Union[str, os.PathLike[str]], stdin: Optional[IO[bytes]]) -> tuple[Input, Optional[str]]:
-    """The input, and its format as far as its name tells."""
+    """Return the input, and its format as far as its name says."""
     if str(path) == "-":
-        # A separate reader: at exit the interpreter waits for a thread that reads sys.stdin.
+        # Use a separate reader: at exit the interpreter waits for a thread that reads sys.stdin.
         stream = stdin if stdin is not None else open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
         return Input(None, stream), "jsonl"
     if not os.path.exists(path):
@@ -135,24 +137,24 @@ def _named(path: Union[str, os.PathLike[str]], stdin: Optional[IO[bytes]]) -> tu
     given = Input(path, None)
     kind = format_of(path)
     if kind is None and given.is_zip():
-        # `mails.zip` says nothing; what is in it has a name of its own.
+        # `mails.zip` does not say; the file inside it has a name of its own.
         member = ZippedFile(Path(path))
         kind = None if document_in(member.names) is not None else format_of(member.name)
     return given, kind
 
 
 def other_format(head: bytes) -> Optional[str]:
-    """What a file with these first bytes is that is neither text nor read here, in words; `None` for others."""
+    """Describe an unsupported binary file with these first bytes; `None` for others."""
     return next((told for magic, told in _OTHERS.items() if head.startswith(magic)), None)
 
 
 def is_json(head: bytes) -> bool:
-    """Whether a file with these first bytes holds rows of JSON, which no CSV file begins with."""
+    """Whether a file with these first bytes holds rows of JSON; no CSV file begins so."""
     return _JSON.match(head) is not None
 
 
 def _found(given: Input) -> Optional[str]:
-    """The format that the first bytes tell; `None` for text. Raises `ConfigurationError` for one that is not read."""
+    """The format according to the first bytes; `None` for text. Raises `ConfigurationError` if it is unsupported."""
     head = given.head()
     if head.startswith(b"PAR1"):
         return "parquet"
@@ -170,7 +172,7 @@ def _found(given: Input) -> Optional[str]:
 def _check_options(
     kind: str, dialect: Dialect, types: Optional[Mapping[str, str]], encoding: str, sheet: Optional[str]
 ) -> None:
-    """See that the options are ones of the format. Raises `OptionError`."""
+    """Check that the options fit the format. Raises `OptionError`."""
     if kind != "csv" and (types or not dialect.delimiter is dialect.quotechar is dialect.escapechar is None):
         raise OptionError("{types}, {delimiter}, {quotechar} and {escapechar} are for CSV")
     if kind not in {"csv", "xlsx"} and (dialect.skip_lines or dialect.no_header):

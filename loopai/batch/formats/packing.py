@@ -1,4 +1,4 @@
-"""Compressed files: recognised by their first bytes, and unpacked as they are read. Rows are not known here."""
+"""Compressed files: detected by their first bytes, and decompressed while they are read. Rows are not handled here."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ...exceptions import ConfigurationError
 from .raw import MadeBytes
 
 BLOCK = 32_768
-"""Bytes read at a time when rows are split from a stream, few enough that a row is not delayed."""
+"""Bytes read at a time when a stream is split into rows; few enough that no row is delayed."""
 
 LONGEST_MAGIC = 10
-"""Bytes that tell every packing."""
+"""Number of bytes that identify every compression."""
 
 LAYERS = 2
-"""How often a file may be packed: `mails.csv.gz` in `mails.zip`."""
+"""How many times a file may be compressed: `mails.csv.gz` in `mails.zip`."""
 
 BREAKS_OFF = (EOFError, OSError, zlib.error, lzma.LZMAError)
-"""What reading raises where packed bytes end in the middle or are damaged."""
+"""The exceptions for compressed data that is truncated or damaged."""
 
 _XZ_MEMORY = 1 << 28
-"""Bytes of memory for unpacking xz; `xz -9` needs a quarter of it."""
+"""Bytes of memory for decompressing xz; `xz -9` needs a quarter of it."""
 
 _ZSTD_WINDOW = 1 << 27
-"""Bytes of a window of zstd that are unpacked; what `zstd` itself unpacks without being told to."""
+"""Largest zstd window in bytes: the limit of `zstd` itself without further options."""
 
 _ZSTD_STEP = 512
-"""Packed bytes unpacked at a time: they are at most some 20 MB, as `zstandard` bounds no step by itself."""
+"""Compressed bytes per step: they become at most about 20 MB, since `zstandard` does not limit a step."""
 
 _BZIP2 = (b"1AY&SY", b"\x17rE8P\x90")
 
@@ -42,40 +42,40 @@ _SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
 _ARCHIVES = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!\x1a\x07": "a RAR archive",
-    b"\x04\x22\x4d\x18": "packed with lz4",
-    b"\x1f\x9d": "packed with compress",
-    b"\x5d\x00\x00": "packed with lzma",
+    b"\x04\x22\x4d\x18": "compressed with lz4",
+    b"\x1f\x9d": "compressed with compress",
+    b"\x5d\x00\x00": "compressed with lzma",
 }
 
 
 class TrailingData(OSError):
-    """Something else stands behind the end of packed bytes."""
+    """Other data follows the end of the compressed data."""
 
 
 def packing_of(head: bytes) -> Optional[str]:
-    """`gzip`, `bzip2`, `xz`, `zstd` or `zip` by the first bytes; `None` for others."""
+    """Return `gzip`, `bzip2`, `xz`, `zstd` or `zip` by the first bytes; `None` for others."""
     if head[:2] == b"\x1f\x8b":
         return "gzip"
-    # One that is cut off within these bytes is packed, too.
+    # A file that is truncated within these bytes is compressed too.
     if head[:3] == b"BZh" and head[3:4].isdigit() and any(magic.startswith(head[4:10]) for magic in _BZIP2):
         return "bzip2"
     if head[:6] == b"\xfd7zXZ\x00":
         return "xz"
-    # A frame, or one that holds nothing and is skipped.
+    # A frame, or an empty frame that is skipped.
     if head[:4] == b"\x28\xb5\x2f\xfd" or (head[1:4] == b"\x2a\x4d\x18" and head[:1] and head[0] >> 4 == 5):
         return "zstd"
     return "zip" if head[:4] in {b"PK\x03\x04", b"PK\x05\x06"} else None
 
 
 def archive_of(head: bytes) -> Optional[str]:
-    """What a packed file is that is not read here, in words; `None` for others."""
+    """Describe an unsupported compressed file or archive; `None` for others."""
     if head[257:262] == b"ustar":
         return "a tar archive"
     return next((told for magic, told in _ARCHIVES.items() if head.startswith(magic)), None)
 
 
 def without_packing(name: str) -> str:
-    """A file's name without the suffixes of its packings."""
+    """Return a file's name without the suffixes of its compressions."""
     for _ in range(LAYERS):
         suffix = next((suffix for suffix in _SUFFIXES if name.lower().endswith(suffix)), "")
         name = name[: len(name) - len(suffix)]
@@ -83,7 +83,7 @@ def without_packing(name: str) -> str:
 
 
 def unpacked(packed: IO[bytes], packing: str) -> io.BufferedReader:
-    """The bytes that `packed` unpacks to. Raises `ConfigurationError` where a library is missing."""
+    """Return the decompressed bytes of `packed`. Raises `ConfigurationError` if a library is missing."""
     makes: dict[str, Callable[[], Any]] = {
         "gzip": _Gzip,
         "bzip2": bz2.BZ2Decompressor,
@@ -94,7 +94,7 @@ def unpacked(packed: IO[bytes], packing: str) -> io.BufferedReader:
 
 
 def document_in(names: Collection[str]) -> Optional[str]:
-    """`xlsx`, or another document's name in words, where these are the names of files in one; `None` for others."""
+    """Return `xlsx`, or a description of another document whose archive has these names; `None` for others."""
     if "xl/workbook.xml" in names:
         return "xlsx"
     if "xl/workbook.bin" in names:
@@ -105,14 +105,14 @@ def document_in(names: Collection[str]) -> Optional[str]:
 
 
 def cut_off(error: Exception) -> str:
-    """What is said where an input breaks off."""
+    """The message for an input that breaks off."""
     if isinstance(error, TrailingData):
         return "something else follows the end of the compressed data, which is not read: remove it"
     return f"the input ends in the middle ({error}): what follows is not read"
 
 
 class _Gzip:
-    """A decompressor of `zlib` as those of the other modules are."""
+    """A decompressor of `zlib` with the interface of the other modules."""
 
     def __init__(self) -> None:
         self._made = zlib.decompressobj(wbits=31)
@@ -134,7 +134,7 @@ class _Gzip:
 
 
 class _WholeSteps:
-    """A decompressor of `zstandard` as those of the standard library are."""
+    """A decompressor of `zstandard` with the interface of the standard library."""
 
     needs_input = True
 
@@ -174,10 +174,10 @@ def _zstd() -> Callable[[], Any]:
 
 
 class _Unpacked(MadeBytes):
-    """What streams of one packing, one or several on end, unpack to.
+    """The decompressed content of one or more consecutive streams of the same compression.
 
-    Raises an error of `BREAKS_OFF` where one ends in the middle or is damaged, and `TrailingData`. The readers of the
-    standard library take what follows for padding or lose what comes before, and have no limit on memory.
+    Raises an error of `BREAKS_OFF` for a truncated or damaged stream, and `TrailingData`. The standard library's
+    readers treat trailing data as padding or lose the data before an error, and have no memory limit.
     """
 
     def __init__(self, packed: IO[bytes], packing: str, make: Callable[[], Any]) -> None:
@@ -197,14 +197,14 @@ class _Unpacked(MadeBytes):
             except BREAKS_OFF:
                 raise
             except Exception as error:
-                # `zstandard` and `compression.zstd` each have a class of this name, which needs them to be imported.
+                # `zstandard` and `compression.zstd` each have such a class; naming it would mean importing them.
                 if type(error).__name__ != "ZstdError":
                     raise
                 raise OSError(str(error)) from None
         return made
 
     def _step(self, most: int) -> bytes:
-        """What the next packed bytes unpack to, which may be nothing."""
+        """Decompress the next bytes; the result may be empty."""
         if self._stream.eof:
             self._begin_next()
             return b""
@@ -219,9 +219,9 @@ class _Unpacked(MadeBytes):
         return made
 
     def _begin_next(self) -> None:
-        """Begin with the stream that follows the one that has ended, if one does. Raises `TrailingData`."""
+        """Start on the next stream, if another one follows. Raises `TrailingData`."""
         rest = self._stream.unused_data + self._rest or self._read()
-        # As tapes and some servers pad them.
+        # Zero padding, as tapes and some servers add.
         while rest and not rest.strip(b"\0"):
             rest = self._read()
         rest = rest.lstrip(b"\0")
@@ -240,9 +240,9 @@ class _Unpacked(MadeBytes):
 
 
 class ZippedFile:
-    """The one file in a zip archive at a path. Raises `ConfigurationError` for an archive of none or several.
+    """The only file in a zip archive. Raises `ConfigurationError` for an archive with none or several.
 
-    `names` are all that are in it, those that macOS adds apart. `called` is the archive's name in errors.
+    `names` are all its files, except those that macOS adds. `called` is the archive's name in errors.
     """
 
     def __init__(self, path: Path, called: Optional[str] = None) -> None:
@@ -278,7 +278,7 @@ class ZippedFile:
 
 
 class _Closing(MadeBytes):
-    """A file in an archive, which is closed with it."""
+    """A file in an archive; closing it closes the archive."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._archive = archive

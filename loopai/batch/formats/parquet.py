@@ -1,4 +1,4 @@
-"""Parquet, read and written. The output's rows stand as JSON lines until all have ended, then become one file."""
+"""Read and write Parquet. The output's rows are kept as JSON lines until all have finished, then become one file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ParquetSource(FromInput):
         self._seekable: Any = given.path
         self._rows = self._read = 0
         if given.path is None or given.packed or not given.repeatable:
-            # Parquet is read from its end.
+            # Reading Parquet starts at the end of the file.
             self._seekable = tempfile.TemporaryFile(prefix="loopai-parquet-")  # noqa: SIM115  # lives with the source
             shutil.copyfileobj(given.open(), self._seekable)
             given.close()
@@ -73,12 +73,12 @@ class ParquetSource(FromInput):
                 yield self._read, columns, problem and f"row {self._read}: {problem}"
 
     def fraction(self) -> Optional[float]:
-        """How much of the file has been read, by rows."""
+        """The share of the file's rows that have been read."""
         return self._read / self._rows if self._rows else None
 
 
 def _twice(arrow: Any, fields: Any, within: str) -> Optional[str]:
-    """A name that stands twice among columns, or the members of one, with its path."""
+    """A duplicate name among columns or the members of a column, with its path."""
     names = Counter(field.name for field in fields)
     found = next((str(name) for name, count in names.items() if count > 1), None)
     if found is not None:
@@ -88,7 +88,7 @@ def _twice(arrow: Any, fields: Any, within: str) -> Optional[str]:
 
 
 def check_types(schema: Any) -> None:
-    """See that each column of an input can be written as it was read. Raises `OptionError`, which names the first."""
+    """Check that each input column can be written as it was read. Raises `OptionError` for the first that cannot."""
     arrow = pyarrow()
     for field in schema:
         try:
@@ -108,18 +108,18 @@ def check_types(schema: Any) -> None:
 
 
 def _spooled(value: Any) -> bytes:
-    # As `JsonlSink` writes them for a Parquet output.
+    # The types that `JsonlSink` writes for a Parquet output.
     return to_json(value, inf_nan_mode="constants", bytes_mode="base64")
 
 
 def write_parquet(
     spool: Path, path: Union[str, os.PathLike[str]], schema: Any = None, header: Sequence[str] = ()
 ) -> None:
-    """Make the Parquet file of the JSON lines in `spool`: whole under its name, or not there at all.
+    """Write the Parquet file from the JSON lines in `spool`; a partial file never appears under its name.
 
-    Columns have the types of `schema` (the input's, where that was Parquet), otherwise those that all their values
-    share; what shares none is JSON text. `loopai_output` is JSON text. Columns of `header` are there without any row.
-    Raises `OutputError`, which says where the rows are.
+    Columns have the types of `schema` (if the input was Parquet), otherwise a type that fits all their values, or JSON
+    text if there is none. `loopai_output` is JSON text. The columns of `header` exist even without rows. Raises
+    `OutputError`, which says where the rows are.
     """
     arrow = pyarrow()
     fields = _fields(arrow, spool, schema, header)
@@ -160,7 +160,7 @@ def _fields(arrow: Any, spool: Path, schema: Any, header: Sequence[str]) -> list
 
 
 def _sort_of(value: Any) -> str:
-    """What a value of JSON is to Arrow: whole numbers are in a float's reach, or in 64 bits, or in neither."""
+    """The Arrow kind of a JSON value: whole numbers fit into a float, into 64 bits, or neither."""
     if isinstance(value, int) and not isinstance(value, bool):
         if -(2**53) <= value <= 2**53:
             return "int"

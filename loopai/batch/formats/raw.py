@@ -1,4 +1,4 @@
-"""`MadeBytes`: a stream of bytes that are made as they are read, for the readers of the standard library."""
+"""`MadeBytes`: a stream whose bytes are produced on demand, for the standard library's readers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class MadeBytes(io.RawIOBase):
-    """A stream whose next bytes `more` gives."""
+    """A stream that gets its next bytes from `more`."""
 
     _held = b""
 
     @abstractmethod
     def more(self, most: int) -> bytes:
-        """The next bytes, where so many are wanted; none at the end. Those above it are kept for the next read."""
+        """Return the next bytes, about `most`; empty at the end. Surplus bytes are kept for the next read."""
 
     def readable(self) -> bool:
         """See `io.RawIOBase`."""

@@ -41,7 +41,7 @@ class Sink(Protocol):
         """Write the outcomes durably, and return the length in bytes including them. Raises `OutputError`."""
 
     def close(self) -> None:
-        """Write what is left, and close."""
+        """Write remaining data, and close."""
 
 
 def explain(error: OSError, name: str, *, resumable: bool = True) -> OutputError:
@@ -58,10 +58,10 @@ def explain(error: OSError, name: str, *, resumable: bool = True) -> OutputError
 
 
 def columns_of(outcome: Outcome) -> dict[str, Any]:
-    """Return a row of the output: the row's own columns, or its key if it has none, and those that Loopai adds."""
+    """Return an output row: the row's own columns, or its key if it has none, plus the columns that Loopai adds."""
     row = outcome.row
     own = row.columns
-    # An unreadable row has no columns, only a key.
+    # An unreadable row has only a key.
     made: dict[str, Any] = {KEY: row.key} if own is None else {**own}
     made[STATUS] = outcome.status
     made[OUTPUT] = outcome.output
@@ -86,12 +86,12 @@ def check_writable(option: str, path: Path) -> None:
 
 
 class _File:
-    """An output file that is written from a known length on. Pipes and devices are only appended to."""
+    """An output file, written from a known length on. Pipes and devices are only appended to."""
 
     def __init__(self, target: Union[str, os.PathLike[str], IO[bytes]], length: Optional[int]) -> None:
         if isinstance(target, (str, os.PathLike)):
             self.name = os.fspath(target)
-            # Not "a": the file may have to be cut.
+            # Not "a": the file may need truncating.
             flags = os.O_RDWR | os.O_CREAT if length is not None or not _is_pipe(target) else os.O_WRONLY
             try:
                 descriptor = os.open(target, flags, 0o666)
@@ -102,7 +102,7 @@ class _File:
             self.name = "standard output"
             self._file = target
         self._ours = isinstance(target, (str, os.PathLike))
-        # The caller's streams are not cut.
+        # Streams of the caller are never truncated.
         self._seekable = self._ours and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         self.length = length or 0
         if self._seekable:
@@ -131,7 +131,7 @@ class _File:
                 self._file.flush()
         except OSError as error:
             if self._seekable:
-                # Cut off the part of the rows that a full disk took, or it would be a torn line.
+                # Remove the partial rows after a full disk, or they would leave a torn line.
                 with contextlib.suppress(OSError):
                     self._file.truncate(self.length)
             raise explain(error, self.name) from error
@@ -152,7 +152,7 @@ def _is_pipe(path: Union[str, os.PathLike[str]]) -> bool:
 
 
 class JsonlSink:
-    """JSON lines: one object per row. NaN is written as null, or with `nan` as Python's JSON writes it."""
+    """JSON lines: one object per row. NaN is written as null; with `nan="constants"`, as Python's JSON writes it."""
 
     def __init__(
         self, target: Union[str, os.PathLike[str], IO[bytes]], length: Optional[int] = None, *, nan: bool = False
@@ -172,7 +172,7 @@ class JsonlSink:
 
 
 def columns_json(columns: dict[str, Any], nan: Literal["null", "constants"] = "null") -> bytes:
-    """A row's columns as one line of JSON, whatever they hold."""
+    """Return a row's columns as one line of JSON, whatever values they hold."""
     try:
         return to_json(columns, inf_nan_mode=nan, bytes_mode="base64", fallback=_as_json)
     except ValueError:
@@ -201,8 +201,8 @@ class CsvSink:
         self._file = _File(target, length)
         self.name = self._file.name
         self.members = members
-        """The output's members that have a column. May be set until the header is written."""
-        # The output of an earlier batch has columns of these names already: as in JSONL, ours take their place.
+        """The output's members that get a column. May be set until the header is written."""
+        # The output of an earlier batch already has columns with these names: as in JSONL, they are replaced.
         self._names: Optional[list[str]] = None if header is None else [name for name in header if name not in ADDED]
         self.started = bool(length)
         """Whether the header is written."""
@@ -273,7 +273,7 @@ def _as_text(value: Any) -> Any:
 
 
 def cell_of(value: Any) -> Any:
-    """Return a column's value for CSV: JSON's text for it without quotes; objects and lists as JSON."""
+    """Return a column's value for CSV: its JSON text without quotes; objects and lists as JSON."""
     if type(value) not in _PLAIN_CELLS:
         value = python_of(value)
     if isinstance(value, bool):
@@ -330,7 +330,7 @@ def _csv_lines(file: IO[bytes], length: int, delimiter: str) -> Iterator[tuple[b
 
 
 def csv_header(path: Union[str, os.PathLike[str]]) -> bytes:
-    """The header line of a CSV output as written, which a rewritten output starts with."""
+    """Return the header line of a CSV output as written; a rewritten output starts with it."""
     with open(path, "rb") as file:
         lines_of = (line.decode("utf-8", "surrogatepass") for line in file)
         reader = csv.reader(lines_of, delimiter=delimiter_of(path))

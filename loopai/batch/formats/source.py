@@ -1,4 +1,4 @@
-"""A file or standard input as bytes, and what every source of rows is. Formats are in modules of their own."""
+"""A file or standard input as bytes, and the interface of every source of rows. Formats have modules of their own."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .packing import (
 )
 
 Record = tuple[int, Optional[dict[str, Any]], Optional[str]]
-"""Line number from 1, columns, and the reason where the columns could not be read."""
+"""Line number from 1, columns, and the reason if the columns could not be read."""
 
 LONGEST_LINE = 30_000_000
-"""Bytes of one row that are read unless a source is told otherwise; the server takes no larger request."""
+"""Longest row in bytes unless a source is told otherwise; the server accepts no larger request."""
 
 _HEAD = 8192
-"""Bytes of an input that are looked at to find its format; no more than one read of a file gives."""
+"""Bytes that are read to detect an input's format; no more than one read of a file returns."""
 
 
 class Source(Protocol):
@@ -43,20 +43,20 @@ class Source(Protocol):
 
     @property
     def header(self) -> Optional[list[str]]:
-        """The columns every row has, `None` where rows differ."""
+        """The columns that every row has, `None` if rows differ."""
 
     def __iter__(self) -> Iterator[Record]:
         """Read the rows in order."""
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this input from another; without content where it can be read only once."""
+        """What identifies this input; without its content if it can be read only once."""
 
     def fraction(self) -> Optional[float]:
         """How much of the input has been read, from 0 to 1; `None` if unknown."""
 
 
 class Input:
-    """A file or standard input as a stream of bytes, unpacked. Raises `ConfigurationError` where it cannot be read."""
+    """A file or standard input as a decompressed byte stream. Raises `ConfigurationError` if it cannot be read."""
 
     def __init__(self, path: Union[str, os.PathLike[str], None], stream: Optional[IO[bytes]]) -> None:
         self.path = None if path is None else Path(path)
@@ -68,10 +68,10 @@ class Input:
         self._size = os.stat(self.path).st_size if self.path is not None else 0
         self.repeatable = self.path is not None and self.path.is_file()
         self.packed = False
-        """Whether it was found to be packed, once it was opened."""
+        """Whether the input is compressed; known once it has been opened."""
 
     def head(self) -> bytes:
-        """Some of the first bytes, unpacked: all of a small input. Blocks until there are any."""
+        """Return some of the first bytes, decompressed; all of a small input. Blocks until there are any."""
         opened = self.open()
         try:
             head = opened.peek(_HEAD)
@@ -80,13 +80,13 @@ class Input:
             raise ConfigurationError(f"{self.name}: its first line cannot be read: {error}") from None
         if self.repeatable:
             self.close()
-            self._raw = None  # nothing has been read, as far as anybody is told
+            self._raw = None  # for the caller, nothing has been read
         else:
             self._opened = opened
         return head
 
     def open(self) -> io.BufferedReader:
-        """The bytes from the start, buffered; a packed file is recognised by its first bytes."""
+        """Return the bytes from the start, buffered; compression is detected by the first bytes."""
         if self._opened is not None:
             opened, self._opened = self._opened, None
             return opened
@@ -135,15 +135,15 @@ class Input:
             if packing is None:
                 break
             if layer == LAYERS:
-                raise ConfigurationError(f"{self.name} is packed more than twice: unpack it first")
+                raise ConfigurationError(f"{self.name} is compressed more than twice: unpack it first")
             if packing != "zip":
                 packed = unpacked(packed, packing)
             elif layer:
-                raise ConfigurationError(f"{self.name} is a packed zip archive or workbook: unpack it first")
+                raise ConfigurationError(f"{self.name} is a compressed zip archive or workbook: unpack it first")
             elif self.path is None or not self.repeatable:
                 return self._unpacked(self._kept(packed))
             elif document_in(ZippedFile(self.path, self.name).names) is not None:
-                break  # that of a format
+                break  # a format that is itself a zip archive
             else:
                 packed = ZippedFile(self.path, self.name).open()
             self.packed = True
@@ -151,7 +151,7 @@ class Input:
         return packed
 
     def _kept(self, stream: IO[bytes]) -> io.BufferedReader:
-        """The bytes of a stream as a file, which lives as long as this: zip archives are read from their end."""
+        """Copy a stream to a temporary file that lives as long as this: zip archives are read from their end."""
         file = tempfile.NamedTemporaryFile(prefix="loopai-input-")  # noqa: SIM115  # see above
         weakref.finalize(self, file.close)
         shutil.copyfileobj(stream, file)
@@ -161,12 +161,12 @@ class Input:
         return self._buffered()
 
     def close(self) -> None:
-        """Let go of what was opened."""
+        """Close whatever was opened."""
         while self._open:
             self._open.pop().close()
 
     def let_go(self) -> None:
-        """Close what was opened to look at, and is not being read."""
+        """Close whatever was opened for inspection and is not being read."""
         if self._opened is not None:
             self._opened = None
             self.close()
@@ -190,7 +190,7 @@ class Input:
 
 
 class FromInput:
-    """What sources of all formats have from their input."""
+    """What sources of all formats take from their input."""
 
     def __init__(self, given: Input) -> None:
         self._input = given
@@ -199,11 +199,11 @@ class FromInput:
 
     @property
     def reading(self) -> Optional[dict[str, Any]]:
-        """What makes other rows of the same bytes; `None` where nothing does."""
+        """What affects how the bytes become rows; `None` if nothing does."""
         return None
 
     def let_go(self) -> None:
-        """Close what was opened to look at, and is not being read."""
+        """Close whatever was opened for inspection and is not being read."""
         self._input.let_go()
 
     def fingerprint(self) -> dict[str, Any]:
@@ -216,5 +216,5 @@ class FromInput:
 
 
 def too_long(line: int, longest: int) -> str:
-    """What is said of a row that is longer than a source reads."""
+    """The message for a row that is longer than the limit."""
     return f"line {line} is longer than {longest:,} bytes"

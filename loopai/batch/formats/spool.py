@@ -1,4 +1,4 @@
-"""The spool: the rows of an output that is made as a whole (Parquet, Excel), as JSON lines until all have ended."""
+"""The spool: the rows of an output that is written as a whole (Parquet, Excel), as JSON lines until all are done."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SPOOLED = frozenset({"parquet", "xlsx"})
 """Formats to which rows cannot be appended."""
 
 _GROUP = 5000
-"""Rows that are held in memory while the file is made; of Parquet, a row group."""
+"""Rows held in memory while the file is written; for Parquet, a row group."""
 
 
 def spool_of(path: Union[str, os.PathLike[str]]) -> Path:
-    """Where the rows of an output lie until it is made: beside it."""
+    """Return the path of an output's spool: beside the output."""
     return Path(f"{os.fspath(path)}.rows.jsonl")
 
 

@@ -1,6 +1,6 @@
-"""Rows that were made earlier: key, input and columns of each, or why it cannot run, one JSON object a line.
+"""Prepared rows: the key, input and columns of each, or why it cannot run, as one JSON object per line.
 
-Whoever runs them needs neither the file that they came from nor the mapping that made them.
+Running them requires neither the file that they came from nor the mapping.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .source import Input, Record
 
 
 def spool_line(row: Row) -> bytes:
-    """Return the row as a line of a spool. A row whose input JSON cannot say is one that fails."""
+    """Return the row as a line of a spool. A row whose input JSON cannot express becomes one that fails."""
     error, code = row.error, row.code
     given = b""
     if error is None and (row.columns is None or row.input is not row.columns):
@@ -36,7 +36,7 @@ def spool_line(row: Row) -> bytes:
 
 
 class SpoolSource(JsonSource):
-    """The rows of a spool, of which there are `rows`. `flaw` says what is wrong with an output: its row fails then."""
+    """The rows of a spool, `rows` in number. `flaw` says what is wrong with an output; its row then fails."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class SpoolSource(JsonSource):
 
 
 def from_spool(record: Record, number: int) -> Row:
-    """Make the row of a spool's record. Its key is among its columns, as `loopai_key`."""
+    """Make the row of a spool's record. Its key is in the column `loopai_key`."""
     line, found, problem = record
     if found is None:
         return Row(str(number), None, None, line, problem, UNREADABLE)

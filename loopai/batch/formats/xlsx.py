@@ -1,4 +1,4 @@
-"""Rows of an Excel workbook's sheet, read by `python-calamine`. Cells have the values that Excel shows last."""
+"""Rows of a sheet in an Excel workbook, read by `python-calamine`. Cells have the values that Excel last showed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .source import FromInput, Input, Record
 from .xlsx_cells import cells_without_value
 
 _MISLEADING = (".xls", ".xla", ".xlsb", ".xlam", ".ods")
-"""Suffixes that the library believes, whatever the file is."""
+"""Suffixes that the library trusts, whatever the file contains."""
 
 
 def calamine() -> Any:
-    """The library. Raises `ConfigurationError` where it is missing."""
+    """Return the library. Raises `ConfigurationError` if it is not installed."""
     try:
         import python_calamine
     except ImportError:
@@ -28,21 +28,21 @@ def calamine() -> Any:
 
 
 class XlsxSource(FromInput):
-    """The rows of a workbook's only sheet, or of the one that `sheet` names; `line` is Excel's number of the row.
+    """The rows of a workbook's only sheet, or of the sheet named `sheet`; `line` is the row's number in Excel.
 
-    Empty cells are `None`, empty rows are skipped, and formulas are the values that were saved with them; a row with
-    an error in a cell, or a formula without a value, fails. The first row that is not empty names the columns, unless
-    the dialect says `no_header`. Raises `ConfigurationError`.
+    Empty cells are `None`, empty rows are skipped, and formulas have their saved values; a row fails if a cell has an
+    error or a formula without a saved value. The first non-empty row names the columns, unless the dialect says
+    `no_header`. Raises `ConfigurationError`.
     """
 
     most_bytes = 1_000_000_000
-    """Bytes that a workbook may unpack to: the library holds the sheet in memory."""
+    """Most bytes that a workbook may decompress to: the library holds the sheet in memory."""
 
     def __init__(self, given: Input, sheet: Optional[str], dialect: Dialect) -> None:
         super().__init__(given)
         self._calamine = calamine()
         if given.path is None or given.packed:
-            raise ConfigurationError(f"{given.name}: a packed .xlsx is not read: unpack it first")
+            raise ConfigurationError(f"{given.name}: a compressed .xlsx is not supported: unpack it first")
         size = ZippedFile(given.path, given.name).size
         if size > self.most_bytes:
             raise ConfigurationError(
@@ -73,7 +73,7 @@ class XlsxSource(FromInput):
         return {"sheet": self._sheet, "skip_lines": self._skip, "no_header": self._no_header}
 
     def _workbook(self) -> Any:
-        # The library raises classes of its own, and of Rust's where a file is not what it seems.
+        # The library raises its own exceptions, and Rust panics for a file that is not what it seems.
         try:
             if self._path.lower().endswith(_MISLEADING):
                 with open(self._path, "rb") as file:
@@ -103,7 +103,7 @@ class XlsxSource(FromInput):
         )
 
     def _filled(self) -> Iterator[tuple[int, list[Any]]]:
-        """The rows that are not empty, with Excel's number of each."""
+        """The rows that are not empty, with their numbers in Excel."""
         workbook = self._workbook()
         try:
             sheet = workbook.get_sheet_by_name(self._sheet)
@@ -130,12 +130,12 @@ class XlsxSource(FromInput):
                 yield number, {name: _value(cell) for name, cell in zip(names, cells)}, None
 
     def fraction(self) -> Optional[float]:
-        """How much of the sheet has been read, by rows."""
+        """The share of the sheet's rows that have been read."""
         return min(1.0, self._read / self._rows) if self._rows else None
 
 
 def _value(cell: Any) -> Any:
-    """A cell as JSON has it: Excel has no whole numbers, and dates, times and durations are texts in JSON."""
+    """Return a cell as a JSON value: Excel has no integers, and dates, times and durations become texts."""
     if cell == "":
         return None
     if isinstance(cell, float):

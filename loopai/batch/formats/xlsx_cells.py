@@ -1,6 +1,6 @@
-"""Cells of a workbook's sheet that are not empty and have no value: errors, and formulas without a saved value.
+"""Find the non-empty cells of a sheet that have no value: errors, and formulas without a saved value.
 
-`python-calamine`, which reads the values, gives them as empty cells. Where the rows are read is `xlsx`.
+`python-calamine`, which reads the values, returns them as empty cells. Rows are read in `xlsx`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from xml.parsers import expat
 from .packing import BLOCK
 
 _WORKBOOK, _LINKS = "xl/workbook.xml", "xl/_rels/workbook.xml.rels"
-# What a sheet with such cells has somewhere, however it is written.
+# Every sheet with such cells contains one of these, however it is written.
 _SIGNS = (b't="e"', b"t='e'", b"<f", b":f")
 _LONGEST_SIGN = max(map(len, _SIGNS))
 
 
 def cells_without_value(path: Path, sheet: str) -> dict[int, str]:
-    """What is wrong with the first such cell of each row, by Excel's number of it; none for an unusual workbook."""
+    """Return what is wrong with the first such cell of each row, by row number; empty for an unusual workbook."""
     try:
         with zipfile.ZipFile(path) as archive:
             part = _part_of(archive, sheet)
@@ -31,7 +31,7 @@ def cells_without_value(path: Path, sheet: str) -> dict[int, str]:
             with archive.open(part) as file:
                 parser.ParseFile(file)
     except (expat.ExpatError, zipfile.BadZipFile, KeyError, OSError, ValueError):
-        return {}  # whether it can be read is the library's to say
+        return {}  # the library decides whether it can be read
     return cells.found
 
 
@@ -70,7 +70,7 @@ def _local(name: str) -> str:
 
 
 def _may_have_any(archive: zipfile.ZipFile, part: str) -> bool:
-    """Whether a quick look finds a sign of such cells."""
+    """Whether a quick search finds a sign of such cells."""
     with archive.open(part) as file:
         rest = b""
         while block := file.read(BLOCK):
@@ -82,7 +82,7 @@ def _may_have_any(archive: zipfile.ZipFile, part: str) -> bool:
 
 
 class _Cells:
-    """Finds the cells in the XML of a sheet while it is parsed."""
+    """Finds the cells in a sheet's XML while it is parsed."""
 
     def __init__(self) -> None:
         self.found: dict[int, str] = {}

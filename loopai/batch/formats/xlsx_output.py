@@ -1,4 +1,4 @@
-"""An Excel workbook as output, written by `xlsxwriter` from the spool once all rows have ended."""
+"""An Excel workbook as output, written by `xlsxwriter` from the spool once all rows have finished."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS
 from .spool import spooled
 
 MOST_ROWS = 1_048_575
-"""Rows that a sheet holds below its header."""
+"""Most rows of a sheet below its header."""
 
 _MOST_COLUMNS = 16_384
 _LONGEST_TEXT = 32_767
-"""Characters that a cell holds."""
+"""Most characters in a cell."""
 
 _LARGEST_NUMBER = 2**53
-"""Up to here a cell, which is a float, holds every whole number."""
+"""Cells are floats, which represent every integer up to here exactly."""
 
 
 class _TooLarge(ValueError):
-    """Something is larger than a sheet holds."""
+    """Something exceeds a limit of a sheet."""
 
 
 def xlsxwriter() -> Any:
-    """The library. Raises `ConfigurationError` where it is missing."""
+    """Return the library. Raises `ConfigurationError` if it is not installed."""
     try:
         import xlsxwriter
     except ImportError:
@@ -43,11 +43,11 @@ def xlsxwriter() -> Any:
 def write_xlsx(
     spool: Path, path: Union[str, os.PathLike[str]], header: Sequence[str] = (), members: Sequence[str] = ()
 ) -> None:
-    """Make the workbook of the JSON lines in `spool`: whole under its name, or not there at all.
+    """Write the workbook from the JSON lines in `spool`; a partial file never appears under its name.
 
-    Columns are those of `header`, then others of the rows, what Loopai adds, and one for each of `members`. A text is
-    written as text, whatever it begins with; one that no cell holds is cut, except `loopai_output`. Raises
-    `OutputError`, which says where the rows are.
+    Columns are those of `header`, then further ones of the rows, those that Loopai adds, and one for each of `members`.
+    Text is written as text, whatever it begins with; it is truncated if it is too long for a cell, except
+    `loopai_output`. Raises `OutputError`, which says where the rows are.
     """
     library = xlsxwriter()
     part = Path(f"{os.fspath(path)}.part")
@@ -70,7 +70,7 @@ def write_xlsx(
 
 
 class _Sheet:
-    """The workbook's only sheet, whose header stays in view."""
+    """The workbook's only sheet, whose header stays visible."""
 
     def __init__(self, workbook: Any) -> None:
         self._sheet = workbook.add_worksheet()
@@ -78,7 +78,7 @@ class _Sheet:
         self._plain = workbook.add_format()
 
     def write(self, row: int, values: Sequence[Any]) -> None:
-        """Write the cells of a row. Never by the library's `write`, for which "=1+1" is a formula."""
+        """Write the cells of a row. Never uses the library's `write`, which treats "=1+1" as a formula."""
         sheet = self._sheet
         for column, value in enumerate(values):
             if value is None:
@@ -90,7 +90,7 @@ class _Sheet:
             else:
                 text = _text(value)
                 if text.startswith("<r>") and text.endswith("</r>"):
-                    # The library would take it for markup of its own, and not escape it.
+                    # The library would treat it as its own markup and not escape it.
                     sheet.write_rich_string(row, column, text[0], self._plain, text[1:])
                 else:
                     sheet.write_string(row, column, text)

@@ -1,1 +1,1 @@
-"""What a run says of itself: statistics, progress, the report."""
+"""Reporting on a run: statistics, progress, the report."""

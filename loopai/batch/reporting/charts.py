@@ -13,13 +13,13 @@ from .one_line import counted
 _HEIGHT = 100.0
 
 _WIDEST = 9.0
-"""Per cent of the plot that one column may take: of two columns as wide as they can be one sees a wall."""
+"""Maximum width of a column, in per cent of the plot: two columns of full width would look like a wall."""
 
 FEW_LABELS = 6
-"""Up to so many, a confusion matrix has its labels upright and room around its figures."""
+"""Up to this number of labels, a confusion matrix shows them upright, with space around its figures."""
 
 MANY_LABELS = 14
-"""Above it, a confusion matrix shows colours, and its figures to who points at a cell or listens."""
+"""Above this, a confusion matrix shows colours, and its figures on hover and to screen readers."""
 
 _SHARE = re.compile(r"\d+\.\d%")
 
@@ -27,7 +27,7 @@ _SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 36
 
 
 def number(value: float) -> str:
-    """A figure in few characters: `0.35`, `12`, `1,200`, `1.2M`."""
+    """Return a figure in few characters: `0.35`, `12`, `1,200`, `1.2M`."""
     if value >= 1_000_000:
         return f"{value / 1_000_000:.3g}M"
     if value >= 100:
@@ -36,14 +36,14 @@ def number(value: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """A latency with the unit that suits it."""
+    """Return a latency with a suitable unit."""
     if value >= 1000:
         return f"{value / 1000:.3g} s"
     return f"{value:.3g} ms" if value >= 1 else f"{value * 1000:.3g} µs"
 
 
 def share(value: Optional[float]) -> str:
-    """A share as per cent, a dash where there is none."""
+    """Return a share as per cent, or a dash if there is none."""
     return "–" if value is None else f"{value:.1%}"
 
 
@@ -63,7 +63,7 @@ def time_ticks(seconds: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Few round values between two that are above 0, by their factor; the two themselves where none is between."""
+    """Return a few round values between two positive ones, by their factor; the two themselves if there are none."""
     decades = math.log10(high / low)
     factors = (1, 2, 5) if decades <= 1.5 else (1, 3) if decades <= 3 else (1,)
     tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -78,9 +78,9 @@ def columns(
     name: str,
     marks: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """Stacked columns: for each what it is called and one value a series. `name` says what one sees.
+    """Return stacked columns: a label and one value per series for each. `name` describes the chart.
 
-    `series` are name and CSS class; `axis` places from left to right (0 to 1) with the label below each; `marks` the
+    `series` are names and CSS classes; `axis` are positions from left to right (0 to 1) with their labels; `marks` the
     same, with lines.
     """
     top = max((sum(values) for _, values in bars), default=0.0)
@@ -123,19 +123,19 @@ def columns(
 
 
 def legend(series: Sequence[tuple[str, str]]) -> str:
-    """What each colour stands for: name and CSS class."""
+    """The meaning of each colour: name and CSS class."""
     items = "".join(f'<li><i class="{css}"></i>{escape(name)}</li>' for name, css in series)
     return f'<ul class="legend">{items}</ul>'
 
 
 def strip(parts: Sequence[tuple[int, str]]) -> str:
-    """One bar of parts (how many, and a CSS class) side by side; what they are is in a legend beside it."""
+    """Return one bar of parts (a count and a CSS class) side by side; a separate legend explains them."""
     pieces = "".join(f'<i class="{css}" style="flex-grow:{count}"></i>' for count, css in parts if count)
     return f'<div class="strip" aria-hidden="true">{pieces}</div>'
 
 
 def ranking(name: str, values: Sequence[tuple[str, int, str]]) -> str:
-    """Bars lying down: what each is, its count, and a note or nothing."""
+    """Return horizontal bars: a label, a count and an optional note for each."""
     top = max((count for _, count, _ in values), default=1)
     rows = []
     for label, count, note in values:
@@ -148,7 +148,7 @@ def ranking(name: str, values: Sequence[tuple[str, int, str]]) -> str:
 
 
 def matrix(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """Expected labels down, predicted across; shaded by the share of the expected label's rows."""
+    """Return the confusion matrix: expected labels down, predicted across, shaded by share of the expected rows."""
     size = "few" if len(labels) <= FEW_LABELS else "some" if len(labels) <= MANY_LABELS else "many"
     shown = [escape(label) for label in labels]
     head = "".join(f'<th scope="col" title="{label}"><span>{label}</span></th>' for label in shown)
@@ -174,7 +174,7 @@ def matrix(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) ->
 
 
 def table(name: str, head: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """A table: what each line is called, and its cells. A cell that is a share (`97.0%`) is also drawn."""
+    """Return a table: a heading and cells for each line. A share (`97.0%`) is also drawn as a bar."""
     top = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
     body = []
     for label, cells in lines:

@@ -1,4 +1,4 @@
-"""How good the outputs are where the right ones are known: accuracy, precision, recall, confusion matrix."""
+"""The quality of outputs if the right ones are known: accuracy, precision, recall, confusion matrix."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ...exceptions import OptionError
 from ..mapping import Unmapped, path_reader
 
 MOST_LABELS = 50
-"""Labels told apart; a field with more is no class, and what is beyond them counts as OTHER."""
+"""Most labels that are distinguished; a field with more is not a class, and further ones count as OTHER."""
 
 OTHER = "(other)"
 NO_LABEL = "(none)"
 
 LONGEST_LABEL = 200
-"""Characters of a label; of a longer one the start stands, with a digest of the whole."""
+"""Most characters of a label; a longer one is shortened to its start and a digest of the whole."""
 
 
 def label_of(value: Any) -> str:
-    """A label as a text, by which expected and predicted ones are compared."""
+    """Return a label as the text that is compared."""
     if value is None:
         return NO_LABEL
     if isinstance(value, float) and value.is_integer():
@@ -36,16 +36,16 @@ def label_of(value: Any) -> str:
 
 
 def storable(text: str) -> str:
-    """The text as every database takes it inside JSON: no NUL, no half of a surrogate pair."""
+    """Return the text in a form that every database accepts inside JSON: no NUL, no lone surrogate."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 class Expectation:
-    """`label` or `label=output.verdict`: the column with the right answer, and where the output has the program's.
+    """`label` or `label=output.verdict`: the column with the right answer, and the path of the program's answer.
 
     A bare column is compared with the member of that name, with the only member, or with an output that is not an
     object.
-    Raises `ConfigurationError` for a text that says neither.
+    Raises `ConfigurationError` for any other text.
     """
 
     def __init__(self, text: str) -> None:
@@ -63,7 +63,7 @@ class Expectation:
         self._read: Optional[Callable[[Mapping[str, Any]], Any]] = path_reader(path) if path else None
 
     def expected(self, columns: Mapping[str, Any]) -> Optional[str]:
-        """The right label, `None` where the row has none."""
+        """The right label, `None` if the row has none."""
         try:
             value = self._expected(columns)
         except Unmapped:
@@ -96,7 +96,7 @@ def wilson(share: float, rows: int) -> tuple[float, float]:
 
 
 class Quality:
-    """Counts of expected and predicted labels. Rows that ended as errors are counted apart, not as wrong."""
+    """Counts of expected and predicted labels. Failed rows are counted separately, not as wrong."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], int] = {}
@@ -109,19 +109,19 @@ class Quality:
         self.counts[pair] = self.counts.get(pair, 0) + rows
 
     def merge(self, other: Quality) -> None:
-        """Count what another has counted, too."""
+        """Add another's counts."""
         for (expected, predicted), rows in other.counts.items():
             self.add(expected, predicted, rows)
         self.failed += other.failed
 
     def dump(self) -> dict[str, Any]:
-        """As JSON has it; `load` reads it."""
+        """Return it as JSON; `load` reads it."""
         pairs = [[storable(known), storable(made), rows] for (known, made), rows in self.counts.items()]
         return {"counts": pairs, "failed": self.failed}
 
     @classmethod
     def load(cls, dumped: Mapping[str, Any]) -> Quality:
-        """What `dump` gave."""
+        """Restore the result of `dump`."""
         made = cls()
         for expected, predicted, rows in dumped["counts"]:
             made.add(expected, predicted, rows)
@@ -148,28 +148,28 @@ class Quality:
     @property
     def right(self) -> int:
         """Compared rows whose label is the expected one."""
-        # Two labels beyond those told apart are not known to be equal.
+        # Two labels beyond the limit may differ.
         return sum(count for (expected, predicted), count in self.counts.items() if expected == predicted != OTHER)
 
     @property
     def accuracy(self) -> Optional[float]:
-        """Share of the compared rows that are right, `None` where none was compared."""
+        """Share of the compared rows that are right, `None` if none was compared."""
         rows = self.rows
         return self.right / rows if rows else None
 
     @property
     def interval(self) -> Optional[tuple[float, float]]:
-        """Where the accuracy lies with 95 % confidence, judging by this many rows; `None` where none was compared."""
+        """The 95 % confidence interval of the accuracy; `None` if no row was compared."""
         accuracy = self.accuracy
         return None if accuracy is None else wilson(accuracy, self.rows)
 
     @property
     def labels(self) -> list[str]:
-        """All labels seen, in the order of the alphabet."""
+        """All labels seen, in alphabetical order."""
         return sorted({label for pair in self.counts for label in pair})
 
     def classes(self) -> dict[str, dict[str, Any]]:
-        """Precision, recall, F1 (shares from 0 to 1, `None` where undefined) and number of expected rows a label."""
+        """Precision, recall, F1 (shares from 0 to 1, `None` where undefined) and number of expected rows per label."""
         found = {}
         for label in self.labels:
             right = self.counts.get((label, label), 0)

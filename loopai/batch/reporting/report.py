@@ -1,4 +1,4 @@
-"""`--report`: one page about a run that needs nothing but itself. What a chart looks like is in `charts`."""
+"""`--report`: one self-contained page about a run. The charts are drawn in `charts`."""
 
 from __future__ import annotations
 
@@ -45,27 +45,27 @@ _ENDED = {
 
 _STYLE = Path(__file__).with_name("report.css")
 
-# Whatever stands in a row, an error or a name: the page runs nothing, loads nothing and sends nothing.
+# Whatever a row, an error or a name contains, the page runs nothing, loads nothing and sends nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 _MOST_KINDS = 10
 _MOST_MISTAKES = 6
 
 _LONGEST = 100
-"""Characters shown of a label: one may be a whole JSON object, and stands in each cell of its row and column."""
+"""Characters shown of a label: it may be a whole JSON object, and appears in each cell of its row and column."""
 
 
 def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary: Summary) -> None:
-    """Write the page, whole or not at all. Raises `OutputError`; the run and its output are not touched by that."""
+    """Write the page atomically. Raises `OutputError`, which does not affect the run and its output."""
     place = Path(path)
-    part = place.with_name(f"{place.name}.{uuid4().hex[:8]}.part")  # two may write the page of one run
+    part = place.with_name(f"{place.name}.{uuid4().hex[:8]}.part")  # two processes may write the page of one run
     made = page(snapshot, summary, datetime.now().astimezone())
     try:
         if place.exists() and not place.is_file():
             # A pipe or device is written to, never replaced.
             place.write_text(made, encoding="utf-8", errors="replace")
             return
-        # Half of a pair, which JSON can hold, is not UTF-8.
+        # A lone surrogate, which JSON can hold, is not valid UTF-8.
         part.write_text(made, encoding="utf-8", errors="replace")
         os.replace(part, place)
     except OSError as error:
@@ -75,7 +75,7 @@ def write_report(path: Union[str, os.PathLike[str]], snapshot: Snapshot, summary
 
 
 def check_report(path: Union[str, os.PathLike[str]]) -> None:
-    """See that the page can be written, before hours have gone by. Raises `ConfigurationError`."""
+    """Check at the start that the page can be written. Raises `ConfigurationError`."""
     check_writable("report", Path(path))
 
 
@@ -121,7 +121,7 @@ def _section(name: str, title: str, told: str, *parts: str, wide: bool = False) 
 
 
 def _outcome(tally: Statistics) -> str:
-    """How the rows ended, as one bar."""
+    """Return the results of the rows as one bar."""
     ended = [
         (tally.ok, "ok", "ok"),
         (tally.doubtful, "idle", "doubtful"),
@@ -156,7 +156,7 @@ def _tiles(tally: Statistics, summary: Summary) -> str:
 
 
 def _confidence(quality: Quality) -> str:
-    """Over how many rows, and how sure that is: of few rows a share says little."""
+    """Return the number of rows and the uncertainty: with few rows a share says little."""
     low, high = quality.interval or (0.0, 1.0)
     return f"over {counted(quality.rows, 'row')}; 95% sure: {low:.1%} to {high:.1%}"
 
@@ -169,7 +169,7 @@ def _throughput(tally: Statistics, summary: Summary) -> str:
     line = tally.timeline
     if not any(ok or bad for ok, bad in line.spans):
         return ""
-    # The last span may be a part of one: its rate is over the part.
+    # The last span may be incomplete: its rate is that of the part.
     widths = [line.width] * len(line.spans)
     widths[-1] = max(min(line.width, summary.seconds - line.width * (len(line.spans) - 1)), line.width / 10)
     bars = [
@@ -262,7 +262,7 @@ def _recall(scores: Mapping[str, Any]) -> str:
 
 
 def _rows(tally: Statistics) -> str:
-    """The rows that were wrong or failed, each to be opened."""
+    """Return the rows that were wrong or failed, each expandable."""
     if not tally.reported:
         return ""
     wrong = (
@@ -286,7 +286,7 @@ def _row(row: ReportedRow) -> str:
 
 
 def _options(snapshot: Snapshot) -> str:
-    """What was run with which options; those that are not named had their defaults."""
+    """Return what was run, with the options that differ from their defaults."""
     if not snapshot.options:
         return ""
     facts = "".join(

@@ -22,7 +22,7 @@ MOST_KINDS = 40
 """Most kinds of errors that are counted separately; further ones are counted together."""
 
 BUCKETS = 60
-"""Points of the throughput chart; when time has filled twice as many, two become one."""
+"""Points of the throughput chart; at twice as many, pairs are merged."""
 
 _STEP = math.log(1.05)
 _VARYING = re.compile(
@@ -36,7 +36,7 @@ _LONGEST = 500
 
 
 class Latencies:
-    """A histogram of milliseconds in classes of 5 %, for percentiles."""
+    """A histogram of milliseconds with bins of 5 %, for percentiles."""
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
@@ -45,7 +45,7 @@ class Latencies:
 
     def add(self, milliseconds: float) -> None:
         """Count one."""
-        # Below a microsecond nothing is told apart.
+        # Differences below a microsecond are ignored.
         place = int(math.log(max(milliseconds, 0.001)) // _STEP)
         self.counts[place] = self.counts.get(place, 0) + 1
         self.number += 1
@@ -59,7 +59,7 @@ class Latencies:
         self.total += other.total
 
     def dump(self) -> dict[str, Any]:
-        """As JSON has it; `load` reads it."""
+        """Return it as JSON; `load` reads it."""
         return {"counts": sorted(self.counts.items()), "total": self.total}
 
     @classmethod
@@ -86,7 +86,7 @@ class Latencies:
         return None
 
     def bars(self, most: int = 24) -> list[tuple[float, float, int]]:
-        """From, to (milliseconds) and number of rows, in at most `most` classes."""
+        """Return start and end (milliseconds) and number of rows of each bin, at most `most`."""
         if not self.counts:
             return []
         first, last = min(self.counts), max(self.counts)
@@ -99,7 +99,7 @@ class Latencies:
 
 
 class Timeline:
-    """Rows ended by time, in a bounded number of equal spans (`width` seconds)."""
+    """Finished rows over time, in a limited number of equal spans (`width` seconds)."""
 
     def __init__(self) -> None:
         self.width = 0.125
@@ -117,14 +117,14 @@ class Timeline:
         self.spans[place][1] += errors
 
     def merge(self, other: Timeline) -> None:
-        """Count what another has counted, too; both have one start."""
+        """Add another's counts; both have the same start."""
         while self.width < other.width:
             self._widen()
         for place, (ok, errors) in enumerate(other.spans):
             self.add(place * other.width, ok, errors)
 
     def dump(self) -> dict[str, Any]:
-        """As JSON has it; `load` reads it."""
+        """Return it as JSON; `load` reads it."""
         return {"width": self.width, "spans": self.spans}
 
     @classmethod
@@ -142,10 +142,10 @@ class Timeline:
 
 
 MOST_ROWS = 200
-"""Rows that were wrong or failed, kept for the report; those after them are counted only."""
+"""Most wrong or failed rows kept for the report; further ones are only counted."""
 
 MOST_DUMPED_ROWS = 50
-"""Those of them in a dump: a run of many parts has one for each part."""
+"""The same in a dump, of which a run of many parts has one per part."""
 
 _LONGEST_CELL = 160
 """Characters of each text of such a row."""
@@ -153,7 +153,7 @@ _LONGEST_CELL = 160
 
 @dataclass(frozen=True)
 class ReportedRow:
-    """A row that failed, or whose output is not the expected one: texts for the report, each of bounded length."""
+    """A row that failed, or whose output is not the expected one: texts for the report, each of limited length."""
 
     key: str
     input: str
@@ -168,13 +168,13 @@ def _text(value: Any) -> str:
     try:
         text = to_json(value, inf_nan_mode="constants", bytes_mode="base64", fallback=str).decode()
     except ValueError:
-        # An input that could not be sent, as JSON cannot say it, is shown as Python does.
+        # An input that JSON cannot represent is shown as Python's repr.
         text = repr(value)
     return storable(text[:_LONGEST_CELL])
 
 
 def kind_of(error: str) -> str:
-    """An error without what differs from row to row: texts in quotes, ids and numbers."""
+    """Return an error without the parts that vary between rows: texts in quotes, ids and numbers."""
     return _VARYING.sub(lambda match: match["name"] or "…", error)[:120]
 
 
@@ -205,7 +205,7 @@ class Statistics:
         return self.ok + self.doubtful + self.errors
 
     def add(self, outcomes: Sequence[Outcome], now: float) -> None:
-        """Count outcomes that are kept."""
+        """Count outcomes that were kept."""
         ok = doubtful = errors = 0
         latencies = self.latencies
         for outcome in outcomes:
@@ -234,7 +234,7 @@ class Statistics:
         self.timeline.add(now - self.started, ok + doubtful, errors)
 
     def add_earlier(self, columns: Mapping[str, Any]) -> None:
-        """Count a row that an earlier run wrote, as it stands in the output."""
+        """Count a row that an earlier run wrote, in the form that it has in the output."""
         status = columns.get(STATUS_COLUMN)
         if status == OK:
             self.ok += 1
@@ -252,7 +252,7 @@ class Statistics:
         self._compare(columns, str(status), columns.get(OUTPUT_COLUMN))
 
     def add_failure(self, key: str, error: str, latency_ms: Optional[float], compared: bool) -> None:
-        """Count a row that ended as an error, when is not known; `compared` if its right answer is."""
+        """Count a failed row whose time is unknown; `compared` if its right answer is known."""
         self.errors += 1
         self._error(key, error)
         if latency_ms is not None:
@@ -261,7 +261,7 @@ class Statistics:
             self.quality.failed += 1
 
     def merge(self, other: Statistics) -> None:
-        """Count what another has counted, too: another part of the same run, by the same expected column."""
+        """Add another's counts: those of another part of the same run, with the same expected column."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.latencies.merge(other.latencies)
@@ -276,7 +276,7 @@ class Statistics:
         self.reported = [*self.reported, *other.reported][:MOST_ROWS]
 
     def dump(self) -> dict[str, Any]:
-        """As JSON has it, of bounded size; `load` reads it. What `add_earlier` counted counts as all else."""
+        """Return it as JSON of limited size; `load` reads it. Counts of `add_earlier` are included."""
         return {
             **{name: getattr(self, name) for name in _COUNTS},
             "latencies": self.latencies.dump(),
@@ -319,7 +319,7 @@ class Statistics:
         return kind
 
     def _compare(self, columns: Mapping[str, Any], status: str, output: Any) -> Optional[str]:
-        """Compare an output with what was expected, and give that where they differ."""
+        """Compare an output with the expected one, and return the latter if they differ."""
         if self._expect is None or self.quality is None:
             return None
         expected = self._expect.expected(columns)
@@ -341,7 +341,7 @@ class Statistics:
             self.reported.append(ReportedRow(_text(outcome.key), _text(outcome.row.input), output, expected, error))
 
     def rate(self, now: float) -> float:
-        """Rows ended a second, over the whole run."""
+        """Rows finished per second, over the whole run."""
         seconds = now - self.started
         return self.done / seconds if seconds > 0 else 0.0
 

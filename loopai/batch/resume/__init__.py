@@ -1,1 +1,1 @@
-"""What is remembered of a run, so that it can be resumed: the journal, the output, the keys."""
+"""What a run must remember to be resumable: the journal, the output, the keys."""

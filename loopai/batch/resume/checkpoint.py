@@ -1,4 +1,4 @@
-"""Output and journal of one run as one thing: they agree after a kill at any moment. What runs is not decided here."""
+"""Output and journal of one run as one unit: they agree even after a kill at any moment. Running is done elsewhere."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _FORMATS = ("csv", "jsonl", "parquet", "xlsx")
 
 
 def journal_of(output: Union[str, os.PathLike[str]]) -> Path:
-    """Where the journal of an output lies: beside it."""
+    """Return the path of an output's journal: beside the output."""
     return Path(f"{os.fspath(output)}.journal")
 
 
 def check_apart(files: Mapping[str, Union[str, os.PathLike[str], None]]) -> None:
-    """See that no two of a run's files, by what they are to it, are one. Raises `ConfigurationError`."""
+    """Check that no two files of a run are the same; keys are their roles. Raises `ConfigurationError`."""
     taken: dict[object, str] = {}
     for role, path in files.items():
         if path is None or (os.path.exists(path) and not os.path.isfile(path)):
-            continue  # a terminal or pipe may well be two of them
+            continue  # a terminal or pipe may serve in two roles
         found: object = os.path.realpath(path)
         if os.path.exists(path):
             state = os.stat(path)
@@ -58,16 +58,16 @@ def check_apart(files: Mapping[str, Union[str, os.PathLike[str], None]]) -> None
 
 
 class Checkpoint:
-    """What has ended: every outcome goes to the output first and to the journal then, each durable before the next.
+    """Keeps finished rows: every outcome is written to the output, then to the journal, each durable before the next.
 
-    The journal records the output's length each time outcomes are kept, and opening cuts the output to it: rows that
-    were written and not yet recorded run again. With `RETRY_FAILED`, rows that failed leave output and journal first.
-    `target` is a path, or a stream of bytes that is written as it comes. `kind` is `jsonl`, `csv`, `parquet` or `xlsx`.
-    Unless `nested`, CSV and Excel have a column for each member of the task's output schema, which `describe` is given
-    where `wants_schema` says so.
+    The journal records the output's length at each write, and opening truncates the output to that length: rows that
+    were written but not recorded run again. With `RETRY_FAILED`, failed rows are first removed from output and
+    journal. `target` is a path, or a byte stream that is written in sequence. `kind` is `jsonl`, `csv`, `parquet` or
+    `xlsx`. Unless `nested`, CSV and Excel have a column for each member of the task's output schema; pass the schema
+    to `describe` if `wants_schema` is true.
 
-    Raises `ConfigurationError` (`JournalError`) where the output exists and `mode` does not say what becomes of it,
-    or is another run's.
+    Raises `ConfigurationError` (`JournalError`) if the output exists and `mode` does not say what to do with it, or
+    if it belongs to another run.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Checkpoint:
         nested: bool = False,
     ) -> None:
         if mode == CONTINUE:
-            mode = RESUME  # a file is one run: what is finished stays finished
+            mode = RESUME  # a file is one run: finished rows are not run again
         self.path = Path(target) if isinstance(target, (str, os.PathLike)) else None
         self.kind = check_output(self.path, kind, mode, journal)
         if self.kind == "parquet" and schema is not None:
@@ -99,9 +99,9 @@ class Checkpoint:
         self._is_file = self.path is not None and not is_special(self.path)
         place = _journal_at(self.path, journal)
         self.journal: Optional[FileJournal] = None
-        # What a run began with that nothing came of blocks no later one.
+        # If no row finished, what the run began with does not block a later run.
         self._began = [file for file in (place, self._rows) if file is not None and not file.exists()]
-        # What has gone through a pipe is no run to refuse another for.
+        # Output that went through a pipe is no reason to refuse another run.
         self._passing = place if journal is None and place is not None and not self._is_file else None
         if place is not None:
             given = {**facts, "output": self.kind}
@@ -126,7 +126,7 @@ class Checkpoint:
 
     @property
     def wants_schema(self) -> bool:
-        """Whether `describe` is to be called before the first row: the columns of the output's members are unknown."""
+        """Whether `describe` must be called before the first row, because the output's member columns are unknown."""
         if self._nested or self._sink is None:
             return False
         return not self._sink.started if isinstance(self._sink, CsvSink) else self.kind == "xlsx" and not self._members
@@ -139,11 +139,11 @@ class Checkpoint:
 
     @property
     def resumed(self) -> bool:
-        """Whether an earlier run is gone on with."""
+        """Whether this continues an earlier run."""
         return self.journal is not None and self.journal.resumed
 
     def _agree(self, mode: str, by_line: bool) -> None:
-        """Bring the output to what the journal says."""
+        """Make the output match the journal."""
         journal, rows = self.journal, self._rows
         if journal is None or rows is None or not self._is_file:
             return
@@ -188,7 +188,7 @@ class Checkpoint:
         kept = journal.rewrite(((found, status) for found, status in journal.statuses() if status != ERROR), length)
         shutil.copymode(journal.path, kept)
         shutil.copymode(rows, made)
-        # The journal first: from then on it says that the other output takes this one's place.
+        # The journal first: from then on it says that the new output replaces this one.
         os.replace(kept, journal.path)
         sync_folder(journal.path.parent)
         os.replace(made, rows)
@@ -208,7 +208,7 @@ class Checkpoint:
         return JournalError("{path} was removed, but not its journal; start again with {overwrite}", path=self.path)
 
     def _made_rows(self, path: Path) -> Iterator[dict[str, Any]]:
-        """The rows of an output that was made as a whole, as they stood in its spool."""
+        """The rows of an output that was written as a whole, as they were in its spool."""
         source = open_source(path, self.kind)
         names = list(source.header or ())
         if CONFIDENCE not in names:
@@ -234,7 +234,7 @@ class Checkpoint:
         return JsonlSink(target, length)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
-        """Keep outcomes; cancelled ones are not kept, as they have yet to run. Raises `OutputError`."""
+        """Keep outcomes; cancelled ones are not kept, since their rows have yet to run. Raises `OutputError`."""
         kept = [outcome for outcome in outcomes if outcome.status != CANCELLED]
         if not kept or self._sink is None:
             return
@@ -251,7 +251,7 @@ class Checkpoint:
                 raise explain(error, str(self.journal.path)) from error
 
     def earlier(self) -> Iterator[dict[str, Any]]:
-        """The rows that earlier runs wrote, as columns; none for a pipe."""
+        """The rows written by earlier runs, as columns; none for a pipe."""
         if self.journal is None or self._rows is None or not self._is_file or not self.resumed:
             return
         if self.path is not None and self.kind in SPOOLED and self.finished and self.path.exists():
@@ -264,7 +264,7 @@ class Checkpoint:
             yield columns
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Every row has ended: make the output whole and say so in the journal. Raises `OutputError`."""
+        """Complete the output and record this in the journal; every row has finished. Raises `OutputError`."""
         if self._sink is None:
             return
         try:
@@ -282,7 +282,7 @@ class Checkpoint:
             self._rows.unlink()
 
     def close(self) -> None:
-        """Let go of the files; those that this run began go where no row has ended."""
+        """Close the files; files that this run created are deleted if no row has finished."""
         if self._sink is not None:
             self._sink.close()
         if self.journal is not None:
@@ -294,12 +294,12 @@ class Checkpoint:
 
 
 def next_output(output: Union[str, os.PathLike[str]], generation: int) -> Path:
-    """Where the output of a generation lies until it takes the place of the one before; mostly there is none."""
+    """Return the path of an output's generation until it replaces the previous one; usually there is no such file."""
     return Path(f"{os.fspath(output)}.{generation}.next")
 
 
 def is_special(path: Path) -> bool:
-    """Whether a pipe or device is there, which has no past to agree with."""
+    """Return whether the path is a pipe or device, which has no earlier content to match."""
     return path.exists() and not path.is_file()
 
 
@@ -307,7 +307,7 @@ def _journal_at(path: Optional[Path], journal: Union[str, os.PathLike[str], None
     if journal is not None:
         return Path(journal)
     if path is None or (is_special(path) and not stat.S_ISFIFO(os.lstat(path).st_mode)):
-        return None  # neither a device nor what /dev/fd names has a place beside it
+        return None  # devices and /dev/fd entries have no room for files beside them
     return journal_of(path)
 
 
@@ -317,14 +317,14 @@ def check_output(
     mode: str = NEW,
     journal: Union[str, os.PathLike[str], None] = None,
 ) -> str:
-    """The format of an output (`None` for a stream) that can be written as `mode` says. Nothing is made.
+    """Return the format of an output (`None` for a stream) after checking that `mode` can write it. Creates nothing.
 
     Raises `ConfigurationError`.
     """
     mode = RESUME if mode == CONTINUE else mode
     kind = _kind(path, kind)
     if kind == "parquet":
-        pyarrow()  # said now, not after the last row
+        pyarrow()  # fail now, not after the last row
     if kind == "xlsx":
         xlsxwriter()
     place = _journal_at(path, journal)
@@ -342,7 +342,7 @@ def check_output(
 
 
 def _check_mode(path: Optional[Path], journal: Path, mode: str) -> None:
-    """See that output and journal are there, or are not, as `mode` needs them."""
+    """Check that output and journal exist, or do not, as `mode` requires."""
     exists = path is not None and path.is_file()
     if mode == NEW and (exists or journal.exists()):
         raise OptionError(

@@ -1,7 +1,7 @@
 """The journal: a record of finished rows, append-only, checksummed, fsynced, for one process at a time. No results.
 
-SQLite was tried in its place, with `synchronous=FULL`, over 200,000 rows: as a table of keys a run costs 1.62 times the
-hand-written loop's CPU and writes 9 KB a row, as a log of chunks 1.17 times; this log costs 1.13 times in the same run.
+SQLite was tried instead, with `synchronous=FULL`, over 200,000 rows: a run costs 1.62 times the CPU of the hand-written
+loop with a table of keys (and writes 9 KB a row), 1.17 times with a log of chunks, and 1.13 times with this log.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STATUSES = {OK: b"o", DOUBTFUL: b"d", ERROR: b"e"}
 _ENDED = {ord("o"): OK, ord("d"): DOUBTFUL, ord("e"): ERROR}
 _GENERATION = "(generation)"
 TASK_NAMES = "(task names)"
-"""The fact that has the client's names of the task. `task` itself is a name too if the client knew no id."""
+"""The fact that holds the client's names of the task. `task` itself is a name too if the client knew no id."""
 _LARGEST_RECORD = 1 << 26
 """Most bytes of a valid record: four million rows in one chunk. A greater length means a torn record."""
 
@@ -53,7 +53,7 @@ class FileJournal:
     `facts` identify the run (task, input, mapping, …). Opening a file with other facts raises `JournalError`, which
     names the difference; so does a file that another process has locked. A torn end, as after `kill -9`, is cut off;
     `dropped` says how many bytes. `length` is the output's length at the last record.
-    With `retry_failed`, only rows that are ok are skipped. `by_line` tells rows of one key apart by their line.
+    With `retry_failed`, only rows that are ok are skipped. `by_line` distinguishes rows of one key by their line.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class FileJournal:
     def _begin(self, overwrite: bool) -> bool:
         self._file.seek(0)
         found = b"" if overwrite else self._file.read(len(MAGIC))
-        # A crash in the first write leaves a part of the magic.
+        # A crash during the first write leaves an incomplete magic number.
         if not overwrite and found and not MAGIC.startswith(found):
             raise JournalError(
                 "{path} is not a journal of loopai; choose another output, or move it away", path=self.path
@@ -183,7 +183,7 @@ class FileJournal:
                 raise OSError(28, "No space left on device")
             sync_file(self._file)
         except OSError:
-            # Cut off the part that a full disk left, or it would be a torn record in the middle.
+            # Remove the incomplete write after a full disk, or it would be a torn record in the middle.
             with contextlib.suppress(OSError):
                 self._file.truncate(start)
                 self._file.seek(start)
@@ -191,7 +191,7 @@ class FileJournal:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no finished rows."""
+        """Whether no finished rows are recorded."""
         return not self.ok and not self.errors and not self.length and self.finished is None
 
     def statuses(self) -> Iterator[tuple[bytes, str]]:
@@ -212,7 +212,7 @@ class FileJournal:
                 if len(part) >= 1000:
                     file.write(_framed(b"C" + _CHUNK.pack(length) + b"".join(part)))
                     part = []
-            # At least one record, which has the output's length.
+            # At least one record, which holds the output's length.
             file.write(_framed(b"C" + _CHUNK.pack(length) + b"".join(part)))
             sync_file(file)
         return path
@@ -231,10 +231,10 @@ class FileJournal:
 
 
 class JournalReader:
-    """What a journal has recorded, for those who do not hold it: they may read while another process writes.
+    """Reads the records of a journal without holding its lock, even while another process writes.
 
     `length` is how much of the output is recorded, in bytes; `ok`, `doubtful` and `errors` count its rows. `generation`
-    counts how often failed rows have left the output.
+    counts how often failed rows were removed from the output.
     """
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
@@ -248,7 +248,7 @@ class JournalReader:
 
     @property
     def is_current(self) -> bool:
-        """Whether the file is still the one that was read last, and not that of a later generation."""
+        """Whether the file is still the one that was read last, not a later generation."""
         with contextlib.suppress(FileNotFoundError):
             return self._file_id == _file_id(os.stat(self.path))
         return False
@@ -277,7 +277,7 @@ def _file_id(state: os.stat_result) -> tuple[int, int]:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """The file, held by this process alone until it is closed."""
+    """Return the opened file, locked for this process until it is closed."""
     try:
         return lock_file(path)
     except AlreadyLocked:
@@ -294,7 +294,7 @@ def _header(facts: Mapping[str, Any], generation: int) -> bytes:
 
 def _same(was: Any, now: Any) -> bool:
     if isinstance(was, Mapping) and isinstance(now, Mapping) and "digest" in was and "digest" in now:
-        # The same content under another name is the same input.
+        # The same content under another name counts as the same input.
         return bool(was["digest"] == now["digest"])
     return bool(was == now)
 
@@ -308,7 +308,7 @@ def _is_id(task: Any) -> bool:
 
 
 def _same_task(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Return whether two names, or a name and an id, are of the same task."""
+    """Return whether two names, or a name and an id, refer to the same task."""
     if _is_id(was.get("task")) and _is_id(now.get("task")):
         return False
     before, after = ({facts.get("task"), *facts.get(TASK_NAMES, ())} for facts in (was, now))

@@ -1,4 +1,4 @@
-"""Key digests on disk: duplicates found, and rows that ended looked up, without a million keys in memory."""
+"""Key digests on disk: find duplicates, and look up finished rows, without holding a million keys in memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from hashlib import blake2b
 from typing import Optional
 
 DIGEST_BYTES = 16
-"""Of a key in journal and index: with 16, two of a thousand million keys meet with a chance of 1 in 10^21."""
+"""Bytes of a key's digest: with 16, two of a billion keys collide with a probability of 1 in 10^21."""
 
 _PARTITIONS = 256
 _BLOCK = 512
-"""Hashes of one partition that are written together; 256 × 512 × 8 bytes are the 1 MB this holds in memory."""
+"""Hashes of one partition that are written together; 256 × 512 × 8 bytes are the 1 MB that this takes in memory."""
 
 
 def digest(key: str) -> bytes:
-    """What stands for `key` in a journal: of one size, however long the key is."""
+    """Return the digest of `key` for a journal, which has the same size for every key."""
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
 class Duplicate:
-    """A key that two rows have, with the lines that they stand on."""
+    """A key that two rows share, with their line numbers."""
 
     def __init__(self, key: str, first: int, second: int) -> None:
         self.key = key
@@ -36,8 +36,8 @@ class Duplicate:
 class DuplicateSearch:
     """Finds keys that occur twice in a source that can be read twice.
 
-    Feed each key to `add`; `suspects` then gives the hashes that met, mostly none. Only with suspects is a second
-    reading needed: `confirm` compares the keys themselves.
+    Pass each key to `add`; `suspects` then returns the hashes that occurred twice, usually none. Only if there are any
+    is a second reading needed: `confirm` compares the keys themselves.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,8 @@ class DuplicateSearch:
         self._end = 0
 
     def add(self, key: str) -> None:
-        """Take one key."""
-        # Python's own keyed hash: this process asks and answers, and candidates are compared as texts.
+        """Add one key."""
+        # Python's keyed hash suffices: hashes stay in this process, and candidates are compared as texts.
         number = hash(key) & 0xFFFFFFFFFFFFFFFF
         buffer = self._buffers[number & 255]
         buffer.append(number)
@@ -59,7 +59,7 @@ class DuplicateSearch:
             del buffer[:]
 
     def suspects(self) -> set[int]:
-        """Hashes that came twice; at most 1,000 of them."""
+        """Hashes that occurred twice; at most 1,000 of them."""
         found: set[int] = set()
         for buffer, blocks in zip(self._buffers, self._blocks):
             seen: set[int] = set()
@@ -74,7 +74,7 @@ class DuplicateSearch:
         return found
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Delete the temporary file."""
         self._file.close()
 
 
@@ -87,7 +87,7 @@ def _gather(numbers: Iterable[int], seen: set[int], found: set[int]) -> None:
 
 
 def confirm(suspects: set[int], keys: Iterable[tuple[str, int]], most: int = 10) -> list[Duplicate]:
-    """The real duplicates among `(key, line)` pairs whose hash is suspected; at most `most`."""
+    """Return the real duplicates among `(key, line)` pairs with a suspect hash; at most `most`."""
     lines: dict[str, int] = {}
     found: list[Duplicate] = []
     for key, line in keys:
@@ -102,13 +102,13 @@ def confirm(suspects: set[int], keys: Iterable[tuple[str, int]], most: int = 10)
 
 
 class KeyIndex:
-    """Digests on disk with a number each, in an SQLite file that vanishes with the process."""
+    """Digests on disk, each with a number, in an SQLite file that is deleted when the process ends."""
 
     def __init__(self) -> None:
         import sqlite3
 
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        # 2 MB of pages at most in memory; the file needs no safety, as it dies with us.
+        # At most 2 MB of pages in memory; durability does not matter, as the file is deleted with the process.
         for pragma in ("cache_size = -2000", "temp_store = FILE", "journal_mode = OFF", "synchronous = OFF"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.execute("CREATE TABLE keys (digest BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID")
@@ -119,12 +119,12 @@ class KeyIndex:
         self._database.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?)", pairs)
 
     def get(self, digest: bytes) -> Optional[int]:
-        """The digest's number, `None` if it was never put."""
+        """Return the digest's number, `None` if it was never stored."""
         found = self._database.execute("SELECT number FROM keys WHERE digest = ?", (digest,)).fetchone()
         return None if found is None else int(found[0])
 
     def put_new(self, pairs: Sequence[tuple[bytes, int]]) -> dict[int, int]:
-        """Set the number of digests that have none; for the others give place in `pairs` → number they have."""
+        """Set the number of digests that have none; for the others return their place in `pairs` → existing number."""
         before = self._database.total_changes
         self._database.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", pairs)
         if self._database.total_changes - before == len(pairs):
@@ -140,5 +140,5 @@ class KeyIndex:
         return int(self._database.execute("SELECT count(*) FROM keys").fetchone()[0])
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Delete the temporary file."""
         self._database.close()

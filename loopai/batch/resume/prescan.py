@@ -1,4 +1,4 @@
-"""The first of two readings of an input: how many rows, which columns, which keys recur. Nothing is sent meanwhile."""
+"""The first of two readings of an input: its number of rows, columns and duplicate keys. Nothing is sent meanwhile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .keys import DuplicateSearch, confirm
 
 @dataclass(frozen=True)
 class Prescan:
-    """What a first reading found: the number of rows and, of rows that differ, all columns."""
+    """The result of a first reading: the number of rows and, if rows differ, all columns."""
 
     rows: int
     columns: list[str]
@@ -34,7 +34,7 @@ def prescan(
     limit: Optional[int] = None,
     abandoned: Callable[[], bool] = lambda: False,
 ) -> Prescan:
-    """Read an input that can be read again. Raises `DuplicateKeys`, naming the first ten, and `PrescanAbandoned`."""
+    """Read a repeatable input. Raises `DuplicateKeys`, naming the first ten, and `PrescanAbandoned`."""
     search = DuplicateSearch() if key is not None and not allow_duplicates else None
     names: dict[str, None] = dict.fromkeys(source.header or ())
     read = path_reader(key) if key is not None else None
@@ -56,7 +56,7 @@ def prescan(
                 try:
                     search.add(key_text(read(columns), key or ""))
                 except Unmapped:
-                    continue  # that row's own error, when it is run
+                    continue  # this row fails on its own when it runs
         suspects = search.suspects() if search is not None else set()
     finally:
         if search is not None:

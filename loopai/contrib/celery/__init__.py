@@ -4,14 +4,14 @@ from loopai.contrib.celery import start_batch
 
 run = start_batch("spam", "mail.Message", save_to=["label"])
 
-A message has the ids of a run and a part, never rows. Delivery is at least once, the effect exactly once: a part's
-rows, its counts and its end are one transaction, which only the part's owner can commit.
+A message holds the ids of a run and a part, never rows. Delivery is at least once, the effect exactly once: a part's
+rows, its counts and its completion are one transaction, which only the part's owner can commit.
 """
 
 from ...exceptions import ConfigurationError
 
 try:
-    import celery as _celery  # noqa: F401  # named where it is missing
+    import celery as _celery  # noqa: F401  # fails here if Celery is not installed
 except ImportError:
     raise ConfigurationError("loopai.contrib.celery needs Celery: pip install celery") from None
 

@@ -1,4 +1,4 @@
-"""Watch a run that workers carry out: its progress in one place, and why it ended."""
+"""Watch a run that workers carry out: its progress, and why it ended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WATCH_SECONDS = 10.0
 """Seconds between checks for parts whose workers died, and until a missing worker is reported."""
 
 UNUSABLE: Final = "unusable"
-"""A worker does not have the run's model or alias."""
+"""A worker lacks the run's model or alias."""
 
 FAULT: Final = "fault"
 """A part was given up because its worker or the database failed repeatedly."""
@@ -60,11 +60,11 @@ def follow(
 ) -> tuple[Snapshot, Summary]:
     """Watch a run until it ends; `stop` cancels it.
 
-    `look_after` is called every ten seconds, with the rows that were done before; `say` tells that no worker is there.
-    Returns the figures that the report shows, and the summary of what came while it was watched.
+    `look_after` is called every ten seconds, with the previous number of finished rows; `say` reports that no worker
+    is running. Returns the figures for the report, and the summary of the rows that finished during the watch.
     """
     started, database = clock(), Database(run.database)
-    # Failed rows that are repeated count for this command.
+    # Failed rows that are repeated count as this command's rows.
     before = (run.ok, 0 if run.mode == BatchRun.Mode.RETRY_FAILED else run.errors)
 
     def under_way() -> int:
@@ -93,7 +93,7 @@ def follow(
             run.request_cancel()
             until = clock() + stop.grace
         if clock() > until:
-            # No worker is there to do it.
+            # No worker is running that could end it.
             run.end(WORKERS, BatchRun.State.CANCELLED, timezone.now())
             continue
         if clock() >= watched_at + WATCH_SECONDS:
@@ -121,7 +121,7 @@ def _no_worker(run: BatchRun) -> str:
 
 
 def ended_as(run: BatchRun) -> Ended:
-    """Why the run ended, in the engine's words."""
+    """Return why the run ended, in the engine's words."""
     if run.state == BatchRun.State.FINISHED:
         return FINISHED
     reason = run.error.partition(":")[0]

@@ -1,7 +1,7 @@
-"""Parts of a run: how the key range is cut up, taken and given back. Who passes messages about them is Celery's side.
+"""Parts of a run: how the key range is split, taken and released. Messages about parts are sent elsewhere.
 
-A part that holds more rows than a chunk is split into parts of one chunk each and one that is the rest; so a run of any
-length has some hundred parts at a time.
+A part with more rows than a chunk is split into parts of one chunk each and one part for the rest, so a run of any
+length has about a hundred parts at a time.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ..django.batches.run_lookup import ResolvedPlan
 from ..django.models import BatchPart, BatchRun
 
 WORKERS = "celery workers"
-"""Owner of a run that was handed to workers: any of them may prolong its lease, and end it."""
+"""Owner of a run that was handed to workers: any worker may renew its lease, and end it."""
 
 PART_LEASE_SECONDS = 20.0
-"""How long a silent worker keeps its part; it gives a sign of life every second while a request is in flight."""
+"""How long a silent worker keeps its part; while a request is in flight, it sends a heartbeat every second."""
 
 PARTS_AT_ONCE = 200
-"""Parts that one splitting makes: enough to keep many workers busy, few enough for one transaction and for a broker."""
+"""Parts made by one split: enough to keep many workers busy, few enough for one transaction and for a broker."""
 
 
 def parts_of(run: BatchRun) -> Any:
@@ -38,16 +38,16 @@ def parts_of(run: BatchRun) -> Any:
 
 
 def first_parts(run: BatchRun, resolved: ResolvedPlan) -> list[BatchPart]:
-    """The parts of a run that begins or is resumed: those that are left from before, or one for all that remains.
+    """Return the parts of a run that starts or is resumed: those left from before, or one for all remaining rows.
 
-    Call it in a transaction: of two who resume one run, the second finds what the first has made.
+    Call it in a transaction: if two processes resume one run, the second one finds the parts made by the first.
     """
     # Locks the run.
     run.row().update(refused_since=None)
     parts = parts_of(run)
     retries = run.mode == BatchRun.Mode.RETRY_FAILED
     if retries:
-        parts.filter(failed=True).delete()  # what failed since they were made is to be repeated, too
+        parts.filter(failed=True).delete()  # rows that failed since they were made must be repeated too
     parts.filter(owner="").update(attempts=0, lost=0, error="")
     existing = list(parts.all())
     newest = _failures(run).last() if retries else None
@@ -65,7 +65,7 @@ def _part(run: BatchRun, after: Optional[str], upto: str, *, failed: bool = Fals
 
 
 def _failures(run: BatchRun, part: Optional[BatchPart] = None) -> Any:
-    """The keys of the failures on record, or of those in a part, in the order of a part of failed rows."""
+    """The keys of the recorded failures, or of those in one part, in the order of a part of failed rows."""
     failures = failures_of(run)
     if part is not None:
         failures = failures.filter(pk__gt=int(part.after or 0), pk__lte=int(part.upto))
@@ -73,7 +73,7 @@ def _failures(run: BatchRun, part: Optional[BatchPart] = None) -> Any:
 
 
 def take(part: BatchPart, owner: str) -> Optional[float]:
-    """Take a part: `None` if it is ours, otherwise the seconds after which to try again, 0 if it is finished."""
+    """Take a part: return `None` on success, otherwise the seconds until the next attempt, 0 if it is finished."""
     now = timezone.now()
     if part.acquire(owner, now, PART_LEASE_SECONDS):
         return None
@@ -90,15 +90,15 @@ def take(part: BatchPart, owner: str) -> Optional[float]:
 
 
 def release(part: BatchPart) -> None:
-    """Release a part that was not finished, so that it runs when the run is resumed."""
+    """Release an unfinished part, so that it runs when the run is resumed."""
     part.row().filter(owner=part.owner).update(owner="", lease_until=None)
 
 
 def postpone(run: BatchRun, part: BatchPart, seconds: float, counted: bool) -> None:
-    """Give a part back until then; the run's lease lasts as long. `counted` says that the attempt was a failure."""
+    """Release a part for `seconds`, and extend the run's lease as long. `counted`: the attempt counts as a failure."""
     now = timezone.now()
     mine = part.row().filter(owner=part.owner)
-    # A little early: the message comes when the time is up by another clock.
+    # A little early: the message is delivered by another clock.
     until = now + timedelta(seconds=seconds * 0.9)
     mine.update(owner="", lease_until=until, **({} if counted else {"attempts": F("attempts") - 1}))
     mine_too = run.row().filter(owner=WORKERS, state=BatchRun.State.RUNNING)
@@ -108,7 +108,7 @@ def postpone(run: BatchRun, part: BatchPart, seconds: float, counted: bool) -> N
 
 
 def beat(run: BatchRun) -> None:
-    """Prolong the run's lease if that is due; of several workers that find it due, one does."""
+    """Renew the run's lease if it is due; if several workers find it due, one of them does."""
     now = timezone.now()
     known = run.heartbeat_at
     since = BEAT_SECONDS if known is None else (now - known).total_seconds()
@@ -124,7 +124,7 @@ def beat(run: BatchRun) -> None:
 
 
 def rows_of(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> tuple[list[KeyedRow], list[str], bool]:
-    """The rows of a part, the keys of failed ones that are gone, and whether there are more than a part may have."""
+    """Return a part's rows, the keys of failed rows that are gone, and whether there are too many rows for a part."""
     size = resolved.plan.chunk_size
     if part.failed:
         wanted = list(_failures(run, part).values_list("key", flat=True)[: size + 1])
@@ -136,24 +136,24 @@ def rows_of(run: BatchRun, part: BatchPart, resolved: ResolvedPlan) -> tuple[lis
 
 
 def one_row_first(run: BatchRun, plan: Plan) -> bool:
-    """Whether one row of the run goes alone: for it the server makes the task's program. Then none has ended yet."""
+    """Return whether one row must run alone first, for which the server makes the program; no row has ended yet."""
     has_program = plan.version is not None or plan.active_version is not None or plan.edge
     return not has_program and run.done == 0
 
 
 def is_first(run: BatchRun, part: BatchPart) -> bool:
-    """Whether this is the part whose row goes alone."""
+    """Return whether this is the part with the row that runs alone."""
     first: Optional[BatchPart] = parts_of(run).first()
     return first is not None and first.pk == part.pk
 
 
 def held_back(run: BatchRun) -> list[int]:
-    """The parts that waited for the row that went alone."""
+    """Return the parts that waited for the row that ran alone."""
     return list(parts_of(run).free(timezone.now()).values_list("pk", flat=True)[:PARTS_AT_ONCE])
 
 
 def refused_since(run: BatchRun) -> float:
-    """Return for how many seconds the rate limiter has refused every request of the run, this one included."""
+    """Return for how many seconds the rate limiter has refused every request of the run, including this one."""
     now = timezone.now()
     run.row().filter(refused_since=None).update(refused_since=now)
     run.refresh_from_db(fields=["refused_since"])
@@ -161,13 +161,13 @@ def refused_since(run: BatchRun) -> float:
 
 
 def was_answered(run: BatchRun) -> None:
-    """A request of the run was answered by more than a refusal."""
+    """Record that the server answered a request of the run with something other than a rate limit refusal."""
     if run.refused_since is not None:
         run.row().update(refused_since=None)
 
 
 def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, *, alone: bool = False) -> list[BatchPart]:
-    """Make small parts of a large one, and one of the rest; with `alone` one of a row, and the rest.
+    """Split a large part into small ones and one for the rest; with `alone`, into one of a single row and the rest.
 
     Raises `LeaseLost`.
     """
@@ -176,7 +176,7 @@ def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, *, alone: bool
         ends = [str(failure) for failure in _failures(run, part)[: most * size + 1]]
         bounds = ends[:-1][size - 1 :: size]
     else:
-        # The last part is up to the end of this one, whichever keys come there meanwhile.
+        # The last part reaches to the end of this one, so it covers keys that are added meanwhile.
         bounds = resolved.rows.bounds(run, part.after, part.upto, size, most)
     ranges = list(zip([part.after, *bounds], [*bounds, part.upto]))
     with transaction.atomic(using=run.database):
@@ -186,7 +186,7 @@ def split(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, *, alone: bool
 
 
 def settle(run: BatchRun) -> bool:
-    """End a run that has no parts left, or is to stop and has none in progress; whether that was done here."""
+    """End a run that has no parts left, or must stop and has none in progress; return whether it was ended here."""
     parts = parts_of(run)
     now = timezone.now()
     if not parts.exists():
@@ -200,21 +200,21 @@ def settle(run: BatchRun) -> bool:
 
 
 def give_up(part: BatchPart, error: str) -> None:
-    """Give a part back that cannot be done: the run ends once no other is in progress, and `--resume` takes it."""
+    """Give up on a part: the run ends once no other part is in progress, and `--resume` runs the part again."""
     part.row().filter(owner=part.owner).update(owner="", lease_until=None, error=storable(error))
 
 
 def given_up(run: BatchRun) -> Optional[BatchPart]:
-    """Return a part that was given up, by which the run is to end."""
+    """Return a part that was given up, which ends the run."""
     part: Optional[BatchPart] = parts_of(run).exclude(error="").first()
     return part
 
 
 def abandoned(run: BatchRun, done_before: int) -> Iterable[int]:
-    """Parts whose messages have to be sent once more.
+    """Return the parts whose messages must be sent again.
 
-    Those of killed workers; and all, where since the last look no row has ended and nobody is at one: a broker may
-    keep messages that a killed worker had fetched.
+    These are the parts of killed workers; and all parts, if no row has finished since the last check and no worker
+    holds a part: a broker may hold back messages that a killed worker had fetched.
     """
     parts = parts_of(run)
     now = timezone.now()

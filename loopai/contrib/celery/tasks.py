@@ -70,13 +70,13 @@ from .monitor import FAULT, UNUSABLE, WATCH_SECONDS, ended_as
 logger = logging.getLogger("loopai")
 
 BEGINNING_SECONDS = 2.0
-"""Within these of its taking a run has its parts; who looks after it since before may see it without."""
+"""Within this many seconds of being taken, a run has its parts; an earlier watcher may still see it without any."""
 
 ALONE_SECONDS = 5.0
-"""After these a part is tried again that was handed out although one row goes alone first."""
+"""Seconds until a part is tried again that was handed out although one row runs alone first."""
 
 PATIENCE = 3
-"""Attempts at a part after which its rows are looked at one by one: one of them may be what fails the request."""
+"""After this many attempts at a part, its rows run one by one: one of them may be what makes the request fail."""
 
 
 def start_batch(
@@ -118,7 +118,7 @@ def start_batch(
 
 
 def refuse_unseen(database: str) -> None:
-    """Raise `ConfigurationError` inside a transaction: workers would see nothing of a run that is waited for."""
+    """Raise `ConfigurationError` inside a transaction: workers cannot see the run while the caller waits for it."""
     if connections[database].in_atomic_block and not current_app.conf.task_always_eager:
         raise ConfigurationError(
             "--engine celery inside a transaction: workers see the run only after its commit. Use --engine inline, or "
@@ -139,9 +139,9 @@ def hand_over(run: BatchRun, resolved: ResolvedPlan, *, watched: bool = False) -
             run.end(partitions.WORKERS, BatchRun.State.INTERRUPTED, timezone.now(), str(error))
         raise
     if watched and current_app.conf.task_always_eager:
-        _set_off(run, wanted)  # in this process and transaction, by whoever waits for its end
+        _set_off(run, wanted)  # eager: in this process and transaction
         return
-    # Workers see nothing of a caller's transaction before its end.
+    # Workers see nothing of the caller's transaction before its commit.
     transaction.on_commit(lambda: _set_off(run, wanted), using=run.database)
 
 
@@ -158,7 +158,7 @@ def _set_off(run: BatchRun, wanted: Sequence[BatchPart]) -> None:
 
 
 def go_on(run: BatchRun) -> None:
-    """Take up a run that is to be resumed. What is in the way is kept as the run's error."""
+    """Resume a run. If something prevents it, that is kept as the run's error."""
     if not run.acquire(partitions.WORKERS, timezone.now(), LEASE_SECONDS):
         return
     try:
@@ -173,10 +173,10 @@ def look_after(run: BatchRun, done_before: int) -> None:
     try:
         _publish(run, partitions.abandoned(run, done_before))
     except BrokerError as error:
-        # It may be back at the next look, and its messages with it.
+        # The broker may be back at the next check, and its messages with it.
         logger.warning("run %s: Celery's broker cannot be reached: %s", run.pk, error)
     taken_now = run.heartbeat_at is not None and (timezone.now() - run.heartbeat_at).total_seconds() < BEGINNING_SECONDS
-    # One that is resumed has no parts before it has some.
+    # A resumed run has no parts for a moment.
     if not taken_now:
         partitions.settle(run)
 
@@ -196,12 +196,12 @@ def _stop(run: BatchRun, part: BatchPart, why: str) -> None:
 
 
 def _write_report(run: BatchRun) -> None:
-    """The page about a run that has ended; whoever watches it writes it, too, and may be at another disk."""
+    """Write the report of an ended run; the watching command writes one too, and may have another disk."""
     plan = Plan.of(run)
     if plan.report is None:
         return
     figures = whole(run, plan)
-    # Its times are those at work, whichever commands it took; those of the figures begin at 0.
+    # The report shows the time at work, over all commands that it took; the figures start at 0.
     summary = summary_of(figures, ended_as(run), run.skipped, run.active_seconds)
     try:
         write_report(plan.report, replace(run.snapshot(), statistics=figures), summary)
@@ -220,7 +220,7 @@ def _publish(run: BatchRun, part_ids: Iterable[int]) -> None:
 def run_part(self: Any, run_id: int, part_id: int, database: str = DEFAULT_DB_ALIAS) -> None:
     """Run one part of a run. A part that is larger than a chunk is split."""
     seconds = _carry_out(run_id, part_id, database)
-    while seconds and self.request.is_eager:  # no other process would run it later
+    while seconds and self.request.is_eager:  # no other process would run the part later
         time.sleep(seconds)
         seconds = _carry_out(run_id, part_id, database)
     if seconds:
@@ -237,7 +237,7 @@ def carry_out_pending(database: str = DEFAULT_DB_ALIAS) -> None:
     bind=True, name="loopai.watch_run", acks_late=True, reject_on_worker_lost=True, ignore_result=True, max_retries=None
 )
 def watch_run(self: Any, run_id: int, database: str, done_before: int) -> None:
-    """Check a run every few seconds while it is in progress, however often the database fails meanwhile."""
+    """Check a run every few seconds while it is in progress, even if the database fails in between."""
     try:
         _watch(run_id, database, done_before)
     except DatabaseError as error:
@@ -258,7 +258,7 @@ def _watch(run_id: int, database: str, done_before: int) -> None:
 
 
 def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
-    """Gives the seconds after which the part is to be tried again."""
+    """Return the seconds after which to try the part again."""
     attempt = Database(database).attempt
     run = attempt(BatchRun.objects.using(database).filter(pk=run_id).first)
     part = attempt(BatchPart.objects.using(database).filter(pk=part_id, run=run_id).first)
@@ -294,9 +294,9 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
         return None
     except LeaseLost:
         return None
-    except Exception as error:  # whatever it is, a time limit too: the part is not run again and again
+    except Exception as error:  # any error, including a time limit, must not make the part run again forever
         if connections[database].in_atomic_block:
-            raise  # a caller's transaction, in which nothing can be tried again
+            raise  # inside the caller's transaction nothing can be retried
         logger.exception("run %s: part %s failed (attempt %s)", run.pk, part.pk, part.attempts)
         if part.attempts < PATIENCE:
             seconds = max(1.0, retries.backoff(part.attempts, private_random.random()))
@@ -308,7 +308,7 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
 
 
 def _take_part(run: BatchRun, part: BatchPart) -> None:
-    """Split a part, or execute its rows and keep what comes of them."""
+    """Split a part, or run its rows and save their outcomes."""
     resolved = ResolvedPlan(Plan.of(run), run.database)
     alone = partitions.one_row_first(run, resolved.plan)
     if alone and not partitions.is_first(run, part):
@@ -322,7 +322,7 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
     expectation = expectation_of(resolved.plan)
     writer = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, part, expectation)
     writer.write(outcomes, gone)
-    # Not where all of them ended well: a resumed run may have too many from before, and repeat these.
+    # Not if all rows succeeded: a resumed run may have too many failures from before, and repeat them.
     limit = resolved.plan.max_errors
     failed = any(outcome.status == ERROR for outcome in outcomes)
     if failed and isinstance(limit, MaxErrors) and limit.exceeded(run.errors, run.done):
@@ -332,7 +332,7 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
 
 
 class _Postponed(Exception):
-    """The server cannot be reached or is rate limited: the part is retried after so many seconds."""
+    """The server cannot be reached or is rate limited: the part is retried after this many seconds."""
 
     def __init__(self, seconds: float, counted: bool) -> None:
         super().__init__(seconds)
@@ -345,7 +345,7 @@ class _Stopped(Exception):
 
 
 class _Lease:
-    """Prolongs the leases of a part and its run while it is carried out, about once a second."""
+    """Renews the leases of a part and its run while the part is in progress, about once a second."""
 
     def __init__(self, run: BatchRun, part: BatchPart) -> None:
         self._run = run
@@ -362,9 +362,9 @@ class _Lease:
 
 
 def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequence[KeyedRow]) -> list[Outcome]:
-    """How the rows of a part ended. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
+    """Return the outcomes of a part's rows. Raises `_Postponed`, `_Stopped` and `LeaseLost`."""
     plan = resolved.plan
-    # One request at a time: the parts are what runs beside one another.
+    # One request at a time: concurrency comes from the number of parts.
     options = BatchOptions(
         chunk_size=plan.chunk_size,
         max_in_flight=1,
@@ -390,14 +390,14 @@ def _executed(run: BatchRun, part: BatchPart, resolved: ResolvedPlan, rows: Sequ
             partitions.was_answered(run)
     if made.scheduler.stopped is not None:
         raise _Stopped(f"{made.scheduler.stopped}: {made.scheduler.error}")
-    # Nothing stops a part but what was just raised.
+    # Only the exceptions raised above stop a part.
     return [outcome for outcome in outcomes if outcome.status != CANCELLED]
 
 
 class _PostponingSender:
     """A sender without retries: Celery retries the part later, after the pause that the server asks for.
 
-    `answered` says whether there was a reply that was no refusal of the rate limiter.
+    `answered` says whether there was a reply other than a refusal by the rate limiter.
     """
 
     def __init__(self, sender: Sender, attempts: int) -> None:
@@ -408,7 +408,7 @@ class _PostponingSender:
         self.end, self.read_task = sender.end, sender.read_task
 
     def begin(self, batch: CallInfo) -> Callable[[Operation[Any]], Any]:
-        """See `Sender`. What is returned raises `_Postponed` and `_Stopped`, too."""
+        """See `Sender`. The returned function also raises `_Postponed` and `_Stopped`."""
         send = self._sender.begin(batch)
         attempts = self._attempts
 

@@ -23,7 +23,7 @@ from .enrichment.declarations import registry
 from .models import BatchFailure, BatchPart, BatchRun, HandledEvent, PendingRow
 
 MOST_RUNS = 200
-"""Most runs in one request for progress; a page of the list has 100."""
+"""Most runs in one progress request; a page of the list has 100."""
 
 SHOWN_KINDS = 20
 """Kinds of errors shown on a run's page; the list of failed rows has all of them."""
@@ -32,7 +32,7 @@ LONGEST_SHOWN = 120
 """Most characters of a text in a list."""
 
 THINNEST = 1.5
-"""Least width of failed rows in a bar, in per cent, so that a few among many are visible."""
+"""Minimum width of failed rows in a bar, in per cent, so that a few among many are visible."""
 
 
 class _Page(admin.ModelAdmin):
@@ -73,7 +73,7 @@ def _link(url: Optional[str], text: str) -> str:
 
 
 class _Given(admin.AllValuesFieldListFilter):
-    """All values except the empty one: a link without a text is useless."""
+    """All values except the empty one: a link without text is useless."""
 
     lookup_choices: Any
 
@@ -100,7 +100,7 @@ _ASKED = {
 
 @admin.register(BatchRun)
 class BatchRunAdmin(_Page):
-    """Runs. The change permission allows to cancel, resume and retry; nothing is edited by hand."""
+    """Runs. With the change permission, users can cancel, resume and retry; nothing is edited by hand."""
 
     empty_text = "No run yet. A run takes the rows of a model through a task and saves the results to them. Start one:"
     empty_command = "python manage.py loopai_batch TASK --queryset app.Model --save-to FIELD=output.MEMBER"
@@ -109,7 +109,7 @@ class BatchRunAdmin(_Page):
     search_fields = ("task", "source")
     actions = ("cancel", "resume", "retry")
     change_form_template = "admin/loopai/batchrun/change_form.html"
-    # What a person asks is on the card above.
+    # The figures that people look for are on the card above.
     fieldsets = (
         (
             "Internals",
@@ -128,7 +128,7 @@ class BatchRunAdmin(_Page):
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        """All of them."""
+        """All fields."""
         return [name for _, options in self.fieldsets for name in options["fields"]]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BatchRun]:
@@ -137,7 +137,7 @@ class BatchRunAdmin(_Page):
         return queryset
 
     def get_urls(self) -> list[Any]:
-        """With the one that progress is refreshed from."""
+        """Add the URL that progress is refreshed from."""
         refresh = path("progress/", self.admin_site.admin_view(self.progress_view), name="loopai_batchrun_progress")
         return [refresh, *super().get_urls()]
 
@@ -163,12 +163,12 @@ class BatchRunAdmin(_Page):
 
     @admin.action(description="Cancel selected runs", permissions=["change"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:
-        """Have the runs cancelled."""
+        """Request that the runs are cancelled."""
         self._ask_all(request, queryset, "cancel")
 
     @admin.action(description="Resume selected runs", permissions=["change"])
     def resume(self, request: HttpRequest, queryset: QuerySet[BatchRun]) -> None:
-        """Resume the runs."""
+        """Request that the runs are resumed."""
         self._ask_all(request, queryset, "resume")
 
     @admin.action(description="Retry failed rows of selected runs", permissions=["change"])
@@ -180,7 +180,7 @@ class BatchRunAdmin(_Page):
         runs = list(queryset)
         asked = [run for run in runs if self._ask(request, run, what)]
         if asked:
-            text = ngettext("%d run was asked: %s.", "%d runs were asked: %s.", len(asked))
+            text = ngettext("Requested for %d run: %s.", "Requested for %d runs: %s.", len(asked))
             messages.success(request, text % (len(asked), _ASKED[what].label.lower()))
         if len(asked) < len(runs):
             left = len(runs) - len(asked)
@@ -194,7 +194,7 @@ class BatchRunAdmin(_Page):
         self.log_change(request, run, f"{asked.label} requested.")
         if asked.flag is not None and run.engine == BatchRun.Engine.INLINE:
             command = run.command_line(asked.flag)
-            text = f"{run} continues once its command is called" + (f": {command}" if command else ".")
+            text = f"{run} continues once its command is run" + (f": {command}" if command else ".")
             messages.info(request, text)
         return True
 
@@ -207,7 +207,7 @@ class BatchRunAdmin(_Page):
         run = self.get_object(request, unquote(object_id))
         what = request.POST.get("loopai_ask", "")
         if request.method == "POST" and run is not None:
-            # Nothing is edited here: a POST asks for one of the three, or for nothing.
+            # Nothing is edited here: a POST requests one of the three actions, or nothing.
             if not self.has_change_permission(request, run):
                 raise PermissionDenied
             if what in _ASKED:
@@ -215,7 +215,7 @@ class BatchRunAdmin(_Page):
             return HttpResponseRedirect(request.path)
         context = {
             "title": "Batch run",
-            "subtitle": None,  # the card says it
+            "subtitle": None,  # the card shows it
             "loopai_refresh": reverse("admin:loopai_batchrun_progress", current_app=self.admin_site.name),
             **(extra_context or {}),
         }
@@ -239,7 +239,7 @@ class BatchRunAdmin(_Page):
         return [(what, asked.label) for what, asked in _ASKED.items() if can[what]]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Not for a run in progress: cancel it first."""
+        """Refuse to delete a run in progress: cancel it first."""
         return super().has_delete_permission(request, obj) and not (isinstance(obj, BatchRun) and obj.is_live())
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
@@ -350,13 +350,13 @@ class BatchFailureAdmin(_ReadOnly):
         return _link(row_links.row_url(self.admin_site, run.options.get("queryset") or run.source, failure.key), "Row")
 
     def lookup_allowed(self, lookup: str, value: Any, *request: HttpRequest) -> bool:
-        """Also by run, as the run's page links here. Django 4.2 gives no request."""
+        """Allow filtering by run, because the run's page links here. Django 4.2 passes no request."""
         return lookup == "run__id__exact" or bool(super().lookup_allowed(lookup, value, *request))
 
 
 @admin.register(HandledEvent)
 class HandledEventAdmin(_ReadOnly):
-    """Events that were handled, with what the server wrote."""
+    """Handled events, with the server's message and payload."""
 
     empty_text = (
         "No delivery yet. Include loopai.contrib.django.urls, set WEBHOOK_SECRETS, and give the server this address:"
@@ -391,9 +391,9 @@ class HandledEventAdmin(_ReadOnly):
 
 @admin.register(PendingRow)
 class PendingRowAdmin(_ReadOnly):
-    """Rows that wait for `enrich`, and failed ones, with their errors."""
+    """Rows waiting for `enrich`, and failed ones with their errors."""
 
-    empty_text = "No row waits, and none has failed. Rows that enrich() has work for are listed here until they run:"
+    empty_text = "No row is waiting, and none has failed. Rows that enrich() has queued are listed here until they run:"
     empty_command = "python manage.py loopai_batch --pending"
     list_display = ("key", "declaration", "state", "code", "short_message", "row_link", "due_at")
     readonly_fields = ("row_link",)
@@ -407,7 +407,7 @@ class PendingRowAdmin(_ReadOnly):
     actions = ("retry",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PendingRow]:
-        """Those of the database that is written."""
+        """Return entries of the primary database."""
         queryset: QuerySet[PendingRow] = super().get_queryset(request).using(router.db_for_write(PendingRow))
         return queryset
 

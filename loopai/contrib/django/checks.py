@@ -58,7 +58,7 @@ def _of_transport(where: str, config: Config) -> Iterator[checks.CheckMessage]:
         return
     if config.transport not in TRANSPORT_NAMES:
         yield checks.Error(
-            f"{where} names the transport {config.transport!r}, which there is not.",
+            f"{where} names an unknown transport: {config.transport!r}.",
             hint=f"One of {', '.join(TRANSPORT_NAMES)}.",
             id="loopai.E003",
         )
@@ -71,7 +71,7 @@ def _of_transport(where: str, config: Config) -> Iterator[checks.CheckMessage]:
 
 
 def _of_production(alias: str, where: str, config: Config) -> Iterator[checks.CheckMessage]:
-    """Check for settings that are right on a developer's machine only."""
+    """Check for settings that are only right on a developer's machine."""
     for option, secrets in (
         ("api_key", [config.api_key]),
         ("webhook_secrets", config.webhook_secrets),
@@ -84,7 +84,7 @@ def _of_production(alias: str, where: str, config: Config) -> Iterator[checks.Ch
             yield checks.Warning(
                 f"{where} has its {key} in plain text.",
                 hint=f'Take it from the environment: leave {where}["{key}"] out and set {variable}. '
-                "Where it comes from a file of secrets, silence this.",
+                "If it comes from a secrets file, silence this check.",
                 id="loopai.W002",
             )
     parts = urlsplit(config.base_url)
@@ -129,7 +129,7 @@ def check_webhooks(**_: Any) -> list[checks.CheckMessage]:
         if any(config_of(alias).webhook_secrets for alias in aliases()):
             return []
     except ImproperlyConfigured:
-        return []  # check_settings says what is wrong
+        return []  # check_settings reports it
     return [
         # A warning: a checkout without secrets can run `check` and `migrate`.
         checks.Warning(

@@ -70,12 +70,12 @@ class _ClientRegistry:
 
     def _make(self, kind: type[C], alias: str) -> C:
         config = config_of(alias)
-        # All options are given, defaults too: what this alias leaves open is not the environment's word for another.
+        # Pass all options, defaults too: options unset here must not come from another alias's environment variables.
         options: dict[str, Any] = {name: getattr(config, name) for name in _OPTIONS}
         stand_in = self._stand_ins.get(alias, self._stand_ins.get(None))
         try:
             if stand_in is not None:
-                # Paths of the server's own, below no proxy's: a fake knows no others.
+                # Paths start at the server's root, not below a proxy's prefix: a fake knows no others.
                 options["base_url"] = urljoin(config.base_url, "/")
                 options.update(transport=stand_in, retry_waits=False)
             elif config.local:

@@ -20,7 +20,7 @@ logger = logging.getLogger("loopai.webhooks")
 
 
 class Refused(Exception):
-    """The delivery is rejected; its sender is not told why."""
+    """The delivery is rejected; the reply does not say why."""
 
 
 def read(body: bytes, headers: Mapping[str, str]) -> tuple[WebhookEvent, str]:

@@ -10,7 +10,7 @@ from ...shell.options import Flag
 
 
 def add_flags(parser: ArgumentParser, flags: Iterable[Flag]) -> None:
-    """Add an argument for each flag, under its heading; one without a spelling is a required argument."""
+    """Add an argument for each flag, under its heading; one without a spelling is positional and required."""
     groups: dict[str, Any] = {"": parser}
     for flag in flags:
         info = flag.info

@@ -1,4 +1,4 @@
-"""Behaviour of the management commands in a shell: only there they end the process; with `--json` errors are JSON."""
+"""Management commands in a shell: only there do they end the process; with `--json`, errors are JSON."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .exits import USAGE
 
 
 class ShellCommand(BaseCommand):
-    """A command that leaves the process to its caller: `sys.exit` is for a shell, `CommandError` for `call_command`."""
+    """A command that only exits the process in a shell; under `call_command` it raises `CommandError`."""
 
     in_shell = False
-    """Whether it was typed, and not called."""
+    """Whether it was started from a shell, not by `call_command`."""
     _as_json = _parsed = False
     stderr: OutputWrapper
 
@@ -61,7 +61,7 @@ class ShellCommand(BaseCommand):
             print(message_line(written.getvalue().strip()), file=self.voice, flush=True)
 
     def end(self, code: int, text: str) -> None:
-        """End with an exit code of which the command has said why. Raises `CommandError` where it was called."""
+        """End with an exit code that the command has already explained. Raises `CommandError` under `call_command`."""
         if code and self.in_shell:
             sys.exit(code)
         if code:
@@ -69,7 +69,7 @@ class ShellCommand(BaseCommand):
 
     @property
     def voice(self) -> TextIO:
-        """Where it speaks: Django's wrapper ends each write with a new line, and a progress bar is many writes."""
+        """The stream for messages: Django's wrapper adds a line break to each write, which breaks a progress bar."""
         return cast("TextIO", getattr(self.stderr, "_out", self.stderr))
 
     def _exit_with(self, code: int, text: str) -> None:

@@ -44,13 +44,13 @@ def check(model: Model) -> None:
 
 
 def to_text(model: Model, value: Any) -> str:
-    """A key as it is kept."""
+    """Return a key as it is stored."""
     field, _ = _key(model)
     return str(field.get_prep_value(value) if hasattr(field, "from_db_value") else value)
 
 
 def from_text(model: Model, text: str) -> Any:
-    """Return a key as the model has it."""
+    """Return a key as the model's value."""
     field, read = _key(model)
     value = read(text)
     return field.from_db_value(value, None, connection) if hasattr(field, "from_db_value") else value

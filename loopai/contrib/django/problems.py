@@ -30,7 +30,7 @@ def problem_response(exception: LoopaiException) -> HttpResponse:
 
 
 def log(error: LoopaiException, status: int) -> None:
-    """Log what the document omits, and what the view's author must know. Errors contain no key."""
+    """Log what the document omits and the view's author must know. Errors contain no key."""
     if status >= 500:
         logger.error("%s: %s", type(error).__name__, error, exc_info=error)
     elif isinstance(error, ValidationException):

@@ -47,7 +47,7 @@ class Pruning:
         except OverflowError:
             raise ConfigurationError("--older-than goes back beyond the year 1: pass a shorter age") from None
         over = [State.FINISHED, State.CANCELLED, *([State.STOPPED, State.INTERRUPTED] if unfinished else [])]
-        # One that ended without a time ended when it was last at work.
+        # A run without an end time ended when it last worked.
         ended = Q(finished_at__lt=before) | Q(finished_at__isnull=True, created_at__lt=before)
         self._using = using
         self._runs = BatchRun.objects.using(using).filter(ended, state__in=over)
@@ -58,7 +58,7 @@ class Pruning:
         self.keeps_events = kept is None
 
     def count(self) -> dict[str, int]:
-        """How many there are."""
+        """Return how many there are."""
         return {"batch runs": self._runs.count(), "failed pending rows": self._failed.count(),
                 "handled events": self._events.count()}  # fmt: skip
 
@@ -70,7 +70,7 @@ class Pruning:
             self._delete(BatchFailure.objects.using(self._using).filter(**mine))
             self._delete(BatchPart.objects.using(self._using).filter(**mine))
             with transaction.atomic(using=self._using):
-                # One that is gone on with meanwhile stays.
+                # Keep a run that is resumed meanwhile.
                 runs += self._runs.filter(pk=pk).delete()[1].get(BatchRun._meta.label, 0)
         return {"batch runs": runs, "failed pending rows": self._delete(self._failed),
                 "handled events": self._delete(self._events)}  # fmt: skip

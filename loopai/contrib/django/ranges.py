@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Optional
 
 Mark = Optional[str]
-"""The last key of what is finished without a gap; `None` before the first chunk."""
+"""The last key up to which all rows are finished; `None` before the first chunk."""
 
 
 def advanced(mark: Mark, finished: Iterable[Sequence[Mark]], after: Mark, upto: str) -> tuple[Mark, list[list[Mark]]]:
@@ -20,7 +20,7 @@ def advanced(mark: Mark, finished: Iterable[Sequence[Mark]], after: Mark, upto: 
     while mark in ends:
         mark = ends.pop(mark)
     for start in list(ends):
-        # One that was joined to its neighbour already is gone.
+        # A range that was already joined to its neighbour is gone.
         while start in ends and ends[start] in ends:
             ends[start] = ends.pop(ends[start])
     return mark, [[start, end] for start, end in ends.items()]

@@ -18,9 +18,9 @@ except ImportError:
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Optional[Any]:
-    """Answer a `LoopaiException` with its problem document, and hand everything else on to the framework's own handler.
+    """Answer a `LoopaiException` with its problem document, and pass other exceptions to the framework's own handler.
 
-    As that one does, it has the transaction of `ATOMIC_REQUESTS` rolled back.
+    Like that handler, it rolls back the transaction of `ATOMIC_REQUESTS`.
     """
     if not isinstance(exc, LoopaiException):
         return views.exception_handler(exc, context)

@@ -26,14 +26,14 @@ def row_url(site: AdminSite, named: str, key: str) -> Optional[str]:
         return None
     try:
         return _url(site, model, "change", quote(keys.from_text(model, key)))
-    except (ConfigurationError, ValueError):  # a key of another kind than the model's is by now
+    except (ConfigurationError, ValueError):  # the model's key type has changed since
         return None
 
 
 def _model(site: AdminSite, named: str) -> Any:
     try:
         model: Any = model_of(named)
-    except ConfigurationError:  # of an application that is not installed any more
+    except ConfigurationError:  # its application is no longer installed
         return None
     return model if site.is_registered(model) else None
 

@@ -16,17 +16,17 @@ signed it. Receivers run in one transaction with the record of the delivery: if 
 the server's next attempt is handled. Use `transaction.on_commit` for slow work."""
 
 program_execution_failed = Signal()
-"""As `loopai_event`, for `programExecutionFailed`."""
+"""Like `loopai_event`, for `programExecutionFailed`."""
 validation_failed = Signal()
-"""As `loopai_event`, for `validationFailed`."""
+"""Like `loopai_event`, for `validationFailed`."""
 program_improved = Signal()
-"""As `loopai_event`, for `programImproved`."""
+"""Like `loopai_event`, for `programImproved`."""
 canary_rollback = Signal()
-"""As `loopai_event`, for `canaryRollback`."""
+"""Like `loopai_event`, for `canaryRollback`."""
 canary_completed = Signal()
-"""As `loopai_event`, for `canaryCompleted`."""
+"""Like `loopai_event`, for `canaryCompleted`."""
 ab_test_completed = Signal()
-"""As `loopai_event`, for `abTestCompleted`."""
+"""Like `loopai_event`, for `abTestCompleted`."""
 
 BY_TYPE = {
     "programExecutionFailed": program_execution_failed,
@@ -42,4 +42,4 @@ batch_requested = Signal()
 """Sent after the commit of a request to resume a run, with `run` (`BatchRun`); `run.mode` is what is requested. Engines
 that start work by themselves listen to it; others see the request when their command is run."""
 
-assert tuple(BY_TYPE) == EVENT_TYPES  # noqa: S101  # one signal a type
+assert tuple(BY_TYPE) == EVENT_TYPES  # noqa: S101  # one signal per type

@@ -59,7 +59,7 @@ from ...testing import FakeLoopai
 from .clients import standing_in
 
 
-class override_loopai(TestContextDecorator):  # noqa: N801  # named as Django names its own: override_settings
+class override_loopai(TestContextDecorator):  # noqa: N801  # named like Django's override_settings
     """Replace the clients of these aliases (default: all) by a fake, in all threads.
 
     Use it as a context manager that returns the fake; as a decorator of test cases, which have it as `self.loopai_fake`
@@ -74,7 +74,7 @@ class override_loopai(TestContextDecorator):  # noqa: N801  # named as Django na
         self._entered: list[ExitStack] = []
 
     def enable(self) -> FakeLoopai:
-        """Begin; gives the fake."""
+        """Replace the clients, and return the fake."""
         fake = FakeLoopai() if self._fake is None else self._fake
         stack = ExitStack()
         names: tuple[Any, ...] = self._aliases or (None,)

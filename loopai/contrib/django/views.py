@@ -9,7 +9,7 @@ from django.http.request import UnreadablePostError
 from . import deliveries
 
 LARGEST_DELIVERY = 1_000_000
-"""Bytes. The server's events have some hundred, and their `data` at most a program's input."""
+"""Most bytes of a body: the server's events have a few hundred, and their `data` at most a program's input."""
 
 _JSON = "application/json"
 

@@ -72,7 +72,7 @@ data: {"key":"7","status":"ok","output":{"label":"spam"},"latency_ms":0.41}
 
 
 def responses(limits: Limits, output: Optional[Any]) -> dict[Union[int, str], dict[str, Any]]:
-    """Each status with what comes with it; `output` is the type of what the program gives."""
+    """Document each status and its content; `output` is the type of the program's output."""
     return {
         200: {
             "model": events_with(output),

@@ -150,7 +150,7 @@ def result_with(output: Optional[Any]) -> Any:
     name = re.sub(r"\W", "", getattr(output, "__name__", "Output"))
     described = Annotated[output, Field(description="The program's output, of `ok` rows")]  # type: ignore[valid-type]  # as below
     members = {**get_type_hints(BatchResult, include_extras=True), "output": NotRequired[described]}
-    make: Any = TypedDict  # type checkers know those alone that stand in the code
+    make: Any = TypedDict  # type checkers only understand literal definitions
     result = make(f"BatchResultOf{name}", members)
     result.__doc__ = BatchResult.__doc__
     data = Annotated[result, JsonText()]  # type: ignore[valid-type]  # made at run time

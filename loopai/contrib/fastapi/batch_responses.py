@@ -145,7 +145,7 @@ def _left(run: UploadRun, idle_timeout: Optional[float]) -> Optional[float]:
 
 
 async def _first_of(tasks: "set[asyncio.Task[None]]") -> None:
-    """Wait until one of them ends; raises what it raised."""
+    """Wait until one of them ends; raise its exception, if any."""
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()

@@ -79,7 +79,7 @@ class Options:
 
 @dataclass
 class Asked:
-    """What one request says of its rows."""
+    """The options of one request about its rows."""
 
     kind: Optional[str]
     nested: bool
@@ -98,14 +98,14 @@ class Places:
         self.taken = 0
 
     def take(self) -> bool:
-        """Take a place, if there is one."""
+        """Take a slot, if one is free."""
         if self.taken >= self.most:
             return False
         self.taken += 1
         return True
 
     def give_back(self) -> None:
-        """Give a place back."""
+        """Release a slot."""
         self.taken -= 1
 
 

@@ -48,7 +48,7 @@ class ReadingOptions(BatchRequestOptions, total=False):
 
 
 class UploadOptions(ReadingOptions, total=False):
-    """What `batch_router` and `batch_response` take beside the task."""
+    """What `batch_router` and `batch_response` take besides the task."""
 
     nested: bool
     max_runs: int
@@ -81,7 +81,7 @@ Format = Literal["csv", "jsonl", "json"]
 KeyAsked = Annotated[Optional[str], Query(description="Member that is the row's key; without it, rows are numbered")]
 FirstAsked = Annotated[int, Query(ge=0, description="Number of the first row")]
 FormatAsked = Annotated[Optional[Format], Query(description="Format of the body, if its media type does not say it")]
-"""What a request's query says of its rows, whichever router takes them; see `asked_of`."""
+"""The options about rows in a request's query, for every router; see `asked_of`."""
 
 _FORMATS = {name: info for name, info in table(BatchOptions) if REQUEST in info.where and info.group == FORMATS}
 """Options of how an upload is read: of a router, and of each request's query."""
@@ -122,7 +122,7 @@ def _reading(options: BatchOptions, asked: Iterable[str] = ()) -> Reading:
 
 
 def reading_asked() -> Callable[..., dict[str, Any]]:
-    """A dependency that gives the options of the query that say how the upload is read, as the table names them."""
+    """A dependency that returns the query's options for reading the upload, named as in the table."""
 
     def asked(**query: Any) -> dict[str, Any]:
         return {name: value for name, value in query.items() if value is not None}
@@ -175,7 +175,7 @@ def asked_of(
     formats: Optional[Mapping[str, Any]] = None,
     nested: Optional[bool] = None,
 ) -> Asked:
-    """What a request says of its upload, before any of it is read. Raises `RefusedRequest`."""
+    """Return a request's options for its upload, before any of it is read. Raises `RefusedRequest`."""
     content_type = request.headers.get("content-type", "")
     media_type = media_type_of(content_type)
     declared = request.headers.get("content-length", "")

@@ -59,7 +59,7 @@ def cancel_on_disconnect(endpoint: Endpoint) -> Endpoint:
 
 
 def _signature_of(endpoint: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature with evaluated annotations. Those that only type checkers know stay as they are."""
+    """Return the signature with evaluated annotations. Names that only type checkers know are unchanged."""
     if sys.version_info >= (3, 14):
         from annotationlib import Format
 

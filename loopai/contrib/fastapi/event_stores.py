@@ -55,7 +55,7 @@ class EventStore(Protocol):
         """Record that the event was handled: later deliveries are ignored."""
 
     async def release(self, event_id: UUID) -> None:
-        """Give the event back because handling failed: the next delivery can claim it."""
+        """Release the claim because handling failed: the next delivery can claim the event."""
 
 
 class MemoryEventStore:
@@ -79,7 +79,7 @@ class MemoryEventStore:
         self._taken[event_id] = "handled"
 
     async def release(self, event_id: UUID) -> None:
-        """Give it back; see `EventStore`."""
+        """Release the claim; see `EventStore`."""
         self._taken.pop(event_id, None)
 
 
@@ -150,7 +150,7 @@ class DatabaseEventStore:
         await self._run(lambda connection: connection.execute(change))
 
     async def release(self, event_id: UUID) -> None:
-        """Give it back; see `EventStore`."""
+        """Release the claim; see `EventStore`."""
         change = self._mine(self._table.delete(), event_id)
         await self._run(lambda connection: connection.execute(change))
 
@@ -257,7 +257,7 @@ class RedisEventStore:
         await self._client().set(self._key(event_id), _HANDLED, px=self._keep)
 
     async def release(self, event_id: UUID) -> None:
-        """Give it back; see `EventStore`."""
+        """Release the claim; see `EventStore`."""
         # An expired claim may belong to another process by now.
         await self._client().eval(_RELEASE, 1, self._key(event_id), self._owner)
 

@@ -102,5 +102,5 @@ class Outbox:
         return data
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Delete the temporary file."""
         self._file.close()

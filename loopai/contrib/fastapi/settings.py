@@ -63,7 +63,7 @@ _PERIODS = {1.0: "second", 60.0: "minute", 3600.0: "hour"}
 
 
 class _Decided(PydanticBaseSettingsSource):
-    """A source whose `local` gives way to an address or transport of a stronger source, as for a client."""
+    """A source whose `local` yields to an address or transport of a stronger source, as for a client."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class LoopaiSettings(BaseSettings):
     def __init__(self, **values: Any) -> None:
         arguments = frozenset(values)
         known = type(self).model_fields
-        # Those with an underscore are pydantic-settings' own (`_env_file=None`). What `.env` has besides is not ours.
+        # Names with an underscore are pydantic-settings' own (`_env_file=None`). Ignore other entries of `.env`.
         for name in values:
             if name not in known and not name.startswith("_"):
                 close = difflib.get_close_matches(name, known, n=1)
@@ -199,12 +199,12 @@ class LoopaiSettings(BaseSettings):
 
     @field_serializer("transport", "verify", when_used="json")
     def _named(self, value: Any) -> Any:
-        # An object of yours is named: JSON cannot carry it.
+        # Your own object is shown by name: JSON cannot represent it.
         return value if value is None or isinstance(value, (str, bool)) else type(value).__qualname__
 
     @field_serializer("api_key", "headers", "proxy", "cert", mode="wrap", when_used="json")
     def _hidden(self, value: Any, write: Callable[[Any], Any], info: FieldSerializationInfo) -> Any:
-        # Like a `SecretStr`. Python's form keeps them, so that it can be given to `LoopaiSettings` again.
+        # Like a `SecretStr`. Python's form keeps them, so that it can be passed to `LoopaiSettings` again.
         if info.field_name == "headers":
             return dict.fromkeys(value, _STARS)
         if info.field_name == "proxy" and value is not None:

@@ -1,4 +1,4 @@
-"""Hear of a shutdown while responses are still being sent: servers tell the lifespan only after the last."""
+"""Detect a shutdown while responses are still being sent: servers end the lifespan only after the last one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 def on_signal(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` in the running loop when SIGTERM or SIGINT comes, before the server's own handler.
 
-    Only in the main thread, where Python allows it, and only where the server has a handler. Restored afterwards.
+    Only in the main thread, as Python requires, and only if the server has a handler. Restored afterwards.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -59,7 +59,7 @@ async def running(app: FastAPI) -> AsyncIterator[ASGIApp]:
     async with app.router.lifespan_context(app) as state:
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
-            # A copy a connection, as servers make it.
+            # One copy per connection, as in servers.
             await app({**scope, "state": dict(state or {})}, receive, send)
 
         yield served

@@ -34,7 +34,7 @@ RATIO_FROM = 10_000_000
 """Unpacked bytes from which the ratio is checked: smaller files may be as repetitive as they like."""
 
 _FIRST_READ = LONGEST_MAGIC
-"""Least bytes of the first read, if the file has so many: they show how it is compressed."""
+"""Minimum bytes of the first read, if the file is that large: they show how it is compressed."""
 
 _LONGEST_BOUNDARY = 200
 """Bytes; RFC 2046 allows 70, and the parser's own limit depends on its version."""
@@ -55,7 +55,7 @@ _BY_MEDIA_TYPE = {
 
 
 class UploadError(Exception):
-    """The upload cannot be read: it is not of its format, or larger than allowed. `status` is for the response."""
+    """The upload cannot be read: it has the wrong format, or is too large. `status` is for the response."""
 
     def __init__(self, message: str, status: int = 422) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ class Gone(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of an upload, in bytes: of its size, of what it unpacks to, and of one row.
+    """The limits of an upload, in bytes: of its size, of its decompressed size, and of one row.
 
     `ratio` is how many times its size it may unpack to, from `RATIO_FROM` bytes unpacked on.
     """
@@ -81,7 +81,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Reading:
-    """How the text of an upload is read. `asked` are the options of CSV that the request itself gave."""
+    """How the text of an upload is read. `asked` are the CSV options in the request itself."""
 
     encoding: str = "utf-8"
     dialect: Dialect = field(default_factory=Dialect)
@@ -172,7 +172,7 @@ def kind_of(media_type: str, name: str) -> Optional[str]:
 
 
 class Rows:
-    """The rows of an upload, for a thread to iterate. Raises `UploadError` for what has none, and `Gone`.
+    """The rows of an upload, for a thread to iterate. Raises `UploadError` if it has none, and `Gone`.
 
     `kind` is their format, and `header` names the columns of CSV, once they are known; `seen` is called with the bytes
     of the file as they are read.
@@ -252,7 +252,7 @@ class Rows:
         told = "a Parquet file" if start.startswith(b"PAR1") else other_format(start)
         if told is not None:
             raise UploadError(f"the upload is {told}: send CSV, JSON or JSONL", 415)
-        # Once more where it is packed, which costs a copy: the last one weighs what rows are made of.
+        # Again if it is compressed, which costs a copy: the last stream counts the bytes that rows are made of.
         self._unpacked = Unpacked(packed, self._upload, self._limits)
         return self._unpacked.buffered()
 

@@ -24,27 +24,27 @@ _NAMED = "(?i)(?<![a-z])(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]
 _SHOWN = "(?<![0-9A-Za-z])-?[0-9]+(?:,[0-9]{3})*(?:[.][0-9]+)?|(?<=[0-9A-Za-z])[0-9]+"
 _MOST_COMPUTED = 3
 _COUNT = "count"
-_SMALL = "part_of_date"  # few values, in which a few examples fit any line
+_SMALL = "part_of_date"  # few distinct values: a few examples fit any line through them
 _OF_ALL = "of_all"
 _BASES = (60, 100, 10, 12, 24, 1000, 7, 3600, 16, 1024)
 _LADDERS = ((60, 1), (3600, 60, 1), (86400, 3600, 60, 1), (12, 1), (24, 1), (1440, 60, 1), (16, 1), (100, 1), (7, 1),
             (1000, 1), (14, 1), (3, 1))  # fmt: skip
 _FEWEST_DISTINCT = 3
-_NOISE = 9  # decimals beyond these are the rounding of binary floating point
+_NOISE = 9  # decimals beyond these are rounding errors of binary floating point
 _FEW_OPERANDS = 2
-_NICE = 3  # significant digits of a coefficient that people would write
+_NICE = 3  # a coefficient that people would write has at most this many significant digits
 
 
 def amount(
     columns: Sequence[Expression], outputs: Sequence[Any], extra: Sequence[Expression] = ()
 ) -> Expression | None:
-    """Return the simplest arithmetic that gives all outputs exactly; None where there is none."""
+    """Return the simplest arithmetic that gives all outputs exactly; None if there is none."""
     if any(isinstance(output, float) and not math.isfinite(output) for output in outputs):
         return None
     wanted = [Decimal(repr(output)) if isinstance(output, float) else Decimal(output) for output in outputs]
     noisy = any(-int(number.as_tuple().exponent) > _NOISE for number in wanted)
     if noisy:
-        # 0.1 * 3 is 0.30000000000000004: what was meant has fewer decimals.
+        # 0.1 * 3 is 0.30000000000000004: the intended number has fewer decimals.
         wanted = [number.quantize(Decimal(1).scaleb(-_NOISE)) for number in wanted]
     found = _arithmetic(columns, wanted, extra)
     if found is None:
@@ -78,7 +78,7 @@ def _arithmetic(
 
 
 def computed_expressions(columns: Sequence[Expression], outputs: Sequence[str]) -> Iterator[Expression | None]:
-    """Yield the numbers in the outputs, where arithmetic gives them, written as the outputs write them."""
+    """Yield the numbers in the outputs that arithmetic gives, written as the outputs write them."""
     found = [re.findall(_SHOWN, output) for output in outputs]
     if len(set(map(len, found))) != 1 or len(found[0]) > _MOST_COMPUTED:
         return
@@ -183,14 +183,14 @@ def _of_all(column: Expression) -> Iterator[Expression | None]:
 
 
 def _times(column: Expression, texts: Sequence[str]) -> list[Expression]:
-    """Return what dates and times count: days, years, minutes."""
+    """Return the numbers in dates and times: days, years, minutes."""
     made: list[Expression | None] = []
     times = None
     if all(re.search("[0-9]:[0-9]{2}", text) for text in texts):
         times = applied("time_in({0})", run.time_in, (column,), 0.3, "time")
     dated = all(re.match(_DATE, text) or re.search(_NAMED, text) for text in texts)
     for order in ("mdy", "dmy") if dated else ():
-        # Dates that begin with the year are read alike in both orders.
+        # Dates that begin with the year read the same in both orders.
         date = applied(
             f"date_in({{0}}, {quoted(order)})", lambda text, o=order: run.date_in(text, o), (column,), 0.3, "date"
         )
@@ -256,7 +256,7 @@ def _bases(feature: Expression, wanted: Sequence[Decimal]) -> Iterator[Expressio
 
 
 def _summed(features: Sequence[Expression], wanted: Sequence[Decimal]) -> Iterator[Expression | None]:
-    """Yield sums and differences, and what is counted in units of several sizes: hours, minutes and seconds."""
+    """Yield sums and differences, and totals of several units: hours, minutes and seconds."""
     numbers = [one for one in features if not one.template.startswith(("len", "{0}.count"))]
     for pair in itertools.combinations(numbers, 2):
         for name, function in (("max", max), ("min", min)):
@@ -297,7 +297,7 @@ def _combined(features: Sequence[Expression], wanted: Sequence[Decimal], decimal
     best = False
     for size in range(1, _MOST_TERMS + 1):
         if best:
-            return  # more terms are no simpler
+            return  # more terms would not be simpler
         for group in itertools.combinations(terms, size):
             for offset in (False, True):
                 if size + offset > max(1, len(wanted) - 1) or tried > _MOST_TRIED:
@@ -367,19 +367,19 @@ def _checked(
     slack: Fraction,
     offset: bool,
 ) -> Expression | None:
-    """Return the sum with these weights, where it gives all outputs and the examples are enough to tell."""
+    """Return the sum with these weights, if it gives all outputs and there are enough examples to be sure."""
     for row, target in zip(rows, targets):
         if abs(sum((w * x for w, x in zip(weights, row)), Fraction(0)) - target) > slack:
             return None
     if any(one.named == _COUNT for one in group) and (slack or any(weight.denominator != 1 for weight in weights)):
-        return None  # letters and words are counted, and not measured
+        return None  # letters and words are counted, not measured
     free = sum(1 for weight in weights if abs(weight) != 1)
     if free > len(wanted) - 1 or (free > len(wanted) - 2 and not _is_plausible(group, weights)):
         return None
     found = _written(group, weights, decimals, rounds=bool(slack), offset=offset)
     if found is not None and _exact(found.values, wanted):
         return found
-    # Halves are rounded like the outputs of the examples: in binary floating point.
+    # Round halves as the outputs of the examples do: in binary floating point.
     for one in _rounded_floats(group, weights, decimals, offset=offset) if slack else ():
         if all(value is not None and Decimal(repr(value)) == number for value, number in zip(one.values, wanted)):
             return one
@@ -391,7 +391,7 @@ def _rounded_floats(
 ) -> Iterator[Expression]:
     operands = tuple(map(_as_float, group))
     for template, function in _float_forms(weights, offset=offset):
-        # By its text: the sandbox's `round` gives other halves.
+        # Through its text: the sandbox's `round` treats halves differently.
         source = f'float(f"{{{{{template}:.{decimals}f}}}}")'
         one = applied(source, lambda *values, f=function: round(f(*values), decimals), operands, 1.0)
         if one is not None:
@@ -399,14 +399,14 @@ def _rounded_floats(
 
 
 def _is_plausible(group: Sequence[Expression], weights: Sequence[Fraction]) -> bool:
-    """Return whether so few examples are enough for these weights: those of one number, or of plain ones."""
+    """Return whether so few examples are enough for these weights: the weights of one number, or plain ones."""
     plain = all(len(one.operands) < _FEW_OPERANDS for one in group)
     digits = _NICE if len(group) == 1 else _NICE - 1
     return plain and all(_is_nice(weight, digits) for weight in weights)
 
 
 def _solve(rows: Sequence[Sequence[Fraction]], targets: Sequence[Fraction]) -> list[Fraction] | None:
-    """Return the least-squares weights, exactly; None where the examples do not determine them."""
+    """Return the exact least-squares weights; None if the examples do not determine them."""
     size = len(rows[0])
     system = [
         [sum((row[a] * row[b] for row in rows), Fraction(0)) for b in range(size)]
@@ -435,7 +435,7 @@ def _tidied(
     *,
     offset: bool,
 ) -> Iterator[list[Fraction]]:
-    """Yield simple fractions near the weights: near enough that rounding explains what is left."""
+    """Yield simple fractions near the weights, so near that rounding explains the difference."""
     choices = []
     for place, weight in enumerate(weights):
         sizes = [row[place] for row in rows]

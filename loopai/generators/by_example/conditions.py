@@ -12,7 +12,7 @@ from .search import Found, concatenate
 
 _MOST_PARTITIONS = 40
 _MOST_ROWS = 12
-_MOST_ALONE = 2.0  # cost of a program that one example alone shows: little more than the input as it is
+_MOST_ALONE = 2.0  # most that a program may cost if only one example shows it: little more than copying the input
 _BLANKS = {"n/a", "na", "none", "null", "nil", "unknown", "missing", "-", "--", "?", "nan", "not available", "tbd"}
 _SHAPES = (
     ("[0-9]", 1.0),
@@ -34,7 +34,7 @@ class Rule:
 
     @property
     def cost(self) -> float:
-        """What the condition assumes."""
+        """How much the condition assumes."""
         return self.expression.cost
 
     @property
@@ -64,7 +64,7 @@ class Split:
 
 
 def flags(columns: Sequence[Expression], outputs: Sequence[bool], extra: Sequence[Expression] = ()) -> Rule | None:
-    """Return the simplest rule that gives these booleans; None where the examples are too few for any."""
+    """Return the simplest rule that gives these booleans; None if there are too few examples for any rule."""
     if len(set(outputs)) < 2:
         return None
     fitting = []
@@ -76,7 +76,7 @@ def flags(columns: Sequence[Expression], outputs: Sequence[bool], extra: Sequenc
     if not fitting:
         fitting = list(_joined(known[:60], outputs))
     best = min(fitting, key=lambda one: one.cost, default=None)
-    # Each example decides between two answers: a rule with more to choose from than that may fit by chance.
+    # Each example decides between two answers: a rule chosen from more candidates than that may fit by chance.
     return Rule(best) if best is not None and best.cost <= _bound(len(outputs)) else None
 
 
@@ -85,7 +85,7 @@ def _bound(count: int) -> float:
 
 
 def branches(columns: Sequence[Expression], pool: Sequence[Expression], outputs: Sequence[str]) -> Split | None:
-    """Return the cheapest program with two cases; None where there is none."""
+    """Return the cheapest program with two cases; None if there is none."""
     count = len(outputs)
     if not 3 <= count <= _MOST_ROWS:
         return None
@@ -116,7 +116,7 @@ def branches(columns: Sequence[Expression], pool: Sequence[Expression], outputs:
 
 
 def _is_learnt_by_heart(condition: Expression, found: Found) -> bool:
-    """Return whether one whole input has one whole output."""
+    """Return whether the program maps one whole input to one whole output."""
     always = all(part.path is None and not part.operands for part in found.parts)
     return always and len(condition.operands) == 1 and condition.template.startswith("{0} == ")
 

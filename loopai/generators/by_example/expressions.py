@@ -13,10 +13,10 @@ Path = tuple[Any, ...]
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """One step and what it is applied to.
+    """One step and its operands.
 
     `values` holds its value for each example, None where it does not apply. `template` is its source, with `{0}`, `{1}`
-    for the operands; `function` computes the same. `cost` says how much it assumes: the cheapest of equals is taken.
+    for the operands; `function` computes the same. `cost` says how much it assumes: of equals, the cheapest is chosen.
     """
 
     template: str
@@ -26,11 +26,11 @@ class Expression:
     values: tuple[Any, ...]
     path: Path | None = None
     named: str = ""  # a derived value that programs keep in a variable of this name
-    in_floats: tuple[tuple[str, Callable[..., Any]], ...] = ()  # templates and functions of it in floating point
+    in_floats: tuple[tuple[str, Callable[..., Any]], ...] = ()  # its templates and functions in floating point
     cache: dict[int, Any] = field(default_factory=dict, repr=False)
 
     def evaluate(self, value: Any) -> Any:
-        """Return the value for one input. Raises ValueError where the expression does not apply."""
+        """Return the value for one input. Raises ValueError if the expression does not apply."""
         if self.path is not None:
             return self.function(value, self.path)
         return self.function(*(operand.evaluate(value) for operand in self.operands))
@@ -84,7 +84,7 @@ def applied(
     named: str = "",
     in_floats: tuple[tuple[str, Callable[..., Any]], ...] = (),
 ) -> Expression | None:
-    """Return `function` of the operands, or None where it applies to no example."""
+    """Return `function` of the operands, or None if it applies to no example."""
     values: list[Any] = []
     for row in zip(*(operand.values for operand in operands)):
         if None in row:

@@ -1,4 +1,4 @@
-"""From inputs and outputs of one field to the source of a function, by search."""
+"""Search for a function that maps the inputs to the outputs of one field, and return its source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .sequences import lists_of, sequence_conditions, sequence_numbers
 from .texts import adjacent, text_pool, timely
 
 _MOST_COLUMNS = 12
-_SEARCHED = 12  # examples that a search sees; the others check what it found
+_SEARCHED = 12  # examples that a search uses; the others check its result
 _ROUNDS = 4
 _LONGEST_OUTPUT = 400
 _LONGEST_INPUT = 3000
@@ -39,9 +39,9 @@ class Made:
 
 
 def make(inputs: Sequence[Any], outputs: Sequence[Any], function: str, *, cases: bool = True) -> Made | None:
-    """Return a program for one field that is exact on all examples, named `function`; None where none was found.
+    """Return a program for one field, named `function`, that is exact on all examples; None if none was found.
 
-    With `cases` it may have two cases, chosen by a condition on the input: not for labels, which a model learns better.
+    With `cases` it may have two cases, chosen by a condition on the input. Labels go without: models learn them better.
     """
     columns = _columns(inputs)
     if len(inputs) < 2 or all(same(output, outputs[0]) for output in outputs):
@@ -72,7 +72,7 @@ def _agrees(made: Made, value: Any, output: Any) -> bool:
 
 
 def _spread(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[int]:
-    """Return the rows that the search sees first: of different lengths and outputs."""
+    """Return the rows that the search uses first: rows of different lengths and outputs."""
     if len(inputs) <= _SEARCHED:
         return list(range(len(inputs)))
     order = sorted(range(len(inputs)), key=lambda row: (len(str(outputs[row])), len(str(inputs[row])), row))
@@ -125,7 +125,7 @@ def _search(
     if not all(isinstance(output, str) and len(output) <= _LONGEST_OUTPUT for output in outputs):
         return None
     if not cases and _are_long(columns, len(outputs)) and not _are_held(columns, outputs):
-        return None  # labels of long texts: words speak for them
+        return None  # labels of long texts depend on words, which models learn
     pool = text_pool(columns, outputs)
     for extra in (moment_expressions, number_expressions):
         for one in extra(columns, outputs):
@@ -158,7 +158,7 @@ def _are_long(columns: Sequence[Expression], count: int) -> bool:
 
 
 def _are_held(columns: Sequence[Expression], outputs: Sequence[str]) -> bool:
-    """Return whether each output stands in its input, in whatever case."""
+    """Return whether each output occurs in its input, ignoring case."""
     return all(
         any(output.lower() in column.values[row].lower() for column in columns) for row, output in enumerate(outputs)
     )
@@ -172,7 +172,7 @@ def _concatenated(
 
 
 def _constants(columns: Sequence[Expression]) -> Callable[[str], float]:
-    """Return what constants cost: more where they are digits of all inputs, which are rather taken from there."""
+    """Return what constants cost: more if they are digits that all inputs contain, since copying is likelier."""
     rows = [" ".join(values) for values in zip(*(column.values for column in columns))]
 
     def cost(text: str) -> float:
@@ -183,7 +183,7 @@ def _constants(columns: Sequence[Expression]) -> Callable[[str], float]:
 
 
 def _finished(found: Found, expressions: Sequence[Expression]) -> Found:
-    """Return the same program with parts that agree with each other, and checks that they are not empty."""
+    """Return the same program with parts that agree with each other, and with checks that they are not empty."""
     parts = timely(coherent(adjacent(rounded_up(found.parts, expressions))))
     return Found(tuple(map(_filled, parts)), found.cost)
 
@@ -193,14 +193,14 @@ _MAY_BE_EMPTY = ("before", "after", "piece", "between", "{0}")
 
 
 def _filled(part: Expression) -> Expression:
-    """Return the part with a check that it is not empty, where it never is in the examples and could be."""
+    """Return the part, with a check that it is not empty if it never is in the examples but could be."""
     if part.path is not None or not part.operands or "" in part.values or not part.template.startswith(_MAY_BE_EMPTY):
         return part
     return applied("filled({0})", run.filled, (part,), 0.0) or part
 
 
 def _determined(found: Found, outputs: Sequence[str]) -> bool:
-    """Return whether the program is shorter than the outputs it explains: else chance could have made it."""
+    """Return whether the program is shorter than the outputs that it explains: a longer one may fit by chance."""
     return found.cost <= 3.0 + 0.55 * sum(map(len, outputs))
 
 
@@ -216,7 +216,7 @@ def _text_part(function: str, cases: Sequence[tuple[Expression | None, Found]]) 
 
 
 def _returned(parts: Sequence[Expression], indent: str) -> list[str]:
-    """Return the lines that compute the parts; what is used more than once gets a variable."""
+    """Return the lines that compute the parts; a value used more than once gets a variable."""
     names: dict[int, str] = {}
     by_source: dict[str, str] = {}
     lines: list[str] = []

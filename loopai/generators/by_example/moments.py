@@ -23,9 +23,9 @@ _TIME = "[0-9]:[0-9]{2}|[0-9] ?[AaPp]\\.?[Mm]"
 _OFFSET = "[0-9](?:Z|[+-][0-9]{2}:?[0-9]{2})$"
 _DAY = 86400
 _EPOCH = (1970, 1, 1)
-_DOTTED = 2.5  # where dots stand between, the day comes first: what then is no date is a version, or a decimal
-_USUAL = 31  # days that people move dates by; beyond, weeks and tens
-_MOST_MOVED = 800  # days, and months: what outputs are moved by
+_DOTTED = 2.5  # between dots the day comes first: anything that is then not a date is a version, or a decimal
+_USUAL = 31  # people move dates by up to this many days; beyond, only by weeks and tens
+_MOST_MOVED = 800  # most days, and months, by which outputs are moved
 # Names of the months and, from Monday, of the days of the week.
 _LANGUAGES = (
     (
@@ -54,7 +54,7 @@ _LANGUAGES = (
     ),
 )
 
-# What of the moment it is, source, function, cost.
+# Part of the moment, source, function, cost.
 Part = tuple[str, str, Callable[[Any], str], float]
 
 _DATE_PARTS: tuple[Part, ...] = (
@@ -117,7 +117,7 @@ _DURATION_PARTS: tuple[Part, ...] = (
     ("minute", "two({0} // 60)", lambda t: run.two(t // 60), 0.9),
     ("second", "str({0} % 60)", lambda t: str(t % 60), 0.8),
 )
-# Whole dates and times, for moments that all outputs show: what costs less than their parts.
+# Whole dates and times, for moments that all outputs show: they cost less than their parts.
 _WHOLE_DATES: tuple[Part, ...] = (
     ("", 'f"{{{0}[0]}}-{{{0}[1]:02d}}-{{{0}[2]:02d}}"', lambda d: f"{d[0]}-{d[1]:02d}-{d[2]:02d}", 0.0),
     ("", 'f"{{{0}[1]:02d}}/{{{0}[2]:02d}}/{{{0}[0]}}"', lambda d: f"{d[1]:02d}/{d[2]:02d}/{d[0]}", 0.0),
@@ -168,7 +168,7 @@ _WHOLE_DURATIONS: tuple[Part, ...] = (
     ("", 'f"{{{0} // 60:02d}}:{{{0} % 60:02d}}"', lambda t: f"{t // 60:02d}:{t % 60:02d}", 0.0),
 )
 _WHOLE = 0.5  # cost of a whole date or time
-# Where the first is shown, the second is rather written as the third.
+# If the outputs show the first, the third is the likelier way to write the second.
 _ALIKE: tuple[tuple[str, str, tuple[str, Callable[[Any], str]]], ...] = (
     (
         "str(present({0}[1]))",
@@ -236,7 +236,7 @@ def moment_expressions(columns: Sequence[Expression], outputs: Sequence[str]) ->
 def _iso(
     column: Expression, texts: Sequence[str], name: str, function: Callable[[str], Any], named: str
 ) -> Expression | None:
-    """Return the shorter way to read what all inputs write as 2015-03-14 or 2015-03-14T15:47:21."""
+    """Return the shorter way to read the column if all inputs look like 2015-03-14 or 2015-03-14T15:47:21."""
     if not all(re.match("[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])", text) for text in texts):
         return None
     one = applied(f"{name}({{0}})", function, (column,), 0.2, named)
@@ -244,10 +244,10 @@ def _iso(
 
 
 def coherent(parts: Sequence[Expression]) -> list[Expression]:
-    """Return the same parts, those of one date or time read from one moment.
+    """Return the same parts, with all parts of one date or time read from the same moment.
 
-    Where "2015-03-14" becomes "2015-03-15", its month may be that of either day: only the day's own is right at the
-    end of a month.
+    Where "2015-03-14" becomes "2015-03-15", the month could be read from either day: at the end of a month only that of
+    the day shown is right.
     """
     made = list(parts)
     for group in _groups(made):
@@ -274,7 +274,7 @@ def coherent(parts: Sequence[Expression]) -> list[Expression]:
 
 
 def _show_alike(parts: list[Expression], group: Sequence[int]) -> None:
-    """Write a number of two digits without a zero in front, where another of the same moment is written so."""
+    """Write a two-digit number without a leading zero if another number of the same moment is written so."""
     for shown, other, alike in _ALIKE:
         if not any(parts[at].template == shown and any(len(text) == 1 for text in parts[at].values) for at in group):
             continue
@@ -286,7 +286,7 @@ def _show_alike(parts: list[Expression], group: Sequence[int]) -> None:
 
 
 def _groups(parts: Sequence[Expression]) -> list[list[int]]:
-    """Return the places of the parts that belong to one moment each: none has two hours, or two months."""
+    """Return the places of the parts, grouped by moment: no group has two hours, or two months."""
     groups: list[list[int]] = []
     kinds: set[tuple[bool, str]] = set()
     for place, part in enumerate(parts):
@@ -322,7 +322,7 @@ def _wholes(root: Expression | None, parts: Sequence[Part]) -> Iterator[Expressi
 
 
 def _own_cost(root: Expression) -> float:
-    """Return what moving a date costs: reading it is part of what every whole date costs."""
+    """Return the cost of moving a date, without the cost of reading it, which every whole date has."""
     return root.cost - sum(one.cost for one in root.operands) if root.named == "moved_date" else 0.0
 
 
@@ -336,7 +336,7 @@ def _is_date(text: str) -> bool:
 
 
 def _translated(column: Expression, texts: Sequence[str]) -> Iterator[Expression]:
-    """Yield the texts with the months of other languages in English."""
+    """Yield the texts with month names of other languages translated into English."""
     for names, _ in _LANGUAGES:
         known = [name[:3].lower() for name in names.split()]
         if all(any(word[:3].lower() in known for word in re.findall(r"[^\W\d_]{3,}", text)) for text in texts):
@@ -348,7 +348,7 @@ def _translated(column: Expression, texts: Sequence[str]) -> Iterator[Expression
 
 
 def _foreign(date: Expression, outputs: Sequence[str]) -> Iterator[Expression | None]:
-    """Yield the names of months and weekdays in the languages that all outputs could be in."""
+    """Yield the names of months and weekdays in each language that fits all outputs."""
     for months, days in _LANGUAGES:
         for names, template, place in (
             (months, "present({0}[1]) - 1", lambda d: run.present(d[1]) - 1),
@@ -399,7 +399,7 @@ def _read(outputs: Sequence[str], read: Callable[[str], Any]) -> list[Any] | Non
 
 
 def _moved(date: Expression, outputs: Sequence[str]) -> Iterator[Expression]:
-    """Yield the dates to which the outputs are always moved from `date`: by days or months, or within week or month."""
+    """Yield dates at a fixed distance from `date`: moved by days or months, or within the week or month."""
     if not all(value and all(value) for value in date.values):
         return
     for order in ("ym", "my"):
@@ -471,7 +471,7 @@ def _step(date: Expression, template: str, function: Callable[[Any], Any], cost:
 def _moments(
     column: Expression, dates: Sequence[Expression], time: Expression | None, outputs: Sequence[str]
 ) -> Iterator[Expression]:
-    """Yield seconds since 1970, for what moves over midnight: other time zones, and stamps that count seconds."""
+    """Yield seconds since 1970, for moves across midnight (other time zones) and for timestamps in seconds."""
     found: list[tuple[Expression | None, bool]] = []
     texts = [value or "" for value in column.values]
     if all(re.fullmatch("[0-9]{9,10}|[0-9]{13}", text) for text in texts) and len(set(map(len, texts))) == 1:
@@ -542,7 +542,7 @@ def _of_moment(moment: Expression) -> tuple[Expression | None, Expression | None
 
 def _times(time: Expression, outputs: Sequence[str], *, moves: bool) -> Iterator[Expression | None]:
     moments: list[Expression | None] = [time]
-    # The end of a range is a step after its beginning: at a full hour, rounding up gives the beginning.
+    # The end of a range is one step after its beginning: at a full hour, rounding up would give the beginning.
     is_range = all(re.search("[0-9APMapm] ?(?:-|\u2013|to) ?[0-9]", output) for output in outputs)
     if any(re.search("[0-9]", output) for output in outputs):
         for step in _STEPS:

@@ -1,4 +1,4 @@
-"""Numbers inside texts: how they are read, rounded, put into ranges and written."""
+"""Numbers inside texts: reading, rounding, ranges and notation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def number_expressions(columns: Sequence[Expression], outputs: Sequence[str]) ->
 
 
 def _next_versions(column: Expression) -> Iterator[Expression | None]:
-    """Yield each number of a version or an address, counted on by one."""
+    """Yield each number of a version or an address, plus one."""
     for which, cost in ((-1, 2.8), (0, 3.0), (1, 3.0), (2, 3.4)):
         yield applied(
             f'str(int(match({{0}}, "[0-9]+", {which})) + 1)',
@@ -80,15 +80,15 @@ def _next_versions(column: Expression) -> Iterator[Expression | None]:
 
 
 def step_cost(step: str, way: str) -> float:
-    """Return what a step to round to costs: what rounds to tens and to fives alike is rather rounded to tens."""
+    """Return the cost of rounding to a step: tens are likelier than fives where both fit."""
     first = step.strip("0.")
     return 0.0 if first == "1" else 0.3 if first != "5" else 0.0 if way == "down" else 0.1
 
 
 def rounded_up(parts: Sequence[Expression], pool: Sequence[Expression]) -> list[Expression]:
-    """Return the parts, with rounding up for one step above the lower end, where no other part shows that end.
+    """Return the parts, with the upper end rounded up where no other part shows the lower end.
 
-    37 to 40 is rounded up; in 30-40 both come from the lower end.
+    In "37 to 40", 40 is 37 rounded up; in "30-40" both come from the lower end.
     """
     made = list(parts)
     for place, part in enumerate(made):
@@ -107,7 +107,7 @@ def rounded_up(parts: Sequence[Expression], pool: Sequence[Expression]) -> list[
 
 
 def _notations(outputs: Sequence[str]) -> list[tuple[str, Callable[[Decimal], str], float]]:
-    """Return the notations, other than decimal, in which all outputs could show a number, with their costs."""
+    """Return the non-decimal notations in which all outputs could show a number, with their costs."""
     found: list[tuple[str, Callable[[Decimal], str], float]] = []
     if all(re.search("(?<![A-Za-z])[IVXLCDM]+(?![A-Za-z])", output) for output in outputs):
         found.append(("roman(int({0}))", lambda n: run.roman(int(n)), 1.4))
@@ -119,7 +119,7 @@ def _notations(outputs: Sequence[str]) -> list[tuple[str, Callable[[Decimal], st
             found.append((f'f"{{{{int({{0}}):{kind}}}}}"', lambda n, k=kind: f"{int(n):{k}}", 1.4))  # type: ignore[misc]
             for width in (2, 4, 8):
                 if all(len(output) >= width for output in outputs):
-                    # Of several numbers side by side each has its width.
+                    # Each of several numbers side by side has its own width.
                     own = 1.3 if all(len(output) > width for output in outputs) else 1.4
                     source = f'f"{{{{int({{0}}):0{width}{kind}}}}}"'
                     found.append((source, lambda n, k=kind, w=width: f"{int(n):0{w}{k}}", own))  # type: ignore[misc]
@@ -145,7 +145,7 @@ def _shown(
         if moved is not None:
             yield from _written(moved, formats, 0.6)
     for step in _STEPS:
-        # The ends of ranges are rounded down; a number that stands alone is rather rounded to the nearest.
+        # The ends of ranges are rounded down; a number that stands alone is more likely rounded to the nearest.
         for way, cost in (("down", 1.4), ("nearest", 1.3 if alone else 1.5), ("up", 1.6)):
             rounded = applied(
                 f'to_step({{0}}, "{step}", {quoted(way)})',
@@ -184,7 +184,7 @@ def _written(
             cost + 0.05 * place,
         )
         if shown is not None and all(a is None or b is None or a in b for a, b in zip(shown.values, column.values)):
-            shown = replace(shown, cost=shown.cost + _COPIED)  # taken out as it is, not computed
+            shown = replace(shown, cost=shown.cost + _COPIED)  # copied as it is, not computed
         yield shown
     yield applied("ordinal(int({0}))", lambda n: run.ordinal(int(n)), (number,), cost + 0.8)
 

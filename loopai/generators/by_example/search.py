@@ -16,18 +16,18 @@ _PER_PART = 0.6
 
 @dataclass(frozen=True)
 class Found:
-    """A concatenation. `cost` is the lower the simpler it is."""
+    """A concatenation. The simpler it is, the lower its `cost`."""
 
     parts: tuple[Expression, ...]
     cost: float
 
     def evaluate(self, value: Any) -> str:
-        """Return the output for one input. Raises ValueError where the expressions do not apply."""
+        """Return the output for one input. Raises ValueError if the expressions do not apply."""
         return "".join(part.evaluate(value) for part in self.parts)
 
 
 def constant_cost(text: str) -> float:
-    """Return what a constant costs: separators little, words more."""
+    """Return what a constant costs: little for separators, more for words."""
     words = sum(1 for letter in text if letter.isalnum())
     return 0.5 + 0.15 * (len(text) - words) + 0.75 * words
 
@@ -39,7 +39,7 @@ def concatenate(
     *,
     most_constant: Callable[[str], float] = constant_cost,
 ) -> Found | None:
-    """Return the cheapest concatenation that gives the outputs of the examples `rows`; None where there is none."""
+    """Return the cheapest concatenation that gives the outputs of the examples `rows`; None if there is none."""
     wanted = [outputs[row] for row in rows]
     by_first: dict[str, list[tuple[tuple[str, ...], Expression]]] = {}
     seen: dict[tuple[str, ...], float] = {}
@@ -102,7 +102,7 @@ def concatenate(
 
 
 def rivals(found: Found, pool: Sequence[Expression], rows: Sequence[int], within: float) -> list[Found]:
-    """Return the concatenations that differ in one part, fit as well and cost at most `within` more."""
+    """Return the concatenations that differ in one part, fit equally well and cost at most `within` more."""
     others: list[Found] = []
     for place, part in enumerate(found.parts):
         values = [part.values[row] for row in rows]

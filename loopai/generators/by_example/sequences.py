@@ -14,7 +14,7 @@ _MOST_LISTS = 6
 
 
 def lists_of(inputs: Sequence[Any]) -> list[tuple[Expression, str]]:
-    """Return the lists that every input has, of texts, numbers or values of objects, with their kind."""
+    """Return the lists (of texts, numbers or object values) that every input has, each with its kind."""
     found = []
     for path in _paths(inputs[0], ()):
         lists = []

@@ -1,4 +1,4 @@
-"""Texts that can be taken out of a column: matches, pieces, slices, what stands between marks, in other case."""
+"""Texts taken from a column: matches, pieces, slices, text between marks, with case changes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import runtime as run
 from .expressions import Expression, applied, quoted
 
 LETTERS = "A-Za-z\\u00c0-\\u024f"
-# Pattern, cost: what people mean first by "the second number" or "the last word" costs least.
+# Pattern, cost: the likeliest meanings of "the second number" or "the last word" cost least.
 TOKENS: tuple[tuple[str, float], ...] = (
     ("\\S+", 1.2),
     ("[0-9]+", 0.8),
@@ -52,7 +52,7 @@ class Pool:
         self.by_values: dict[tuple[Any, ...], list[Expression]] = {}
 
     def add(self, expression: Expression | None) -> Expression | None:
-        """Keep an expression, unless cheaper ones have the same values; return it where it is the first of its kind."""
+        """Keep an expression unless cheaper ones have the same values; return it if it is the first with its values."""
         if expression is None:
             return None
         found = self.by_values.setdefault(expression.values, [])
@@ -72,7 +72,7 @@ class Pool:
 
 
 def text_pool(columns: Sequence[Expression], outputs: Sequence[str]) -> Pool:
-    """Return what can be taken out of the columns and may be part of the outputs."""
+    """Return the texts that can be taken from the columns and may be part of the outputs."""
     pool, bases = Pool(), Pool()
     for column in columns:
         bases.add(column)
@@ -96,7 +96,7 @@ def text_pool(columns: Sequence[Expression], outputs: Sequence[str]) -> Pool:
 
 
 def adjacent(parts: Sequence[Expression]) -> list[Expression]:
-    """Return the parts, with slices that begin where the one before them ends, where these have the same values."""
+    """Return the parts, with slices that begin where the previous part ends, if their values are the same."""
     made = list(parts)
     end: tuple[Expression, int] | None = None
     for place in range(len(made)):
@@ -117,7 +117,7 @@ def adjacent(parts: Sequence[Expression]) -> list[Expression]:
 
 
 def timely(parts: Sequence[Expression]) -> list[Expression]:
-    """Return the parts, with two digits for minutes: 2:12 of "2 hours 12 minutes" means 2:05 of 5 minutes."""
+    """Return the parts, with two digits for minutes: if "2 hours 12 minutes" is 2:12, then 5 minutes are :05."""
     made = list(parts)
     for place in range(2, len(made)):
         hours, mark, minutes = made[place - 2 : place + 1]
@@ -171,7 +171,7 @@ def _taken(column: Expression, outputs: Sequence[str]) -> Iterator[Expression | 
             f"after_last({{0}}, {shown})", lambda text, m=mark: run.after_last(text, m), (column,), whole + 1.1
         )
         if any(mark not in text for text in texts):
-            # Some inputs have the mark and others have not: what is before it, or everything.
+            # Some inputs have the mark and others do not: take the text before it, or all of it.
             yield applied(
                 f"{{0}}.partition({shown})[0].strip()",
                 lambda text, m=mark: text.partition(m)[0].strip(),
@@ -258,7 +258,7 @@ def _reshaped(column: Expression, outputs: Sequence[str]) -> Iterator[Expression
 
 
 def _respelt(column: Expression, outputs: Sequence[str]) -> Iterator[Expression | None]:
-    """Names in another convention, and digits behind a mask."""
+    """Yield names in another naming convention, and digits behind a mask."""
     lower = applied("{0}.lower()", str.lower, (column,), 0.5)
     title = applied("{0}.title()", str.title, (column,), 0.7)
     upper = applied("{0}.upper()", str.upper, (column,), 0.6)
@@ -327,7 +327,7 @@ def _sliced(base: Expression, cost: float) -> Iterator[Expression | None]:
         extra = cost + min(2.5, 0.15 * size)
         first = extra + 0.6 + (_BY_CHANCE if _is_chance(texts, size) else 0.0)
         last = extra + (_BY_CHANCE if size > 2 and _is_chance(texts, -size) else 0.0)
-        # What ends at a mark is rather found by the mark.
+        # A piece that ends at a mark is better found by the mark.
         at_a_mark = bool(texts) and not any(text[:-size][-1:].isalnum() for text in texts)
         rest = last + 0.6 + (_AT_A_MARK if at_a_mark else 0.0)
         if at_a_mark and all(text[-size:].isdigit() for text in texts):
@@ -349,7 +349,7 @@ def _sliced(base: Expression, cost: float) -> Iterator[Expression | None]:
 
 
 def _is_chance(texts: Sequence[str], place: int) -> bool:
-    """Return whether this many characters are in the middle of a word, or where texts of other lengths differ."""
+    """Return whether this position is inside a word, or in a place where texts of other lengths differ."""
     cut = [text for text in texts if abs(place) < len(text)]
     sides = {(_kind_of(text[:place][-1]), _kind_of(text[place:][0])) for text in cut}
     return ("letter", "letter") in sides or len(sides) > 1
@@ -407,7 +407,7 @@ def _refined(base: Expression) -> Iterator[Expression | None]:
 
 
 def _rejoined(base: Expression, outputs: Sequence[str]) -> Iterator[Expression | None]:
-    """Yield a part of the column with another mark between its words."""
+    """Yield a part of the column with another separator between its words."""
     texts = [value for value in base.values if value]
     if base.path is not None or len(texts) < len(base.values) or max(map(len, texts)) > _LONGEST_SLICED:
         return
@@ -471,7 +471,7 @@ def _by_column(column: Expression, counter: Expression) -> Iterator[Expression |
 
 
 def _marks(texts: Sequence[str], outputs: Sequence[str]) -> list[tuple[str, float]]:
-    """Return the marks to split at, with their costs: punctuation, and words that all texts or some of them have."""
+    """Return the marks to split at, with their costs: punctuation, and words that some or all texts contain."""
     counts: dict[str, int] = {}
     for text in texts:
         found = set(re.findall("[^A-Za-z0-9\\s]|\\n| ", text)) | set(re.findall(" [^A-Za-z0-9\\s]+ ", text))
@@ -484,7 +484,7 @@ def _marks(texts: Sequence[str], outputs: Sequence[str]) -> list[tuple[str, floa
         is_word = mark[0].isalnum()
         if is_word and (count < len(texts) or len(texts) < 2):
             continue
-        label = is_word and mark.rstrip()[-1] in ":="  # "Age: " says itself what comes next
+        label = is_word and mark.rstrip()[-1] in ":="  # "Age: " names what follows
         marks.append(
             (
                 mark,
@@ -493,7 +493,7 @@ def _marks(texts: Sequence[str], outputs: Sequence[str]) -> list[tuple[str, floa
             )
         )
     if len(texts) > 1 and max(map(len, texts)) <= _LONGEST_SLICED:
-        # Words or ends that some of the texts share: "Inc", "that".
+        # Words or endings that some of the texts share: "Inc", "that".
         words: dict[str, int] = {}
         for text in texts:
             for word in {" " + one for one in text.split()[1:]}:
@@ -521,7 +521,7 @@ def _some_joints(outputs: Sequence[str]) -> list[str]:
 
 
 def _after_mark(texts: Sequence[str], outputs: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """Yield patterns of what follows a mark, where the whole outputs do: "(?<=@)[A-Za-z0-9_]+"."""
+    """Yield patterns for the text after a mark, if the whole outputs match them: "(?<=@)[A-Za-z0-9_]+"."""
     if len(texts) != len(outputs) or not all(output and output in text for text, output in zip(texts, outputs)):
         return
     mark = _common_end([text.partition(output)[0] for text, output in zip(texts, outputs)])[-1:]
@@ -531,7 +531,7 @@ def _after_mark(texts: Sequence[str], outputs: Sequence[str]) -> Iterator[tuple[
 
 
 def _contexts(texts: Sequence[str], outputs: Sequence[str]) -> Iterator[tuple[str, str, float]]:
-    """Yield what stands before and after the outputs in all texts."""
+    """Yield the texts before and after the outputs that all inputs share."""
     if len(texts) != len(outputs) or not all(output and output in text for text, output in zip(texts, outputs)):
         return
     lefts = [text.partition(output)[0] for text, output in zip(texts, outputs)]
@@ -562,7 +562,7 @@ _CLASSES = (("[0-9]", str.isdigit), ("[A-Z]", str.isupper), ("[a-z]", str.islowe
 
 
 def _shapes(outputs: Sequence[str]) -> list[tuple[str, float]]:
-    """Return patterns of what the outputs look like, exact and loose, where they share one shape: "ORD-[0-9]{5}"."""
+    """Return exact and loose patterns for the outputs, if they share one shape: "ORD-[0-9]{5}"."""
     if len(outputs) < 2 or any(not 2 <= len(output) <= 40 for output in outputs):
         return []
     runs = [_runs(output) for output in outputs]
@@ -581,9 +581,9 @@ def _shapes(outputs: Sequence[str]) -> list[tuple[str, float]]:
         loose += kind + "+"
         letters += re.escape(texts.pop()) if len(texts) == 1 and kind != "[0-9]" else kind + size
     if not any(part.startswith("[") for part in re.findall("\\[.|.", letters)):
-        return []  # the same text in every output: a constant, and no pattern
+        return []  # the same text in every output is a constant, not a pattern
     word = ("(?<![A-Za-z0-9])", "(?![A-Za-z0-9])")
-    # Any word of five letters has the shape of another: only digits and marks make one that tells.
+    # Any two words of five letters have the same shape: only digits and marks make a shape distinctive.
     tells = 0.5 if any(kind not in ("[A-Z]", "[a-z]", "\\ ") for kind, _ in runs[0]) else 1.7
     found = []
     for pattern, cost in ((letters, 1.2), (exact, 1.4), (loose, 1.6)):

@@ -1,4 +1,4 @@
-"""From examples to matrices: fields become columns, words are counted once, and each fit chooses its own vocabulary."""
+"""From examples to matrices: fields become columns, words are counted once, and each fit picks its own vocabulary."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .logistic import Logistic
 
 Array = Any  # numpy and scipy arrays
 
-# Rows of words have length 1, other columns a spread of 1: scaled so that one strength of regularisation suits both.
+# Rows of words have length 1, other columns a spread of 1, so that one strength of regularisation suits both.
 _SCALE_BESIDE_WORDS = 0.3
 _RARE = 2  # a word must stand in this many texts
 _FEW_TEXTS = 100  # unless there are fewer examples than this
 
-# How the tokens of a recipe are read, and which of those read are meant: each text is read once for two recipes.
+# How the tokens of a recipe are read, and which of them it uses: two recipes share one reading of each text.
 _MARKS = frozenset(string.punctuation)
 _TRIGRAM = 3
 _READERS: dict[str, tuple[Callable[[str], list[str]], Callable[[str], bool]]] = {
@@ -38,7 +38,7 @@ _READERS: dict[str, tuple[Callable[[str], list[str]], Callable[[str], bool]]] = 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How texts are turned into columns; fields of other kinds have one way only."""
+    """How texts are turned into columns; fields of other kinds need no choice."""
 
     tokens: str = "words"
     pairs: bool = False
@@ -58,7 +58,7 @@ class _Counts:
 @dataclass(frozen=True)
 class _Tokens:
     vocabulary: list[str]
-    texts: list[tuple[Array, Array]]  # of each field the rows, and beside each its token, in the order of the text
+    texts: list[tuple[Array, Array]]  # for each field, the rows and the token of each, in the order of the text
 
 
 class Table:
@@ -87,7 +87,7 @@ class Table:
         return self._measures[name]
 
     def counts(self, recipe: Recipe) -> list[_Counts]:
-        """How often each token stands in each text, counted once and kept."""
+        """How often each token occurs in each text; counted once and cached."""
         key = (recipe.tokens, recipe.pairs, recipe.joined)
         if key not in self._counts:
             self._counts[key] = self._count(recipe)
@@ -101,7 +101,7 @@ class Table:
         single = [self._matrix(row, token, len(meant)) for row, token in texts]
         pairs: Array = np.zeros(0, dtype=np.int64)
         if recipe.pairs:
-            # Two that stand side by side in one text are one number.
+            # Two tokens side by side in a text share one number.
             beside = [
                 (row[:-1][row[:-1] == row[1:]], (token[:-1] * len(meant) + token[1:])[row[:-1] == row[1:]])
                 for row, token in texts
@@ -149,7 +149,7 @@ class Table:
 
 
 class Encoder:
-    """The columns one model sees: means, spreads, categories and vocabulary come from its own `rows` alone."""
+    """The columns of one model: means, spreads, categories and vocabulary are computed from its own `rows` alone."""
 
     def __init__(self, table: Table, recipe: Recipe | None, rows: Array, answers: Array, *, is_class: bool) -> None:
         self.table = table
@@ -160,7 +160,7 @@ class Encoder:
         self.categories: dict[str, list[Any]] = {}
         self.measured: dict[str, tuple[Array, Array]] = {}
         self.nearly: Logistic | None = None
-        """What was fitted last to the matrix of `rows`: the next search begins there."""
+        """The last fit to the matrix of `rows`, from which the next search starts."""
         self._matrices: dict[bytes, Array] = {}
         for field in table.of_kind("number"):
             values = table.numbers(field.name)[rows]
@@ -181,7 +181,7 @@ class Encoder:
             self._choose_words(recipe, rows, answers, is_class=is_class)
 
     def plain(self, rows: Array) -> Array:
-        """Numbers as they are (their mean where missing), gaps and categories as 0 and 1: what trees see."""
+        """The numbers unscaled (missing ones as their mean), gaps and categories as 0 and 1: the input of trees."""
         parts = []
         for name, mean in self.means.items():
             values = self.table.numbers(name)[rows]
@@ -197,7 +197,7 @@ class Encoder:
         )
 
     def matrix(self, rows: Array) -> Array:
-        """Everything scaled alike: what linear models see. Kept, as several strengths are tried on the same rows."""
+        """Everything on one scale: the input of linear models. Cached, as the same rows are fitted several times."""
         key = rows.tobytes()
         if key not in self._matrices:
             self._matrices[key] = self._made(rows)
@@ -217,7 +217,7 @@ class Encoder:
         return sp.hstack([sp.csr_matrix(dense * _SCALE_BESIDE_WORDS), self._words(rows)]).tocsr()
 
     def linear_model(self, weights: Array, start: Array) -> LinearModel:
-        """The model with these weights (answers × columns), scaling undone."""
+        """The model with these weights (answers × columns), with the scaling undone."""
         beside = weights * (1.0 if self.recipe is None else _SCALE_BESIDE_WORDS)
         column = 0
 
@@ -251,7 +251,7 @@ class Encoder:
         return np.column_stack(parts) if parts else np.zeros((len(rows), 0))
 
     def _choose_words(self, recipe: Recipe, rows: Array, answers: Array, *, is_class: bool) -> None:
-        """The `limit` words that tell most about the answers, over all texts together."""
+        """Choose the `limit` words that say most about the answers, over all texts together."""
         self._groups = self.table.counts(recipe)
         enough = _RARE if len(rows) >= _FEW_TEXTS else 1
         strengths, texts_with = [], []
@@ -284,7 +284,7 @@ class Encoder:
             parts.append(part @ sp.diags(rarity) if recipe is not None and recipe.weighting == "tf-idf" else part)
         words = sp.hstack(parts).tocsr()
         if not words.shape[1]:
-            return sp.csr_matrix((len(rows), 1))  # no word stands in enough texts: a column that says nothing
+            return sp.csr_matrix((len(rows), 1))  # no word is in enough texts: use one empty column
         if recipe is not None and recipe.weighting != "binary":
             lengths = np.sqrt(np.asarray(words.multiply(words).sum(axis=1)).ravel())
             words = sp.diags(1 / np.where(lengths > 0, lengths, 1.0)) @ words
@@ -306,7 +306,7 @@ class Encoder:
 
 
 def _strength(present: Array, answers: Array, *, is_class: bool) -> Array:
-    """How much each word's presence tells: chi-squared of an answer, else its correlation with the amount."""
+    """How much each word's presence says: chi-squared for an answer, correlation for an amount."""
     if not present.shape[1]:
         return np.zeros(0)
     if is_class:

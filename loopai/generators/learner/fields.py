@@ -1,4 +1,4 @@
-"""Which fields the inputs have and of which kind each is, from the schema and the examples."""
+"""Which fields the inputs have, and the kind of each, from the schema and the examples."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from . import reading
 Path = tuple[str | int | None, ...]
 
 _FEWEST_DATES = 3
-_MAX_CHOICES = 50  # more values than this are no categories: one weight each would learn nothing
-_MAX_WORDS_A_CHOICE = 1.5  # "yes", "New York": names; what has more words on average is text, whose words can be learnt
+_MAX_CHOICES = 50  # a field with more values is no category: one weight for each would teach nothing
+_MAX_WORDS_A_CHOICE = 1.5  # "yes", "New York" are names; with more words on average it is text, learnt word by word
 _MAX_CHOICE_LENGTH = 80
 _MOST_ITEMS = 1000  # of a list
-_REPEATED = 10  # texts that come so often on average are names, of however many words
+_REPEATED = 10  # texts that repeat this often on average are names, however many words they have
 
 READERS: dict[str, Callable[[object], Any]] = {
     "text": reading.text,
@@ -29,14 +29,14 @@ READERS: dict[str, Callable[[object], Any]] = {
     "total": reading.total,
     "size": reading.size,
 }
-# Fields of these kinds become columns as those of the kind on the right do.
+# Fields of these kinds become columns in the same way as fields of the kind on the right.
 _ALIKE = {"texts": "text", "total": "number", "size": "number", "date": "number"}
 CATEGORIES = ("choice", "code", "flag")
 
 
 @dataclass(frozen=True)
 class Field:
-    """One place of the input that programs read. `kind` is a key of `READERS`, which names its reader."""
+    """One place in the input that programs read. `kind` is a key of `READERS`, which holds its reader."""
 
     name: str
     path: Path
@@ -48,12 +48,12 @@ class Field:
         return _ALIKE.get(self.kind, self.kind)
 
     def read(self, value: Any) -> Any:
-        """The field's value in one input: "" (text) or None where it is missing or of another type."""
+        """The field's value in one input: "" (text) or None if it is missing or of another type."""
         return READERS[self.kind](reading.at(value, self.path))
 
 
 def find_fields(inputs: Sequence[Any], input_schema: Any) -> list[Field]:
-    """The fields that differ between examples, in the order they are first seen; none where nothing can be used."""
+    """The fields that differ between examples, in the order they are first seen; empty if none can be used."""
     seen: dict[Path, list[Any]] = {}
     for value in inputs:
         for path, leaf in _leaves(value, ()):
@@ -85,7 +85,7 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _of_lists(inputs: Sequence[Any]) -> Iterator[Field]:
-    """The fields of lists of texts and of objects: how many items, their texts, the sums of their numbers."""
+    """Fields made from lists of texts or objects: the number of items, their texts, the sums of their numbers."""
     found: dict[tuple[Path, str], None] = {}
     for value in inputs:
         for path, items in _lists(value, ()):
@@ -114,7 +114,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _kind(path: Path, values: list[Any], input_schema: Any) -> str | None:
-    """The kind most of the values are of: the rest counts as missing."""
+    """The kind of most of the values; the others count as missing."""
     strings = [value for value in values if isinstance(value, str)]
     flags = [value for value in values if isinstance(value, bool)]
     numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]

@@ -31,7 +31,7 @@ except ModuleNotFoundError as error:
 
 
 class Learner:
-    """All examples' inputs as a table, which the fields of an output share."""
+    """The inputs of all examples as a table, which all fields of an output share."""
 
     def __init__(self, inputs: Sequence[Any], fields: Sequence[Field], random_state: int = 0) -> None:
         self._fields = fields
@@ -40,9 +40,8 @@ class Learner:
         self._chosen: dict[str, Selected] = {}
 
     def part(self, target: OutputTarget, rows: Sequence[int], function: str) -> Part | None:
-        """Return the part that `rows` teach. The kind of model is chosen at the first call for a function.
-
-        Raises `ConfigurationError` where the model needs scikit-learn and it is not installed.
+        """Return the part learnt from `rows`. The kind of model is chosen at the first call for each function.
+        Raises `ConfigurationError` if the model needs scikit-learn and it is not installed.
         """
         try:
             return self._part(target, rows, function)
@@ -53,13 +52,13 @@ class Learner:
         places = np.array(rows)
         answers = np.array(target.rows)
         if target.is_class:
-            # Held-back rows may be all that a label has: what is fitted knows only the labels that it was shown.
+            # All rows of a label may be held back: the model only knows the labels that it has seen.
             known = sorted({int(answer) for answer in answers[places]})
             if len(known) < 2:
                 return None
             answers = np.searchsorted(known, answers).astype(float)
             target = replace(target, labels=tuple(target.labels[label] for label in known))
-        # The matrices are small: threads of the linear algebra would spend most of their time waiting for each other.
+        # The matrices are small: with several threads, linear algebra would spend most of its time waiting.
         with threadpool_limits(limits=1):
             if function not in self._chosen:
                 self._chosen[function] = choose(self._table, answers, len(target.labels), places, self._random_state)

@@ -1,4 +1,4 @@
-"""What training found, as plain data: enough to write a program from, with nothing of scikit-learn in it."""
+"""The result of training as plain data: enough to write a program from, without any scikit-learn object."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .targets import OutputTarget
 Row = tuple[float, ...]  # one weight for an amount or for two answers, else one for each answer
 Node: TypeAlias = "float | LabelLeaf | tuple[str, float, Node, Node]"  # a leaf, or (column, limit, at most, above)
 
-# How much a word counts that stands in a text once, twice, …: 1 + ln(n), the usual damping of repetitions. A table,
-# because logarithms may differ in the last digit between machines; beyond its end a word counts no more.
+# The weight of a word that occurs in a text once, twice, …: 1 + ln(n), the usual damping of repetitions. A table,
+# because logarithms may differ in the last digit between machines; further repetitions add nothing.
 TIMES = (
     0.0, 1.0, 1.693, 2.099, 2.386, 2.609, 2.792, 2.946, 3.079, 3.197, 3.303,
     3.398, 3.485, 3.565, 3.639, 3.708, 3.773, 3.833, 3.89, 3.944, 3.996,
@@ -21,7 +21,7 @@ TIMES = (
 
 @dataclass(frozen=True)
 class LabelLeaf:
-    """The end of a branch that chooses a label, with the share of examples there that have it (one of each added)."""
+    """The end of a branch that chooses a label, with the label's share of the examples there (one added to each)."""
 
     label: int
     certainty: float
@@ -49,7 +49,7 @@ class MeasureTerm:
 
 @dataclass(frozen=True)
 class WordTerms:
-    """Weights of the words of one text field, or of several read as one; each with its rarity where that counts."""
+    """Weights of the words of one text field, or of several read as one; with each word's rarity if that counts."""
 
     fields: tuple[str, ...]
     weights: dict[str, tuple[Row, float]]
@@ -78,7 +78,7 @@ class LinearModel:
 
 @dataclass(frozen=True)
 class Columns:
-    """What trees look at: numbers (with the value that stands for a missing one) and single categories."""
+    """The columns that trees read: numbers (with a stand-in for missing ones) and single categories."""
 
     numbers: dict[str, tuple[str, float]]  # column: field, stand-in
     missing: dict[str, str]  # column: field
@@ -97,20 +97,20 @@ class TreeModel:
 
 @dataclass(frozen=True)
 class MeanModel:
-    """An amount as several models give it, on average: what each overlooks is halved."""
+    """An amount as the average of several models: each one's mistakes are halved."""
 
     models: tuple[LinearModel | TreeModel, ...]
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """One output field's model, with its method in words."""
+    """The model of one output field, with a description of its method."""
 
     target: OutputTarget
     model: LinearModel | TreeModel | MeanModel
     method: str
     fields: tuple[Field, ...]
     scale: float = 1.0
-    """What sums are multiplied by, so that certainties are as often right as they say."""
+    """The factor for the sums that makes certainties match how often the answers are right."""
     one_each: bool = False
     """Whether each label has a model of its own, against the others."""

@@ -1,4 +1,4 @@
-"""Logistic regression with numpy alone, for few rows and for words: importing scikit-learn takes longer."""
+"""Logistic regression with only numpy, for few rows and for words: importing scikit-learn would take longer."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 Array = Any
 Solve = Callable[[Array], tuple[Array, float]]
 
-MOST_ROWS = 120  # a step for few rows solves as many equations as there are rows
+MOST_ROWS = 120  # with few rows, a step solves as many equations as there are rows
 _STEPS = 40
 _HALVINGS = 20
 _LEAST_WEIGHT = 1e-8
 _TOLERANCE = 1e-6
-_GRADIENT = 1e-3  # of the first gradient: what is left changes no answer
-_CLOSE = 0.1  # how much of the gradient a step may leave
-_MOST_PRODUCTS = 60  # of a step
-_ENOUGH = 1e-4  # share of the promised gain that a step must bring
+_GRADIENT = 1e-3  # share of the first gradient at which the search stops: less would not change any answer
+_CLOSE = 0.1  # share of the gradient that a step may leave
+_MOST_PRODUCTS = 60  # matrix products in one step
+_ENOUGH = 1e-4  # share of the promised gain that a step must achieve
 
 
 class Logistic:
-    """L2-regularised logistic regression; of more than two labels one model a label, against the others.
+    """L2-regularised logistic regression; for more than two labels, one model per label, against the others.
 
-    `strength` is scikit-learn's C. `coef_`, `intercept_` and `classes_` are as scikit-learn has them. `nearly` is a fit
-    of nearby strength on the same rows, from which the search begins.
+    `strength` is scikit-learn's C. `coef_`, `intercept_` and `classes_` are as in scikit-learn. `nearly` is a fit with
+    a similar strength on the same rows, from which the search starts.
     """
 
     def __init__(self, strength: float, nearly: Logistic | None = None) -> None:
@@ -45,11 +45,11 @@ class Logistic:
             starts.append(start)
         self.coef_ = np.array(rows)
         self.intercept_ = np.array(starts)
-        self._nearly = None  # which has one of its own
+        self._nearly = None  # it refers to an earlier fit in turn
         return self
 
     def predict_proba(self, matrix: Array) -> Array:
-        """Return each label's probability, one row a row of the matrix."""
+        """Return the probability of each label, one row for each row of the matrix."""
         shares = _shares(np.asarray(matrix @ self.coef_.T) + self.intercept_)
         if len(self.classes_) == 2:
             return np.column_stack([1 - shares[:, 0], shares[:, 0]])
@@ -77,7 +77,7 @@ def _shares(scores: Array) -> Array:
 
 
 def _solved_by_rows(kernel: Array, truth: Array, strength: float) -> tuple[Array, float]:
-    """Return the weights of the rows and the intercept, by Newton steps that are halved while they make it worse."""
+    """Return the rows' weights and the intercept, by Newton steps that are halved while they make the fit worse."""
     count = len(truth)
     dual, start = np.zeros(count), 0.0
     loss = _loss_by_rows(kernel, dual, start, truth, strength)
@@ -115,7 +115,7 @@ def _misfit(scores: Array, truth: Array, strength: float) -> float:
 def _solved_by_columns(
     matrix: Array, truth: Array, strength: float, weights: Array, start: float
 ) -> tuple[Array, float]:
-    """Return the weights of the columns and the intercept, by Newton steps whose equations are solved roughly."""
+    """Return the columns' weights and the intercept, by Newton steps whose equations are solved approximately."""
     across = matrix.T.tocsr() if hasattr(matrix, "tocsr") else matrix.T
     steepest = float(np.linalg.norm(_gradient(across, np.full(len(truth), 0.5), truth, strength, 0 * weights)))
     scores = matrix @ weights + start

@@ -1,4 +1,4 @@
-"""The kinds of model a program can hold: each is fitted with scikit-learn and handed on as plain data."""
+"""The kinds of model a program can hold: each is fitted with scikit-learn and returned as plain data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .features import Array, Encoder, Recipe, Table
 from .learnt import LabelLeaf, LinearModel, MeanModel, Node, TreeModel
 from .logistic import MOST_ROWS, Logistic
 
-_ITERATIONS = 2000  # enough for scaled columns; what is not quite there by then answers the same
+_ITERATIONS = 2000  # enough for scaled columns; a fit that has not quite converged by then gives the same answers
 _ROUNDS = 100
 _LEARNING_RATE = 0.1
-# Deep trees learn slowly, each from a part of the rows and columns: better for amounts, from a few hundred rows.
+# Deep trees learn slowly, each from a sample of rows and columns: better for amounts, from a few hundred rows.
 DEEP = 4
 _DEEP_ROUNDS = 200
 _DEEP_RATE = 0.07
@@ -27,8 +27,8 @@ _TINY = 1e-300
 class ModelSpec:
     """One way to learn.
 
-    `size` is for "linear" twice the logarithm (base 10) of C, that is of 1/alpha; for "tree" the number of leaves, for
-    "boosted" the depth of each tree. A "mean" is that of its `parts`.
+    `size` means, for "linear", twice the base-10 logarithm of C (that is, of 1/alpha); for "tree", the number of
+    leaves; for "boosted", the depth of each tree. "mean" is the average of its `parts`.
     """
 
     family: str
@@ -45,10 +45,10 @@ class Fit(Protocol):
         """Whether each label has a model of its own, against the others."""
 
     def predict(self, rows: Array) -> Array:
-        """Each answer's probability, one row an example, or the amounts."""
+        """The probability of each answer, one row per example, or the amounts."""
 
     def model(self) -> LinearModel | TreeModel | MeanModel:
-        """The same as plain data."""
+        """The fitted model as plain data."""
 
 
 def fit(
@@ -60,9 +60,9 @@ def fit(
     random_state: int,
     encoder: Encoder | None = None,
 ) -> Fit:
-    """Fits `candidate` to these rows. `answers`: indices below `labels`, or amounts where `labels` is 0.
+    """Fit `candidate` to these rows. `answers`: indices below `labels`, or amounts if `labels` is 0.
 
-    `encoder` is one of these rows and this recipe, where there is one already.
+    `encoder` is an existing encoder for these rows and this recipe, if there is one.
     """
     if candidate.parts:
         return _Mean([fit(part, table, rows, answers, labels, random_state) for part in candidate.parts])
@@ -75,7 +75,7 @@ def fit(
 
 
 def _probabilities(estimator: Any, matrix: Array, labels: int) -> Array:
-    """Return a column for each label, also for those that the rows of a fit did not have."""
+    """Return a column for each label, including labels that the fitted rows did not have."""
     found = np.zeros((matrix.shape[0], labels))
     found[:, np.asarray(estimator.classes_).astype(int)] = estimator.predict_proba(matrix)
     return found
@@ -98,13 +98,13 @@ class _Linear:
 
             self._estimator = Ridge(alpha=1 / strength, solver="auto" if encoder.recipe is None else "sparse_cg")
         with warnings.catch_warnings():
-            # A fit that has not quite converged is judged on held-back rows like any other.
+            # A fit that has not quite converged is judged on held-back rows like any other fit.
             warnings.filterwarnings("ignore", "(?s).*converge", module="sklearn")
             self._estimator.fit(matrix, answers)
 
     @property
     def one_each(self) -> bool:
-        """Whether each label has a model of its own; scikit-learn's own has one for all."""
+        """Whether each label has a model of its own; scikit-learn's estimator has one model for all."""
         return isinstance(self._estimator, Logistic)
 
     def predict(self, rows: Array) -> Array:
@@ -147,7 +147,7 @@ class _Trees:
         self._matrix = encoder.plain(rows)
         self._start, self._rate = 0.0, 1.0
         if not self._summed:
-            # Each family is imported where it is fitted: a first execution pays for no other.
+            # Import each family only where it is fitted: a first execution should not wait for the others.
             from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
             kind: Any = DecisionTreeClassifier if labels else DecisionTreeRegressor
@@ -156,7 +156,7 @@ class _Trees:
             from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
             kind = GradientBoostingClassifier if labels else GradientBoostingRegressor
-            # Sums start from nothing (amounts: from their mean), so that the trees alone are the model.
+            # Start the sums at zero (amounts: at their mean), so that the trees alone are the model.
             self._start = 0.0 if labels else float(answers.mean())
             deep = candidate.size == DEEP
             self._rate = _DEEP_RATE if deep else _LEARNING_RATE
@@ -191,21 +191,21 @@ class _Trees:
                 return float(value[0][0]) * self._rate
             if not self._labels:
                 return float(value[0][0])
-            # Shares or counts, by the version of scikit-learn.
+            # Shares or counts, depending on the version of scikit-learn.
             shares = value[0] / max(value[0].sum(), _TINY)
             count, label = int(tree.n_node_samples[place]), int(np.argmax(shares))
             certainty = (float(shares[label]) * count + 1) / (count + self._labels)
             return LabelLeaf(label, round(certainty, 4))
         column = int(tree.feature[place])
         limit = _shortest(float(tree.threshold[place]), matrix[:, column])
-        # Only the rows of a branch limit how round its numbers may be; a sum of trees parts all rows alike.
+        # Only the rows of its branch limit how far a threshold may be rounded; in a sum of trees, all rows do.
         parted = matrix[:, column] <= limit
         left, right = (matrix, matrix) if self._summed else (matrix[parted], matrix[~parted])
         return (names[column], limit, self._node(tree, below, names, left), self._node(tree, above, names, right))
 
 
 class _Histogram:
-    """Boosted trees over binned columns: as good as `_Trees` and many times as fast on thousands of rows."""
+    """Boosted trees over binned columns: as good as `_Trees`, and many times as fast with thousands of rows."""
 
     one_each = False
 
@@ -257,7 +257,7 @@ class _Histogram:
 
 
 def _shortest(limit: float, values: Array, *, exact: bool = False) -> float:
-    """Return the roundest limit that parts these values as scikit-learn's does (which compares as float32)."""
+    """Return the roundest threshold that splits these values as scikit-learn's does (which compares as float32)."""
     parted = values <= limit if exact else values.astype(np.float32) <= limit
     below, above = values[parted], values[~parted]
     low, high = (float(below.max()) if len(below) else limit), (float(above.min()) if len(above) else limit)

@@ -1,6 +1,6 @@
-"""How an input is read. Training calls these functions, and programs carry their source with them, so both read alike.
+"""How an input is read. Training calls these functions and programs carry their source, so both read it the same way.
 
-So they keep to what Monty runs, need only `math`, `re` and the patterns below, and never raise.
+For that reason they only use what Monty supports (`math`, `re` and the patterns below), and never raise.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import re
 
-# Both regular-expression engines (CPython's and Monty's) agree on explicit ranges, not on `\w`. Every letter from
-# U+00DF on that is no punctuation is a letter of a word; Japanese and Chinese characters each stand for themselves,
-# as no spaces part their words, and so do pictures.
+# Both regular-expression engines (CPython's and Monty's) agree on explicit ranges, not on `\w`. Every character from
+# U+00DF on that is not punctuation is a letter of a word. Japanese and Chinese characters count one by one, since no
+# spaces separate their words, and so do pictographs.
 WORD_PATTERN = (
     "[0-9a-z\\u00b5\\u00df-\\u00f6\\u00f8-\\u1fff\\u2c00-\\u2dff\\ua000-\\ud7ff\\uf900-\\ufdff]+"
     "|[\\u2600-\\u27bf\\u3040-\\u30ff\\u3400-\\u9fff\\U00010000-\\U0010ffff]"

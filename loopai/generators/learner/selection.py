@@ -1,4 +1,4 @@
-"""Which model and which words: chosen by cross-validation inside the rows shown; scoring is the judge's."""
+"""Choose the model and the words by cross-validation within the shown rows; the final score is the judge's."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from .fields import CATEGORIES
 from .models import DEEP, ModelSpec, fit
 
 _FOLDS = 5
-_FOLDS_OF_MANY, _MANY = 3, 300  # from so many rows on three folds choose as well as five
+_FOLDS_OF_MANY, _MANY = 3, 300  # from this many rows on, three folds choose as well as five
 _FOLDS_OF_FEW = 10  # fewer than _FEW examples: each fit needs nearly all of them
 _FEW = 50
-_MOST_ROWS = 3000  # choosing takes as long as its rows; fitting takes all of them
+_MOST_ROWS = 3000  # the time to choose grows with the rows; the final fit uses all of them
 _SIZES = (-8, 8)  # C from 1e-4 to 1e4
 _START_BINARY, _START_WEIGHTED = 0, 3  # where the search for C begins: rows of weighted words have length 1
-_BETTER = 0.99  # what replaces a simpler recipe must lower the loss by this factor
-_MOST_NUMBERS = 50_000  # weights of words in a program, over all answers: about 400 KB
-_SHORT_TEXT = 300  # characters on average: longer ones take Monty too long to cut into trigrams
-_MOST_BOOSTING = 6_000_000  # rows × columns × answers × rounds: about 2 s a fit
+_BETTER = 0.99  # a recipe replaces a simpler one only if it lowers the loss to this share
+_MOST_NUMBERS = 50_000  # word weights in a program, over all answers: about 400 KB
+_SHORT_TEXT = 300  # characters on average: Monty takes too long to cut longer texts into trigrams
+_MOST_BOOSTING = 6_000_000  # rows × columns × answers × rounds: about 2 s per fit
 _MOST_EXACT_LEAVES = 12
 _SCALES = (1.0, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.4, 2.0, 2.8, 4.0)
-_CLEARLY = 2.0  # standard errors by which a rival must be better
-_LIKELY = 0.5  # the same for amounts, whose few large errors decide: a single one hides what is better
+_CLEARLY = 2.0  # a rival must be better by this many standard errors
+_LIKELY = 0.5  # the same for amounts, where one large error can hide a better model
 _FEWEST_DEEP, _MOST_DEEP = 150, 1500  # rows for deep trees: fewer teach them nothing, more take too long
 _TINY = 1e-12
-_RARE_SHARE, _FEWEST_RARE = 0.1, 4  # below this share a label is rare; fewer rows say nothing about a limit
+_RARE_SHARE, _FEWEST_RARE = 0.1, 4  # a label below this share is rare; fewer rows say nothing about a threshold
 
 
 @dataclass(frozen=True)
 class Selected:
     """The kind of model chosen.
 
-    `shift` is added to the sums, so that a rare label is not overlooked; `scale` makes certainties true (see `Learnt`).
+    `shift` is added to the sums so that rare labels are found; `scale` calibrates certainties (see `Learnt`).
     """
 
     spec: ModelSpec
@@ -45,7 +45,7 @@ class Selected:
 
 
 def choose(table: Table, answers: Array, labels: int, places: Array, random_state: int) -> Selected:
-    """Return the candidate whose answers for held-back rows are best; a simpler one where the difference is chance.
+    """Return the candidate that is best on held-back rows; a simpler one if the difference may be chance.
 
     Only the rows at `places` count.
     """
@@ -56,14 +56,14 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
         errors, trees = search.errors(best), None
         for rivals in search.tree_families():
             if not is_better(np.zeros(len(rows)), errors, labels):
-                break  # not even a rival without an error would be clearly better
+                break  # not even a rival without errors would be clearly better
             rival = min(rivals, key=lambda candidate: float(search.errors(candidate).mean()), default=None)
             if rival is not None and is_better(search.errors(rival), errors, labels):
                 best, errors = rival, search.errors(rival)
             trees = rival
         if trees is not None and not labels:
             mean = ModelSpec("mean", 0, parts=(linear, trees))
-            # No chance test: a mean varies less than its parts, and is seldom worse than the better one.
+            # No test for chance: a mean varies less than its parts, and is seldom worse than the better one.
             if float(search.errors(mean).mean()) < float(errors.mean()) * _BETTER:
                 best = mean
         exact = search.exact_tree()
@@ -73,7 +73,7 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
 
 
 class _Search:
-    """Cross-validates candidates on one division of the examples; each is fitted once."""
+    """Cross-validates candidates on one division of the examples; each candidate is fitted once."""
 
     def __init__(self, table: Table, answers: Array, labels: int, rows: Array, random_state: int) -> None:
         self.table, self.answers, self.labels, self.rows = table, answers, labels, rows
@@ -92,13 +92,13 @@ class _Search:
             return self._climb(ModelSpec("linear", 0))
         limit = min(3000, max(300, _MOST_NUMBERS // max(1, self.labels)))
         best = ModelSpec("linear", _START_WEIGHTED, Recipe(limit=limit))
-        # One choice after the other: all combinations take several times as long and seldom find better.
+        # Make one choice after the other: trying all combinations takes several times as long and seldom helps.
         for changes in self._changes():
             for change in changes:
                 best = self._better(best, self._with(best, replace(best.recipe or Recipe(), **change)))
         shorter = self._with(best, replace(best.recipe or Recipe(), limit=limit // 3))
         best = self._better(best, shorter)
-        # These make the program slower, so they must do more than shift probabilities.
+        # These make the program slower, so they must do more than shift probabilities slightly.
         for extra in ("measured", "pairs"):
             recipe = best.recipe or Recipe()
             slower = replace(recipe, measured=True) if extra == "measured" else replace(recipe, pairs=True)
@@ -120,7 +120,7 @@ class _Search:
             yield [ModelSpec("histogram", leaves) for leaves in (8, 24)]
 
     def predictions(self, candidate: ModelSpec) -> Array:
-        """What fits without an example's fold say of it."""
+        """The prediction for each example of the fit that did not see the example's fold."""
         if candidate.parts:
             return np.mean([self.predictions(part) for part in candidate.parts], axis=0)
         if candidate not in self._predictions:
@@ -136,7 +136,7 @@ class _Search:
         return self._predictions[candidate]
 
     def _encoders_of(self, recipe: Recipe | None) -> list[Encoder]:
-        """An encoder of each fold. Those of the last recipe are kept, the matrices of all would be too much."""
+        """One encoder per fold. Only those of the last recipe are kept: the matrices of all need too much memory."""
         if self._encoders is None or self._encoders[0] != recipe:
             shown = [self.rows[self._fold_of != fold] for fold in range(self.folds)]
             made = [Encoder(self.table, recipe, rows, self.answers[rows], is_class=self.labels > 0) for rows in shown]
@@ -144,14 +144,14 @@ class _Search:
         return self._encoders[1]
 
     def errors(self, candidate: ModelSpec) -> Array:
-        """Each example's error: 0 or 1 for an answer, squared for an amount."""
+        """The error of each example: 0 or 1 for an answer, squared for an amount."""
         predictions, answers = self.predictions(candidate), self.answers[self.rows]
         if self.labels:
             return (predictions.argmax(axis=1) != answers).astype(float)
         return (predictions - answers) ** 2
 
     def loss(self, candidate: ModelSpec) -> float:
-        """Log loss of answers, mean squared error of amounts: finer than counting wrong answers."""
+        """Log loss of answers, mean squared error of amounts: more precise than counting wrong answers."""
         if not self.labels:
             return float(self.errors(candidate).mean())
         own = self.predictions(candidate)[np.arange(len(self.rows)), self.answers[self.rows].astype(int)]
@@ -167,7 +167,7 @@ class _Search:
             yield [{"joined": True}]
 
     def shift(self, candidate: ModelSpec) -> float:
-        """What to add to the sums of two labels, so that the rare one is found as well as its mistakes allow (F1)."""
+        """What to add to the sums of two labels to find the rare one with the best F1."""
         truth = self.answers[self.rows].astype(int)
         if self.labels != 2 or candidate.family == "tree":
             return 0.0
@@ -184,17 +184,17 @@ class _Search:
         f1 = 2 * hits / np.maximum(chosen.sum(axis=1) + members.sum(), 1)
         best = limits[f1 >= f1.max() - _TINY]
         if f1.max() <= f1[-1]:
-            return 0.0  # the usual limit does as well
+            return 0.0  # the usual threshold is as good
         limit = float(np.median(best))
         return limit if rare == 0 else -limit
 
     def scale(self, candidate: ModelSpec) -> float:
-        """What to multiply the sums by, so that the certainties of held-back rows fit how often they are right."""
+        """The factor for the sums with which certainties match how often answers on held-back rows are right."""
         if not self.labels or candidate.family == "tree":
             return 1.0
         logs = np.log(np.maximum(self.predictions(candidate), _TINY))
         truth = self.answers[self.rows].astype(int)
-        # That all of a few rows were right does not mean that the next one will be.
+        # If all of a few rows were right, the next one may still be wrong.
         doubt = self.labels / (len(truth) + self.labels)
 
         def loss(scale: float) -> float:
@@ -206,7 +206,7 @@ class _Search:
         return min(_SCALES, key=loss)
 
     def exact_tree(self) -> ModelSpec | None:
-        """The smallest tree that is right on all rows, where there is one that is small."""
+        """The smallest tree that is right on all rows, if there is a small one."""
         if not self.labels:
             return None
         most = min(_MOST_EXACT_LEAVES, len(self.rows) // 4)
@@ -226,7 +226,7 @@ class _Search:
         return rival if self.loss(rival) < self.loss(best) * _BETTER else best
 
     def _climb(self, start: ModelSpec) -> ModelSpec:
-        """From `start` towards the better strength of regularisation, as long as it gets better."""
+        """Move from `start` in the direction of the better regularisation strength, as long as it improves."""
         best = start
         for step in (-1, 1):
             while _SIZES[0] <= best.size + step <= _SIZES[1]:
@@ -240,9 +240,9 @@ class _Search:
 
 
 def is_better(errors: Array, than: Array, labels: int) -> bool:
-    """Whether errors are less by more than chance. Of amounts, a few large ones decide the squares.
+    """Return whether errors are lower by more than chance. For amounts, a few large errors dominate the squares.
 
-    So it is also enough if what is not squared is clearly less, and the squares are not likely more.
+    So it also suffices that the unsquared errors are clearly lower and the squared ones not likely higher.
     """
     if labels:
         return _clearly_less(errors, than)
@@ -251,13 +251,13 @@ def is_better(errors: Array, than: Array, labels: int) -> bool:
 
 
 def _clearly_less(errors: Array, than: Array, times: float = _CLEARLY) -> bool:
-    """Whether the mean difference is more than so many of its standard errors: else it may be chance."""
+    """Return whether the mean difference exceeds this many of its standard errors: otherwise it may be chance."""
     differences = than - errors
     return bool(differences.mean() > times * differences.std() / np.sqrt(len(differences)))
 
 
 def _divide(answers: Array, labels: int, folds: int, random_state: int) -> Array:
-    """Each row's fold; every answer is spread over the folds as evenly as it can be."""
+    """The fold of each row; every answer is spread over the folds as evenly as possible."""
     order = np.random.RandomState(random_state).permutation(len(answers))
     if labels:
         order = order[np.argsort(answers[order], kind="stable")]
@@ -267,7 +267,7 @@ def _divide(answers: Array, labels: int, folds: int, random_state: int) -> Array
 
 
 def _sample(answers: Array, labels: int, places: Array, random_state: int) -> Array:
-    """Return at most `_MOST_ROWS` of the places, with each answer's share kept and at least two of each."""
+    """Return at most `_MOST_ROWS` of the places, keeping each answer's share and at least two of each."""
     if len(places) <= _MOST_ROWS:
         return np.sort(places)
     order = places[np.random.RandomState(random_state).permutation(len(places))]

@@ -1,4 +1,4 @@
-"""Which fields the outputs have, and whether each is one of several answers, a number or a constant."""
+"""Which fields the outputs have, and whether each is a choice between answers, a number or a constant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..schemas import Stated
 
 Label = str | bool | int | float | None
 
-# Whole numbers are answers to choose from, not amounts, up to this many of them, each given three times on average.
+# Up to this many distinct whole numbers, each given three times on average, are answers to choose from, not amounts.
 _MAX_NUMBER_LABELS = 20
 _EXAMPLES_A_NUMBER_LABEL = 3
 MIN_EXAMPLES_A_LABEL = 2  # one to learn from and one to check with
@@ -21,7 +21,7 @@ MIN_EXAMPLES_A_LABEL = 2  # one to learn from and one to check with
 
 @dataclass(frozen=True)
 class OutputTarget:
-    """One field of the output; `key` is None where the output is a bare value.
+    """One field of the output; `key` is None if the output is a bare value.
 
     `labels` holds the answers to choose from (one alone: a constant) and `rows` each example's index into it; for
     an amount `labels` is empty and `rows` holds the amounts. `whole` says that amounts are whole numbers.
@@ -34,7 +34,7 @@ class OutputTarget:
 
     @property
     def name(self) -> str:
-        """How messages and comments call it."""
+        """The field's name in messages and comments."""
         return "the output" if self.key is None else literal(self.key)
 
     @property
@@ -49,13 +49,13 @@ class OutputTarget:
 
 
 def rare_labels(target: OutputTarget) -> list[Label]:
-    """The answers that fewer examples give than can be learnt from."""
+    """The answers with too few examples to learn from."""
     counts = Counter(target.rows)
     return [label for index, label in enumerate(target.labels) if 0 < counts[index] < MIN_EXAMPLES_A_LABEL]
 
 
 def target_of(key: str | None, values: Sequence[Any], facts: Stated) -> OutputTarget:
-    """Return what the values of one output field are. Raises `CannotLearn` for what no model can answer."""
+    """Return what the values of one output field are. Raises `CannotLearn` if no model can produce them."""
     values = list(values)
     name = "the output" if key is None else f"the output field {literal(key)}"
     for index, value in enumerate(values):
@@ -99,13 +99,13 @@ def _is_amount(name: str, values: list[Any], labels: list[Label], facts: Stated)
 
 
 def _distinct(values: list[Any]) -> list[Label]:
-    """Each value once, sorted where that is possible, so that a program does not depend on the examples' order."""
+    """Each value once, sorted if possible, so that a program does not depend on the order of the examples."""
     by_identity = {_identity(value): value for value in reversed(values)}
     return [by_identity[identity] for identity in sorted(by_identity)]
 
 
 def _identity(value: Label) -> tuple[str, float, str]:
-    """Tells True from 1, and not 1 from 1.0, which are the same number in JSON."""
+    """Distinguish True from 1, but not 1 from 1.0, which are the same number in JSON."""
     if isinstance(value, (bool, int, float)):
         return ("boolean" if isinstance(value, bool) else "number", float(value), "")
     return (type(value).__name__, 0.0, value or "")

@@ -1,4 +1,4 @@
-"""From what was learnt to source: readers, the models' tables and functions."""
+"""Write a learnt model as source: readers, the models' tables and functions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _read_fields(fields: Sequence[Field]) -> str:
 
 
 def _carried(fields: Sequence[Field], learnt: Sequence[Learnt]) -> list[str]:
-    """The source of the functions of `reading` that this program needs."""
+    """The source of those functions of `reading` that this program needs."""
     needed: list[Callable[..., object]] = [
         reading.at,
         *(READERS[kind] for kind in dict.fromkeys(field.kind for field in fields)),

@@ -1,4 +1,4 @@
-"""A linear model as source: its tables of weights and the function that sums them."""
+"""Write a linear model as source: its tables of weights and the function that sums them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from .learnt import TIMES, Learnt, LinearModel, Row, Words, WordTerms
 from .reading import MEASURE_NAMES
 
 CERTAIN = ", and how certain it is"
-_WORD_DIGITS = 3  # of a word's weight: thousands of them add up, and their last digits cancel out
+_WORD_DIGITS = 3  # digits of a word's weight: in sums of thousands, errors in the last digit cancel out
 
 
 def linear_source(one: Learnt, model: LinearModel, function: str, prefix: str) -> str:
-    """Tables and function of one output field."""
+    """The tables and the function of one output field."""
     many = len(model.start) > 1
     tables = ["\n".join(comment(_legend(one))), *_tables(model, prefix, one)]
     if model.words is not None:
@@ -27,7 +27,7 @@ def linear_source(one: Learnt, model: LinearModel, function: str, prefix: str) -
 
 
 def answer_lines(one: Learnt, prefix: str, *, many: bool) -> list[str]:
-    """From the score or scores to the answer."""
+    """The lines that turn the score or scores into the answer."""
     if many:
         certainty = f"certainty_of_{'each' if one.one_each else 'many'}(scores, {one.scale!r})"
         return [f"    return {prefix}LABELS[scores.index(max(scores))], {certainty}"]
@@ -38,7 +38,7 @@ def answer_lines(one: Learnt, prefix: str, *, many: bool) -> list[str]:
 
 
 def start_line(start: Row) -> str:
-    """What the sums begin with: literals, as a name would make Monty's host fear for a shared value."""
+    """The start of the sums: literals, since Monty's host treats a name as a value that may be shared."""
     shown = [rounded(value, 6) for value in start]
     return f"    scores = [{', '.join(shown)}]" if len(shown) > 1 else f"    score = {shown[0]}"
 
@@ -169,7 +169,7 @@ def _word_sums(words: Words, prefix: str, answers: int) -> list[str]:
         lines.append(f"        ({prefix}WORDS[{_texts(term)}], {' + '.join(read)}),")
     lines.append("    ):")
     if words.weighting == "binary":
-        # Insertion order, unlike a set's, is the same wherever the program runs, and so is the sum.
+        # Insertion order, unlike a set's order, is the same wherever the program runs, and so is the sum.
         return [
             *lines,
             "        for word in dict.fromkeys(tokens):",
@@ -179,8 +179,8 @@ def _word_sums(words: Words, prefix: str, answers: int) -> list[str]:
     weighted = words.weighting == "tf-idf"
     own = "known[0]" if weighted else "known"
     last = len(TIMES) - 1
-    # One look-up a distinct word and no unpacking: each step costs Monty five times what it costs CPython. Most words
-    # stand in a text once, which is a way of its own: a sixth less time for an e-mail.
+    # One look-up per distinct word and no unpacking: each step costs Monty five times as much as CPython. Most words
+    # occur once in a text, so that case has its own branch: a sixth less time for an e-mail.
     lines = [
         f"    found = {'[0.0] * ' + str(answers) if many else '0.0'}",
         "    squares = 0.0",

@@ -1,4 +1,4 @@
-"""Trees as source: one alone as nested ifs, several as a table that a loop follows."""
+"""Write trees as source: a single one as nested ifs, several as a table that a loop follows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .writing_linear import CERTAIN, answer_lines, labels_line, start_line
 
 _CERTAIN = ", and how certain it is (the share of examples there)"
 
-# The function that programs with several trees share.
+# The function that all trees of a program share.
 FOLLOW = '''def follow(tree, columns):
     """The number at the end of the branch that fits."""
     while isinstance(tree, tuple):
@@ -18,7 +18,7 @@ FOLLOW = '''def follow(tree, columns):
 
 
 def trees_source(one: Learnt, model: TreeModel, function: str, prefix: str) -> str:
-    """Tables and functions of one output field."""
+    """The tables and functions of one output field."""
     used = {column for trees in model.trees for tree in trees for column in _used(tree)}
     look = function.replace("answer", "columns_of", 1) if one.target.key is not None else "columns_of"
     columns = _columns(model.columns, used, look)

@@ -1,4 +1,4 @@
-"""Programs that a language model writes. Needs the library `openai`, which is imported when a model is asked."""
+"""Programs written by a language model. Needs the library `openai`, imported when a model is first used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Chat`: one model asked by the library `openai`, within time, tokens and money. What is asked is not decided here."""
+"""`Chat`: one model, called through the library `openai` within limits of time, tokens and cost. Makes no prompts."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 MOST_ATTEMPTS = 4
 MOST_REPLY_BYTES = 4_000_000
 MOST_TOKENS_A_REPLY = 16_384
-"""Reasoning models count what they think, too."""
+"""Includes the thinking of reasoning models."""
 
 FEWEST_TOKENS_A_REPLY = 256
 LETTERS_A_TOKEN = 3
-"""Of a prompt, to tell its tokens before it is sent; most texts have four."""
+"""Characters per token, to estimate a prompt's tokens before it is sent; most texts have four."""
 
 LONGEST_ERROR = 300
 _PASSING = frozenset({408, 409, 425, 429})
 
 
 class ChatFailed(Exception):
-    """The model gave no answer; the message says why and what to do, and never holds the key."""
+    """The model gave no answer; the message says why and what to do, and never contains the key."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model wrote, and whether it came to its end."""
+    """What the model wrote, and whether it finished."""
 
     text: str
     cut_off: bool
 
 
 class Chat:
-    """Asks one model for at most `seconds` from now, and counts what that takes."""
+    """Calls one model for at most `seconds` from now, and counts the tokens and the cost."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Chat:
         except ImportError:
             raise ConfigurationError("a language model needs the library openai: pip install openai") from None
         self._openai = openai
-        # Where a reply breaks off as it is read, the error is that of its HTTP library: httpx, or httpx2 by now.
+        # If a reply breaks off while it is read, the HTTP library's error is raised: httpx's, or httpx2's.
         base = next(kind for kind in openai.DefaultAsyncHttpxClient.__mro__ if kind.__name__ == "AsyncClient")
         self._broken: type[Exception] = importlib.import_module(base.__module__.partition(".")[0]).TransportError
         self._model = model
-        # Only now: the library's import is not the model's time.
+        # Start the clock only now: importing the library does not count as the model's time.
         self._deadline = clock() + seconds
         self._sleep = sleep
         self._clock = clock
@@ -107,8 +107,8 @@ class Chat:
         return await asyncio.wait_for(self._post(messages, most, left), left)
 
     async def _post(self, messages: Sequence[Mapping[str, str]], most: int, left: float) -> bytes:
-        # Retries are ours: they have to end with the budget. Without a key some servers want a header all the same.
-        # Examples go to the address that was set, and not where it redirects to.
+        # Retries are ours, since they must stay within the budget. Some servers require a header even without a key.
+        # Examples go only to the configured address; redirects are not followed.
         async with self._openai.AsyncOpenAI(
             api_key=self._model.api_key or "none",
             base_url=self._model.base_url,
@@ -137,13 +137,13 @@ class Chat:
             ) from None
         if isinstance(content, list):
             content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-        # Half a character, cut off by an escape, can be in no program.
+        # A surrogate left by a truncated escape cannot be part of a program.
         text = content.encode(errors="replace").decode() if isinstance(content, str) else ""
         self._count(reply.get("usage"))
         return Answer(self._scrubbed(text), choice.get("finish_reason") == "length")
 
     def _said(self, body: bytes) -> str:
-        """What a reply says that is an error in spite of its status, as some gateways answer."""
+        """The message of a reply that is an error despite its status, as some gateways answer."""
         try:
             error = json.loads(body)["error"]
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -160,14 +160,14 @@ class Chat:
         read, written = _whole(usage.get("prompt_tokens")), _whole(usage.get("completion_tokens"))
         known = self.usage
         self.usage = Usage(known.requests + 1, known.input_tokens + read, known.output_tokens + written)
-        told = usage.get("cost")  # as some gateways have it
+        told = usage.get("cost")  # some gateways report it
         if isinstance(told, (int, float)) and not isinstance(told, bool) and told >= 0:
             self.cost += float(told)
         elif self._model.prices is not None:
             self.cost += (read * self._model.prices[0] + written * self._model.prices[1]) / 1e6
 
     def _most_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
-        """How many tokens the reply may have, within both budgets. Raises `ChatFailed` where nothing is left."""
+        """How many tokens the reply may have within both budgets. Raises `ChatFailed` if none are left."""
         prompt = sum(len(message["content"]) for message in messages) // LETTERS_A_TOKEN
         left = self._model.max_tokens - self.usage.input_tokens - self.usage.output_tokens - prompt
         if left < FEWEST_TOKENS_A_REPLY:
@@ -184,7 +184,7 @@ class Chat:
         return min(left, MOST_TOKENS_A_REPLY)
 
     def _other_limit_name(self, error: openai.APIStatusError) -> bool:
-        """Whether the endpoint only knows the older name of the limit; it is asked once more, with that."""
+        """Whether the endpoint only knows the older name of the limit; it is then called once more, with that name."""
         if error.status_code not in {400, 422} or self._limit_name == "max_tokens":
             return False
         if "max_completion_tokens" not in str(error):
@@ -193,7 +193,7 @@ class Chat:
         return True
 
     def _refused(self, error: openai.APIStatusError) -> tuple[str, bool, float | None]:
-        """Why the endpoint refused, whether another attempt may help, and in how many seconds where it says so."""
+        """Why the endpoint refused, whether another attempt may help, and after how many seconds if it says so."""
         status, host = error.status_code, self._model.host
         if status in {401, 403}:
             wanted = f"set LOOPAI_LLM_API_KEY to one that may use {self._model.model}"
@@ -216,7 +216,7 @@ class Chat:
         return self._scrubbed(" ".join(text.split()))[:LONGEST_ERROR]
 
     def _scrubbed(self, text: str) -> str:
-        """The text without the key, should the endpoint send it back."""
+        """The text without the key, in case the endpoint echoes it."""
         return text.replace(self._model.api_key, "…") if self._model.api_key else text
 
 

@@ -1,4 +1,4 @@
-"""`ModelGenerator`: asks a model for a program, has it repaired, and keeps the best."""
+"""`ModelGenerator`: has a model write a program and repair it, and keeps the best."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from .prompt import LONGEST_CODE, SAMPLES, SYSTEM, code_of, first_message, repai
 REPAIRS = 3
 MOST_PROPOSED = 20
 UNVERIFIED_SCORE = 0.5
-"""What the published server gives every program that a model wrote."""
+"""The score of every program written by a model on the published server."""
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A program that loads: how it did on what the model was shown, and its share of exact answers on the rest."""
+    """A program that loads: its results on the examples shown to the model, and its share of right ones on the rest."""
 
     code: str
     trial: Trial
@@ -48,9 +48,9 @@ class _Attempt:
 
 
 class ModelGenerator:
-    """Makes programs by a language model. See `Generator`; `sleep` waits between attempts, `run_ms` bounds one run.
+    """Has a language model write programs. See `Generator`; `sleep` waits between attempts, `run_ms` limits one run.
 
-    Everything that the model is told comes from its own programs, run on the examples as they were redacted.
+    The model only learns about results from its own programs, run on the redacted examples.
     """
 
     def __init__(self, model: LanguageModel, sleep: Sleep = time.sleep, run_ms: int = RUN_MS) -> None:
@@ -75,7 +75,7 @@ class ModelGenerator:
             chat = Chat(self._model, min(limits.seconds, self._model.seconds), self._sleep)
             real = [Example(*pair) for pair in zip(inputs, outputs)]
             with ProgramPool(processes=2) as pool:
-                # What was written at the last moment is judged all the same.
+                # A program that arrives at the last moment is still judged.
                 bench = Bench(pool, task, started + limits.seconds + 2 * TRIAL_SECONDS, self._run_ms)
                 made = _Making(self._model, task, real, bench, chat, failures).run(previous)
         except (CannotLearn, ChatFailed, ConfigurationError) as error:
@@ -99,7 +99,7 @@ class _Making:
         self.examples = examples
         shown, self.held = split(examples, model.examples, failed=[one.input for one in failures])
         self.shown = shown if model.redact is None else _redacted(shown, model.redact)
-        # Made from the schema alone, so that nothing of them is anybody's.
+        # Made from the schema alone, so they contain nobody's data.
         self.inputs = [] if self.shown else sample_inputs(task.input_schema)
 
     def run(self, previous: Previous | None) -> Candidate:
@@ -136,7 +136,7 @@ class _Making:
         return self._candidate(best, reason)
 
     def _may_show(self, previous: Previous) -> bool:
-        """Whether the source may be sent: one that no model wrote may hold what the examples say."""
+        """Whether the source may be sent: a program that no model wrote may contain the examples."""
         return previous.by_model or (self.model.redact is None and self.model.examples > 0)
 
     def _attempt(self, code: str) -> tuple[_Attempt | None, Trial]:
@@ -199,7 +199,7 @@ class _Making:
 
 
 def without_samples(code: str) -> tuple[str, list[Any]]:
-    """Return the program without the list of inputs that the model proposes, and these inputs."""
+    """Return the program without the list of inputs that the model proposed, and these inputs."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -225,13 +225,13 @@ def _is_json(value: Any) -> bool:
 
 
 def _redacted(examples: Sequence[Example], path: str) -> list[Example]:
-    """The examples as the user's function returns them, which takes `{"input": …, "output": …}`; or None."""
+    """The examples as returned by the user's function, which takes `{"input": …, "output": …}` and may return None."""
     redact = redactor_of(path)
     found = []
     for one in examples:
         try:
             value = redact({"input": one.input, "output": one.output})
-        except Exception as error:  # noqa: BLE001  # whatever a user's function raises; nothing is shown then
+        except Exception as error:  # noqa: BLE001  # a user's function may raise anything; then nothing is shown
             raise ConfigurationError(f"llm_redact={path!r} raised {type(error).__name__}") from None
         if value is None:
             continue
@@ -242,7 +242,7 @@ def _redacted(examples: Sequence[Example], path: str) -> list[Example]:
 
 
 def _has_outputs(examples: Sequence[Any]) -> bool:
-    """Whether there are examples to read; ones that are only inputs teach nothing here."""
+    """Whether any example has an output; inputs alone teach nothing here."""
     return any(not isinstance(example, dict) or "output" in example or "input" not in example for example in examples)
 
 

@@ -1,4 +1,4 @@
-"""What a model is told: the task, the examples, what the sandbox takes, and what was wrong. Nothing is sent here."""
+"""Prompts: the task, the examples, what the sandbox supports, and what was wrong. Nothing is sent here."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LONGEST_EXAMPLE = 4000
 LONGEST_SCHEMA = 20_000
 LONGEST_DESCRIPTION = 10_000
 LONGEST_CODE = 60_000
-"""Characters of a program that a model is shown or may write."""
+"""Most characters of a program that a model is shown or may write."""
 
 SAMPLES = "SAMPLE_INPUTS"
-"""The list of inputs that a model proposes where a task has no examples."""
+"""The name of the list of inputs that a model proposes for a task without examples."""
 
 _MAIN = re.compile(r"^(?:async )?def main\b|^main[ ]*=", re.M)
 
@@ -41,7 +41,7 @@ Answer with exactly one code block in Python and nothing else."""
 def first_message(
     task: TaskDescription, examples: Sequence[Example], previous: str | None, fault: Fault | None, *, samples: bool
 ) -> str:
-    """Return the request for a program. With `samples` the model is asked to propose inputs, too."""
+    """Return the request for a program. With `samples` the model is also asked to propose inputs."""
     parts = [
         f"Task: {task.name}\n{_cut(task.description, LONGEST_DESCRIPTION)}",
         f"JSON schema of the input:\n{_json(task.input_schema, LONGEST_SCHEMA)}",
@@ -66,7 +66,7 @@ def first_message(
 
 
 def told(fault: Fault) -> str:
-    """Return one kind of fact about a program, in words."""
+    """Describe one kind of fault of a program."""
     if fault.kind == "loads":
         return f"It does not load: {fault.reason}"
     lines = []
@@ -89,7 +89,7 @@ def told(fault: Fault) -> str:
 
 
 def repair_message(fault: Fault | None, cut_off: bool) -> str:
-    """Return what a model is told of its answer; without a fault there was no program in it."""
+    """Return the feedback on an answer; without a fault there was no program in it."""
     if fault is not None:
         return f"{told(fault)}\n\nWrite the whole program again, as one code block."
     if cut_off:
@@ -98,8 +98,8 @@ def repair_message(fault: Fault | None, cut_off: bool) -> str:
 
 
 def code_of(text: str) -> str | None:
-    """Return the program in an answer: its longest code block that defines `main`, or all of it; None without one."""
-    text = text.rpartition("</think>")[2]  # what some models think aloud is no answer
+    """Return the program in an answer: its longest code block that defines `main`, or the whole text; else None."""
+    text = text.rpartition("</think>")[2]  # some models send their thinking before the answer
     blocks = list(_blocks(text))
     programs = [block for block in blocks if _MAIN.search(block)] or blocks
     if not programs and "```" not in text and _MAIN.search(text):
@@ -108,7 +108,7 @@ def code_of(text: str) -> str | None:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """The code blocks in Python that are closed. Read by lines, since an answer may be made to hold up a pattern."""
+    """The closed Python code blocks. Read line by line, since a crafted answer can make a regular expression hang."""
     lines: list[str] = []
     fence, wanted = "", False
     for line in text.splitlines():

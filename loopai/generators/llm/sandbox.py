@@ -1,4 +1,4 @@
-"""What the sandbox takes, as a model is told it. A test holds every line of it against the sandbox itself."""
+"""What the sandbox supports, as the model is told. A test checks every line of it against the sandbox itself."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MODULES = (
     "typing",
     "unicodedata",
 )
-"""Modules that programs may import and that are of use to them."""
+"""Modules that programs may import and have a use for."""
 
 WITHOUT_USE = ("asyncio", "os", "pathlib", "posixpath", "sys")
-"""Modules that can be imported, without files, processes or a clock behind them: a model is told not to."""
+"""Modules that can be imported but have no files, processes or clock behind them: the model is told not to use them."""
 
 IMPOSSIBLE = {
     "generator functions (yield)": "def g():\n    yield 1\n\n\ndef main(input):\n    return list(g())[0]\n",

@@ -116,7 +116,7 @@ async def execute_batch(call: ActionCall) -> Response:
             await call.site.generation.ensure(request["task_id"])
             return await call.commit(operation, executed, task_id=request["task_id"], pure=True)
     except ExecutionFailed as error:
-        # The contract knows no such failure of a batch: every row has it.
+        # The contract has no such failure for a whole batch: every row gets it.
         return executed([RowResult(row.id, None, str(error), 0.0, error.code) for row in rows])
 
 
@@ -194,7 +194,7 @@ def add(app: FastAPI) -> None:
     refusals = {400, 415, 500}
     result, batch, validated = models.ExecutionResult, models.BatchExecuteResponse, models.BatchValidateResponse
     old, path = "/api/v1/tasks/execute", "/api/v1/tasks/{task_id}/execute"
-    # First of all routes, as it is asked for most; they are tried in their order.
+    # The first of all routes, since it is called most; routes are tried in order.
     for_one = refusals | {404}
     route(app, "POST", path, execute, "executions", result, body=bodies.EXECUTE, refusals=for_one)
     route(app, "POST", old, execute_legacy, "executions", result, body=bodies.EXECUTE, refusals=for_one, old=True)

@@ -31,7 +31,7 @@ def _healthy(call: ActionCall, status: str = "healthy") -> dict[str, Any]:
 
 
 async def _probe(call: ActionCall) -> tuple[str | None, int]:
-    """What is wrong with the database, `None` if nothing is, and the milliseconds it took to find out."""
+    """Return what is wrong with the database (`None`: nothing), and how many milliseconds the check took."""
     began = time.perf_counter()
     reason = None
     try:
@@ -77,7 +77,7 @@ async def ready(call: ActionCall) -> Response:
 
 @action(*FAILED)
 async def live(_: ActionCall) -> Response:
-    """The process responses."""
+    """The process responds."""
     return responses.json_of({"status": "alive"})
 
 

@@ -1,4 +1,4 @@
-"""Endpoints of the contract that this server lacks: each replies so, so that callers do not suspect the address."""
+"""Endpoints of the contract that this server lacks: each says so, so that callers do not suspect the address."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MISSING = (
     ("GET", _HOOKS, "webhooks"),
     ("GET", f"{_HOOKS}/{{subscription_id}}/history", "webhooks"),
 )
-"""Verb, path, and what it is that is not there."""
+"""Verb, path, and the name of the missing feature."""
 
 
 def _refusing(feature: str) -> Callable[[Request], Awaitable[Response]]:

@@ -59,7 +59,7 @@ async def list_executions(call: ActionCall) -> Response:
 
 @action(*FAILED)
 async def export_executions(call: ActionCall) -> Response:
-    """All of a task's recorded executions, newest first, a line of JSON each (NDJSON)."""
+    """Export all recorded executions of a task, newest first, one line of JSON each (NDJSON)."""
     task_id, status = call.guid("task_id", "taskId"), _status(call)
 
     async def lines() -> AsyncIterator[bytes]:

@@ -63,7 +63,7 @@ async def get_task(call: ActionCall) -> Response:
 
 
 async def _told(call: ActionCall, task_id: str) -> TaskState:
-    # Before the task is read: what is not under way any more has then been written.
+    # Before reading the task: a generation that has ended by now has been written.
     progress = call.site.generation.progress(task_id)
 
     def read() -> TaskState | None:
@@ -98,7 +98,7 @@ def _tasks_page(call: ActionCall, limit: int, after: str | None) -> Response:
 
 @action("TASK_RETRIEVAL_ERROR", "An error occurred while retrieving the task")
 async def get_task_by_name(call: ActionCall) -> Response:
-    """The task of that name."""
+    """Return the task of that name."""
     name = call.request.path_params["name"]
     state = await call.work(lambda: call.site.store.task_by_name(name))
     if state is None:
@@ -218,7 +218,7 @@ def add(app: FastAPI) -> None:
     post = {400, 409, 415}
     route(app, "POST", TASKS, create_task, "tasks", task, 201, body=bodies.CREATE_TASK, refusals=post)
     route(app, "GET", TASKS, list_tasks, "tasks", list[models.Task], refusals={400}, query=QUERY)
-    # Before the paths with a task id in this place, which it would be read as.
+    # Before the paths with a task id here, which would match it.
     route(app, "GET", f"{TASKS}/by-name/{{name}}", get_task_by_name, "tasks", task, refusals={404})
     route(app, "GET", TASK, get_task, "tasks", task, refusals={400, 404})
     route(app, "GET", f"{TASK}/artifacts", list_artifacts, "programs", list[models.ProgramArtifact], refusals={400})

@@ -24,11 +24,11 @@ __all__ = ["TypeScriptEngine"]
 
 # As in host.js.
 _VALUE, _ERROR, _TIMEOUT, _READY, _LOADED, _AGAIN = range(6)
-# More of them wait than compute; a process takes some 60 MB.
+# Most of them wait rather than compute; a process takes about 60 MB.
 _FEWEST_PROCESSES = 2
 # Programs that stay loaded in a process, half a megabyte each.
 _MOST_LOADED = 32
-# A syntax error leaves a module behind in its process, and so does each `export`: a new one now and then.
+# A syntax error leaves a module behind in its process, and so does each `export`: start a new one now and then.
 _MOST_LOADS = 500
 # Inputs and bytes of one request: replies are small, and an answer to the first comes after all were read.
 _LARGEST_GROUP = 200
@@ -37,7 +37,7 @@ _LARGEST_GROUP_BYTES = 4_000_000
 _WORTH_A_PROCESS_MS = 200.0
 # Programs whose speed is remembered.
 _MOST_PACES = 256
-# The host cuts off what waits; this is for what computes, and has to be killed.
+# The host stops programs that wait; this is for programs that compute, and must be killed.
 _GRACE_SECONDS = 0.05
 # Starting takes 0.1 s on an idle machine, and does not count towards a call's timeout.
 _START_SECONDS = 30.0
@@ -60,7 +60,7 @@ class _Slot:
 
     @property
     def started(self) -> bool:
-        """Whether there is a process to send something to at once."""
+        """Whether a process is ready for a request."""
         return self._process is not None
 
     def has(self, program: Program) -> bool:
@@ -269,7 +269,7 @@ class TypeScriptEngine:
         slots = self._own()
         helpers = min(max_concurrency, self._per_program, len(work.waiting)) - 1
         if helpers > 0 and slots.started() < helpers + 1:
-            # The first rows tell whether another process is worth its start.
+            # The first rows show whether another process is worth starting.
             self._drain(program, work, limit, 1, most=_LARGEST_GROUP)
             if self._paces.get(program.code, 0.0) * len(work.waiting) < _WORTH_A_PROCESS_MS:
                 helpers = 0
@@ -284,7 +284,7 @@ class TypeScriptEngine:
         return work.done()
 
     def expected_ms(self, program: Program) -> float | None:
-        """See `Engine`: nothing is measured of a TypeScript program's runs."""
+        """See `Engine`: the runs of TypeScript programs are not measured."""
         return None
 
     def check(self, program: Program) -> str | None:
@@ -292,7 +292,7 @@ class TypeScriptEngine:
         slots = self._own()
         for _ in range(2):
             slot = slots.take(program)
-            assert isinstance(slot, _Slot)  # noqa: S101  # nobody asked for less
+            assert isinstance(slot, _Slot)  # noqa: S101  # no caller asks for less
             try:
                 outcomes, ended = slot.exchange(program, [], _CHECK_MS, check=True)
             except OSError as error:
@@ -431,7 +431,7 @@ def _outcome(kind: int, ms: float, text: bytes, limit: int) -> ProgramOutcome:
     try:
         output = from_output(written)
         if "\\ud" in written:
-            # Such an escape is half of a pair that JSON text can carry, and no other text.
+            # Such an escape is a lone surrogate, which only JSON text can represent.
             json.dumps(output, ensure_ascii=False).encode()
     except NotJSON as error:
         return ProgramOutcome(None, str(error), ms)

@@ -34,4 +34,4 @@ if __name__ == "__main__":
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_DATA, int(sys.argv[2]))
     os.nice(int(sys.argv[3]))
-    os.execv(sys.argv[4], sys.argv[4:])  # noqa: S606  # Deno's own program, nothing of it is a shell's
+    os.execv(sys.argv[4], sys.argv[4:])  # noqa: S606  # Deno itself, without a shell

@@ -25,7 +25,7 @@ from loopai.exceptions import ConfigurationError
 __all__ = ["DenoProcess", "Late", "ProcessGone", "deno_binary", "frame"]
 
 _HERE = Path(__file__).parent
-# Deno itself writes to some 60 MB beside the heap; threads' stacks count too.
+# Deno itself writes to about 60 MB besides the heap; threads' stacks count too.
 _BESIDE_THE_HEAP_MB = 1024
 # Contexts of the programs that stay loaded take about 0.5 MB each.
 _HEAP_BESIDE_THE_PROGRAM_MB = 48
@@ -129,7 +129,7 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
         start_new_session=True,
         cwd="/" if os.name == "posix" else None,
         env={
-            # No folder: Deno keeps nothing of what it runs, and reads nothing that others left.
+            # No folder: Deno caches nothing that it runs, and reads nothing that others left.
             "DENO_DIR": os.path.join(os.devnull, "none"),
             "DENO_NO_UPDATE_CHECK": "1",
             "DENO_NO_PROMPT": "1",
@@ -257,7 +257,7 @@ _ALIVE: weakref.WeakSet[DenoProcess] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    # A child that kept the pipes would keep a process alive that its parent has let go.
+    # A child that kept the pipes would keep a process alive that its parent has released.
     global _starters_lock  # noqa: PLW0603  # it may have been held at the fork
     _starters_lock = threading.Lock()
     for process in list(_ALIVE):

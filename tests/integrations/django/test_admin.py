@@ -155,7 +155,7 @@ def test_the_list_has_task_numbers_and_outcome(admin_client: Client, run: BatchR
         (RUNS, "No run yet", "manage.py loopai_batch TASK"),
         ("/admin/loopai/batchfailure/", "No row has failed", ""),
         ("/admin/loopai/handledevent/", "No delivery yet", "/loopai/webhook/"),
-        ("/admin/loopai/pendingrow/", "No row waits", "manage.py loopai_batch --pending"),
+        ("/admin/loopai/pendingrow/", "No row is waiting", "manage.py loopai_batch --pending"),
     ],
 )
 def test_an_empty_list_says_how_to_get_something(admin_client: Client, path: str, told: str, command: str) -> None:
@@ -241,7 +241,7 @@ def test_a_killed_run_is_shown_as_stalled(admin_client: Client, run: BatchRun) -
     BatchRun.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert "stalled" in page(admin_client, RUNS)
     text = page(admin_client, f"{RUNS}{run.pk}/change/")
-    assert "Its worker is silent" in text
+    assert "Its worker has stopped responding" in text
     assert "--resume</code>" in text
     BatchRun.objects.update(engine="celery")
     assert buttons(page(admin_client, f"{RUNS}{run.pk}/change/")) == ["resume", "retry"]
@@ -252,15 +252,15 @@ def test_what_may_be_asked_follows_the_state(admin_client: Client, run: BatchRun
     path = f"{RUNS}{run.pk}/change/"
     assert buttons(page(admin_client, path)) == ["cancel"]
     assert asked(admin_client, run, "resume") == (200, ["1 run has nothing to resume now."])
-    assert asked(admin_client, run, "cancel") == (200, ["1 run was asked: cancel."])
+    assert asked(admin_client, run, "cancel") == (200, ["Requested for 1 run: cancel."])
     run.refresh_from_db()
     assert (run.state, run.cancel_requested) == (State.RUNNING, True)
     assert buttons(page(admin_client, path)) == []
     run.end("me", State.CANCELLED, timezone.now())
     assert asked(admin_client, run, "retry")[1] == [
-        "<b>spam</b> over inbox.Message continues once its command is called: "
+        "<b>spam</b> over inbox.Message continues once its command is run: "
         "manage.py loopai_batch spam --queryset inbox.Message --retry-failed",
-        "1 run was asked: retry failed rows.",
+        "Requested for 1 run: retry failed rows.",
     ]
     run.refresh_from_db()
     assert (run.state, run.mode) == (State.PENDING, "retry_failed")
@@ -299,7 +299,7 @@ def test_permissions_are_django_s(run: BatchRun) -> None:
     assert Client().get(f"{RUNS}progress/").status_code == 302
     User.objects.all().delete()
     operator = user_with("view_batchrun", "change_batchrun")
-    assert asked(operator, run, "cancel")[1] == ["1 run was asked: cancel."]
+    assert asked(operator, run, "cancel")[1] == ["Requested for 1 run: cancel."]
     run.refresh_from_db()
     assert run.cancel_requested
 

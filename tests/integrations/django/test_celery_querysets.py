@@ -219,7 +219,7 @@ def test_help_says_what_an_engine_cannot_do(capsys: Any) -> None:
             ["manage.py", "loopai_batch", "--help"]
         )
     told = " ".join(capsys.readouterr().out.split())
-    assert "inline (this process; files as well) or celery (workers; --queryset with --save-to)" in told
+    assert "inline (this process; files too) or celery (workers; --queryset with --save-to)" in told
     assert "--max-errors N|P% " in told
 
 

@@ -33,7 +33,7 @@ def test_right_settings_are_passed_in_silence() -> None:
         ([], "loopai.E001", "must map aliases"),
         ({"other": {}}, "loopai.E001", 'no "default" alias'),
         ({"default": {"BASE_ULR": "https://loopai.test"}}, "loopai.E002", "did you mean 'BASE_URL'"),
-        ({"default": {"TRANSPORT": "htpx"}}, "loopai.E003", "'htpx', which there is not"),
+        ({"default": {"TRANSPORT": "htpx"}}, "loopai.E003", "unknown transport: 'htpx'"),
         ({"default": {}}, "loopai.W001", "names no server; http://localhost:8080 is assumed"),
         ({"default": {"BASE_URL": "https://loopai.test", "VERIFY": False}}, "loopai.W004", "does not verify"),
     ],

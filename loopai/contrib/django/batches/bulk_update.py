@@ -19,15 +19,15 @@ Change = tuple[Any, Sequence[Any]]
 """A primary key and the values of the fields, as Python has them."""
 
 MOST_AT_ONCE = 1000
-"""Rows of one statement. The cost of a row falls little beyond a hundred, and a CASE searches all of them."""
+"""Rows in one statement. More than a hundred hardly lower the cost of a row, and a CASE searches all of them."""
 
 
 MOST_BYTES = 1_000_000
-"""Bytes of the values of one statement: servers have a limit, and keep all of it in memory."""
+"""Most bytes of values in one statement: servers have a limit, and hold the statement in memory."""
 
 _MODIFIER = re.compile(r"\s*\([^()]*\)")
 _UNLIMITED = {"char": "bpchar", "character": "bpchar", "bit": "varbit"}
-"""PostgreSQL's types that have a length of 1 without one, and those without any."""
+"""PostgreSQL types whose default length is 1, and their equivalents of unlimited length."""
 
 
 def empty(field: Any) -> Q:
@@ -56,7 +56,7 @@ def update(using: str, model: type[models.Model], fields: Sequence[Any], changes
 
 
 def _parts(connection: Any, changes: Sequence[Change], most: int) -> Iterator[Sequence[Change]]:
-    """The changes in parts of `most` rows and `MOST_BYTES` at most. Raises `DataError` for a row of too many bytes."""
+    """Split the changes into parts of at most `most` rows and `MOST_BYTES`. Raises `DataError` for a larger row."""
     start = size = 0
     for place, (_, values) in enumerate(changes):
         added = sum(map(_bytes, values))
@@ -71,7 +71,7 @@ def _parts(connection: Any, changes: Sequence[Change], most: int) -> Iterator[Se
 
 
 def _bytes(value: Any) -> int:
-    """About how many bytes of a statement the value is."""
+    """Estimate how many bytes the value takes in a statement."""
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
     if isinstance(value, dict):
@@ -82,7 +82,7 @@ def _bytes(value: Any) -> int:
 
 
 def _refuse_too_large(connection: Any, size: int) -> None:
-    """MySQL drops a connection that sends it more than it takes, and with it the whole chunk."""
+    """Raise `DataError` for MySQL, which drops a connection that sends too much, and with it the whole chunk."""
     if connection.vendor != "mysql":
         return
     with connection.cursor() as cursor:
@@ -159,40 +159,40 @@ def _update(connection: Any, table: _Table, changes: Sequence[Change], guarded: 
 
 
 class _Placeholders:
-    """What stands for a value in SQL: a field may have an expression of its own, such as one that encrypts it."""
+    """The SQL placeholder of a value: a field may have its own expression, for example to encrypt the value."""
 
     def __init__(self, connection: Any, model: type[models.Model]) -> None:
         self._connection = connection
         self._compiler = UpdateQuery(model).get_compiler(connection=connection)
 
     def of(self, field: Any, value: Any) -> tuple[str, Sequence[Any]]:
-        """The SQL, and its parameters."""
+        """Return the SQL and its parameters."""
         own = getattr(field, "get_placeholder_sql", None)
         if own is not None:
             sql, params = own(value, self._compiler, self._connection)
             return sql, params
-        before = getattr(field, "get_placeholder", None)  # as it was before Django 6.1
+        before = getattr(field, "get_placeholder", None)  # the name before Django 6.1
         if before is not None:
             return before(value, self._compiler, self._connection), (value,)
-        # Without a type PostgreSQL takes parameters for texts.
+        # Without a type, PostgreSQL treats parameters as texts.
         typed = f"::{_cast(field, self._connection)}" if self._connection.vendor == "postgresql" else ""
         return f"%s{typed}", (value,)
 
     def are_plain(self, field: Any, values: Sequence[Any]) -> bool:
-        """Whether the field has no expression of its own for these values."""
+        """Whether the field has plain placeholders for these values."""
         if not hasattr(field, "get_placeholder_sql") and not hasattr(field, "get_placeholder"):
             return True
         return all(self.of(field, value)[0] in {"%s", "%b"} for value in values)
 
 
 def _cast(field: Any, connection: Any) -> str:
-    """PostgreSQL's type of a field without its length: a cast to one with a length cuts off what is too long."""
+    """PostgreSQL's type of a field without its length: a cast to a type with a length truncates values."""
     name = _MODIFIER.sub("", str(field.rel_db_type(connection)))
     return _UNLIMITED.get(name.lower(), name)
 
 
 def empty_sql(field: Any, quote: Any) -> str:
-    """As `empty`, in SQL."""
+    """Like `empty`, in SQL."""
     column = f"{quote(field.model._meta.db_table)}.{quote(field.column)}"
     is_text = isinstance(field, (models.CharField, models.TextField))
     return f"({column} IS NULL OR {column} = '')" if is_text else f"{column} IS NULL"

@@ -1,4 +1,4 @@
-"""A whole batch that is recorded in the database, from checked options to exit code: over a queryset, or in workers.
+"""A whole batch recorded in the database, from checked options to exit code: in this process or in workers.
 
 The management command parses the flags; `loopai.shell.command` runs files in this process.
 """
@@ -121,7 +121,7 @@ class RunCommand(BatchCommand):
             snapshot, summary = follow(run, resolved.plan, self.watchers(), stop, look_after, self.say)
             cancelled = run.state == BatchRun.State.CANCELLED
             ending = self.ending(run, summary, snapshot, missed=run.skipped - gone, cancelled=cancelled)
-            # Its times are those of the work itself, over all commands that ran it.
+            # Its times cover the work itself, over all commands that ran it.
             ending.shown = replace(summary, seconds=run.active_seconds)
             if summary.ended in CODES:
                 ending.stopped, ending.code = f"Stopped: {run.error}.", CODES[summary.ended]
@@ -132,7 +132,7 @@ class RunCommand(BatchCommand):
     def ending(
         self, run: BatchRun, summary: Summary, snapshot: Snapshot, *, missed: int, cancelled: bool
     ) -> CommandResult:
-        """The result of a run that is recorded in the database."""
+        """Return the result of a run that is recorded in the database."""
         filled = " or filled" if self.options.only_empty else ""
         were = "was" if missed == 1 else "were"
         notes = [f"{counted(missed, 'row')} {were} deleted{filled} meanwhile: skipped."] if missed else []

@@ -46,22 +46,22 @@ _WHOLE_CLASSES = {
     "01", "02", "03", "08", "0A", "25", "26", "28", "2D", "34", "3D", "3F", "40", "42", "53", "55", "57", "58", "72",
     "F0", "HV", "XX",
 }  # fmt: skip
-"""PostgreSQL's classes of errors that no value of a row is the cause of; a trigger may raise any other one."""
+"""PostgreSQL's error classes that a row's value cannot cause; a trigger may raise any other."""
 
 _ROW_LEVEL_SECURITY = "42501"
-"""PostgreSQL: insufficient privilege, of which that of a single row is one."""
+"""PostgreSQL: insufficient privilege, which may concern a single row."""
 
 _ROW_NUMBERS = {
     1048, 1118, 1138, 1153, 1263, 1264, 1265, 1292, 1365, 1366, 1406, 1411, 1441, 1525, 1644, 1690, 3140, 3141, 3150,
     3157, 3819, 4025,
 }  # fmt: skip
-"""MySQL and MariaDB: values out of range, too large or malformed, and what a trigger signals."""
+"""MySQL and MariaDB: values out of range, too large or malformed, and errors signalled by a trigger."""
 
 _MALFORMED_EXPRESSION = 1139
-"""MySQL and MariaDB: a regular expression that is none."""
+"""MySQL and MariaDB: an invalid regular expression."""
 
 _OF_TRIGGERS = 10_000
-"""MySQL and MariaDB: no statement has errors of such numbers, but those that a trigger makes up."""
+"""MySQL and MariaDB: from this number on, errors are defined by triggers."""
 
 
 def is_passing(error: BaseException, using: str) -> bool:
@@ -80,7 +80,7 @@ def is_passing(error: BaseException, using: str) -> bool:
         return False
     connection: Any = connections[using]
     if number is None and cause is not None and connection.vendor in {"postgresql", "mysql"}:
-        return True  # what a driver notices by itself has no code: its connection is gone, and Django may have another
+        return True  # errors detected by the driver have no code: its connection is gone, and Django may open another
     return connection.connection is None or not connection.is_usable()
 
 
@@ -96,33 +96,33 @@ def is_of_a_row(error: BaseException) -> bool:
         return of_row or state[:2] not in _WHOLE_CLASSES
     if number is not None:
         return number in _ROW_NUMBERS or number >= _OF_TRIGGERS
-    # Drivers refuse a type that they do not know by themselves, and have no code for it.
+    # A driver itself refuses a type that it does not know, without an error code.
     sqlite = type(cause).__module__.startswith("sqlite3")
     refused = isinstance(error, ProgrammingError) or (isinstance(error, InterfaceError) and sqlite)
     return refused and not hasattr(cause, "sqlite_errorcode")
 
 
 def is_of_query(error: BaseException) -> bool:
-    """Return whether the database refuses a query for rows as such: a lookup that it lacks, a malformed expression."""
+    """Return whether the database rejects the query itself: an unsupported lookup, a malformed expression."""
     _, number, cause = _codes(error)
     wrong_sql = number == _MALFORMED_EXPRESSION or getattr(cause, "sqlite_errorcode", None) == 1
     return isinstance(error, (DataError, ProgrammingError, NotSupportedError)) or wrong_sql
 
 
 def is_of_code(error: BaseException) -> bool:
-    """Return whether code raised it: a field's own, as one that cannot decrypt a value, and perhaps for one row."""
+    """Return whether a field's own code raised it, perhaps for a single row: for example, it cannot decrypt a value."""
     return not isinstance(error, (DatabaseError, LoopaiException))
 
 
 def told(error: BaseException) -> str:
-    """Return what the database, or a field, says, without its number."""
+    """Return the message of the database or field, without an error number."""
     _, number, _ = _codes(error)
     text = str(error.args[1] if number is not None and len(error.args) > 1 else error).strip()
     return text or type(error).__name__
 
 
 def not_migrated(error: BaseException) -> bool:
-    """Return whether the database lacks a table or a column: migrations were not run."""
+    """Return whether a table or column is missing because migrations were not run."""
     state, number, _ = _codes(error)
     if state is not None or number is not None:
         return state in {"42P01", "42703"} or number in {1054, 1146}
@@ -130,11 +130,11 @@ def not_migrated(error: BaseException) -> bool:
 
 
 def _codes(error: BaseException) -> tuple[Optional[str], Optional[int], Optional[BaseException]]:
-    """PostgreSQL's SQLSTATE, MySQL's number, and the driver's error."""
+    """Return PostgreSQL's SQLSTATE, MySQL's error number, and the driver's error."""
     cause = error.__cause__
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     number = error.args[0] if error.args and type(error.args[0]) is int else None
-    # Some drivers of MySQL give both, and many a number has the state HY000.
+    # Some MySQL drivers provide both, and many error numbers have the state HY000.
     return (None if number else state), number or None, cause
 
 
@@ -158,7 +158,7 @@ class Database:
         return connections[self.using]
 
     def freshen(self) -> None:
-        """Close a connection that was dropped during a pause; Django opens the next."""
+        """Close a connection that was dropped during a pause; Django opens a new one."""
         now, connection = self._clock(), self.connection
         idle = now - self._used > IDLE_SECONDS and connection.connection is not None
         if idle and not connection.in_atomic_block and not connection.is_usable():

@@ -90,7 +90,7 @@ def _list(kind: Any, text: str) -> list[Any]:
         try:
             return list(json.loads(f"[{text}]"))
         except ValueError:
-            pass  # words are among them, which need no quotes
+            pass  # the list contains words, which need no quotes
     return [_typed(kind, part if isinstance(kind, models.CharField) else part.strip(), "exact")
             for part in text.split(",")]  # fmt: skip
 
@@ -107,7 +107,7 @@ def _typed(kind: Any, text: str, lookup: str) -> Any:
             pass
     try:
         value = kind.to_python(text)
-    except json.JSONDecodeError:  # of an array, or a range
+    except json.JSONDecodeError:  # for an array or a range
         raise ValueError(f"{text!r} cannot be read as JSON") from None
     if isinstance(kind, models.DateTimeField) and settings.USE_TZ and value is not None and timezone.is_naive(value):
         return timezone.make_aware(value)

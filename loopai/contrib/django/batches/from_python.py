@@ -139,7 +139,7 @@ async def arun_queryset(
     except asyncio.CancelledError:
         stop()
         while not running.done():
-            with suppress(asyncio.CancelledError):  # cancelled again: the run's end is still near
+            with suppress(asyncio.CancelledError):  # cancelled again: the run still ends soon
                 await asyncio.wait([running])
         if not running.cancelled() and running.exception() is not None:
             logger.info("a run over a queryset was cancelled: %s", running.exception())
@@ -149,7 +149,7 @@ async def arun_queryset(
 def _rows_of(
     given: Union[QuerySet[Any], Iterable[models.Model], str], database: Optional[str], mode: str
 ) -> tuple[str, Optional[QuerySet[Any]], str]:
-    """Return what names the rows, their QuerySet if there is one, and their database."""
+    """Return the source of the rows, their QuerySet if there is one, and their database."""
     if isinstance(given, str):
         return given, None, database or router.db_for_write(model_of(given))
     if isinstance(given, RawQuerySet):

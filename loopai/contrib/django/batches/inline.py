@@ -51,7 +51,7 @@ class RowsRun(Run):
         self.reader.skipped += missed
         limit, statistics = self.scheduler.options.max_errors, self.statistics
         unfit = any(outcome.code == UNFIT for outcome in outcomes)
-        # The scheduler does not know of what did not fit its field.
+        # The scheduler does not count results that did not fit their field.
         if (
             unfit
             and isinstance(limit, MaxErrors)
@@ -91,7 +91,7 @@ def open_inline(resolved: ResolvedPlan, mode: str, say: Say, command: Sequence[s
     database = resolved.plan.database
     run = open_run(resolved, mode, INLINE, owner_name(), say, database=database, command=list(command))
     if run is not None:
-        # Of another engine; what remains is told by the run itself.
+        # Parts of another engine; the run itself knows what remains.
         resolved.rows.database.attempt(BatchPart.objects.using(run.database).filter(run_id=run.pk).delete)
     return run
 
@@ -132,7 +132,7 @@ def carry_out(
         },
     )
     made.writer = RowWriter(run, resolved.rows, resolved.targets, plan.only_empty, owner)
-    # Those of earlier runs count for the bar.
+    # The progress bar includes rows of earlier runs.
     made.reader.skipped = run.done - (run.errors if run.mode == BatchRun.Mode.RETRY_FAILED else 0)
     earlier = made.reader.skipped
     try:
@@ -140,7 +140,7 @@ def carry_out(
     except LeaseLost:
         raise
     except BaseException as error:
-        # The database may be what failed; then the lease runs out by itself.
+        # If the database failed, the lease expires on its own.
         with contextlib.suppress(DatabaseError):
             _end(run, owner, database, BatchRun.State.INTERRUPTED, f"{type(error).__name__}: {error}")
         raise

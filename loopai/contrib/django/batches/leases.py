@@ -24,7 +24,7 @@ _LOOK_SECONDS = 0.5
 
 
 def owner_name() -> str:
-    """Return a name of host and process id, by which other processes on this host can see that it was killed."""
+    """Return a name made of host and process id, so that other processes on this host can detect that it was killed."""
     return f"{socket.gethostname()[:100]}:{os.getpid()}:{uuid4().hex[:12]}"
 
 

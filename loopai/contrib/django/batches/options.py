@@ -26,7 +26,7 @@ class RunOptions(CommandOptions):
 
     queryset: Union[str, QuerySet[Any], None] = option(
         None,
-        "The rows of a model, or of what its manager's method returns.",
+        "The rows of a model, or those that its manager's method returns.",
         metavar="APP.MODEL[:MANAGER.METHOD]",
         where=_OF_QUERYSETS,
         group=ROWS,
@@ -50,7 +50,7 @@ class RunOptions(CommandOptions):
     )
     engine: str = option(
         INLINE,
-        "What runs it: inline (this process; files as well) or celery (workers; --queryset with --save-to).",
+        "Where it runs: inline (this process; files too) or celery (workers; --queryset with --save-to).",
         read=one_of(INLINE, CELERY),
         metavar="ENGINE",
         where=COMMANDS,
@@ -58,7 +58,7 @@ class RunOptions(CommandOptions):
     alias: str = option("default", "Alias in the LOOPAI setting (default).", metavar="NAME", where=COMMANDS)
     database: str = option("default", "Database with the rows (default).", metavar="NAME", where=COMMANDS)
     validate_inputs: bool = option(
-        False, "Check inputs by their task's schema before they are sent; what does not fit is not.", where=COMMANDS
+        False, "Check inputs against the task's schema before they are sent; invalid ones are not sent.", where=COMMANDS
     )
     command: Sequence[str] = ()
 
@@ -95,7 +95,7 @@ _OF_FILES = (
 
 
 def refuse_unknown(function: str, names: Iterable[str]) -> None:
-    """Raise `ConfigurationError` for an option that code which runs a queryset does not have."""
+    """Raise `ConfigurationError` for an option that does not exist for querysets run from code."""
     given = set(names)
     for name in _OF_FILES:
         if name in given:

@@ -30,9 +30,9 @@ class Plan(BatchOptions):
     """The options of a run over a queryset, as stored in its `BatchRun`. Raises `ConfigurationError`.
 
     `queryset` is `app.Model`, `app.Model:method` or `app.Model:manager.method`; `filters` and `excludes` are texts
-    `field=value`, `save_to` those of `Target`. `task_id` is the server's id, `task` what the user called it. `report`
-    is where workers write the page about the run; `active_version` is what the rows run on where no `version` is named;
-    with `edge` the process that has the rows runs the task's program, with `validate_inputs` it checks inputs itself.
+    `field=value`, `save_to` those of `Target`. `task_id` is the server's id, `task` the name that the user gave.
+    `report` is the file where workers write the run's report; `active_version` is used if no `version` is named. With
+    `edge`, the process that has the rows runs the task's program; with `validate_inputs`, it checks inputs itself.
     """
 
     task: str = ""
@@ -150,7 +150,7 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
             "use {engine} inline for a QuerySet"
         )
     queryset = name_of("" if options.queryset is None else options.queryset, options.database)
-    model = model_of(queryset)  # said before the server is asked
+    model = model_of(queryset)  # fail before a request is sent
     keys.check(model)
     task = find_task(client, options.task)
     mapping = tuple(options.mapping or ())

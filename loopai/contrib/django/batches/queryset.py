@@ -36,7 +36,7 @@ class _Unreadable(str):
 
 
 class KeyedRow(Row):
-    """A row of a table: `pk` is its key, `after` that of the row before it; `retried` if it failed before."""
+    """A row of a table: `pk` is its key, `after` the previous row's key; `retried` if it failed before."""
 
     __slots__ = ("after", "pk", "retried")
 
@@ -81,12 +81,12 @@ class QuerysetRows:
 
     @cached_property
     def _values(self) -> QuerySet[Any]:
-        """Key and columns of all rows, in no order: made once, as each save of a row reads with it."""
+        """Key and columns of all rows, unordered; built once, because every save of a row uses it."""
         return self.queryset.order_by().values_list("pk", *(lookup for lookup, _ in self._columns.values()))
 
     @property
     def plain(self) -> bool:
-        """Whether JSON has every type of value read: then inputs need no check."""
+        """Whether JSON can represent all values that are read: then inputs need no check."""
         found = [_last_field(self.model, lookup) for lookup, _ in self._columns.values()]
         return all(isinstance(field, _PLAIN) for field in found)
 
@@ -102,12 +102,12 @@ class QuerysetRows:
             if not (is_of_a_row(error) or is_of_code(error)):
                 raise
             first = error
-        # A value that cannot be read is its row's fault; those of the others are read one by one.
+        # If one row's value cannot be read, only that row fails: read the rows one by one.
         strange = None if is_of_a_row(first) else type(first)
         pks = self._read(queryset.values_list("pk")[:size])
         found = [self._alone(queryset, pk, names, strange) for (pk,) in pks]
         if strange is not None and not any(isinstance(row[-1], _Unreadable) for row in found):
-            raise first  # no row has raised it: a time limit, say
+            raise first  # no single row caused it: a timeout, for example
         return found
 
     def _alone(
@@ -125,7 +125,7 @@ class QuerysetRows:
         def read() -> list[tuple[Any, ...]]:
             if not self.database.connection.in_atomic_block:
                 return list(queryset.all())
-            with transaction.atomic(using=self.database.using):  # an error would end the caller's transaction
+            with transaction.atomic(using=self.database.using):  # an error would abort the caller's transaction
                 return list(queryset.all())
 
         return self.database.attempt(read)
@@ -184,7 +184,7 @@ class QuerysetRows:
         return None if found is None else keys.to_text(self.model, found)
 
     def count(self, queryset: QuerySet[Any]) -> int:
-        """How many rows there are. Raises `ConfigurationError` where the database refuses the query."""
+        """Return the number of rows. Raises `ConfigurationError` if the database refuses the query."""
         return int(self._asked(queryset.all().count))
 
     def _asked(self, read: Callable[[], T]) -> T:
@@ -220,7 +220,7 @@ class QuerysetRows:
         """Return which of these rows exist, by key."""
         pks = [keys.from_text(self.model, key) for key in wanted]
         try:
-            # Of a queryset that joins many, a row may come several times.
+            # A queryset with joins may return a row several times.
             read = self._read(self._values.filter(pk__in=pks))
         except Exception as error:
             if not is_of_a_row(error):
@@ -234,7 +234,7 @@ _PLAIN = (models.CharField, models.TextField, models.IntegerField, models.Boolea
 
 
 def _last_field(model: Any, lookup: str) -> Any:
-    """The field at the end of a lookup; `None` for an annotation."""
+    """Return the field at the end of a lookup; `None` for an annotation."""
     field: Any = None
     for part in lookup.split("__"):
         try:
@@ -246,12 +246,12 @@ def _last_field(model: Any, lookup: str) -> Any:
 
 
 def columns_of(model: type[models.Model]) -> list[str]:
-    """The model's columns, less its key."""
+    """Return the model's columns, without its key."""
     return [field.name for field in model._meta.concrete_fields if not field.primary_key]
 
 
 def model_of(named: str) -> type[models.Model]:
-    """The model of `app.Model` or `app.Model:manager_method`. Raises `ConfigurationError`."""
+    """Return the model of `app.Model` or `app.Model:manager_method`. Raises `ConfigurationError`."""
     label = named.partition(":")[0]
     try:
         found: type[models.Model] = apps.get_model(label)
@@ -309,7 +309,7 @@ def _refuse_unpaged(queryset: QuerySet[Any], named: str) -> None:
 
 
 def _queryset(named: Union[str, QuerySet[Any]], database: str) -> tuple[type[models.Model], QuerySet[Any]]:
-    """The concrete model and the rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`."""
+    """Return the concrete model and the rows of `app.Model`, `app.Model:method` or `app.Model:manager.method`."""
     if isinstance(named, QuerySet):
         given: Any = named.model._meta.concrete_model
         return given, named.using(database).prefetch_related(None)
@@ -372,7 +372,7 @@ def _lookup(queryset: QuerySet[Any], path: str) -> tuple[str, int]:
 
 
 def _parts(path: str) -> list[str]:
-    """The steps of a path: `author__name` is `author.name`; what stands behind a dot may be a key of a JSON object."""
+    """Split a path: `author__name` is `author.name`; a name after a dot may be a key of a JSON object."""
     first, dot, rest = path.partition(".")
     return [*first.split("__"), *(rest.split(".") if dot else ())]
 

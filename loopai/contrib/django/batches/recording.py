@@ -49,7 +49,7 @@ def record_chunk(
             mark, ranges = advanced(run.mark, run.finished_ranges, after, upto)
             run.row().update(mark=mark, finished_ranges=ranges, tally=_merged(run, statistics))
         else:
-            # The only one who moves the mark: what was read when the run was acquired is the latest.
+            # Only this process moves the mark, so the value read when the run was acquired is current.
             mark, ranges = advanced(run.mark, run.finished_ranges, after, upto)
             _count(run, by, counts, mark=mark, finished_ranges=ranges)
             for name, number in counts.items():
@@ -69,7 +69,7 @@ def record_retried(
 ) -> None:
     """Record the results of rows that had failed before: keys of rows now ok or deleted, and rows that failed again.
 
-    Call it as `record_chunk`. Raises `LeaseLost`.
+    Call it like `record_chunk`. Raises `LeaseLost`.
     """
     with transaction.atomic(using=run.database, savepoint=False):
         _count(run, by, {})

@@ -1,4 +1,4 @@
-"""Clean outcomes, write them to rows and record them, in one transaction. The engines decide what runs, and when."""
+"""Clean outcomes, write them to rows and record them, in one transaction. Engines decide which rows run, and when."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OutcomeWriter:
         self._using = using
         self._divides = False
         self._strange: Optional[type[Exception]] = None
-        """What code has raised, of a field perhaps: where a row raises it again, that is the row's error."""
+        """The type of an exception raised by code, perhaps a field's: a row that raises it again fails."""
         self._blamed = False
 
     def _kept(self, ended: Sequence[Outcome], gone: Collection[str]) -> int:
@@ -52,7 +52,7 @@ class OutcomeWriter:
             if self._divides or isinstance(error, LeaseLost) or not (is_of_a_row(error) or is_of_code(error)):
                 raise
             first = error
-        # Rare, and it aborted the transaction: once more, to find the row that is refused.
+        # Rare, and the transaction was aborted: repeat it to find the refused row.
         self._divides, self._blamed = True, False
         self._strange = None if is_of_a_row(first) else type(first)
         for target in self._targets:
@@ -60,7 +60,7 @@ class OutcomeWriter:
         self._read_again()
         missed = self._kept(ended, gone)
         if self._strange is not None and not self._blamed:
-            raise first  # no row has raised it: a time limit, say
+            raise first  # no single row caused it: a timeout, for example
         return missed
 
     def _cleaned(self, outcomes: Sequence[Outcome]) -> list[Pair]:
@@ -92,7 +92,7 @@ class OutcomeWriter:
         fields = [target.field for target in self._targets]
         guarded = self._only_empty
         if guarded and len({field.model for field in fields}) > 1:
-            # Each table's UPDATE sees its own fields only.
+            # Each table's UPDATE only sees its own fields.
             there = self._there([pk for pk, _ in changes])
             changes, guarded = [change for change in changes if change[0] in there], False
         if not changes:
@@ -177,7 +177,7 @@ class RowWriter(OutcomeWriter):
         return self._rows.database.attempt(lambda: self._once(ended, gone), arrived)
 
     def _recorded(self) -> Any:
-        """Return what only the transaction of these outcomes changes: the mark and counts, or the part."""
+        """Return the state that only the transaction of these outcomes changes: the mark and counts, or the part."""
         if isinstance(self._by, BatchPart):
             return self._by.row().exists()
         run = self.run
@@ -195,7 +195,7 @@ class RowWriter(OutcomeWriter):
         reads_first = bool(gone or again) or len({target.field.model for target in self._targets}) > 1
         with transaction.atomic(using=self.run.database):
             if reads_first and connections[self.run.database].vendor == "sqlite":
-                # It refuses to write after a read, where another process wrote in between.
+                # SQLite refuses to write after a read if another process wrote in between.
                 self.run.row().update(state=F("state"))
             if gone or any(_row(outcome).retried for outcome in ended):
                 missed = self._record_retried(ended, again, gone)
@@ -218,7 +218,7 @@ class RowWriter(OutcomeWriter):
             return
         for span in _spans(rows):
             ok = sum(outcome.status == OK for outcome in span)
-            # Which row it is, is unknown, but not their number: the counts of the run are right in any case.
+            # The rows are unknown but not their number, so the run's counts are right in any case.
             gone = min(ok, missed)
             missed -= gone
             failures = failed_rows_of(span)
@@ -244,7 +244,7 @@ class RowWriter(OutcomeWriter):
 
 def _row(outcome: Outcome) -> KeyedRow:
     row = outcome.row
-    assert isinstance(row, KeyedRow)  # noqa: S101  # engines make no others
+    assert isinstance(row, KeyedRow)  # noqa: S101  # engines only make this type
     return row
 
 
@@ -253,7 +253,7 @@ def _spoil(outcome: Outcome, reason: str, code: Code = UNFIT) -> None:
 
 
 def _spans(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
-    """The outcomes in runs of rows that follow one another."""
+    """Group the outcomes by runs of consecutive rows."""
     spans: list[list[Outcome]] = []
     for outcome in outcomes:
         if spans and (outcome.row.line or 0) == (spans[-1][-1].row.line or 0) + 1:

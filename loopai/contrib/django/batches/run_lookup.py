@@ -83,7 +83,7 @@ def _resume(
     plan, was = resolved.plan, run.options.get("expect")
     if run.tally and engine == str(BatchRun.Engine.CELERY) and was != plan.expect:
         raise ConfigurationError(
-            f"run {run.pk} compared its rows with {was}, this command with {plan.expect}: give the same --expect"
+            f"run {run.pk} compared its rows with {was}, this command with {plan.expect}: pass the same --expect"
         )
     database = resolved.rows.database
     if not database.attempt(lambda: _ask(run, resolved, mode, say)):
@@ -122,7 +122,7 @@ def _refuse_another(plan: Plan) -> None:
     """
     mine = plan.kept()
     for database in (plan.database, *(name for name in connections if name != plan.database)):
-        # One that has no such table, that a test may not use, or that is none (`"default": {}`), has no run.
+        # A database without the table, forbidden in a test, or a dummy (`"default": {}`) has no run.
         with suppress(DatabaseError, AssertionError, ImproperlyConfigured):
             for run in BatchRun.objects.using(database).filter(options__queryset=plan.queryset)[:MOST_COMPARED]:
                 theirs = run.options
@@ -209,7 +209,7 @@ def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, comma
     )
 
     def save() -> BatchRun:
-        with transaction.atomic(using=database):  # nobody sees it pending
+        with transaction.atomic(using=database):  # no other process sees it pending
             run.pk = None
             run.save(using=database, force_insert=True)
             run.acquire(owner, timezone.now(), LEASE_SECONDS)
@@ -221,7 +221,7 @@ def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, comma
     others = runs.filter(fingerprint=plan.fingerprint, pk__lt=run.pk, state=BatchRun.State.RUNNING)
     at_work = [other for other in attempt(lambda: list(others.all())) if other.is_live()]
     if at_work:
-        # Two commands at one moment: the first to be made stays.
+        # Two commands started at the same moment: the first run stays.
         run.delete(using=database)
         raise RunInProgressError("run {number} over the same rows is in progress: wait for it", number=at_work[0].pk)
     return run

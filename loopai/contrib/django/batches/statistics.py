@@ -1,6 +1,6 @@
-"""What workers count of a run: each part's tally, merged into the run's with the part, and the whole at the end.
+"""Workers' statistics of a run: a tally for each part, merged into the run's when the part ends, and the total.
 
-The run's tally has the rows that are ok; those that failed are on record one by one, and may yet be repeated.
+The run's tally covers rows that are ok; failed rows are recorded one by one, since they may be repeated.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .recording import failures_of
 
 
 def expectation_of(plan: Plan) -> Optional[Expectation]:
-    """The expected column, if there is one."""
+    """Return the expected column, if there is one."""
     return Expectation(plan.expect) if plan.expect else None
 
 
 def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequence[Outcome]) -> Statistics:
-    """What a part of a run came to, its failed rows apart, which `failed_rows_of` keeps."""
+    """Return the statistics of a part of a run, without its failed rows, which `failed_rows_of` returns."""
     idle = 0.0 if run.heartbeat_at is None else (timezone.now() - run.heartbeat_at).total_seconds()
     seconds = run.active_seconds + max(0.0, idle)
     failed = [outcome for outcome in outcomes if outcome.status == ERROR]
@@ -36,7 +36,7 @@ def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequenc
 
 
 def failed_rows_of(outcomes: Sequence[Outcome], expectation: Optional[Expectation] = None) -> list[BatchFailure]:
-    """The failed rows as they are kept."""
+    """Return the failed rows as they are stored."""
     return [
         BatchFailure.of(
             outcome.key,
@@ -53,7 +53,7 @@ def failed_rows_of(outcomes: Sequence[Outcome], expectation: Optional[Expectatio
 
 
 def whole(run: BatchRun, plan: Plan) -> Statistics:
-    """What all parts came to so far."""
+    """Return the statistics of all parts so far."""
     tally = Statistics.load(run.tally) if run.tally else Statistics(0.0, expectation_of(plan))
     tally.ok, tally.errors = run.ok, 0
     for failure in failures_of(run).iterator():

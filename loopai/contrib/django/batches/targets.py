@@ -89,7 +89,7 @@ class Target:
         except ValidationError as error:
             raise Unfit(f"{field.name}: {' '.join(error.messages)}") from None
         except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError):
-            # Their texts are Python's, and name its types.
+            # Their messages are Python's, and name its types.
             raise Unfit(f"{field.name}: {_shown(value)} does not fit the field ({_described(field)})") from None
         if known is not None and len(self._known) < MOST_KNOWN:
             self._known[known] = cleaned
@@ -114,10 +114,10 @@ class Target:
 
 
 def _as_column(field: Any) -> Any:
-    """Return the field with the columns' rules alone: `[]`, `{}` and `""` are accepted, non-editable fields checked."""
+    """Return the field with only the column's rules: it accepts `[]`, `{}` and `""`, and checks non-editable fields."""
     made = copy(field)
     made.blank = True
-    made.editable = True  # or its choices would not hold
+    made.editable = True  # otherwise its choices would not be checked
     if getattr(field, "base_field", None) is not None:
         made.base_field = _as_column(field.base_field)
     return made
@@ -136,13 +136,13 @@ def _digits(field: Any, value: Any) -> Any:
 
 
 def _aware(field: Any, value: Any) -> Any:
-    """A time without a zone in that of the site, as a form takes it."""
+    """Return a time without a zone as one in the site's zone, as a form does."""
     naive = isinstance(field, models.DateTimeField) and isinstance(value, datetime) and timezone.is_naive(value)
     return timezone.make_aware(value) if naive and settings.USE_TZ else value
 
 
 def _described(field: Any) -> str:
-    """What kind of field it is, in Django's words, in which attributes of the field may stand."""
+    """Describe the kind of field in Django's words, which may contain attributes of the field."""
     return re.sub(r"%\((\w+)\)s", lambda found: str(getattr(field, found[1], "…")), str(field.description))
 
 
@@ -186,10 +186,10 @@ def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
             raise Unfit(f"{name}: {_shown(value)} is not bytes, which are a text in base64")
     elif isinstance(field, models.BooleanField):
         if value is not None and not value and not isinstance(value, (bool, int, float)):
-            raise Unfit(f"{name}: {_shown(value)} is neither true nor false")  # a column with NULL takes it for that
+            raise Unfit(f"{name}: {_shown(value)} is neither true nor false")  # a nullable column would read it as NULL
     elif isinstance(field, models.DurationField):
         if isinstance(value, str) and not any(map(str.isdecimal, value)):
-            raise Unfit(f"{name}: {_shown(value)} is not a duration")  # Django takes an empty text for none at all
+            raise Unfit(f"{name}: {_shown(value)} is not a duration")  # Django would read an empty text as no value
     elif isinstance(field, models.UUIDField):
         if isinstance(value, (bool, int)):
             raise Unfit(f"{name}: {_shown(value)} is not the text of a UUID")
@@ -200,7 +200,7 @@ def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON has it."""
+    """Return a value as JSON."""
     return json.dumps(value, ensure_ascii=False, default=str)[:100]
 
 
@@ -229,7 +229,7 @@ def _field(name: str, model: type[models.Model]) -> Any:
             f"--save-to: {model._meta.label} has no field {name!r}{nearest(name, names)}"
         ) from None
     if not getattr(field, "concrete", False) or field.many_to_many or field.primary_key:
-        kind = "the primary key" if getattr(field, "primary_key", False) else "no column of its table"
+        kind = "the primary key" if getattr(field, "primary_key", False) else "not a column of its table"
         raise ConfigurationError(f"--save-to: {model._meta.label}.{name} is {kind}: name a field that can be written")
     if getattr(field, "generated", False):
         raise ConfigurationError(f"--save-to: {model._meta.label}.{name} is made by the database: name another field")

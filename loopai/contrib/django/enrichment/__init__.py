@@ -1,1 +1,1 @@
-"""Rows that run through a task when they are saved: declarations, the outbox, and who carries its entries out."""
+"""Rows that run through a task when they are saved: declarations, the outbox, and what processes its entries."""

@@ -40,7 +40,7 @@ def enrich_action(name: str) -> Callable[[Any, Any, Any], None]:
     @admin.action(description=f"Run {name}", permissions=["change"])
     def run(modeladmin: Any, request: Any, queryset: Any) -> None:
         declaration = named(name)
-        # An admin may say `.using()` in its `get_queryset`.
+        # An admin may call `.using()` in its `get_queryset`.
         using = queryset._db or router.db_for_write(declaration.model)
         queryset = queryset.using(using)
         number = enqueue(queryset, name)
@@ -50,13 +50,13 @@ def enrich_action(name: str) -> Callable[[Any, Any, Any], None]:
             ids = [outbox.id_of(declaration, outbox.key_of(declaration, pk)) for pk in pks]
         carried = Carried()
         if ids and connections[using].in_atomic_block:
-            # What comes of them is known only after the answer.
+            # Their outcome is only known after the response.
             transaction.on_commit(lambda: _logged(declaration, using, ids), using=using)
         elif ids:
             carried = _run(declaration, using, ids)
         _tell(modeladmin, request, name, number, carried)
 
-    # Django tells actions apart by the names of their functions.
+    # Django identifies actions by the names of their functions.
     run.__name__ = f"loopai_enrich_{''.join(sign if sign.isalnum() else '_' for sign in name)}"
     return run
 
@@ -79,8 +79,8 @@ def _run(declaration: Declaration, using: str, ids: Sequence[str]) -> Carried:
 def _logged(declaration: Declaration, using: str, ids: Sequence[str]) -> None:
     try:
         _run(declaration, using, ids)
-    except Exception:  # the answer is made; the entries are there
-        logger.exception("enrich %s: rows are left to `loopai_batch --pending`", declaration.name)
+    except Exception:  # the entries exist, and the response must not fail
+        logger.exception("enrich %s: rows are left for `loopai_batch --pending`", declaration.name)
 
 
 def _tell(modeladmin: Any, request: Any, name: str, number: int, carried: Carried) -> None:

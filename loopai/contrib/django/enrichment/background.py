@@ -1,4 +1,4 @@
-"""The task of `django.tasks` (Django 6, or its backport): it carries no rows, only that there is work."""
+"""The task of `django.tasks` (Django 6, or its backport): its message holds no rows, only that there is work."""
 
 from __future__ import annotations
 

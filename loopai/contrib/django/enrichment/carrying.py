@@ -1,4 +1,4 @@
-"""Process entries: read the rows again, run them as one call of the batch engine, write those that have not changed.
+"""Process entries: read the rows again, run them with one call of the batch engine, write those that are unchanged.
 
 No transaction is open during a request. `saving` and `pending` call this.
 """
@@ -70,7 +70,7 @@ class Carried:
     late: bool = False
 
     def add(self, other: Carried) -> None:
-        """Count another's, too."""
+        """Add another result."""
         self.done += other.done
         self.failed += other.failed
         self.postponed += other.postponed
@@ -95,7 +95,7 @@ class KnownTasks:
     def is_ready(self, declaration: Declaration, client: SyncLoopaiClient) -> bool:
         """Return whether the task and its program are known, so that `get` sends no request."""
         known = self._known.get(declaration.name)
-        # A test's stand-in, or changed settings, are another client. A task without a program may have one by now.
+        # Tests and changed settings replace the client. A task without a program may have one by now.
         return known is not None and known[0] is client and (declaration.version or known[2]) is not None
 
     def forget(self, declaration: Declaration) -> None:
@@ -113,7 +113,7 @@ class _Plans(threading.local):
         self._known: dict[tuple[str, str], ResolvedPlan] = {}
 
     def get(self, declaration: Declaration, task_id: str, version: Optional[int], using: str) -> ResolvedPlan:
-        """The plan of a declaration, with nothing that its targets have kept of earlier values."""
+        """Return the plan of a declaration, with the value caches of its targets cleared."""
         wanted = declaration.plan(task_id, version, using)
         resolved = self._known.get((declaration.name, using))
         if resolved is None or resolved.plan != wanted:
@@ -146,7 +146,7 @@ def carry(
     try:
         task_id, version = known_tasks.get(declaration, client, None if until is None else until - clock())
     except (LoopaiException, ConfigurationError) as error:
-        # A task that the server does not have, too: it may be made, and other declarations are not to wait for that.
+        # Includes a missing task: it may be created later, and other declarations must not wait for that.
         known_tasks.forget(declaration)
         outbox.postpone(using, owner, ids, str(error))
         return Carried(postponed=len(taken), error=error, late=until is not None and clock() >= until)
@@ -191,12 +191,12 @@ def _executed(
     until: Optional[float],
     clock: Callable[[], float],
 ) -> tuple[list[Outcome], Optional[LoopaiException], bool]:
-    """How the rows ended, what kept the rest from it, and whether that was the time."""
+    """Return the outcomes, the error that left rows without one, and whether the time limit was the reason."""
     if not rows:
         return [], None, False
     ends = Stop(grace=0.0)
     forget = stop.on_request(ends)
-    alarm = Chore(ends)  # rung by the thread that bounds every call: another one for each save would cost its start
+    alarm = Chore(ends)  # uses the thread for call timeouts: starting one for each save costs too much
     if until is not None:
         left = until - clock()
         client = client.with_options(timeout=max(left, 0.001))
@@ -220,7 +220,7 @@ def _executed(
 
 
 class _StoppingSender:
-    """A sender without retries: they are left to a later attempt.
+    """A sender without retries: a later attempt repeats failed requests.
 
     With `splits`, a request that the server cannot answer is split until the row that causes this is alone.
     """
@@ -270,7 +270,7 @@ class _Lease:
 
 
 class _EntryWriter(OutcomeWriter):
-    """Writes outcomes to their rows, and deletes their entries from the outbox.
+    """Writes outcomes to their rows and deletes their entries from the outbox.
 
     A row is written if its entry still belongs to this owner and has the revision that was read. Rows and entries that
     another transaction has locked are skipped, so that there is no deadlock with a save.
@@ -310,7 +310,7 @@ class _EntryWriter(OutcomeWriter):
         ids = [entry.pk for entry in self._entries.values()]
         with transaction.atomic(using=using):
             if connection.vendor == "sqlite":
-                # It refuses to write after a read, where another process wrote in between.
+                # SQLite refuses to write after a read if another process wrote in between.
                 outbox.held(using, owner, ids).update(owner=owner)
             there, revisions = self._locked([change[0] for _, change in pairs], ids)
             mine = {entry.pk for entry in self._entries.values() if revisions.get(entry.pk) == entry.revision}
@@ -334,7 +334,7 @@ class _EntryWriter(OutcomeWriter):
         return 0
 
     def _locked(self, pks: Sequence[Any], ids: Sequence[str]) -> tuple[set[Any], dict[str, int]]:
-        """Which rows are there, and the revisions of the entries that are this owner's; all of it locked."""
+        """Return the existing rows, and the revisions of this owner's entries; both are locked."""
         model, fields = self._rows.model, [target.field for target in self._targets]
         if len(pks) == len(ids) == 1 and all(field.model is model for field in fields):
             empties = fields if self._only_empty else ()
@@ -345,14 +345,14 @@ class _EntryWriter(OutcomeWriter):
         return self._there(pks, skip_locked=skip), outbox.locked(self._using, self._owner, ids)
 
     def _put_in_for_others(self, pks: Sequence[Any]) -> None:
-        """Entries of the declarations that map what was written."""
+        """Add entries for the declarations that map the written columns."""
         wanted: list[tuple[Declaration, Any]] = []
         for other in after(self._declaration) if pks else ():
             if callable(other.when):
                 continue
             there = set(pks)
             if not issubclass(self._declaration.model, other.model):
-                # A model that inherits the table has some of its rows.
+                # A model that inherits the table may have only some of the rows.
                 there.intersection_update(
                     other.model._base_manager.using(self._using).filter(pk__in=pks).values_list("pk", flat=True)
                 )
@@ -361,7 +361,7 @@ class _EntryWriter(OutcomeWriter):
             outbox.put(wanted, self._using)
 
     def _busy(self, pairs: Sequence[Any]) -> set[str]:
-        """The entries of rows that are still there with their work to do: another transaction has them locked."""
+        """Return the entries of rows that still exist and need work, but are locked by another transaction."""
         if not pairs:
             return set()
         rows: Any = self._rows.model._base_manager.using(self._using).filter(pk__in=[change[0] for _, change in pairs])

@@ -64,7 +64,7 @@ class PendingCommand:
         return FAILED_ROWS if total.failed else ALL_OK
 
     def _look_and_wait(self, total: Carried) -> None:
-        woken: queue.SimpleQueue[None] = queue.SimpleQueue()  # which a signal handler may put into
+        woken: queue.SimpleQueue[None] = queue.SimpleQueue()  # a signal handler may put into it
         forget = self._stop.on_request(lambda: woken.put(None))
         told = ""
         try:

@@ -42,7 +42,7 @@ class Declaration:
 
     @property
     def only_empty(self) -> bool:
-        """Whether only rows are written whose targets are all empty."""
+        """Whether only rows with all targets empty are written."""
         return self.when == EMPTY
 
     def plan(self, task_id: str, active_version: Optional[int], database: str) -> Plan:
@@ -73,7 +73,7 @@ def declared() -> list[Declaration]:
     left = list(registry.values())
     while left:
         free = [one for one in left if not any(other in left for other in before(one))]
-        made += free or left  # a circle, which the check refuses
+        made += free or left  # a cycle, which the check reports
         left = [one for one in left if one not in made]
     return made
 
@@ -90,7 +90,7 @@ def before(declaration: Declaration) -> list[Declaration]:
 
 
 def _have_one_key(one: Any, other: Any) -> bool:
-    """Whether a row of one model may be a row of the other, by the same key: a model that inherits a table."""
+    """Whether the same key may identify a row of both models, because one inherits the other's table."""
     if one is other:
         return True
     child, parent = (one, other) if issubclass(one, other) else (other, one)
@@ -120,7 +120,7 @@ def check_declarations(**_: Any) -> list[checks.CheckMessage]:
         if any(one in _reached(source) for source in before(one)):
             found.append(
                 checks.Error(
-                    f"enrich: {one.name!r} waits for its own results: what it maps is made of what it writes.",
+                    f"enrich: {one.name!r} waits for its own results: its mapping depends on what it writes.",
                     hint="Map columns that none of these declarations writes.",
                     id="loopai.E007",
                 )

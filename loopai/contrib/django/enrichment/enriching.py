@@ -51,7 +51,7 @@ def enrich(
     concrete: Any = model._meta.concrete_model
     parts = [f"{to}={path}" for to, path in mapping.items()] if isinstance(mapping, Mapping) else list(mapping)
     if not parts:
-        raise ConfigurationError("enrich needs a mapping: it says which columns are worth a new run")
+        raise ConfigurationError("enrich needs a mapping: it says which changed columns need a new run")
     if not save_to:
         raise ConfigurationError("enrich needs save_to: the fields that results are written to")
     keys.check(concrete)

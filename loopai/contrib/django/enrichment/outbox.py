@@ -26,7 +26,7 @@ AT_ONCE = 100
 """Entries that are processed with one call."""
 
 LOOKED_AT = 500
-"""Entries of one look at whether their rows are there: SQLite takes 999 parameters."""
+"""Entries per query for missing rows: SQLite allows 999 parameters."""
 
 PAUSES = (1, 5, 15, 60)
 """Minutes before each retry of an entry that could not be processed; the last value repeats."""
@@ -39,7 +39,7 @@ _FIELDS = [
                  "message", "created_at")
 ]  # fmt: skip
 _RENEWED = ("state", "due_at", "tries", "owner", "lease_until", "code", "message")
-"""The fields that a save resets in an existing entry: a worker that has claimed it loses it."""
+"""The fields that a save resets in an existing entry, so that a worker that claimed it loses it."""
 _RETURNED = [PendingRow._meta.get_field(name).column for name in ("id", "revision")]
 
 
@@ -80,7 +80,7 @@ def put(wanted: Iterable[tuple[Declaration, Any]], using: str, owner: str = "") 
         key = key_of(declaration, pk)
         entry_id = id_of(declaration, key)
         made.append(PendingRow(id=entry_id, declaration=declaration.name, key=key, due_at=now, created_at=now, **lease))
-    # By id: two that put in several at once then wait for each other in one direction only.
+    # Sorted by id: two transactions that add several entries then cannot deadlock.
     ordered = sorted(made, key=lambda entry: entry.id)
     values = ", ".join([f"({', '.join(['%s'] * len(_FIELDS))})"] * len(made))
     params = [
@@ -106,7 +106,7 @@ def can_take_at_once(using: str) -> bool:
 
 def worth_it(declaration: Declaration, queryset: QuerySet[Any], using: str) -> Any:
     """Return the rows of a queryset that the declaration has work for. Raises `ConfigurationError`."""
-    name_of(queryset, using)  # refuses what has no rows of its own
+    name_of(queryset, using)  # raises for a queryset without rows of its own
     model: Any = declaration.model
     rows = model._base_manager.using(using).filter(pk__in=queryset.using(using).order_by().values("pk")).order_by()
     for target in declaration.targets if declaration.only_empty else ():
@@ -115,7 +115,7 @@ def worth_it(declaration: Declaration, queryset: QuerySet[Any], using: str) -> A
 
 
 def put_all(declaration: Declaration, queryset: QuerySet[Any], using: str) -> int:
-    """Put in the entries of all rows of a queryset, with one statement; gives their number."""
+    """Add the entries of all rows of a queryset with one statement; return their number."""
     rows = worth_it(declaration, queryset, using)
     key: Any = Cast("pk", models.TextField())
     if _is_uuid(declaration):
@@ -182,7 +182,7 @@ def take(
     lease = {"owner": owner, "lease_until": now + timedelta(seconds=lease_seconds)}
     if ids is not None:
         wanted = free.filter(pk__in=list(ids))
-        if before(declaration):  # MySQL updates no table that the condition reads
+        if before(declaration):  # MySQL cannot update a table that the condition reads
             ids = list(wanted.values_list("pk", flat=True))
             wanted = entries(using).filter(_nobodys(now), pk__in=ids)
         wanted.update(**lease)
@@ -193,7 +193,7 @@ def take(
             if ids:
                 entries(using).filter(pk__in=ids).update(**lease)
     else:
-        # Of several that look at one moment, each takes other ones.
+        # Of several workers that search at the same moment, each claims different entries.
         near = list(free.order_by("due_at").values_list("pk", flat=True)[: AT_ONCE * 10])
         ids = near if len(near) <= AT_ONCE else sample(near, AT_ONCE)
         if ids:
@@ -223,10 +223,10 @@ def locked(using: str, owner: str, ids: Sequence[str]) -> dict[str, int]:
 def locked_with_row(
     using: str, owner: str, entry_id: str, model: Any, pk: Any, empties: Sequence[Any]
 ) -> Optional[dict[str, int]]:
-    """As `locked`, of one entry, with its row, in which these fields of `model`'s own table are empty.
+    """Like `locked`, for one entry and its row, in which these fields of `model`'s own table are empty.
 
-    `None` where one of the two is gone, filled, taken, or locked by another transaction: `locked` says more. It is what
-    most saves pay: one statement instead of two.
+    `None` if either is gone, filled, taken, or locked by another transaction: `locked` tells these apart. Most saves
+    then need one statement instead of two.
     """
     connection: Any = connections[using]
     quote, table, columns, lock = _parts_of(connection)
@@ -242,7 +242,7 @@ def locked_with_row(
 
 
 def _parts_of(connection: Any) -> tuple[Any, str, dict[str, str], str]:
-    """What quotes names, the table and its columns, quoted, and what ends a SELECT that locks."""
+    """Return the quoting function, the quoted table and columns, and the locking clause of a SELECT."""
     quote, features = connection.ops.quote_name, connection.features
     lock = ""
     if features.has_select_for_update:
@@ -274,7 +274,7 @@ def beat(using: str, owner: str, ids: Iterable[str], lease_seconds: float) -> No
 
 
 def release(using: str, owner: str, ids: Iterable[str], *, seconds: float = 0.0) -> None:
-    """Return entries of `owner`, to be claimed again after so many seconds; this does not count as an attempt."""
+    """Return entries of `owner`, to be claimed again after `seconds`; this does not count as an attempt."""
     due = timezone.now() + timedelta(seconds=seconds)
     held(using, owner, ids).update(owner="", lease_until=None, due_at=due)
 
@@ -283,7 +283,7 @@ def postpone(using: str, owner: str, ids: Iterable[str], message: str) -> None:
     """Return entries that could not be processed: they are retried after a minute, then after five, and so on."""
     now, mine = timezone.now(), held(using, owner, ids)
     for tries, minutes in enumerate(PAUSES):
-        # The last pause holds for all tries from there on; those of less are given back by then.
+        # The last pause applies to all further attempts; entries with fewer attempts are updated before.
         (mine.filter(tries=tries) if minutes != PAUSES[-1] else mine).update(
             owner="", lease_until=None, tries=F("tries") + 1, due_at=now + timedelta(minutes=minutes),
             message=storable(message[:LONGEST_MESSAGE]),
@@ -291,7 +291,7 @@ def postpone(using: str, owner: str, ids: Iterable[str], message: str) -> None:
 
 
 def remove_gone(using: str, declaration: Declaration) -> None:
-    """Take out what failed and whose row is not there any more."""
+    """Delete failed entries whose row no longer exists."""
     rows: Any = declaration.model._base_manager.using(using)
     failed = entries(using).filter(declaration=declaration.name, state=State.FAILED)
     last = ""

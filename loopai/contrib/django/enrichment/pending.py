@@ -1,4 +1,4 @@
-"""Process entries outside the save: `loopai_batch --pending`, a task of Celery or of `django.tasks`."""
+"""Process entries outside the save, for `loopai_batch --pending` and tasks of Celery or `django.tasks`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .saving import notify_of_many
 logger = logging.getLogger("loopai")
 
 FAILURES_SECONDS = 60.0
-"""Seconds between two checks of failed rows: they may be deleted, and their task may have another program."""
+"""Seconds between checks of failed rows: they may have been deleted, or their task may have a new program."""
 
 
 class PendingWork:
@@ -44,7 +44,7 @@ class PendingWork:
         return [named(self._name)]
 
     def once(self) -> Carried:
-        """Carry out what is due."""
+        """Process the entries that are due."""
         total = Carried()
         self._look_at_failures()
         for declaration in self.declarations():
@@ -88,7 +88,7 @@ class PendingWork:
 
 
 def carry_out(using: str) -> Carried:
-    """Process what is due, for a task of Celery or of `django.tasks`."""
+    """Process the entries that are due, for a task of Celery or of `django.tasks`."""
     return PendingWork(using, None, Stop()).once()
 
 

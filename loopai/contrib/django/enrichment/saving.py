@@ -1,4 +1,4 @@
-"""What happens at a save: it adds an entry, and after the commit the declaration's engine runs."""
+"""Handle a save: add an entry, and start the declaration's engine after the commit."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MOST_INLINE = 100
 """Most rows of one commit that run inline."""
 
 ENDS_IN_A_ROW = 2
-"""Commits whose inline work exceeded its time limit, after which the process pauses inline work."""
+"""After this many commits in a row exceed the time limit, the process pauses inline work."""
 
 PAUSE_SECONDS = 30.0
 """That while."""
 
 SHORTEST = 0.01
-"""Least remaining seconds for sending a request."""
+"""Minimum remaining seconds for sending a request."""
 
 
 class _Saved:
@@ -49,7 +49,7 @@ class _Saved:
 
 
 class _Commit:
-    """The work of one commit. Savepoints may discard callbacks: the first that is called does the work of all."""
+    """The work of one commit. Savepoints may discard callbacks, so the first one called does the work of all."""
 
     def __init__(self, using: str) -> None:
         self.using = using
@@ -64,14 +64,14 @@ class _Commit:
             for engine in engines:
                 _start(engine, self.using, saved)
         except Exception:  # the row is saved and its entry exists, even if the work fails
-            logger.exception("rows were saved, and are left to `loopai_batch --pending`")
+            logger.exception("rows were saved, and are left for `loopai_batch --pending`")
 
 
 _commits = threading.local()
 
 
 def _commit_of(using: str) -> _Commit:
-    # Alive as long as a callback of its transaction is: one that is rolled back takes it along.
+    # Lives as long as a callback of its transaction: a rollback discards both.
     known: dict[str, Any] = _commits.__dict__
     found = known.get(using)
     commit: Optional[_Commit] = None if found is None else found()
@@ -102,7 +102,7 @@ def notify_of_many(using: str, engine: Optional[str]) -> None:
         try:
             transaction.on_commit(commit.done, using=using)
         except transaction.TransactionManagementError:  # as above
-            logger.warning("enqueue: autocommit is off: left to `loopai_batch --pending`")
+            logger.warning("enqueue: autocommit is off: left for `loopai_batch --pending`")
 
 
 class _Watch:
@@ -118,7 +118,7 @@ class _Watch:
             return False
         values = instance.__dict__
         for name in self._targets:
-            # What is deferred is looked at when the row is read. No value is compared: an array's `==` raises.
+            # Deferred fields are checked when the row is read. Values are not compared: an array's `==` may raise.
             value = values.get(name)
             if value is not None and not (isinstance(value, str) and not value):
                 return False
@@ -128,16 +128,16 @@ class _Watch:
         try:
             with _undone_if_it_fails(connections[using]):
                 return bool(when(instance, created))
-        except Exception:  # the user's own; a save does not fail for it
+        except Exception:  # the user's function; it must not make a save fail
             logger.exception(
-                "enrich %s: `when` failed for row %r, which is left alone", self.declaration.name, instance.pk
+                "enrich %s: `when` failed for row %r, which is skipped", self.declaration.name, instance.pk
             )
             return False
 
 
 @contextmanager
 def _undone_if_it_fails(connection: Any) -> Iterator[None]:
-    """Undo the queries of a function that fails: PostgreSQL would refuse all others of the saver's transaction."""
+    """Undo the queries of a failing function: otherwise PostgreSQL refuses the rest of the saver's transaction."""
     if not connection.in_atomic_block or connection.needs_rollback:
         yield
         return
@@ -146,12 +146,12 @@ def _undone_if_it_fails(connection: Any) -> Iterator[None]:
     def before(execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
         nonlocal savepoint
         if savepoint is None:
-            savepoint = ""  # what is being made
+            savepoint = ""  # being created
             savepoint = connection.savepoint()
         return execute(sql, params, many, context)
 
     try:
-        # Most functions ask nothing, and pay for no savepoint.
+        # Most functions send no query, and need no savepoint.
         with connection.execute_wrapper(before):
             yield
     except Exception:
@@ -170,12 +170,12 @@ def watch(declaration: Declaration, model: type[models.Model]) -> None:
     """Check each save of a model."""
     known = _watches.setdefault(model, [])
     known.append(_Watch(declaration))
-    # One receiver for all declarations: their entries are put in before any of them is carried out.
+    # One receiver for all declarations: all entries are added before any is processed.
     post_save.connect(_receive, sender=model, weak=False, dispatch_uid="loopai.enrich")
 
 
 def unwatch(declaration: Declaration, model: type[models.Model]) -> None:
-    """Look no more."""
+    """Stop checking saves of a model."""
     left = [one for one in _watches.pop(model, ()) if one.declaration is not declaration]
     if left:
         _watches[model] = left
@@ -199,30 +199,30 @@ def _save(wanted: list[Declaration], instance: models.Model, using: str) -> None
     owner = ""
 
     def put() -> list[PendingRow]:
-        # An error must not end the saver's transaction; without one, the statement is its own.
+        # An error must not abort the saver's transaction; without one, the statement is a transaction itself.
         with transaction.atomic(using=using) if nested else nullcontext():
             return outbox.put([(one, instance.pk) for one in wanted], using, owner)
 
     try:
         if not nested and _inline.is_ready(wanted) and outbox.can_take_at_once(using):
-            owner = owner_name()  # no commit has to be waited for: what is put in is taken by the same statement
+            owner = owner_name()  # autocommit: the statement that adds the entry also claims it
         entries = Database(using).attempt(put)
     except Exception:
         if connection.needs_rollback:
-            raise  # the database gave the saver's transaction up, and the save with it: not to be hidden
+            raise  # the database aborted the saver's transaction and the save: do not hide it
         logger.exception("enrich %s: row %r was saved without its entry", names, instance.pk)
         return
     try:
         notify(using, [_Saved(one, entry, instance) for one, entry in zip(wanted, entries)])
     except transaction.TransactionManagementError:  # autocommit is off: the time of the commit is unknown
-        logger.warning("enrich %s: autocommit is off: left to `loopai_batch --pending`", names)
+        logger.warning("enrich %s: autocommit is off: left for `loopai_batch --pending`", names)
 
 
 def _start(engine: str, using: str, saved: list[_Saved]) -> None:
     if engine == INLINE:
         _inline.work(using, saved)
     elif engine == CELERY:
-        # By its name: the task carries out what is saved here.
+        # By name: the task's module imports this package.
         import_string("loopai.contrib.celery.tasks.carry_out_pending").delay(using)
     elif engine == TASKS:
         import_string("loopai.contrib.django.enrichment.background.carry_out_pending").enqueue(using)
@@ -267,7 +267,7 @@ class _Inline:
             self._ends = 0
             self._paused_until = self._clock() + PAUSE_SECONDS
             logger.warning(
-                "enrich: inline work ran out of time twice; for %.0f s it is left to `loopai_batch --pending`",
+                "enrich: inline work ran out of time twice; for %.0f s it is left for `loopai_batch --pending`",
                 PAUSE_SECONDS,
             )
 
@@ -284,11 +284,11 @@ class _Inline:
         began = self._clock()
         try:
             _, version = known_tasks.get(declaration, client, until - began)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the entries wait for who has more time
-            logger.warning("enrich %s: rows are left to `loopai_batch --pending`: %s", declaration.name, error)
+        except Exception as error:  # noqa: BLE001  # after any error, the entries are processed later
+            logger.warning("enrich %s: rows are left for `loopai_batch --pending`: %s", declaration.name, error)
             return self._clock() >= until
         if version is None and declaration.version is None:
-            return False  # its first execution makes the program, which takes as long as it takes
+            return False  # the first execution makes the program, however long that takes
         taken = [held.pop(entry) for entry in mine if entry in held]
         if not taken:
             taken = outbox.take(using, declaration, owner_name(), LEASE_SECONDS, list(mine))
@@ -312,7 +312,7 @@ def _show(saved: _Saved, values: dict[str, Any]) -> None:
 
 
 def _is_as_it_was(now: Any, before: Any) -> bool:
-    # An array's `==` gives another array.
+    # An array's `==` returns another array.
     return now is before or (now == before) is True
 
 

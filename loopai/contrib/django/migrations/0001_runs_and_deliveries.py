@@ -37,11 +37,11 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "fingerprint",
-                    models.CharField(db_index=True, help_text="Of task, source and mapping.", max_length=64),
+                    models.CharField(db_index=True, help_text="Digest of task, source and mapping.", max_length=64),
                 ),
                 (
                     "options",
-                    models.JSONField(blank=True, default=dict, help_text="What the run was asked for, by option."),
+                    models.JSONField(blank=True, default=dict, help_text="The run's options."),
                 ),
                 (
                     "command",
@@ -77,7 +77,9 @@ class Migration(migrations.Migration):
                 ("upper_key", models.TextField(blank=True, help_text="The highest key when the run began.", null=True)),
                 (
                     "finished_ranges",
-                    models.JSONField(blank=True, default=list, help_text="Finished beyond the mark: after, up to."),
+                    models.JSONField(
+                        blank=True, default=list, help_text="Finished ranges beyond the mark: after, up to."
+                    ),
                 ),
                 ("total", models.PositiveBigIntegerField(blank=True, null=True)),
                 ("ok", models.PositiveBigIntegerField(default=0)),
@@ -85,9 +87,7 @@ class Migration(migrations.Migration):
                 ("skipped", models.PositiveBigIntegerField(default=0)),
                 (
                     "tally",
-                    models.JSONField(
-                        blank=True, default=dict, help_text="What workers counted, but for rows that failed."
-                    ),
+                    models.JSONField(blank=True, default=dict, help_text="What workers counted, without failed rows."),
                 ),
                 (
                     "compared",
@@ -95,11 +95,11 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "correct",
-                    models.PositiveBigIntegerField(default=0, help_text="Compared rows whose result is that answer."),
+                    models.PositiveBigIntegerField(default=0, help_text="Compared rows whose result was right."),
                 ),
                 (
                     "started_by",
-                    models.CharField(blank=True, help_text="Who started it: user and host.", max_length=200),
+                    models.CharField(blank=True, help_text="User and host that started it.", max_length=200),
                 ),
                 ("owner", models.CharField(blank=True, max_length=200)),
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
@@ -109,7 +109,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(
                         blank=True,
                         editable=False,
-                        help_text="Since when the rate limiter refuses all that workers send.",
+                        help_text="Since when the rate limiter has refused every request.",
                         null=True,
                     ),
                 ),
@@ -118,7 +118,7 @@ class Migration(migrations.Migration):
                 ("finished_at", models.DateTimeField(blank=True, null=True)),
                 (
                     "active_seconds",
-                    models.FloatField(default=0.0, help_text="Time at work, without the pauses between resumes."),
+                    models.FloatField(default=0.0, help_text="Working time, without the pauses between resumes."),
                 ),
             ],
             options={
@@ -142,9 +142,9 @@ class Migration(migrations.Migration):
                 ),
                 ("task_id", models.UUIDField(blank=True, null=True)),
                 ("severity", models.CharField(blank=True, max_length=50)),
-                ("message", models.TextField(blank=True, help_text="What the server says happened.")),
+                ("message", models.TextField(blank=True, help_text="The server's message.")),
                 ("payload", models.TextField(blank=True, help_text="The event's data, as JSON.")),
-                ("sent_at", models.DateTimeField(help_text="By the signed body.")),
+                ("sent_at", models.DateTimeField(help_text="Time in the signed body.")),
                 ("received_at", models.DateTimeField(auto_now_add=True, db_index=True)),
             ],
             options={
@@ -164,13 +164,15 @@ class Migration(migrations.Migration):
                 ("attempts", models.PositiveIntegerField(default=0)),
                 (
                     "lost",
-                    models.PositiveIntegerField(default=0, help_text="Workers that fell silent while they were at it."),
+                    models.PositiveIntegerField(
+                        default=0, help_text="Workers that stopped responding while they ran it."
+                    ),
                 ),
                 ("error", models.TextField(blank=True, help_text="Why the part was given up.")),
                 (
                     "failed",
                     models.BooleanField(
-                        default=False, help_text="Keys are those of failed rows on record, to be repeated."
+                        default=False, help_text="The keys are those of recorded failures, which run again."
                     ),
                 ),
                 (
@@ -196,7 +198,7 @@ class Migration(migrations.Migration):
                 ("message", models.TextField(blank=True)),
                 (
                     "latency_ms",
-                    models.FloatField(blank=True, help_text="The server's figure, in milliseconds.", null=True),
+                    models.FloatField(blank=True, help_text="As reported by the server, in milliseconds.", null=True),
                 ),
                 ("compared", models.BooleanField(default=False, help_text="The row's right answer is known.")),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
@@ -219,19 +221,17 @@ class Migration(migrations.Migration):
                 ("id", models.CharField(editable=False, max_length=32, primary_key=True, serialize=False)),
                 ("declaration", models.CharField(help_text="Name of the declaration of enrich.", max_length=100)),
                 ("key", models.TextField(help_text="Primary key of the row.")),
-                ("revision", models.BigIntegerField(default=1, help_text="Raised by each save of the row.")),
+                ("revision", models.BigIntegerField(default=1, help_text="Incremented by each save of the row.")),
                 (
                     "state",
                     models.CharField(
                         choices=[("pending", "pending"), ("failed", "failed")], default="pending", max_length=10
                     ),
                 ),
-                ("due_at", models.DateTimeField(help_text="Not to be run before.")),
+                ("due_at", models.DateTimeField(help_text="Earliest time at which it may run.")),
                 (
                     "tries",
-                    models.PositiveIntegerField(
-                        default=0, help_text="Attempts since the last save that did not get through."
-                    ),
+                    models.PositiveIntegerField(default=0, help_text="Failed attempts since the last save."),
                 ),
                 ("owner", models.CharField(blank=True, default="", max_length=200)),
                 ("lease_until", models.DateTimeField(blank=True, null=True)),
@@ -241,7 +241,7 @@ class Migration(migrations.Migration):
                     "version",
                     models.PositiveIntegerField(blank=True, help_text="Version of the program that failed.", null=True),
                 ),
-                ("created_at", models.DateTimeField(help_text="When the row was first saved with this work to do.")),
+                ("created_at", models.DateTimeField(help_text="When a save of the row first created this entry.")),
             ],
             options={
                 "verbose_name": "pending row",

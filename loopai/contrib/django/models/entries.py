@@ -13,7 +13,7 @@ class PendingRow(models.Model):
     """
 
     class State(models.TextChoices):
-        """Whether the row is to run. A failed one waits for a save, a new program or a request to retry."""
+        """Whether the row will run. A failed one waits for a save, a new program or a request to retry."""
 
         PENDING = "pending", "pending"
         FAILED = "failed", "failed"
@@ -25,19 +25,19 @@ class PendingRow(models.Model):
     id = models.CharField(primary_key=True, max_length=32, editable=False)
     declaration = models.CharField(max_length=LONGEST_NAME, help_text="Name of the declaration of enrich.")
     key = models.TextField(help_text="Primary key of the row.")
-    revision = models.BigIntegerField(default=1, help_text="Raised by each save of the row.")
+    revision = models.BigIntegerField(default=1, help_text="Incremented by each save of the row.")
     state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
-    due_at = models.DateTimeField(help_text="Not to be run before.")
-    tries = models.PositiveIntegerField(default=0, help_text="Attempts since the last save that did not get through.")
+    due_at = models.DateTimeField(help_text="Earliest time at which it may run.")
+    tries = models.PositiveIntegerField(default=0, help_text="Failed attempts since the last save.")
     owner = models.CharField(max_length=200, blank=True, default="")
     lease_until = models.DateTimeField(null=True, blank=True)
     code = models.CharField(max_length=50, blank=True, default="")
     message = models.TextField(blank=True, default="", help_text="Why the last attempt failed.")
     version = models.PositiveIntegerField(null=True, blank=True, help_text="Version of the program that failed.")
-    created_at = models.DateTimeField(help_text="When the row was first saved with this work to do.")
+    created_at = models.DateTimeField(help_text="When a save of the row first created this entry.")
 
     class Meta:
-        """What Django asks."""
+        """Django's options."""
 
         ordering = ["due_at"]
         verbose_name = "pending row"

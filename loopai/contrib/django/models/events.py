@@ -15,20 +15,20 @@ class HandledEvent(models.Model):
     """Most characters of an event type that are stored; a newer server's may be longer."""
 
     LONGEST_SEVERITY = 50
-    """The same of a severity."""
+    """The same for a severity."""
 
     event_id = models.UUIDField(primary_key=True, help_text="The id inside the signed body.")
     event_type = models.CharField(max_length=LONGEST_TYPE)
     alias = models.CharField(max_length=100, help_text="Alias in the LOOPAI setting whose secret signed the event.")
     task_id = models.UUIDField(null=True, blank=True)
     severity = models.CharField(max_length=LONGEST_SEVERITY, blank=True)
-    message = models.TextField(blank=True, help_text="What the server says happened.")
+    message = models.TextField(blank=True, help_text="The server's message.")
     payload = models.TextField(blank=True, help_text="The event's data, as JSON.")
-    sent_at = models.DateTimeField(help_text="By the signed body.")
+    sent_at = models.DateTimeField(help_text="Time in the signed body.")
     received_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
     class Meta:
-        """What Django asks."""
+        """Django's options."""
 
         ordering = ["-received_at"]
         verbose_name = "handled event"

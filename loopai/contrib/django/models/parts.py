@@ -20,12 +20,12 @@ class BatchFailure(models.Model):
     """A failed row; `--retry-failed` repeats it."""
 
     run = models.ForeignKey(BatchRun, on_delete=models.CASCADE, related_name="failures")
-    # Unique in the key's place: some collations take "a" and "A" for one.
+    # Unique instead of the key: some collations treat "a" and "A" as equal.
     digest = models.CharField(max_length=32, editable=False)
     key = models.TextField(help_text="Primary key of the row.")
     code = models.CharField(max_length=50)
     message = models.TextField(blank=True)
-    latency_ms = models.FloatField(null=True, blank=True, help_text="The server's figure, in milliseconds.")
+    latency_ms = models.FloatField(null=True, blank=True, help_text="As reported by the server, in milliseconds.")
     compared = models.BooleanField(default=False, help_text="The row's right answer is known.")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -43,7 +43,7 @@ class BatchFailure(models.Model):
     def of(
         cls, key: str, code: str, message: str, latency_ms: Optional[float] = None, compared: bool = False
     ) -> BatchFailure:
-        """Return the failure of a row, unsaved, in texts that every database takes."""
+        """Return the failure of a row, unsaved, with texts that every database accepts."""
         message = storable(message[:LONGEST_MESSAGE])
         return cls(digest=digest(key).hex(), key=storable(key), code=code, message=message, latency_ms=latency_ms,
                    compared=compared)  # fmt: skip
@@ -67,9 +67,9 @@ class BatchPart(models.Model):
     owner = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)
-    lost = models.PositiveIntegerField(default=0, help_text="Workers that fell silent while they were at it.")
+    lost = models.PositiveIntegerField(default=0, help_text="Workers that stopped responding while they ran it.")
     error = models.TextField(blank=True, help_text="Why the part was given up.")
-    failed = models.BooleanField(default=False, help_text="Keys are those of failed rows on record, to be repeated.")
+    failed = models.BooleanField(default=False, help_text="The keys are those of recorded failures, which run again.")
 
     objects = PartQuerySet.as_manager()
 
@@ -87,7 +87,7 @@ class BatchPart(models.Model):
         """Claim the part. `False` if another worker has it, or it is finished."""
         lease = now + timedelta(seconds=lease_seconds)
         free = self.row().free(now)
-        # MySQL assigns from left to right: `lost` looks at the owner of before.
+        # MySQL assigns from left to right: `lost` must see the previous owner.
         silent = Case(When(owner="", then=0), default=1)
         if not free.update(lost=F("lost") + silent, owner=owner, lease_until=lease, attempts=F("attempts") + 1):
             return False

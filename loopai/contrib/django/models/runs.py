@@ -32,7 +32,7 @@ _REPORTED = ("mapping", "filters", "excludes", "save_to", "only_empty", "version
 
 
 class BatchRunManager(models.Manager):
-    """Runs by what they do."""
+    """Look-ups of runs."""
 
     def latest_of(self, fingerprint: str) -> Optional[BatchRun]:
         """Return the newest run with that fingerprint, which `--resume` continues."""
@@ -70,8 +70,8 @@ class BatchRun(models.Model):
     alias = models.CharField(max_length=100, default="default", help_text="Alias in the LOOPAI setting.")
     source = models.CharField(max_length=500, help_text="The queryset's model and manager method.")
     engine = models.CharField(max_length=20, choices=Engine.choices, default=Engine.INLINE)
-    fingerprint = models.CharField(max_length=64, db_index=True, help_text="Of task, source and mapping.")
-    options = models.JSONField(default=dict, blank=True, help_text="What the run was asked for, by option.")
+    fingerprint = models.CharField(max_length=64, db_index=True, help_text="Digest of task, source and mapping.")
+    options = models.JSONField(default=dict, blank=True, help_text="The run's options.")
     command = models.JSONField(default=list, blank=True, help_text="The command as it was typed, word by word.")
 
     state = models.CharField(max_length=20, choices=State.choices, default=State.PENDING, db_index=True)
@@ -81,32 +81,34 @@ class BatchRun(models.Model):
 
     mark = models.TextField(null=True, blank=True, help_text="Every row up to this key is finished.")
     upper_key = models.TextField(null=True, blank=True, help_text="The highest key when the run began.")
-    finished_ranges = models.JSONField(default=list, blank=True, help_text="Finished beyond the mark: after, up to.")
+    finished_ranges = models.JSONField(
+        default=list, blank=True, help_text="Finished ranges beyond the mark: after, up to."
+    )
     total = models.PositiveBigIntegerField(null=True, blank=True)
     ok = models.PositiveBigIntegerField(default=0)
     errors = models.PositiveBigIntegerField(default=0)
     skipped = models.PositiveBigIntegerField(default=0)
-    tally = models.JSONField(default=dict, blank=True, help_text="What workers counted, but for rows that failed.")
+    tally = models.JSONField(default=dict, blank=True, help_text="What workers counted, without failed rows.")
     compared = models.PositiveBigIntegerField(default=0, help_text="Rows whose right answer is known (--expect).")
-    correct = models.PositiveBigIntegerField(default=0, help_text="Compared rows whose result is that answer.")
+    correct = models.PositiveBigIntegerField(default=0, help_text="Compared rows whose result was right.")
 
-    started_by = models.CharField(max_length=200, blank=True, help_text="Who started it: user and host.")
+    started_by = models.CharField(max_length=200, blank=True, help_text="User and host that started it.")
     owner = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
     refused_since = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="Since when the rate limiter refuses all that workers send."
+        null=True, blank=True, editable=False, help_text="Since when the rate limiter has refused every request."
     )
 
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
-    active_seconds = models.FloatField(default=0.0, help_text="Time at work, without the pauses between resumes.")
+    active_seconds = models.FloatField(default=0.0, help_text="Working time, without the pauses between resumes.")
 
     objects = BatchRunManager()
 
     class Meta:
-        """What Django asks."""
+        """Django's options."""
 
         ordering = ["-pk"]
         verbose_name = "batch run"
@@ -119,7 +121,7 @@ class BatchRun(models.Model):
         """A digest of what identifies a run: task, source, filter, mapping, targets."""
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
-    # What is shown
+    # Figures to show
 
     @property
     def done(self) -> int:
@@ -157,7 +159,7 @@ class BatchRun(models.Model):
         return {name: text for name, text in texts.items() if text}
 
     def is_live(self, now: Optional[datetime] = None) -> bool:
-        """Whether a worker has it."""
+        """Whether a worker is running it."""
         held = self.lease_until is not None and self.lease_until >= (now or timezone.now())
         return self.state == self.State.RUNNING and held
 
@@ -170,7 +172,7 @@ class BatchRun(models.Model):
         words = [word for word in self.command if word not in _MODE_FLAGS]
         return shlex.join([*words, *flags]) if words else ""
 
-    # What people ask for
+    # Requests by people
 
     def request_cancel(self, now: Optional[datetime] = None) -> bool:
         """Cancel the run: its owner ends it after the chunks in progress; without an owner it ends now.
@@ -208,7 +210,7 @@ class BatchRun(models.Model):
         ended = (self.State.CANCELLED, self.State.STOPPED, self.State.INTERRUPTED)
         return Q(state__in=ended) | self._stalled(now)
 
-    # What engines do
+    # For engines
 
     @property
     def database(self) -> str:

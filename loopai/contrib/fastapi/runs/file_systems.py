@@ -1,4 +1,4 @@
-"""Detect the file system of a folder, where the operating system tells it."""
+"""Detect the file system of a folder, if the operating system reports it."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class RunFolder:
         self.keep_days = keep_days
         self.clock = clock
         self.flaws: dict[str, Callable[[Any], Optional[str]]] = {}
-        """What says what is wrong with an output, by router: types are code, which no file keeps."""
+        """The functions that check an output, by router: types are code, which no file stores."""
         self._opened = False
         self._listeners: list[Callable[[], None]] = []
         self._readers: OrderedDict[Path, JournalReader] = OrderedDict()

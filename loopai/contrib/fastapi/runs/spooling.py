@@ -123,7 +123,7 @@ class Spooler:
 
 
 def record_of(owner: str, router: str, task: str, alias: str, options: Mapping[str, Any]) -> RunRecord:
-    """What is kept of a run that is to be."""
+    """The stored data of a run that is being created."""
     return RunRecord(
         id="", owner=owner, router=router, task=task, alias=alias, options=dict(options), rows=0, created=0.0
     )
@@ -132,7 +132,7 @@ def record_of(owner: str, router: str, task: str, alias: str, options: Mapping[s
 def add_run(
     folder: RunFolder, incoming: Incoming, record: RunRecord, claim: Optional[tuple[str, str]] = None
 ) -> StoredRun:
-    """Make the run, and have it taken up; `claim` is the key that has made it, and its content. Raises `OSError`."""
+    """Create the run and start it; `claim` is the key that created it, and its content. Raises `OSError`."""
     record.created, record.rows = folder.clock(), incoming.rows
     run = folder.add(incoming, record, claim)
     incoming.held.close()

@@ -197,7 +197,7 @@ class StoredRun:
     def remove(self) -> None:
         """Remove the run with all its files; the caller has locked it. Raises `OSError`."""
         self.folder.unmark(self)
-        # A rename removes it at once for everyone; `sweep` removes what is left after a kill.
+        # A rename removes it at once for everyone; `sweep` removes remains after a kill.
         gone = self.folder.path / "incoming" / f"{self.id}.removed"
         os.rename(self.path, gone)
         shutil.rmtree(gone, ignore_errors=True)

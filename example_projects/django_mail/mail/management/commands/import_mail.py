@@ -31,7 +31,7 @@ class Command(BaseCommand):
         for file in options["files"]:
             rows = islice(messages(file), options["limit"])
             while chunk := list(islice(rows, CHUNK)):
-                # The id decides what is there already, and the database keeps it unique.
+                # The id identifies existing mail, and the database keeps it unique.
                 Message.objects.bulk_create(chunk, ignore_conflicts=True)
                 read += len(chunk)
         added = Message.objects.count() - before

@@ -32,7 +32,7 @@ class Command(BaseCommand):
         started = time.perf_counter()
         try:
             task = self._task(client, options["examples"])
-            # The server makes the program when it is first asked for.
+            # The server makes the program at the first execution.
             client.execute(task.id, Email(body="Hello"))
             program = client.list_artifacts(task.id)[-1]
         except LoopaiException as error:

@@ -45,7 +45,7 @@ class Command(ShellCommand):
     _command: tuple[str, ...] = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The options, those of the table."""
+        """Add the options of the table."""
         parser.add_argument("task", nargs="?", help="the task's name or id")
         parser.add_argument(
             "input", nargs="?", metavar="INPUT",
@@ -53,7 +53,7 @@ class Command(ShellCommand):
         )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="write everything on stderr as JSON lines")
         add_flags(parser, flags_of(RunOptions))
-        pending = parser.add_argument_group("Rows that enrich has work for")
+        pending = parser.add_argument_group("Rows queued by enrich")
         pending.add_argument(
             "--pending", nargs="?", const=True, metavar="NAME",
             help="Run the pending rows of enrich; with --retry-failed, also those that failed.",
@@ -104,7 +104,7 @@ class Command(ShellCommand):
         given = {name: value for name, value in parsed.items() if name in known}
         for name, info in table(RunOptions):
             if info.repeated and isinstance(given.get(name), str):
-                given[name] = [given[name]]  # `call_command` may give one text
+                given[name] = [given[name]]  # `call_command` may pass a single text
         options = options_of(RunOptions, {**given, "command": self._command})
         client = get_client(options.alias)
         if options.validate_inputs:
@@ -116,7 +116,7 @@ class Command(ShellCommand):
             return run_command(options, client, stderr=self.voice)
         if options.input is not None:
             raise OptionError("rows come from {input} or from {queryset}: pass one of the two")
-        _refuse(parsed, FILE, "{%s} is for files: a queryset has its fields and its primary key")
+        _refuse(parsed, FILE, "{%s} is for files: a queryset already has fields and a primary key")
         if options.database not in connections:
             raise ConfigurationError(f"DATABASES has no {options.database!r}; it has {', '.join(connections)}")
         if options.edge:
@@ -127,7 +127,7 @@ class Command(ShellCommand):
         known = {*MODE_ARGUMENTS, *RunOptions.__dataclass_fields__} - {"database", "retry_failed", "json"}
         for name in sorted(known):
             if parsed.get(name) not in (None, False, [], ()):
-                raise OptionError(f"{{pending}} takes no {{{name}}}: declarations say what is run")
+                raise OptionError(f"{{pending}} takes no {{{name}}}: declarations define what is run")
         using = parsed.get("database") or DEFAULT_DB_ALIAS
         if using not in connections:
             raise ConfigurationError(f"DATABASES has no {using!r}; it has {', '.join(connections)}")
@@ -150,7 +150,7 @@ _ENDS = {
 
 
 def _refuse(parsed: dict[str, Any], where: str, text: str) -> None:
-    """Raise `OptionError` for an option that can be given there only."""
+    """Raise `OptionError` for an option that is only allowed there."""
     for name, info in table(RunOptions):
-        if info.where & COMMANDS == {where} and parsed.get(name) not in (None, False, []):  # a list
+        if info.where & COMMANDS == {where} and parsed.get(name) not in (None, False, []):
             raise OptionError(text % name)

@@ -21,10 +21,10 @@ _GRAVEST_FIRST = (USAGE, UNREACHABLE, FAILED)
 
 
 class Command(ShellCommand):
-    """Asks the server of each alias for its health."""
+    """Checks the server of each alias."""
 
     help = (
-        "Ask the server of each alias for its health. "
+        "Check whether the server of each alias is healthy. "
         "Exit code: 0 all healthy, 1 one is not, 2 wrong configuration, 4 one cannot be reached."
     )
     requires_system_checks: list[str] = []
@@ -36,7 +36,7 @@ class Command(ShellCommand):
         parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Ask all, then print."""
+        """Check all servers, then print."""
         with told():
             names = options["aliases"] or aliases()
         reports = [_asked(alias, options["timeout"]) for alias in names]
@@ -57,7 +57,7 @@ class Command(ShellCommand):
 
 
 def _asked(alias: str, seconds: float) -> tuple[dict[str, Any], int]:
-    """What is known of an alias, and its exit code."""
+    """Return the result for an alias, and its exit code."""
     facts: dict[str, Any] = {"alias": alias}
     try:
         client = get_client(alias)

@@ -16,19 +16,19 @@ from ...pruning import Pruning, age_of
 
 
 class Command(ShellCommand):
-    """Deletes what is old."""
+    """Deletes old records."""
 
     help = (
         "Delete finished and cancelled runs with their failed rows, failed pending rows, and handled webhook events, "
-        "older than an age. Events are kept for twice the webhook tolerance at least. "
+        "older than an age. Events are kept for at least twice the webhook tolerance. "
         "Exit code: 0 done, 2 wrong usage or configuration."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The options."""
         parser.add_argument("--older-than", required=True, metavar="AGE", help="30d, 12h, 90m or 45s")
-        parser.add_argument("--unfinished", action="store_true", help="also runs that were stopped or interrupted")
-        parser.add_argument("--dry-run", action="store_true", help="say what would be deleted")
+        parser.add_argument("--unfinished", action="store_true", help="also runs that stopped or were interrupted")
+        parser.add_argument("--dry-run", action="store_true", help="show what would be deleted")
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="database with the runs (default)")
         parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -37,7 +37,7 @@ class Command(ShellCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The verbs and their flags, those of the table."""
+        """Add the verbs of the table and their flags."""
         verbs = parser.add_subparsers(dest="verb", required=True)
         for name, verb in VERBS.items():
             made = verbs.add_parser(name, help=verb.help, description=verb.help)
@@ -46,7 +46,7 @@ class Command(ShellCommand):
             made.add_argument("--alias", default=DEFAULT_ALIAS, help="Alias in the LOOPAI setting.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do what the verb says."""
+        """Run the verb."""
         verb = VERBS[options["verb"]]
         with told():
             schemas = {name: _model(name, options.get(name)) for name in ("input_schema", "output_schema")}
@@ -84,7 +84,7 @@ class _Plain:
         return word
 
     def width(self) -> int:
-        return 10_000  # nothing is left out
+        return 10_000  # nothing is shortened
 
     def waiting(self, what: str) -> AbstractContextManager[Callable[[str], None]]:  # nothing is drawn
         return nullcontext(lambda stage: None)
