@@ -121,8 +121,8 @@ def ran(pool: ProgramPool, code: str, values: list[Any]) -> list[Any]:
         [("a, b", ["a", "b"]), ("c", ["c"]), ("d,e,f", ["d", "e", "f"]), ("g,h", ["g", "h"])],
         [
             ("https://www.example.com/path?id=1", "www.example.com"),
-            ("http://shop.test.org/items", "shop.test.org"),
-            ("https://docs.python.org/3/re.html", "docs.python.org"),
+            ("http://shop.example.org/items", "shop.example.org"),
+            ("https://docs.example.com/3/re.html", "docs.example.com"),
             ("https://example.net:8080", "example.net"),
         ],
         [("b,a,c", "a,b,c"), ("z,y", "y,z"), ("d,c,b,a", "a,b,c,d"), ("q,p,r", "p,q,r")],
