@@ -255,7 +255,12 @@ class QuerysetRows:
         pks = [keys.from_text(self.model, key) for key in wanted]
         try:
             # Of a queryset that joins many, a row may come several times.
-            read = self._read_one(pks[0]) if len(pks) == 1 else self._read(self._values.filter(pk__in=pks))
+            query = self._values.query
+            # Before Django 5.2, a queryset puts annotations at their place only after it was read.
+            if len(pks) == 1 and not query.annotation_select and not query.extra_select:
+                read = self._read_one(pks[0])
+            else:
+                read = self._read(self._values.filter(pk__in=pks))
         except Exception as error:
             if not is_of_a_row(error):
                 raise
