@@ -233,12 +233,12 @@ def view(uses_client: bool, first: bool) -> float:
 
 
 def save(model: type[Any], way: str) -> float:
-    """Saves of one row each: with inline work, without work, or a call without a save."""
+    """Saves of one row each: with inline work, without work, or without `enrich`; or a call without a save."""
     from django.db.models.signals import post_save
 
     from loopai.contrib.django import enrich, get_client
 
-    if way != "bare":
+    if way not in {"bare", "plain"}:
         # A version, since this server reports none: tasks without a program do not run inline.
         enrich(model, "spam", mapping=["subject=subject"], save_to=["label"], version=1)
     mail = model.objects.create(subject="You have won", body="Claim it today.", label="spam")
@@ -250,6 +250,7 @@ def save(model: type[Any], way: str) -> float:
 
     ways: dict[str, Callable[[], object]] = {
         "inline": inline,
+        "plain": lambda: model.objects.create(subject="You have won", body="Claim it today."),
         "idle": lambda: post_save.send(model, instance=mail, **told),
         "bare": lambda: post_save.send(model, instance=mail, **told),
         "execute": lambda: get_client().execute("spam", {"subject": mail.subject}),
@@ -331,6 +332,7 @@ def django_batches(quick: bool) -> Iterator[list[Row]]:
                 measured("save-bare"), "µs", Goal(20, of="figure")),
             Row("a save with its row inline", measured("save-inline"), "a direct execute", measured("save-execute"),
                 "µs", TimesAndMore(1.5, more=5_000)),
+            Row("the same", measured("save-inline"), "the save without enrich", measured("save-plain"), "µs", Stated()),
             Row("a view with get_client(), first call", measured("view-first"), "the same view without",
                 measured("view-first-bare"), "µs", Stated()),
             Row("a view with get_client(), later calls", measured("view"), "the same view without",

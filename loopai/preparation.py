@@ -413,9 +413,13 @@ def _pace(config: Config) -> Optional[Pace]:
     return pace_of(config.base_url, config.api_key, limit.requests, limit.seconds)
 
 
-def batch_sender(client: PreparedClient) -> BatchSender:
-    """Return the batch engine's way to send requests: each in one attempt, seen by the client's hooks."""
-    once = client.with_options(max_retries=0, deadline=None)
+def batch_sender(client: PreparedClient, **options: Unpack[CallOptions]) -> BatchSender:
+    """Return the batch engine's way to send requests: each in one attempt, seen by the client's hooks.
+
+    `options` are for these requests, in place of the client's own.
+    """
+    options["max_retries"], options["deadline"] = 0, None
+    once = client.with_options(**options)
     resends = client.config.retry_unknown and client.max_retries != 0
     return BatchSender(once._run, once._hear, client.hooks, client._items, resends=resends, read=client._run)
 

@@ -17,6 +17,7 @@ import pytest
 
 from loopai import LoopaiClient, SyncLoopaiClient
 from loopai._core.flow import Policy
+from loopai.testing import FakeLoopai
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -106,6 +107,20 @@ def test_children_use_a_warmed_async_client_of_their_parent(server: Any, transpo
     loop.run_until_complete(client.close())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
+
+
+def test_a_child_runs_a_batch_after_its_parent() -> None:
+    """Threads kept for later runs do not survive a fork: the child starts its own."""
+    fake = FakeLoopai()
+    fake.task("echo").computes(lambda given: given)
+    with fake.client() as client:
+
+        def work() -> list[Any]:
+            return [outcome.output for outcome in client.batch_stream("echo", [1, 2, 3])]
+
+        assert work() == [1, 2, 3]
+        wait = in_child(work)
+        assert wait() == work() == [1, 2, 3]
 
 
 @pytest.mark.slow

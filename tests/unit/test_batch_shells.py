@@ -498,3 +498,17 @@ def test_the_callers_rows_are_pulled_where_the_caller_is(fake: FakeLoopai) -> No
     with fake.client() as client:
         client.run_batch("double", rows(), key="n")
     assert threads == {threading.get_ident()}
+
+
+def test_short_runs_share_a_thread() -> None:
+    """Starting a thread may take longer than a small run's request, so a run uses the thread of an earlier one."""
+    threads: list[threading.Thread] = []
+    fake = FakeLoopai()
+    fake.task("double").computes(lambda given: threads.append(threading.current_thread()))
+    with fake.client() as client:
+        for _ in range(20):
+            client.run_batch("double", [{"n": 1}])
+    assert len(threads) == 20
+    assert threading.current_thread() not in threads
+    # More than one where a run began before the thread of the run before it was free again.
+    assert len(set(threads)) < 10

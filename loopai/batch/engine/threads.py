@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import AsyncIterable, Generator
@@ -13,6 +14,50 @@ from .driver import Block, Driver, Emit, ReadSchema
 from .row_sources import CallerRows, ThreadRows
 from .scheduler import Pull, Send, Wait
 
+IDLE_SECONDS = 1.0
+"""Seconds after which a thread without work ends."""
+
+
+class _Kept:
+    """Daemon threads that are kept for later runs: starting one takes longer than a small request."""
+
+    def __init__(self) -> None:
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        # A forked child has none of the threads.
+        self._lock = threading.Lock()
+        self._idle: list[queue.SimpleQueue[Callable[[], None]]] = []
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Call `work`, which raises nothing, in a thread."""
+        with self._lock:
+            jobs = self._idle.pop() if self._idle else None
+        if jobs is None:
+            jobs = queue.SimpleQueue()
+            threading.Thread(target=self._work, args=(jobs,), name="loopai-batch-0", daemon=True).start()
+        jobs.put(work)
+
+    def _work(self, jobs: queue.SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            try:
+                work = jobs.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if jobs in self._idle:
+                        self._idle.remove(jobs)
+                        return
+                continue  # it gets work at this moment
+            work()
+            del work  # an idle thread keeps no run alive
+            with self._lock:
+                self._idle.append(jobs)
+
+
+_kept = _Kept()
+
 
 class _Pool:
     """Threads that send chunks, one for each request in flight. `events` gets one item for each reply."""
@@ -21,19 +66,25 @@ class _Pool:
         self._driver = driver
         self._events = events
         self._jobs: queue.SimpleQueue[Optional[Chunk]] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads = 0
         self._lock = threading.Lock()
         self.in_flight = 0
 
     def send(self, chunk: Chunk) -> None:
         with self._lock:
             self.in_flight += 1
-            needed = self.in_flight > len(self._threads)
-        if needed:
-            name = f"loopai-batch-{len(self._threads)}"
-            self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
-            self._threads[-1].start()
+            needed = self.in_flight > self._threads
         self._jobs.put(chunk)
+        if needed:
+            self._start()
+
+    def _start(self) -> None:
+        if self._threads == 0:
+            _kept.run(self._work)
+        else:  # a run with several requests in flight takes long enough to start threads of its own
+            name = f"loopai-batch-{self._threads}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._threads += 1
 
     def _work(self) -> None:
         while (chunk := self._jobs.get()) is not None:
@@ -46,7 +97,7 @@ class _Pool:
             self._events.put(None)
 
     def close(self) -> None:
-        for _ in self._threads:
+        for _ in range(self._threads):
             self._jobs.put(None)
 
 

@@ -211,14 +211,22 @@ FIELDS: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
 }
 
 
+ONE_BY_ONE = ("--chunk-size", "1", "--max-in-flight", "1")
+"""A single row is written with a simpler statement."""
+TOGETHER = pytest.mark.parametrize("together", [(), ONE_BY_ONE], ids=["together", "one by one"])
+
+
+@TOGETHER
 @pytest.mark.parametrize("field", FIELDS)
-def test_each_field_takes_what_is_its_own_and_nothing_else(loopai_fake: FakeLoopai, field: str) -> None:
+def test_each_field_takes_what_is_its_own_and_nothing_else(
+    loopai_fake: FakeLoopai, field: str, together: tuple[str, ...]
+) -> None:
     """Nothing is bent: an empty text is no missing truth value, and 1 is no UUID. What does not fit is its row's."""
     takes, refuses = FIELDS[field]
     values = [*(value for value, _ in takes), *refuses]
     Entry.objects.bulk_create(Entry(text=str(number)) for number in range(len(values)))
     loopai_fake.task("spam").computes(lambda entry: {field: values[int(entry["text"])]})
-    batch(*ENTRIES, "--save-to", field, code=1)
+    batch(*ENTRIES, "--save-to", field, *together, code=1)
     found = {entry.text: getattr(entry, field) for entry in Entry.objects.all()}
     assert [found[str(number)] for number in range(len(takes))] == [expected for _, expected in takes]
     failed = {failure.key: failure for failure in BatchRun.objects.get().failures.all()}
@@ -505,20 +513,22 @@ def test_a_filter_s_value_is_converted_by_its_field(loopai_fake: FakeLoopai) -> 
     assert "colour=green" in batch(*ODD, "--filter", "colour=green", "--save-to", "label", code=2)
 
 
-def test_a_field_is_written_by_its_own_expression(loopai_fake: FakeLoopai) -> None:
+@TOGETHER
+def test_a_field_is_written_by_its_own_expression(loopai_fake: FakeLoopai, together: tuple[str, ...]) -> None:
     """As `save()` writes it: what encrypts in the database is not passed over."""
     odd()
     loopai_fake.task("spam").returns({"upper": "abc", "label": "ham"})
-    batch(*ODD, "--save-to", "upper", "--save-to", "label")
+    batch(*ODD, "--save-to", "upper", "--save-to", "label", *together)
     assert set(Odd.objects.values_list("upper", "label")) == {("ABC", "ham")}
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite's columns have no length")
-def test_what_is_too_long_for_its_column_is_not_cut_off(loopai_fake: FakeLoopai) -> None:
+@TOGETHER
+def test_what_is_too_long_for_its_column_is_not_cut_off(loopai_fake: FakeLoopai, together: tuple[str, ...]) -> None:
     """Where no validator measures it: PostgreSQL cuts off what is cast to a type with a length."""
     odd()
     loopai_fake.task("spam").computes(lambda row: {"long": "abcdefg" if row["text"] == "3" else "abcdef"})
-    batch(*ODD, "--save-to", "long", code=1)
+    batch(*ODD, "--save-to", "long", *together, code=1)
     assert sorted(Odd.objects.exclude(long=None).values_list("long", flat=True)) == ["abcdefabcdef"] * 5
 
 
@@ -531,14 +541,17 @@ KINDS: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
 }
 
 
+@TOGETHER
 @pytest.mark.parametrize("field", KINDS)
-def test_more_kinds_of_fields_take_what_is_their_own(loopai_fake: FakeLoopai, field: str) -> None:
+def test_more_kinds_of_fields_take_what_is_their_own(
+    loopai_fake: FakeLoopai, field: str, together: tuple[str, ...]
+) -> None:
     """No text is made of an object, and what is in no form is checked against its choices."""
     takes, refuses = KINDS[field]
     values = [*(value for value, _ in takes), *refuses]
     odd(len(values))
     loopai_fake.task("spam").computes(lambda row: {field: values[int(row["text"])]})
-    batch(*ODD, "--save-to", field, code=1)
+    batch(*ODD, "--save-to", field, *together, code=1)
     found = {row.text: getattr(row, field) for row in Odd.objects.all()}
     kept = [found[str(number)] for number in range(len(takes))]
     assert [bytes(value) if isinstance(value, memoryview) else value for value in kept] == [value for _, value in takes]

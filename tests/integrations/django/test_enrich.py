@@ -21,7 +21,7 @@ from django.db import connection, models, transaction
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from inbox.models import Category, Entry, Letter, Mail, Note, Reminder, ShownEntry
+from inbox.models import Category, Entry, Letter, Mail, Message, Note, Prefixed, Reminder, ShownEntry
 
 from loopai.contrib.django import enqueue, enrich, enrich_action
 from loopai.contrib.django.enrichment import carrying, declarations, outbox, saving
@@ -166,6 +166,22 @@ def test_proxies_and_children_are_covered(declare: Declare, loopai_fake: FakeLoo
     declare(Letter, "notes", mapping=["t=id"], save_to=["text=output"], name="letters")
     letter = Letter.objects.create()
     assert (letter.text, Letter.objects.get().text) == ("out", "out")
+
+
+def test_a_row_is_read_as_its_fields_have_it(declare: Declare, loopai_fake: FakeLoopai) -> None:
+    """A field may convert its key, and mapped values may come from a relation or from JSON; on every save."""
+    task = loopai_fake.task("spam")
+    task.returns("y")
+    declare(Prefixed, mapping=["id=id", "text=text"], save_to=["label=output"], name="prefixed")
+    rows = [Prefixed.objects.create(text=text) for text in "ab"]
+    assert task.inputs == [{"id": row.pk, "text": row.text} for row in rows]
+    assert [row.pk.partition("_")[0] for row in rows] == ["entry", "entry"]
+    assert [row.label for row in Prefixed.objects.all()] == ["y", "y"]
+    message = Message.objects.create(text="hello")
+    declare(mapping=["text=message.text", "n=facts.n"], save_to=["label=output"])
+    for number in (1, 2):
+        Mail.objects.create(subject="x", message=message, facts={"n": number})
+    assert task.inputs[2:] == [{"text": "hello", "n": 1}, {"text": "hello", "n": 2}]
 
 
 def test_the_instance_keeps_what_was_set_meanwhile(declare: Declare, spam: Any) -> None:

@@ -123,15 +123,24 @@ def _update(connection: Any, table: _Table, changes: Sequence[Change], guarded: 
               for field in table.stamps]  # fmt: skip
     key = f"{quote(table.model._meta.db_table)}.{quote(table.key.column)}"
     placeholders = _Placeholders(connection, table.model)
-    unnested = connection.vendor == "postgresql" and not any(
-        _is_array(field, connection) or not placeholders.are_plain(field, column)
-        for (_, field), column in zip(table.columns, values)
+    alone = len(changes) == 1
+    unnested = (
+        connection.vendor == "postgresql"
+        and not alone  # planning a join would take longer than writing one row
+        and not any(
+            _is_array(field, connection) or not placeholders.are_plain(field, column)
+            for (_, field), column in zip(table.columns, values)
+        )
     )
     sets: list[str] = []
     params: list[Any] = []
     for place, (_, field) in enumerate(table.columns):
         if unnested:
             sets.append(f"{quote(field.column)} = given.v{place}")
+        elif alone:
+            sql, given = placeholders.of(field, values[place][0])
+            sets.append(f"{quote(field.column)} = {sql}")
+            params += given
         else:
             cases = ""
             for item, value in zip(keys, values[place]):

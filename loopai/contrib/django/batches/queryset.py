@@ -15,6 +15,7 @@ from django.apps import apps
 from django.core.exceptions import EmptyResultSet, FieldDoesNotExist
 from django.db import models, transaction
 from django.db.models import QuerySet
+from django.db.models.expressions import RawSQL
 from django.db.models.query import ModelIterable
 
 from ....batch.mapping import InputMapping, Unmapped, nearest
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+
+_KEY: Any = object()
+"""Stands for a key among the parameters of a query."""
 
 
 class _Unreadable(str):
@@ -122,13 +127,42 @@ class QuerysetRows:
         return found[0] if found else (pk, _Unreadable("the row was deleted while it was read"))
 
     def _read(self, queryset: QuerySet[Any]) -> list[tuple[Any, ...]]:
-        def read() -> list[tuple[Any, ...]]:
-            if not self.database.connection.in_atomic_block:
-                return list(queryset.all())
-            with transaction.atomic(using=self.database.using):  # an error would abort the caller's transaction
-                return list(queryset.all())
+        return self._attempt(lambda: list(queryset.all()))
 
-        return self.database.attempt(read)
+    def _attempt(self, read: Callable[[], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+        def attempted() -> list[tuple[Any, ...]]:
+            if not self.database.connection.in_atomic_block:
+                return read()
+            with transaction.atomic(using=self.database.using):  # an error would abort the caller's transaction
+                return read()
+
+        return self.database.attempt(attempted)
+
+    @cached_property
+    def _one(self) -> tuple[Any, str, tuple[Any, ...]]:
+        """The query for the row with a certain key: its compiler, SQL, and parameters with `_KEY` for the key.
+
+        Compiled once, because compiling it for each saved row takes longer than reading the row.
+        """
+        query = self._values.filter(pk=RawSQL("%s", (_KEY,))).query
+        compiler: Any = query.get_compiler(self.database.using)
+        sql, params = compiler.as_sql()
+        return compiler, sql, tuple(params)
+
+    def _read_one(self, pk: Any) -> list[tuple[Any, ...]]:
+        def read() -> list[tuple[Any, ...]]:
+            try:
+                compiler, sql, params = self._one
+            except EmptyResultSet:
+                return []
+            connection = self.database.connection
+            key = self.model._meta.pk.get_db_prep_value(pk, connection)
+            with connection.cursor() as cursor:
+                cursor.execute(sql, [key if param is _KEY else param for param in params])
+                found = cursor.fetchall()
+            return list(compiler.results_iter([found], tuple_expected=True))
+
+        return self._attempt(read)
 
     def row(self, found: Sequence[Any], number: int, after: Optional[str], retried: bool = False) -> KeyedRow:
         """Return a row to run; `error` is set if it lacks something that the mapping names."""
@@ -221,7 +255,12 @@ class QuerysetRows:
         pks = [keys.from_text(self.model, key) for key in wanted]
         try:
             # A queryset with joins may return a row several times.
-            read = self._read(self._values.filter(pk__in=pks))
+            query = self._values.query
+            # Before Django 5.2, annotations are put in their places only after the query has run.
+            if len(pks) == 1 and not query.annotation_select and not query.extra_select:
+                read = self._read_one(pks[0])
+            else:
+                read = self._read(self._values.filter(pk__in=pks))
         except Exception as error:
             if not is_of_a_row(error):
                 raise

@@ -30,6 +30,7 @@ from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.rows import CANCELLED, ERROR, Outcome
 from ....exceptions import ConfigurationError, ConnectionException, LoopaiException, RateLimitException, ServerException
+from ....options import CallOptions
 from ....preparation import batch_sender
 from ....shell.command import find_task
 from ....transports.watchdog import Chore, watchdog
@@ -110,15 +111,16 @@ class _Plans(threading.local):
     """The plans of declarations with their fields looked up, cached for the saves of a thread."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], ResolvedPlan] = {}
+        self._known: dict[tuple[str, str], tuple[tuple[Declaration, str, Optional[int]], ResolvedPlan]] = {}
 
     def get(self, declaration: Declaration, task_id: str, version: Optional[int], using: str) -> ResolvedPlan:
         """Return the plan of a declaration, with the value caches of its targets cleared."""
-        wanted = declaration.plan(task_id, version, using)
-        resolved = self._known.get((declaration.name, using))
-        if resolved is None or resolved.plan != wanted:
-            resolved = ResolvedPlan(wanted, using, declaration.model._base_manager.all())
-            self._known[declaration.name, using] = resolved
+        made_of = (declaration, task_id, version)
+        known, resolved = self._known.get((declaration.name, using), (None, None))
+        if resolved is None or known != made_of:
+            plan = declaration.plan(task_id, version, using)
+            resolved = ResolvedPlan(plan, using, declaration.model._base_manager.all())
+            self._known[declaration.name, using] = made_of, resolved
         for target in resolved.targets:
             target.forget()
         return resolved
@@ -197,11 +199,14 @@ def _executed(
     ends = Stop(grace=0.0)
     forget = stop.on_request(ends)
     alarm = Chore(ends)  # uses the thread for call timeouts: starting one for each save costs too much
+    options: CallOptions = {}
     if until is not None:
         left = until - clock()
-        client = client.with_options(timeout=max(left, 0.001))
+        options["timeout"] = max(left, 0.001)
         watchdog.set(alarm, max(left, 0.0))
-    sender = _StoppingSender(batch_sender(client), ends, splits=min(entry.tries for entry in taken) >= PATIENCE)
+    sender = _StoppingSender(
+        batch_sender(client, **options), ends, splits=min(entry.tries for entry in taken) >= PATIENCE
+    )
     made = Run(
         call_of(resolved.plan.task_id, resolved.plan, plain=resolved.rows.plain),
         rows,
