@@ -79,12 +79,12 @@ class _Pool:
             self._start()
 
     def _start(self) -> None:
-        if self._threads == 0:
+        number = self._threads
+        self._threads += 1  # first: an exception of a signal handler may end the start of a thread that then works
+        if number == 0:
             _kept.run(self._work)
         else:  # a run with several requests in flight takes long enough to start threads of its own
-            name = f"loopai-batch-{self._threads}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
-        self._threads += 1
+            threading.Thread(target=self._work, name=f"loopai-batch-{number}", daemon=True).start()
 
     def _work(self) -> None:
         while (chunk := self._jobs.get()) is not None:
