@@ -500,6 +500,30 @@ def test_the_callers_rows_are_pulled_where_the_caller_is(fake: FakeLoopai) -> No
     assert threads == {threading.get_ident()}
 
 
+def test_an_exception_in_the_start_of_a_thread_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a second Ctrl-C may come there: the thread works already, and is told to end."""
+    started: list[threading.Thread] = []
+    released = threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        started.append(thread)
+        if thread.name == "loopai-batch-1":
+            released.set()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    fake = FakeLoopai()
+    fake.task("double").computes(lambda given: released.wait(30))
+    with fake.client() as client, pytest.raises(KeyboardInterrupt):
+        client.run_batch("double", [{"n": n} for n in range(100)], chunk_size=10)
+    assert "loopai-batch-1" in {thread.name for thread in started}
+    for thread in started:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
 def test_short_runs_share_a_thread() -> None:
     """Starting a thread may take longer than a small run's request, so a run uses the thread of an earlier one."""
     threads: list[threading.Thread] = []
