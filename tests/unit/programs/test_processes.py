@@ -132,7 +132,7 @@ def test_children_that_do_not_run_programs_leave_the_parents_alone(run: Run) -> 
         gc.collect()
     print(children(nothing) + children(close) + children(drop))
     use(2)
-    print(processes() == mine)
+    print(set(mine) <= set(processes()))
     """
     done = run(script, "sys.exit")
     assert (done.stdout, done.stderr, done.returncode) == (f"{[0] * 9}\nTrue\n", "", 0)
