@@ -100,7 +100,6 @@ def test_a_guide_does_what_it_says(page: str, reader: Reader) -> None:
     follow(reader, read(page))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIALS)
 def test_a_tutorial_does_what_it_says(page: str, tmp_path: Path) -> None:
     """From an empty folder, with loopai installed and nothing else."""
@@ -127,7 +126,7 @@ def section_of(text: str, heading: str) -> str:
     [
         ("## Django", ["django"]),
         ("## FastAPI", []),
-        pytest.param("## Celery", ["django", "celery"], marks=pytest.mark.slow),
+        ("## Celery", ["django", "celery"]),
     ],
 )
 def test_a_section_of_readme_does_what_it_says(section: str, pages: list[str], reader: Reader) -> None:

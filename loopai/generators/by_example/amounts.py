@@ -6,7 +6,7 @@ import itertools
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -129,44 +129,49 @@ def _features(columns: Sequence[Expression]) -> Iterator[Expression]:
         if times:
             yield from times
             continue
-        yield from (one for one in _of_all(column) if one is not None and None not in one.values)
+        yield from _complete(_of_all(column))
         number = applied('number_in({0}, ".")', lambda text: run.number_in(text, "."), (column,), 0.2, "number")
         if number is not None and None not in number.values:
             yield number
             continue
         counts = {len(re.findall("[0-9]+(?:,[0-9]{3})*(?:[.][0-9]+)?", text)) for text in texts}
         if len(counts) == 1 and 0 < (count := counts.pop()) <= 6:
-            for place in range(count):
-                one = applied(
+            yield from _complete(
+                applied(
                     f"numbers_in({{0}}, {count})[{place}]",
                     lambda text, n=count, k=place: run.numbers_in(text, n)[k],
                     (column,),
                     0.5 + 0.1 * place,
                 )
-                if one is not None and None not in one.values:
-                    yield one
+                for place in range(count)
+            )
         elif all(re.search("[0-9]", text) for text in texts):
-            for which in (0, -1):
-                one = applied(
+            yield from _complete(
+                applied(
                     f'number_in(match({{0}}, "[0-9]+(?:[.,][0-9]+)*", {which}), ".")',
                     lambda text, k=which: run.number_in(run.match(text, "[0-9]+(?:[.,][0-9]+)*", k), "."),
                     (column,),
                     1.2,
                 )
-                if one is not None and None not in one.values:
-                    yield one
+                for which in (0, -1)
+            )
         if any(re.search("[0-9][.][0-9]+[.][0-9]", text) for text in texts):  # an address or a version
-            for which in (0, -1, 1, 2):
-                one = applied(
+            yield from _complete(
+                applied(
                     f'int(match({{0}}, "[0-9]+", {which}))',
                     lambda text, k=which: int(run.match(text, "[0-9]+", k)),
                     (column,),
                     1.2,
                 )
-                if one is not None and None not in one.values:
-                    yield one
+                for which in (0, -1, 1, 2)
+            )
         if any(re.search("[^0-9.,]", text) for text in texts):
             yield from (one for one in _counts(column, columns, texts) if one is not None)
+
+
+def _complete(found: Iterable[Expression | None]) -> Iterator[Expression]:
+    """Yield the expressions that have a value for every example."""
+    return (one for one in found if one is not None and None not in one.values)
 
 
 def _of_all(column: Expression) -> Iterator[Expression | None]:
@@ -221,7 +226,7 @@ def _times(column: Expression, texts: Sequence[str]) -> list[Expression]:
             times,
             applied("Decimal({0}) / 3600", lambda t: Decimal(t) / 3600, (times,), 0.3),
         ]
-    return [one for one in made if one is not None and None not in one.values]
+    return list(_complete(made))
 
 
 def _counts(column: Expression, columns: Sequence[Expression], texts: Sequence[str]) -> Iterator[Expression | None]:

@@ -12,7 +12,7 @@ from .sites import Site, copy_of, judge, site
 
 pytestmark = pytest.mark.slow
 
-KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow), pytest.param("mariadb", marks=pytest.mark.slow)]
+KINDS = ["sqlite", "postgresql", "mariadb"]
 WORDS = (
     "loopai_batch", "spam", "--queryset", "inbox.Mail", "--map", "subject=subject", "--save-to", "score",
     "--chunk-size", "20", "--progress", "none",

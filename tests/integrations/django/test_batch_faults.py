@@ -62,7 +62,6 @@ def once_waiting(made: Site, process: Any) -> None:
     raise AssertionError("nobody waits for a lock")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_a_deadlock_is_tried_again(kind: str, make_server: Callable[..., Any], tmp_path: Path) -> None:
     """Somebody else's transaction and the chunk's wait for each other; the database ends the chunk's, and no row is
@@ -87,7 +86,6 @@ def test_a_deadlock_is_tried_again(kind: str, make_server: Callable[..., Any], t
         made.assert_right(600)
 
 
-@pytest.mark.slow
 def test_a_serialisation_failure_is_tried_again(make_server: Callable[..., Any], tmp_path: Path) -> None:
     """PostgreSQL's 40001, where connections are REPEATABLE READ and somebody else writes the rows meanwhile."""
     server = make_server(judge)
@@ -103,7 +101,6 @@ def test_a_serialisation_failure_is_tried_again(make_server: Callable[..., Any],
         made.assert_right(40)
 
 
-@pytest.mark.slow
 def test_a_lock_that_is_not_given_in_time_is_tried_again(make_server: Callable[..., Any], tmp_path: Path) -> None:
     """MariaDB's 1205: the lock is let go after the first time-out."""
     server = make_server(judge)
@@ -190,7 +187,6 @@ KILL = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before COMMIT", "between COMMIT and its reply"])
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
 def test_a_connection_that_is_lost_at_a_commit(
@@ -253,7 +249,6 @@ def test_a_deferred_constraint_fails_the_row_at_fault(make_server: Callable[...,
         ) == [39, ["unfit"], "mail 25"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("around", ["nullcontext()", "transaction.atomic()"])
 def test_a_deferred_unique_constraint_fails_the_row_at_fault(
     around: str, make_server: Callable[..., Any], tmp_path: Path

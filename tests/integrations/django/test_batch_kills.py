@@ -39,7 +39,7 @@ def killed_after(server: Any, requests: int, process: subprocess.Popen[str], num
 
 @pytest.mark.parametrize(
     "kind",
-    ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow), pytest.param("mariadb", marks=pytest.mark.slow)],
+    ["sqlite", "postgresql", "mariadb"],
 )
 def test_killed_at_any_moment_and_resumed_each_row_is_right_once(
     kind: str, make_server: Callable[..., Any], tmp_path: Path
@@ -86,7 +86,6 @@ def test_a_signal_ends_a_run_in_order_and_it_can_be_gone_on_with(
         assert rows_sent(server) == 1_500
 
 
-@pytest.mark.slow
 def test_a_second_runner_is_kept_out_while_the_first_lives(make_server: Callable[..., Any], tmp_path: Path) -> None:
     """The same command beside a running one: refused at the first's next sign of life; nothing is sent twice."""
 
@@ -108,7 +107,6 @@ def test_a_second_runner_is_kept_out_while_the_first_lives(make_server: Callable
         assert rows_sent(server) == 6_000
 
 
-@pytest.mark.slow
 def test_a_run_is_cancelled_from_outside(make_server: Callable[..., Any], tmp_path: Path) -> None:
     """What the admin's Cancel does reaches the process with its next heartbeat: exit code 143, state cancelled."""
     server = make_server()

@@ -23,7 +23,6 @@ WORDS = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("broker", list(BROKERS))
 def test_workers_killed_at_random_lose_and_double_nothing(
     broker: str, make_server: Callable[..., Any], tmp_path: Path
@@ -88,7 +87,6 @@ def test_a_server_that_rations_sets_the_countdown(make_server: Callable[..., Any
         assert answered[0] - refused[0] >= 3
 
 
-@pytest.mark.slow
 def test_a_run_is_cancelled_resumed_and_its_failed_rows_repeated(
     make_server: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -128,7 +126,6 @@ def test_a_run_is_cancelled_resumed_and_its_failed_rows_repeated(
         made.assert_right(2_000)
 
 
-@pytest.mark.slow
 def test_start_batch_from_code(make_server: Callable[..., Any], tmp_path: Path) -> None:
     """A view or a shell starts a run and goes on; the run's row in the database tells how it goes."""
     server = make_server(judge)
