@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from pydantic_core import from_json
@@ -56,7 +57,7 @@ class Member:
     nullable: bool = False
     bounds: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def title(self) -> str:
         """The member's name in error keys (`LatencyTargetMs`)."""
         return pascal(self.name)

@@ -13,12 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 from . import idempotency, responses
 from .binding import INT_MAX, Body
@@ -43,6 +44,8 @@ LARGEST_PAGE = 1000
 SMALL_BODY = 16_384
 """Largest body, in bytes, that is faster to parse here than in a thread."""
 BYTES_A_VALUE = 80
+CLIENT_GONE = 499
+"""Status, in metrics only, of a request whose client left before its body was complete."""
 MOST_OF_ONE_TASK = 8
 """Requests of one task that use a worker thread at a time; the others wait without one."""
 QUICK_THREADS = 8
@@ -128,6 +131,7 @@ class Site:
                 del self.tasks_at_work[task_id]
 
 
+@lru_cache(maxsize=1000)
 def guid_of(title: str, text: str) -> str:
     """The GUID that a path or query names. Raises `BindingProblem` under the parameter's name."""
     if not _ROUTE_GUID.fullmatch(text):
@@ -303,6 +307,8 @@ def action(code: str, message: str) -> Callable[[Callable[[ActionCall], Awaitabl
             except Abandoned as abandoned:
                 headers = {"Retry-After": "1"}
                 return responses.refused(ApiError(503, abandoned.code, str(abandoned), headers=headers))
+            except ClientDisconnect:
+                return Response(status_code=CLIENT_GONE)
             except ApiError as error:
                 return responses.refused(error)
             except BindingProblem as problem:
@@ -321,15 +327,29 @@ def action(code: str, message: str) -> Callable[[Callable[[ActionCall], Awaitabl
 
 async def _post(call: ActionCall, handler: Callable[[ActionCall], Awaitable[Response]]) -> Response:
     headers = call.request.headers
-    if not _is_json(headers.get("content-type")):
+    content_type = headers.get("content-type")
+    if not _is_json(content_type):
         raise BindingProblem(None, 415)
-    call.content = _utf8(await call.request.body(), headers.get("content-type"))
+    call.content = _utf8(await _received(call.request.receive), content_type)
     key = idempotency.checked(headers.get("idempotency-key"))
     if key is None:
         return await handler(call)
     async with call.site.keys.claim(key):
         call.claimed(key)
         return await handler(call)
+
+
+async def _received(receive: Receive) -> bytes:
+    """Return the whole body. Raises `ClientDisconnect`."""
+    parts = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
 
 
 def failure(settings: Settings, code: str, message: str, reason: str) -> ApiError:

@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import re
 import time
+from functools import lru_cache
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -80,7 +81,7 @@ class Middleware:
             send = LegacySend(send, scope["path"])
         site.metrics.in_progress.inc()
         try:
-            refusal = self._refusal(scope, extra)
+            refusal = self._refusal(scope, headers, extra)
             if refusal is not None:
                 await refusal(scope, receive, counted)
             else:
@@ -99,11 +100,10 @@ class Middleware:
             endpoint = getattr(route, "path", "unmatched")
             site.metrics.answered(sent[0] if sent else 0, method, endpoint, time.perf_counter() - began)
 
-    def _refusal(self, scope: Scope, extra: dict[str, str]) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Headers, extra: dict[str, str]) -> Response | None:
         """Return the reply to a request that no route handles; rewrite the path as routes are written."""
         segments = _segments(scope["path"])
         scope["path"] = "/" + "/".join(segments)
-        headers = Headers(scope=scope)
         misdirected = self._wrong_host(headers)
         if misdirected is not None:
             return responses.refused(misdirected, by_action=False)
@@ -137,10 +137,10 @@ class Middleware:
         if allowed is None or "*" in allowed:
             return None
         given = headers.getlist("host")
-        name = _host_name(given[0]) if len(given) == 1 else None
+        name, is_local = _host_name(given[0]) if len(given) == 1 else (None, False)
         if name is None:
             return ApiError(400, "INVALID_HOST", "The request must have one Host header with a valid name")
-        if name in allowed or name == "localhost" or name.endswith(".localhost") or _is_address(name):
+        if is_local or name in allowed:
             return None
         text = f"This server does not answer for the host {name[:100]!r}: start it with --allowed-host {name[:100]}"
         return ApiError(421, "MISDIRECTED_REQUEST", text)
@@ -159,10 +159,17 @@ class Middleware:
         return ApiError(401, "UNAUTHORIZED", message, headers={"WWW-Authenticate": "Bearer"})
 
 
-def _host_name(host: str) -> str | None:
-    """Return the name in a Host header, in lower case, without the port; `None` if it is invalid."""
+@lru_cache(maxsize=256)
+def _host_name(host: str) -> tuple[str | None, bool]:
+    """Return the name in a Host header, in lower case, without the port, and whether no DNS can redirect it.
+
+    The name is `None` if it is invalid.
+    """
     found = _HOST.fullmatch(host)
-    return None if found is None else (found["address"] or found["name"]).lower().rstrip(".")
+    if found is None:
+        return None, False
+    name = (found["address"] or found["name"]).lower().rstrip(".")
+    return name, name == "localhost" or name.endswith(".localhost") or _is_address(name)
 
 
 def _is_address(name: str) -> bool:

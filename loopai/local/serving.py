@@ -64,28 +64,41 @@ class _Http(HttpToolsProtocol):
     """Closes connections that sent no complete request within `request_seconds`; bodies have their own limit."""
 
     request_seconds = 30.0
+    _cutting: asyncio.TimerHandle | None = None
+    _awaits_headers = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn's
         super().connection_made(transport)
         self._cut_later()
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Most requests arrive in one piece: they need no timer.
+        if not self._awaits_headers:
+            self._cut_not()
+        elif self._cutting is None:
+            self._cut_later()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._cut_later()
+        self._cut_not()
+        self._awaits_headers = True
 
     def on_headers_complete(self) -> None:
-        self._cutting.cancel()
+        self._awaits_headers = False
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._cutting.cancel()
+        self._cut_not()
         super().connection_lost(exc)
 
     def _cut_later(self) -> None:
-        cutting: asyncio.TimerHandle | None = getattr(self, "_cutting", None)
-        if cutting is not None:
-            cutting.cancel()
         self._cutting = self.loop.call_later(self.request_seconds, self.transport.close)
+
+    def _cut_not(self) -> None:
+        if self._cutting is not None:
+            self._cutting.cancel()
+            self._cutting = None
 
 
 def settings_for(

@@ -293,6 +293,34 @@ async def test_metrics_count_what_happened(serve: Serve) -> None:
             assert line in lines
 
 
+async def test_a_client_that_leaves_within_its_body_is_no_fault(tmp_path: Path, caplog: Any) -> None:
+    """It is counted, and not logged as an error of the server."""
+    app = create_app(Settings(data=tmp_path))
+    coming = iter([{"type": "http.request", "body": b'{"name": "t"', "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return next(coming)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/v1/tasks",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1),
+    }
+    async with app.router.lifespan_context(app):
+        await app(scope, receive, send)
+        assert sent[0]["status"] == 499
+        assert not caplog.records
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as http:
+            assert 'code="499",endpoint="/api/v1/tasks",method="POST"} 1.0' in (await http.get("/metrics")).text
+
+
 async def test_the_interactive_documentation_needs_no_network(serve: Serve) -> None:
     """Its page asks for nothing from elsewhere, and what it asks for is there."""
     async with serve() as http:
