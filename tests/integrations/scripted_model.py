@@ -15,7 +15,10 @@ KEY = "sk-secret-4711"
 
 @dataclass
 class Said:
-    """One answer. `content` is the model's text; `body` stands for the whole reply; `cut` ends the connection early."""
+    """One answer. `content` is the model's text; `body` stands for the whole reply; `cut` ends the connection early.
+
+    Nothing of it is sent before `after` is set.
+    """
 
     content: Optional[str] = ""
     status: int = 200
@@ -23,6 +26,7 @@ class Said:
     body: Optional[Any] = None
     cut: bool = False
     hang: bool = False
+    after: Optional[threading.Event] = None
     finish: str = "stop"
     usage: Optional[dict[str, Any]] = field(default_factory=lambda: {"prompt_tokens": 1000, "completion_tokens": 200})
 
@@ -65,6 +69,8 @@ def scripted(*script: Union[str, Said]) -> Iterator[ScriptedModel]:
             model.headers.append({name.lower(): text for name, text in self.headers.items()} | {":path": self.path})
             said = model.said()
             reply = said.reply()
+            if said.after is not None:
+                said.after.wait()
             self.send_response(said.status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(reply) + (100 if said.cut or said.hang else 0)))

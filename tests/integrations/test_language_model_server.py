@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ pytest.importorskip("openai", reason="a language model is asked by its library")
 if sys.version_info < (3, 10):
     pytest.skip("the embedded server needs Python 3.10", allow_module_level=True)
 
-from loopai import SyncLoopaiClient, local
+from loopai import Hooks, SyncLoopaiClient, local
 from loopai.contrib.fastapi import LoopaiSettings
-from loopai.exceptions import ConfigurationError, LoopaiException
+from loopai.exceptions import ConfigurationError, LoopaiException, ServerException
 from loopai.generators import Candidate, Refusal, TaskDescription
 from loopai.generators.choosing import generate_with
 from loopai.generators.service import ServiceGenerator
 from loopai.language_model import LanguageModel
+from loopai.local.generation import Generation
 
 from .scripted_model import KEY, Said, ScriptedModel, block, scripted
 
@@ -323,6 +326,37 @@ def test_a_generator_service_behind_the_server() -> None:
         pass
     with pytest.raises(ConfigurationError, match="must be an http"), local.running(generator="localhost:8000"):
         pass
+
+
+class _LetsGo(Hooks):
+    """Sets an event once a call is to be sent again, and notes why."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.reasons: list[Any] = []
+        self._event = event
+
+    def retry_scheduled(self, call: Any, pause: float, error: LoopaiException) -> None:
+        self.reasons.append((error.code, pause))
+        self._event.set()
+
+
+def test_while_a_program_is_made_executions_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 `GENERATING`, once the server has waited; the client comes again by itself, and gets its output."""
+    monkeypatch.setattr("loopai.local.app.Generation", partial(Generation, patience=0.05))
+    answers, reply = threading.Event(), {"success": True, "code": 'def main(input):\n    return "x"\n'}
+    hooks = _LetsGo(answers)
+    with scripted(Said(body={**reply, "language": "python"}, after=answers)) as service:
+        url = service.base_url.removesuffix("/v1")
+        with local.running(generator=url) as server, SyncLoopaiClient(server.base_url, hooks=[hooks]) as client:
+            task = client.create_task("t", "d", TEXT, {"type": "string"})
+            with pytest.raises(ServerException, match="still being made") as raised:
+                client.with_options(max_retries=0).execute(task.id, {"text": "a"})
+            assert (raised.value.status_code, raised.value.code, raised.value.retry_after) == (503, "GENERATING", 1)
+            with pytest.raises(ServerException, match="still being made"):
+                client.with_options(max_retries=0).batch_execute(task.id, [{"text": "a"}])
+            assert client.execute(task.id, {"text": "a"}).output == "x"
+            assert len(service.requests) == 1
+    assert ("GENERATING", 1) in hooks.reasons
 
 
 class Fixed:
