@@ -88,6 +88,8 @@ def _method(candidate: ModelSpec, target: OutputTarget) -> str:
     if candidate.family == "histogram":
         return f"gradient-boosted trees of {candidate.size} leaves"
     method = "logistic regression" if target.is_class else "ridge regression"
+    if candidate.logarithmic:
+        method += " of the logarithm"
     recipe = candidate.recipe
     if recipe is None:
         return method

@@ -67,13 +67,17 @@ class Words:
 
 @dataclass(frozen=True)
 class LinearModel:
-    """A sum of weights: the larger of several sums, the sign of one, or the amount itself."""
+    """A sum of weights: the larger of several sums, the sign of one, or the amount itself.
+
+    With `highest`, the sum is the natural logarithm of the amount, and counts as at most that.
+    """
 
     start: Row
     numbers: tuple[NumberTerm, ...]
     measures: tuple[MeasureTerm, ...]
     choices: dict[str, dict[str | bool | int | None, Row]]
     words: Words | None
+    highest: float | None = None
 
 
 @dataclass(frozen=True)

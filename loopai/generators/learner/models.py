@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ DEEP = 4
 _DEEP_ROUNDS = 200
 _DEEP_RATE = 0.07
 _DEEP_OPTIONS = {"subsample": 0.6, "max_features": 0.5, "min_samples_leaf": 3}
+_BEYOND = 1.0  # how far above the logarithm of the largest amount seen an estimate may be
 _TINY = 1e-300
 
 
@@ -28,13 +29,15 @@ class ModelSpec:
     """One way to learn.
 
     `size` means, for "linear", twice the base-10 logarithm of C (that is, of 1/alpha); for "tree", the number of
-    leaves; for "boosted", the depth of each tree. "mean" is the average of its `parts`.
+    leaves; for "boosted", the depth of each tree. "mean" is the average of its `parts`. If `logarithmic`, a linear
+    model adds up to the logarithm of the amount: what each field does then multiplies.
     """
 
     family: str
     size: int
     recipe: Recipe | None = None
     parts: tuple[ModelSpec, ...] = ()
+    logarithmic: bool = False
 
 
 class Fit(Protocol):
@@ -70,7 +73,7 @@ def fit(
     if candidate.family == "histogram":
         return _Histogram(candidate, encoder, rows, answers, labels, random_state)
     if candidate.family == "linear":
-        return _Linear(encoder, rows, answers, labels, candidate.size)
+        return _Linear(candidate, encoder, rows, answers, labels)
     return _Trees(candidate, encoder, rows, answers, labels, random_state)
 
 
@@ -82,10 +85,14 @@ def _probabilities(estimator: Any, matrix: Array, labels: int) -> Array:
 
 
 class _Linear:
-    def __init__(self, encoder: Encoder, rows: Array, answers: Array, labels: int, size: int) -> None:
+    def __init__(self, candidate: ModelSpec, encoder: Encoder, rows: Array, answers: Array, labels: int) -> None:
         self._encoder, self._labels = encoder, labels
+        self._highest: float | None = None
+        if candidate.logarithmic:
+            answers = np.log(answers)
+            self._highest = float(answers.max()) + _BEYOND
         matrix = encoder.matrix(rows)
-        strength = 10 ** (size / 2)
+        strength = 10 ** (candidate.size / 2)
         if labels and (encoder.recipe is not None or len(rows) <= MOST_ROWS):
             self._estimator: Any = Logistic(strength, encoder.nearly)
             encoder.nearly = self._estimator
@@ -109,13 +116,15 @@ class _Linear:
 
     def predict(self, rows: Array) -> Array:
         matrix = self._encoder.matrix(rows)
-        return (
-            _probabilities(self._estimator, matrix, self._labels) if self._labels else self._estimator.predict(matrix)
-        )
+        if self._labels:
+            return _probabilities(self._estimator, matrix, self._labels)
+        sums = self._estimator.predict(matrix)
+        return sums if self._highest is None else np.exp(np.minimum(sums, self._highest))
 
     def model(self) -> LinearModel:
         weights = np.atleast_2d(self._estimator.coef_)
-        return self._encoder.linear_model(weights, np.atleast_1d(self._estimator.intercept_))
+        model = self._encoder.linear_model(weights, np.atleast_1d(self._estimator.intercept_))
+        return replace(model, highest=self._highest)
 
 
 class _Mean:

@@ -51,7 +51,10 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
     """
     rows = _sample(answers, labels, places, random_state)
     search = _Search(table, answers, labels, rows, random_state)
-    linear = best = search.linear()
+    linear = search.linear()
+    if not labels and answers[rows].min() > 0:
+        linear = search.better(linear, replace(linear, logarithmic=True))
+    best = linear
     if table.of_kind("number", *CATEGORIES):
         errors, trees = search.errors(best), None
         for rivals in search.tree_families():
@@ -95,16 +98,16 @@ class _Search:
         # Make one choice after the other: trying all combinations takes several times as long and seldom helps.
         for changes in self._changes():
             for change in changes:
-                best = self._better(best, self._with(best, replace(best.recipe or Recipe(), **change)))
+                best = self.better(best, self._with(best, replace(best.recipe or Recipe(), **change)))
         shorter = self._with(best, replace(best.recipe or Recipe(), limit=limit // 3))
-        best = self._better(best, shorter)
+        best = self.better(best, shorter)
         # These make the program slower, so they must do more than shift probabilities slightly.
         for extra in ("measured", "pairs"):
             recipe = best.recipe or Recipe()
             slower = replace(recipe, measured=True) if extra == "measured" else replace(recipe, pairs=True)
             rival = self._with(best, slower)
             if _clearly_less(self.errors(rival), self.errors(best)):
-                best = self._better(best, rival)
+                best = self.better(best, rival)
         return self._climb(best)
 
     def tree_families(self) -> Iterator[list[ModelSpec]]:
@@ -222,7 +225,8 @@ class _Search:
         size = _START_BINARY if recipe.weighting == "binary" else _START_WEIGHTED
         return replace(candidate, recipe=recipe, size=size)
 
-    def _better(self, best: ModelSpec, rival: ModelSpec) -> ModelSpec:
+    def better(self, best: ModelSpec, rival: ModelSpec) -> ModelSpec:
+        """The rival if its loss is lower by more than a hundredth, else `best`."""
         return rival if self.loss(rival) < self.loss(best) * _BETTER else best
 
     def _climb(self, start: ModelSpec) -> ModelSpec:

@@ -13,15 +13,15 @@ _WORD_DIGITS = 3  # digits of a word's weight: in sums of thousands, errors in t
 def linear_source(one: Learnt, model: LinearModel, function: str, prefix: str) -> str:
     """The tables and the function of one output field."""
     many = len(model.start) > 1
-    tables = ["\n".join(comment(_legend(one))), *_tables(model, prefix, one)]
+    tables = ["\n".join(comment(_legend(one, model))), *_tables(model, prefix, one)]
     if model.words is not None:
         tables.extend(_word_tables(model.words, prefix, many=many))
     body = [
         f"def {function}(fields):",
-        f'    """{_told(one)}"""',
+        f'    """{_told(one, model)}"""',
         start_line(model.start),
         *_sums(model, prefix, many=many),
-        *answer_lines(one, prefix, many=many),
+        *(answer_lines(one, prefix, many=many) if model.highest is None else _exponential(one, model.highest)),
     ]
     return "\n".join(tables) + "\n\n\n" + "\n".join(body)
 
@@ -37,6 +37,11 @@ def answer_lines(one: Learnt, prefix: str, *, many: bool) -> list[str]:
     return ["    return round(score)" if one.target.whole else "    return score"]
 
 
+def _exponential(one: Learnt, highest: float) -> list[str]:
+    amount = f"math.exp(min(score, {rounded(highest, 6)}))"
+    return [f"    return round({amount})" if one.target.whole else f"    return {amount}"]
+
+
 def start_line(start: Row) -> str:
     """The start of the sums: literals, since Monty's host treats a name as a value that may be shared."""
     shown = [rounded(value, 6) for value in start]
@@ -48,7 +53,9 @@ def labels_line(one: Learnt, prefix: str) -> str:
     return f"{prefix}LABELS = [{', '.join(literal(label) for label in one.target.labels)}]"
 
 
-def _legend(one: Learnt) -> str:
+def _legend(one: Learnt, model: LinearModel) -> str:
+    if model.highest is not None:
+        return f"What adds to the logarithm of {one.target.name}, and what takes from it (negative)."
     if not one.target.is_class:
         return f"What adds to {one.target.name}, and what takes from it (negative)."
     if len(one.target.labels) > 2:
@@ -57,7 +64,9 @@ def _legend(one: Learnt) -> str:
     return f"What speaks for {second}, or (negative) for {first}."
 
 
-def _told(one: Learnt) -> str:
+def _told(one: Learnt, model: LinearModel) -> str:
+    if model.highest is not None:
+        return "e to the power of the sum of what each field adds."
     if not one.target.is_class:
         return "The sum of what each field adds."
     return f"The answer for which most speaks{CERTAIN}."

@@ -161,6 +161,30 @@ def test_dates_count_as_numbers_for_models() -> None:
     assert r2(candidate, rows[400:]) >= 0.89
 
 
+def test_what_multiplies_is_learnt_by_its_logarithm() -> None:
+    """Rents by size, age and district, each a factor: better than any sum, and no estimate is out of all proportion."""
+    factors = {"old town": 1.6, "harbour": 1.2, "suburb": 0.8}
+
+    def flat(chance: random.Random) -> dict[str, Any]:
+        return {"size": chance.randint(20, 200), "age": chance.randint(0, 100), "district": chance.choice([*factors]),
+                "noise": chance.gauss(0, 0.05)}  # fmt: skip
+
+    def rent(flat: dict[str, Any]) -> int:
+        return round(
+            300 * 1.01 ** flat["size"] * 0.99 ** flat["age"] * factors[flat["district"]] ** (1 + flat["noise"])
+        )
+
+    rows = [({key: value for key, value in one.items() if key != "noise"}, output)
+            for one, output in rows_of(500, flat, rent)]  # fmt: skip
+    candidate = made(rows[:300])
+    assert candidate.model == "ridge regression of the logarithm"
+    assert r2(candidate, rows[300:]) >= 0.99
+    largest = max(output for _, output in rows[:300])
+    (beyond,) = run(candidate, [({"size": 100_000, "age": 0, "district": "harbour"}, None)])
+    assert isinstance(beyond.output, int)
+    assert largest < beyond.output < 3 * largest
+
+
 def test_a_rare_label_is_found_and_the_score_names_each() -> None:
     """One in a hundred is fraud: it is found, and what is reported for each label is what it is."""
     words = ["meeting", "lunch", "report", "invoice", "please", "send", "today", "project", "thanks", "team"]
