@@ -8,9 +8,10 @@ from typing import Any
 
 from loopai.exceptions import ConfigurationError
 
+from ..literals import literal
 from ..parts import Part
 from .fields import Field, find_fields
-from .learnt import Learnt, MeanModel
+from .learnt import Learnt, LinearModel, TreeModel
 from .targets import OutputTarget
 from .writing import write_part
 
@@ -66,7 +67,7 @@ class Learner:
             candidate = chosen.spec
             fitted = fit(candidate, self._table, places, answers[places], len(target.labels), self._random_state)
             model = fitted.model()
-            if chosen.shift and not isinstance(model, MeanModel) and len(model.start) == 1:
+            if chosen.shift and isinstance(model, (LinearModel, TreeModel)) and len(model.start) == 1:
                 model = replace(model, start=(model.start[0] + chosen.shift,))
             method, fields = _method(candidate, target), tuple(self._fields)
             learnt = Learnt(target, model, method, fields, chosen.scale, one_each=fitted.one_each)
@@ -81,6 +82,8 @@ def fields_of(inputs: Sequence[Any], input_schema: Any) -> list[Field]:
 def _method(candidate: ModelSpec, target: OutputTarget) -> str:
     if candidate.parts:
         return "the mean of " + " and ".join(_method(part, target) for part in candidate.parts)
+    if candidate.per is not None:
+        return f"{_method(replace(candidate, per=None), target)} for each unit of {literal(candidate.per)}"
     if candidate.family == "tree":
         return f"a decision tree of at most {candidate.size} leaves"
     if candidate.family == "boosted":

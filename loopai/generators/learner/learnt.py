@@ -100,10 +100,19 @@ class TreeModel:
 
 
 @dataclass(frozen=True)
+class RateModel:
+    """An amount as a number of the input times what the model says for each unit of it; `mean` where it is missing."""
+
+    field: str
+    mean: float
+    model: LinearModel | TreeModel
+
+
+@dataclass(frozen=True)
 class MeanModel:
     """An amount as the average of several models: each one's mistakes are halved."""
 
-    models: tuple[LinearModel | TreeModel, ...]
+    models: tuple[LinearModel | TreeModel | RateModel, ...]
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class Learnt:
     """The model of one output field, with a description of its method."""
 
     target: OutputTarget
-    model: LinearModel | TreeModel | MeanModel
+    model: LinearModel | TreeModel | RateModel | MeanModel
     method: str
     fields: tuple[Field, ...]
     scale: float = 1.0

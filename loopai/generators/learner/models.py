@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from .features import Array, Encoder, Recipe, Table
-from .learnt import LabelLeaf, LinearModel, MeanModel, Node, TreeModel
+from .learnt import LabelLeaf, LinearModel, MeanModel, Node, RateModel, TreeModel
 from .logistic import MOST_ROWS, Logistic
 
 _ITERATIONS = 2000  # enough for scaled columns; a fit that has not quite converged by then gives the same answers
@@ -30,7 +30,8 @@ class ModelSpec:
 
     `size` means, for "linear", twice the base-10 logarithm of C (that is, of 1/alpha); for "tree", the number of
     leaves; for "boosted", the depth of each tree. "mean" is the average of its `parts`. If `logarithmic`, a linear
-    model adds up to the logarithm of the amount: what each field does then multiplies.
+    model adds up to the logarithm of the amount: what each field does then multiplies. If `per` names a number of the
+    input, the model says how much of the amount each unit of it gives.
     """
 
     family: str
@@ -38,6 +39,7 @@ class ModelSpec:
     recipe: Recipe | None = None
     parts: tuple[ModelSpec, ...] = ()
     logarithmic: bool = False
+    per: str | None = None
 
 
 class Fit(Protocol):
@@ -50,7 +52,7 @@ class Fit(Protocol):
     def predict(self, rows: Array) -> Array:
         """The probability of each answer, one row per example, or the amounts."""
 
-    def model(self) -> LinearModel | TreeModel | MeanModel:
+    def model(self) -> LinearModel | TreeModel | RateModel | MeanModel:
         """The fitted model as plain data."""
 
 
@@ -69,6 +71,8 @@ def fit(
     """
     if candidate.parts:
         return _Mean([fit(part, table, rows, answers, labels, random_state) for part in candidate.parts])
+    if candidate.per is not None:
+        return _Rate(candidate, table, rows, answers, random_state, encoder)
     encoder = encoder or Encoder(table, candidate.recipe, rows, answers, is_class=labels > 0)
     if candidate.family == "histogram":
         return _Histogram(candidate, encoder, rows, answers, labels, random_state)
@@ -138,6 +142,30 @@ class _Mean:
 
     def model(self) -> MeanModel:
         return MeanModel(tuple(one.model() for one in self._fits))
+
+
+class _Rate:
+    one_each = False
+
+    def __init__(
+        self,
+        candidate: ModelSpec,
+        table: Table,
+        rows: Array,
+        answers: Array,
+        random_state: int,
+        encoder: Encoder | None,
+    ) -> None:
+        self._field, self._numbers = str(candidate.per), table.numbers(str(candidate.per))
+        self._mean = float(self._numbers[rows].mean())
+        rates = answers / self._numbers[rows]
+        self._fit = fit(replace(candidate, per=None), table, rows, rates, 0, random_state, encoder)
+
+    def predict(self, rows: Array) -> Array:
+        return self._fit.predict(rows) * self._numbers[rows]
+
+    def model(self) -> RateModel:
+        return RateModel(self._field, self._mean, cast("LinearModel | TreeModel", self._fit.model()))
 
 
 class _Trees:

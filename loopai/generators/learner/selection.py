@@ -28,6 +28,7 @@ _SCALES = (1.0, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.4, 2.0
 _CLEARLY = 2.0  # a rival must be better by this many standard errors
 _LIKELY = 0.5  # the same for amounts, where one large error can hide a better model
 _FEWEST_DEEP, _MOST_DEEP = 150, 1500  # rows for deep trees: fewer teach them nothing, more take too long
+_FEWEST_GROWING = 0.3  # the rank correlation from which amounts may be so much for each unit of a number
 _TINY = 1e-12
 _RARE_SHARE, _FEWEST_RARE = 0.1, 4  # a label below this share is rare; fewer rows say nothing about a threshold
 
@@ -52,16 +53,23 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
     rows = _sample(answers, labels, places, random_state)
     search = _Search(table, answers, labels, rows, random_state)
     linear = search.linear()
-    if not labels and answers[rows].min() > 0:
-        linear = search.better(linear, replace(linear, logarithmic=True))
+    per = None if labels else search.scale_of_amounts()
+    if not labels:
+        rivals = [replace(linear, logarithmic=True)] if answers[rows].min() > 0 else []
+        for rival in [*rivals, *([replace(linear, per=per)] if per is not None else [])]:
+            linear = search.better(linear, rival)
     best = linear
     if table.of_kind("number", *CATEGORIES):
         errors, trees = search.errors(best), None
         for rivals in search.tree_families():
             if not is_better(np.zeros(len(rows)), errors, labels):
                 break  # not even a rival without errors would be clearly better
-            rival = min(rivals, key=lambda candidate: float(search.errors(candidate).mean()), default=None)
-            if rival is not None and is_better(search.errors(rival), errors, labels):
+            if not rivals:
+                continue
+            rival = min(rivals, key=lambda candidate: float(search.errors(candidate).mean()))
+            if per is not None:
+                rival = search.better(rival, replace(rival, per=per))
+            if is_better(search.errors(rival), errors, labels):
                 best, errors = rival, search.errors(rival)
             trees = rival
         if trees is not None and not labels:
@@ -109,6 +117,18 @@ class _Search:
             if _clearly_less(self.errors(rival), self.errors(best)):
                 best = self.better(best, rival)
         return self._climb(best)
+
+    def scale_of_amounts(self) -> str | None:
+        """The positive number with which the amounts grow most, if they do: what each unit gives may vary less."""
+        best, sizes = None, np.abs(self.answers[self.rows])
+        least = _FEWEST_GROWING
+        for field in self.table.of_kind("number"):
+            values = self.table.numbers(field.name)[self.rows]
+            if bool((values > 0).all()) and values.min() < values.max():
+                growing = float(np.corrcoef(_ranks(values), _ranks(sizes))[0, 1])
+                if growing > least:
+                    best, least = field.name, growing
+        return best
 
     def tree_families(self) -> Iterator[list[ModelSpec]]:
         """Single trees, then sums of trees, unless those would take too long."""
@@ -258,6 +278,11 @@ def _clearly_less(errors: Array, than: Array, times: float = _CLEARLY) -> bool:
     """Return whether the mean difference exceeds this many of its standard errors: otherwise it may be chance."""
     differences = than - errors
     return bool(differences.mean() > times * differences.std() / np.sqrt(len(differences)))
+
+
+def _ranks(values: Array) -> Array:
+    """The place of each value in the order of all; equal ones share the first."""
+    return np.searchsorted(np.sort(values), values).astype(float)
 
 
 def _divide(answers: Array, labels: int, folds: int, random_state: int) -> Array:

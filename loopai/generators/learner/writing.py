@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..literals import literal
+from ..literals import literal, rounded
 from ..parts import Part, carried
 from . import certainty, reading
 from .fields import READERS, Field
-from .learnt import Learnt, LinearModel, MeanModel, TreeModel
+from .learnt import Learnt, LinearModel, MeanModel, RateModel, TreeModel
 from .writing_linear import linear_source
 from .writing_trees import FOLLOW, trees_source
 
@@ -33,17 +33,16 @@ def write_part(one: Learnt, function: str, *, rule: bool) -> Part:
     """Return the part that computes one field with a learnt model."""
     prefix = function.removeprefix("answer").strip("_").upper()
     prefix = f"{prefix}_" if prefix else ""
-    bodies = []
-    models = one.model.models if isinstance(one.model, MeanModel) else (one.model,)
+    bodies: list[str] = []
+    models = _models(one)
     names = [f"{function}_{place}" for place in range(1, len(models) + 1)] if len(models) > 1 else [function]
     for model, name in zip(models, names):
         own = one if name == function else replace(one, target=replace(one.target, whole=False))
-        if isinstance(model, TreeModel):
-            if model.summed:
-                bodies.append(FOLLOW)
-            bodies.append(trees_source(own, model, name, prefix))
+        if isinstance(model, RateModel):
+            rate = replace(one, target=replace(one.target, whole=False))
+            bodies += [*_model_source(rate, model.model, f"{name}_rate", prefix), _rate_source(own, model, name)]
         else:
-            bodies.append(linear_source(own, model, name, prefix))
+            bodies += _model_source(own, model, name, prefix)
     if len(models) > 1:
         mean = f"({' + '.join(f'{name}(fields)' for name in names)}) / {len(models)}"
         value = f"round({mean})" if one.target.whole else mean
@@ -67,6 +66,28 @@ def write_part(one: Learnt, function: str, *, rule: bool) -> Part:
     )
 
 
+def _models(one: Learnt) -> tuple[LinearModel | TreeModel | RateModel, ...]:
+    return one.model.models if isinstance(one.model, MeanModel) else (one.model,)
+
+
+def _model_source(one: Learnt, model: LinearModel | TreeModel, name: str, prefix: str) -> list[str]:
+    if isinstance(model, LinearModel):
+        return [linear_source(one, model, name, prefix)]
+    return [*([FOLLOW] if model.summed else []), trees_source(one, model, name, prefix)]
+
+
+def _rate_source(one: Learnt, model: RateModel, name: str) -> str:
+    amount = f"{name}_rate(fields) * ({rounded(model.mean, 7)} if units is None else units)"
+    return "\n".join(
+        [
+            f"def {name}(fields):",
+            '    """What each unit gives, times the number of units; their mean where it is missing."""',
+            f"    units = fields[{literal(model.field)}]",
+            f"    return round({amount})" if one.target.whole else f"    return {amount}",
+        ]
+    )
+
+
 def _read_fields(fields: Sequence[Field]) -> str:
     shown = ", ".join(f"{literal(field.name)} ({field.kind})" for field in fields[:20])
     return shown + (f" and {len(fields) - 20} more" if len(fields) > 20 else "")
@@ -79,10 +100,8 @@ def _carried(fields: Sequence[Field], learnt: Sequence[Learnt]) -> list[str]:
         *(READERS[kind] for kind in dict.fromkeys(field.kind for field in fields)),
         *([reading.number] if any(field.kind == "total" for field in fields) else []),
     ]
-    models = [
-        model for one in learnt for model in (one.model.models if isinstance(one.model, MeanModel) else (one.model,))
-    ]
-    for model in models:
+    for each in [model for one in learnt for model in _models(one)]:
+        model = each.model if isinstance(each, RateModel) else each
         if not isinstance(model, LinearModel):
             continue
         if model.words is not None:

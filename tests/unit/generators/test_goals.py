@@ -185,6 +185,28 @@ def test_what_multiplies_is_learnt_by_its_logarithm() -> None:
     assert largest < beyond.output < 3 * largest
 
 
+def test_what_each_unit_gives_is_learnt_by_unit() -> None:
+    """Profits are shares of sales between 1 and 100,000: a few large ones do not hide what the share depends on."""
+    margins = {"Technology": 0.28, "Furniture": 0.12, "Office Supplies": 0.4}
+
+    def sale(chance: random.Random) -> dict[str, Any]:
+        return {"category": chance.choice([*margins]), "sales": round(chance.lognormvariate(4.5, 2.0), 2),
+                "discount": chance.choice([0.0, 0.0, 0.2, 0.5, 0.7]), "noise": chance.gauss(1, 0.1)}  # fmt: skip
+
+    def profit(row: dict[str, Any]) -> int:
+        share = margins[row["category"]] - row["discount"] if row["discount"] < 0.6 else -1.2
+        return round(row["sales"] * share * row["noise"])
+
+    rows = [({key: value for key, value in one.items() if key != "noise"}, output)
+            for one, output in rows_of(900, sale, profit)]  # fmt: skip
+    candidate = made(rows[:600])
+    assert candidate.model.endswith('for each unit of "sales"')
+    assert r2(candidate, rows[600:]) >= 0.95
+    (missing,) = run(candidate, [({"category": "Technology", "discount": 0.0}, None)])
+    assert isinstance(missing.output, int)
+    assert missing.output > 0
+
+
 def test_a_rare_label_is_found_and_the_score_names_each() -> None:
     """One in a hundred is fraud: it is found, and what is reported for each label is what it is."""
     words = ["meeting", "lunch", "report", "invoice", "please", "send", "today", "project", "thanks", "team"]

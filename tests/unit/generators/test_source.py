@@ -131,6 +131,25 @@ def test_hostile_texts_stay_data(number: int) -> None:
     assert outcome.error is None, made.code
 
 
+@pytest.mark.parametrize("name", ["\nPWNED = 1\n# ", '"""\nPWNED = 1\n"""', "a' + PWNED + '"])
+@pytest.mark.parametrize("model", ["of the logarithm", "for each unit of"])
+def test_names_of_numbers_stay_data(name: str, model: str) -> None:
+    """Also in models of amounts that multiply, or that are so much for each unit of a number."""
+    chance = random.Random(0)
+    examples = []
+    for _ in range(60):
+        size, other = chance.lognormvariate(3, 1), chance.uniform(0, 4)
+        amount = 1.7**other * (1 + chance.random() / 10) if model == "of the logarithm" else size * (2 - other)
+        examples.append({"input": {name: size, "b": other}, "output": {name: round(amount * chance.gauss(1, 0.05), 3)}})
+    made = generate(TaskDescription("n"), examples)
+    assert isinstance(made, Candidate)
+    assert model in made.model
+    check(made.code)
+    with ProgramPool(processes=1) as pool:
+        outcome = pool.run(Program(made.code), examples[0]["input"])
+    assert outcome.output[name] == pytest.approx(examples[0]["output"][name], rel=0.3)
+
+
 @pytest.mark.slow
 def test_the_fuzz_makes_programs_of_every_kind() -> None:
     """The fuzz above is not passed by refusals alone."""
