@@ -28,6 +28,7 @@ _SCALES = (1.0, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.4, 2.0
 _CLEARLY = 2.0  # a rival must be better by this many standard errors
 _LIKELY = 0.5  # the same for amounts, where one large error can hide a better model
 _FEWEST_DEEP, _MOST_DEEP = 150, 1500  # rows for deep trees: fewer teach them nothing, more take too long
+_LEAST_UNITS = 1e-6  # of a number that amounts are divided by
 _FEWEST_GROWING = 0.3  # the rank correlation from which amounts may be so much for each unit of a number
 _TINY = 1e-12
 _RARE_SHARE, _FEWEST_RARE = 0.1, 4  # a label below this share is rare; fewer rows say nothing about a threshold
@@ -55,7 +56,7 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
     linear = search.linear()
     per = None if labels else search.scale_of_amounts()
     if not labels:
-        rivals = [replace(linear, logarithmic=True)] if answers[rows].min() > 0 else []
+        rivals = [replace(linear, logarithmic=True)] if answers.min() > 0 else []
         for rival in [*rivals, *([replace(linear, per=per)] if per is not None else [])]:
             linear = search.better(linear, rival)
     best = linear
@@ -123,9 +124,10 @@ class _Search:
         best, sizes = None, np.abs(self.answers[self.rows])
         least = _FEWEST_GROWING
         for field in self.table.of_kind("number"):
-            values = self.table.numbers(field.name)[self.rows]
-            if bool((values > 0).all()) and values.min() < values.max():
-                growing = float(np.corrcoef(_ranks(values), _ranks(sizes))[0, 1])
+            values = self.table.numbers(field.name)
+            # All examples count here: the final fit reads those that were held back, too.
+            if bool((values > _LEAST_UNITS).all()) and values.min() < values.max():
+                growing = float(np.corrcoef(_ranks(values[self.rows]), _ranks(sizes))[0, 1])
                 if growing > least:
                     best, least = field.name, growing
         return best

@@ -207,6 +207,17 @@ def test_what_each_unit_gives_is_learnt_by_unit() -> None:
     assert missing.output > 0
 
 
+@pytest.mark.parametrize("place", [0, 40, 80, 119])
+def test_one_odd_row_is_no_obstacle(place: int) -> None:
+    """An amount of zero has no logarithm, and a number that is missing or zero divides nothing, wherever it stands."""
+    chance = random.Random(0)
+    sizes = [chance.lognormvariate(3, 1) for _ in range(120)]
+    rows: list[Row] = [({"size": size}, round(1.02**size * size * chance.gauss(1, 0.1), 2)) for size in sizes]
+    for odd in (({"size": 0.0}, 0.0), ({}, 0.0), ({"size": 5e-324}, 7.5)):
+        candidate = made([*rows[:place], odd, *rows[place + 1 :]])
+        assert candidate.estimate
+
+
 def test_a_rare_label_is_found_and_the_score_names_each() -> None:
     """One in a hundred is fraud: it is found, and what is reported for each label is what it is."""
     words = ["meeting", "lunch", "report", "invoice", "please", "send", "today", "project", "thanks", "team"]
