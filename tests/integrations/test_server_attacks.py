@@ -74,8 +74,11 @@ class Server:
         return found
 
     def execute(self, task_id: str, value: Any) -> httpx.Response:
-        """The reply to an execution."""
-        return self.http.post(f"/tasks/{task_id}/execute", json={"task_id": task_id, "input": value})
+        """The reply to an execution, once the program is made."""
+        while True:
+            reply = self.http.post(f"/tasks/{task_id}/execute", json={"task_id": task_id, "input": value})
+            if reply.status_code != 503 or reply.json()["code"] != "GENERATING":
+                return reply
 
     def stop_watching(self) -> None:
         """Look no longer."""
