@@ -441,6 +441,10 @@ class BatchOptions:
         """Whether finished rows are skipped."""
         return self.mode in SKIPPING
 
+    def too_many(self, errors: int, ended: int) -> bool:
+        """Return whether `errors` failed rows of `ended` stop the run."""
+        return isinstance(self.max_errors, MaxErrors) and self.max_errors.exceeded(errors, ended)
+
 
 class BatchRequestOptions(TypedDict, total=False):
     """The options of the table that batches of FastAPI accept, by name and type."""

@@ -35,7 +35,7 @@ from ...batch.engine.scheduler import (
 )
 from ...batch.engine.sender import Sender
 from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ...batch.options import BatchOptions, MaxErrors
+from ...batch.options import BatchOptions
 from ...batch.reporting.report import write_report
 from ...batch.reporting.snapshot import Snapshot
 from ...batch.reporting.statistics import Statistics, Summary, summary_of
@@ -323,9 +323,8 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
     writer = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, part, expectation)
     writer.write(outcomes, gone)
     # Not if all rows succeeded: a resumed run may have too many failures from before, and repeat them.
-    limit = resolved.plan.max_errors
     failed = any(outcome.status == ERROR for outcome in outcomes)
-    if failed and isinstance(limit, MaxErrors) and limit.exceeded(run.errors, run.done):
+    if failed and resolved.plan.too_many(run.errors, run.done):
         raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {resolved.plan.max_errors} allows")
     if alone:
         _publish(run, partitions.held_back(run))

@@ -17,7 +17,6 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.run import Run
 from ....batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS, Scheduler
 from ....batch.engine.stopping import Stop
-from ....batch.options import MaxErrors
 from ....batch.reporting.quality import Expectation, Quality
 from ....batch.reporting.snapshot import Snapshot, Watcher
 from ....batch.reporting.statistics import Statistics, Summary
@@ -49,14 +48,10 @@ class RowsRun(Run):
         self.statistics.add(outcomes, self.clock())
         self.statistics.ok -= missed
         self.reader.skipped += missed
-        limit, statistics = self.scheduler.options.max_errors, self.statistics
-        unfit = any(outcome.code == UNFIT for outcome in outcomes)
+        ok, errors = self.statistics.ok, self.statistics.errors
         # The scheduler does not count results that did not fit their field.
-        if (
-            unfit
-            and isinstance(limit, MaxErrors)
-            and limit.exceeded(statistics.errors, statistics.ok + statistics.errors)
-        ):
+        unfit = any(outcome.code == UNFIT for outcome in outcomes)
+        if unfit and self.scheduler.options.too_many(errors, ok + errors):
             self.scheduler.stop(TOO_MANY_ERRORS)
 
 
