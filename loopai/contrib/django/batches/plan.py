@@ -160,23 +160,15 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
             without.append(Expectation(options.expect).column)
         mapping = default_mapping(task.input_schema, columns_of(model), without)
     InputMapping(mapping).check_schema(task.input_schema)
-    shared = {name: getattr(options, name) for name in OF_RUNS}
-    return Plan(
-        **{**shared, "mapping": mapping},
-        task=options.task,
-        task_id=str(task.id),
-        queryset=queryset,
-        save_to=tuple(options.save_to),
-        filters=tuple(options.filters),
-        excludes=tuple(options.excludes),
-        only_empty=options.only_empty,
-        alias=options.alias,
-        database=options.database,
-        active_version=active_version(client.list_artifacts(task.id)) if options.version is None else None,
-        report=None if options.report is None else os.path.abspath(options.report),
-        edge=options.edge,
-        validate_inputs=options.validate_inputs,
-    )
+    shared = {name: getattr(options, name) for name in KEPT if hasattr(options, name)}
+    completed = {
+        "mapping": mapping,
+        "task_id": str(task.id),
+        "queryset": queryset,
+        "active_version": active_version(client.list_artifacts(task.id)) if options.version is None else None,
+        "report": None if options.report is None else os.path.abspath(options.report),
+    }
+    return Plan(**{**shared, **completed})
 
 
 def header_of(plan: Plan) -> list[str]:
