@@ -169,9 +169,8 @@ def _ask(run: BatchRun, resolved: ResolvedPlan, mode: str, say: Say) -> bool:
         say(f"Run {run.pk} is finished already: nothing was sent.")
         return False
     clean: dict[str, Any] = {"cancel_requested": False, "error": "", "finished_at": None, "lease_until": None}
-    run.row().filter(state=run.state, owner=run.owner).update(
-        state=BatchRun.State.PENDING, mode=wanted, **{**clean, "owner": ""}
-    )
+    mine = run.row().filter(state=run.state, owner=run.owner)
+    mine.update(state=BatchRun.State.PENDING, mode=wanted, owner="", **clean)
     run.refresh_from_db()
     return True
 
