@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 from ...exceptions import ConfigurationError, OptionError
 from .arrow import ArrowValues, Unsupported, array_of, errors_of, pyarrow, sample_of
 from .packing import cut_off
-from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS
+from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS, columns_json
 from .source import FromInput, Input, Record
 from .spool import output_text, replacing, spooled
 
@@ -93,7 +93,8 @@ def check_types(schema: Any) -> None:
             made = array_of(arrow, [sample_of(arrow, field.type), None], field.type)
             table = arrow.table([made], arrow.schema([(field.name, field.type)]))
             rows = ArrowValues(arrow, table.schema).rows(table.to_batches()[0])
-            values = [from_json(_spooled((row or {}).get(field.name))) for row, _ in rows]
+            # As `JsonlSink` writes them to the spool.
+            values = [from_json(columns_json((row or {}).get(field.name), "constants")) for row, _ in rows]
             if not array_of(arrow, values, field.type).equals(made):
                 raise Unsupported("its values do not come back as they were")
             arrow.parquet.write_table(table, io.BytesIO())
@@ -103,11 +104,6 @@ def check_types(schema: Any) -> None:
                 "write .jsonl or .csv",
                 column=field.name, kind=str(field.type), problem=error,
             ) from None  # fmt: skip
-
-
-def _spooled(value: Any) -> bytes:
-    # The types that `JsonlSink` writes for a Parquet output.
-    return to_json(value, inf_nan_mode="constants", bytes_mode="base64")
 
 
 def write_parquet(
