@@ -161,6 +161,7 @@ def _required_text(value: Any) -> str:
 
 
 text = _optional(_required_text)
+"""Reads a text, or nothing."""
 
 
 def _key(value: Any) -> Any:
