@@ -289,7 +289,7 @@ def mapping_of(source: Optional[FileSource], options: BatchOptions) -> tuple[Inp
 
     Raises `OptionError`.
     """
-    expectation = Expectation(options.expect) if options.expect is not None else None
+    expectation = options.expectation
     mapping = InputMapping(options.mapping, [expectation.column] if expectation is not None else ())
     if source is not None and source.header is not None:
         mapping.check(source.header)

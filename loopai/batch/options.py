@@ -21,6 +21,7 @@ from ..modes import MODES, NEW, SKIPPING, Mode
 from .engine.reader import Key
 from .engine.stopping import Stop
 from .formats.sinks import Sink
+from .reporting.quality import Expectation
 from .reporting.snapshot import Watcher
 from .resume.journal import Journal
 
@@ -153,17 +154,14 @@ def _max_errors(value: Any) -> Optional[MaxErrors]:
     return value if value is None or isinstance(value, MaxErrors) else MaxErrors(value)
 
 
-def text(value: Any) -> Optional[str]:
-    """Read a text, or nothing."""
-    if value is not None and not isinstance(value, str):
-        raise ValueError("must be text")
-    return value
-
-
 def _required_text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text")
     return value
+
+
+text = _optional(_required_text)
+"""Reads a text, or nothing."""
 
 
 def _key(value: Any) -> Any:
@@ -440,6 +438,15 @@ class BatchOptions:
     def resumes(self) -> bool:
         """Whether finished rows are skipped."""
         return self.mode in SKIPPING
+
+    @property
+    def expectation(self) -> Optional[Expectation]:
+        """What outputs are compared with; `None` without an expected column. Raises `OptionError`."""
+        return None if self.expect is None else Expectation(self.expect)
+
+    def too_many(self, errors: int, ended: int) -> bool:
+        """Return whether `errors` failed rows of `ended` stop the run."""
+        return isinstance(self.max_errors, MaxErrors) and self.max_errors.exceeded(errors, ended)
 
 
 class BatchRequestOptions(TypedDict, total=False):

@@ -123,9 +123,9 @@ class Outcome:
         """The row's key."""
         return self.row.key
 
-    def fail(self, error: str) -> None:
-        """Turn it into the error of a row whose output does not fit its target."""
-        self.status, self.output, self.error, self.code = ERROR, None, error, UNFIT
+    def fail(self, error: str, code: Code = UNFIT) -> None:
+        """Turn it into the error of a row whose output does not fit its target, or is not saved."""
+        self.status, self.output, self.error, self.code = ERROR, None, error, code
 
     @property
     def ok(self) -> bool:

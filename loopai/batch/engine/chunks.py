@@ -71,11 +71,9 @@ class Chunk:
 
     def halves(self) -> tuple[Chunk, Chunk]:
         """Return the same rows in two chunks, which keep the attempts and the time of the first failure."""
-        middle = len(self.rows) // 2
-        first = Chunk(self.rows[:middle], self.numbers[:middle], self.attempts)
-        second = Chunk(self.rows[middle:], self.numbers[middle:], self.attempts)
-        for half in (first, second):
-            half.failed_at, half.suspect, half.broken = self.failed_at, self.suspect, self.broken
+        middle, size = len(self.rows) // 2, len(self.rows)
+        first, second = self.part(range(middle), self.failed_at), self.part(range(middle, size), self.failed_at)
+        first.broken = second.broken = self.broken
         return first, second
 
     def parted(self) -> tuple[Chunk, Chunk]:
@@ -180,13 +178,9 @@ def prepared(chunk: Chunk, call: BatchCall) -> Union[Operation[Replies], TooLarg
         version=call.version,
         items=len(ids),
         apart=True,
-        only_item=_only_item if len(ids) == 1 else None,
+        only_item=(lambda replies: replies.results[0]) if len(ids) == 1 else None,
         again=lambda task_id: _made_again(chunk, replace(call, task_id=task_id)),
     )
-
-
-def _only_item(replies: Replies) -> Mapping[str, Any]:
-    return replies.results[0]
 
 
 def _made_again(chunk: Chunk, call: BatchCall) -> Operation[Replies]:

@@ -13,7 +13,7 @@ from ..reporting.statistics import Summary
 from ..rows import Outcome
 from .chunks import Answer, Chunk
 from .run import Run
-from .scheduler import INTERRUPTED, Done, Pull, Scheduler, Send, Wait
+from .scheduler import INTERRUPTED, Done, Pull, Send, Wait
 from .sender import Requests, Sender
 from .stopping import Stop
 
@@ -139,13 +139,17 @@ class Driver:
         scheduler, clock, checkpoint = self.run.scheduler, self.run.clock, self.run.checkpoint
         if checkpoint is not None and checkpoint.wants_schema:
             checkpoint.describe((yield ReadSchema()))
-        grace = _Grace(scheduler, self.stop)
+        until: Optional[float] = None  # once the run was stopped, the end of the grace period
         while True:
             # Before sending: a reply may ask for fewer requests. Outcomes wait until requests are in flight.
             if not scheduler.ready:
                 self._settle()
             now = clock()
-            left = grace.left(now)
+            if self.stop.requested:
+                scheduler.stop(INTERRUPTED)
+            if until is None and scheduler.stopped is not None:
+                until = now + self.stop.grace
+            left = None if until is None else max(0.0, until - now)
             if left == 0.0 and self._in_flight:
                 yield Abandon()
                 scheduler.abandon(self._in_flight.values())
@@ -228,25 +232,6 @@ class Driver:
             else:
                 scheduler.answered(chunk, answer, now)
         return settled
-
-
-class _Grace:
-    """The grace period of the requests that were in flight when the run was stopped."""
-
-    def __init__(self, scheduler: Scheduler, stop: Stop) -> None:
-        self._scheduler = scheduler
-        self._stop = stop
-        self._until: Optional[float] = None
-
-    def left(self, now: float) -> Optional[float]:
-        """Return the seconds left for requests in flight; `None` for no limit."""
-        if self._stop.requested:
-            self._scheduler.stop(INTERRUPTED)
-        if self._scheduler.stopped is None:
-            return None
-        if self._until is None:
-            self._until = now + self._stop.grace
-        return max(0.0, self._until - now)
 
 
 def _shorter(one: Optional[float], other: Optional[float]) -> Optional[float]:

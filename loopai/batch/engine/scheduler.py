@@ -29,7 +29,7 @@ from ...exceptions import (
     ServerException,
     ValidationException,
 )
-from ..options import BatchOptions, MaxErrors
+from ..options import BatchOptions
 from ..rows import CANCELLED, ERROR, REFUSED, SERVER, STOPPED, Outcome, Row
 from .chunks import AloneFirst, Answer, Chunk, Replies, TooLarge, outcome_of, was_not_run
 from .throttle import LIMITER_PAUSE, MOST_ROWS, Throttle
@@ -130,9 +130,7 @@ class Scheduler:
         self._exhausted = False
         self._offered = 0
         self._failures = 0
-        self._failed_at = float("-inf")
-        self._answered_at: Optional[float] = None
-        self._ran_at: Optional[float] = None
+        self._failed_at = self._answered_at = self._ran_at = float("-inf")
         self._refused_since: Optional[float] = None
         self._unwritten = 0
         self._alone_first = False
@@ -182,11 +180,7 @@ class Scheduler:
                 return self._send(self._gather(rows), now)
             if not self._exhausted and not self._too_far_ahead():
                 return Pull(rows - len(self._waiting))
-        if self.in_flight:
-            return Wait(self._soonest(now))
-        if self._again:
-            return Wait(self._soonest(now))
-        return Done()
+        return Wait(self._soonest(now)) if self.in_flight or self._again else Done()
 
     def _one_alone(self, now: float) -> Step:
         """Send one row while no other request is in flight: the server makes the task's program for it."""
@@ -270,8 +264,7 @@ class Scheduler:
             return
         cause = _cause_of_all([answer.problems.get(place, "") for place in range(len(chunk))], self._members)
         if cause is not None:
-            self._give_back(chunk)
-            self.stop(FATAL, cause)
+            self._give_up(chunk, FATAL, cause)
             return
         good = [place for place in range(len(chunk)) if place not in answer.problems]
         for place, problem in answer.problems.items():
@@ -283,14 +276,12 @@ class Scheduler:
     def _replied(self, chunk: Chunk, replies: Replies, now: float) -> None:
         results = replies.results
         if results and all(_names_missing(result) for result in results):
-            self._give_back(chunk)
-            self.stop(FATAL, NotFoundException(str(results[0]["error_message"])))
+            self._give_up(chunk, FATAL, NotFoundException(str(results[0]["error_message"])))
             return
         texts = ["" if result["success"] else result.get("error_message") or "" for result in results]
         cause = _cause_of_all(texts, self._members)
         if cause is not None:
-            self._give_back(chunk)
-            self.stop(FATAL, cause)
+            self._give_up(chunk, FATAL, cause)
             return
         ran = [place for place, result in enumerate(results) if result["success"] or not was_not_run(result)]
         one_at_a_time = chunk.concurrency == 1
@@ -319,7 +310,7 @@ class Scheduler:
         one_at_a_time = chunk.concurrency == 1
         counts = dict.fromkeys(unrun, 0)
         if one_at_a_time:
-            since = chunk.failed_at is not None and self._ran_at is not None and self._ran_at >= chunk.failed_at
+            since = chunk.failed_at is not None and self._ran_at >= chunk.failed_at
             counts = suspicions(unrun, ran, chunk.suspect, others_ran=since)
         over = [place for place in unrun if not self._resends or counts[place] >= UNRUN_AFTER]
         for place in over:
@@ -338,10 +329,7 @@ class Scheduler:
         if one_at_a_time and not ran and not over:
             trouble = ServerException(f"the server could not run any row of a request: {message}", status_code=200)
             self.last_error = str(trouble)
-            self._troubled(chunk, trouble, now)
-            if self._failures >= GIVE_UP_AFTER:
-                self._again.extend(again)
-                self.stop(UNREACHABLE, trouble)
+            if self._troubled(chunk, trouble, now):
                 return
             for part in again:
                 part.not_before = now + self._backoff(self._failures)
@@ -368,8 +356,7 @@ class Scheduler:
             if self._refused_since is None:
                 self._refused_since = now
             elif now - self._refused_since > LONGEST_REFUSAL:
-                self._give_back(chunk)
-                self.stop(UNREACHABLE, refused_too_long(error))
+                self._give_up(chunk, UNREACHABLE, refused_too_long(error))
                 return
             self.throttle.refused(chunk.sent_at, now)
             self.throttle.pause(LIMITER_PAUSE if error.retry_after is None else error.retry_after, now)
@@ -379,8 +366,7 @@ class Scheduler:
         if error.status_code is not None:
             self._refused_since = None
         if _ends_the_run(error):
-            self._give_back(chunk)
-            self.stop(UNREACHABLE if isinstance(error, ConnectionException) else FATAL, error)
+            self._give_up(chunk, UNREACHABLE if isinstance(error, ConnectionException) else FATAL, error)
             return
         if chunk.failed_at is None:
             chunk.failed_at = now
@@ -392,11 +378,9 @@ class Scheduler:
             self._answered_at = now
             self._split_or_convict(chunk, error, now, alone=1)
             return
-        self._troubled(chunk, error, now)
-        if self._failures >= GIVE_UP_AFTER:
-            self._give_back(chunk)
-            self.stop(UNREACHABLE, error)
-        elif error.status_code == 503 or chunk.attempts < 2 or not error.arrived:
+        if self._troubled(chunk, error, now):
+            return
+        if error.status_code == 503 or chunk.attempts < 2 or not error.arrived:
             chunk.not_before = now + self._backoff(chunk.attempts)
             self._again.append(chunk)
         else:
@@ -410,17 +394,12 @@ class Scheduler:
             return
         if len(chunk) == 1:
             chunk.alone += 1
-            answered = self._answered_at is not None and chunk.cut_at is not None and self._answered_at >= chunk.cut_at
-            if chunk.alone > 1 and answered:
+            if chunk.alone > 1 and chunk.cut_at is not None and self._answered_at >= chunk.cut_at:
                 self._refuse(chunk, error)
                 return
-            if chunk.alone > 1:
-                # No complete reply since then: the server has a problem, not this row.
-                self._troubled(chunk, error, now)
-                if self._failures >= GIVE_UP_AFTER:
-                    self._give_back(chunk)
-                    self.stop(UNREACHABLE, error)
-                    return
+            # Without a complete reply since then, the server has a problem, not this row.
+            if chunk.alone > 1 and self._troubled(chunk, error, now):
+                return
         chunk.cut_at = now
         chunk.not_before = now + self._backoff(max(1, chunk.alone))
         self._again.append(chunk)
@@ -434,8 +413,8 @@ class Scheduler:
             if self._unwritten >= TRIED_ALONE and self.errors == self.done == self._unwritten:
                 self.stop(UNREACHABLE, error)
 
-    def _troubled(self, chunk: Chunk, error: LoopaiException, now: float) -> None:
-        """Slow down: the network or the server has a problem, or this chunk causes one."""
+    def _troubled(self, chunk: Chunk, error: LoopaiException, now: float) -> bool:
+        """Slow down: the network, the server or this chunk causes failures. Return whether that stops the run."""
         if chunk.sent_at >= self._failed_at:
             self._failures += 1
             self._failed_at = now
@@ -445,16 +424,17 @@ class Scheduler:
             self.throttle.pause(self._backoff(self._failures) if asked is None else asked, now)
         elif self._failures > 1:
             self.throttle.pause(self._backoff(self._failures - 1), now)
+        if self._failures < GIVE_UP_AFTER:
+            return False
+        self._give_up(chunk, UNREACHABLE, error)
+        return True
 
     def _split_or_convict(self, chunk: Chunk, error: LoopaiException, now: float, alone: int) -> None:
         if len(chunk) > 1:
             self._again.extend(chunk.halves())
             return
         chunk.alone += 1
-        answered = (
-            self._answered_at is not None and chunk.failed_at is not None and self._answered_at >= chunk.failed_at
-        )
-        if chunk.alone >= alone and answered:
+        if chunk.alone >= alone and chunk.failed_at is not None and self._answered_at >= chunk.failed_at:
             self._refuse(chunk, error)
             return
         chunk.not_before = now + self._backoff(chunk.alone)
@@ -474,10 +454,12 @@ class Scheduler:
         """Give up requests in flight whose replies are no longer awaited."""
         for chunk in chunks:
             self.in_flight -= 1
-            self._give_back(chunk)
+            self._again.append(chunk)
 
-    def _give_back(self, chunk: Chunk) -> None:
+    def _give_up(self, chunk: Chunk, reason: StopReason, error: LoopaiException) -> None:
+        """Stop the run because of a chunk, whose rows are cancelled with the rest."""
         self._again.append(chunk)
+        self.stop(reason, error)
 
     def cancel_rest(self) -> None:
         """Cancel every row that was pulled and has not finished."""
@@ -492,7 +474,8 @@ class Scheduler:
         self._again.clear()
         for number, row, attempts in sorted(rest, key=lambda one: one[0]):
             self._end(number, Outcome(row, CANCELLED, None, told, STOPPED, None, attempts))
-        self._release_all()
+        for number in sorted(self._held):
+            self._out.append(self._held.pop(number))
 
     @property
     def ready(self) -> int:
@@ -525,7 +508,8 @@ class Scheduler:
             if not outcome.has_output:
                 self.errors += 1
                 self.last_error = outcome.error
-                self._count_errors()
+                if self.options.too_many(self.errors, self.done):
+                    self.stop(TOO_MANY_ERRORS)
         if not self.options.ordered:
             self._out.append(outcome)
             return
@@ -533,15 +517,6 @@ class Scheduler:
         while self._next_out in self._held:
             self._out.append(self._held.pop(self._next_out))
             self._next_out += 1
-
-    def _release_all(self) -> None:
-        for number in sorted(self._held):
-            self._out.append(self._held.pop(number))
-
-    def _count_errors(self) -> None:
-        max_errors = self.options.max_errors
-        if isinstance(max_errors, MaxErrors) and max_errors.exceeded(self.errors, self.done):
-            self.stop(TOO_MANY_ERRORS)
 
 
 def _names_missing(result: Mapping[str, Any]) -> bool:

@@ -31,7 +31,6 @@ class Throttle:
         self.most = most
         self.rows = rows
         self.paused_until = 0.0
-        self.limited = 0
         self.seconds = REQUEST_SECONDS
         self._limit = float(most)
         self._cut_at = float("-inf")
@@ -52,15 +51,13 @@ class Throttle:
             self._limit = max(1.0, self._limit / 2.0)
             self._cut_at = now
 
-    def pause(self, seconds: float, now: float) -> float:
-        """Pause for `seconds`; return the time at which the run continues."""
+    def pause(self, seconds: float, now: float) -> None:
+        """Pause for `seconds`."""
         self.paused_until = max(self.paused_until, now + min(seconds, LONGEST_PAUSE))
-        return self.paused_until
 
     def refused(self, sent_at: float, now: float) -> None:
         """Double the chunk size, once for all requests refused together: the limiter counts requests, not rows."""
         if sent_at > self._cut_at:
-            self.limited += 1
             self.rows = min(self.rows * 2, max(MOST_ROWS, self.rows))
             self.seconds = min(self.seconds * 2, LONGEST_REQUEST)
         self.failed(sent_at, now)

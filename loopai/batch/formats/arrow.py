@@ -137,18 +137,21 @@ def _to_text(arrow: Any, kind: Any) -> Optional[Convert]:
             return lambda value: _timestamp_text(value, None).partition("T")[2]
         zone = None if kind.tz is None else _zone(arrow, kind)
         return lambda value: _timestamp_text(value * nanoseconds, zone)
-    if types.is_dictionary(kind):
-        return _to_text(arrow, kind.value_type)
-    if types.is_struct(kind):
-        parts = {field.name: _to_text(arrow, field.type) for field in kind}
-        return partial(_struct, parts) if any(parts.values()) else None
     if types.is_map(kind):
         key, item = _to_text(arrow, kind.key_type), _to_text(arrow, kind.item_type)
         return partial(_pairs, key, item) if key or item else None
-    if _is_list(arrow, kind):
-        inner = _to_text(arrow, kind.value_type)
-        return partial(_list, inner) if inner is not None else None
-    return None
+    return _of_parts(arrow, kind, _to_text)
+
+
+def _of_parts(arrow: Any, kind: Any, function_of: Callable[[Any, Any], Optional[Convert]]) -> Optional[Convert]:
+    """The function that converts the parts of a nested value, each with the `function_of` its type, if any needs it."""
+    if arrow.types.is_dictionary(kind):
+        return function_of(arrow, kind.value_type)
+    if arrow.types.is_struct(kind):
+        parts = {field.name: function_of(arrow, field.type) for field in kind}
+        return partial(_struct, parts) if any(parts.values()) else None
+    inner = function_of(arrow, kind.value_type) if _is_list(arrow, kind) else None
+    return partial(_list, inner) if inner is not None else None
 
 
 def _zone(arrow: Any, kind: Any) -> dt.tzinfo:
@@ -174,20 +177,12 @@ def _back(arrow: Any, kind: Any) -> Optional[Convert]:
     views = getattr(types, "is_binary_view", _never)
     if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind) or views(kind):
         return base64.urlsafe_b64decode
-    if types.is_dictionary(kind):
-        return _back(arrow, kind.value_type)
-    if types.is_struct(kind):
-        parts = {field.name: _back(arrow, field.type) for field in kind}
-        return partial(_struct, parts) if any(parts.values()) else None
     if types.is_map(kind):
         return partial(_pairs, _back(arrow, kind.key_type), _back(arrow, kind.item_type))
-    if _is_list(arrow, kind):
-        inner = _back(arrow, kind.value_type)
-        return partial(_list, inner) if inner is not None else None
     if _is_extension(arrow, kind):
         own: dict[str, Convert] = {"arrow.uuid": lambda text: UUID(text).bytes, "arrow.bool8": int}
         return own.get(kind.extension_name) or _back(arrow, kind.storage_type)
-    return None
+    return _of_parts(arrow, kind, _back)
 
 
 def array_of(arrow: Any, values: Sequence[Any], kind: Any) -> Any:

@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -385,13 +386,11 @@ class CsvSource(FromInput):
         """The number of cells in each of the first readable rows."""
         lines = _Lines(io.StringIO(text, newline=""), self._longest, dialect.comment)
         widths = []
-        try:
+        with suppress(csv.Error, _RowTooLong):  # that row fails on its own when it is read
             for cells in islice(csv.reader(lines, strict=True, **dialect.options), _ROWS_COMPARED):
                 lines.begin_row()
                 if cells:
                     widths.append(len(cells))
-        except (csv.Error, _RowTooLong):
-            pass  # that row fails on its own when it is read
         return widths
 
     def _not_text(self, place: str) -> OptionError:

@@ -155,14 +155,11 @@ class JsonSource(FromInput):
             for number, line in splitter.feed(block):
                 # No row starts with whitespace.
                 if line is None or line[:1] != _END_OF_FILE or line.strip() != _END_OF_FILE:
-                    yield self._line(number, line)
+                    yield _record("line", number, line, self._longest)
         for number, line in splitter.finish():
             last = None if line is None else line.rstrip(_END_OF_FILE)
             if last != b"":
-                yield self._line(number, last)
-
-    def _line(self, number: int, line: Optional[bytes]) -> Record:
-        return _record("line", number, line, self._longest)
+                yield _record("line", number, last, self._longest)
 
 
 def _is_cut(line: bytes) -> bool:

@@ -85,7 +85,7 @@ def without_packing(name: str) -> str:
 def unpacked(packed: IO[bytes], packing: str) -> io.BufferedReader:
     """Return the decompressed bytes of `packed`. Raises `ConfigurationError` if a library is missing."""
     makes: dict[str, Callable[[], Any]] = {
-        "gzip": _Gzip,
+        "gzip": lambda: _Gzip(zlib.decompressobj(wbits=31)),
         "bzip2": bz2.BZ2Decompressor,
         "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY),
     }
@@ -111,39 +111,11 @@ def cut_off(error: Exception) -> str:
     return f"the input ends in the middle ({error}): what follows is not read"
 
 
-class _Gzip:
-    """A decompressor of `zlib` with the interface of the other modules."""
-
-    def __init__(self) -> None:
-        self._made = zlib.decompressobj(wbits=31)
-
-    def decompress(self, data: bytes, most: int) -> bytes:
-        return self._made.decompress(self._made.unconsumed_tail + data, most)
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._made.unconsumed_tail
-
-    @property
-    def eof(self) -> bool:
-        return self._made.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._made.unused_data
-
-
-class _WholeSteps:
-    """A decompressor of `zstandard` with the interface of the standard library."""
-
-    needs_input = True
+class _Adapted:
+    """A decompressor with the interface of those of `bz2` and `lzma`."""
 
     def __init__(self, made: Any) -> None:
         self._made = made
-
-    def decompress(self, data: bytes, most: int = -1) -> bytes:
-        unpacked: bytes = self._made.decompress(data)
-        return unpacked
 
     @property
     def eof(self) -> bool:
@@ -152,6 +124,26 @@ class _WholeSteps:
     @property
     def unused_data(self) -> bytes:
         return bytes(self._made.unused_data)
+
+
+class _Gzip(_Adapted):
+    """A decompressor of `zlib`."""
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        return bytes(self._made.decompress(self._made.unconsumed_tail + data, most))
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._made.unconsumed_tail
+
+
+class _WholeSteps(_Adapted):
+    """A decompressor of `zstandard`, which does not limit a step."""
+
+    needs_input = True
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        return bytes(self._made.decompress(data))
 
 
 def _zstd() -> Callable[[], Any]:

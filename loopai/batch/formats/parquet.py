@@ -14,14 +14,12 @@ from typing import Any, Optional, Union
 
 from pydantic_core import from_json, to_json
 
-from ...exceptions import ConfigurationError, OptionError, OutputError
-from ..durability import replace_file
-from ..rows import DOUBTFUL, OK
+from ...exceptions import ConfigurationError, OptionError
 from .arrow import ArrowValues, Unsupported, array_of, errors_of, pyarrow, sample_of
 from .packing import cut_off
-from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS
+from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS, columns_json
 from .source import FromInput, Input, Record
-from .spool import spooled
+from .spool import output_text, replacing, spooled
 
 _PARQUET_ROWS = 1000
 
@@ -95,7 +93,8 @@ def check_types(schema: Any) -> None:
             made = array_of(arrow, [sample_of(arrow, field.type), None], field.type)
             table = arrow.table([made], arrow.schema([(field.name, field.type)]))
             rows = ArrowValues(arrow, table.schema).rows(table.to_batches()[0])
-            values = [from_json(_spooled((row or {}).get(field.name))) for row, _ in rows]
+            # As `JsonlSink` writes them to the spool.
+            values = [from_json(columns_json((row or {}).get(field.name), "constants")) for row, _ in rows]
             if not array_of(arrow, values, field.type).equals(made):
                 raise Unsupported("its values do not come back as they were")
             arrow.parquet.write_table(table, io.BytesIO())
@@ -105,11 +104,6 @@ def check_types(schema: Any) -> None:
                 "write .jsonl or .csv",
                 column=field.name, kind=str(field.type), problem=error,
             ) from None  # fmt: skip
-
-
-def _spooled(value: Any) -> bytes:
-    # The types that `JsonlSink` writes for a Parquet output.
-    return to_json(value, inf_nan_mode="constants", bytes_mode="base64")
 
 
 def write_parquet(
@@ -123,29 +117,15 @@ def write_parquet(
     """
     arrow = pyarrow()
     fields = _fields(arrow, spool, schema, header)
-    made = arrow.schema([*fields, (STATUS, arrow.string()), (OUTPUT, arrow.string()), (ERROR, arrow.string()),
-                         (LATENCY, arrow.float64()), (CONFIDENCE, arrow.float64())])  # fmt: skip
-    part = Path(f"{os.fspath(path)}.part")
-    try:
-        with arrow.parquet.ParquetWriter(part, made) as writer:
-            for rows in spooled(spool):
-                columns = [_column(arrow, rows, name, kind) for name, kind in fields]
-                columns.append(arrow.array([row[STATUS] for row in rows], arrow.string()))
-                outputs = [to_json(row[OUTPUT]).decode() if row[STATUS] in {OK, DOUBTFUL} else None for row in rows]
-                columns.append(arrow.array(outputs, arrow.string()))
-                columns.append(arrow.array([row[ERROR] for row in rows], arrow.string()))
-                columns.append(arrow.array([row[LATENCY] for row in rows], arrow.float64()))
-                columns.append(arrow.array([row[CONFIDENCE] for row in rows], arrow.float64()))
-                writer.write_table(arrow.table(columns, schema=made))
-    except errors_of(arrow) as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise
-        raise OutputError(
-            "{path} cannot be made: {problem}. All rows with their results are in {spool}, as JSONL",
-            path=os.fspath(path), problem=error, spool=str(spool),
-        ) from error  # fmt: skip
-    replace_file(part, Path(path))
+    fields += [(name, arrow.string()) for name in (STATUS, OUTPUT, ERROR)]
+    fields += [(name, arrow.float64()) for name in (LATENCY, CONFIDENCE)]
+    made = arrow.schema(fields)
+    with replacing(path, spool, errors_of(arrow)) as part, arrow.parquet.ParquetWriter(part, made) as writer:
+        for rows in spooled(spool):
+            for row in rows:
+                row[OUTPUT] = output_text(row)
+            columns = [_column(arrow, rows, name, kind) for name, kind in fields]
+            writer.write_table(arrow.table(columns, schema=made))
 
 
 def _fields(arrow: Any, spool: Path, schema: Any, header: Sequence[str]) -> list[tuple[str, Any]]:

@@ -138,9 +138,6 @@ class _File:
         self.length += len(content)
         return self.length
 
-    def read_from_start(self) -> IO[bytes]:
-        return open(self.name, "rb")
-
     def close(self) -> None:
         if self._ours:
             with contextlib.suppress(BrokenPipeError):  # reported by the failed write
@@ -171,8 +168,8 @@ class JsonlSink:
         self._file.close()
 
 
-def columns_json(columns: dict[str, Any], nan: Literal["null", "constants"] = "null") -> bytes:
-    """Return a row's columns as one line of JSON, whatever values they hold."""
+def columns_json(columns: Any, nan: Literal["null", "constants"] = "null") -> bytes:
+    """Return a row's columns, or the value of one, as one line of JSON, whatever values they hold."""
     try:
         return to_json(columns, inf_nan_mode=nan, bytes_mode="base64", fallback=_as_json)
     except ValueError:
@@ -208,7 +205,7 @@ class CsvSink:
         """Whether the header is written."""
         self._delimiter = delimiter_of(self.name)
         if self.started:
-            with io.TextIOWrapper(self._file.read_from_start(), "utf-8", newline="") as file:
+            with open(self.name, encoding="utf-8", newline="") as file:
                 written = next(csv.reader(file, delimiter=self._delimiter))
             end = written.index(STATUS) if STATUS in written else len(written)
             self._names = written[:end]
@@ -280,10 +277,7 @@ def cell_of(value: Any) -> Any:
         return "true" if value else "false"
     if value is None or isinstance(value, (str, int, float)):
         return value
-    try:
-        text = to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=_as_json)
-    except ValueError:
-        text = to_json(_as_text(value), inf_nan_mode="null", bytes_mode="base64", fallback=_as_json)
+    text = columns_json(value)
     return from_json(text) if text.startswith(b'"') else text.decode()
 
 
@@ -304,15 +298,6 @@ def _json_rows(file: IO[bytes], length: int) -> Iterator[tuple[bytes, dict[str, 
 
 
 def _csv_rows(file: IO[bytes], length: int, delimiter: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    for line, cells in _csv_lines(file, length, delimiter):
-        columns: dict[str, Any] = dict(cells)
-        columns[OUTPUT] = from_json(columns[OUTPUT]) if columns.get(OUTPUT) else None
-        for name in (LATENCY, CONFIDENCE):
-            columns[name] = float(columns[name]) if columns.get(name) else None
-        yield line, columns
-
-
-def _csv_lines(file: IO[bytes], length: int, delimiter: str) -> Iterator[tuple[bytes, Mapping[str, str]]]:
     taken: list[bytes] = []
 
     def lines() -> Iterator[str]:
@@ -325,7 +310,10 @@ def _csv_lines(file: IO[bytes], length: int, delimiter: str) -> Iterator[tuple[b
     header = next(reader, [])
     taken.clear()
     for cells in reader:
-        yield b"".join(taken), dict(zip(header, cells))
+        columns: dict[str, Any] = dict(zip(header, cells))
+        for name, read in ((OUTPUT, from_json), (LATENCY, float), (CONFIDENCE, float)):
+            columns[name] = read(columns[name]) if columns.get(name) else None
+        yield b"".join(taken), columns
         taken.clear()
 
 

@@ -9,12 +9,10 @@ from typing import Any, Union
 
 from pydantic_core import to_json
 
-from ...exceptions import ConfigurationError, OutputError
-from ..durability import replace_file
-from ..rows import DOUBTFUL, OK
+from ...exceptions import ConfigurationError
 from .members import member_columns, member_values
 from .sinks import ADDED, CONFIDENCE, ERROR, LATENCY, OUTPUT, STATUS
-from .spool import spooled
+from .spool import output_text, replacing, spooled
 
 MOST_ROWS = 1_048_575
 """Most rows of a sheet below its header."""
@@ -50,23 +48,12 @@ def write_xlsx(
     `loopai_output`. Raises `OutputError`, which says where the rows are.
     """
     library = xlsxwriter()
-    part = Path(f"{os.fspath(path)}.part")
-    try:
-        with open(part, "wb") as file, library.Workbook(file, {"constant_memory": True}) as workbook:
-            _fill(_Sheet(workbook), spool, header, members)
-    except _TooLarge as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(
-            "{path} cannot be made: {problem}. All rows with their results are in {spool}, as JSONL",
-            path=os.fspath(path), problem=error, spool=str(spool),
-        ) from error  # fmt: skip
-    except library.exceptions.FileCreateError as error:
-        part.unlink(missing_ok=True)
-        raise error.args[0] from None  # the `OSError`
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    replace_file(part, Path(path))
+    with replacing(path, spool, (_TooLarge,)) as part:
+        try:
+            with open(part, "wb") as file, library.Workbook(file, {"constant_memory": True}) as workbook:
+                _fill(_Sheet(workbook), spool, header, members)
+        except library.exceptions.FileCreateError as error:
+            raise error.args[0] from None  # the `OSError`
 
 
 class _Sheet:
@@ -110,7 +97,7 @@ def _fill(sheet: _Sheet, spool: Path, header: Sequence[str], members: Sequence[s
             number += 1
             if number > MOST_ROWS:
                 raise _TooLarge(f"a sheet holds {MOST_ROWS:,} rows")
-            output = to_json(row[OUTPUT]).decode() if row[STATUS] in {OK, DOUBTFUL} else None
+            output = output_text(row)
             if output is not None and len(output) > _LONGEST_TEXT:
                 raise _TooLarge(
                     f"a cell holds {_LONGEST_TEXT:,} characters, and the result of row {number:,} has {len(output):,}"

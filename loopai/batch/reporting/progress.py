@@ -182,8 +182,6 @@ def watcher_for(kind: str, file: TextIO) -> list[Any]:
     if kind == "json":
         return [Lines(file, JSON_EVERY, as_json=True)]
     if kind == "auto" and file.isatty():
-        try:
+        with contextlib.suppress(ConfigurationError):  # the bar needs Rich; without it, write lines
             return [ProgressBar(file)]
-        except ConfigurationError:  # the bar needs Rich; without it, write lines
-            pass
     return [Lines(file, PLAIN_EVERY, as_json=False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Callable, Optional
@@ -99,14 +100,13 @@ class Quality:
     """Counts of expected and predicted labels. Failed rows are counted separately, not as wrong."""
 
     def __init__(self) -> None:
-        self.counts: dict[tuple[str, str], int] = {}
+        self.counts: Counter[tuple[str, str]] = Counter()
         self.failed = 0
         self._labels: dict[str, None] = {}
 
     def add(self, expected: str, predicted: str, rows: int = 1) -> None:
         """Count one row, or several."""
-        pair = self._known(expected), self._known(predicted)
-        self.counts[pair] = self.counts.get(pair, 0) + rows
+        self.counts[self._known(expected), self._known(predicted)] += rows
 
     def merge(self, other: Quality) -> None:
         """Add another's counts."""
@@ -172,7 +172,7 @@ class Quality:
         """Precision, recall, F1 (shares from 0 to 1, `None` where undefined) and number of expected rows per label."""
         found = {}
         for label in self.labels:
-            right = self.counts.get((label, label), 0)
+            right = self.counts[label, label]
             expected = sum(count for (known, _), count in self.counts.items() if known == label)
             predicted = sum(count for (_, made), count in self.counts.items() if made == label)
             precision = right / predicted if predicted else None
@@ -185,7 +185,7 @@ class Quality:
     def matrix(self) -> list[list[int]]:
         """Rows by expected (down) and predicted (across) label, in the order of `labels`."""
         labels = self.labels
-        return [[self.counts.get((expected, predicted), 0) for predicted in labels] for expected in labels]
+        return [[self.counts[expected, predicted] for predicted in labels] for expected in labels]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain data."""

@@ -13,19 +13,8 @@ from typing import Any, Union
 from uuid import uuid4
 
 from ..formats.sinks import check_writable, explain
-from .charts import (
-    columns,
-    legend,
-    log_ticks,
-    matrix,
-    milliseconds,
-    number,
-    ranking,
-    share,
-    strip,
-    table,
-    time_ticks,
-)
+from . import charts
+from .charts import milliseconds, number, share
 from .one_line import counted, one_line
 from .progress import clock_time
 from .quality import Quality, wilson
@@ -131,7 +120,7 @@ def _outcome(tally: Statistics) -> str:
     if not any(count for count, _, _ in ended):
         return ""
     names = [(f"{count:,} {name}", css) for count, css, name in ended if count]
-    return f'<div class="outcome">{strip([(count, css) for count, css, _ in ended])}{legend(names)}</div>'
+    return f'<div class="outcome">{charts.strip([(count, css) for count, css, _ in ended])}{charts.legend(names)}</div>'
 
 
 def _tiles(tally: Statistics, summary: Summary) -> str:
@@ -180,7 +169,7 @@ def _throughput(tally: Statistics, summary: Summary) -> str:
         for place, ((ok, bad), width) in enumerate(zip(line.spans, widths))
     ]
     whole = line.width * len(line.spans)
-    times = time_ticks(whole)
+    times = charts.time_ticks(whole)
     in_parts = any(second != int(second) for second in times)
     axis = [(second / whole, f"{second:.3g} s" if in_parts else clock_time(second)) for second in times]
     top = max(sum(values) for _, values in bars)
@@ -189,8 +178,8 @@ def _throughput(tally: Statistics, summary: Summary) -> str:
         "throughput",
         "Throughput",
         f"Rows that ended a second, by time; {line.width:g} s a column",
-        legend(_SERIES),
-        columns(bars, _SERIES, axis, name),
+        charts.legend(_SERIES),
+        charts.columns(bars, _SERIES, axis, name),
         wide=True,
     )
 
@@ -217,14 +206,14 @@ def _latency(tally: Statistics) -> str:
     found += [(name, latencies.percentile(part)) for name, part in (("median", 0.5), ("95%", 0.95), ("99%", 0.99))]
     figures = [(name, value) for name, value in found if value is not None]
     marks = [(place(value), f"{name} {milliseconds(value)}") for name, value in figures if name in {"median", "95%"}]
-    axis = [(place(value), milliseconds(value)) for value in log_ticks(low, high)]
+    axis = [(place(value), milliseconds(value)) for value in charts.log_ticks(low, high)]
     told = ", ".join(f"{name} {milliseconds(value)}" for name, value in figures)
     return _section(
         "latency",
         "Latency",
         "Rows by their time at the server, on a logarithmic scale",
-        columns(made, [("rows", "ok")], axis, f"Rows by latency: {told}", marks),
-        table(
+        charts.columns(made, [("rows", "ok")], axis, f"Rows by latency: {told}", marks),
+        charts.table(
             "Latencies",
             ["measured", *(name for name, _ in figures)],
             [("at the server", [milliseconds(value) for _, value in figures])],
@@ -243,7 +232,7 @@ def _errors(tally: Statistics) -> str:
     rows = [(_shown(kind), count, _example(tally, kind)) for kind, count in largest]
     more = len(tally.kinds) - len(largest)
     told = "Rows by kind of error, largest first" + (f"; and {more} more" if more > 0 else "")
-    return _section("errors", "Errors by kind", told, ranking("Errors by kind", rows))
+    return _section("errors", "Errors by kind", told, charts.ranking("Errors by kind", rows))
 
 
 def _example(tally: Statistics, kind: str) -> str:
@@ -265,11 +254,7 @@ def _rows(tally: Statistics) -> str:
     """Return the rows that were wrong or failed, each expandable."""
     if not tally.reported:
         return ""
-    wrong = (
-        0
-        if tally.quality is None
-        else sum(count for (known, made), count in tally.quality.counts.items() if known != made)
-    )
+    wrong = 0 if tally.quality is None else tally.quality.wrong
     total = max(len(tally.reported), wrong + tally.errors)
     told = f"The first {len(tally.reported):,} of {total:,}" if total > len(tally.reported) else f"{total:,} in all"
     return _section("rows", "Rows that were wrong or failed", told, "".join(map(_row, tally.reported)), wide=True)
@@ -322,18 +307,18 @@ def _quality(quality: Union[Quality, None]) -> str:
     mistakes.sort(key=lambda mistake: -mistake[1])
     head = ["class", "precision", "recall", "F1", "recall, 95% sure", "rows"]
     parts = [
-        matrix("Confusion matrix", labels, counts),
-        f"<div><h3>Classes</h3>{table('Classes', head, lines)}</div>",
+        charts.matrix("Confusion matrix", labels, counts),
+        f"<div><h3>Classes</h3>{charts.table('Classes', head, lines)}</div>",
     ]
     if len(labels) > 2 and mistakes:
-        shown = ranking("Most frequent mistakes", mistakes[:_MOST_MISTAKES])
+        shown = charts.ranking("Most frequent mistakes", mistakes[:_MOST_MISTAKES])
         parts.append(f"<div><h3>Most frequent mistakes</h3>{shown}</div>")
     told = "How outputs compare with the expected column; the stronger the colour, the larger the share of a label"
     return _section(
         "quality",
         "Confusion matrix",
         f"{told}. {failed}",
-        legend([("right", "hue-right"), ("wrong", "hue-wrong")]),
+        charts.legend([("right", "hue-right"), ("wrong", "hue-wrong")]),
         f'<div class="parts">{"".join(parts)}</div>',
         wide=True,
     )

@@ -35,27 +35,24 @@ _LONGEST = 500
 """Characters of an example in a dump; a server's error may quote the whole input."""
 
 
+@dataclass
 class Latencies:
     """A histogram of milliseconds with bins of 5 %, for percentiles."""
 
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-        self.number = 0
-        self.total = 0.0
+    counts: dict[int, int] = field(default_factory=dict)
+    total: float = 0.0
 
     def add(self, milliseconds: float) -> None:
         """Count one."""
         # Differences below a microsecond are ignored.
         place = int(math.log(max(milliseconds, 0.001)) // _STEP)
         self.counts[place] = self.counts.get(place, 0) + 1
-        self.number += 1
         self.total += milliseconds
 
     def merge(self, other: Latencies) -> None:
         """Count what another has counted, too."""
         for place, rows in other.counts.items():
             self.counts[place] = self.counts.get(place, 0) + rows
-        self.number += other.number
         self.total += other.total
 
     def dump(self) -> dict[str, Any]:
@@ -65,16 +62,17 @@ class Latencies:
     @classmethod
     def load(cls, dumped: Mapping[str, Any]) -> Latencies:
         """What `dump` gave."""
-        made = cls()
-        made.counts = dict(dumped["counts"])
-        made.number = sum(made.counts.values())
-        made.total = dumped["total"]
-        return made
+        return cls(dict(dumped["counts"]), dumped["total"])
+
+    @property
+    def number(self) -> int:
+        """How many were counted."""
+        return sum(self.counts.values())
 
     @property
     def mean(self) -> Optional[float]:
         """Return the mean in milliseconds."""
-        return self.total / self.number if self.number else None
+        return self.total / self.number if self.counts else None
 
     def percentile(self, share: float) -> Optional[float]:
         """Return the latency in milliseconds of the percentile `share` (0 to 1), to 5 %; `None` without rows."""
@@ -98,12 +96,12 @@ class Latencies:
         return found
 
 
+@dataclass
 class Timeline:
     """Finished rows over time, in a limited number of equal spans (`width` seconds)."""
 
-    def __init__(self) -> None:
-        self.width = 0.125
-        self.spans: list[list[int]] = []
+    width: float = 0.125
+    spans: list[list[int]] = field(default_factory=list)
 
     def add(self, second: float, ok: int, errors: int) -> None:
         """Count rows that ended `second` seconds after the start."""
@@ -130,10 +128,7 @@ class Timeline:
     @classmethod
     def load(cls, dumped: Mapping[str, Any]) -> Timeline:
         """What `dump` gave."""
-        made = cls()
-        made.width = dumped["width"]
-        made.spans = [list(span) for span in dumped["spans"]]
-        return made
+        return cls(dumped["width"], [list(span) for span in dumped["spans"]])
 
     def _widen(self) -> None:
         pairs = [self.spans[start : start + 2] for start in range(0, len(self.spans), 2)]

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Optional, Union
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from ...exceptions import ConfigurationError, JournalError, OptionError, OutputError
 from ...modes import CONTINUE, NEW, OVERWRITE, RESUME, RETRY_FAILED
-from ..durability import flush_and_sync, sync_folder
+from ..durability import flush_and_sync, replace_file
 from ..formats.arrow import pyarrow
 from ..formats.members import member_of, members_of
 from ..formats.opening import format_of, open_source
@@ -25,6 +25,7 @@ from ..formats.sinks import (
     JsonlSink,
     Sink,
     check_writable,
+    columns_json,
     csv_header,
     explain,
     read_back,
@@ -150,8 +151,7 @@ class Checkpoint:
         pending = self._next(journal.generation)
         if pending.exists():
             # Killed between the two renames of an earlier retry.
-            os.replace(pending, rows)
-            sync_folder(rows.parent)
+            replace_file(pending, rows)
         if not journal.resumed:
             return
         if self.kind in SPOOLED and not rows.exists():
@@ -173,26 +173,21 @@ class Checkpoint:
         with open(made, "wb") as file:
             if kind == "csv":
                 length += file.write(csv_header(rows))
-            changed = JournalError(
-                "{path} was changed: it differs from its journal; start again with {overwrite}", path=rows
-            )
             for line, columns in read_back(rows, kind, journal.length):
                 found = next(statuses, None)
                 if found is None or found[1] != columns["loopai_status"]:
-                    raise changed
+                    raise _changed(rows)
                 if found[1] != ERROR:
                     length += file.write(line)
             if next(statuses, None) is not None:
-                raise changed
+                raise _changed(rows)
             flush_and_sync(file)
         kept = journal.rewrite(((found, status) for found, status in journal.statuses() if status != ERROR), length)
         shutil.copymode(journal.path, kept)
         shutil.copymode(rows, made)
         # The journal first: from then on it says that the new output replaces this one.
-        os.replace(kept, journal.path)
-        sync_folder(journal.path.parent)
-        os.replace(made, rows)
-        sync_folder(rows.parent)
+        replace_file(kept, journal.path)
+        replace_file(made, rows)
 
     def _spool_again(self, rows: Path) -> None:
         if self.path is None or not self.path.exists():
@@ -200,9 +195,8 @@ class Checkpoint:
         part = Path(f"{rows}.part")
         with open(part, "wb") as file:
             for columns in self._made_rows(self.path):
-                file.write(to_json(columns, inf_nan_mode="constants", bytes_mode="base64") + b"\n")
-            flush_and_sync(file)
-        os.replace(part, rows)
+                file.write(columns_json(columns, "constants") + b"\n")
+        replace_file(part, rows)
 
     def _gone(self) -> JournalError:
         return JournalError("{path} was removed, but not its journal; start again with {overwrite}", path=self.path)
@@ -212,9 +206,7 @@ class Checkpoint:
         source = open_source(path, self.kind)
         names = list(source.header or ())
         if CONFIDENCE not in names:
-            raise JournalError(
-                "{path} was changed: it differs from its journal; start again with {overwrite}", path=path
-            )
+            raise _changed(path)
         members = names[names.index(CONFIDENCE) + 1 :]
         self._members = [member_of(name) for name in members]
         for _, columns, problem in source:
@@ -291,6 +283,10 @@ class Checkpoint:
             for file in self._began if journal.is_empty else done:
                 file.unlink(missing_ok=True)
             self.journal.close()
+
+
+def _changed(path: Path) -> JournalError:
+    return JournalError("{path} was changed: it differs from its journal; start again with {overwrite}", path=path)
 
 
 def next_output(output: Union[str, os.PathLike[str]], generation: int) -> Path:

@@ -6,7 +6,7 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Optional
+from typing import NamedTuple, Optional
 
 DIGEST_BYTES = 16
 """Bytes of a key's digest: with 16, two of a billion keys collide with a probability of 1 in 10^21."""
@@ -21,13 +21,12 @@ def digest(key: str) -> bytes:
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
-class Duplicate:
+class Duplicate(NamedTuple):
     """A key that two rows share, with their line numbers."""
 
-    def __init__(self, key: str, first: int, second: int) -> None:
-        self.key = key
-        self.first = first
-        self.second = second
+    key: str
+    first: int
+    second: int
 
     def __str__(self) -> str:
         return f"{self.key!r} on lines {self.first} and {self.second}"

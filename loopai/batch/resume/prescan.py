@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Callable, Optional
 
 from ...exceptions import DuplicateKeys
@@ -40,9 +41,7 @@ def prescan(
     read = path_reader(key) if key is not None else None
     rows = 0
     try:
-        for _, columns, _ in source:
-            if limit is not None and rows >= limit:
-                break
+        for _, columns, _ in islice(source, limit):
             if not rows % ROWS_AT_ONCE:
                 release_gil()
                 if abandoned():
@@ -64,7 +63,7 @@ def prescan(
     if suspects and key is not None:
         found = confirm(suspects, _keys(source, key, limit))
         if found:
-            listed = "; ".join(map(str, found[:10]))
+            listed = "; ".join(map(str, found))
             raise DuplicateKeys(
                 "the key {column!r} is not unique: {listed}. Pass another {key}, or {allow_duplicates}",
                 column=key,
@@ -75,9 +74,7 @@ def prescan(
 
 def _keys(source: Source, key: str, limit: Optional[int]) -> Iterator[tuple[str, int]]:
     read = path_reader(key)
-    for number, (line, columns, _) in enumerate(source):
-        if limit is not None and number >= limit:
-            return
+    for line, columns, _ in islice(source, limit):
         if columns is not None:
             try:
                 yield key_text(read(columns), key), line

@@ -35,7 +35,7 @@ from ...batch.engine.scheduler import (
 )
 from ...batch.engine.sender import Sender
 from ...batch.engine.throttle import LIMITER_PAUSE, LONGEST_PAUSE
-from ...batch.options import BatchOptions, MaxErrors
+from ...batch.options import BatchOptions
 from ...batch.reporting.report import write_report
 from ...batch.reporting.snapshot import Snapshot
 from ...batch.reporting.statistics import Statistics, Summary, summary_of
@@ -61,7 +61,7 @@ from ..django.batches.queryset import KeyedRow
 from ..django.batches.recording import LeaseLost
 from ..django.batches.row_writer import RowWriter
 from ..django.batches.run_lookup import ResolvedPlan, open_run
-from ..django.batches.statistics import expectation_of, whole
+from ..django.batches.statistics import whole
 from ..django.enrichment.pending import carry_out
 from ..django.models import BatchPart, BatchRun
 from . import partitions
@@ -111,7 +111,7 @@ def start_batch(
         **options,
     )
     resolved = ResolvedPlan(plan_of(given, get_client(alias)), database)
-    run = open_run(resolved, mode, CELERY, partitions.WORKERS, logger.info, database=database, command=[])
+    run = open_run(resolved, mode, CELERY, partitions.WORKERS, logger.info)
     if run is not None:
         hand_over(run, resolved)
     return run
@@ -309,8 +309,9 @@ def _carry_out(run_id: int, part_id: int, database: str) -> Optional[float]:
 
 def _take_part(run: BatchRun, part: BatchPart) -> None:
     """Split a part, or run its rows and save their outcomes."""
-    resolved = ResolvedPlan(Plan.of(run), run.database)
-    alone = partitions.one_row_first(run, resolved.plan)
+    plan = Plan.of(run)
+    resolved = ResolvedPlan(plan, run.database)
+    alone = partitions.one_row_first(run, plan)
     if alone and not partitions.is_first(run, part):
         raise _Postponed(ALONE_SECONDS, counted=False)
     rows, gone, more = partitions.rows_of(run, part, resolved)
@@ -319,14 +320,12 @@ def _take_part(run: BatchRun, part: BatchPart) -> None:
         _publish(run, (one.pk for one in made[: 1 if alone else None]))
         return
     outcomes = _executed(run, part, resolved, rows)
-    expectation = expectation_of(resolved.plan)
-    writer = RowWriter(run, resolved.rows, resolved.targets, resolved.plan.only_empty, part, expectation)
+    writer = RowWriter(run, resolved.rows, resolved.targets, plan.only_empty, part, plan.expectation)
     writer.write(outcomes, gone)
     # Not if all rows succeeded: a resumed run may have too many failures from before, and repeat them.
-    limit = resolved.plan.max_errors
     failed = any(outcome.status == ERROR for outcome in outcomes)
-    if failed and isinstance(limit, MaxErrors) and limit.exceeded(run.errors, run.done):
-        raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {resolved.plan.max_errors} allows")
+    if failed and plan.too_many(run.errors, run.done):
+        raise _Stopped(f"{TOO_MANY_ERRORS}: more rows failed than --max-errors {plan.max_errors} allows")
     if alone:
         _publish(run, partitions.held_back(run))
 

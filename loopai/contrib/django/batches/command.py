@@ -19,7 +19,6 @@ from ....batch.engine.run import Run
 from ....batch.engine.scheduler import Scheduler
 from ....batch.engine.stopping import Stop
 from ....batch.reporting.one_line import counted
-from ....batch.reporting.quality import Expectation
 from ....batch.reporting.snapshot import Snapshot
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.checkpoint import Checkpoint
@@ -86,15 +85,12 @@ class RunCommand(BatchCommand):
 
     def into_rows(self, resolved: ResolvedPlan, mode: str) -> int:
         """Run in this process."""
-        options = self.options
-        run = open_inline(resolved, mode, self.say, options.command)
+        run = open_inline(resolved, mode, self.say, self.options.command)
         if run is None:
             return ALL_OK
 
         def work_on(stop: Stop) -> CommandResult:
-            made, summary = carry_out(
-                run, resolved, self.client, run.owner, stop=stop, watchers=self.watchers(), expect=options.expect
-            )
+            made, summary = carry_out(run, resolved, self.client, run.owner, stop=stop, watchers=self.watchers())
             ending = self.ending(run, summary, made.snapshot(), missed=made.missed, cancelled=run.cancel_requested)
             ending.error = made.scheduler.error
             return ending
@@ -107,11 +103,8 @@ class RunCommand(BatchCommand):
         from ...celery.partitions import WORKERS
         from ...celery.tasks import hand_over, look_after, refuse_unseen
 
-        options = self.options
-        refuse_unseen(options.database)
-        run = open_run(
-            resolved, mode, CELERY, WORKERS, self.say, database=options.database, command=list(options.command)
-        )
+        refuse_unseen(self.options.database)
+        run = open_run(resolved, mode, CELERY, WORKERS, self.say, self.options.command)
         if run is None:
             return ALL_OK
         gone = run.skipped
@@ -198,7 +191,7 @@ class RunCommand(BatchCommand):
             named(rows.walk(queryset, plan.chunk_size, None)),
             Reader(from_values(None), ledger.journal),
             Scheduler(plan),
-            Statistics(time.monotonic(), Expectation(options.expect) if options.expect else None),
+            Statistics(time.monotonic(), plan.expectation),
             checkpoint=ledger,
             prescan=Prescan(rows.count(queryset), []),
             watchers=self.watchers(),

@@ -159,10 +159,9 @@ class Database:
 
     def freshen(self) -> None:
         """Close a connection that was dropped during a pause; Django opens a new one."""
-        now, connection = self._clock(), self.connection
-        idle = now - self._used > IDLE_SECONDS and connection.connection is not None
-        if idle and not connection.in_atomic_block and not connection.is_usable():
-            connection.close()
+        now = self._clock()
+        if now - self._used > IDLE_SECONDS and not self.connection.in_atomic_block:
+            self._drop_if_lost()
         self._used = now
 
     def attempt(self, work: Callable[[], T], arrived: Callable[[], Optional[T]] = lambda: None) -> T:

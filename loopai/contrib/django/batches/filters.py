@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -87,10 +88,8 @@ def _value(queryset: QuerySet[Any], name: str, text: str) -> Any:
 
 def _list(kind: Any, text: str) -> list[Any]:
     if isinstance(kind, models.JSONField):
-        try:
+        with suppress(ValueError):  # the list contains words, which need no quotes
             return list(json.loads(f"[{text}]"))
-        except ValueError:
-            pass  # the list contains words, which need no quotes
     return [_typed(kind, part if isinstance(kind, models.CharField) else part.strip(), "exact")
             for part in text.split(",")]  # fmt: skip
 
@@ -101,10 +100,8 @@ def _typed(kind: Any, text: str, lookup: str) -> Any:
     if isinstance(kind, models.BooleanField):
         return _truth(text)
     if lookup == "contains" and hasattr(kind, "base_field") and hasattr(kind, "range_type"):
-        try:
+        with suppress(ValidationError):
             return kind.base_field.to_python(text)  # one element; a range is written as JSON
-        except ValidationError:
-            pass
     try:
         value = kind.to_python(text)
     except json.JSONDecodeError:  # for an array or a range

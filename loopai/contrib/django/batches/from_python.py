@@ -97,7 +97,7 @@ def run_queryset(
     if made.edge:
         client = at_edge(client)
     try:
-        ended, summary = carry_out(run, resolved, client, run.owner, stop=stop, watchers=watchers, expect=made.expect)
+        ended, summary = carry_out(run, resolved, client, run.owner, stop=stop, watchers=watchers)
     except LeaseLost as error:
         raise BatchStopped(f"{error}: nothing more was written here", run) from error
     if made.report is not None:

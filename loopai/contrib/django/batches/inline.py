@@ -17,8 +17,7 @@ from ....batch.engine.reader import Reader, from_values
 from ....batch.engine.run import Run
 from ....batch.engine.scheduler import INTERRUPTED, TOO_MANY_ERRORS, Scheduler
 from ....batch.engine.stopping import Stop
-from ....batch.options import MaxErrors
-from ....batch.reporting.quality import Expectation, Quality
+from ....batch.reporting.quality import Quality
 from ....batch.reporting.snapshot import Snapshot, Watcher
 from ....batch.reporting.statistics import Statistics, Summary
 from ....batch.resume.prescan import Prescan
@@ -49,14 +48,10 @@ class RowsRun(Run):
         self.statistics.add(outcomes, self.clock())
         self.statistics.ok -= missed
         self.reader.skipped += missed
-        limit, statistics = self.scheduler.options.max_errors, self.statistics
-        unfit = any(outcome.code == UNFIT for outcome in outcomes)
+        ok, errors = self.statistics.ok, self.statistics.errors
         # The scheduler does not count results that did not fit their field.
-        if (
-            unfit
-            and isinstance(limit, MaxErrors)
-            and limit.exceeded(statistics.errors, statistics.ok + statistics.errors)
-        ):
+        unfit = any(outcome.code == UNFIT for outcome in outcomes)
+        if unfit and self.scheduler.options.too_many(errors, ok + errors):
             self.scheduler.stop(TOO_MANY_ERRORS)
 
 
@@ -88,8 +83,7 @@ class _Heart:
 
 def open_inline(resolved: ResolvedPlan, mode: str, say: Say, command: Sequence[str] = ()) -> Optional[BatchRun]:
     """Return the run, owned by this process; `None` if it is finished already. Raises as `open_run`."""
-    database = resolved.plan.database
-    run = open_run(resolved, mode, INLINE, owner_name(), say, database=database, command=list(command))
+    run = open_run(resolved, mode, INLINE, owner_name(), say, command)
     if run is not None:
         # Parts of another engine; the run itself knows what remains.
         resolved.rows.database.attempt(BatchPart.objects.using(run.database).filter(run_id=run.pk).delete)
@@ -104,7 +98,6 @@ def carry_out(
     *,
     stop: Optional[Stop] = None,
     watchers: Sequence[Watcher] = (),
-    expect: Optional[str] = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[RowsRun, Summary]:
     """Execute a run that `owner` has acquired, and end it. Raises `LeaseLost` if another process took it over.
@@ -120,7 +113,7 @@ def carry_out(
         _values(run, resolved, owner),
         Reader(from_values(None)),
         Scheduler(plan),
-        Statistics(clock(), Expectation(expect) if expect is not None else None),
+        Statistics(clock(), plan.expectation),
         prescan=Prescan(run.total or 0, []),
         watchers=[heart, *watchers],
         clock=clock,

@@ -44,10 +44,8 @@ def was_killed(owner: str) -> bool:
         return False
     try:
         os.kill(int(rest), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    except OSError as error:  # a process of another user exists, too
+        return isinstance(error, ProcessLookupError)
     return False
 
 

@@ -12,7 +12,6 @@ from django.db.models import QuerySet
 from ...._core.missing import active_version
 from ....batch.mapping import InputMapping
 from ....batch.options import QUERYSET, BatchOptions, MaxErrors, table
-from ....batch.reporting.quality import Expectation
 from ....batch.reporting.report import check_report
 from ....exceptions import OptionError
 from ....shell.command import find_task
@@ -88,7 +87,7 @@ class Plan(BatchOptions):
     @property
     def also(self) -> tuple[str, ...]:
         """Columns to read in addition to those of the input."""
-        return (Expectation(self.expect).column,) if self.expect else ()
+        return () if self.expectation is None else (self.expectation.column,)
 
     @property
     def source(self) -> str:
@@ -156,27 +155,19 @@ def plan_of(options: RunOptions, client: SyncLoopaiClient) -> Plan:
     mapping = tuple(options.mapping or ())
     if not mapping:
         without = [text.partition("=")[0].strip() for text in options.save_to]
-        if options.expect:
-            without.append(Expectation(options.expect).column)
+        if options.expectation is not None:
+            without.append(options.expectation.column)
         mapping = default_mapping(task.input_schema, columns_of(model), without)
     InputMapping(mapping).check_schema(task.input_schema)
-    shared = {name: getattr(options, name) for name in OF_RUNS}
-    return Plan(
-        **{**shared, "mapping": mapping},
-        task=options.task,
-        task_id=str(task.id),
-        queryset=queryset,
-        save_to=tuple(options.save_to),
-        filters=tuple(options.filters),
-        excludes=tuple(options.excludes),
-        only_empty=options.only_empty,
-        alias=options.alias,
-        database=options.database,
-        active_version=active_version(client.list_artifacts(task.id)) if options.version is None else None,
-        report=None if options.report is None else os.path.abspath(options.report),
-        edge=options.edge,
-        validate_inputs=options.validate_inputs,
-    )
+    shared = {name: getattr(options, name) for name in KEPT if hasattr(options, name)}
+    completed = {
+        "mapping": mapping,
+        "task_id": str(task.id),
+        "queryset": queryset,
+        "active_version": active_version(client.list_artifacts(task.id)) if options.version is None else None,
+        "report": None if options.report is None else os.path.abspath(options.report),
+    }
+    return Plan(**{**shared, **completed})
 
 
 def header_of(plan: Plan) -> list[str]:

@@ -83,26 +83,25 @@ class QuerysetRows:
         self._columns: dict[str, tuple[str, int]] = {
             path: _lookup(self.queryset, path) for path in dict.fromkeys([*self.mapping.sources, *also])
         }
+        self._lookups = [lookup for lookup, _ in self._columns.values()]
 
     @cached_property
     def _values(self) -> QuerySet[Any]:
         """Key and columns of all rows, unordered; built once, because every save of a row uses it."""
-        return self.queryset.order_by().values_list("pk", *(lookup for lookup, _ in self._columns.values()))
+        return self.queryset.order_by().values_list("pk", *self._lookups)
 
     @property
     def plain(self) -> bool:
         """Whether JSON can represent all values that are read: then inputs need no check."""
-        found = [_last_field(self.model, lookup) for lookup, _ in self._columns.values()]
-        return all(isinstance(field, _PLAIN) for field in found)
+        return all(isinstance(_last_field(self.model, lookup), _PLAIN) for lookup in self._lookups)
 
     def page(self, queryset: QuerySet[Any], size: Optional[int], after: Any = None) -> list[tuple[Any, ...]]:
         """Return at most `size` rows (`None`: all) after a key, by primary key: the key, then the columns."""
         if after is not None:
             queryset = queryset.filter(pk__gt=after)
         queryset = queryset.order_by("pk")
-        names = [lookup for lookup, _ in self._columns.values()]
         try:
-            return self._read(queryset.values_list("pk", *names)[:size])
+            return self._read(queryset.values_list("pk", *self._lookups)[:size])
         except Exception as error:
             if not (is_of_a_row(error) or is_of_code(error)):
                 raise
@@ -110,16 +109,14 @@ class QuerysetRows:
         # If one row's value cannot be read, only that row fails: read the rows one by one.
         strange = None if is_of_a_row(first) else type(first)
         pks = self._read(queryset.values_list("pk")[:size])
-        found = [self._alone(queryset, pk, names, strange) for (pk,) in pks]
+        found = [self._alone(queryset, pk, strange) for (pk,) in pks]
         if strange is not None and not any(isinstance(row[-1], _Unreadable) for row in found):
             raise first  # no single row caused it: a timeout, for example
         return found
 
-    def _alone(
-        self, queryset: QuerySet[Any], pk: Any, names: Sequence[str], strange: Optional[type[Exception]]
-    ) -> tuple[Any, ...]:
+    def _alone(self, queryset: QuerySet[Any], pk: Any, strange: Optional[type[Exception]]) -> tuple[Any, ...]:
         try:
-            found = self._read(queryset.filter(pk=pk).values_list("pk", *names)[:1])
+            found = self._read(queryset.filter(pk=pk).values_list("pk", *self._lookups)[:1])
         except Exception as error:
             if not is_of_a_row(error) and type(error) is not strange:
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Optional, Union
 
 from django.db import transaction
@@ -73,7 +73,7 @@ def record_retried(
     """
     with transaction.atomic(using=run.database, savepoint=False):
         _count(run, by, {})
-        right, gone = _forget_failures(run, map(_digest, ok)), _forget_failures(run, map(_digest, skipped))
+        right, gone = (_forget_failures(run, [digest(key).hex() for key in keys]) for keys in (ok, skipped))
         run.row().update(ok=F("ok") + right, skipped=F("skipped") + gone, errors=F("errors") - (right + gone))
         _replace_failures(run, failures)
         run.refresh_from_db(fields=["ok", "errors", "skipped", "tally", "cancel_requested"])
@@ -107,13 +107,8 @@ def _merged(run: BatchRun, statistics: Optional[Statistics]) -> dict[str, Any]:
     return dict(run.tally)
 
 
-def _digest(key: str) -> str:
-    return digest(key).hex()
-
-
-def _forget_failures(run: BatchRun, digests: Iterable[str]) -> int:
-    wanted = list(digests)
-    removed: int = failures_of(run).filter(digest__in=wanted).delete()[0] if wanted else 0
+def _forget_failures(run: BatchRun, digests: Sequence[str]) -> int:
+    removed: int = failures_of(run).filter(digest__in=digests).delete()[0] if digests else 0
     return removed
 
 

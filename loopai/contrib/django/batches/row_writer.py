@@ -10,7 +10,7 @@ from django.db.models import F
 from pydantic_core import to_json
 
 from ....batch.reporting.quality import Expectation
-from ....batch.rows import CANCELLED, DOUBTFUL, ERROR, OK, UNCERTAIN, UNFIT, Code, Outcome
+from ....batch.rows import CANCELLED, DOUBTFUL, OK, UNCERTAIN, Outcome
 from ..models import BatchPart, BatchRun
 from .bulk_update import Change, empty, update
 from .database import is_of_a_row, is_of_code, told
@@ -67,13 +67,13 @@ class OutcomeWriter:
         pairs: list[Pair] = []
         for outcome in outcomes:
             if outcome.status == DOUBTFUL:
-                _spoil(outcome, f"confidence {outcome.confidence:.3f}: {to_json(outcome.output).decode()}", UNCERTAIN)
+                outcome.fail(f"confidence {outcome.confidence:.3f}: {to_json(outcome.output).decode()}", UNCERTAIN)
             if outcome.status != OK:
                 continue
             try:
                 values = [target.value(outcome) for target in self._targets]
             except Unfit as error:
-                _spoil(outcome, str(error))
+                outcome.fail(str(error))
             except Exception as error:
                 if type(error) is not self._strange:
                     raise
@@ -128,7 +128,7 @@ class OutcomeWriter:
 
     def _blame(self, outcome: Outcome, error: Exception) -> None:
         self._blamed = True
-        _spoil(outcome, f"the {'field' if type(error) is self._strange else 'database'} refused the row: {told(error)}")
+        outcome.fail(f"the {'field' if type(error) is self._strange else 'database'} refused the row: {told(error)}")
 
     def _there(self, pks: Sequence[Any], skip_locked: bool = False) -> set[Any]:
         """Return which of these rows exist (with `only_empty`: and are empty), locked until the transaction ends."""
@@ -246,10 +246,6 @@ def _row(outcome: Outcome) -> KeyedRow:
     row = outcome.row
     assert isinstance(row, KeyedRow)  # noqa: S101  # engines only make this type
     return row
-
-
-def _spoil(outcome: Outcome, reason: str, code: Code = UNFIT) -> None:
-    outcome.status, outcome.output, outcome.error, outcome.code = ERROR, None, reason, code
 
 
 def _spans(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:

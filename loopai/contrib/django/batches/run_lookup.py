@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Optional
 
@@ -47,7 +47,7 @@ class ResolvedPlan:
 
 
 def open_run(
-    resolved: ResolvedPlan, mode: str, engine: str, owner: str, say: Say, *, database: str, command: list[str]
+    resolved: ResolvedPlan, mode: str, engine: str, owner: str, say: Say, command: Sequence[str] = ()
 ) -> Optional[BatchRun]:
     """Return the run, owned by `owner`; `None`, with a message, if it is finished already.
 
@@ -55,7 +55,7 @@ def open_run(
     `RunInProgressError` if another process runs it.
     """
     plan = resolved.plan
-    runs = BatchRun.objects.db_manager(database)
+    runs = BatchRun.objects.db_manager(plan.database)
     earlier: Optional[BatchRun] = resolved.rows.database.attempt(lambda: runs.latest_of(plan.fingerprint))
     if earlier is not None and (mode in {RESUME, RETRY_FAILED} or earlier.state != BatchRun.State.FINISHED):
         wait_until_free(earlier, say)  # it may finish meanwhile
@@ -63,7 +63,7 @@ def open_run(
     if mode == CONTINUE and earlier is not None and earlier.state != BatchRun.State.FINISHED:
         mode, goes_on = RESUME, True
     if earlier is not None and goes_on:
-        return _resume(earlier, resolved, mode, engine, owner, say, command)
+        return _resume(earlier, resolved, mode, engine, owner, say, list(command))
     if goes_on:
         _refuse_another(plan)
         say("Nothing to resume: starting from the first row.")
@@ -74,7 +74,7 @@ def open_run(
                 "--resume, repeat what failed with --retry-failed, or start again with --overwrite"
             )
         earlier.row().filter(state=earlier.state).update(state=BatchRun.State.CANCELLED, owner="", lease_until=None)
-    return _begin(resolved, engine, owner, database, command)
+    return _begin(resolved, engine, owner, list(command))
 
 
 def _resume(
@@ -169,9 +169,8 @@ def _ask(run: BatchRun, resolved: ResolvedPlan, mode: str, say: Say) -> bool:
         say(f"Run {run.pk} is finished already: nothing was sent.")
         return False
     clean: dict[str, Any] = {"cancel_requested": False, "error": "", "finished_at": None, "lease_until": None}
-    run.row().filter(state=run.state, owner=run.owner).update(
-        state=BatchRun.State.PENDING, mode=wanted, **{**clean, "owner": ""}
-    )
+    mine = run.row().filter(state=run.state, owner=run.owner)
+    mine.update(state=BatchRun.State.PENDING, mode=wanted, owner="", **clean)
     run.refresh_from_db()
     return True
 
@@ -192,8 +191,8 @@ def _more_rows(run: BatchRun, resolved: ResolvedPlan) -> bool:
     return True
 
 
-def _begin(resolved: ResolvedPlan, engine: str, owner: str, database: str, command: list[str]) -> BatchRun:
-    plan, rows = resolved.plan, resolved.rows
+def _begin(resolved: ResolvedPlan, engine: str, owner: str, command: list[str]) -> BatchRun:
+    plan, rows, database = resolved.plan, resolved.rows, resolved.plan.database
     upper, total = rows.extent(plan.limit)
     run = BatchRun(
         task=plan.task,

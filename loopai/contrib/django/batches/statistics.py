@@ -18,11 +18,6 @@ from .plan import Plan
 from .recording import failures_of
 
 
-def expectation_of(plan: Plan) -> Optional[Expectation]:
-    """Return the expected column, if there is one."""
-    return Expectation(plan.expect) if plan.expect else None
-
-
 def counted(run: BatchRun, expectation: Optional[Expectation], outcomes: Sequence[Outcome]) -> Statistics:
     """Return the statistics of a part of a run, without its failed rows, which `failed_rows_of` returns."""
     idle = 0.0 if run.heartbeat_at is None else (timezone.now() - run.heartbeat_at).total_seconds()
@@ -54,7 +49,7 @@ def failed_rows_of(outcomes: Sequence[Outcome], expectation: Optional[Expectatio
 
 def whole(run: BatchRun, plan: Plan) -> Statistics:
     """Return the statistics of all parts so far."""
-    tally = Statistics.load(run.tally) if run.tally else Statistics(0.0, expectation_of(plan))
+    tally = Statistics.load(run.tally) if run.tally else Statistics(0.0, plan.expectation)
     tally.ok, tally.errors = run.ok, 0
     for failure in failures_of(run).iterator():
         tally.add_failure(failure.key, failure.message, failure.latency_ms, failure.compared)

@@ -63,7 +63,7 @@ class Target:
         name = self.field.name
         try:
             if self._read is not None:
-                value = self._read(_result(outcome))
+                value = self._read({member: getattr(outcome, member) for member in RESULT})
             elif isinstance(outcome.output, Mapping):
                 if name not in outcome.output:
                     raise Unmapped(f"the output has no {name!r}{nearest(name, outcome.output)}")
@@ -144,16 +144,6 @@ def _aware(field: Any, value: Any) -> Any:
 def _described(field: Any) -> str:
     """Describe the kind of field in Django's words, which may contain attributes of the field."""
     return re.sub(r"%\((\w+)\)s", lambda found: str(getattr(field, found[1], "…")), str(field.description))
-
-
-def _result(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "output": outcome.output,
-        "latency_ms": outcome.latency_ms,
-        "execution_id": outcome.execution_id,
-        "attempts": outcome.attempts,
-        "confidence": outcome.confidence,
-    }
 
 
 def _refuse_what_would_be_bent(name: str, field: Any, value: Any) -> None:
