@@ -194,20 +194,12 @@ def test_a_run_resumes_with_the_other_client(tmp_path: Path, fake: FakeLoopai, k
 # The event loop
 
 
-def _waits() -> dict[str, int]:
-    """Nanoseconds that each thread of this process has wanted a processor while others had it, where that is counted.
-
-    All threads: the loop also waits for one that holds the GIL and has no processor.
-    """
-    found = {}
-    for path in Path("/proc/self/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):  # the thread has ended meanwhile
-            found[path.parent.name] = int(path.read_text().split()[1])
-    return found
-
-
-def _waited_since(before: dict[str, int]) -> float:
-    return sum(waits - before.get(thread, 0) for thread, waits in _waits().items()) / 1e9
+def _kept_waiting() -> float:
+    """Seconds that this thread wanted a processor while the machine's other work had them; 0 where nobody counts."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 class Heart:
@@ -219,10 +211,10 @@ class Heart:
 
     async def _beat(self) -> None:
         while True:
-            began, waits = time.monotonic(), _waits()
+            began, waited = time.monotonic(), _kept_waiting()
             await asyncio.sleep(0.005)
             self.beats.release()
-            self._stalls.append(time.monotonic() - began - 0.005 - _waited_since(waits))
+            self._stalls.append(time.monotonic() - began - 0.005 - (_kept_waiting() - waited))
 
     async def __aenter__(self) -> Heart:
         self._task = asyncio.ensure_future(self._beat())
