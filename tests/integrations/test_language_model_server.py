@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -154,7 +155,8 @@ def test_the_key_is_in_no_log_error_or_artifact(tmp_path: Path, caplog: pytest.L
                 found += [str(error), repr(error), repr(vars(error))]
             found += [repr(client), repr(client.config), repr(client.list_artifacts(task.id))]
             for process in psutil.Process().children(recursive=True):
-                found.append(" ".join([*process.cmdline(), *process.environ().values()]))
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                    found.append(" ".join([*process.cmdline(), *process.environ().values()]))
             assert model.headers[0]["authorization"] == f"Bearer {KEY}"
     found += [path.read_bytes().decode("latin-1") for path in (tmp_path / "data").rglob("*") if path.is_file()]
     found.append(caplog.text)

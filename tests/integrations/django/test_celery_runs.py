@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,10 +95,13 @@ def test_a_run_is_cancelled_resumed_and_its_failed_rows_repeated(
     rows start them again without a command."""
     server = make_server()
     bad = True
+    cancelled = threading.Event()
 
     async def slowly(asked: Any, wire: Any) -> None:
         if asked.method == "POST":
-            await asyncio.sleep(0.05)
+            # However long the request to cancel takes, the run is not over before.
+            if len(server.asked) > 20:
+                await asyncio.to_thread(cancelled.wait, 60)
             if bad:
                 asked.body = asked.body.replace(b'"mail 150"', b'"mail 99999999999999"')
         await judge(asked, wire)
@@ -110,6 +114,7 @@ def test_a_run_is_cancelled_resumed_and_its_failed_rows_repeated(
         process = made.start(*words)
         server.wait_until(lambda: len(server.asked) > 20, 60)
         assert made.python("result = BatchRun.objects.get().request_cancel()") is True
+        cancelled.set()
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 143, said
         state, done = made.python("run = BatchRun.objects.get(); result = [run.state, run.done]")
