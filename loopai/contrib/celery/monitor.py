@@ -124,5 +124,7 @@ def ended_as(run: BatchRun) -> Ended:
     """Return why the run ended, in the engine's words."""
     if run.state == BatchRun.State.FINISHED:
         return FINISHED
-    reason = run.error.partition(":")[0] if run.state == BatchRun.State.STOPPED else ""
+    if run.state != BatchRun.State.STOPPED:
+        return INTERRUPTED
+    reason = run.error.partition(":")[0]
     return next((ended for ended in CODES if ended == reason), INTERRUPTED)

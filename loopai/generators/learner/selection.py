@@ -55,10 +55,13 @@ def choose(table: Table, answers: Array, labels: int, places: Array, random_stat
     search = _Search(table, answers, labels, rows, random_state)
     linear = search.linear()
     per = None if labels else search.scale_of_amounts()
-    if not labels:
-        rivals = [replace(linear, logarithmic=True)] if answers.min() > 0 else []
-        for rival in [*rivals, *([replace(linear, per=per)] if per is not None else [])]:
-            linear = search.better(linear, rival)
+    rivals = []
+    if not labels and answers.min() > 0:
+        rivals.append(replace(linear, logarithmic=True))
+    if per is not None:
+        rivals.append(replace(linear, per=per))
+    for rival in rivals:
+        linear = search.better(linear, rival)
     best = linear
     if table.of_kind("number", *CATEGORIES):
         errors, trees = search.errors(best), None

@@ -12,7 +12,7 @@ from ..parts import Part, carried
 from . import certainty, reading
 from .fields import READERS, Field
 from .learnt import Learnt, LinearModel, MeanModel, RateModel, TreeModel
-from .writing_linear import linear_source
+from .writing_linear import amount_line, linear_source
 from .writing_trees import FOLLOW, trees_source
 
 _PATTERNS = {
@@ -45,8 +45,8 @@ def write_part(one: Learnt, function: str, *, rule: bool) -> Part:
             bodies += _model_source(own, model, name, prefix)
     if len(models) > 1:
         mean = f"({' + '.join(f'{name}(fields)' for name in names)}) / {len(models)}"
-        value = f"round({mean})" if one.target.whole else mean
-        bodies.append(f'def {function}(fields):\n    """The mean of what each model gives."""\n    return {value}')
+        told = '    """The mean of what each model gives."""'
+        bodies.append(f"def {function}(fields):\n{told}\n{amount_line(one, mean)}")
     blocks = [*_carried(one.fields, [one]), *carried(certainty, bodies), _read(one.fields), *bodies]
     code = "\n\n".join(blocks)
     constants = [
@@ -83,7 +83,7 @@ def _rate_source(one: Learnt, model: RateModel, name: str) -> str:
             f"def {name}(fields):",
             '    """What each unit gives, times the number of units; their mean where it is missing."""',
             f"    units = fields[{literal(model.field)}]",
-            f"    return round({amount})" if one.target.whole else f"    return {amount}",
+            amount_line(one, amount),
         ]
     )
 

@@ -34,12 +34,16 @@ def answer_lines(one: Learnt, prefix: str, *, many: bool) -> list[str]:
     if one.target.is_class:
         certainty = f"certainty_of_two(score, {one.scale!r})"
         return [f"    return {prefix}LABELS[1] if score > 0 else {prefix}LABELS[0], {certainty}"]
-    return ["    return round(score)" if one.target.whole else "    return score"]
+    return [amount_line(one, "score")]
+
+
+def amount_line(one: Learnt, amount: str) -> str:
+    """The line that returns an amount, rounded if amounts are whole."""
+    return f"    return round({amount})" if one.target.whole else f"    return {amount}"
 
 
 def _exponential(one: Learnt, highest: float) -> list[str]:
-    amount = f"math.exp(min(score, {rounded(highest, 6)}))"
-    return [f"    return round({amount})" if one.target.whole else f"    return {amount}"]
+    return [amount_line(one, f"math.exp(min(score, {rounded(highest, 6)}))")]
 
 
 def start_line(start: Row) -> str:

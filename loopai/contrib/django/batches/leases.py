@@ -44,8 +44,10 @@ def was_killed(owner: str) -> bool:
         return False
     try:
         os.kill(int(rest), 0)
-    except OSError as error:  # a process of another user exists, too
-        return isinstance(error, ProcessLookupError)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
     return False
 
 
